@@ -1,0 +1,115 @@
+"""Named arrays: what a checkpoint tells of each array before it is read, and how it is read."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+from typing import Literal, final
+
+import numpy as np
+
+from regraft.errors import CheckpointError, near_names
+
+Role = Literal["weight", "optimizer_slot", "ema", "counter"]
+
+ITEM_BYTES = {
+    "float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1, "float8_e5m2": 1,
+    "int64": 8, "int32": 4, "int16": 2, "int8": 1, "uint64": 8, "uint32": 4, "uint16": 2, "uint8": 1,
+    "bool": 1, "complex64": 8, "complex128": 16,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ArrayInfo:
+    """What the file tells of one array.
+
+    shape       as stored; () is a scalar
+    dtype       as stored, in NumPy's words ("float32", "bfloat16" …); what NumPy lacks is widened by reading
+    role        what the array is for: only "weight" is reused unless the user asks
+    layer_type  the source framework's word for the owning layer ("Conv2D", "LSTM" …), "" when the file is silent
+    note        what a reader did or assumed, in words ("dequantised from int8, scale per channel")
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    role: Role = "weight"
+    layer_type: str = ""
+    note: str = ""
+
+    @property
+    def count(self) -> int:
+        """Number of elements."""
+        return prod(self.shape)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the array as stored, before any widening."""
+        return self.count * ITEM_BYTES.get(self.dtype, 0)
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """A fact of the source model that is not a weight, but without which the weights mean something else.
+
+    layer      the source layer's name, the prefix of its arrays' names
+    attribute  "eps", "momentum", "padding", "reset_after", "activation", "strides", "flatten_order" …
+    value      plain data: a number, a string, a list
+    """
+
+    layer: str
+    attribute: str
+    value: object
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Checkpoint(Mapping[str, ArrayInfo]):
+    """A read-only mapping name → ArrayInfo. Lazy: values are read by `read`, one at a time.
+
+    path          what the user opened
+    format        the reader's name: "tensorflow-v2", "safetensors" …
+    layout        whose axis orders the arrays follow: "tensorflow", "torch" …; None when the file cannot tell
+    infos         the arrays, in the order of the network's graph where the file tells it, else of the file
+    files         every file that belongs to the checkpoint (for the provenance)
+    requirements  facts beside the weights, where the file tells them
+    notes         what the reader skipped or assumed, in sentences
+    """
+
+    path: Path
+    format: str
+    layout: str | None
+    infos: Mapping[str, ArrayInfo]
+    reader: Callable[[str], np.ndarray] = field(repr=False)
+    files: tuple[Path, ...] = ()
+    requirements: tuple[Requirement, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __getitem__(self, name: str) -> ArrayInfo:
+        return self.infos[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.infos)
+
+    def __len__(self) -> int:
+        return len(self.infos)
+
+    def read(self, name: str) -> np.ndarray:
+        """The array's values, in its stored shape; bfloat16 and float8 come widened to float32 (exactly).
+
+        Raises CheckpointError when there is no such array or its bytes are damaged.
+        """
+        if name not in self.infos:
+            raise CheckpointError(f"{self.path}: no array named {name!r}. {near_names(name, self.infos)}")
+        array = self.reader(name)
+        expected = self.infos[name].shape
+        if tuple(array.shape) != expected:
+            raise CheckpointError(
+                f"{self.path}: {name} was announced with shape {expected} and read with shape {tuple(array.shape)}.\n"
+                "The file is damaged or its reader is wrong: please report it with the file's origin."
+            )
+        return array
+
+
+def widen_bfloat16(raw: np.ndarray) -> np.ndarray:
+    """uint16 bit patterns of bfloat16 → the same values as float32 (exact: bfloat16 is float32's upper half)."""
+    return (raw.astype(np.uint32) << 16).view(np.float32)

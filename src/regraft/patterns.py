@@ -1,0 +1,62 @@
+"""Patterns: regular expressions that choose layers and parameters by their whole dotted names."""
+
+import re
+from collections.abc import Iterable, Sequence
+
+from regraft.errors import PatternError, near_names
+
+Patterns = str | Sequence[str]
+
+
+def as_patterns(patterns: Patterns) -> list[str]:
+    """One pattern or several, always as a list."""
+    return [patterns] if isinstance(patterns, str) else list(patterns)
+
+
+def compile_pattern(pattern: str) -> re.Pattern[str]:
+    """The compiled pattern. Raises PatternError with the position when it is no regular expression."""
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise PatternError(
+            f"The pattern {pattern!r} is not a regular expression: {error}.\n"
+            "Write a literal dot, bracket or plus with a backslash before it."
+        ) from error
+
+
+def parents(name: str) -> list[str]:
+    """The name and all its parents, the longest first.
+
+    >>> parents("layer1.0.weight")
+    ['layer1.0.weight', 'layer1.0', 'layer1']
+    """
+    parts = name.split(".")
+    return [".".join(parts[:length]) for length in range(len(parts), 0, -1)]
+
+
+def is_chosen(name: str, patterns: Iterable[re.Pattern[str]]) -> bool:
+    """Whether a pattern matches the whole of the name or the whole of one of its parents."""
+    candidates = parents(name)
+    return any(pattern.fullmatch(candidate) for pattern in patterns for candidate in candidates)
+
+
+def choose(names: Iterable[str], patterns: Patterns, *, what: str = "layer") -> list[str]:
+    """The names that the patterns choose, in the order of `names`.
+
+    what   the word for the names in the error: "layer", "parameter" …
+
+    Raises PatternError when any one of the patterns chooses nothing: it lists near names.
+
+    >>> choose(["hidden1.weight", "hidden10.weight", "out.bias"], "hidden[12]")
+    ['hidden1.weight']
+    """
+    known = list(names)
+    compiled = [compile_pattern(pattern) for pattern in as_patterns(patterns)]
+    idle = [pattern for pattern in compiled if not any(is_chosen(name, [pattern]) for name in known)]
+    if idle:
+        candidates = list(dict.fromkeys(parent for name in known for parent in reversed(parents(name))))
+        lines = [f"No {what} matches the pattern {p.pattern!r}. {near_names(p.pattern, candidates)}" for p in idle]
+        raise PatternError(
+            "\n".join(lines) + "\nA pattern must match the whole dotted name of a layer, a parameter or a parent."
+        )
+    return [name for name in known if is_chosen(name, compiled)]

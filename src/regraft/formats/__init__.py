@@ -1,0 +1,1 @@
+"""Readers: one file for each checkpoint format; `format.py` is their contract."""

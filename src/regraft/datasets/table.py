@@ -45,7 +45,7 @@ def _column(table: Path, columns: dict[str, list[str]], wanted: Sequence[str]) -
     found = [name for name in columns if name.lower() in wanted]
     if len(found) != 1:
         raise DataError(
-            f"{table} has {len(found)} columns named {' or '.join(wanted)}; expected one. Columns: {', '.join(columns)}."
+            f"{table} has {len(found)} columns named {' or '.join(wanted)}; expected one. It has: {', '.join(columns)}."
         )
     return found[0]
 

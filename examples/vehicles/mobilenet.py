@@ -1,7 +1,8 @@
 """MobileNetV1 as a plain torch module, with batch normalisation folded into biased convolutions.
 
 Source: Howard et al., MobileNets, 2017, table 1. Layer names follow the TensorFlow checkpoint's:
-`Conv2d_3_depthwise` there is `Conv2d_3_depthwise` here.
+`MobilenetV1/Conv2d_3_depthwise/…` there is `Conv2d_3_depthwise` here, and its 1×1 convolution `Logits/Conv2d_1c_1x1` on
+the pooled map is the linear layer `Logits` here.
 """
 
 import torch

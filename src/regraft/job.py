@@ -56,7 +56,7 @@ class FreezeSection:
 class DataSection:
     """[data]: where the examples are.
 
-    validation       a part of the training data (0.2), a path, or 0 for none
+    validation       a part of each class of the training data (0.2), its first examples (5000), a path, or 0 for none
     per_class        train on this many random examples of each class only; 0 takes all
     skip_unreadable  leave out damaged images, with a note, instead of refusing
     """

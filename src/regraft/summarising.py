@@ -1,0 +1,1 @@
+"""Gathers what the steps gave into the record that the report shows."""

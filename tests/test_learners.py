@@ -29,11 +29,12 @@ def test_what_is_neither_model_nor_head_is_refused():
 
 
 def test_parameters_are_the_trainable_ones_each_once():
+    class TwiceNamed(PartHead):
+        def parameters(self):
+            return [*self.model.trunk.parameters(), *super().parameters(), *super().parameters()]
+
     model = frozen_model()
-    model.head[0].bias = model.head[4].bias = nn.Parameter(torch.zeros(3))
-    names = {id(parameter) for parameter in model.head.parameters()}
-    assert {id(parameter) for parameter in Learner(model).parameters} == names
-    assert len(Learner(PartHead(model)).parameters) == len(names)
+    assert Learner(TwiceNamed(model)).parameters == tuple(model.head.parameters())
 
 
 def test_frozen_tensors_are_parameters_and_statistics_of_frozen_layers():
@@ -44,6 +45,13 @@ def test_frozen_tensors_are_parameters_and_statistics_of_frozen_layers():
 def test_statistics_of_a_layer_frozen_by_hand_count_as_frozen():
     model = TwoParts()
     model.trunk.requires_grad_(False)
+    assert "trunk.1.running_mean" in Learner(model).frozen_tensors()
+
+
+def test_statistics_of_a_layer_that_stays_in_eval_mode_count_as_frozen():
+    """BatchNorm without parameters of its own: only its mode tells."""
+    model = frozen_model()
+    model.trunk[1] = nn.BatchNorm1d(8, affine=False)
     assert "trunk.1.running_mean" in Learner(model).frozen_tensors()
 
 

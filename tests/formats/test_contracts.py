@@ -10,10 +10,12 @@ from safetensors.numpy import save_file
 from regraft.formats.numpy_arrays import NumpyArchive, NumpyArray
 from regraft.formats.numpy_pickle import NumpyPickle
 from regraft.formats.safetensors_file import Safetensors
+from regraft.formats.savedmodel import SavedModel
+from regraft.formats.tensorflow_v1 import TensorFlowV1
 from regraft.formats.tensorflow_v2 import TensorFlowV2
 from regraft.formats.torch_zip import TorchZip
 from regraft.testing import FormatContract
-from tables import write_bundle
+from tables import write_bundle, write_v1
 
 
 class TestTensorFlowV2(FormatContract):
@@ -23,6 +25,27 @@ class TestTensorFlowV2(FormatContract):
 
     def write(self, folder, arrays):
         return write_bundle(folder / "model.ckpt", arrays)
+
+
+class TestTensorFlowV1(FormatContract):
+    """A table written by the format's description."""
+
+    format = TensorFlowV1()
+
+    def write(self, folder, arrays):
+        return write_v1(folder / "model_v1.ckpt", arrays)
+
+
+class TestSavedModel(FormatContract):
+    """A program that holds nothing, and a bundle of variables."""
+
+    format = SavedModel()
+
+    def write(self, folder, arrays):
+        (folder / "variables").mkdir()
+        write_bundle(folder / "variables" / "variables", arrays)
+        (folder / "saved_model.pb").write_bytes(b"\x08\x01")
+        return folder
 
 
 class TestSafetensors(FormatContract):

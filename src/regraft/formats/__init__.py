@@ -7,11 +7,15 @@ from regraft.formats.format import Format
 from regraft.formats.numpy_arrays import NumpyArchive, NumpyArray
 from regraft.formats.numpy_pickle import NumpyPickle
 from regraft.formats.safetensors_file import Safetensors
+from regraft.formats.savedmodel import SavedModel
+from regraft.formats.tensorflow_v1 import TensorFlowV1
 from regraft.formats.tensorflow_v2 import TensorFlowV2
 from regraft.formats.torch_zip import TorchZip
 
 FORMATS: tuple[Format, ...] = (
     TensorFlowV2(),
+    TensorFlowV1(),
+    SavedModel(),
     Safetensors(),
     TorchZip(),
     NumpyArchive(),

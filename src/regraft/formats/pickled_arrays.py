@@ -13,7 +13,6 @@ from regraft.formats.named_arrays import named_leaves
 from regraft.formats.pickle_machine import Machine
 from regraft.formats.pickled_numpy import KNOWN, PickledArray
 from regraft.formats.stored import Span
-from regraft.roles import role_of
 
 Found = dict[str, tuple[ArrayInfo, Callable[[], np.ndarray]]]
 Source = Callable[[int, int], bytes | bytearray]
@@ -55,7 +54,7 @@ def _arrays(path: Path, content: bytes | mmap.mmap, start: int, source: Source) 
         if name in found:
             raise CheckpointError(f"{path}: two arrays are named {name}: keys with and without dots collide.")
         dtype, _, shape = array.told(path=path, name=name)
-        found[name] = (ArrayInfo(shape, dtype, role_of(name)), _reader(array, source, path, name))
+        found[name] = (ArrayInfo(shape, dtype), _reader(array, source, path, name))
     if not found:
         raise CheckpointError(f"{path}: the pickle holds no NumPy arrays in dictionaries or lists.")
     return found

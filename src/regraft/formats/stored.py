@@ -66,6 +66,16 @@ def checked_size(shape: Sequence[int], dtype: str, *, path: Path, name: str) -> 
     return prod(shape) * ITEM_BYTES[dtype]
 
 
+def checked_bytes(content: bytes | bytearray | memoryview, dtype: str, shape: Sequence[int]) -> bytearray:
+    """The content, writable. Raises CheckpointError (without a file's name) unless it has the array's size."""
+    expected = prod(shape) * ITEM_BYTES.get(dtype, 0)
+    if len(content) != expected or any(size < 0 for size in shape):
+        raise CheckpointError(
+            f"an array of {dtype} and shape {tuple(shape)} has {len(content)} bytes, expected {expected}"
+        )
+    return bytearray(content)
+
+
 def decode(
     content: bytearray | bytes | memoryview, dtype: str, shape: Sequence[int], *, order: Order = "<"
 ) -> np.ndarray:

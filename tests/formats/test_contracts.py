@@ -7,12 +7,14 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 
+from flat import write_tflite
 from regraft.formats.numpy_arrays import NumpyArchive, NumpyArray
 from regraft.formats.numpy_pickle import NumpyPickle
 from regraft.formats.safetensors_file import Safetensors
 from regraft.formats.savedmodel import SavedModel
 from regraft.formats.tensorflow_v1 import TensorFlowV1
 from regraft.formats.tensorflow_v2 import TensorFlowV2
+from regraft.formats.tflite import TFLite
 from regraft.formats.torch_zip import TorchZip
 from regraft.testing import FormatContract
 from tables import write_bundle, write_v1
@@ -46,6 +48,15 @@ class TestSavedModel(FormatContract):
         write_bundle(folder / "variables" / "variables", arrays)
         (folder / "saved_model.pb").write_bytes(b"\x08\x01")
         return folder
+
+
+class TestTFLite(FormatContract):
+    """A FlatBuffer written by the format's description."""
+
+    format = TFLite()
+
+    def write(self, folder, arrays):
+        return write_tflite(folder / "model.tflite", arrays)
 
 
 class TestSafetensors(FormatContract):

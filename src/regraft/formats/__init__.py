@@ -10,12 +10,14 @@ from regraft.formats.safetensors_file import Safetensors
 from regraft.formats.savedmodel import SavedModel
 from regraft.formats.tensorflow_v1 import TensorFlowV1
 from regraft.formats.tensorflow_v2 import TensorFlowV2
+from regraft.formats.tflite import TFLite
 from regraft.formats.torch_zip import TorchZip
 
 FORMATS: tuple[Format, ...] = (
     TensorFlowV2(),
     TensorFlowV1(),
     SavedModel(),
+    TFLite(),
     Safetensors(),
     TorchZip(),
     NumpyArchive(),

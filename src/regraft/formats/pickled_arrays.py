@@ -1,8 +1,7 @@
 """A pickle that holds nothing but NumPy arrays in dictionaries and lists → named arrays, read where they lie."""
 
 import mmap
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from regraft.errors import CheckpointError
 from regraft.formats.named_arrays import named_leaves
 from regraft.formats.pickle_machine import Machine
 from regraft.formats.pickled_numpy import KNOWN, PickledArray
-from regraft.formats.stored import Span
+from regraft.formats.stored import Span, mapped
 
 Found = dict[str, tuple[ArrayInfo, Callable[[], np.ndarray]]]
 Source = Callable[[int, int], bytes | bytearray]
@@ -27,18 +26,6 @@ def arrays_of_pickled_file(path: Path, start: int) -> Found:
 def arrays_of_pickled_bytes(path: Path, content: bytes, start: int) -> Found:
     """The same for a pickle that had to be inflated.  path  for messages"""
     return _arrays(path, content, start, lambda offset, size: content[offset : offset + size])
-
-
-@contextmanager
-def mapped(path: Path) -> Iterator[mmap.mmap]:
-    """The file's bytes, mapped and not read, for as long as the block runs."""
-    with path.open("rb") as file:
-        try:
-            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except ValueError as error:
-            raise CheckpointError(f"{path} is empty.") from error
-        with content:
-            yield content
 
 
 def _arrays(path: Path, content: bytes | mmap.mmap, start: int, source: Source) -> Found:

@@ -3,8 +3,10 @@
 Nothing is allocated before the file's real size has been compared with what a header claims.
 """
 
+import mmap
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
@@ -55,6 +57,18 @@ def _fill(file: object, content: bytearray) -> None:
         if not count:
             raise CheckpointError(f"{file.name} became shorter while it was read.")  # type: ignore[attr-defined]
         view = view[count:]
+
+
+@contextmanager
+def mapped(path: Path) -> Iterator[mmap.mmap]:
+    """The file's bytes, mapped and not read, for as long as the block runs."""
+    with path.open("rb") as file:
+        try:
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except ValueError as error:
+            raise CheckpointError(f"{path} is empty.") from error
+        with content:
+            yield content
 
 
 def checked_size(shape: Sequence[int], dtype: str, *, path: Path, name: str) -> int:

@@ -11,7 +11,7 @@ Fields = dict[int, object]
 
 
 def flat(root: Fields, identifier: bytes) -> bytes:
-    """A FlatBuffer. A field's value is (struct code, number), bytes, text, an array, a dict (a table) or a list of them."""
+    """A FlatBuffer. A field is (struct code, number), bytes, text, an array, a dict (a table) or a list of dicts."""
     out = bytearray(pack("<I4s", 0, identifier))
     _link(out, 0, _add_table(out, root))
     return bytes(out)

@@ -15,6 +15,7 @@ from regraft.formats.savedmodel import SavedModel
 from regraft.formats.tensorflow_v1 import TensorFlowV1
 from regraft.formats.tensorflow_v2 import TensorFlowV2
 from regraft.formats.tflite import TFLite
+from regraft.formats.torch_legacy import TorchLegacy
 from regraft.formats.torch_zip import TorchZip
 from regraft.testing import FormatContract
 from tables import write_bundle, write_v1
@@ -76,6 +77,17 @@ class TestTorchZip(FormatContract):
 
     def write(self, folder, arrays):
         torch.save({name: torch.tensor(array) for name, array in arrays.items()}, folder / "model.pt")
+        return folder / "model.pt"
+
+
+class TestTorchLegacy(FormatContract):
+    """As torch writes it on request."""
+
+    format = TorchLegacy()
+
+    def write(self, folder, arrays):
+        state = {name: torch.tensor(array) for name, array in arrays.items()}
+        torch.save(state, folder / "model.pt", _use_new_zipfile_serialization=False)
         return folder / "model.pt"
 
 

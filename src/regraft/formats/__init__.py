@@ -11,6 +11,7 @@ from regraft.formats.savedmodel import SavedModel
 from regraft.formats.tensorflow_v1 import TensorFlowV1
 from regraft.formats.tensorflow_v2 import TensorFlowV2
 from regraft.formats.tflite import TFLite
+from regraft.formats.torch_legacy import TorchLegacy
 from regraft.formats.torch_zip import TorchZip
 
 FORMATS: tuple[Format, ...] = (
@@ -20,6 +21,7 @@ FORMATS: tuple[Format, ...] = (
     TFLite(),
     Safetensors(),
     TorchZip(),
+    TorchLegacy(),
     NumpyArchive(),
     NumpyArray(),
     NumpyPickle(),

@@ -10,7 +10,8 @@ import numpy as np
 
 from regraft.errors import CheckpointError, near_names
 
-Role = Literal["weight", "optimizer_slot", "ema", "counter"]
+# "constant": a number of the graph itself, such as a shape or the bounds of a slice.
+Role = Literal["weight", "optimizer_slot", "ema", "counter", "constant"]
 
 ITEM_BYTES = {
     "float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1, "float8_e5m2": 1,
@@ -28,6 +29,8 @@ class ArrayInfo:
     role        what the array is for: only "weight" is reused unless the user asks
     layer_type  the source framework's word for the owning layer ("Conv2D", "LSTM" …), "" when the file is silent
     note        what a reader did or assumed, in words ("dequantised from int8, scale per channel")
+    layer       the owning layer, as requirements name it; "" when the file is silent: then the name minus its leaf
+    leaf        what the array is in that layer, in the source's word ("kernel", "query/bias", "W"); "" likewise
     """
 
     shape: tuple[int, ...]
@@ -35,6 +38,8 @@ class ArrayInfo:
     role: Role = "weight"
     layer_type: str = ""
     note: str = ""
+    layer: str = ""
+    leaf: str = ""
 
     @property
     def count(self) -> int:

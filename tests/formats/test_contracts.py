@@ -8,10 +8,12 @@ import torch
 from safetensors.numpy import save_file
 
 from flat import write_tflite
+from javascript import write_tfjs
 from regraft.formats.numpy_arrays import NumpyArchive, NumpyArray
 from regraft.formats.numpy_pickle import NumpyPickle
 from regraft.formats.safetensors_file import Safetensors
 from regraft.formats.savedmodel import SavedModel
+from regraft.formats.tensorflow_js import TensorFlowJS
 from regraft.formats.tensorflow_v1 import TensorFlowV1
 from regraft.formats.tensorflow_v2 import TensorFlowV2
 from regraft.formats.tflite import TFLite
@@ -58,6 +60,15 @@ class TestTFLite(FormatContract):
 
     def write(self, folder, arrays):
         return write_tflite(folder / "model.tflite", arrays)
+
+
+class TestTensorFlowJS(FormatContract):
+    """A graph model over two shards."""
+
+    format = TensorFlowJS()
+
+    def write(self, folder, arrays):
+        return write_tfjs(folder, arrays)
 
 
 class TestSafetensors(FormatContract):

@@ -8,6 +8,7 @@ from regraft.formats.numpy_arrays import NumpyArchive, NumpyArray
 from regraft.formats.numpy_pickle import NumpyPickle
 from regraft.formats.safetensors_file import Safetensors
 from regraft.formats.savedmodel import SavedModel
+from regraft.formats.tensorflow_js import TensorFlowJS
 from regraft.formats.tensorflow_v1 import TensorFlowV1
 from regraft.formats.tensorflow_v2 import TensorFlowV2
 from regraft.formats.tflite import TFLite
@@ -19,6 +20,7 @@ FORMATS: tuple[Format, ...] = (
     TensorFlowV1(),
     SavedModel(),
     TFLite(),
+    TensorFlowJS(),
     Safetensors(),
     TorchZip(),
     TorchLegacy(),

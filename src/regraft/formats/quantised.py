@@ -1,4 +1,4 @@
-"""Integers that stand for real numbers: value = scale × (integer − zero point), for a whole array or each channel."""
+"""Integers that stand for real numbers: value = scale × (integer − zero point) + minimum."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,11 +15,13 @@ class Quantisation:
     scales       (1,) or (channels,) float32
     zero_points  as many as scales, or one, or none
     axis         the axis of the channels
+    minimum      added at the end: TensorFlow.js' way, whose scale may be 0
     """
 
     scales: np.ndarray
     zero_points: np.ndarray
     axis: int = 0
+    minimum: float = 0.0
 
     def check(self, shape: Sequence[int]) -> None:
         """Raise CheckpointError (without a file's name) when the scales do not fit the shape."""
@@ -48,7 +50,7 @@ class Quantisation:
         zeros = zeros.astype(np.float64).reshape(along if len(zeros) > 1 else [])
         scales = self.scales.astype(np.float64).reshape(along)
         with np.errstate(over="ignore", invalid="ignore"):  # a damaged scale gives infinities, which the plan refuses
-            return ((integers.astype(np.float64) - zeros) * scales).astype(np.float32)
+            return ((integers.astype(np.float64) - zeros) * scales + self.minimum).astype(np.float32)
 
 
 def unpacked_nibbles(content: bytes | bytearray, count: int) -> np.ndarray:

@@ -104,7 +104,7 @@ def reuse(job: Job | str | Path, *, tell: Callable[[str], None] = lambda line: N
     with watch("training"):
         history = train(trained, examples["train"], validation=examples.get("validation"), **vars_of(job.train))
     with watch("evaluation"):
-        scores = {part: evaluate(trained, examples[part]) for part in ("validation", "test") if part in data}
+        scores = {part: evaluate(trained, examples[part]) for part in examples if part != "train"}
 
     record = record_of(
         title=out.name,

@@ -204,7 +204,11 @@ class Builder:
             self._begun = True
             self.entry.begin(self._mark, {"rows": len(self.draws)})
         lease = ids[0].tobytes().hex()
-        return _Group(lease, self._lease(lease))
+        mine = self._lease(lease)
+        if mine and any(np.array_equal(part.ids[0], ids[0]) for part in self.entry.parts()):
+            self._release(lease)  # another builder has committed it since this build began
+            mine = False
+        return _Group(lease, mine)
 
     def _lease(self, lease: str) -> bool:
         if not self.entry.lease(lease):

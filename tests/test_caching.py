@@ -5,10 +5,13 @@ import random
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import Dataset, TensorDataset
 
 from regraft.caching import Engine, cache_features
+from regraft.datasets.image_folder import open_image_folder
 from regraft.errors import CacheError
+from regraft.inputs import InputContract
 from regraft.stores.folder import FolderStore
 from regraft.stores.memory import MemoryStore
 from trunks import plainly, tiny_data, tiny_trunk
@@ -239,3 +242,37 @@ def test_wrong_arguments_are_answered_with_the_right_ones(wrong, told):
     with pytest.raises(CacheError, match=told):
         cache_features(trunk, tiny_data(), **wrong)
     assert trunk.calls == 0
+
+
+def test_a_filled_cache_is_used_without_decoding(tmp_path):
+    """Image files vouch for their content by their bytes: only probes and canary are decoded."""
+    for name in ("cat", "dog"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for index in range(60):
+            pixels = np.random.default_rng(index).integers(0, 256, (3, 2, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "data" / name / f"{index}.png")
+    contract = InputContract((1, 2), flatten=True)
+    cache_features(tiny_trunk(), open_image_folder(tmp_path / "data", contract), tmp_path / "store", batch_size=BATCH)
+    decoded = []
+    data = open_image_folder(tmp_path / "data", contract)
+    data.contract = CountedContract(contract, decoded)
+
+    features = cache_features(tiny_trunk(), data, tmp_path / "store", batch_size=BATCH)
+
+    assert features.computed == 0
+    assert len(decoded) < 30
+    assert features.labels.tolist() == [0] * 60 + [1] * 60
+
+
+class CountedContract:
+    """An input contract that counts what it decodes."""
+
+    def __init__(self, contract, decoded):
+        self.contract, self.decoded = contract, decoded
+
+    def to_dict(self):
+        return self.contract.to_dict()
+
+    def from_file(self, path):
+        self.decoded.append(path)
+        return self.contract.from_file(path)

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset, TensorDataset
 
 from regraft.caching import Engine, cache_features
 from regraft.datasets.image_folder import open_image_folder
-from regraft.errors import CacheError
+from regraft.errors import CacheError, DoesNotPayError
 from regraft.inputs import InputContract
 from regraft.stores.folder import FolderStore
 from regraft.stores.memory import MemoryStore
@@ -276,3 +276,30 @@ class CountedContract:
     def from_file(self, path):
         self.decoded.append(path)
         return self.contract.from_file(path)
+
+
+def test_the_cost_is_told_before_the_build(tmp_path):
+    """In one sentence; a filled store has nothing to tell."""
+    told = []
+    first = cache_features(tiny_trunk(), tiny_data(), tmp_path, batch_size=BATCH, tell=told.append)
+    again = cache_features(tiny_trunk(), tiny_data(), tmp_path, batch_size=BATCH, tell=told.append)
+    assert told == [str(first.cost)]
+    assert told[0].startswith("Caching 40 examples takes about 0.0 s and 640 bytes; it ")
+    assert again.cost is None
+
+
+def test_a_cache_that_does_not_pay_is_refused_before_the_build(tmp_path):
+    """One epoch never pays; the store stays empty."""
+    with pytest.raises(DoesNotPayError, match=r"(?s)Caching 40 examples.*training is of 1 epochs: train without"):
+        cache_features(tiny_trunk(), tiny_data(), tmp_path, batch_size=BATCH, epochs=1)
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_few_reused_rows_are_checked_too(tmp_path):
+    """The look before the build missed them: they are looked at after it."""
+    (inputs, labels), trunk = tiny_data(4000), tiny_trunk()
+    cache_features(trunk, (inputs[:2], labels[:2]), tmp_path, batch_size=2)
+    plain = trunk.module.forward
+    trunk.module.forward = lambda x: plain(x) * 1.01
+    with pytest.raises(CacheError, match="not those of this trunk"):
+        cache_features(trunk, (inputs, labels), tmp_path, batch_size=2)

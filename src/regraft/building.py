@@ -94,7 +94,6 @@ class Builder:
         self.computed = 0
         self.labels = labels
         self._labels_known = labels is not None
-        self.sample: dict[str, Tensor] = {}
         self.ids = np.zeros((len(draws), ID_BYTES), np.uint8) if draws.ids is None else draws.ids
         self._others: list[_Group] = []
         self._group: _Group | None = None
@@ -195,9 +194,7 @@ class Builder:
     def _outputs(self, inputs: Inputs, count: int, size: int) -> dict[str, Tensor]:
         outputs = self.run(padded(inputs, count, size))
         check_outputs(outputs, self.leaves, size)
-        kept = {leaf.name: outputs[leaf.name][:count].detach().to("cpu", copy=True) for leaf in self.leaves}
-        self.sample = self.sample or kept
-        return kept
+        return {leaf.name: outputs[leaf.name][:count].detach().to("cpu", copy=True) for leaf in self.leaves}
 
     def _start_group(self, ids: np.ndarray) -> _Group:
         if not self._begun:

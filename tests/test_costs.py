@@ -46,7 +46,7 @@ def test_the_break_even_is_that_of_the_inequality(epochs):
 
 def test_sizes_and_durations_are_for_people():
     """Two figures are enough."""
-    assert [in_seconds(s) for s in (0.31, 42, 720, 12600)] == ["0.3 s", "42 s", "12 min", "3.5 h"]
+    assert [in_seconds(s) for s in (0.31, 42, 720, 12600, 1e6)] == ["0.3 s", "42 s", "12 min", "3.5 h", "12 days"]
     assert [in_bytes(b) for b in (312, 4.2e6, 81e9, 2e12)] == ["312 bytes", "4.2 MB", "81.0 GB", "2.0 TB"]
 
 

@@ -2,21 +2,20 @@
 
 import os
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, final
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from regraft.building import Builder, Run, positions_of, whole
+from regraft.building import Builder, positions_of, whole
 from regraft.costs import Cost
-from regraft.draws import Draws, own_randomness, refuse_own_randomness, refuse_random, seed_all
+from regraft.draws import Draws, names_of, own_randomness, refuse_own_randomness, refuse_random
+from regraft.engines import Engine, TrunkLike, device_of, key_of, manifest_of, runner
 from regraft.errors import CacheError, DoesNotPayError
-from regraft.examples import Examples, Inputs, as_examples, call, map_tensors
+from regraft.examples import Examples, as_examples
 from regraft.features import Built, Features, memory_budget
-from regraft.fingerprints import hash_description, hash_tensors, input_ids
 from regraft.precision import Difference, check_precision
 from regraft.probing import COMPUTE_TOLERANCE, check_reused, expected_cost, rounding, tolerance_of
 from regraft.progress import progress_bar
@@ -24,42 +23,6 @@ from regraft.stored import HeldRows, Index, StoredRows
 from regraft.stores.folder import FolderStore
 from regraft.stores.memory import MemoryStore
 from regraft.stores.store import Store
-
-LAYOUT = 1  # of the entry's folder; a change makes new entries
-CANARIES = 4
-
-
-class TrunkLike(Protocol):
-    """What `split` gives as the trunk."""
-
-    @property
-    def cut(self) -> Any:
-        """`.leaves`: name, shape, dtype and bytes per example of each tensor that crosses."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
-        """Leaf → one row per example."""
-
-    def describe(self) -> dict:
-        """Plain data that changes when the computation does: classes, sources, modes."""
-
-    def frozen_tensors(self) -> dict[str, Tensor]:
-        """All parameters and buffers that the features depend on."""
-
-
-@final
-@dataclass(frozen=True)
-class Engine:
-    """How the trunk is run.
-
-    compute   "float32" runs the trunk as it is; "bfloat16" or "float16" under torch's autocast, which is faster on
-              processors made for it and less exact: part of the key
-    workers   threads that fetch examples; None chooses
-    canaries  rows of the store that are computed again before it is trusted
-    """
-
-    compute: str = "float32"
-    workers: int | None = None
-    canaries: int = CANARIES
 
 
 @dataclass(frozen=True)
@@ -120,66 +83,18 @@ def as_store(store: Store | str | os.PathLike | None) -> Store:
     return FolderStore(os.fspath(store)) if isinstance(store, (str, os.PathLike)) else store
 
 
-def manifest_of(trunk: TrunkLike, *, batch_size: int, precision: str, engine: Engine) -> dict[str, Any]:
-    """Everything that features depend on beside the example itself, as plain data; its hash is the key."""
-    leaves = [[leaf.name, list(leaf.shape), str(leaf.dtype)] for leaf in trunk.cut.leaves]
-    return {
-        "layout": LAYOUT,
-        "trunk": trunk.describe(),
-        "frozen": hash_tensors(trunk.frozen_tensors()),
-        "cut": leaves,
-        "batch_size": batch_size,
-        "precision": precision,
-        "compute": engine.compute,
-        "modes": modes(device_of(trunk)),
-    }
-
-
-def modes(device: torch.device) -> dict[str, Any]:
-    """The switches of torch that change results, and its version."""
-    return {
-        "torch": torch.__version__.split("+")[0],
-        "device": device.type,
-        "autocast": str(torch.get_autocast_dtype(device.type)) if torch.is_autocast_enabled(device.type) else "",
-        "float32_matmul": torch.get_float32_matmul_precision(),
-        "tf32_convolutions": device.type == "cuda" and torch.backends.cudnn.allow_tf32,
-        "default_dtype": str(torch.get_default_dtype()),
-    }
-
-
-def device_of(trunk: TrunkLike) -> torch.device:
-    """Where the trunk's tensors are; the CPU when it has none."""
-    return next((tensor.device for tensor in trunk.frozen_tensors().values()), torch.device("cpu"))
-
-
-def _runner(trunk: TrunkLike, compute: str) -> Run:
-    """The trunk as it is called: on its device, without gradients, in a dtype, as the cut's dtypes."""
-    device, leaves = device_of(trunk), trunk.cut.leaves
-
-    def run(inputs: Inputs) -> dict[str, Tensor]:
-        mode = nullcontext() if compute == "float32" else torch.autocast(device.type, getattr(torch, compute))
-        with torch.no_grad(), mode:
-            outputs = call(trunk, map_tensors(lambda tensor: tensor.to(device, non_blocking=True), inputs))
-        if compute == "float32":
-            return outputs
-        wanted = {leaf.name: leaf.dtype for leaf in leaves}
-        return {name: rows.to(wanted.get(name, rows.dtype)) for name, rows in outputs.items()}
-
-    return run
-
-
 def _draws(examples: Examples, views: int, data_id: str | None, *, hashed: bool) -> Draws:
     """The rows of the data set, after a look whether they can be drawn again."""
     if views == 1:
         refuse_random(examples)
-    draws = Draws(examples, views=views, names=_names(examples, data_id) if hashed else None, hashed=hashed)
+    draws = Draws(examples, views=views, names=names_of(examples, data_id) if hashed else None, hashed=hashed)
     if views > 1:
         refuse_own_randomness(draws)
     return draws
 
 
 def _in_memory(trunk: TrunkLike, draws: Draws, options: "_Options", started: float) -> Features:
-    run, cost = _runner(trunk, options.engine.compute), _expect(trunk, draws, None, options)
+    run, cost = runner(trunk, options.engine.compute), _expect(trunk, draws, None, options)
     with progress_bar("features", len(draws)) as advance:
         tensors, labels = whole(draws, run, trunk.cut.leaves, batch_size=options.batch_size,
                                 workers=options.engine.workers, advance=advance)  # fmt: skip
@@ -191,8 +106,8 @@ def _in_memory(trunk: TrunkLike, draws: Draws, options: "_Options", started: flo
 
 def _in_store(trunk: TrunkLike, draws: Draws, store: Store, options: "_Options", started: float) -> Features:
     manifest = manifest_of(trunk, batch_size=options.batch_size, precision=options.precision, engine=options.engine)
-    entry = store.entry(hash_description(manifest)[:32], manifest)
-    run, rows = _runner(trunk, options.engine.compute), StoredRows(entry, trunk.cut.leaves)
+    entry = store.entry(key_of(manifest), manifest)
+    run, rows = runner(trunk, options.engine.compute), StoredRows(entry, trunk.cut.leaves)
     canaries = options.engine.canaries
     tolerance = tolerance_of(options.precision, options.engine.compute, device_of(trunk).type)
     before = rows.index()
@@ -220,7 +135,7 @@ def _expect(trunk: TrunkLike, draws: Draws, index: Index | None, options: "_Opti
     """Measure and tell the cost where somebody asks. Raises DoesNotPayError."""
     if options.tell is None and options.epochs is None:
         return None
-    cost = expected_cost(_runner(trunk, options.engine.compute), draws, index, batch_size=options.batch_size,
+    cost = expected_cost(runner(trunk, options.engine.compute), draws, index, batch_size=options.batch_size,
                          precision=options.precision, workers=options.engine.workers)  # fmt: skip
     if options.epochs is not None and cost.missing and not cost.pays(options.epochs):
         raise DoesNotPayError(f"{cost}\nThe training is of {options.epochs} epochs: train without a cache.")
@@ -235,7 +150,7 @@ def _rounding(trunk: TrunkLike, draws: Draws, options: "_Options") -> dict[str, 
     if options.precision == compute == "float32":
         return {}
     inputs = draws.inputs_of(torch.arange(min(options.batch_size, len(draws))))
-    return rounding(_runner(trunk, compute), _runner(trunk, "float32"), inputs, options.precision, options.head)
+    return rounding(runner(trunk, compute), runner(trunk, "float32"), inputs, options.precision, options.head)
 
 
 def _kept(store: Store, rows: StoredRows, positions: Tensor, precision: str) -> tuple[HeldRows | StoredRows, Any]:
@@ -262,13 +177,3 @@ def cheap_labels(examples: Examples) -> Tensor | None:
             if torch.equal(labels[:1].to(first), first):
                 return labels.to(first.dtype)
     return None
-
-
-def _names(examples: Examples, data_id: str | None) -> Sequence[str] | None:
-    """A text for each example that changes when its input does, where somebody vouches for that."""
-    if data_id is not None:
-        seed_all(b"probe")
-        probe = input_ids(examples.gather(torch.arange(1))[0], 1).tobytes().hex()
-        return [f"{data_id}\0{probe}\0{index}" for index in range(len(examples))]
-    vouched = getattr(examples, "content_ids", None) or getattr(getattr(examples, "dataset", None), "content_ids", None)
-    return vouched() if vouched else None

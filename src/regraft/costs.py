@@ -59,11 +59,11 @@ class Cost:
 
 
 def in_seconds(seconds: float) -> str:
-    """A duration for people: "0.3 s", "42 s", "12 min", "3.5 h"."""
+    """A duration for people: "0.3 s", "42 s", "12 min", "3.5 h", "12 days"."""
     for limit, unit, size in ((10, "s", 1.0), (100, "s", 1.0), (6000, "min", 60.0)):
         if seconds < limit:
             return f"{seconds / size:.1f} {unit}" if seconds < 10 else f"{seconds / size:.0f} {unit}"
-    return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 3600:.1f} h" if seconds < 72 * 3600 else f"{seconds / 86400:.0f} days"
 
 
 def in_bytes(size: float) -> str:

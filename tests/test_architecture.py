@@ -11,9 +11,9 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "regraft"
 MODULES = sorted(SOURCE.rglob("*.py"))
 STEPS = {
     "reading", "matching", "loading", "verifying", "freezing", "splitting", "caching", "training", "evaluating",
-    "saving", "predicting",
+    "saving", "predicting", "entries",
 }  # fmt: skip
-MACHINERY = {"recording", "cutting", "replaying", "factories", "stored", "features", "building"}
+MACHINERY = {"recording", "cutting", "replaying", "factories", "stored", "features", "building", "probing", "engines"}
 FLOOR_BY_NAME = {
     "errors": 0,
     **dict.fromkeys(STEPS, 3),

@@ -30,8 +30,8 @@ class Built:
     reused    rows that the store had
     seconds   from the first input to the last row, the canary included
     bytes     of all rows of these features, as they are kept
-    rounding  what the precision cost, for each leaf, on the first batch; empty when it is exact
-    cost      what the cache was expected to cost; None when nothing had to be computed
+    rounding  what a lower precision or compute changed on a batch, for each leaf and output; empty when exact
+    cost      what the cache was expected to cost, where that was asked for; None when nothing had to be computed
     """
 
     computed: int

@@ -28,6 +28,9 @@ _CERTAIN: tuple[tuple[Role, Callable[[str], object]], ...] = (
     ("optimizer_slot", re.compile(r"^(optimizers?|optim|opt)([/.]\d+)?[/.](state|vars|param_groups)[/.]\d+").search),
     ("optimizer_slot", re.compile(r"[/.](exp_avg|exp_avg_sq|max_exp_avg_sq|momentum_buffer)$").search),
     ("counter", re.compile(r"(^|[/.])(global_step|save_counter)(_\d+)?$").search),
+    # tf_keras keeps the sums of its metrics and the optimiser's rate beside the weights
+    ("counter", re.compile(r"(^|/)keras_api/metrics/\d+/").search),
+    ("counter", re.compile(r"(^|/)optimizer/_(learning_rate|iterations)$").search),
 )
 # Slots and copies beside the weight: its name and one word more.
 _BESIDE: tuple[tuple[Role, re.Pattern[str]], ...] = (
@@ -60,7 +63,7 @@ _FIRST_SLOT_WORD = re.compile(rf"^(?:{_SLOTS})[/.]")
 # Parts that every name with a role has, in small letters.
 _SUSPICIOUS = (
     "ada", "opt", "moment", "rmsprop", "ftrl", "lamb", "lars", "sgd", "gradientdescent", "beta1_power", "beta2_power",
-    "exp_avg", "movingaverage", "ema", "step", "save_counter", "iter", "epoch",
+    "exp_avg", "movingaverage", "ema", "step", "save_counter", "iter", "epoch", "keras_api",
 )  # fmt: skip
 
 

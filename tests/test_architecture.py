@@ -13,7 +13,10 @@ STEPS = {
     "reading", "matching", "loading", "verifying", "freezing", "splitting", "caching", "training", "evaluating",
     "saving", "predicting",
 }  # fmt: skip
-MACHINERY = {"recording", "cutting", "replaying", "factories"}
+MACHINERY = {
+    "recording", "outlining", "sizes", "cutting", "replaying", "head_run", "trunk_run", "stubs", "proving", "searching",
+    "factories",
+}  # fmt: skip
 FLOOR_BY_NAME = {
     "errors": 0,
     **dict.fromkeys(STEPS, 3),

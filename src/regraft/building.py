@@ -94,7 +94,6 @@ class Builder:
         self.computed = 0
         self.labels = labels
         self._labels_known = labels is not None
-        self.sample: dict[str, Tensor] = {}
         self.ids = np.zeros((len(draws), ID_BYTES), np.uint8) if draws.ids is None else draws.ids
         self._others: list[_Group] = []
         self._group: _Group | None = None
@@ -195,16 +194,18 @@ class Builder:
     def _outputs(self, inputs: Inputs, count: int, size: int) -> dict[str, Tensor]:
         outputs = self.run(padded(inputs, count, size))
         check_outputs(outputs, self.leaves, size)
-        kept = {leaf.name: outputs[leaf.name][:count].detach().to("cpu", copy=True) for leaf in self.leaves}
-        self.sample = self.sample or kept
-        return kept
+        return {leaf.name: outputs[leaf.name][:count].detach().to("cpu", copy=True) for leaf in self.leaves}
 
     def _start_group(self, ids: np.ndarray) -> _Group:
         if not self._begun:
             self._begun = True
             self.entry.begin(self._mark, {"rows": len(self.draws)})
         lease = ids[0].tobytes().hex()
-        return _Group(lease, self._lease(lease))
+        mine = self._lease(lease)
+        if mine and any(np.array_equal(part.ids[0], ids[0]) for part in self.entry.parts()):
+            self._release(lease)  # another builder has committed it since this build began
+            mine = False
+        return _Group(lease, mine)
 
     def _lease(self, lease: str) -> bool:
         if not self.entry.lease(lease):

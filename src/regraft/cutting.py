@@ -266,7 +266,8 @@ def _named(record: Record, cut: set[int], skipped: set[int]) -> dict[str, int]:
     for index in sorted(skipped):
         call = record.calls[index]
         for slot in slots_of(call.output):
-            owners.setdefault(slot.value, call.name or "output")
+            if _made_inside(record, slot.value, index):  # dropout hands its input on in evaluation: not its own
+                owners.setdefault(slot.value, call.name or "output")
     names: dict[str, int] = {}
     for index in sorted(cut):
         value = record.values[index]
@@ -281,6 +282,17 @@ def _named(record: Record, cut: set[int], skipped: set[int]) -> dict[str, int]:
         count = sum(name.split("#")[0] == base for name in names)
         names[base if count == 0 else f"{base}#{count + 1}"] = index
     return names
+
+
+def _made_inside(record: Record, value: int, call: int) -> bool:
+    """Whether an operation of this call, or of one that it made, gave the value."""
+    operation = record.values[value].operation
+    if operation < 0:
+        return True
+    at = record.operations[operation].call
+    while at > call:  # a call is numbered before those that it makes
+        at = record.calls[at].parent
+    return at == call
 
 
 def describe_cut(record: Record, choice: Choice, batch_size: int) -> Cut:

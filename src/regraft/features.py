@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from regraft.costs import Cost
 from regraft.errors import CacheError
 from regraft.precision import Difference
 from regraft.stored import HeldRows, Rows, StoredRows
@@ -29,7 +30,8 @@ class Built:
     reused    rows that the store had
     seconds   from the first input to the last row, the canary included
     bytes     of all rows of these features, as they are kept
-    rounding  what the precision cost, for each leaf, on the first batch; empty when it is exact
+    rounding  what a lower precision or compute changed on a batch, for each leaf and output; empty when exact
+    cost      what the cache was expected to cost, where that was asked for; None when nothing had to be computed
     """
 
     computed: int
@@ -37,6 +39,7 @@ class Built:
     seconds: float
     bytes: int
     rounding: dict[str, Difference] = field(default_factory=dict)
+    cost: Cost | None = None
 
 
 @final
@@ -75,6 +78,11 @@ class Features(Dataset):
     def seconds(self) -> float:
         """Seconds that the features took."""
         return self.built.seconds
+
+    @property
+    def cost(self) -> Cost | None:
+        """What the cache was expected to cost, as a sentence when printed; None when nothing had to be computed."""
+        return self.built.cost
 
     @property
     def bytes(self) -> int:

@@ -3,10 +3,9 @@
 The trunk is all that depends only on inputs and frozen layers; the head is the rest. Both run the model's own forward.
 """
 
-import hashlib
-import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, final
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from regraft.cutting import Cut, choose_cut, describe_cut
 from regraft.errors import FreezeError, SplitError
 from regraft.frozen import is_frozen
+from regraft.identifying import class_name, settings_of, source_hash
 from regraft.recording import Record, record_forward, slots_of
 from regraft.replaying import MissingDataError, Replay
 from regraft.structures import tensors_of
@@ -77,8 +77,9 @@ class Trunk:
         classes = sorted({type(modules[name]) for name in names}, key=lambda cls: cls.__qualname__)
         return {
             "leaves": [[leaf.name, list(leaf.shape), str(leaf.dtype)] for leaf in self.cut.leaves],
-            "modules": {name: f"{_class_name(type(modules[name]))}({modules[name].extra_repr()})" for name in names},
-            "sources": {_class_name(cls): _source_hash(cls) for cls in classes},
+            "modules": {name: f"{class_name(type(modules[name]))}({modules[name].extra_repr()})" for name in names},
+            "settings": {name: settings_of(modules[name]) for name in names},
+            "sources": {class_name(cls): source_hash(cls) for cls in classes},
             "torch": str(torch.__version__),
             "autocast": str(torch.get_autocast_dtype("cpu")) if torch.is_autocast_enabled("cpu") else "off",
             "attention": str(getattr(getattr(self.model, "config", None), "_attn_implementation", "")),
@@ -95,7 +96,7 @@ class Head(nn.Module):
     model   the user's model, whose own layers run; `train()`, `eval()`, `to()` reach it
     """
 
-    takes_features = True  # by this, training and evaluation know a head from a whole model
+    takes_features = True  # tells training apart a head, called with features, from a model, called with inputs
 
     def __init__(self, model: nn.Module, replays: Mapping[bool, Replay]) -> None:
         super().__init__()
@@ -138,9 +139,15 @@ def split(model: nn.Module, *args: Any, **kwargs: Any) -> tuple[Trunk, Head]:
         replays[is_training] = _proven(model, record, args, kwargs, batch_size, is_training=is_training)
     if not replays:
         raise SplitError(f"The model cannot run the example: {failures[0]}") from failures[0]
-    first = next(iter(replays.values()))
-    cut = describe_cut(first.record, first.choice, batch_size)
-    return Trunk(model, replays, cut), Head(model, replays)
+    return Trunk(model, replays, _whole_cut(replays, batch_size)), Head(model, replays)
+
+
+def _whole_cut(replays: Mapping[bool, Replay], batch_size: int) -> Cut:
+    """The leaves of every mode: a head that was trained on the features is evaluated on them too."""
+    first, *others = [describe_cut(replay.record, replay.choice, batch_size) for replay in replays.values()]
+    leaves = {leaf.name: leaf for cut in (*reversed(others), first) for leaf in cut.leaves}
+    in_order = [leaf.name for cut in (first, *others) for leaf in cut.leaves]
+    return replace(first, leaves=tuple(leaves[name] for name in dict.fromkeys(in_order)))
 
 
 def _batch_size(args: tuple, kwargs: Mapping[str, Any]) -> int:
@@ -246,6 +253,7 @@ def _undisturbed(model: nn.Module, *, is_training: bool) -> Iterator[None]:
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     try:
         model.train(is_training)
+        torch.clear_autocast_cache()  # weights that were cast without gradients would be used again with them
         with torch.random.fork_rng():
             yield
     finally:
@@ -255,17 +263,3 @@ def _undisturbed(model: nn.Module, *, is_training: bool) -> Iterator[None]:
             if not torch.equal(buffer, before):
                 with torch.no_grad():
                     buffer.copy_(before)
-
-
-def _class_name(cls: type) -> str:
-    """Module and name of a class."""
-    return f"{cls.__module__}.{cls.__qualname__}"
-
-
-def _source_hash(cls: type) -> str:
-    """A hash of the source of the class's forward; of its name where there is no source."""
-    try:
-        text = inspect.getsource(cls.forward)  # type: ignore[attr-defined]
-    except (OSError, TypeError):
-        text = _class_name(cls)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

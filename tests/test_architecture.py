@@ -11,17 +11,17 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "regraft"
 MODULES = sorted(SOURCE.rglob("*.py"))
 STEPS = {
     "reading", "matching", "loading", "verifying", "freezing", "splitting", "caching", "training", "evaluating",
-    "saving", "predicting",
+    "saving", "predicting", "entries",
 }  # fmt: skip
 MACHINERY = {
-    "recording", "outlining", "sizes", "cutting", "replaying", "head_run", "trunk_run", "stubs", "proving", "searching",
-    "factories",
+    "recording", "outlining", "sizes", "varying", "cutting", "replaying", "head_run", "trunk_run", "proving", "searching",
+    "factories", "stored", "features", "building", "probing", "engines",
 }  # fmt: skip
 FLOOR_BY_NAME = {
     "errors": 0,
     **dict.fromkeys(STEPS, 3),
     **dict.fromkeys(MACHINERY, 2),
-    "reporting": 4, "testing": 4, "recipe": 5, "demo": 5, "cli": 6,
+    "reporting": 4, "summarising": 4, "testing": 4, "recipe": 5, "demo": 6, "cli": 7,
 }  # fmt: skip
 KINDS = {"formats", "stores", "datasets"}
 PUBLIC_NAMES = [

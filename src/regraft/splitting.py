@@ -3,17 +3,17 @@
 The trunk is all that depends only on inputs and frozen layers; the head is the rest. Both run the model's own forward.
 """
 
-import hashlib
-import inspect
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
-from regraft.cuts import Cut
+from regraft.cuts import Cut, Leaf
 from regraft.cutting import describe_cut
 from regraft.errors import SplitError
+from regraft.identifying import class_name, settings_of, source_hash
 from regraft.patterns import Patterns, choose
 from regraft.proving import own, undisturbed
 from regraft.replaying import Replay
@@ -78,8 +78,9 @@ class Trunk:
         classes = sorted({type(modules[name]) for name in names}, key=lambda cls: cls.__qualname__)
         return {
             "leaves": [[leaf.name, list(leaf.shape), str(leaf.dtype)] for leaf in self.cut.leaves],
-            "modules": {name: f"{_class_name(type(modules[name]))}({modules[name].extra_repr()})" for name in names},
-            "sources": {_class_name(cls): _source_hash(cls) for cls in classes},
+            "modules": {name: f"{class_name(type(modules[name]))}({modules[name].extra_repr()})" for name in names},
+            "settings": {name: settings_of(modules[name]) for name in names},
+            "sources": {class_name(cls): source_hash(cls) for cls in classes},
             "torch": str(torch.__version__),
             "autocast": str(torch.get_autocast_dtype("cpu")) if torch.is_autocast_enabled("cpu") else "off",
             "attention": str(getattr(getattr(self.model, "config", None), "_attn_implementation", "")),
@@ -146,10 +147,17 @@ def split(model: nn.Module, *args: Any, at: Patterns | None = None, **kwargs: An
     if not replays:
         raise SplitError(f"The model cannot run the example: {failures[0]}") from failures[0]
     _tell_apart(replays, batch)
-    first = next(iter(replays.values()))
+    return Trunk(model, replays, _whole_cut(replays)), Head(model, replays)
+
+
+def _whole_cut(replays: Mapping[bool, Replay]) -> Cut:
+    """The leaves of every mode: a head that was trained on the features is evaluated on them too."""
     by_row = all(replay.by_row for replay in replays.values())
-    cut = describe_cut(first.record, first.sizes, first.choice, by_row=by_row)
-    return Trunk(model, replays, cut), Head(model, replays)
+    cuts = [describe_cut(replay.record, replay.sizes, replay.choice, by_row=by_row) for replay in replays.values()]
+    leaves: dict[str, Leaf] = {}
+    for cut in cuts:
+        leaves = leaves | {leaf.name: leaf for leaf in cut.leaves if leaf.name not in leaves}
+    return replace(cuts[0], leaves=tuple(leaves.values()))
 
 
 def _tell_apart(replays: Mapping[bool, Replay], batch: Batch) -> None:
@@ -164,17 +172,3 @@ def _tell_apart(replays: Mapping[bool, Replay], batch: Batch) -> None:
         other = features[True].get(name)
         if other is not None and not (rows.shape == other.shape and torch.equal(rows, other)):
             replays[False].rename(name, f"{name} (evaluation)")
-
-
-def _class_name(cls: type) -> str:
-    """Module and name of a class."""
-    return f"{cls.__module__}.{cls.__qualname__}"
-
-
-def _source_hash(cls: type) -> str:
-    """A hash of the source of the class's forward; of its name where there is no source."""
-    try:
-        text = inspect.getsource(cls.forward)  # type: ignore[attr-defined]
-    except (OSError, TypeError):
-        text = _class_name(cls)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

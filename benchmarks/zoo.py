@@ -45,7 +45,8 @@ def freeze_share(model: nn.Module, share: float) -> int:
     """Freeze the first layers that own parameters, a share of them and never the last; gives how many."""
     owners = [name for name, module in model.named_modules() if module._parameters]
     count = min(len(owners) - 1, max(1, round(share * len(owners))))
-    regraft.freeze(model, [re.escape(name) for name in owners[:count]])
+    own = [name for name, _ in model.named_parameters(recurse=False)]  # the model's: a class token, positions
+    regraft.freeze(model, [re.escape(name) for owner in owners[:count] for name in ([owner] if owner else own)])
     return count
 
 

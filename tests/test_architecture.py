@@ -14,7 +14,7 @@ STEPS = {
     "saving", "predicting", "entries",
 }  # fmt: skip
 MACHINERY = {
-    "recording", "outlining", "sizes", "cutting", "replaying", "head_run", "trunk_run", "stubs", "proving", "searching",
+    "recording", "outlining", "sizes", "varying", "cutting", "replaying", "head_run", "trunk_run", "proving", "searching",
     "factories", "stored", "features", "building", "probing", "engines",
 }  # fmt: skip
 FLOOR_BY_NAME = {

@@ -10,13 +10,15 @@ class Leaf:
     """One tensor that crosses from trunk to head.
 
     name    of the layer that gives it ("layer3"; "layer3#2" for its next call or output), or "input:x"
-    shape   of one example, without the batch; None for a size that varies
+    shape   of one example, without the batch
+    varying the dimensions of `shape` that another length of the inputs makes longer or shorter
     """
 
     name: str
-    shape: tuple[int | None, ...]
+    shape: tuple[int, ...]
     dtype: torch.dtype
     bytes_per_example: int
+    varying: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Cut:
     def __str__(self) -> str:
         width = max([len(leaf.name) for leaf in self.leaves] + [7])
         lines = [
-            f"{leaf.name:<{width}}  {_shape_text(leaf.shape):<16} {str(leaf.dtype).removeprefix('torch.'):<9}"
+            f"{leaf.name:<{width}}  {_shape_text(leaf):<16} {str(leaf.dtype).removeprefix('torch.'):<9}"
             f" {leaf.bytes_per_example:>12,} bytes"
             for leaf in self.leaves
         ]
@@ -50,6 +52,7 @@ class Cut:
         return "\n".join([*lines, self.note] if self.note else lines)
 
 
-def _shape_text(shape: tuple[int | None, ...]) -> str:
-    """`256 × 14 × 14`, a varying size as `?`."""
-    return " × ".join("?" if size is None else str(size) for size in shape) or "scalar"
+def _shape_text(leaf: Leaf) -> str:
+    """`256 × 14 × 14`; a size that varies has a star: `128* × 768`."""
+    sizes = [f"{size}{'*' * (axis in leaf.varying)}" for axis, size in enumerate(leaf.shape)]
+    return " × ".join(sizes) or "scalar"

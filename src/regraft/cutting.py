@@ -7,7 +7,7 @@ from regraft.cuts import Cut, Leaf
 from regraft.errors import SplitError
 from regraft.flows import INFINITE, Flow
 from regraft.recorded import Operation, Record, slots_of
-from regraft.sizes import ROWS, Sizes, holds_numbers
+from regraft.sizes import ROWS, Size, Sizes, holds_numbers
 
 # A leaf without a row for each example is taken only when no other cut is possible.
 WHOLE_BATCH_COST = 10_000
@@ -297,7 +297,8 @@ def _named(record: Record, cut: set[int], skipped: set[int]) -> dict[str, int]:
             name(value.index, f"input:{value.name}")
     for index in sorted(skipped):
         for slot in slots_of(record.calls[index].output):
-            name(slot.value, record.calls[index].name or "output")
+            if _made_inside(record, slot.value, index):  # dropout hands its input on in evaluation: not its own
+                name(slot.value, record.calls[index].name or "output")
     for operation in record.operations:
         parent = record.calls[operation.call].name
         for slot in slots_of(operation.outputs):
@@ -305,18 +306,31 @@ def _named(record: Record, cut: set[int], skipped: set[int]) -> dict[str, int]:
     return {given[index]: index for index in sorted(cut)}
 
 
+def _made_inside(record: Record, value: int, call: int) -> bool:
+    """Whether an operation of this call, or of one that it made, gave the value."""
+    operation = record.values[value].operation
+    if operation < 0:
+        return True
+    at = record.operations[operation].call
+    while at > call:  # a call is numbered before those that it makes
+        at = record.calls[at].parent
+    return at == call
+
+
 def describe_cut(record: Record, sizes: Sizes, choice: Choice, *, by_row: bool) -> Cut:
     """The choice as the user sees it."""
     leaves = []
     for name, index in choice.leaves.items():
         value, place = record.values[index], sizes.rows(index)
-        shape: list[int | None] = list(value.shape)
+        shape: list[int | Size | None] = [*sizes.shapes[index]]
+        now: list[int] = [*value.shape]
+        rows = 1
         if by_row and place is not None:
             axis, each = place
-            varying = [size if isinstance(size, int) else None for size in sizes.shapes[index]]
-            shape = [*varying[:axis], *([each] if each > 1 else []), *varying[axis + 1 :]]
-        rows = max(1, sizes.example[ROWS]) if by_row else 1
-        leaves.append(Leaf(name, tuple(shape), value.dtype, value.size_bytes // rows))
+            rows = max(1, sizes.example[ROWS])
+            shape[axis : axis + 1] = now[axis : axis + 1] = [each] if each > 1 else []
+        varying = tuple(axis for axis, size in enumerate(shape) if isinstance(size, Size))
+        leaves.append(Leaf(name, tuple(now), value.dtype, value.size_bytes // rows, varying))
     total = sum(operation.flops for operation in record.operations)
     kept = sum(record.operations[index].flops for index in choice.repeated)
     return Cut(tuple(leaves), 1 - kept / total if total else 0.0, by_row, _note(record, choice, by_row=by_row))

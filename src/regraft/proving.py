@@ -136,6 +136,7 @@ def undisturbed(model: nn.Module, *, is_training: bool) -> Iterator[None]:
     dice = random.getstate(), np.random.get_state()
     try:
         model.train(is_training)
+        torch.clear_autocast_cache()  # weights that were cast without gradients would be used again with them
         with torch.random.fork_rng():
             yield
     finally:

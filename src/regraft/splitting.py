@@ -10,7 +10,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from regraft.cuts import Cut
+from regraft.cuts import Cut, Leaf
 from regraft.cutting import describe_cut
 from regraft.errors import SplitError
 from regraft.identifying import class_name, settings_of, source_hash
@@ -154,9 +154,10 @@ def _whole_cut(replays: Mapping[bool, Replay]) -> Cut:
     """The leaves of every mode: a head that was trained on the features is evaluated on them too."""
     by_row = all(replay.by_row for replay in replays.values())
     cuts = [describe_cut(replay.record, replay.sizes, replay.choice, by_row=by_row) for replay in replays.values()]
-    leaves = {leaf.name: leaf for cut in reversed(cuts) for leaf in cut.leaves}
-    in_order = dict.fromkeys(leaf.name for cut in cuts for leaf in cut.leaves)
-    return replace(cuts[0], leaves=tuple(leaves[name] for name in in_order))
+    leaves: dict[str, Leaf] = {}
+    for cut in cuts:
+        leaves = leaves | {leaf.name: leaf for leaf in cut.leaves if leaf.name not in leaves}
+    return replace(cuts[0], leaves=tuple(leaves.values()))
 
 
 def _tell_apart(replays: Mapping[bool, Replay], batch: Batch) -> None:

@@ -161,9 +161,9 @@ def main() -> None:
     lines = [
         "# Larger than memory",
         "",
-        f"An epoch over {count:,} rows of {4 * WIDTH} bytes ({given.times} × {given.memory_mib} MiB), sorted by class in",
-        f"the data set ({CLASSES} classes), batches of {BATCH}, warm page cache, one torch thread. Get these lines again",
-        f"with `python {' '.join(['benchmarks/streaming.py', *sys.argv[1:]])}` (measured {datetime.date.today()},",
+        f"An epoch over {count:,} rows of {4 * WIDTH} bytes ({given.times} × {given.memory_mib} MiB), sorted by class",
+        f"in the data set ({CLASSES} classes), batches of {BATCH}, warm page cache, one torch thread. Get these lines",
+        f"again with `python {' '.join(['benchmarks/streaming.py', *sys.argv[1:]])}` (measured {datetime.date.today()},",
         f"{os.cpu_count()} cores shared with other work, best of {given.epochs} epochs).",
         "",
         f"| {' | '.join(heads)} |",

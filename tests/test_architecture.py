@@ -18,7 +18,7 @@ FLOOR_BY_NAME = {
     "errors": 0,
     **dict.fromkeys(STEPS, 3),
     **dict.fromkeys(MACHINERY, 2),
-    "reporting": 4, "testing": 4, "recipe": 5, "demo": 5, "cli": 6,
+    "reporting": 4, "summarising": 4, "testing": 4, "recipe": 5, "demo": 6, "cli": 7,
 }  # fmt: skip
 KINDS = {"formats", "stores", "datasets"}
 PUBLIC_NAMES = [

@@ -96,7 +96,7 @@ class Head(nn.Module):
     model   the user's model, whose own layers run; `train()`, `eval()`, `to()` reach it
     """
 
-    takes_features = True  # by this, training and evaluation know a head from a whole model
+    takes_features = True  # tells training apart a head, called with features, from a model, called with inputs
 
     def __init__(self, model: nn.Module, replays: Mapping[bool, Replay]) -> None:
         super().__init__()

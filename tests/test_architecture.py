@@ -13,7 +13,10 @@ STEPS = {
     "reading", "matching", "loading", "verifying", "freezing", "splitting", "caching", "training", "evaluating",
     "saving", "predicting", "entries",
 }  # fmt: skip
-MACHINERY = {"recording", "cutting", "replaying", "factories", "stored", "features", "building", "probing", "engines"}
+MACHINERY = {
+    "recording", "outlining", "sizes", "varying", "cutting", "replaying", "head_run", "trunk_run", "proving", "searching",
+    "factories", "stored", "features", "building", "probing", "engines",
+}  # fmt: skip
 FLOOR_BY_NAME = {
     "errors": 0,
     **dict.fromkeys(STEPS, 3),

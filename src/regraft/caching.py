@@ -163,6 +163,7 @@ def _kept(store: Store, rows: StoredRows, positions: Tensor, precision: str) -> 
     size = positions.numel() * sum(leaf.bytes_per_example for leaf in rows.leaves)
     limit = memory_budget() if store.memory_bytes is None else store.memory_bytes
     exact = precision == "float32" or not isinstance(store, MemoryStore)  # else it would lie in memory twice
+    rows.memory_bytes = min(rows.memory_bytes, limit)
     if size > limit or not exact:
         return rows, positions
     held = HeldRows(rows.gather(positions.reshape(-1)))

@@ -11,14 +11,14 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "regraft"
 MODULES = sorted(SOURCE.rglob("*.py"))
 STEPS = {
     "reading", "matching", "loading", "verifying", "freezing", "splitting", "caching", "training", "evaluating",
-    "saving", "predicting",
+    "saving", "predicting", "entries",
 }  # fmt: skip
-MACHINERY = {"recording", "cutting", "replaying", "factories"}
+MACHINERY = {"recording", "cutting", "replaying", "factories", "stored", "features", "building", "probing", "engines"}
 FLOOR_BY_NAME = {
     "errors": 0,
     **dict.fromkeys(STEPS, 3),
     **dict.fromkeys(MACHINERY, 2),
-    "reporting": 4, "testing": 4, "recipe": 5, "demo": 5, "cli": 6,
+    "reporting": 4, "summarising": 4, "testing": 4, "recipe": 5, "demo": 6, "cli": 7,
 }  # fmt: skip
 KINDS = {"formats", "stores", "datasets"}
 PUBLIC_NAMES = [

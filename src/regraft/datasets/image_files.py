@@ -1,14 +1,17 @@
 """Images in files, decoded when they are asked for."""
 
+import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import final
 
+import PIL
 import torch
 
 from regraft.datasets.labelled import Labelled, check_labels
 from regraft.errors import DataError
+from regraft.files import sha256_of
 from regraft.inputs import InputContract
 
 
@@ -51,6 +54,19 @@ class ImageFiles(Labelled):
         except DataError as error:
             raise self._all_problems(error) from error
         return torch.from_numpy(array), int(self.labels[index])
+
+    def content_ids(self, indices: Sequence[int] | None = None) -> list[str]:
+        """Each file's SHA-256 with the input contract and the version of the decoder. Reads files, decodes none."""
+        paths = self.paths if indices is None else [self.paths[index] for index in indices]
+        how = json.dumps(self.contract.to_dict(), sort_keys=True) + f" Pillow {PIL.__version__}"
+        with ThreadPoolExecutor() as pool:
+            return [f"{content} {how}" for content in pool.map(self._content, paths)]
+
+    def _content(self, path: Path) -> str:
+        try:
+            return sha256_of(path)
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
 
     def _unreadable(self) -> list[Path]:
         def is_unreadable(path: Path) -> bool:

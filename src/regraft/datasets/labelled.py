@@ -32,6 +32,13 @@ class Labelled(Dataset, ABC):
     def __getitem__(self, index: int) -> tuple[Any, int]:
         """The input and the label of one example."""
 
+    def content_ids(self, indices: Sequence[int] | None = None) -> list[str] | None:
+        """A text for each example (all, or those at `indices`) that changes whenever its input does.
+
+        Known without decoding, so that a filled cache is used without it. None where only the input itself can tell.
+        """
+        return None
+
 
 @final
 class Chosen(Labelled):
@@ -45,6 +52,10 @@ class Chosen(Labelled):
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
         return self.whole[self.indices[index]]
+
+    def content_ids(self, indices: Sequence[int] | None = None) -> list[str] | None:
+        """Those of the other data set."""
+        return self.whole.content_ids(self.indices if indices is None else [self.indices[at] for at in indices])
 
 
 def stratified_split(labels: Tensor, fraction: float, *, seed: int) -> tuple[Tensor, Tensor]:

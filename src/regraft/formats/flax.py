@@ -15,7 +15,7 @@ from regraft.errors import CheckpointError
 from regraft.formats.flax_layers import with_flax_layers
 from regraft.formats.format import Format
 from regraft.formats.located import Located, located, mapped
-from regraft.roles import role_of
+from regraft.roles import with_roles
 
 # Source of the extension codes and of chunking: google/flax, flax/serialization.py.
 ARRAY, COMPLEX, SCALAR = 1, 2, 3
@@ -85,7 +85,7 @@ class Flax(Format):
         arrays = dict(_leaves(tree, ""))
         if not arrays:
             raise CheckpointError(f"{path}: the tree holds no array. Is this a checkpoint?")
-        infos = {name: ArrayInfo(array.shape, array.dtype, role=role_of(name)) for name, array in arrays.items()}
+        infos = with_roles({name: ArrayInfo(array.shape, array.dtype) for name, array in arrays.items()})
         return Checkpoint(
             path=path, format=self.name, layout=self.layout, infos=with_flax_layers(infos), files=(path,),
             reader=lambda name: arrays[name].read(),

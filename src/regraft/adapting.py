@@ -1,0 +1,93 @@
+"""The documented ways to make an array fit that does not: other input channels, other sizes, another order."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+from regraft.errors import PlanError
+from regraft.operations.changes import RepeatInputs, SumInputs
+from regraft.operations.joins import Fill
+from regraft.operations.moves import Flip, PermuteFlat, Take, Transpose
+from regraft.operations.operation import Operation, Shape
+from regraft.patterns import choose
+
+Way = Callable[[re.Match[str], Shape, Shape], tuple[Operation, ...]]
+
+
+def _sum(_: re.Match[str], got: Shape, target: Shape) -> tuple[Operation, ...]:
+    return (SumInputs(),)
+
+
+def _repeat(_: re.Match[str], got: Shape, target: Shape) -> tuple[Operation, ...]:
+    return (RepeatInputs(target[1]),) if len(target) > 1 else ()
+
+
+def _flip(_: re.Match[str], got: Shape, target: Shape) -> tuple[Operation, ...]:
+    return (Flip((1,)),)
+
+
+def _swap(_: re.Match[str], got: Shape, target: Shape) -> tuple[Operation, ...]:
+    axes = (*range(len(got) - 2), len(got) - 1, len(got) - 2)
+    return (Transpose(axes, ("out", "in", "h", "w") if len(got) == 4 else ()),)
+
+
+def _rows(match: re.Match[str], got: Shape, target: Shape) -> tuple[Operation, ...]:
+    return (Take(0, int(match["start"]), int(match["stop"])),)
+
+
+def _flatten(match: re.Match[str], got: Shape, target: Shape) -> tuple[Operation, ...]:
+    height, width, channels = (int(match[name]) for name in ("h", "w", "c"))
+    return (PermuteFlat(1, (height, width, channels), (2, 0, 1)),)
+
+
+def _constant(match: re.Match[str], got: Shape, target: Shape) -> tuple[Operation, ...]:
+    return (Fill(1.0 if match[0] == "ones" else 0.0, target),)
+
+
+def _as_stored(match: re.Match[str], got: Shape, target: Shape) -> tuple[Operation, ...]:
+    return ()
+
+
+# What the user writes as a pattern, the same for people, the least rank of an array it is for, how it is done.
+WAYS: tuple[tuple[str, str, int, Way], ...] = (
+    ("sum", "sum: a convolution's input channels summed to one (3 → 1, grey images)", 3, _sum),
+    ("repeat", "repeat: input channels repeated in turn and scaled to the same sum (3 → n)", 3, _repeat),
+    ("flip", "flip: input channels in the opposite order (BGR ↔ RGB)", 3, _flip),
+    ("swap height and width", "swap height and width: a network trained on transposed images", 4, _swap),
+    (r"rows (?P<start>\d+):(?P<stop>\d+)", "rows 1:1001: only these outputs", 1, _rows),
+    (
+        r"flatten (?P<h>\d+)x(?P<w>\d+)x(?P<c>\d+)",
+        "flatten 7x7x512: a dense layer behind a flattened (h, w, c) map takes (c, h, w)",
+        2,
+        _flatten,
+    ),
+    ("zeros|ones", "zeros, ones: no source, one value everywhere", 0, _constant),
+    ("as stored", "as stored: the axes of this array have the same order in both frameworks", 0, _as_stored),
+)
+
+
+def chosen_ways(adapt: Mapping[str, str] | None, targets: Sequence[str]) -> dict[str, str]:
+    """Target name → the way that the user chose for it; a later pattern wins over an earlier one.
+
+    Raises PatternError when a pattern chooses no target, PlanError when there is no such way.
+    """
+    ways: dict[str, str] = {}
+    for pattern, way in (adapt or {}).items():
+        find_way(way)
+        ways.update(dict.fromkeys(choose(targets, pattern, what="array of the model"), way))
+    return ways
+
+
+def find_way(way: str) -> tuple[re.Match[str], int, Way]:
+    """What was written, the least rank it is for, and the doing. Raises PlanError that lists the ways."""
+    for pattern, _, rank, function in WAYS:
+        match = re.fullmatch(pattern, way)
+        if match:
+            return match, rank, function
+    listed = "\n".join(f"  {told}" for _, told, _, _ in WAYS)
+    raise PlanError(f"There is no way {way!r} to adapt an array. Ways:\n{listed}")
+
+
+def adapting_operations(way: str, got: Shape, target: Shape) -> tuple[Operation, ...] | None:
+    """What the way does to an array that came out as `got`; None when it is not for arrays of this rank."""
+    match, rank, function = find_way(way)
+    return None if len(target) < rank else function(match, got, target)

@@ -1,0 +1,179 @@
+"""Compute the cut's values once for each example, and keep them where they can be trusted."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from regraft.building import Builder, positions_of, whole
+from regraft.costs import Cost
+from regraft.draws import Draws, names_of, own_randomness, refuse_own_randomness, refuse_random
+from regraft.engines import Engine, TrunkLike, device_of, key_of, manifest_of, runner
+from regraft.errors import CacheError, DoesNotPayError
+from regraft.examples import Examples, as_examples
+from regraft.features import Built, Features, memory_budget
+from regraft.precision import Difference, check_precision
+from regraft.probing import COMPUTE_TOLERANCE, check_reused, expected_cost, rounding, tolerance_of
+from regraft.progress import progress_bar
+from regraft.stored import HeldRows, Index, StoredRows
+from regraft.stores.folder import FolderStore
+from regraft.stores.memory import MemoryStore
+from regraft.stores.store import Store
+
+
+@dataclass(frozen=True)
+class _Options:
+    """The arguments of `cache_features` that are handed on."""
+
+    batch_size: int
+    precision: str
+    engine: Engine
+    head: Callable[[Any], Any] | None
+    epochs: int | None
+    tell: Callable[[str], None] | None
+
+
+def cache_features(
+    trunk: TrunkLike, dataset: Any, store: Store | str | os.PathLike | None = None, *, batch_size: int = 64,
+    views: int = 1, precision: str = "float32", engine: Engine | None = None, data_id: str | None = None,
+    head: Callable[[Any], Any] | None = None, epochs: int | None = None, tell: Callable[[str], None] | None = None,
+) -> Features:  # fmt: skip
+    """The trunk's output for each example of a data set, computed once.
+
+    dataset     a torch data set of (input, label) pairs, the pair of tensors (inputs, labels), or Examples
+    store       None keeps the features in memory; a path or an fsspec URL in that folder; or a Store
+    batch_size  of the trunk's runs; part of the key, since other sizes round differently
+    views       stored augmented copies of each example, drawn with fixed seeds
+    precision   "float32" is exact; "bfloat16", "float16", "int8" are smaller (see `features.built.rounding`)
+    data_id     a promise: under this name, example i has the same input in every run. Only what is missing is read
+                then. Without it every input is read and hashed, so that an edited one is noticed
+    head        with it, `features.built.rounding` tells what a lower precision changes at the head's outputs
+    epochs      of the training to come: when caching takes longer than it saves, it is refused before the build
+    tell        is given the cost in a sentence before the build, measured on a batch: bytes, seconds, when it pays
+
+    Features are bit for bit those of `trunk` over batches of `batch_size`; what the store has is not computed again.
+    Labels come from the data set each time.
+
+    Raises CacheError when the data set draws at random (and views is 1), when the store cannot be read or written, and
+    when rows of the store are not what the trunk gives now.
+    """
+    check_precision(precision)
+    if batch_size < 1 or views < 1:
+        raise CacheError(f"batch_size={batch_size} and views={views}: both must be 1 or more.")
+    engine = engine or Engine()
+    if engine.compute not in COMPUTE_TOLERANCE:
+        raise CacheError(f"No compute {engine.compute!r}. Choose one of {', '.join(COMPUTE_TOLERANCE)}.")
+    options = _Options(batch_size, precision, engine, head, epochs, tell)
+    with own_randomness():
+        started = time.perf_counter()
+        draws = _draws(as_examples(dataset), views, data_id, hashed=store is not None or precision != "float32")
+        if store is None and precision == "float32":
+            return _in_memory(trunk, draws, options, started)
+        return _in_store(trunk, draws, as_store(store), options, started)
+
+
+def as_store(store: Store | str | os.PathLike | None) -> Store:
+    """The store that is meant: itself, a folder for a path or URL, memory for None."""
+    if store is None:
+        return MemoryStore()
+    return FolderStore(os.fspath(store)) if isinstance(store, (str, os.PathLike)) else store
+
+
+def _draws(examples: Examples, views: int, data_id: str | None, *, hashed: bool) -> Draws:
+    """The rows of the data set, after a look whether they can be drawn again."""
+    if views == 1:
+        refuse_random(examples)
+    draws = Draws(examples, views=views, names=names_of(examples, data_id) if hashed else None, hashed=hashed)
+    if views > 1:
+        refuse_own_randomness(draws)
+    return draws
+
+
+def _in_memory(trunk: TrunkLike, draws: Draws, options: "_Options", started: float) -> Features:
+    run, cost = runner(trunk, options.engine.compute), _expect(trunk, draws, None, options)
+    with progress_bar("features", len(draws)) as advance:
+        tensors, labels = whole(draws, run, trunk.cut.leaves, batch_size=options.batch_size,
+                                workers=options.engine.workers, advance=advance)  # fmt: skip
+    rows = HeldRows(tensors)
+    positions = torch.arange(len(draws)).view(-1, draws.views) if draws.views > 1 else None
+    built = Built(len(draws), 0, time.perf_counter() - started, rows.bytes, _rounding(trunk, draws, options), cost)
+    return Features(rows, positions, labels, cut=trunk.cut, key="", built=built)
+
+
+def _in_store(trunk: TrunkLike, draws: Draws, store: Store, options: "_Options", started: float) -> Features:
+    manifest = manifest_of(trunk, batch_size=options.batch_size, precision=options.precision, engine=options.engine)
+    entry = store.entry(key_of(manifest), manifest)
+    run, rows = runner(trunk, options.engine.compute), StoredRows(entry, trunk.cut.leaves)
+    canaries = options.engine.canaries
+    tolerance = tolerance_of(options.precision, options.engine.compute, device_of(trunk).type)
+    before = rows.index()
+    was_checked = check_reused(run, draws, rows, before, count=canaries, tolerance=tolerance)
+    cost = _expect(trunk, draws, before, options)
+    labels = cheap_labels(draws.examples) if draws.ids is not None else None
+    with progress_bar("features", len(draws)) as advance:
+        builder = Builder(run, draws, entry, trunk.cut.leaves, batch_size=options.batch_size,
+                          precision=options.precision, labels=labels, workers=options.engine.workers,
+                          advance=advance)  # fmt: skip
+        builder.build()
+    rows.refresh()
+    draws.ids = builder.ids
+    if not was_checked:  # few rows were there, and the look before missed them
+        check_reused(run, draws, rows, before, count=canaries, tolerance=tolerance)
+    positions = positions_of(builder.ids, rows.index(), draws.views)
+    kept, order = _kept(store, rows, positions, options.precision)
+    built = Built(builder.computed, positions.numel() - builder.computed, time.perf_counter() - started, kept.bytes,
+                  _rounding(trunk, draws, options), cost if builder.computed else None)  # fmt: skip
+    assert builder.labels is not None, "every example was read, or its label was known"
+    return Features(kept, order, builder.labels, cut=trunk.cut, key=entry.key, built=built)
+
+
+def _expect(trunk: TrunkLike, draws: Draws, index: Index | None, options: "_Options") -> Cost | None:
+    """Measure and tell the cost where somebody asks. Raises DoesNotPayError."""
+    if options.tell is None and options.epochs is None:
+        return None
+    cost = expected_cost(runner(trunk, options.engine.compute), draws, index, batch_size=options.batch_size,
+                         precision=options.precision, workers=options.engine.workers)  # fmt: skip
+    if options.epochs is not None and cost.missing and not cost.pays(options.epochs):
+        raise DoesNotPayError(f"{cost}\nThe training is of {options.epochs} epochs: train without a cache.")
+    if options.tell is not None and cost.missing:
+        options.tell(str(cost))
+    return cost
+
+
+def _rounding(trunk: TrunkLike, draws: Draws, options: "_Options") -> dict[str, Difference]:
+    """What precision and compute cost on one batch; empty when both are exact."""
+    compute = options.engine.compute
+    if options.precision == compute == "float32":
+        return {}
+    inputs = draws.inputs_of(torch.arange(min(options.batch_size, len(draws))))
+    return rounding(runner(trunk, compute), runner(trunk, "float32"), inputs, options.precision, options.head)
+
+
+def _kept(store: Store, rows: StoredRows, positions: Tensor, precision: str) -> tuple[HeldRows | StoredRows, Any]:
+    """The rows where they are used from, and each example's positions there; None where they are its own number."""
+    size = positions.numel() * sum(leaf.bytes_per_example for leaf in rows.leaves)
+    limit = memory_budget() if store.memory_bytes is None else store.memory_bytes
+    exact = precision == "float32" or not isinstance(store, MemoryStore)  # else it would lie in memory twice
+    if size > limit or not exact:
+        return rows, positions
+    held = HeldRows(rows.gather(positions.reshape(-1)))
+    rows.entry.forget()
+    return held, torch.arange(positions.numel()).view(positions.shape) if positions.shape[1] > 1 else None
+
+
+def cheap_labels(examples: Examples) -> Tensor | None:
+    """The labels where the data set has them at hand (`.labels` or `.targets`) and they are the examples' own."""
+    for holder in (examples, getattr(examples, "dataset", None)):
+        for name in ("labels", "targets"):
+            found = getattr(holder, name, None)
+            if found is None or len(found) != len(examples):
+                continue
+            labels = torch.as_tensor(found)
+            first = examples.gather(torch.tensor([0]))[1]  # a target_transform would change them
+            if torch.equal(labels[:1].to(first), first):
+                return labels.to(first.dtype)
+    return None

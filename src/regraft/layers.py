@@ -1,0 +1,51 @@
+"""What a model tells of its layers, as plain data: names, kinds, arrays and settings, without torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Kind = Literal[
+    "dense", "conv", "depthwise", "conv_transpose", "batch_norm", "norm", "embedding", "prelu",
+    "rnn", "lstm", "gru", "attention", "other",
+]  # fmt: skip
+
+# Kinds whose weight has axes that frameworks order differently; of the others only the vectors are certain.
+ORIENTED: frozenset[str] = frozenset(
+    {"dense", "conv", "depthwise", "conv_transpose", "rnn", "lstm", "gru", "attention", "other"}
+)
+
+
+@dataclass(frozen=True)
+class TargetArray:
+    """One parameter or buffer of the model.
+
+    dtype     in NumPy's words: "float32", "bfloat16" …
+    tied_to   the first name of the same tensor, "" when this is the first
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    is_buffer: bool = False
+    tied_to: str = ""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One module that owns arrays.
+
+    name      dotted, as in the model; "" for the model itself
+    kind      what decides the axis orders of its arrays
+    arrays    leaf name ("weight", "running_mean" …) → TargetArray
+    settings  what is no weight: eps, momentum, padding, stride, bias (whether there is one), hidden_size …
+    class_name  the module's class, for messages
+    """
+
+    name: str
+    kind: Kind
+    arrays: Mapping[str, TargetArray]
+    settings: Mapping[str, object] = field(default_factory=dict)
+    class_name: str = ""
+
+    def full(self, leaf: str) -> str:
+        """The array's whole name in the model."""
+        return f"{self.name}.{leaf}" if self.name else leaf

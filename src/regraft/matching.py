@@ -1,0 +1,165 @@
+"""The step that decides: a checkpoint and a model → the plan, with an answer for every array on both sides."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Literal
+
+from torch import nn
+
+from regraft.adapting import chosen_ways
+from regraft.arrays import ArrayInfo, Checkpoint
+from regraft.describing import describe_model
+from regraft.errors import PlanError
+from regraft.layers import Layer
+from regraft.layouts import deduced_layout, known_layout
+from regraft.pairing import pair_by_names
+from regraft.patterns import Patterns, choose
+from regraft.plan import CheckpointIdentity, FileIdentity, Plan
+from regraft.renaming import dotted, rename_all, unwrapped
+from regraft.requirements import compare_settings, left_behind, with_choices
+from regraft.rows import RequirementRow, Row
+from regraft.targeting import Wishes, source_rows, target_rows
+
+
+def plan_reuse(
+    checkpoint: Checkpoint,
+    model: nn.Module,
+    *,
+    reuse: Patterns = ".*",
+    fresh: Patterns = (),
+    rename: Mapping[str, str] | None = None,
+    layout: str | None = None,
+    match: Literal["names", "structure"] = "names",
+    adapt: Mapping[str, str] | None = None,
+    accept: Patterns = (),
+    adopt: Patterns = (),
+    ema: bool = False,
+) -> Plan:
+    """Which arrays of the checkpoint fill which arrays of the model, and why. Reads no values, changes nothing.
+
+    reuse   which layers of the model to restore; with the default every array needs a source or a word in `fresh`
+    fresh   layers that stay as they were initialised
+    rename  pattern of a whole source name → replacement, theirs → ours, where names differ
+    layout  whose axis orders the checkpoint follows, where the file does not tell: "tensorflow", "torch" …
+    adapt   pattern → way to make an array fit that does not: {"conv1": "sum"} (how-to/channels)
+    accept  what is kept though it looks wrong: settings that differ (r"bn1\\.eps"), arrays with infinite values
+    adopt   settings that `apply_plan` takes over from the checkpoint: r".*\\.eps"
+    ema     use the moving averages of the weights, where the checkpoint has them
+
+    Raises PatternError when a pattern or a rule matches nothing. What does not fit is no error but a row of the plan:
+    see `Plan.problems` and `Plan.check()`.
+    """
+    layers = describe_model(model)
+    targets = [layer.full(leaf) for layer in layers for leaf in layer.arrays]
+    usable = _usable(checkpoint, ema=ema)
+    renamed = {name: new for name, new in rename_all(checkpoint, rename).items() if name in usable}
+    decided, notes = _decide_layout(checkpoint, layout, renamed)
+    pairings = pair_by_names(layers, renamed, usable, decided)
+    wishes = Wishes(
+        reuse=None if reuse == ".*" else frozenset(choose(targets, reuse)),
+        fresh=frozenset(choose(targets, fresh)) if fresh else frozenset(),
+        ways=chosen_ways(adapt, targets),
+    )
+    rows = target_rows(layers, pairings.of, usable, wishes, advice=_advice(layers, renamed, pairings.of, decided))
+    rest = source_rows(checkpoint, usable, rows, pairings.of)
+    settings = _settings(checkpoint, layers, rows, rest, decided)
+    rows, settings = _with_choices(rows, settings, accept, adopt)
+    notes = (*checkpoint.notes, *notes, *pairings.notes)
+    return Plan(identity_of(checkpoint), decided, (*rows, *rest), settings, notes)
+
+
+def identity_of(checkpoint: Checkpoint) -> CheckpointIdentity:
+    """What a plan keeps of its checkpoint: names and sizes of the files, no hashes yet."""
+    files = tuple(FileIdentity(path.name, path.stat().st_size, str(path)) for path in checkpoint.files)
+    return CheckpointIdentity(str(checkpoint.path), checkpoint.format, checkpoint.layout, files)
+
+
+def _usable(checkpoint: Checkpoint, *, ema: bool) -> dict[str, ArrayInfo]:
+    """The arrays that may fill a model: the weights, or their moving averages where there are any."""
+    averages = {name: info for name, info in checkpoint.items() if info.role == "ema"}
+    weights = {name: info for name, info in checkpoint.items() if info.role == "weight"}
+    if not ema:
+        return weights
+    if not averages:
+        raise PlanError(f"{checkpoint.path} has no moving averages of weights: leave out ema=True.")
+    averaged = {_without_average(name) for name in averages}
+    kept = {name: info for name, info in weights.items() if _without_average(name) not in averaged}
+    return {**averages, **kept}
+
+
+def _without_average(name: str) -> str:
+    """The name that an average shares with its weight."""
+    *_, shortest = unwrapped(dotted(name))
+    return shortest
+
+
+def _decide_layout(
+    checkpoint: Checkpoint, asked: str | None, renamed: Mapping[str, str]
+) -> tuple[str | None, tuple[str, ...]]:
+    """(layout, notes): what the user says, else what the file says, else what only one family's names can mean."""
+    if asked is not None:
+        return known_layout(asked), ()
+    deduced, why = deduced_layout(dotted(name) for name in renamed)
+    declared = known_layout(checkpoint.layout)
+    if declared == "torch" and deduced not in (None, "torch"):
+        # safetensors holds arrays of any framework; its readers say torch because most files are.
+        return None, (f"{checkpoint.format} is mostly torch's, but {why}, as in {deduced}: say layout=…",)
+    if declared is None and deduced is not None:
+        return deduced, (f"assumed the axis orders of {deduced}, because {why}",)
+    return declared, ()
+
+
+def _advice(
+    layers: Sequence[Layer], renamed: Mapping[str, str], pairings: Mapping[str, object], layout: str | None
+) -> str:
+    """What to do about arrays without a source; a rename rule where one would find most of them."""
+    names = {layer.name for layer in layers}
+    prefixes: dict[str, int] = defaultdict(int)
+    for source in renamed.values():
+        parts = dotted(source, layout).split(".")
+        for length in range(1, len(parts) - 1):
+            if ".".join(parts[length:-1]) in names:
+                prefixes[source[: len("/".join(parts[:length])) + 1]] += 1
+    fresh = 'Say fresh=["…"] if it is to stay as initialised'
+    best = max(prefixes, key=lambda prefix: prefixes[prefix], default="")
+    if prefixes[best] * 2 > len(renamed):
+        return f'{prefixes[best]} sources begin with {best!r}: rename={{r"{best}(.*)": r"\\1"}}. {fresh}.'
+    return f"{fresh}, or name its source with a rename rule (how-to/rename)."
+
+
+def _settings(
+    checkpoint: Checkpoint, layers: Sequence[Layer], rows: Sequence[Row], rest: Sequence[Row], layout: str | None
+) -> tuple[RequirementRow, ...]:
+    """Everything beside the arrays on which the source layer and the layer that takes its arrays must agree."""
+    by_name = {layer.full(leaf): layer for layer in layers for leaf in layer.arrays}
+    source_layers = {name: info.layer or _parent(name) for name, info in checkpoint.items()}
+    takers: dict[str, list[Layer]] = defaultdict(list)
+    for row in rows:
+        for source in row.sources if row.target is not None else ():
+            for source_layer in _parents(source_layers[source], {r.layer for r in checkpoint.requirements}):
+                if by_name[row.target or ""] not in takers[source_layer]:
+                    takers[source_layer].append(by_name[row.target or ""])
+    unused = {row.sources[0]: checkpoint[row.sources[0]] for row in rest if row.status == "unused"}
+    return (*compare_settings(checkpoint.requirements, takers, layout), *left_behind(unused, source_layers, takers))
+
+
+def _parent(name: str) -> str:
+    """The name without its leaf, in its own separators."""
+    return name[: max(name.rfind("/"), name.rfind("."), 0)]
+
+
+def _parents(source_layer: str, told: Iterable[str]) -> list[str]:
+    """The layer, and those around it of which the file tells something: lstm for lstm/lstm_cell."""
+    return [source_layer, *(outer for outer in told if source_layer.startswith((outer + "/", outer + ".")))]
+
+
+def _with_choices(
+    rows: Sequence[Row], settings: Sequence[RequirementRow], accept: Patterns, adopt: Patterns
+) -> tuple[tuple[Row, ...], tuple[RequirementRow, ...]]:
+    names = [setting.name for setting in settings]
+    targets = [row.target for row in rows if row.target is not None]
+    accepted = set(choose([*names, *targets], accept, what="setting or array")) if accept else set()
+    adopted = set(choose(names, adopt, what="setting")) if adopt else set()
+    marked = tuple(replace(row, accepted=("nonfinite",)) if row.target in accepted else row for row in rows)
+    return marked, with_choices(settings, accepted, adopted)

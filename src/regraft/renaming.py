@@ -1,0 +1,109 @@
+"""Their names → our names: separators, wrappers around a network, and the user's own rules."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from regraft.errors import PatternError, near_names
+from regraft.patterns import compile_pattern
+
+# Names that trainers and savers put around a whole network: they say nothing of the network itself.
+WRAPPERS = (
+    "module", "_orig_mod", "model", "state_dict", "model_state_dict", "net", "network", "params", "batch_stats",
+    "variables", "target", "optimizer.target", "ema", "model_ema", "params_ema", "ema_model", "shadow_params",
+)  # fmt: skip
+
+_SEPARATOR = re.compile(r"[/\\]+")
+# TensorFlow's moving averages and object checkpoints; Keras 2's ":0".
+_TAIL = re.compile(r"(/ExponentialMovingAverage|/\.ATTRIBUTES/VARIABLE_VALUE|:\d+)$")
+_HEAD = re.compile(r"^(arg|aux):")  # MXNet's kinds of arrays
+# MXNet joins layer and leaf by an underscore: stage1_conv0_weight.
+_UNDERSCORED = re.compile(
+    r"^(.+)_(weight|bias|gamma|beta|moving_mean|moving_var|running_mean|running_var|[ih]2h_weight|[ih]2h_bias)$"
+)
+
+
+def dotted(name: str, layout: str | None = None) -> str:
+    """A source name in our separators, without what a framework adds to every name.
+
+    >>> dotted("hidden1/kernel:0"), dotted("arg:conv0_weight", "mxnet")
+    ('hidden1.kernel', 'conv0.weight')
+    """
+    plain = _SEPARATOR.sub(".", _HEAD.sub("", _TAIL.sub("", name))).strip(".")
+    if layout == "mxnet" and "." not in plain:
+        plain = _UNDERSCORED.sub(r"\1.\2", plain)
+    return plain
+
+
+def unwrapped(name: str) -> Iterable[str]:
+    """The dotted name, then the name with one wrapper after the other taken off its front.
+
+    >>> list(unwrapped("state_dict.module.fc.weight"))
+    ['state_dict.module.fc.weight', 'module.fc.weight', 'fc.weight']
+    """
+    yield name
+    stripping = True
+    while stripping:
+        stripping = False
+        for wrapper in WRAPPERS:
+            if name.startswith(wrapper + "."):
+                name = name[len(wrapper) + 1 :]
+                yield name
+                stripping = True
+                break
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule of the user: what matches the whole source name becomes the replacement (\\1 is the first group)."""
+
+    pattern: re.Pattern[str]
+    replacement: str
+
+    def apply(self, name: str) -> str | None:
+        """The new name, or None when the rule does not match. Raises PatternError for a group that is not there."""
+        match = self.pattern.fullmatch(name)
+        if match is None:
+            return None
+        try:
+            return match.expand(self.replacement)
+        except (re.error, IndexError) as error:
+            raise PatternError(
+                f"The replacement {self.replacement!r} does not fit the pattern {self.pattern.pattern!r}: {error}.\n"
+                "Write \\1 for what the first pair of round brackets matched."
+            ) from error
+
+
+def rename_all(names: Iterable[str], rename: Mapping[str, str] | None) -> dict[str, str]:
+    """Source name → name after the user's rules; for each name the first rule that matches it.
+
+    rename   pattern (of the whole source name) → replacement, theirs → ours
+
+    Raises PatternError when a rule is used by no name; near names are listed.
+
+    >>> rename_all(["dnn/hidden1/kernel", "step"], {r"dnn/(.*)": r"\\1"})
+    {'dnn/hidden1/kernel': 'hidden1/kernel', 'step': 'step'}
+    """
+    known = list(names)
+    rules = [Rule(compile_pattern(pattern), replacement) for pattern, replacement in (rename or {}).items()]
+    used: set[int] = set()
+    renamed = {}
+    for name in known:
+        renamed[name] = name
+        for index, rule in enumerate(rules):
+            new = rule.apply(name)
+            if new is not None:
+                renamed[name] = new
+                used.add(index)
+                break
+    idle = [rule.pattern.pattern for index, rule in enumerate(rules) if index not in used]
+    if idle:
+        lines = [
+            f"The rename rule {pattern!r} is used by no array of the checkpoint. {near_names(pattern, known)}"
+            for pattern in idle
+        ]
+        raise PatternError(
+            "\n".join(lines)
+            + "\nA rule must match the whole source name as `regraft show` prints it; the first that matches wins."
+        )
+    return renamed

@@ -1,0 +1,176 @@
+"""The step that proves: the model's outputs beside those that the source framework recorded."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from regraft.errors import VerifyError, near_names
+from regraft.examples import call, map_tensors, tensors_in
+from regraft.variants import variants_of
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far one output is from the recorded one. `mean_error` and `max_error` are absolute."""
+
+    name: str
+    max_error: float
+    mean_error: float
+    largest: float
+
+    def __str__(self) -> str:
+        sizes = f"max error {self.max_error:.2e}, mean {self.mean_error:.2e}"
+        return f"{self.name}: {sizes}, values up to {self.largest:.3g}"
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The outputs agree within `atol`. `layers` holds the compared intermediate outputs, in order of the forward."""
+
+    outputs: tuple[Difference, ...]
+    layers: tuple[Difference, ...]
+    atol: float
+
+    @property
+    def max_error(self) -> float:
+        """The largest absolute difference of any output value."""
+        return max(output.max_error for output in self.outputs)
+
+    @property
+    def mean_error(self) -> float:
+        """The mean absolute difference, of the worst output."""
+        return max(output.mean_error for output in self.outputs)
+
+    def __str__(self) -> str:
+        lines = [f"agrees within {self.atol:g}: max error {self.max_error:.2e}, mean {self.mean_error:.2e}"]
+        return "\n".join([*lines, *(f"  {layer}" for layer in self.layers)])
+
+
+def verify(
+    model: nn.Module,
+    inputs: Any,
+    expected: Any,
+    *,
+    atol: float = 1e-5,
+    intermediate: Mapping[str, Any] | None = None,
+) -> Verification:
+    """How closely the model, in evaluation mode, gives the outputs that the source framework recorded.
+
+    inputs        an array or tensor, a tuple (model(*inputs)) or a dict (model(**inputs)), as the model takes them
+    expected      the recorded output, in the model's own axis order; a tuple or dict for several outputs
+    atol          the largest absolute difference of a value; 1e-5 is what float32 sums in another order differ by
+    intermediate  layer name → its recorded output: then the error names the first layer that differs
+
+    Raises VerifyError when an output differs: by how much, from which layer on, and which known mistake explains it.
+    The model is left as it was.
+    """
+    inputs = map_tensors(_on(model), _tensors(inputs))
+    wanted = _tensors(expected)
+    recorded = {name: _tensors(value) for name, value in (intermediate or {}).items()}
+    with _evaluating(model):
+        given, layers = _run(model, inputs, recorded)
+        outputs = _compare(given, wanted)
+        if all(output.max_error <= atol for output in outputs):
+            return Verification(tuple(outputs), tuple(layers), atol)
+        raise VerifyError(_explain(model, inputs, wanted, outputs, layers, atol))
+
+
+def _tensors(value: Any) -> Any:
+    """NumPy arrays as tensors, in the same structure."""
+    if isinstance(value, Mapping):
+        return {name: _tensors(part) for name, part in value.items()}
+    if isinstance(value, (tuple, list)):
+        return tuple(_tensors(part) for part in value)
+    return torch.tensor(np.ascontiguousarray(value)) if isinstance(value, np.ndarray) else value
+
+
+def _on(model: nn.Module) -> Any:
+    """A function that brings a tensor to the model's device."""
+    parameter = next(model.parameters(), None)
+    device = parameter.device if parameter is not None else torch.device("cpu")
+    return lambda tensor: tensor.to(device)
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; each module's own mode comes back."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _run(model: nn.Module, inputs: Any, recorded: Mapping[str, Any]) -> tuple[Any, list[Difference]]:
+    """(outputs, differences of the recorded layers in the order in which they ran)."""
+    modules = dict(model.named_modules())
+    unknown = [name for name in recorded if name not in modules]
+    if unknown:
+        raise VerifyError("\n".join(f"There is no layer {name!r}. {near_names(name, modules)}" for name in unknown))
+    layers: list[Difference] = []
+
+    def watch(name: str) -> Any:
+        def hook(_: nn.Module, __: Any, output: Any) -> None:
+            layers.extend(_compare(output, recorded[name], name=name))
+
+        return hook
+
+    handles = [modules[name].register_forward_hook(watch(name)) for name in recorded]
+    try:
+        return call(model, inputs), layers
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _compare(given: Any, wanted: Any, *, name: str = "output") -> list[Difference]:
+    mine, theirs = tensors_in(_tensors(given)), tensors_in(wanted)
+    if len(mine) < len(theirs):
+        raise VerifyError(f"{name}: {len(theirs)} arrays were recorded, the model gives {len(mine)}.")
+    return [
+        _difference(name if len(theirs) == 1 else f"{name} {index}", one, other)
+        for index, (one, other) in enumerate(zip(mine, theirs, strict=False))
+    ]
+
+
+def _difference(name: str, given: Tensor, wanted: Tensor) -> Difference:
+    if given.shape != wanted.shape:
+        raise VerifyError(
+            f"{name}: {tuple(wanted.shape)} was recorded, the model gives {tuple(given.shape)}.\n"
+            "Give recorded maps in the model's own axis order: TensorFlow's (n, h, w, c) is .transpose(0, 3, 1, 2)."
+        )
+    error = (given.detach().cpu().double() - wanted.detach().cpu().double()).abs()
+    error = error.nan_to_num(nan=float("inf"))  # a NaN on one side only is the largest of differences
+    if not error.numel():
+        raise VerifyError(f"{name} is empty: there is nothing to compare.")
+    return Difference(name, float(error.max()), float(error.mean()), float(wanted.double().abs().max()))
+
+
+def _explain(
+    model: nn.Module,
+    inputs: Any,
+    wanted: Any,
+    outputs: list[Difference],
+    layers: list[Difference],
+    atol: float,
+) -> str:
+    lines = [f"The outputs differ by more than {atol:g}.", *(f"  {output}" for output in outputs)]
+    first = next((layer for layer in layers if layer.max_error > atol), None)
+    if first is not None:
+        lines.append(f"The first layer that differs is {first}.")
+    for variant in variants_of(model):
+        with variant.trial(model):
+            trial = _compare(_run(model, inputs, {})[0], wanted)
+        if all(output.max_error <= atol for output in trial):
+            lines.append(f"It agrees when {variant.told}.")
+    if lines[-1].startswith("  "):
+        lines.append("Give intermediate={layer: recorded output} to learn the first layer that differs.")
+    return "\n".join(lines)

@@ -1,0 +1,227 @@
+"""Applying a plan writes all of it or nothing."""
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from in_memory import arrays_of, checkpoint_of, keras_arrays_of
+from regraft.arrays import Requirement
+from regraft.errors import PlanError
+from regraft.loading import apply_plan
+from regraft.matching import plan_reuse
+from regraft.plan import Plan
+from test_matching import Convolutional, keras_checkpoint, net
+
+
+def state_of(model):
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def assert_same(before, model):
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+@settings(max_examples=25, deadline=None)
+@given(sizes=st.lists(st.integers(1, 6), min_size=2, max_size=5), seed=st.integers(0, 99))
+def test_a_keras_network_answers_the_same_after_plan_json_and_apply(sizes, seed):
+    """save → open → plan → JSON → plan → apply, for dense stacks of any sizes, squares among them."""
+    torch.manual_seed(seed)
+    original, model = net(*sizes), net(*sizes)
+    checkpoint = checkpoint_of(keras_arrays_of(dict(original.named_children())), layout="tensorflow")
+
+    apply_plan(Plan.from_json(plan_reuse(checkpoint, model).to_json()), checkpoint, model)
+
+    assert_same(state_of(original), model)
+
+
+def test_parameters_stay_the_same_objects():
+    model, checkpoint = net(3, 4), checkpoint_of(arrays_of(net(3, 4)))
+    before = [id(parameter) for parameter in model.parameters()]
+
+    apply_plan(plan_reuse(checkpoint, model), checkpoint, model)
+
+    assert [id(parameter) for parameter in model.parameters()] == before
+
+
+def test_ties_stay_and_are_filled_once():
+    model = net(3, 3, 3)
+    model.hidden2.weight = model.hidden1.weight
+    source = arrays_of(net(3, 3, 3))
+    source["hidden2.weight"] = source["hidden1.weight"].copy()
+    checkpoint = checkpoint_of(source, layout="torch")
+
+    apply_plan(plan_reuse(checkpoint, model), checkpoint, model)
+
+    assert model.hidden2.weight is model.hidden1.weight
+    assert np.array_equal(model.hidden1.weight.detach().numpy(), source["hidden1.weight"])
+
+
+def test_tied_tensors_with_different_sources_are_refused():
+    model = net(3, 3, 3)
+    model.hidden2.weight = model.hidden1.weight
+    checkpoint, before = checkpoint_of(arrays_of(net(3, 3, 3)), layout="torch"), state_of(model)
+
+    with pytest.raises(PlanError, match=r"(?s)hidden2.weight.*tied_conflict: it is the same tensor as hidden1.weight"):
+        apply_plan(plan_reuse(checkpoint, model), checkpoint, model)
+    assert_same(before, model)
+
+
+def test_each_source_is_read_once():
+    reads: Counter = Counter()
+    checkpoint = checkpoint_of(arrays_of(net(3, 4, 2)), reads=reads)
+    model = net(3, 4, 2)
+
+    apply_plan(plan_reuse(checkpoint, model, reuse="hidden1"), checkpoint, model)
+
+    assert reads == {"hidden1.weight": 1, "hidden1.bias": 1}
+
+
+def test_a_plan_with_problems_is_refused_and_changes_nothing():
+    checkpoint, model = checkpoint_of(arrays_of(net(3, 4))), net(3, 4, 2)
+    before = state_of(model)
+
+    with pytest.raises(PlanError, match="2 of 4 rows of the plan do not fit the model; nothing was changed"):
+        apply_plan(plan_reuse(checkpoint, model), checkpoint, model)
+    assert_same(before, model)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_value_that_is_no_number_is_refused_and_changes_nothing(value):
+    """It is in the last array: the ones before it are not written either."""
+    source = arrays_of(net(3, 4, 2))
+    source["hidden2.bias"][1] = value
+    checkpoint, model = checkpoint_of(source), net(3, 4, 2)
+    before = state_of(model)
+
+    with pytest.raises(PlanError, match=r"(?s)hidden2.bias.*nonfinite: 1 values are NaN or infinite"):
+        apply_plan(plan_reuse(checkpoint, model), checkpoint, model)
+    assert_same(before, model)
+
+    apply_plan(plan_reuse(checkpoint, model, accept=r"hidden2\.bias"), checkpoint, model)
+
+
+@pytest.mark.parametrize(("stored", "held"), [("float64", torch.float32), ("float32", torch.float16)])
+def test_a_number_too_large_for_the_models_dtype_is_refused(stored, held):
+    source = {name: array.astype(stored) for name, array in arrays_of(net(3, 4)).items()}
+    source["hidden1.bias"][0] = 1e38 if stored == "float32" else 1e300
+    checkpoint, model = checkpoint_of(source), net(3, 4).to(held)
+    before = state_of(model)
+
+    with pytest.raises(PlanError, match=r"(?s)hidden1.bias.*values up to 1e\+\d+ do not fit float"):
+        apply_plan(plan_reuse(checkpoint, model), checkpoint, model)
+    assert_same(before, model)
+
+
+def test_a_fraction_is_not_rounded_into_a_counter():
+    source = arrays_of(nn.BatchNorm2d(2))
+    source["num_batches_tracked"] = np.array(1.5, np.float32)
+    checkpoint, model = checkpoint_of(source), nn.BatchNorm2d(2)
+
+    with pytest.raises(PlanError, match="numbers that int64 cannot hold exactly"):
+        apply_plan(plan_reuse(checkpoint, model), checkpoint, model)
+
+
+def test_values_reach_a_bfloat16_model_rounded_as_torch_rounds():
+    original = net(5, 7)
+    checkpoint, model = checkpoint_of(arrays_of(original)), net(5, 7).bfloat16()
+
+    apply_plan(plan_reuse(checkpoint, model), checkpoint, model)
+
+    assert_same(state_of(original.bfloat16()), model)
+
+
+def test_an_interrupt_while_writing_puts_everything_back():
+    """The third tensor cannot be written: the first two get their old values again."""
+    model, checkpoint = net(3, 4, 2), checkpoint_of(arrays_of(net(3, 4, 2)))
+    plan, before = plan_reuse(checkpoint, model), state_of(model)
+    broken = torch.zeros(1).expand(4)
+    model.hidden1.bias.data = broken  # an expanded tensor cannot be written in place
+    before["hidden1.bias"] = broken.clone()
+
+    with pytest.raises(PlanError, match=r"hidden1.bias cannot be written"):
+        apply_plan(plan, checkpoint, model)
+    assert_same(before, model)
+
+
+def test_a_plan_of_another_model_is_refused_row_by_row():
+    checkpoint = checkpoint_of(arrays_of(net(3, 4, 2)))
+    plan = plan_reuse(checkpoint, net(3, 4, 2))
+
+    with pytest.raises(PlanError, match=r"(?s)does not belong.*hidden1.weight  planned \(4, 3\) float32.*\(5, 3\)"):
+        apply_plan(plan, checkpoint, net(3, 5, 2))
+    with pytest.raises(PlanError, match=r"(?s)hidden3.weight is in the model and not in the plan"):
+        apply_plan(plan, checkpoint, net(3, 4, 2, 2))
+    with pytest.raises(PlanError, match=r"(?s)hidden2.weight is not in the model. Did you mean"):
+        apply_plan(plan, checkpoint, net(3, 4))
+
+
+def test_a_plan_of_another_checkpoint_is_refused_row_by_row():
+    model = net(3, 4)
+    plan = plan_reuse(checkpoint_of(arrays_of(model)), model)
+
+    with pytest.raises(PlanError, match=r"hidden1.weight is not in memory.npz"):
+        apply_plan(plan, checkpoint_of(arrays_of(net(3, 4, prefix="dense"))), model)
+    with pytest.raises(
+        PlanError, match=r"hidden1.weight  planned \(4, 3\) float32, the checkpoint has \(4, 2\) float32"
+    ):
+        apply_plan(plan, checkpoint_of(arrays_of(net(2, 4))), model)
+
+
+def test_a_row_that_was_made_fresh_by_hand_is_left_alone():
+    model, checkpoint = net(3, 4), checkpoint_of(arrays_of(net(3, 4)))
+    bias = model.hidden1.bias.detach().clone()
+    text = plan_reuse(checkpoint, model).to_json()
+
+    edited = text.replace(
+        '"target": "hidden1.bias", "sources": ["hidden1.bias"], "status": "exact"',
+        '"target": "hidden1.bias", "sources": [], "status": "kept_init"',
+    )
+    assert edited != text
+    apply_plan(Plan.from_json(edited), checkpoint, model)
+
+    assert torch.equal(model.hidden1.bias, bias)
+    assert np.array_equal(model.hidden1.weight.detach().numpy(), checkpoint.read("hidden1.weight"))
+
+
+def test_a_row_edited_into_the_impossible_is_refused():
+    model, checkpoint = net(3, 4), checkpoint_of(arrays_of(net(3, 4)))
+    plan = plan_reuse(checkpoint, model)
+    swapped = replace(plan.rows[0], sources=("hidden1.bias",), source_shapes=((4,),))
+    twice = replace(plan, rows=(*plan.rows, plan.rows[0]))
+
+    with pytest.raises(PlanError, match=r"hidden1.weight  expected \(4, 3\), got \(4,\) after no operation"):
+        apply_plan(replace(plan, rows=(swapped, plan.rows[1])), checkpoint, model)
+    with pytest.raises(PlanError, match=r"hidden1.weight is planned 2 times"):
+        apply_plan(twice, checkpoint, model)
+
+
+def test_a_cast_that_was_edited_away_is_asked_for():
+    source = {name: array.astype(np.float64) for name, array in arrays_of(net(3, 4)).items()}
+    model, checkpoint = net(3, 4), checkpoint_of(source)
+    plan = plan_reuse(checkpoint, model)
+    rows = tuple(replace(row, operations=()) for row in plan.rows)
+
+    with pytest.raises(PlanError, match=r"is float32, the source float64: add the operation .*Cast"):
+        apply_plan(replace(plan, rows=rows), checkpoint, model)
+
+
+def test_an_adopted_eps_is_set_with_the_weights():
+    model, checkpoint = Convolutional(), keras_checkpoint(Requirement("bn", "eps", 1e-3))
+
+    apply_plan(plan_reuse(checkpoint, model, adopt=r"bn\.eps"), checkpoint, model)
+
+    assert model.bn.eps == 1e-3
+
+
+def test_frozen_parameters_can_be_filled_and_stay_frozen():
+    model, checkpoint = net(3, 4).requires_grad_(False), checkpoint_of(arrays_of(net(3, 4)))
+
+    apply_plan(plan_reuse(checkpoint, model), checkpoint, model)
+
+    assert not any(parameter.requires_grad for parameter in model.parameters())

@@ -1,1 +1,60 @@
-"""Reuse pretrained layers: restore them, freeze them, compute them once, train the rest."""
+"""Reuse pretrained layers: restore them from any framework, freeze them, compute them once, train the rest."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from regraft.caching import cache_features
+    from regraft.evaluating import evaluate
+    from regraft.freezing import freeze, parameter_groups, unfreeze
+    from regraft.loading import apply_plan
+    from regraft.matching import plan_reuse
+    from regraft.reading import open_checkpoint
+    from regraft.recipe import reuse
+    from regraft.reporting import write_report
+    from regraft.saving import load, save
+    from regraft.splitting import split
+    from regraft.training import train
+    from regraft.verifying import verify
+
+_HOMES = {
+    "open_checkpoint": "reading",
+    "plan_reuse": "matching",
+    "apply_plan": "loading",
+    "verify": "verifying",
+    "freeze": "freezing",
+    "unfreeze": "freezing",
+    "parameter_groups": "freezing",
+    "split": "splitting",
+    "cache_features": "caching",
+    "train": "training",
+    "evaluate": "evaluating",
+    "save": "saving",
+    "load": "saving",
+    "write_report": "reporting",
+    "reuse": "recipe",
+}
+__all__ = [  # in order of use
+    "open_checkpoint",
+    "plan_reuse",
+    "apply_plan",
+    "verify",
+    "freeze",
+    "unfreeze",
+    "parameter_groups",
+    "split",
+    "cache_features",
+    "train",
+    "evaluate",
+    "save",
+    "load",
+    "write_report",
+    "reuse",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, from its file: imported when it is first used, so that `regraft show` needs no torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"regraft has no {name!r}. Public names: {', '.join(__all__)}.")
+    return getattr(import_module(f"regraft.{_HOMES[name]}"), name)

@@ -108,7 +108,13 @@ def batches(
 
     Threads are enough: image decoding and NumPy release the interpreter's lock.
     """
-    blocks = order.split(batch_size)
+    yield from gather_ahead(examples, order.split(batch_size), workers=workers)
+
+
+def gather_ahead(
+    examples: Examples, blocks: Sequence[Tensor], *, workers: int | None = None
+) -> Iterator[tuple[Tensor, Inputs, Tensor]]:
+    """The same as `batches`, where the batches are given: one int64 tensor of indices each."""
     if workers is None:
         workers = (os.cpu_count() or 1) if isinstance(examples, DatasetExamples) else 0
     if workers == 0:

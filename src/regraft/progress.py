@@ -25,7 +25,9 @@ def progress_bar(label: str, total: int) -> Iterator[Callable[..., None]]:
         task = bar.add_task(label, total=total, note="")
 
         def advance(count: int = 1, *, note: str = "") -> None:
-            bar.update(task, advance=count, **({"note": note} if note else {}))
+            if note:
+                bar.update(task, note=note)
+            bar.advance(task, count)
 
         yield advance
 

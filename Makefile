@@ -1,0 +1,44 @@
+# Two commands set everything up: `make demo` and `make test`. Each creates .venv and installs what it needs.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+
+.PHONY: demo test quick check zoo twins bench golden clean
+
+demo: $(VENV)/.demo
+	$(BIN)/regraft demo --out regraft-demo --overwrite
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest --cov --cov-report=term
+
+quick: $(VENV)/.test
+	$(BIN)/python -m pytest -m "not slow"
+
+check: $(VENV)/.test
+	./check
+
+# Heavier sweeps: each writes its dated table under docs/.
+zoo: $(VENV)/.zoo
+	$(BIN)/python benchmarks/zoo.py
+
+bench: $(VENV)/.test
+	$(BIN)/python benchmarks/bench.py
+
+$(VENV)/.demo: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) --editable '.[demo]'
+	touch $@
+
+$(VENV)/.test: $(VENV)/.demo
+	$(PIP) --editable '.[test]'
+# torchvision has no CPU build and asks for a torch of its own; tests use its Python part alone (tests/vision_stub.py).
+	$(PIP) --no-deps timm torchvision
+	touch $@
+
+$(VENV)/.zoo: $(VENV)/.test
+	$(PIP) torch_geometric
+	touch $@
+
+clean:
+	rm -rf $(VENV) .venv-* build *.egg-info src/*.egg-info

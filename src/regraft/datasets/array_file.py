@@ -1,0 +1,119 @@
+"""Examples in arrays: .npz files and MNIST's idx files."""
+
+import gzip
+from collections.abc import Sequence
+from pathlib import Path
+from typing import final
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from regraft.datasets.labelled import Labelled, check_labels
+from regraft.errors import DataError
+from regraft.inputs import InputContract
+
+INPUT_NAMES = ("x", "inputs", "images", "features", "data")
+LABEL_NAMES = ("y", "labels", "targets", "target")
+
+
+@final
+class ArrayExamples(Labelled):
+    """Examples whose inputs lie in one tensor; hands out whole batches."""
+
+    def __init__(self, inputs: Tensor, labels: Tensor, classes: Sequence[str], *, notes: Sequence[str] = ()) -> None:
+        self.inputs, self.labels, self.classes, self.notes = inputs, labels, tuple(classes), tuple(notes)
+        self.ids = tuple(str(index) for index in range(len(labels)))
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.inputs[index], int(self.labels[index])
+
+    def gather(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """The inputs (batch, …) and labels (batch,) at `indices`."""
+        return self.inputs.index_select(0, indices), self.labels.index_select(0, indices)
+
+
+def open_npz(path: Path, contract: InputContract, *, classes: Sequence[str] | None = None) -> ArrayExamples:
+    """The examples of an .npz with inputs (x, inputs, images …) and labels (y, labels …).
+
+    uint8 inputs (count, h, w) or (count, h, w, channels) are images under the input contract; float inputs are
+    taken as they are, as float32. An array `classes` of names may be inside.
+
+    Raises DataError when an array is missing, the counts differ, or labels are no integers.
+    """
+    arrays = read_npz(path)
+    inputs, labels = _named(path, arrays, INPUT_NAMES), _named(path, arrays, LABEL_NAMES)
+    if len(inputs) != len(labels):
+        raise DataError(f"{path}: {len(inputs)} inputs and {len(labels)} labels; each example needs one of each.")
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise DataError(f"{path}: labels are {labels.dtype} of shape {labels.shape}; expected integers of shape (n,).")
+    if classes is None:
+        count = int(labels.max()) + 1 if len(labels) else 0
+        classes = [str(name) for name in arrays["classes"]] if "classes" in arrays else list(map(str, range(count)))
+    return _examples(path, inputs, labels, contract, classes)
+
+
+def open_idx(path: Path, contract: InputContract, *, classes: Sequence[str] | None = None) -> ArrayExamples:
+    """The examples of MNIST's idx files: `…-images-idx3-ubyte[.gz]`, with the labels' file beside it.
+
+    Raises DataError when the labels' file is missing or a file is damaged.
+    """
+    labels_path = path.with_name(path.name.replace("images", "labels").replace("idx3", "idx1"))
+    if labels_path == path or not labels_path.is_file():
+        raise DataError(f"{path} has no file of labels beside it; expected {labels_path.name}.")
+    inputs, labels = read_idx(path), read_idx(labels_path)
+    if len(inputs) != len(labels):
+        raise DataError(f"{path}: {len(inputs)} images, but {labels_path.name} holds {len(labels)} labels.")
+    return _examples(path, inputs, labels, contract, classes or list(map(str, range(int(labels.max()) + 1))))
+
+
+def inputs_from(path: Path, inputs: np.ndarray, contract: InputContract) -> Tensor:
+    """Model inputs from an array: uint8 is images under the contract, floats are taken as they are."""
+    if inputs.dtype == np.uint8 and inputs.ndim in (3, 4):
+        rows = [contract.from_pixels(Image.fromarray(pixels.squeeze())) for pixels in inputs]
+        return torch.from_numpy(np.stack(rows))
+    if inputs.dtype.kind not in "fiu":
+        raise DataError(f"{path}: inputs are {inputs.dtype}; expected numbers.")
+    return torch.from_numpy(inputs.astype(np.float32))
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of an .npz. Raises DataError when it is damaged or holds Python objects."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except Exception as error:  # NumPy and zipfile raise a dozen kinds for damaged files
+        raise DataError(f"{path} cannot be read as an .npz of arrays: {error}") from error
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """The array in an idx file, gzipped or not. Raises DataError when it is damaged. Format: yann.lecun.com/mnist."""
+    try:
+        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+    rank = raw[3] if len(raw) > 3 and raw[:3] == b"\0\0\x08" else 0
+    shape = np.frombuffer(raw, ">u4", count=rank, offset=4).tolist() if rank and len(raw) >= 4 + 4 * rank else []
+    if not shape or len(raw) - 4 - 4 * rank != int(np.prod(shape)):
+        raise DataError(f"{path} is no idx file of bytes, or it is truncated.")
+    return np.frombuffer(raw, np.uint8, offset=4 + 4 * rank).reshape(shape)
+
+
+def _examples(
+    path: Path, inputs: np.ndarray, labels: np.ndarray, contract: InputContract, classes: Sequence[str]
+) -> ArrayExamples:
+    if len(labels) == 0:
+        raise DataError(f"{path} holds no examples.")
+    values = torch.from_numpy(labels.astype(np.int64))
+    check_labels(values, len(classes), where=str(path))
+    return ArrayExamples(inputs_from(path, inputs, contract), values, classes)
+
+
+def _named(path: Path, arrays: dict[str, np.ndarray], wanted: Sequence[str]) -> np.ndarray:
+    found = [name for name in arrays if name.lower() in wanted]
+    if len(found) != 1:
+        raise DataError(
+            f"{path} has {len(found)} arrays named {' or '.join(wanted)}; expected one. Arrays: {', '.join(arrays)}."
+        )
+    return arrays[found[0]]

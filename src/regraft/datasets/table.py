@@ -1,0 +1,70 @@
+"""A .csv or .parquet table with a column of image paths and a column of labels."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from regraft.datasets.image_files import ImageFiles
+from regraft.errors import DataError, near_names
+from regraft.inputs import InputContract
+
+PATH_COLUMNS = ("path", "file", "filename", "image")
+LABEL_COLUMNS = ("label", "class", "target", "category")
+
+
+def open_table(
+    table: Path, contract: InputContract, *, classes: Sequence[str] | None = None, skip_unreadable: bool = False
+) -> ImageFiles:
+    """The images that a table lists; paths are relative to the table's folder, classes are the sorted labels.
+
+    Columns: one of path/file/filename/image and one of label/class/target/category.
+
+    Raises DataError for a missing column, a missing file, or a label that is no class of the training data.
+    """
+    columns = _read_parquet(table) if table.suffix.lower() == ".parquet" else _read_csv(table)
+    path_column = _column(table, columns, PATH_COLUMNS)
+    label_column = _column(table, columns, LABEL_COLUMNS)
+    paths = [table.parent / value for value in columns[path_column]]
+    absent = [path for path in paths if not path.is_file()]
+    if absent:
+        listed = "\n".join(f"  {path}" for path in absent[:20])
+        raise DataError(f"{table} lists {len(absent)} of {len(paths)} files that do not exist:\n{listed}")
+    values = columns[label_column]
+    names = list(classes) if classes is not None else sorted(set(values))
+    strange = sorted(set(values) - set(names))
+    if strange:
+        raise DataError("\n".join(f"{table}: {value!r} is no class of the training data. {near_names(value, names)}"
+                                  for value in strange))  # fmt: skip
+    labels = [names.index(value) for value in values]
+    return ImageFiles(
+        paths, labels, names, contract, ids=columns[path_column], skip_unreadable=skip_unreadable, where=str(table)
+    )
+
+
+def _column(table: Path, columns: dict[str, list[str]], wanted: Sequence[str]) -> str:
+    found = [name for name in columns if name.lower() in wanted]
+    if len(found) != 1:
+        raise DataError(
+            f"{table} has {len(found)} columns named {' or '.join(wanted)}; expected one. It has: {', '.join(columns)}."
+        )
+    return found[0]
+
+
+def _read_csv(table: Path) -> dict[str, list[str]]:
+    with table.open(newline="", encoding="utf-8-sig") as file:
+        rows = list(csv.DictReader(file, strict=True))
+    if not rows:
+        raise DataError(f"{table} has no rows below its header.")
+    uneven = [number for number, row in enumerate(rows, start=2) if None in row or None in row.values()]
+    if uneven:
+        raise DataError(f"{table}: line {uneven[0]} has another number of columns than the header.")
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def _read_parquet(table: Path) -> dict[str, list[str]]:
+    try:
+        from pyarrow import parquet
+    except ImportError as error:
+        raise DataError(f"{table} is a parquet file; reading it needs: pip install 'regraft[table]'") from error
+    columns = parquet.read_table(table).to_pydict()
+    return {name: [str(value) for value in values] for name, values in columns.items()}

@@ -1,0 +1,26 @@
+"""Evaluate a model or a head on labelled examples."""
+
+from typing import Any
+
+from torch import nn
+
+from regraft.examples import as_examples
+from regraft.learners import HeadLike, Learner, resident
+from regraft.losses import Loss, as_loss
+from regraft.scoring import Score, score
+
+__all__ = ["Score", "evaluate"]
+
+
+def evaluate(model: nn.Module | HeadLike, dataset: Any, *, loss: Loss = "cross_entropy", batch_size: int = 64) -> Score:
+    """Accuracy with its standard error, mean loss and confusion of a model on a data set, or of a head on features.
+
+    dataset     labelled examples: a torch data set, an (inputs, labels) pair of tensors, or features
+    loss        "cross_entropy", "mean_squared_error", or a function (outputs, labels) → mean of the batch
+    batch_size  examples per call; 64 is also how features are built, so both ways see the same batches
+
+    The model is in eval mode meanwhile and afterwards in the mode in which it was; nothing of it changes.
+    Raises DataError for an empty data set and for a label that is none of the classes (it names the example).
+    """
+    learner = Learner(model)
+    return score(learner, resident(as_examples(dataset), learner.device), as_loss(loss), batch_size=batch_size)

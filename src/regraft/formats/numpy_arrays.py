@@ -1,0 +1,113 @@
+"""NumPy's own files: `.npy` with one array and `.npz` with many; also those that hide a pickle of arrays."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import final
+
+import numpy as np
+
+from regraft.arrays import ArrayInfo, Checkpoint
+from regraft.errors import CheckpointError
+from regraft.formats.format import Format
+from regraft.formats.npy_header import MAGIC, MOST_HEADER_BYTES, NpyHeader, parse_npy_header
+from regraft.formats.pickled_arrays import arrays_of_pickled_bytes, arrays_of_pickled_file
+from regraft.formats.stored import Span, checked_size, decode
+from regraft.formats.zip_archive import Member, ZipArchive
+from regraft.roles import role_of
+
+Found = dict[str, tuple[ArrayInfo, Callable[[], np.ndarray]]]
+
+
+@final
+class NumpyArray(Format):
+    """One `.npy`: an array of numbers, or a pickled dictionary or list of arrays."""
+
+    name = "npy"
+
+    def recognises(self, path: Path, head: bytes) -> bool:
+        """Whether the file begins as NumPy's arrays do."""
+        return head.startswith(MAGIC)
+
+    def open(self, path: Path) -> Checkpoint:
+        """One array, named by the file without its suffix; or those of the pickle inside, by their keys."""
+        size = path.stat().st_size
+        begin = bytes(Span(path, 0, min(size, MOST_HEADER_BYTES)).read())
+        header = parse_npy_header(begin, path=path, name=path.name)
+        if header.dtype == "object":
+            found = arrays_of_pickled_file(path, header.start)
+            notes: tuple[str, ...] = ("The file hides a pickle; it was read without executing anything.",)
+        else:
+            content = Span(path, header.start, _checked(path, path.stem, header, size))
+            found = {path.stem: (_info(path.stem, header), lambda: _values(content.read(), header))}
+            notes = ()
+        infos = {name: info for name, (info, _) in found.items()}
+        return Checkpoint(path, self.name, None, infos, lambda name: found[name][1](), (path,), notes=notes)
+
+
+@final
+class NumpyArchive(Format):
+    """An `.npz`: a ZIP archive of `.npy` members."""
+
+    name = "npz"
+
+    def recognises(self, path: Path, head: bytes) -> bool:
+        """Whether it is an archive whose first member is an `.npy`."""
+        size = int.from_bytes(head[26:28], "little")
+        return head.startswith(b"PK\x03\x04") and head[30 : 30 + size].endswith(b".npy")
+
+    def open(self, path: Path) -> Checkpoint:
+        """The arrays, named by their members without `.npy`; `arr_10` comes after `arr_9`."""
+        archive = ZipArchive(path)
+        members = {name: member for name, member in archive.members.items() if name.endswith(".npy")}
+        begins = archive.beginnings(members.values(), MOST_HEADER_BYTES if len(members) < 100 else 256)
+        found: Found = {}
+        for member_name, member in members.items():
+            found |= _open_member(archive, member, begins[member_name])
+        others = [name for name in archive.members if name not in members]
+        notes = (f"{len(others)} members are no arrays and are left out: {', '.join(others[:5])}.",) if others else ()
+        infos = {name: found[name][0] for name in sorted(found, key=_automatic_last)}
+        return Checkpoint(path, self.name, None, infos, lambda name: found[name][1](), (path,), notes=notes)
+
+
+def _automatic_last(name: str) -> tuple[int, int]:
+    """Named arrays in the archive's order (sorting is stable), then NumPy's automatic names by their numbers."""
+    match = re.fullmatch(r"arr_(\d{1,9})", name)
+    return (1, int(match[1])) if match else (0, 0)
+
+
+def _open_member(archive: ZipArchive, member: Member, begin: bytes) -> Found:
+    """The array of one member, or the arrays of the pickle that it is."""
+    name = member.name.removesuffix(".npy")
+    header = parse_npy_header(begin, path=archive.path, name=member.name)
+    if header.dtype == "object":
+        found = arrays_of_pickled_bytes(archive.path, bytes(archive.read(member)), header.start)
+        return {f"{name}.{inner}" if inner else name: entry for inner, entry in found.items()}
+    _checked(archive.path, name, header, member.size)
+
+    def read() -> np.ndarray:
+        return _values(memoryview(archive.read(member))[header.start :], header)
+
+    return {name: (_info(name, header), read)}
+
+
+def _info(name: str, header: NpyHeader) -> ArrayInfo:
+    note = "two raw bytes each, taken as bfloat16" if header.dtype == "bfloat16" else ""
+    return ArrayInfo(header.shape, header.dtype, role_of(name), note=note)
+
+
+def _checked(path: Path, name: str, header: NpyHeader, size: int) -> int:
+    """Bytes of the array's data. Raises CheckpointError when `size` bytes of file are another number."""
+    expected = checked_size(header.shape, header.dtype, path=path, name=name)
+    if header.start + expected != size:
+        raise CheckpointError(
+            f"{path}: {name} is {header.dtype} of shape {header.shape}, {expected} bytes, but {size - header.start} "
+            "follow its header.\nThe file is truncated or damaged: fetch it again."
+        )
+    return expected
+
+
+def _values(content: bytearray | memoryview, header: NpyHeader) -> np.ndarray:
+    if header.is_fortran:
+        return decode(content, header.dtype, header.shape[::-1], order=header.order).transpose()
+    return decode(content, header.dtype, header.shape, order=header.order)

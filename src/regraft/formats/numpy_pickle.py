@@ -1,0 +1,31 @@
+"""Pickles of NumPy arrays, as Theano, Lasagne and hand-written code save parameters; of Python 2 and 3."""
+
+from pathlib import Path
+from typing import final
+
+from regraft.arrays import Checkpoint
+from regraft.formats.format import Format
+from regraft.formats.pickled_arrays import arrays_of_pickled_file
+
+# How a pickle of a container or of an array begins: protocol 2 to 5, or the text of protocol 0 and 1.
+_BINARY = tuple(bytes([0x80, protocol]) for protocol in (2, 3, 4, 5))
+_TEXT = (b"(lp", b"(dp", b"(l.", b"(t", b"cnumpy", b"ccollections\nOrderedDict", b"]q", b"}q", b"(d.")
+_TORCH_LEGACY = bytes.fromhex("8a0a6cfc9c46f9206aa85019")
+
+
+@final
+class NumpyPickle(Format):
+    """A `.pkl` of a list, tuple or dictionary of NumPy arrays."""
+
+    name = "numpy-pickle"
+
+    def recognises(self, path: Path, head: bytes) -> bool:
+        """Whether the file begins as a pickle does and is not torch's."""
+        is_binary = head.startswith(_BINARY) and head[2 : 2 + len(_TORCH_LEGACY)] != _TORCH_LEGACY
+        return is_binary or head.startswith(_TEXT)
+
+    def open(self, path: Path) -> Checkpoint:
+        """The arrays, named by keys and positions joined with dots."""
+        found = arrays_of_pickled_file(path, 0)
+        infos = {name: info for name, (info, _) in found.items()}
+        return Checkpoint(path, self.name, None, infos, lambda name: found[name][1](), (path,))

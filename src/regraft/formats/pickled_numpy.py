@@ -1,0 +1,165 @@
+"""NumPy arrays inside pickles, of Python 2 and 3, NumPy 1 and 2: told by shape and dtype, their bytes read later."""
+
+import codecs
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+
+from regraft.arrays import ITEM_BYTES
+from regraft.errors import CheckpointError
+from regraft.formats.npy_header import numpy_dtype
+from regraft.formats.pickle_machine import Chunk, Record, hashable
+from regraft.formats.stored import Order, decode
+
+
+@final
+@dataclass(slots=True, eq=False)
+class PickledDtype:
+    """A NumPy dtype: its code without byte order, and the order, which the pickle tells later."""
+
+    code: str
+    order: Order = "<"
+
+    def set_state(self, state: Any) -> None:
+        """The state is (version, byte order, subarray, names, …)."""
+        if state[1] in ("<", ">"):
+            self.order = state[1]
+        if state[2] is not None or state[3]:
+            self.code = "V"  # a structured dtype: refused when an array of it is told
+
+
+@final
+@dataclass(slots=True, eq=False)
+class PickledArray:
+    """A NumPy array that has not been read.
+
+    content   its bytes, or where they are; a list for an array of objects
+    """
+
+    shape: tuple[int, ...] = ()
+    dtype: PickledDtype | None = None
+    is_fortran: bool = False
+    content: Any = None
+
+    def set_state(self, state: Any) -> None:
+        """The state is (version, shape, dtype, is_fortran, content), in NumPy's oldest form without the version."""
+        self.shape, self.dtype, self.is_fortran, self.content = state[-4:]
+        if not (isinstance(self.shape, tuple) and isinstance(self.dtype, PickledDtype)):
+            raise TypeError("an array's state is damaged")
+
+    def told(self, *, path: Path, name: str) -> tuple[str, Order, tuple[int, ...]]:
+        """(dtype, byte order, shape), checked against the bytes that are there. Raises CheckpointError."""
+        if self.dtype is None or not all(type(axis) is int and axis >= 0 for axis in self.shape):
+            raise CheckpointError(f"{path}: the pickle does not say what the array {name} is. It is damaged.")
+        dtype, _ = numpy_dtype(self.dtype.code, path=path, name=name)
+        if dtype == "object":
+            raise CheckpointError(f"{path}: {name} is an array of objects; expected an array of plain numbers.")
+        expected = prod(self.shape) * ITEM_BYTES[dtype]
+        got, is_exact = _size(self.content)
+        # Bytes that were written as text take one byte or two each.
+        if not (got == expected if is_exact else expected <= got <= 4 * expected):
+            raise CheckpointError(
+                f"{path}: {name} is {dtype} of shape {self.shape}, {expected} bytes, but {got} "
+                "are stored. It is damaged."
+            )
+        return dtype, self.dtype.order, self.shape
+
+    def read(self, source: Callable[[int, int], bytes | bytearray], *, path: Path, name: str) -> np.ndarray:
+        """The values.  source  gives the bytes of the pickle from (start, size)."""
+        dtype, order, shape = self.told(path=path, name=name)
+        content = _bytes_of(self.content, source, path, name)
+        if len(content) != prod(shape) * ITEM_BYTES[dtype]:
+            raise CheckpointError(f"{path}: the bytes of {name} are damaged: {len(content)} for the shape {shape}.")
+        if self.is_fortran:
+            return decode(content, dtype, shape[::-1], order=order).transpose()
+        return decode(content, dtype, shape, order=order)
+
+
+def _size(content: Any) -> tuple[int, bool]:
+    """(bytes stored, whether these are exactly the array's)."""
+    if isinstance(content, Chunk):
+        return content.size, content.coding == ""
+    return (len(content), True) if isinstance(content, (bytes, str)) else (0, True)
+
+
+def _bytes_of(content: Any, source: Callable[[int, int], bytes | bytearray], path: Path, name: str) -> bytearray:
+    """The array's bytes, writable."""
+    if isinstance(content, str):  # Python 2's short strings
+        return bytearray(content.encode("latin1"))
+    if isinstance(content, bytes):
+        return bytearray(content)
+    raw = source(content.start, content.size)
+    try:
+        if content.coding == "latin1":
+            raw = bytes(raw).decode("utf-8").encode("latin1")
+        elif content.coding == "escape":
+            raw = codecs.escape_decode(raw)[0]
+    except ValueError as error:
+        raise CheckpointError(f"{path}: the bytes of {name} are damaged: {error}.") from error
+    return bytearray(raw) if not isinstance(raw, bytearray) else raw
+
+
+def _reconstruct(*_: Any) -> PickledArray:
+    return PickledArray()
+
+
+def _scalar(dtype: PickledDtype, content: Any = b"") -> PickledArray:
+    return PickledArray((), dtype, False, content)
+
+
+def _from_buffer(content: Any, dtype: PickledDtype, shape: tuple[int, ...], order: str) -> PickledArray:
+    return PickledArray(shape, dtype, order == "F", content)
+
+
+def _dtype(code: Any, *_: Any) -> PickledDtype:
+    if not isinstance(code, str):
+        raise TypeError("a dtype is not told by its code")
+    return PickledDtype(code)
+
+
+def _encode(text: Any, encoding: Any = "utf-8") -> Any:
+    """Python 3's way of writing bytes in protocol 2: `_codecs.encode(text, "latin1")`."""
+    if encoding != "latin1":
+        raise ValueError(f"bytes are written in {encoding!r}")
+    if isinstance(text, Chunk):
+        return Chunk(text.start, text.size, "latin1")
+    return text.encode("latin1")
+
+
+def _ordered(pairs: Iterable[Any] = ()) -> dict[Any, Any]:
+    return {hashable(key): value for key, value in pairs}
+
+
+def _default(_: Any = None, pairs: Iterable[Any] = ()) -> dict[Any, Any]:
+    return _ordered(pairs)
+
+
+def _bytes(content: Any = b"", _: Any = None) -> Any:
+    """`bytes()` and `bytearray(…)` as pickles of protocol 2 call them; never a number, which would allocate."""
+    if not isinstance(content, (bytes, str, Chunk)):
+        raise TypeError("bytes are made of something else than bytes")
+    return content.encode("latin1") if isinstance(content, str) else content
+
+
+def _record(name: str) -> Callable[..., Record]:
+    return lambda *arguments: Record(name, arguments)
+
+
+_CONSTRUCTORS: dict[str, Callable[..., Any]] = {
+    "collections.OrderedDict": _ordered,
+    "collections.defaultdict": _default,
+    "_codecs.encode": _encode,
+}
+for _module in ("numpy.core", "numpy._core"):
+    _CONSTRUCTORS[f"{_module}.multiarray._reconstruct"] = _reconstruct
+    _CONSTRUCTORS[f"{_module}.multiarray.scalar"] = _scalar
+    _CONSTRUCTORS[f"{_module}.numeric._frombuffer"] = _from_buffer
+for _module in ("builtins", "__builtin__"):
+    _CONSTRUCTORS |= {f"{_module}.{_name}": _record(_name) for _name in ("object", "list", "dict", "int", "float")}
+    _CONSTRUCTORS |= {f"{_module}.bytes": _bytes, f"{_module}.bytearray": _bytes}
+KNOWN = _CONSTRUCTORS | {"numpy.ndarray": _record("numpy.ndarray"), "numpy.dtype": _dtype}
+"""Harmless globals: what NumPy's pickles and plain containers need, and nothing that could execute."""

@@ -1,0 +1,92 @@
+"""What people save with torch: a state dict, or one inside a dictionary beside optimiser, copies and counters."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from regraft.arrays import ArrayInfo, Checkpoint, Role
+from regraft.errors import CheckpointError
+from regraft.formats.named_arrays import named_leaves
+from regraft.formats.pickled_arrays import unwrapped
+from regraft.formats.pickled_numpy import PickledArray
+from regraft.formats.torch_pickle import PickledTensor, is_leaf
+from regraft.roles import role_of
+
+ReadTensor = Callable[[PickledTensor, str], np.ndarray]
+ReadChunk = Callable[[int, int], bytes | bytearray]
+Leaf = tuple[tuple[str, ...], Any]
+
+
+def open_state_dict(
+    path: Path, format_name: str, root: Any, read_tensor: ReadTensor, read_chunk: ReadChunk, *, limit: int
+) -> Checkpoint:
+    """The checkpoint over an unpickled root. A single wrapper around the weights ("state_dict", "model") is dropped.
+
+    limit   as for `named_leaves`
+    """
+    try:
+        leaves = list(named_leaves(unwrapped(root), is_leaf, limit=limit))
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}.") from error
+    if not leaves:
+        raise CheckpointError(f"{path} holds no tensors: {_described(root)}.\nSave `model.state_dict()`.")
+    wrapper = _wrapper(leaves)
+    notes = (
+        (f"The weights lie under {'.'.join(wrapper)!r} in the file; their names are given without it.",)
+        if wrapper
+        else ()
+    )
+    infos: dict[str, ArrayInfo] = {}
+    found: dict[str, Any] = {}
+    for keys, leaf in leaves:
+        role, is_wrapped = _role(keys), keys[: len(wrapper)] == wrapper
+        name = ".".join(keys[len(wrapper) :] if is_wrapped else keys) or path.stem
+        if name in infos:
+            raise CheckpointError(f"{path}: two arrays are named {name}: keys with and without dots collide.")
+        infos[name] = _info(leaf, role, path, name)
+        found[name] = leaf
+
+    def read(name: str) -> np.ndarray:
+        leaf = found[name]
+        if isinstance(leaf, PickledArray):
+            return leaf.read(read_chunk, path=path, name=name)
+        return read_tensor(leaf, name)
+
+    return Checkpoint(path, format_name, "torch", infos, read, (path,), notes=notes)
+
+
+def _info(leaf: PickledTensor | PickledArray, role: Role, path: Path, name: str) -> ArrayInfo:
+    if isinstance(leaf, PickledArray):
+        dtype, _, shape = leaf.told(path=path, name=name)
+        return ArrayInfo(shape, dtype, role)
+    leaf.check(path=path, name=name)
+    return ArrayInfo(leaf.shape, leaf.dtype, role)
+
+
+def _role(keys: tuple[str, ...]) -> Role:
+    """Judged by the containers' names (`optimizer`, `ema`, `state_dict_ema`); a flat state dict is all weights."""
+    return role_of(".".join(keys))
+
+
+def _wrapper(leaves: list[Leaf]) -> tuple[str, ...]:
+    """The path that all weights share and that is a container's, not a layer's: the longest common beginning.
+
+    A state dict's own keys hold dots ("layer1.0.weight") and are one key here, so only real nesting counts; a lone
+    tensor's key is its name and is never dropped.
+    """
+    weights = [keys for keys, _ in leaves if _role(keys) == "weight"]
+    wrapper: tuple[str, ...] = ()
+    while weights and all(len(keys) > len(wrapper) + 1 for keys in weights):
+        nexts = {keys[len(wrapper)] for keys in weights}
+        if len(nexts) != 1:
+            break
+        wrapper = (*wrapper, nexts.pop())
+    return wrapper
+
+
+def _described(root: Any) -> str:
+    if isinstance(root, dict):
+        return f"a dictionary with the keys {', '.join(map(str, list(root)[:10]))}" if root else "an empty dictionary"
+    return f"its content is a {type(root).__name__}"

@@ -1,0 +1,103 @@
+"""Bytes that lie in a file, and the arrays that they are: the ground under the readers that parse by themselves.
+
+Nothing is allocated before the file's real size has been compared with what a header claims.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from regraft.arrays import ITEM_BYTES, widen_bfloat16
+from regraft.errors import CheckpointError
+
+Order = Literal["<", ">"]
+
+_AS_INTEGERS = {"bfloat16": "uint16", "float8_e4m3fn": "uint8", "float8_e5m2": "uint8"}
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """`size` bytes of the file `path`, from `offset` on."""
+
+    path: Path
+    offset: int
+    size: int
+
+    def read(self) -> bytearray:
+        """The bytes, writable so that an array over them is too. Raises CheckpointError when the file is shorter."""
+        try:
+            with self.path.open("rb", buffering=0) as file:
+                available = os.fstat(file.fileno()).st_size
+                if self.offset < 0 or self.size < 0 or self.offset + self.size > available:
+                    raise CheckpointError(
+                        f"{self.path}: expected {self.size} bytes at offset {self.offset}, the file has {available}.\n"
+                        "It is truncated or damaged: fetch it again."
+                    )
+                file.seek(self.offset)
+                content = bytearray(self.size)
+                _fill(file, content)
+        except OSError as error:
+            raise CheckpointError(f"{self.path} cannot be read: {error.strerror or error}.") from error
+        return content
+
+
+def _fill(file: object, content: bytearray) -> None:
+    """Read until `content` is full: one unbuffered read gives at most 2 GiB on Linux."""
+    view = memoryview(content)
+    while view:
+        count = file.readinto(view)  # type: ignore[attr-defined]
+        if not count:
+            raise CheckpointError(f"{file.name} became shorter while it was read.")  # type: ignore[attr-defined]
+        view = view[count:]
+
+
+def checked_size(shape: Sequence[int], dtype: str, *, path: Path, name: str) -> int:
+    """Bytes that an array of this shape and dtype has. Raises CheckpointError for an impossible shape or dtype."""
+    if dtype not in ITEM_BYTES:
+        raise CheckpointError(f"{path}: {name} has the dtype {dtype!r}, which is none of {', '.join(ITEM_BYTES)}.")
+    if any(size < 0 for size in shape) or len(shape) > 32:
+        raise CheckpointError(f"{path}: {name} has the impossible shape {tuple(shape)}. The file is damaged.")
+    return prod(shape) * ITEM_BYTES[dtype]
+
+
+def decode(
+    content: bytearray | bytes | memoryview, dtype: str, shape: Sequence[int], *, order: Order = "<"
+) -> np.ndarray:
+    """The array in NumPy's native byte order; bfloat16 and float8 widened to float32 (exactly).
+
+    content  the array's bytes, row by row; exactly as many as shape and dtype ask
+    order    "<" little endian or ">" big endian, as stored
+    """
+    stored = np.dtype(_AS_INTEGERS.get(dtype, dtype)).newbyteorder(order)
+    flat = np.frombuffer(content, stored)
+    if not stored.isnative:
+        flat = flat.astype(stored.newbyteorder("="))
+    if dtype == "bool":
+        flat = (flat.view(np.uint8) != 0) if flat.size else flat  # a byte 2 is no valid NumPy bool
+    elif dtype == "bfloat16":
+        flat = widen_bfloat16(flat)
+    elif dtype == "float8_e5m2":  # float16's upper byte
+        flat = (flat.astype(np.uint16) << 8).view(np.float16).astype(np.float32)
+    elif dtype == "float8_e4m3fn":
+        flat = _float8_e4m3fn_values()[flat]
+    return flat.reshape(tuple(shape))
+
+
+@lru_cache(maxsize=1)
+def _float8_e4m3fn_values() -> np.ndarray:
+    """The 256 values of float8 e4m3fn (4 exponent bits, bias 7, 3 of mantissa; no infinity, 0x7f and 0xff are NaN).
+
+    Source: Micikevicius et al., "FP8 formats for deep learning", 2022, table 1.
+    """
+    bits = np.arange(256)
+    exponent, mantissa = (bits >> 3) & 15, bits & 7
+    size = np.where(exponent == 0, mantissa / 8 * 2.0**-6, (1 + mantissa / 8) * 2.0 ** (exponent - 7.0))
+    values = np.where(bits & 128, -size, size).astype(np.float32)
+    values[(bits & 127) == 127] = np.nan
+    return values

@@ -1,0 +1,95 @@
+"""Predicts classes for new examples with a trained model."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from regraft.datasets.array_file import INPUT_NAMES, inputs_from, read_npz
+from regraft.errors import DataError
+from regraft.inputs import InputContract
+from regraft.progress import progress_bar
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one example.
+
+    name           the image's path, or the row in an array file
+    label          the class's name
+    probability    softmax of that class's output
+    probabilities  for every class, in the order of the model's outputs
+    """
+
+    name: str
+    label: str
+    probability: float
+    probabilities: tuple[float, ...]
+
+
+def predict(
+    model: nn.Module, paths: Sequence[Path], contract: InputContract, classes: Sequence[str], *, batch_size: int = 64
+) -> list[Prediction]:
+    """The model's answer for each image, each image in a folder, or each row of an .npz.
+
+    paths     files and folders; the images of a folder are taken in the order of their names
+    contract  how the model was trained to see images
+    classes   the names of the outputs, in order
+
+    Raises DataError that names what is missing or unreadable, before anything is predicted.
+    """
+    missing = [str(path) for path in paths if not path.exists()]
+    if missing:
+        raise DataError("There is nothing at " + ", ".join(missing) + ".")
+    found: list[Prediction] = []
+    files = [file for path in paths for file in _files_in(path)]
+    images = [file for file in files if file.suffix.lower() != ".npz"]
+    with torch.inference_mode(), progress_bar("predicting", len(files)) as advance:
+        for start in range(0, len(images), batch_size):
+            block = images[start : start + batch_size]
+            inputs = torch.stack([torch.from_numpy(contract.from_file(file)) for file in block])
+            found += _answers(model, inputs, [str(file) for file in block], classes)
+            advance(len(block))
+        for file in files:
+            if file.suffix.lower() == ".npz":
+                rows = _rows(file, contract)
+                for start in range(0, len(rows), batch_size):
+                    block_rows = rows[start : start + batch_size]
+                    names = [f"{file}[{start + index}]" for index in range(len(block_rows))]
+                    found += _answers(model, block_rows, names, classes)
+                advance(1)
+    return found
+
+
+def _files_in(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    from PIL import Image
+
+    suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in suffixes and file.is_file())
+    if not files:
+        raise DataError(f"{path} holds no images.")
+    return files
+
+
+def _rows(path: Path, contract: InputContract) -> Tensor:
+    arrays = read_npz(path)
+    named = [name for name in arrays if name.lower() in INPUT_NAMES]
+    if len(named) != 1:
+        raise DataError(f"{path}: expected one array named {' or '.join(INPUT_NAMES)}; it has {', '.join(arrays)}.")
+    return inputs_from(path, arrays[named[0]], contract)
+
+
+def _answers(model: nn.Module, inputs: Tensor, names: Sequence[str], classes: Sequence[str]) -> list[Prediction]:
+    probabilities = model(inputs).float().softmax(dim=1)
+    if probabilities.shape[1] != len(classes):
+        raise DataError(f"The model gives {probabilities.shape[1]} outputs, but {len(classes)} classes are named.")
+    best = probabilities.argmax(dim=1).tolist()
+    rows = probabilities.tolist()
+    return [
+        Prediction(name, classes[label], row[label], tuple(row))
+        for name, label, row in zip(names, best, rows, strict=True)
+    ]

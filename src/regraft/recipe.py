@@ -1,0 +1,204 @@
+"""`reuse`: the whole way, from a checkpoint file to a trained, evaluated, saved and reported model. Read this first."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from regraft.caching import cache_features
+from regraft.datasets.labelled import Chosen, Labelled, pick_per_class, stratified_split
+from regraft.datasets.opening import open_data
+from regraft.errors import DataError
+from regraft.evaluating import evaluate
+from regraft.examples import as_examples
+from regraft.factories import build_model
+from regraft.files import refuse_existing, whole_folder
+from regraft.freezing import freeze, frozen_names
+from regraft.inputs import InputContract
+from regraft.job import FreezeSection, Job
+from regraft.loading import apply_plan
+from regraft.matching import plan_reuse
+from regraft.predicting import Prediction
+from regraft.predicting import predict as predict_with
+from regraft.reading import open_checkpoint
+from regraft.record import RunRecord
+from regraft.reporting import write_report
+from regraft.saving import Factory, load, load_record, write_model
+from regraft.splitting import split
+from regraft.summarising import metrics_of, record_of
+from regraft.training import train
+
+REPORT_FILE, METRICS_FILE = "report.html", "metrics.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished job: its folder, the trained model and all that the report shows."""
+
+    folder: Path
+    model: nn.Module
+    record: RunRecord
+    metrics: dict[str, Any] = field(repr=False)
+
+    def summary(self) -> str:
+        """What a person wants to know at the end, in a few lines."""
+        lines = [
+            f"{name:<10} accuracy {part.accuracy:.4f} ± {part.standard_error:.4f} ({part.count} examples)"
+            for name, part in (("validation", self.record.validation), ("test", self.record.test))
+            if part is not None
+        ]
+        lines += [f"{name:<10} {seconds:.2f} s" for name, seconds in self.record.seconds.items()]
+        return "\n".join([*lines, f"model      {self.folder}", f"report     {self.folder / REPORT_FILE}"])
+
+
+def reuse(job: Job | str | Path, *, tell: Callable[[str], None] = lambda line: None) -> Run:
+    """Run a whole job and leave its run folder, whole or not at all.
+
+    job   a Job, or the path of a job.toml
+    tell  is given sentences for the user as the work goes on: the plan, the cut, the cost of the cache
+
+    Raises the error of the step that cannot go on; no run folder is left then.
+    """
+    job = job if isinstance(job, Job) else Job.from_file(Path(job))
+    out = job.path(job.out.folder)
+    refuse_existing(out, overwrite=job.out.overwrite)
+    watch = Stopwatch()
+    torch.manual_seed(job.train.seed)  # the fresh layers' initial weights
+
+    with watch("reading"):
+        checkpoint = open_checkpoint(job.path(job.checkpoint.path))
+        model = build_model(job.model.factory, job.model.args, folder=job.folder)
+        plan = plan_reuse(checkpoint, model, **vars_of(job.plan))
+        tell(str(plan))
+        plan.check()
+        data = open_parts(job)
+        apply_plan(plan, checkpoint, model)
+    freeze_layers(model, job.freeze)
+
+    trained: Any = model
+    examples: dict[str, Any] = dict(data)
+    cut, cost = None, ""
+    if job.cache.use:
+        trunk, trained = split(model, *first_inputs(data["train"]))
+        cut = trunk.cut
+        tell(str(cut))
+        with watch("features"):
+            store = job.path(job.cache.folder) if job.cache.folder else None
+            for part, dataset in data.items():
+                examples[part] = cache_features(
+                    trunk,
+                    dataset,
+                    store,
+                    batch_size=job.cache.batch_size,
+                    precision=job.cache.precision,
+                    views=job.cache.views if part == "train" else 1,
+                )
+        cost = str(examples["train"].cost or "")
+        tell(cost)
+    with watch("training"):
+        history = train(trained, examples["train"], validation=examples.get("validation"), **vars_of(job.train))
+    with watch("evaluation"):
+        scores = {part: evaluate(trained, examples[part]) for part in ("validation", "test") if part in data}
+
+    record = record_of(
+        title=out.name,
+        command=job.source,
+        checkpoint=checkpoint,
+        plan=plan,
+        model=model,
+        frozen=frozen_names(model),
+        cut=cut,
+        cost=cost,
+        history=history,
+        scores=scores,
+        classes=data["train"].classes,
+        seconds=watch.seconds,
+        notes=[f"{part}: {note}" for part, dataset in data.items() for note in dataset.notes],
+    )
+    metrics = metrics_of(record)
+    with whole_folder(out, overwrite=job.out.overwrite) as part_folder:
+        write_model(
+            model,
+            part_folder,
+            plan=plan,
+            inputs=job.input,
+            classes=data["train"].classes,
+            factory=Factory(job.model.factory, job.model.args, job.folder),
+        )
+        (part_folder / METRICS_FILE).write_text(json.dumps(metrics, indent=1))
+        write_report(part_folder / REPORT_FILE, record)
+    return Run(out, model, record, metrics)
+
+
+def predict(run: str | Path, paths: Sequence[Path]) -> list[Prediction]:
+    """The answers of a run's model for images, folders of images or .npz files.
+
+    Raises SaveError when the folder is no run with an input contract and classes, DataError for unusable paths.
+    """
+    saved = load_record(run)
+    return predict_with(load(run), paths, saved.inputs or InputContract(), saved.classes)
+
+
+def open_parts(job: Job) -> dict[str, Labelled]:
+    """The job's examples: train, and validation and test where the job has them."""
+    skip = job.data.skip_unreadable
+    whole = open_data(job.path(job.data.train), job.input, skip_unreadable=skip)
+    parts: dict[str, Labelled] = {"train": whole}
+    if isinstance(job.data.validation, str):
+        path = job.path(job.data.validation)
+        parts["validation"] = open_data(path, job.input, classes=whole.classes, skip_unreadable=skip)
+    elif job.data.validation >= 1:
+        first = round(job.data.validation)
+        if first >= len(whole):
+            raise DataError(f"data.validation takes the first {first} examples, but there are only {len(whole)}.")
+        order = torch.arange(len(whole))
+        parts = {"train": Chosen(whole, order[first:]), "validation": Chosen(whole, order[:first])}
+    elif job.data.validation > 0:
+        rest, held_out = stratified_split(whole.labels, job.data.validation, seed=job.train.seed)
+        parts = {"train": Chosen(whole, rest), "validation": Chosen(whole, held_out)}
+    if job.data.per_class:
+        train_part = parts["train"]
+        parts["train"] = Chosen(train_part, pick_per_class(train_part.labels, job.data.per_class, seed=job.train.seed))
+    if job.data.test is not None:
+        parts["test"] = open_data(job.path(job.data.test), job.input, classes=whole.classes, skip_unreadable=skip)
+    return parts
+
+
+def freeze_layers(model: nn.Module, section: FreezeSection) -> None:
+    """Freeze what the job says; nothing when it says nothing."""
+    chosen = {name: value for name, value in vars_of(section).items() if value is not None}
+    if chosen:
+        freeze(model, **chosen)
+
+
+def first_inputs(dataset: Labelled, count: int = 2) -> tuple[Any, ...]:
+    """A small batch to record and prove the split on; two examples, because BatchNorm cannot normalise one."""
+    inputs, _ = as_examples(dataset).gather(torch.arange(min(count, len(dataset))))
+    return inputs if isinstance(inputs, tuple) else (inputs,)
+
+
+def vars_of(section: Any) -> dict[str, Any]:
+    """A job section's values by name, as the arguments of its step."""
+    return {name: getattr(section, name) for name in section.__dataclass_fields__}
+
+
+class Stopwatch:
+    """Where the time went: seconds by the name of the part."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        """Add the block's duration to the part."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - began

@@ -1,0 +1,231 @@
+"""Tests that an extender inherits: prove an own reader with the tests that regraft's own readers pass.
+
+    class TestMine(FormatContract):
+        format = Mine()
+
+        def write(self, folder, arrays):
+            ...                              # a checkpoint of this format, by any means
+            return folder / "checkpoint.mine"
+
+pytest collects the inherited tests; each gets a fresh folder as `tmp_path`.
+"""
+
+import random
+import shutil
+import time
+import tracemalloc
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from regraft.arrays import ITEM_BYTES, Checkpoint
+from regraft.errors import CheckpointError
+from regraft.formats.format import HEAD_BYTES, Format
+
+# No checkpoint of any format: nothing, text, JSON, zeros, a web page, noise.
+_OTHER_BYTES = (
+    b"", b"\n", b"not a checkpoint\n", b"{}", b'{"a": [1, 2]}', bytes(64), b"\xff" * 512, b"<html></html>",
+    b"version https://git-lfs.github.com/spec/v1\n", random.Random(0).randbytes(HEAD_BYTES),  # noqa: S311
+)  # fmt: skip
+
+Damages = Callable[[bytes], Iterator[tuple[bytes, str]]]
+
+
+class FormatContract(ABC):
+    """What every reader must keep. Subclasses name the reader and write a sample; all tests are inherited.
+
+    format             the reader
+    arrays             the sample: few and small, since the file is cut at each byte; change it where the format cannot
+                       hold these names or dtypes
+    open_allowance     bytes that `open` may allocate beside 64 times the file: a foreign library's own buffers
+    slowest_s          seconds after which opening a small damaged file counts as hanging
+    """
+
+    format: Format
+    arrays: Mapping[str, np.ndarray] = {
+        "layer/kernel": np.arange(6, dtype=np.float32).reshape(2, 3) - 2.5,
+        "layer/bias": np.array([0.5, -0.25, 8.0], np.float32),
+    }
+    open_allowance: int = 1 << 20
+    slowest_s: float = 10.0
+
+    @abstractmethod
+    def write(self, folder: Path, arrays: Mapping[str, np.ndarray]) -> Path:
+        """Write a checkpoint of these arrays into the folder; return what a user would open."""
+
+    def test_its_own_sample_is_recognised(self, tmp_path: Path) -> None:
+        """`recognises` knows what `write` wrote."""
+        path = self.write(tmp_path, self.arrays)
+
+        assert self.format.recognises(path, _head(path)), f"{self.format.name} does not recognise its own sample {path}"
+
+    def test_other_bytes_are_not_recognised_and_never_raise(self, tmp_path: Path) -> None:
+        """Neither foreign files, nor folders, nor paths that do not exist."""
+        for number, content in enumerate(_OTHER_BYTES):
+            path = tmp_path / f"other{number}"
+            path.write_bytes(content)
+            recognised = self.format.recognises(path, content[:HEAD_BYTES])
+            assert recognised is False, f"{self.format.name} takes {content[:20]!r}… for its own"
+        for path in (tmp_path, tmp_path / "missing", tmp_path / "missing" / "deeper"):
+            assert self.format.recognises(path, b"") is False, f"{self.format.name} takes {path} for its own"
+
+    def test_damaged_heads_never_make_recognition_raise(self, tmp_path: Path) -> None:
+        """The sample's head, cut anywhere, is recognised or not."""
+        path = self.write(tmp_path, self.arrays)
+        head = _head(path)
+        for size in range(0, len(head), max(1, len(head) // 200)):
+            assert self.format.recognises(path, head[:size]) in (True, False)
+
+    def test_values_are_exact(self, tmp_path: Path) -> None:
+        """Every array comes back bit for bit, under its name."""
+        checkpoint = self.format.open(self.write(tmp_path, self.arrays))
+
+        assert set(checkpoint) == set(self.arrays)
+        for name, expected in self.arrays.items():
+            np.testing.assert_array_equal(checkpoint.read(name), expected, strict=True, err_msg=name)
+
+    def test_infos_match_what_is_read(self, tmp_path: Path) -> None:
+        """Shapes and dtypes are told before reading; files are told and exist; arrays can be written to."""
+        checkpoint = self.format.open(self.write(tmp_path, self.arrays))
+
+        assert checkpoint.format
+        assert checkpoint.files, "a checkpoint tells its files, for the provenance"
+        assert all(file.is_file() for file in checkpoint.files)
+        for name, info in checkpoint.items():
+            array = checkpoint.read(name)
+            assert array.shape == info.shape, name
+            assert info.dtype in ITEM_BYTES, f"{name}: {info.dtype} is not a dtype in NumPy's words"
+            assert str(array.dtype) == info.dtype or info.dtype.startswith(("bfloat16", "float8")) or info.note, name
+            assert array.flags.writeable, f"{name}: torch.from_numpy warns of arrays that are read-only"
+
+    def test_reading_twice_gives_the_same(self, tmp_path: Path) -> None:
+        """A read does not use the array up, and what the user does to it does not come back."""
+        checkpoint = self.format.open(self.write(tmp_path, self.arrays))
+        for name, expected in self.arrays.items():
+            checkpoint.read(name)[...] = 0
+            np.testing.assert_array_equal(checkpoint.read(name), expected, err_msg=name)
+
+    def test_opening_reads_only_the_directory(self, tmp_path: Path) -> None:
+        """Opening 16 MB of values allocates a small part of them."""
+        large = {name: np.ones((2048, 1024), np.float32) for name in self.arrays}
+        small = self.write(_made(tmp_path / "small"), self.arrays)
+        self.format.open(small)  # imports and tables are not the file's
+        path = self.write(_made(tmp_path / "large"), large)
+
+        peak = _peak_of(lambda: self.format.open(path))
+
+        assert peak < 4 << 20, f"opening took {peak} bytes for values of {len(large) * 8 << 20}"
+
+    def test_a_missing_array_is_answered_with_near_names(self, tmp_path: Path) -> None:
+        """The message lists the names."""
+        checkpoint = self.format.open(self.write(tmp_path, self.arrays))
+        try:
+            checkpoint.read("no such array")
+        except CheckpointError as error:
+            assert next(iter(self.arrays)) in str(error)  # noqa: PT017 - the library does not depend on pytest
+        else:
+            raise AssertionError("an array that is not there was read")
+
+    def test_a_file_cut_at_any_byte_is_refused_or_whole(self, tmp_path: Path) -> None:
+        """Truncation gives a CheckpointError, or the very values when what was cut is not needed."""
+        for damaged, what in self._damaged(tmp_path, _cuts):
+            found = self._open_and_read(damaged, what)
+            if found is not None:
+                assert set(found) == set(self.arrays), f"{what}: arrays are missing silently"
+                for name, array in found.items():
+                    np.testing.assert_array_equal(array, self.arrays[name], err_msg=f"{what}: {name} differs silently")
+
+    def test_changed_bytes_are_refused_or_read_without_harm(self, tmp_path: Path) -> None:
+        """Random damage gives a CheckpointError or arrays; no other error, no hang."""
+        for damaged, what in self._damaged(tmp_path, _changes):
+            self._open_and_read(damaged, what)
+
+    def test_forged_lengths_allocate_nothing(self, tmp_path: Path) -> None:
+        """Large numbers written over any part of the file do not make `open` allocate more than the file's size."""
+        for damaged, what in self._damaged(tmp_path, _forgeries):
+            size = sum(file.stat().st_size for file in damaged.parent.rglob("*") if file.is_file())
+            peak = _peak_of(lambda path=damaged, what=what: self._open_and_read(path, what))  # type: ignore[misc]
+            assert peak < 64 * size + self.open_allowance, f"{what}: {peak} bytes were allocated for a file of {size}"
+
+    def _damaged(self, folder: Path, damages: Damages) -> Iterator[tuple[Path, str]]:
+        """(path to open, what was damaged) for each damage of each file of a sample."""
+        whole = _made(folder / "whole")
+        path = self.write(whole, self.arrays)
+        self._open_and_read(path, "the sample")
+        copy = folder / "damaged"
+        shutil.copytree(whole, copy)
+        for file in sorted(entry for entry in whole.rglob("*") if entry.is_file()):
+            content, target = file.read_bytes(), copy / file.relative_to(whole)
+            for damage, what in damages(content):
+                target.write_bytes(damage)
+                yield copy / path.relative_to(whole), f"{file.name} {what}"
+            target.write_bytes(content)
+
+    def _open_and_read(self, path: Path, what: str) -> dict[str, np.ndarray] | None:
+        """All arrays, or None when the reader raised CheckpointError. Any other error fails the test."""
+        start = time.perf_counter()
+        try:
+            checkpoint: Checkpoint = self.format.open(path)
+            found = {name: checkpoint.read(name) for name in checkpoint}
+        except CheckpointError as error:
+            assert str(error), f"{what}: the error has no text"  # noqa: PT017 - the library does not depend on pytest
+            found = None
+        except Exception as error:
+            raise AssertionError(f"{what}: {type(error).__name__} instead of CheckpointError: {error}") from error
+        seconds = time.perf_counter() - start
+        assert seconds < self.slowest_s, f"{what}: opening took {seconds:.0f} s"
+        return found
+
+
+def _cuts(content: bytes) -> Iterator[tuple[bytes, str]]:
+    """The file cut at each byte; at 2000 places when it is long."""
+    for size in range(0, len(content), max(1, len(content) // 2000)):
+        yield content[:size], f"cut at byte {size} of {len(content)}"
+
+
+def _changes(content: bytes) -> Iterator[tuple[bytes, str]]:
+    """400 copies with one to four bytes changed at random; the same ones each time."""
+    chance = random.Random(len(content))  # noqa: S311 - damage, not secrets
+    for number in range(400 if content else 0):
+        changed = bytearray(content)
+        for _ in range(chance.choice((1, 1, 2, 4))):
+            changed[chance.randrange(len(content))] = chance.choice((0, 1, 0x7F, 0x80, 0xFF, chance.randrange(256)))
+        yield bytes(changed), f"changed at random (number {number})"
+
+
+def _forgeries(content: bytes) -> Iterator[tuple[bytes, str]]:
+    """Large numbers of 2, 4 and 8 bytes, low byte first and last, at up to 150 places."""
+    for at in range(0, len(content), max(1, len(content) // 150)):
+        for number in (
+            b"\xff\x7f",
+            b"\xff\xff\xff\x7f",
+            b"\x7f\xff\xff\xff",
+            b"\xff" * 8,
+            b"\x00\x00\x00\x00\x00\x01\x00\x00",
+        ):
+            forged = content[:at] + number + content[at + len(number) :]
+            yield forged[: len(content)], f"with {number.hex()} at byte {at}"
+
+
+def _head(path: Path) -> bytes:
+    if not path.is_file():
+        return b""
+    with path.open("rb") as file:
+        return file.read(HEAD_BYTES)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def _peak_of(work: Callable[[], object]) -> int:
+    """Most bytes that Python and NumPy held at once while the work ran."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()

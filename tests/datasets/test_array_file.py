@@ -1,0 +1,88 @@
+"""Arrays on disk."""
+
+import gzip
+
+import numpy as np
+import pytest
+import torch
+
+from regraft.datasets.array_file import open_idx, open_npz, read_idx
+from regraft.errors import DataError
+from regraft.inputs import InputContract
+from shared import SHARED, needs_shared
+
+FLAT = InputContract((28, 28), channels=1, flatten=True)
+
+
+def test_float_arrays_are_taken_as_they_are(tmp_path):
+    """No scaling is guessed."""
+    np.savez(tmp_path / "a.npz", x=np.arange(6.0).reshape(3, 2), y=np.array([0, 1, 0]))
+    data = open_npz(tmp_path / "a.npz", InputContract())
+    assert torch.equal(data.inputs, torch.arange(6.0).reshape(3, 2))
+    assert data.classes == ("0", "1")
+
+
+def test_bytes_are_images_under_the_contract(tmp_path):
+    """Scaled, normalised, channels first."""
+    images = np.full((2, 5, 6, 3), 255, np.uint8)
+    np.savez(tmp_path / "a.npz", images=images, labels=np.array([0, 1]), classes=np.array(["no", "yes"]))
+    data = open_npz(tmp_path / "a.npz", InputContract((4, 4), mean=(0.5,), std=(0.5,)))
+    assert data.inputs.shape == (2, 3, 4, 4)
+    assert data.inputs.unique().tolist() == [1.0]
+    assert data.classes == ("no", "yes")
+
+
+@needs_shared
+def test_mnist_reads_as_published():
+    """60,000 images; the first label is a 5, and its pixels sum to 27,525."""
+    data = open_idx(SHARED / "data/mnist/train-images-idx3-ubyte.gz", FLAT)
+    assert data.inputs.shape == (60000, 784)
+    assert data.labels[0] == 5
+    assert round(float(data.inputs[0].double().sum() * 255)) == 27525  # float32 of n/255, summed: exact after rounding
+
+
+@pytest.mark.parametrize(
+    ("arrays", "told"),
+    [
+        ({"x": np.zeros((3, 2)), "y": np.zeros(2, int)}, "3 inputs and 2 labels"),
+        ({"x": np.zeros((3, 2))}, "has 0 arrays named y or labels.*It has|has 0 arrays named y or labels"),
+        ({"x": np.zeros((2, 2)), "y": np.zeros(2)}, "labels are float64"),
+        ({"x": np.zeros((0, 2)), "y": np.zeros(0, int)}, "holds no examples"),
+        ({"x": np.zeros((2, 2)), "y": np.array([0, 3]), "classes": np.array(["a", "b"])}, "beyond the classes"),
+        ({"x": np.array(["a", "b"]), "y": np.array([0, 1])}, "expected numbers"),
+    ],
+)
+def test_arrays_that_cannot_be_used_say_why(tmp_path, arrays, told):
+    """With the file's name."""
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(DataError, match=told):
+        open_npz(tmp_path / "a.npz", InputContract())
+
+
+def test_a_pickle_inside_is_never_executed(tmp_path):
+    """Objects are refused."""
+    np.savez(tmp_path / "a.npz", x=np.array([{"a": 1}, None]), y=np.array([0, 1]))
+    with pytest.raises(DataError, match=r"a.npz cannot be read as an .npz of arrays: Object arrays cannot be loaded"):
+        open_npz(tmp_path / "a.npz", InputContract())
+
+
+def test_idx_without_labels_names_the_missing_file(tmp_path):
+    """By MNIST's own names."""
+    (tmp_path / "t-images-idx3-ubyte").write_bytes(b"")
+    with pytest.raises(DataError, match="expected t-labels-idx1-ubyte"):
+        open_idx(tmp_path / "t-images-idx3-ubyte", FLAT)
+
+
+@pytest.mark.parametrize("raw", [b"", b"\0\0\x08\x01", b"\0\0\x08\x01\0\0\0\x05abc", b"\0\0\x0d\x01\0\0\0\x01abcd"])
+def test_damaged_idx_files_are_refused(tmp_path, raw):
+    """Empty, cut, short, of another type."""
+    (tmp_path / "a").write_bytes(raw)
+    with pytest.raises(DataError, match="is no idx file of bytes, or it is truncated"):
+        read_idx(tmp_path / "a")
+
+
+def test_a_damaged_gzip_is_named(tmp_path):
+    """Cut in the middle."""
+    (tmp_path / "a.gz").write_bytes(gzip.compress(bytes(1000))[:15])
+    with pytest.raises(DataError, match=r"a.gz cannot be read"):
+        read_idx(tmp_path / "a.gz")

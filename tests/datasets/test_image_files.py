@@ -1,0 +1,40 @@
+"""Damaged images are named all at once, or skipped with a note."""
+
+import pytest
+
+from regraft.datasets.image_folder import open_image_folder
+from regraft.errors import DataError
+from regraft.inputs import InputContract
+
+CONTRACT = InputContract((4, 4))
+
+
+@pytest.fixture
+def damaged_folder(image_folder):
+    """Two of six images are damaged."""
+    for name in ("cat/1.png", "dog/2.png"):
+        (image_folder / name).write_bytes(b"damaged")
+    return image_folder
+
+
+def test_all_unreadable_files_are_named_at_once(damaged_folder):
+    """Mending them one run at a time would waste hours."""
+    data = open_image_folder(damaged_folder, CONTRACT)
+    with pytest.raises(DataError, match=r"2 of 6 files cannot be read[\s\S]*cat/1.png[\s\S]*dog/2.png[\s\S]*--skip"):
+        data[1]
+
+
+def test_skipping_leaves_them_out_with_a_note(damaged_folder):
+    """Counted and named, for the report."""
+    data = open_image_folder(damaged_folder, CONTRACT, skip_unreadable=True)
+    assert data.labels.tolist() == [0, 0, 1, 1]
+    assert data.ids == ("cat/0.png", "cat/2.png", "dog/0.png", "dog/1.png")
+    assert any(note.startswith("2 unreadable images skipped: ") and "cat/1.png" in note for note in data.notes)
+
+
+def test_a_class_that_only_had_damaged_images_is_refused(image_folder):
+    """Skipping must not make a class vanish."""
+    for path in (image_folder / "dog").iterdir():
+        path.write_bytes(b"damaged")
+    with pytest.raises(DataError, match="no readable image of 1 of 2 classes: dog"):
+        open_image_folder(image_folder, CONTRACT, skip_unreadable=True)

@@ -1,0 +1,47 @@
+"""Folders of class folders."""
+
+import pytest
+
+from regraft.datasets.image_folder import open_image_folder
+from regraft.errors import DataError
+from regraft.inputs import InputContract
+
+CONTRACT = InputContract((4, 4))
+
+
+def test_classes_are_the_sorted_folder_names_and_strays_are_told(image_folder):
+    """Nothing is left out silently."""
+    data = open_image_folder(image_folder, CONTRACT)
+    assert data.classes == ("cat", "dog")
+    assert data.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert data.ids[0] == "cat/0.png"
+    assert data.notes == ("1 files that are no images left out: cat/readme.txt",)
+    assert data[5][0].shape == (3, 4, 4)
+
+
+def test_an_empty_class_is_named(image_folder):
+    """A class that cannot be learned is a mistake."""
+    (image_folder / "bird").mkdir()
+    with pytest.raises(DataError, match=r"no readable image of 1 of 3 classes: bird"):
+        open_image_folder(image_folder, CONTRACT)
+
+
+def test_a_folder_of_images_alone_is_no_data_set(image_folder):
+    """With the expected form."""
+    with pytest.raises(DataError, match=r"holds no class folders. Expected one subfolder of images for each class"):
+        open_image_folder(image_folder / "cat", CONTRACT)
+
+
+def test_test_data_with_another_class_are_refused(image_folder):
+    """The nearest class is offered."""
+    with pytest.raises(DataError, match=r"dog is no class of the training data. Did you mean 'dogs'"):
+        open_image_folder(image_folder, CONTRACT, classes=["cat", "dogs"])
+
+
+def test_one_class_alone_is_refused(image_folder):
+    """There is nothing to tell apart."""
+    for path in (image_folder / "dog").iterdir():
+        path.unlink()
+    (image_folder / "dog").rmdir()
+    with pytest.raises(DataError, match="all 3 examples are of one class"):
+        open_image_folder(image_folder, CONTRACT)

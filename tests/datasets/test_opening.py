@@ -1,0 +1,33 @@
+"""The form of data is found by what is there."""
+
+import numpy as np
+import pytest
+
+from regraft.datasets.opening import open_data
+from regraft.errors import DataError
+from regraft.inputs import InputContract
+
+CONTRACT = InputContract((4, 4))
+
+
+def test_each_known_form_is_opened(image_folder):
+    """Folder, table, arrays."""
+    (image_folder / "list.csv").write_text("path,label\ncat/0.png,a\ndog/0.png,b\n")
+    np.savez(image_folder / "a.npz", x=np.zeros((2, 3)), y=np.array([0, 1]))
+    counts = [
+        len(open_data(path, CONTRACT)) for path in (image_folder, image_folder / "list.csv", image_folder / "a.npz")
+    ]
+    assert counts == [6, 2, 2]
+
+
+def test_nothing_there_is_said(tmp_path):
+    """With the path."""
+    with pytest.raises(DataError, match=r"There are no data at .*none"):
+        open_data(tmp_path / "none", CONTRACT)
+
+
+def test_an_unknown_form_lists_the_known_ones(tmp_path):
+    """What could be given instead."""
+    (tmp_path / "a.xyz").touch()
+    with pytest.raises(DataError, match=r"a.xyz is no known form of data. Expected a folder of class folders, .npz"):
+        open_data(tmp_path / "a.xyz", CONTRACT)

@@ -1,0 +1,50 @@
+"""Tables of paths and labels."""
+
+import pytest
+
+from regraft.datasets.table import open_table
+from regraft.errors import DataError
+from regraft.inputs import InputContract
+
+CONTRACT = InputContract((4, 4))
+ROWS = "Path,label\ncat/0.png,tom\ncat/1.png,tom\ndog/0.png,rex\n"
+
+
+def test_csv_paths_start_from_its_folder_and_labels_are_sorted(image_folder):
+    """Column names in any case."""
+    (image_folder / "list.csv").write_text(ROWS)
+    data = open_table(image_folder / "list.csv", CONTRACT)
+    assert (data.classes, data.labels.tolist(), data.ids[0]) == (("rex", "tom"), [1, 1, 0], "cat/0.png")
+
+
+def test_parquet_gives_the_same_as_csv(image_folder):
+    """The form is not the content."""
+    import pyarrow
+    from pyarrow import parquet
+
+    table = pyarrow.table({"file": ["cat/0.png", "dog/0.png"], "class": ["tom", "rex"]})
+    parquet.write_table(table, image_folder / "list.parquet")
+    assert open_table(image_folder / "list.parquet", CONTRACT).labels.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("Path,label\nnone.png,a\ncat/0.png,b\n", r"lists 1 of 2 files that do not exist:[\s\S]*none.png"),
+        ("image_path,label\ncat/0.png,a\n", r"has 0 columns named path or file.*It has: image_path, label"),
+        ("path,label\n", "has no rows below its header"),
+        ("path,label\ncat/0.png,a,b\n", "line 2 has another number of columns"),
+    ],
+)
+def test_a_table_that_cannot_be_used_says_why(image_folder, content, told):
+    """With the columns that it has."""
+    (image_folder / "list.csv").write_text(content)
+    with pytest.raises(DataError, match=told):
+        open_table(image_folder / "list.csv", CONTRACT)
+
+
+def test_a_label_that_training_did_not_know_is_refused(image_folder):
+    """The nearest one is offered."""
+    (image_folder / "list.csv").write_text(ROWS)
+    with pytest.raises(DataError, match=r"'tom' is no class of the training data. Did you mean 'toms'"):
+        open_table(image_folder / "list.csv", CONTRACT, classes=["rex", "toms"])

@@ -1,0 +1,87 @@
+"""Every reader passes the contract's tests."""
+
+import pickle
+from types import MappingProxyType
+
+import numpy as np
+import torch
+from safetensors.numpy import save_file
+
+from regraft.formats.numpy_arrays import NumpyArchive, NumpyArray
+from regraft.formats.numpy_pickle import NumpyPickle
+from regraft.formats.safetensors_file import Safetensors
+from regraft.formats.tensorflow_v2 import TensorFlowV2
+from regraft.formats.torch_zip import TorchZip
+from regraft.testing import FormatContract
+from tables import write_bundle
+
+
+class TestTensorFlowV2(FormatContract):
+    """A bundle written by the format's description."""
+
+    format = TensorFlowV2()
+
+    def write(self, folder, arrays):
+        return write_bundle(folder / "model.ckpt", arrays)
+
+
+class TestSafetensors(FormatContract):
+    """As the safetensors library writes it."""
+
+    format = Safetensors()
+
+    def write(self, folder, arrays):
+        save_file(dict(arrays), folder / "model.safetensors")
+        return folder / "model.safetensors"
+
+
+class TestTorchZip(FormatContract):
+    """As torch writes it."""
+
+    format = TorchZip()
+
+    def write(self, folder, arrays):
+        torch.save({name: torch.tensor(array) for name, array in arrays.items()}, folder / "model.pt")
+        return folder / "model.pt"
+
+
+class TestNumpyArchive(FormatContract):
+    """As NumPy writes it."""
+
+    format = NumpyArchive()
+
+    def write(self, folder, arrays):
+        np.savez(folder / "arrays.npz", **arrays)
+        return folder / "arrays.npz"
+
+
+class TestNumpyArray(FormatContract):
+    """As NumPy writes it."""
+
+    format = NumpyArray()
+    arrays = MappingProxyType({"kernel": np.arange(6, dtype=np.float32).reshape(2, 3)})
+
+    def write(self, folder, arrays):
+        np.save(folder / "kernel.npy", arrays["kernel"])
+        return folder / "kernel.npy"
+
+
+class TestNumpyArrayOfObjects(FormatContract):
+    """A dictionary that NumPy pickled."""
+
+    format = NumpyArray()
+
+    def write(self, folder, arrays):
+        np.save(folder / "arrays.npy", np.array(dict(arrays), dtype=object), allow_pickle=True)
+        return folder / "arrays.npy"
+
+
+class TestNumpyPickle(FormatContract):
+    """As Python 3 writes it."""
+
+    format = NumpyPickle()
+
+    def write(self, folder, arrays):
+        with (folder / "arrays.pkl").open("wb") as file:
+            pickle.dump(dict(arrays), file, protocol=2)
+        return folder / "arrays.pkl"

@@ -1,0 +1,76 @@
+"""Small models with a frozen trunk and a head, and data for them, for the tests of training."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from regraft.examples import TensorExamples
+
+
+class TwoParts(nn.Module):
+    """A trunk with BatchNorm, and a head with BatchNorm and dropout; 3 classes."""
+
+    def __init__(self, *, seed: int = 0) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.trunk = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU())
+            self.head = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.trunk(x))
+
+
+class StaysInEval(nn.Sequential):
+    """A trunk as freezing leaves it: in eval mode, whoever trains."""
+
+    def train(self, mode: bool = True) -> "StaysInEval":
+        return super().train(False)
+
+
+class PartHead:
+    """The head of a `TwoParts`, called with the trunk's values, as splitting gives it."""
+
+    def __init__(self, model: TwoParts) -> None:
+        self.model = model
+
+    def parameters(self) -> list[nn.Parameter]:
+        return list(self.model.head.parameters())
+
+    def __call__(self, leaves: Mapping[str, Tensor]) -> Tensor:
+        return self.model.head(leaves["trunk"])
+
+
+def frozen_model() -> TwoParts:
+    """A `TwoParts` with its trunk frozen: no gradient, sticky eval."""
+    model = TwoParts()
+    model.trunk = StaysInEval(*model.trunk)
+    model.trunk.requires_grad_(False)
+    model.trunk.train()
+    return model
+
+
+def three_classes(count: int = 90, *, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Points around three centres, (count, 4) float32, and their classes."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count) % 3
+    centres = 2 * torch.eye(3, 4)
+    return centres[labels] + 0.5 * torch.randn(count, 4, generator=generator), labels
+
+
+def features_of(model: TwoParts, inputs: Tensor, labels: Tensor, *, batch_size: int) -> TensorExamples:
+    """The trunk's values for all examples, computed in batches of `batch_size`."""
+    with torch.no_grad():
+        values = torch.cat([model.trunk(block) for block in inputs.split(batch_size)])
+    return TensorExamples({"trunk": values}, labels)
+
+
+def weights_of(model: nn.Module) -> dict[str, Tensor]:
+    """Copies of all parameters and buffers."""
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def same_weights(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    """Whether all are equal to the last bit."""
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)

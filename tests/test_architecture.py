@@ -1,0 +1,131 @@
+"""The shape of the project: floors, file sizes, names. See ARCHITECTURE.md."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).resolve().parents[1] / "src" / "regraft"
+MODULES = sorted(SOURCE.rglob("*.py"))
+STEPS = {
+    "reading", "matching", "loading", "verifying", "freezing", "splitting", "caching", "training", "evaluating",
+    "saving", "predicting",
+}  # fmt: skip
+MACHINERY = {"recording", "cutting", "replaying", "factories"}
+FLOOR_BY_NAME = {
+    "errors": 0,
+    **dict.fromkeys(STEPS, 3),
+    **dict.fromkeys(MACHINERY, 2),
+    "reporting": 4, "testing": 4, "recipe": 5, "demo": 5, "cli": 6,
+}  # fmt: skip
+KINDS = {"formats", "stores", "datasets"}
+PUBLIC_NAMES = [
+    "open_checkpoint", "plan_reuse", "apply_plan", "verify", "freeze", "unfreeze", "parameter_groups", "split",
+    "cache_features", "train", "evaluate", "save", "load", "write_report", "reuse",
+]  # fmt: skip
+
+
+def name_of(path: Path) -> str:
+    """formats/npz.py → formats.npz"""
+    return ".".join(path.relative_to(SOURCE).with_suffix("").parts)
+
+
+def floor_of(module: str) -> int:
+    """The floor of a module named without the package."""
+    first = module.split(".")[0]
+    return 2 if first in KINDS else FLOOR_BY_NAME.get(first, 1)
+
+
+def imports_of(path: Path) -> set[str]:
+    """The modules of regraft that a file imports, at any depth."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("regraft"):
+            home = (node.module or "").removeprefix("regraft").lstrip(".")
+            inner = [f"{home}.{alias.name}".lstrip(".") for alias in node.names]
+            found |= {name if (SOURCE / (name.replace(".", "/") + ".py")).is_file() else home for name in inner}
+        if isinstance(node, ast.Import):
+            found |= {alias.name.removeprefix("regraft.") for alias in node.names if alias.name.startswith("regraft.")}
+    return found - {""}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_go_down_only(path):
+    """A module imports lower floors; on its own floor only data and kinds may use each other, steps never."""
+    module = name_of(path)
+    if module == "__init__":
+        return
+    above = [other for other in imports_of(path) if floor_of(other) > floor_of(module)]
+    sideways = [other for other in imports_of(path) if floor_of(other) == floor_of(module) >= 3]
+    assert not above, f"{module} imports what stands above it: {above}"
+    assert not sideways, f"{module} is a step and imports another: {sideways}"
+
+
+def test_kinds_do_not_know_each_other():
+    """A format knows no store, a store no data set: only their own folder's contract and machinery."""
+    for path in MODULES:
+        kind = name_of(path).split(".")[0]
+        if kind in KINDS:
+            others = {other.split(".")[0] for other in imports_of(path)} & (KINDS - {kind})
+            assert not others, f"{name_of(path)} imports {others}"
+
+
+def test_no_file_is_longer_than_a_person_reads():
+    """400 lines a file."""
+    long = {name_of(path): lines for path in MODULES if (lines := len(path.read_text().splitlines())) > 400}
+    assert not long
+
+
+def test_every_file_has_a_subject():
+    """A file without a subject has no end."""
+    without = [name_of(path) for path in MODULES if path.stem in {"utils", "helpers", "common", "misc"}]
+    assert not without
+
+
+def test_every_file_says_in_its_first_line_what_it_gives():
+    """A stranger reads the first line and knows whether to go on."""
+    silent = [name_of(path) for path in MODULES if not ast.get_docstring(ast.parse(path.read_text()))]
+    assert not silent
+
+
+def test_every_file_has_its_tests():
+    """tests/ mirrors the source."""
+    tests = Path(__file__).parent
+    missing = [
+        name_of(path)
+        for path in MODULES
+        if path.stem != "__init__" and not (tests / path.relative_to(SOURCE).parent / f"test_{path.stem}.py").is_file()
+    ]
+    assert not missing
+
+
+def test_the_public_names_are_these():
+    """In order of use; one more or less is a decision, not an accident."""
+    import regraft
+
+    assert regraft.__all__ == PUBLIC_NAMES
+    assert all(callable(getattr(regraft, name)) for name in PUBLIC_NAMES)
+
+
+def test_show_needs_no_torch():
+    """Opening a checkpoint imports neither torch nor any foreign framework."""
+    code = "import sys, regraft.cli, regraft.reading, regraft.showing; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_the_product_names_no_foreign_framework_at_import():
+    """Optional libraries are imported inside the function that needs them."""
+    optional = {"h5py", "onnx", "msgpack", "tensorstore", "gguf", "flatbuffers", "timm", "torchvision", "sklearn",
+                "jinja2", "matplotlib", "fsspec", "pyarrow", "tensorflow", "keras", "jax"}  # fmt: skip
+    early = {
+        name_of(path): node.lineno
+        for path in MODULES
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names])
+        if name.split(".")[0] in optional
+    }
+    assert not early

@@ -13,7 +13,7 @@ STEPS = {
     "reading", "matching", "loading", "verifying", "freezing", "splitting", "caching", "training", "evaluating",
     "saving", "predicting",
 }  # fmt: skip
-MACHINERY = {"recording", "cutting", "replaying", "factories"}
+MACHINERY = {"recording", "cutting", "replaying", "factories", "tf_layers", "tracing", "describing", "variants"}
 FLOOR_BY_NAME = {
     "errors": 0,
     **dict.fromkeys(STEPS, 3),

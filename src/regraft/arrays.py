@@ -30,6 +30,7 @@ class ArrayInfo:
     layer_type  the source framework's word for the owning layer ("Conv2D", "LSTM" …), "" when the file is silent
     note        what a reader did or assumed, in words ("dequantised from int8, scale per channel")
     layer       the owning layer, as requirements name it; "" when the file is silent: then the name minus its leaf
+    leaf        what the array is in that layer, in the source's word ("kernel", "query/bias", "W"); "" likewise
     """
 
     shape: tuple[int, ...]
@@ -38,6 +39,7 @@ class ArrayInfo:
     layer_type: str = ""
     note: str = ""
     layer: str = ""
+    leaf: str = ""
 
     @property
     def count(self) -> int:

@@ -1,7 +1,7 @@
 """The step that decides: a checkpoint and a model → the plan, with an answer for every array on both sides."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -13,7 +13,7 @@ from regraft.describing import describe_model
 from regraft.errors import PlanError
 from regraft.layers import Layer
 from regraft.layouts import deduced_layout, known_layout
-from regraft.pairing import pair_by_names
+from regraft.pairing import Sources, pair_by_names
 from regraft.patterns import Patterns, choose
 from regraft.plan import CheckpointIdentity, FileIdentity, Plan
 from regraft.renaming import dotted, rename_all, unwrapped
@@ -55,7 +55,8 @@ def plan_reuse(
     usable = _usable(checkpoint, ema=ema)
     renamed = {name: new for name, new in rename_all(checkpoint, rename).items() if name in usable}
     decided, notes = _decide_layout(checkpoint, layout, renamed)
-    pairings = pair_by_names(layers, renamed, usable, decided)
+    sources = Sources(_in_layers(checkpoint, renamed), usable, decided, _facts_of(checkpoint))
+    pairings = pair_by_names(layers, sources)
     wishes = Wishes(
         reuse=None if reuse == ".*" else frozenset(choose(targets, reuse)),
         fresh=frozenset(choose(targets, fresh)) if fresh else frozenset(),
@@ -86,6 +87,27 @@ def _usable(checkpoint: Checkpoint, *, ema: bool) -> dict[str, ArrayInfo]:
     averaged = {_without_average(name) for name in averages}
     kept = {name: info for name, info in weights.items() if _without_average(name) not in averaged}
     return {**averages, **kept}
+
+
+def _in_layers(checkpoint: Checkpoint, renamed: Mapping[str, str]) -> dict[str, str]:
+    """Source name → name, as layer and leaf where the file tells them and the user has not renamed the array."""
+    infos = checkpoint.infos
+    return {
+        name: f"{infos[name].layer}/{infos[name].leaf}" if new == name and infos[name].leaf else new
+        for name, new in renamed.items()
+    }
+
+
+def _facts_of(checkpoint: Checkpoint) -> dict[str, dict[str, object]]:
+    """Source name → what the file tells of its layer and of the layers around it."""
+    told: dict[str, dict[str, object]] = defaultdict(dict)
+    for requirement in checkpoint.requirements:
+        told[requirement.layer][requirement.attribute] = requirement.value
+    owners = {name: info.layer or _parent(name) for name, info in checkpoint.items()}
+    return {
+        name: {key: value for outer in reversed(_parents(owner, told)) for key, value in told[outer].items()}
+        for name, owner in owners.items()
+    }
 
 
 def _without_average(name: str) -> str:
@@ -134,12 +156,14 @@ def _settings(
     """Everything beside the arrays on which the source layer and the layer that takes its arrays must agree."""
     by_name = {layer.full(leaf): layer for layer in layers for leaf in layer.arrays}
     source_layers = {name: info.layer or _parent(name) for name, info in checkpoint.items()}
+    told = {requirement.layer for requirement in checkpoint.requirements}
     takers: dict[str, list[Layer]] = defaultdict(list)
     for row in rows:
         for source in row.sources if row.target is not None else ():
-            for source_layer in _parents(source_layers[source], {r.layer for r in checkpoint.requirements}):
-                if by_name[row.target or ""] not in takers[source_layer]:
-                    takers[source_layer].append(by_name[row.target or ""])
+            layer = by_name[row.target or ""]
+            for source_layer in _parents(source_layers[source], told):
+                if all(taker is not layer for taker in takers[source_layer]):
+                    takers[source_layer].append(layer)
     unused = {row.sources[0]: checkpoint[row.sources[0]] for row in rest if row.status == "unused"}
     return (*compare_settings(checkpoint.requirements, takers, layout), *left_behind(unused, source_layers, takers))
 
@@ -149,9 +173,10 @@ def _parent(name: str) -> str:
     return name[: max(name.rfind("/"), name.rfind("."), 0)]
 
 
-def _parents(source_layer: str, told: Iterable[str]) -> list[str]:
+def _parents(source_layer: str, told: Collection[str]) -> list[str]:
     """The layer, and those around it of which the file tells something: lstm for lstm/lstm_cell."""
-    return [source_layer, *(outer for outer in told if source_layer.startswith((outer + "/", outer + ".")))]
+    ends = [index for index, letter in enumerate(source_layer) if letter in "/."]
+    return [source_layer, *(source_layer[:end] for end in reversed(ends) if end and source_layer[:end] in told)]
 
 
 def _with_choices(

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from math import isclose
+from typing import Any
 
 from regraft.arrays import ArrayInfo, Requirement
 from regraft.layers import Layer
@@ -66,7 +67,7 @@ def _compare(requirement: Requirement, layer: Layer, layout: str | None) -> list
     required = _in_our_terms(attribute, requirement.value, found, layout)
     if required is None:
         return []
-    met = _same(required, found)
+    met = _same(required, found) or (attribute == "padding" and _pads_alike(required, found, layer))
     note = "" if met else _advice(layer, attribute, required, found)
     return [
         RequirementRow(layer.name, attribute, required, found, "met" if met else "differs", requirement.layer, note)
@@ -96,6 +97,34 @@ def _padding(value: object) -> object:
     return tuple(low for low, _ in pairs) if all(low == high for low, high in pairs) else tuple(pairs)
 
 
+def _pads_alike(required: object, found: object, layer: Layer) -> bool:
+    """Whether two ways to write the padding mean the same zeros for every size of the input."""
+    if layer.kind not in ("conv", "depthwise") or "weight" not in layer.arrays:
+        return False
+    kernel = layer.arrays["weight"].shape[2:]
+    stride, dilation = (_each(layer.settings.get(name, 1), len(kernel)) for name in ("stride", "dilation"))
+    return _zeros(required, kernel, stride, dilation) == _zeros(found, kernel, stride, dilation) is not None
+
+
+def _zeros(padding: object, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> object:
+    """(before, after) for each axis; None when they depend on the input's size."""
+    wholes = [spread * (width - 1) for width, spread in zip(kernel, dilation, strict=True)]
+    if padding == "causal":
+        return tuple((whole, 0) for whole in wholes)
+    if padding in ("same", "same_lower"):
+        if any(step > 1 and whole > 0 for step, whole in zip(stride, wholes, strict=True)):
+            return None
+        pairs = tuple((whole // 2, whole - whole // 2) for whole in wholes)
+        return pairs if padding == "same" else tuple((high, low) for low, high in pairs)
+    if isinstance(padding, (int, tuple)):
+        return tuple(side if isinstance(side, tuple) else (side, side) for side in _each(padding, len(kernel)))
+    return None
+
+
+def _each(value: Any, count: int) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,) * count
+
+
 def _same(required: object, found: object) -> bool:
     if isinstance(required, float) and isinstance(found, (int, float)):
         return isclose(required, found, rel_tol=1e-6)
@@ -110,10 +139,12 @@ def _advice(layer: Layer, attribute: str, required: object, found: object) -> st
     if attribute in ADOPTABLE:
         take = f'adopt="{_escaped(name)}" lets apply_plan set it'
         return f"Set it in the model: model.{name} = {required!r}; or {take}; {keep}."
-    if attribute == "padding" and required == "same":
-        return (
-            f"TensorFlow pads as each input size needs, more at the end; padding={found!r} is another function. {keep}."
-        )
+    if attribute == "padding" and layer.kind in ("conv", "depthwise"):
+        return f"Put regraft.tf_layers.padded(model.{layer.name}, {required!r}) in its place; {keep}."
+    if attribute == "padding" and layer.kind == "conv_transpose":
+        return f"Put regraft.tf_layers.KerasConvTranspose2d in its place; {keep}."
+    if attribute == "reset_after" and not required:
+        return "Put regraft.tf_layers.ResetBeforeGRU in its place: it takes the same arrays."
     return f"Build the layer with {attribute}={required!r}; {keep}."
 
 

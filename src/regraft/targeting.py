@@ -84,7 +84,7 @@ def _target_row(
         operations=pairing.operations,
         note=pairing.note,
     )
-    if pairing.problem and not (way == "as stored" and pairing.problem == "undecidable_orientation"):
+    if pairing.problem and not (way or "").startswith(pairing.answers or ("no way",)):
         return replace(row, status=pairing.problem)
     return _fitted(row, layer, leaf, way)
 

@@ -163,7 +163,7 @@ def _weight_rule(layout: str, layer: Layer) -> LeafRule:
         if len(shape) != rank:
             moved = _between_dense_and_pointwise(layout, layer, shape, facts)
         else:
-            moved = axis_operations(_stored_axes(layout, layer.kind, facts), ours, shape)
+            moved = axis_operations(stored_axes(layout, layer.kind, facts), ours, shape)
         return (*moved, *_unflattened(layer, facts)) if layer.kind == "dense" else moved
 
     pattern = WEIGHT + (r"|depthwise_kernel|depthwise_weights" if layer.kind == "depthwise" else "")
@@ -171,7 +171,7 @@ def _weight_rule(layout: str, layer: Layer) -> LeafRule:
     return LeafRule((pattern,), operations)
 
 
-def _stored_axes(layout: str, kind: str, facts: Facts) -> str:
+def stored_axes(layout: str, kind: str, facts: Facts) -> str:
     """The axes as stored; a dense layer's from the file where it tells them. Raises UndecidableError."""
     told = facts.get("kernel_axes")
     if kind == "dense" and isinstance(told, (list, tuple)):
@@ -212,11 +212,11 @@ def _between_dense_and_pointwise(layout: str, layer: Layer, shape: Shape, facts:
     """A 1×1 convolution and a dense layer are the same: drop or add the spatial axes, which must be 1."""
     target = layer.arrays["weight"].shape
     if layer.kind == "dense" and len(shape) > 2:
-        moved = axis_operations(_stored_axes(layout, "conv", facts), OURS["conv"], shape)
+        moved = axis_operations(stored_axes(layout, "conv", facts), OURS["conv"], shape)
         order = moved[0].shapes([shape])[0] if moved else shape
         return (*moved, Reshape(order[:2])) if set(order[2:]) == {1} else moved
     if layer.kind == "conv" and len(shape) == 2 and set(target[2:]) == {1}:
-        moved = axis_operations(_stored_axes(layout, "dense", facts), OURS["dense"], shape)
+        moved = axis_operations(stored_axes(layout, "dense", facts), OURS["dense"], shape)
         order = moved[0].shapes([shape])[0] if moved else shape
         return (*moved, Reshape((*order, *target[2:])))
     return ()

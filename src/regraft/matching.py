@@ -12,14 +12,17 @@ from regraft.arrays import ArrayInfo, Checkpoint
 from regraft.describing import describe_model
 from regraft.errors import PlanError
 from regraft.layers import Layer
+from regraft.graphs import Expression
 from regraft.layouts import deduced_layout, known_layout
-from regraft.pairing import Sources, pair_by_names
+from regraft.pairing import Pairings, Sources, pair_by_names
 from regraft.patterns import Patterns, choose
 from regraft.plan import CheckpointIdentity, FileIdentity, Plan
 from regraft.renaming import dotted, rename_all, unwrapped
 from regraft.requirements import compare_settings, left_behind, with_choices
 from regraft.rows import RequirementRow, Row
+from regraft.structure import Wiring, pair_by_structure
 from regraft.targeting import Wishes, source_rows, target_rows
+from regraft.tracing import inputs_of
 
 
 def plan_reuse(
@@ -56,7 +59,8 @@ def plan_reuse(
     renamed = {name: new for name, new in rename_all(checkpoint, rename).items() if name in usable}
     decided, notes = _decide_layout(checkpoint, layout, renamed)
     sources = Sources(_in_layers(checkpoint, renamed), usable, decided, _facts_of(checkpoint))
-    pairings = pair_by_names(layers, sources)
+    inputs = inputs_of(model) if match == "structure" else None
+    pairings = _paired(layers, sources, checkpoint, inputs, match)
     wishes = Wishes(
         reuse=None if reuse == ".*" else frozenset(choose(targets, reuse)),
         fresh=frozenset(choose(targets, fresh)) if fresh else frozenset(),
@@ -68,6 +72,37 @@ def plan_reuse(
     rows, settings = _with_choices(rows, settings, accept, adopt)
     notes = (*checkpoint.notes, *notes, *pairings.notes)
     return Plan(identity_of(checkpoint), decided, (*rows, *rest), settings, notes)
+
+
+def _paired(
+    layers: Sequence[Layer],
+    sources: Sources,
+    checkpoint: Checkpoint,
+    inputs: Mapping[str, Expression] | None,
+    match: str,
+) -> Pairings:
+    """By names; by structure what the user's rename rules leave."""
+    if match == "names":
+        return pair_by_names(layers, sources)
+    if match != "structure":
+        raise PlanError(f'There is no way {match!r} to match layers. Ways: "names", "structure".')
+    told = {name for name, new in sources.names.items() if new not in (name, _layered(checkpoint, name))}
+    by_names = pair_by_names(layers, replace(sources, names={name: sources.names[name] for name in told}))
+    rest = replace(sources, names={name: new for name, new in sources.names.items() if name not in told})
+    by_structure = pair_by_structure(layers, rest, _wiring(checkpoint), inputs)
+    return Pairings({**by_structure.of, **by_names.of}, (*by_names.notes, *by_structure.notes))
+
+
+def _wiring(checkpoint: Checkpoint) -> Wiring:
+    """Who feeds whom, as far as the file tells it."""
+    inputs: dict[str, Sequence[str]] = {}
+    operation: dict[str, str] = {}
+    for requirement in checkpoint.requirements:
+        if requirement.attribute == "inputs" and isinstance(requirement.value, list):
+            inputs[requirement.layer] = requirement.value
+        elif requirement.attribute == "operation":
+            operation[requirement.layer] = str(requirement.value)
+    return Wiring(inputs, operation)
 
 
 def identity_of(checkpoint: Checkpoint) -> CheckpointIdentity:
@@ -91,11 +126,12 @@ def _usable(checkpoint: Checkpoint, *, ema: bool) -> dict[str, ArrayInfo]:
 
 def _in_layers(checkpoint: Checkpoint, renamed: Mapping[str, str]) -> dict[str, str]:
     """Source name → name, as layer and leaf where the file tells them and the user has not renamed the array."""
-    infos = checkpoint.infos
-    return {
-        name: f"{infos[name].layer}/{infos[name].leaf}" if new == name and infos[name].leaf else new
-        for name, new in renamed.items()
-    }
+    return {name: _layered(checkpoint, name) if new == name else new for name, new in renamed.items()}
+
+
+def _layered(checkpoint: Checkpoint, name: str) -> str:
+    info = checkpoint[name]
+    return f"{info.layer}/{info.leaf}" if info.leaf else name
 
 
 def _facts_of(checkpoint: Checkpoint) -> dict[str, dict[str, object]]:

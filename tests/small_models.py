@@ -32,6 +32,8 @@ class StaysInEval(nn.Sequential):
 class PartHead:
     """The head of a `TwoParts`, called with the trunk's values, as splitting gives it."""
 
+    takes_features = True
+
     def __init__(self, model: TwoParts) -> None:
         self.model = model
 

@@ -7,6 +7,7 @@ from struct import pack
 import numpy as np
 
 from regraft.formats.crc32c import masked_crc32c
+from regraft.formats.ordered_code import slice_key
 
 MAGIC = bytes.fromhex("57fb808b247547db")
 TYPES = {"float32": 1, "float64": 2, "int32": 3, "uint8": 4, "int64": 9, "bool": 10, "bfloat16": 14, "float16": 19}
@@ -88,3 +89,23 @@ def write_bundle(
     Path(f"{prefix}.index").write_bytes(table(entries | dict(extra or {}), compress=compress))
     Path(f"{prefix}.data-00000-of-00001").write_bytes(data)
     return prefix
+
+
+def write_v1(path: Path, arrays: Mapping[str, np.ndarray], *, split: str = "") -> Path:
+    """A V1 checkpoint of float32 arrays.  split  the array that is stored as two slices of its first axis"""
+    metas, entries = b"", {}
+    for name, array in arrays.items():
+        half = len(array) // 2
+        parts = [(0, half), (half, len(array) - half)] if name == split else [(0, -1)]
+        slices = []
+        for start, length in parts:
+            extents = [(start, length), *[(0, -1)] * (array.ndim - 1)] if array.ndim else []
+            told = [field(1, field(1, s) + field(2, n) if n >= 0 else b"") for s, n in extents]
+            slices.append(field(4, b"".join(told)))
+            piece = array[start : start + length] if length >= 0 else array
+            saved = field(1, name.encode()) + field(3, field(5, piece.tobytes()))
+            entries[slice_key(name, extents)] = field(2, saved)
+        meta = field(1, name.encode()) + field(2, shape_message(array.shape)) + field(3, 1) + b"".join(slices)
+        metas += field(1, meta)
+    path.write_bytes(table({b"": field(1, metas)} | entries, per_block=1))
+    return path

@@ -13,12 +13,15 @@ STEPS = {
     "reading", "matching", "loading", "verifying", "freezing", "splitting", "caching", "training", "evaluating",
     "saving", "predicting",
 }  # fmt: skip
-MACHINERY = {"recording", "cutting", "replaying", "factories", "tf_layers", "tracing", "describing", "variants"}
+MACHINERY = {
+    "recording", "cutting", "replaying", "factories", "stored", "features", "building", "tf_layers", "tracing",
+    "describing", "variants",
+}  # fmt: skip
 FLOOR_BY_NAME = {
     "errors": 0,
     **dict.fromkeys(STEPS, 3),
     **dict.fromkeys(MACHINERY, 2),
-    "reporting": 4, "testing": 4, "recipe": 5, "demo": 5, "cli": 6,
+    "reporting": 4, "summarising": 4, "testing": 4, "recipe": 5, "demo": 6, "cli": 7,
 }  # fmt: skip
 KINDS = {"formats", "stores", "datasets"}
 PUBLIC_NAMES = [

@@ -1,7 +1,11 @@
-"""Lets torchvision's Python part import without its compiled part: defines the two operators that it registers."""
+"""Lets torchvision (and so timm) be imported without its compiled operators, for tests.
+
+torchvision has no build for the CPU wheel of torch used here; its Python code only needs these two to be defined.
+"""
 
 import torch
 
-_LIBRARY = torch.library.Library("torchvision", "DEF")
-_LIBRARY.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-_LIBRARY.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+# Kept alive: the definitions vanish with the library object.
+LIBRARY = torch.library.Library("torchvision", "DEF")
+LIBRARY.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+LIBRARY.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")

@@ -84,14 +84,13 @@ class TrainSection:
     """[train]: as in `train`."""
 
     epochs: int = 30
-    lr: float = 1e-3
+    lr: float | None = None
     batch_size: int = 32
     optimizer: str = "adamw"
-    weight_decay: float = 0.0
+    weight_decay: float | None = None
     loss: str = "cross_entropy"
     patience: int | None = None
     seed: int = 0
-    solver: str | None = None
 
 
 @dataclass(frozen=True, config=STRICT_KEYS)

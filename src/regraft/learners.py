@@ -16,9 +16,10 @@ State = dict[str, Tensor]
 
 @runtime_checkable
 class HeadLike(Protocol):
-    """What a head is here: no `nn.Module` itself, but the rest of one, called with its features."""
+    """What a head is here: the rest of a model, called with its features; `takes_features` tells it from a model."""
 
     model: nn.Module
+    takes_features: bool
 
     def parameters(self) -> Iterable[nn.Parameter]:
         """The parameters that the head's layers use."""
@@ -36,14 +37,14 @@ class Learner:
     """
 
     def __init__(self, head: nn.Module | HeadLike) -> None:
-        if not isinstance(head, (nn.Module, HeadLike)):
+        self.is_head = getattr(head, "takes_features", False)
+        if not self.is_head and not isinstance(head, nn.Module):
             raise TrainError(
                 f"A {type(head).__name__} cannot be trained or scored: give a torch.nn.Module, or the head that "
                 "regraft.split(model, example) returns."
             )
         self.head = head
-        self.is_head = not isinstance(head, nn.Module)
-        self.model: nn.Module = head if isinstance(head, nn.Module) else head.model
+        self.model: nn.Module = head.model if self.is_head else head  # type: ignore[assignment]
         self.parameters = tuple(dict.fromkeys(p for p in head.parameters() if p.requires_grad))
 
     @property

@@ -107,7 +107,7 @@ def _wiring(checkpoint: Checkpoint) -> Wiring:
 
 def identity_of(checkpoint: Checkpoint) -> CheckpointIdentity:
     """What a plan keeps of its checkpoint: names and sizes of the files, no hashes yet."""
-    files = tuple(FileIdentity(path.name, path.stat().st_size) for path in checkpoint.files)
+    files = tuple(FileIdentity(path.name, path.stat().st_size, str(path)) for path in checkpoint.files)
     return CheckpointIdentity(str(checkpoint.path), checkpoint.format, checkpoint.layout, files)
 
 

@@ -16,10 +16,11 @@ VERSION = 1
 @final
 @dataclass(frozen=True)
 class FileIdentity:
-    """One file of a checkpoint. sha256 is "" until it was computed (`saving` does so for the provenance)."""
+    """One file of a checkpoint; `saving` computes its sha256 for the provenance."""
 
     name: str
     size_bytes: int
+    path: str = ""
     sha256: str = ""
 
 

@@ -1,50 +1,159 @@
-"""What an array is for, judged by its name: weight, optimiser slot, moving copy of a weight, or counter.
+"""What an array is for: weight, optimiser slot, moving copy of a weight, or counter.
 
-One table for all readers. The words are those that the frameworks themselves put into names; a name that none of the
-rules knows is a weight, because a weight that is listed as a slot would silently stay unused.
+One table for all readers. A name alone is a suspicion: a network may have a layer called `opt`, `ema` or `adam`. It
+becomes a role by evidence: the weight that the slot or copy belongs to is in the checkpoint too, or a counter is a
+whole number without axes. Without evidence an array is a weight, because a weight that is listed as a slot would
+silently stay unused.
 """
 
 import re
-from collections.abc import Callable
-from functools import lru_cache
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 
-from regraft.arrays import Role
+from regraft.arrays import ArrayInfo, Role
 
 _SLOT_WORDS = (
     "Adam|AdamW|Adamax|Nadam|LazyAdam|AMSGrad|Momentum|RMSProp|Adagrad|AdagradDA|Adadelta|Ftrl|Lamb|LAMB|LARS|"
     "LARSOptimizer|Adafactor|SGD|GradientDescent|ProximalAdagrad|adam_m|adam_v|lamb_m|lamb_v"
 )
-_RULES: tuple[tuple[Role, Callable[[str], object]], ...] = (
-    # TF2: layer/kernel/.OPTIMIZER_SLOT/optimizer/m; Keras 3: optimizer/… with momentums and velocities
+_EMA_ROOTS = "ema|ema_model|model_ema|ema_state_dict|state_dict_ema|ema_params|params_ema"
+# Names that frameworks write and nobody gives to a layer.
+_CERTAIN: tuple[tuple[Role, Callable[[str], object]], ...] = (
+    # TF2: layer/kernel/.OPTIMIZER_SLOT/optimizer/m
     ("optimizer_slot", re.compile(r"\.OPTIMIZER_SLOT(/|$)").search),
-    # the slot creator's own word, once or with TF's _1, at the end or before a partition's name
-    ("optimizer_slot", re.compile(rf"/({_SLOT_WORDS})(_\d+)?(/part_\d+)?$").search),
-    # adam/dense_kernel_momentum, training/Adam/dense/kernel/m, Adam/dense/kernel/v, opt/state/0/exp_avg
-    ("optimizer_slot", re.compile(rf"^(training/)?({_SLOT_WORDS.lower()})(_\d+)?/.+", re.IGNORECASE).search),
     ("optimizer_slot", re.compile(r"(^|[/.])(beta[12]_power|momentum_cache)(_\d+)?$").search),
-    ("optimizer_slot", re.compile(r"^(opt_state|optimizer|optimizers|optimizer_states|optim|opt)[/.]").search),
+    # opt_state/0/mu/…, optimizer_states.0.state.0.exp_avg, optimizer.state.0.momentum_buffer, optimizer/vars/3
+    ("optimizer_slot", re.compile(r"^(opt_state|optimizer_states?|optimizer_weights)[/.]").search),
+    ("optimizer_slot", re.compile(r"^(optimizers?|optim|opt)([/.]\d+)?[/.](state|vars|param_groups)[/.]\d+").search),
     ("optimizer_slot", re.compile(r"[/.](exp_avg|exp_avg_sq|max_exp_avg_sq|momentum_buffer)$").search),
-    ("ema", re.compile(r"(^|/)[^/]*ExponentialMovingAverage(_\d+)?(/part_\d+)?$").search),
-    ("ema", re.compile(r"^(ema|ema_model|model_ema|ema_state_dict|state_dict_ema|ema_params)[/.]").search),
-    # BatchNorm's num_batches_tracked counts too, but is part of the module's state: torch asks for it.
+    ("counter", re.compile(r"(^|[/.])(global_step|save_counter)(_\d+)?$").search),
+)
+# Slots and copies beside the weight: its name and one word more.
+_BESIDE: tuple[tuple[Role, re.Pattern[str]], ...] = (
+    ("optimizer_slot", re.compile(rf"(?P<weight>.+)/({_SLOT_WORDS})(_\d+)?(?P<part>/part_\d+)?")),
+    ("ema", re.compile(r"(?P<weight>.+)/(?:[^/]*/)*[^/]*ExponentialMovingAverage(_\d+)?(?P<part>/part_\d+)?")),
+)
+# Slots and copies under a root of their own: adam/dense_kernel_momentum, training/Adam/dense/kernel/m, ema.layer.weight
+_UNDER: tuple[tuple[Role, re.Pattern[str]], ...] = (
     (
-        "counter",
-        re.compile(r"(^|[/.])(global_step|save_counter|iterations?|_iterations|step|iter|epoch)(_\d+)?$").search,
+        "optimizer_slot",
+        re.compile(
+            rf"(?P<root>(?:training/)?(?:{_SLOT_WORDS}|optimizers?|optim|opt)(?:_\d+)?)[/.](?P<rest>.+)", re.IGNORECASE
+        ),
     ),
+    ("ema", re.compile(rf"(?P<root>{_EMA_ROOTS})[/.](?P<rest>.+)")),
 )
-_COUNTERS_OF_OPTIMISERS = re.compile(
-    r"(^|[/.])(_?iterations?|iter|_?learning_rate|lr|decay|loss_scale|good_steps|current_loss_scale)$", re.IGNORECASE
+# BatchNorm's num_batches_tracked counts too, but is part of the module's state: torch asks for it.
+_COUNTER = re.compile(r"(?:.*[/.])?(?:iterations?|_iterations|step|iter|epoch)(?:_\d+)?")
+_OF_OPTIMISER = re.compile(
+    r"(?:.*[/.])?(?:_?iterations?|iter|step|_?learning_rate|lr|decay|loss_scale|good_steps|current_loss_scale|count)",
+    re.IGNORECASE,
+)
+_SEPARATORS = re.compile(r"[/._]+")
+_SLOTS = (
+    "m|v|vhat|v_hat|momentums?|velocity|velocitys|velocities|velocity_hat|rms|mg|mean_square|mean_gradient|"
+    "accumulators?|accumulated_grad|accumulated_delta_var|average_gradient|accum_grad|accum_var|linear|r|c"
+)
+_LAST_SLOT_WORD = re.compile(rf"[/._](?:{_SLOTS})(?:_\d+)?$")
+_FIRST_SLOT_WORD = re.compile(rf"^(?:{_SLOTS})[/.]")
+_SUSPICIOUS = re.compile(
+    r"ada|opt|moment|rmsprop|ftrl|lamb|lars|sgd|gradientdescent|beta[12]_power|exp_avg|movingaverage|ema|"
+    r"step|save_counter|iter|epoch",
+    re.IGNORECASE,
 )
 
 
-@lru_cache(maxsize=65536)
-def role_of(name: str) -> Role:
-    """What the array of this name is for.
+def with_roles(infos: Mapping[str, ArrayInfo]) -> dict[str, ArrayInfo]:
+    """The same arrays, each with its role."""
+    roles = roles_of(infos)
+    return {name: replace(info, role=roles[name]) if name in roles else info for name, info in infos.items()}
 
-    >>> [role_of(n) for n in ("dense/kernel/Adam_1", "bn/moving_mean", "global_step", "w/ExponentialMovingAverage")]
-    ['optimizer_slot', 'weight', 'counter', 'ema']
+
+def roles_of(infos: Mapping[str, ArrayInfo]) -> dict[str, Role]:
+    """name → role, of those arrays of a checkpoint that are no weights.
+
+    >>> two = ArrayInfo((2,), "float32")
+    >>> roles_of({"w": two, "w/Adam": two, "opt/w": two})
+    {'w/Adam': 'optimizer_slot'}
     """
-    for role, applies in _RULES:
+    # One pass over all names at once: most checkpoints hold nothing suspicious, and ten rules a name would be slow.
+    if not _SUSPICIOUS.search("\n".join(infos)):
+        return {}
+    suspects = [name for name in infos if _SUSPICIOUS.search(name)]
+    roles: dict[str, Role] = {}
+    under: dict[tuple[Role, str], list[tuple[str, str]]] = defaultdict(list)
+    for name in suspects:
+        role = _by_itself(name, infos)
+        if role is not None:
+            roles[name] = role
+            continue
+        for group, pattern in _UNDER:
+            if match := pattern.fullmatch(name):
+                under[group, match["root"]].append((name, match["rest"]))
+                break
+    for (role, _), members in under.items():
+        roles |= _of_group(role, members, infos, roles)
+    return roles
+
+
+def role_of(name: str) -> Role:
+    """What the name alone proves, for a reader that knows nothing more; "weight" when it proves nothing."""
+    return next((role for role, applies in _CERTAIN if applies(name)), "weight")
+
+
+def _by_itself(name: str, infos: Mapping[str, ArrayInfo]) -> Role | None:
+    """The role that the name, its kind or the weight beside it prove; None when they prove none."""
+    for role, applies in _CERTAIN:
         if applies(name):
-            return "counter" if role == "optimizer_slot" and _COUNTERS_OF_OPTIMISERS.search(name) else role
-    return "weight"
+            return "counter" if _OF_OPTIMISER.fullmatch(name) and infos[name].shape == () else role
+    for role, pattern in _BESIDE:
+        match = pattern.fullmatch(name)
+        if match and (match["weight"] + (match["part"] or "") in infos or _has_parent(match["weight"], infos)):
+            return role
+    if _COUNTER.fullmatch(name) and infos[name].shape == () and "int" in infos[name].dtype:
+        return "counter"
+    return None
+
+
+def _has_parent(weight: str, infos: Mapping[str, ArrayInfo]) -> bool:
+    """TF1 repeats a scope inside a slot's name: `scope/w/scope/w/ExponentialMovingAverage` belongs to `scope/w`."""
+    half = len(weight) // 2
+    return len(weight) % 2 == 1 and weight[:half] == weight[half + 1 :] and weight[:half] in infos
+
+
+def _of_group(
+    role: Role, members: Collection[tuple[str, str]], infos: Mapping[str, ArrayInfo], known: Mapping[str, Role]
+) -> dict[str, Role]:
+    """The roles of arrays that share a root, when most of those with axes have their weight outside of it."""
+    inside = {name for name, _ in members}
+    outside = {
+        plain for name in infos if name not in inside and name not in known for plain in _plain_without_root(name)
+    }
+    with_axes = [rest for name, rest in members if infos[name].shape]
+    owned = _slot_owners if role == "optimizer_slot" else _plain_without_root
+    proven = sum(1 for rest in with_axes if any(one in outside for one in owned(rest)))
+    if not with_axes or 2 * proven < len(with_axes):
+        return {}
+    return {
+        name: "counter" if not infos[name].shape and _OF_OPTIMISER.fullmatch(rest) else role for name, rest in members
+    }
+
+
+def _slot_owners(rest: str) -> set[str]:
+    """The weights that the slot may belong to: its name without the slot's own word; none when there is no such word.
+
+    >>> sorted(_slot_owners("net_conv_kernel_momentum"))
+    ['convkernel', 'netconvkernel']
+    """
+    shorter = {_LAST_SLOT_WORD.sub("", rest), _FIRST_SLOT_WORD.sub("", rest)} - {rest}
+    return {plain for name in shorter for plain in _plain_without_root(name)}
+
+
+def _plain_without_root(name: str) -> set[str]:
+    """The name without separators, whole and without its first part when two or more parts are left.
+
+    Writers join the parts of a name by a slash, a dot, an underscore or nothing.
+    """
+    first, *others = _SEPARATORS.split(name) if "/" not in name and "." not in name else re.split(r"[/.]+", name)
+    return {_SEPARATORS.sub("", name), *([_SEPARATORS.sub("", "".join(others))] if len(others) > 1 and first else [])}

@@ -154,8 +154,7 @@ def plain_state(model: nn.Module) -> dict[str, Tensor]:
 
 def provenance_of(names: Mapping[str, Tensor], plan: Plan | None) -> dict[str, Any]:
     """For each array of the model: the sources, the operations and the files it came from, or "initialised here"."""
-    rows = {row.target: row for row in plan.rows if row.target is not None and row.sources} if plan else {}
-    loaded = {name: row for name, row in rows.items() if row.is_loaded}
+    loaded = {row.target: row for row in plan.reused} if plan else {}
     arrays: dict[str, Any] = {}
     for name in names:
         row = loaded.get(name)
@@ -168,8 +167,15 @@ def provenance_of(names: Mapping[str, Tensor], plan: Plan | None) -> dict[str, A
                 "operations": [str(operation) for operation in row.operations],
                 "status": row.status,
             }
-    files = plan.file_hashes() if plan else {}
-    return {"files": files, "arrays": arrays}
+    return {"files": file_hashes(plan) if plan else {}, "arrays": arrays}
+
+
+def file_hashes(plan: Plan) -> dict[str, str]:
+    """The checkpoint's file names with their SHA-256, "" for one that is no longer there."""
+    return {
+        file.name: file.sha256 or (sha256_of(Path(file.path)) if Path(file.path).is_file() else "")
+        for file in plan.checkpoint.files
+    }
 
 
 def own_factory(model: nn.Module) -> Factory | None:

@@ -84,20 +84,17 @@ def _groups(sources: Sources, wiring: Wiring) -> dict[str, _Group]:
     """Source layer → its arrays, in the file's order; a separable convolution is two layers."""
     arrays: dict[str, dict[str, str]] = defaultdict(dict)
     facts: dict[str, Facts] = {}
+    separable = {info.layer for info in sources.infos.values() if info.leaf == "pointwise_kernel"}
     for name in sources.names:
         info = sources.infos[name]
         layer, leaf = (info.layer, info.leaf) if info.leaf else _split(name, sources.layout)
         outer = _wired(layer, wiring)
         leaf = f"{layer[len(outer) :].strip('/.')}/{leaf}".strip("/") if outer != layer else leaf
-        if leaf.startswith("depthwise") and any(info.leaf == "pointwise_kernel" for info in _beside(sources, layer)):
+        if leaf.startswith("depthwise") and layer in separable:
             outer = _depthwise_of(outer)
         arrays[outer][leaf] = name
         facts[outer] = {**sources.facts.get(name, {}), "layer_type": info.layer_type}
     return {layer: _Group(leaves, _signature(leaves, facts[layer], sources)) for layer, leaves in arrays.items()}
-
-
-def _beside(sources: Sources, layer: str) -> list:
-    return [info for info in sources.infos.values() if info.layer == layer]
 
 
 def _depthwise_of(separable: str) -> str:
@@ -120,11 +117,9 @@ def _wired(layer: str, wiring: Wiring) -> str:
 
 def _signature(leaves: Mapping[str, str], facts: Facts, sources: Sources) -> Hashable | None:
     shapes = {leaf: sources.infos[name].shape for leaf, name in leaves.items()}
-    if len(shapes) == 1 and next(iter(shapes)) in ("gamma", "layer_scale") and facts.get("layer_type") in (
-        "", "LayerScale",
-    ):  # fmt: skip
-        return ("scale", next(iter(shapes.values()))[-1])
     kind = str(facts.get("layer_type") or "")
+    if len(shapes) == 1 and (kind == "LayerScale" or shapes.keys() <= {"gamma", "layer_scale"}):
+        return ("scale", next(iter(shapes.values()))[-1])
     kind = "" if kind.startswith("Separable") else kind
     return source_signature(shapes, kind, sources.layout or "", facts) if sources.layout else None
 

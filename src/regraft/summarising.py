@@ -1,5 +1,35 @@
 """Gathers what the steps gave into the record that the report shows."""
 
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+from torch import nn
+
+from regraft.arrays import Checkpoint
+from regraft.cutting import Cut
+from regraft.evaluating import Score
+from regraft.plan import Plan
+from regraft.record import (
+    CheckpointRecord,
+    CutRecord,
+    HistoryRecord,
+    LeafRecord,
+    NoteRecord,
+    ParametersRecord,
+    PlanRecord,
+    PlanRowRecord,
+    RunRecord,
+    ScoreRecord,
+)
+from regraft.rows import Row
+from regraft.saving import file_hashes, versions
+from regraft.training import History
+
 
 def record_of(
     *,
@@ -16,13 +46,11 @@ def record_of(
     classes: Sequence[str],
     seconds: Mapping[str, float],
     notes: Sequence[str],
-    file_hashes: Mapping[str, str],
 ) -> RunRecord:
     """All that the report shows about a run.
 
-    cut, cost    None and "" for a run without a cache
-    scores       by part: "validation", "test"
-    file_hashes  the checkpoint's file names with their SHA-256
+    cut, cost  None and "" for a run without a cache
+    scores     by part: "validation", "test"
     """
     return RunRecord(
         title=title,
@@ -30,7 +58,7 @@ def record_of(
         command=command,
         versions=versions(),
         machine=machine(),
-        checkpoint=CheckpointRecord(str(checkpoint.path), checkpoint.format, plan.layout, dict(file_hashes)),
+        checkpoint=CheckpointRecord(str(checkpoint.path), checkpoint.format, plan.layout, file_hashes(plan)),
         plan=PlanRecord(plan.heading(), tuple(_row(row) for row in plan.rows)),
         frozen=tuple(frozen),
         parameters=parameters_of(model),

@@ -1,4 +1,4 @@
-"""Tests that an extender inherits: prove an own reader with the tests that regraft's own readers pass.
+"""Tests that an extender inherits: prove an own reader or store with the tests that regraft's own pass.
 
     class TestMine(FormatContract):
         format = Mine()
@@ -6,6 +6,10 @@
         def write(self, folder, arrays):
             ...                              # a checkpoint of this format, by any means
             return folder / "checkpoint.mine"
+
+    class TestMyStore(StoreContract):
+        def make_store(self, tmp_path):
+            return MyStore(tmp_path)
 
 pytest collects the inherited tests; each gets a fresh folder as `tmp_path`.
 """
@@ -19,16 +23,22 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from regraft.arrays import ITEM_BYTES, Checkpoint
-from regraft.errors import CheckpointError
+from regraft.errors import CacheError, CheckpointError
+from regraft.fingerprints import named_ids
 from regraft.formats.format import HEAD_BYTES, Format
+from regraft.stores.store import Entry, Store
 
 # No checkpoint of any format: nothing, text, JSON, zeros, a web page, noise.
 _OTHER_BYTES = (
     b"", b"\n", b"not a checkpoint\n", b"{}", b'{"a": [1, 2]}', bytes(64), b"\xff" * 512, b"<html></html>",
     b"version https://git-lfs.github.com/spec/v1\n", random.Random(0).randbytes(HEAD_BYTES),  # noqa: S311
 )  # fmt: skip
+
+STORE_MANIFEST = {"trunk": "a", "batch_size": 8}
 
 Damages = Callable[[bytes], Iterator[tuple[bytes, str]]]
 
@@ -179,6 +189,105 @@ class FormatContract(ABC):
         return found
 
 
+class StoreContract(ABC):
+    """What every store must keep."""
+
+    @abstractmethod
+    def make_store(self, tmp_path: Path) -> Store:
+        """An empty store; `tmp_path` is pytest's folder for this test."""
+
+    def make_entry(self, tmp_path: Path) -> Entry:
+        """An entry without parts."""
+        return self.make_store(tmp_path).entry("k1", STORE_MANIFEST)
+
+    def test_a_new_entry_has_no_parts(self, tmp_path: Path) -> None:
+        """And says so without an error."""
+        entry = self.make_entry(tmp_path)
+        assert entry.parts() == []
+        assert entry.key == "k1"
+
+    def test_rows_come_back_bit_for_bit(self, tmp_path: Path) -> None:
+        """Every dtype, scalars a row, rows without values."""
+        entry = self.make_entry(tmp_path)
+        ids, tensors = part_of(5)
+
+        part = entry.commit("p1", ids, tensors)
+
+        assert (part.name, part.count) == ("p1", 5)
+        assert np.array_equal(part.ids, ids)
+        for name, tensor in tensors.items():
+            got = entry.read(part, name, 0, len(tensor)).cpu()
+            assert got.dtype == tensor.dtype
+            assert torch.equal(got.nan_to_num(), tensor.nan_to_num())
+            assert torch.equal(entry.read(part, name, 2, 4).cpu().nan_to_num(), tensor[2:4].nan_to_num())
+
+    def test_parts_are_listed_by_name(self, tmp_path: Path) -> None:
+        """In the same order for everybody."""
+        entry = self.make_entry(tmp_path)
+        for name in ("p2", "p1", "p3"):
+            entry.commit(name, *part_of(3, seed=name))
+
+        assert [part.name for part in entry.parts()] == ["p1", "p2", "p3"]
+
+    def test_a_part_is_committed_once(self, tmp_path: Path) -> None:
+        """The second builder of the same part changes nothing."""
+        entry = self.make_entry(tmp_path)
+        first = part_of(4)
+        entry.commit("p1", *first)
+        part = entry.commit("p1", *part_of(4))
+
+        assert len(entry.parts()) == 1
+        assert torch.equal(entry.read(part, "F32", 0, 4).cpu(), first[1]["F32"])
+
+    def test_what_is_committed_is_a_copy(self, tmp_path: Path) -> None:
+        """The caller goes on to use its tensors."""
+        entry = self.make_entry(tmp_path)
+        ids, tensors = part_of(4)
+        kept = tensors["F32"].clone()
+        part = entry.commit("p1", ids, tensors)
+        tensors["F32"].zero_()
+
+        assert torch.equal(entry.read(part, "F32", 0, 4).cpu(), kept)
+
+    def test_another_manifest_under_the_same_key_is_refused(self, tmp_path: Path) -> None:
+        """A resumed build never mixes two configurations."""
+        store = self.make_store(tmp_path)
+        store.entry("k1", STORE_MANIFEST)
+
+        try:
+            store.entry("k1", {**STORE_MANIFEST, "batch_size": 9})
+        except CacheError as error:
+            assert "manifest" in str(error), "the error does not say what differs"  # noqa: PT017 - as above
+        else:
+            raise AssertionError("the entry of another configuration was opened")
+
+    def test_keys_do_not_see_each_other(self, tmp_path: Path) -> None:
+        """Two trunks, two entries."""
+        store = self.make_store(tmp_path)
+        store.entry("k1", STORE_MANIFEST).commit("p1", *part_of(3))
+
+        assert store.entry("k2", STORE_MANIFEST).parts() == []
+        assert len(store.entry("k1", STORE_MANIFEST).parts()) == 1
+
+    def test_a_lease_is_given_back(self, tmp_path: Path) -> None:
+        """And can be had again."""
+        entry = self.make_entry(tmp_path)
+        assert entry.lease("work")
+        entry.release("work")
+        assert entry.lease("work")
+        entry.release("work")
+
+    def test_forgetting_loses_nothing(self, tmp_path: Path) -> None:
+        """Pages given back are read again."""
+        entry = self.make_entry(tmp_path)
+        ids, tensors = part_of(4)
+        part = entry.commit("p1", ids, tensors)
+        before = entry.read(part, "F32", 0, 4).clone()
+        entry.forget()
+
+        assert torch.equal(entry.read(part, "F32", 0, 4), before)
+
+
 def _cuts(content: bytes) -> Iterator[tuple[bytes, str]]:
     """The file cut at each byte; at 2000 places when it is long."""
     for size in range(0, len(content), max(1, len(content) // 2000)):
@@ -207,6 +316,24 @@ def _forgeries(content: bytes) -> Iterator[tuple[bytes, str]]:
         ):
             forged = content[:at] + number + content[at + len(number) :]
             yield forged[: len(content)], f"with {number.hex()} at byte {at}"
+
+
+def part_of(count: int, seed: str = "p1") -> tuple[np.ndarray, dict[str, Tensor]]:
+    """Ids and tensors of `count` rows in every dtype that features have."""
+    generator = torch.Generator().manual_seed(sum(seed.encode()))
+    floats = torch.randn(count, 3, 2, generator=generator)
+    floats[0, 0, 0] = torch.nan
+    tensors = {
+        "F32": torch.randn(count, 7, generator=generator),
+        "F64": floats.double(),
+        "BF16": floats.bfloat16(),
+        "F16": floats.half(),
+        "I64": torch.arange(count),
+        "I8": torch.arange(count, dtype=torch.int8)[:, None].repeat(1, 3),
+        "BOOL": floats[:, 0] > 0,
+        "empty": torch.empty(count, 0),
+    }
+    return named_ids(f"{seed} {row}" for row in range(count)), tensors
 
 
 def _head(path: Path) -> bytes:

@@ -17,7 +17,7 @@ class _Tracer(fx.Tracer):
     """Stops at layers whose arrays we know, and at modules without any array: their insides do not matter."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return kind_of(m) != "other" or not any(True for _ in m.parameters()) or super().is_leaf_module(m, "")
+        return kind_of(m) != "other" or not any(True for _ in m.parameters())
 
 
 def inputs_of(model: nn.Module) -> dict[str, Expression] | None:

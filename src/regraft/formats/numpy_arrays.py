@@ -14,7 +14,7 @@ from regraft.formats.npy_header import MAGIC, MOST_HEADER_BYTES, NpyHeader, pars
 from regraft.formats.pickled_arrays import arrays_of_pickled_bytes, arrays_of_pickled_file
 from regraft.formats.stored import Span, checked_size, decode
 from regraft.formats.zip_archive import Member, ZipArchive
-from regraft.roles import role_of
+from regraft.roles import with_roles
 
 Found = dict[str, tuple[ArrayInfo, Callable[[], np.ndarray]]]
 
@@ -39,9 +39,9 @@ class NumpyArray(Format):
             notes: tuple[str, ...] = ("The file hides a pickle; it was read without executing anything.",)
         else:
             content = Span(path, header.start, _checked(path, path.stem, header, size))
-            found = {path.stem: (_info(path.stem, header), lambda: _values(content.read(), header))}
+            found = {path.stem: (_info(header), lambda: _values(content.read(), header))}
             notes = ()
-        infos = {name: info for name, (info, _) in found.items()}
+        infos = with_roles({name: info for name, (info, _) in found.items()})
         return Checkpoint(path, self.name, None, infos, lambda name: found[name][1](), (path,), notes=notes)
 
 
@@ -66,7 +66,7 @@ class NumpyArchive(Format):
             found |= _open_member(archive, member, begins[member_name])
         others = [name for name in archive.members if name not in members]
         notes = (f"{len(others)} members are no arrays and are left out: {', '.join(others[:5])}.",) if others else ()
-        infos = {name: found[name][0] for name in sorted(found, key=_automatic_last)}
+        infos = with_roles({name: found[name][0] for name in sorted(found, key=_automatic_last)})
         return Checkpoint(path, self.name, None, infos, lambda name: found[name][1](), (path,), notes=notes)
 
 
@@ -88,12 +88,12 @@ def _open_member(archive: ZipArchive, member: Member, begin: bytes) -> Found:
     def read() -> np.ndarray:
         return _values(memoryview(archive.read(member))[header.start :], header)
 
-    return {name: (_info(name, header), read)}
+    return {name: (_info(header), read)}
 
 
-def _info(name: str, header: NpyHeader) -> ArrayInfo:
+def _info(header: NpyHeader) -> ArrayInfo:
     note = "two raw bytes each, taken as bfloat16" if header.dtype == "bfloat16" else ""
-    return ArrayInfo(header.shape, header.dtype, role_of(name), note=note)
+    return ArrayInfo(header.shape, header.dtype, note=note)
 
 
 def _checked(path: Path, name: str, header: NpyHeader, size: int) -> int:

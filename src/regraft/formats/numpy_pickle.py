@@ -6,6 +6,7 @@ from typing import final
 from regraft.arrays import Checkpoint
 from regraft.formats.format import Format
 from regraft.formats.pickled_arrays import arrays_of_pickled_file
+from regraft.roles import with_roles
 
 # How a pickle of a container or of an array begins: protocol 2 to 5, or the text of protocol 0 and 1.
 _BINARY = tuple(bytes([0x80, protocol]) for protocol in (2, 3, 4, 5))
@@ -27,5 +28,5 @@ class NumpyPickle(Format):
     def open(self, path: Path) -> Checkpoint:
         """The arrays, named by keys and positions joined with dots."""
         found = arrays_of_pickled_file(path, 0)
-        infos = {name: info for name, (info, _) in found.items()}
+        infos = with_roles({name: info for name, (info, _) in found.items()})
         return Checkpoint(path, self.name, None, infos, lambda name: found[name][1](), (path,))

@@ -1,8 +1,7 @@
 """A pickle that holds nothing but NumPy arrays in dictionaries and lists → named arrays, read where they lie."""
 
 import mmap
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +11,7 @@ from regraft.errors import CheckpointError
 from regraft.formats.named_arrays import named_leaves
 from regraft.formats.pickle_machine import Machine
 from regraft.formats.pickled_numpy import KNOWN, PickledArray
-from regraft.formats.stored import Span
-from regraft.roles import role_of
+from regraft.formats.stored import Span, mapped
 
 Found = dict[str, tuple[ArrayInfo, Callable[[], np.ndarray]]]
 Source = Callable[[int, int], bytes | bytearray]
@@ -30,18 +28,6 @@ def arrays_of_pickled_bytes(path: Path, content: bytes, start: int) -> Found:
     return _arrays(path, content, start, lambda offset, size: content[offset : offset + size])
 
 
-@contextmanager
-def mapped(path: Path) -> Iterator[mmap.mmap]:
-    """The file's bytes, mapped and not read, for as long as the block runs."""
-    with path.open("rb") as file:
-        try:
-            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except ValueError as error:
-            raise CheckpointError(f"{path} is empty.") from error
-        with content:
-            yield content
-
-
 def _arrays(path: Path, content: bytes | mmap.mmap, start: int, source: Source) -> Found:
     machine = Machine(content, KNOWN, position=start)
     try:
@@ -55,7 +41,7 @@ def _arrays(path: Path, content: bytes | mmap.mmap, start: int, source: Source) 
         if name in found:
             raise CheckpointError(f"{path}: two arrays are named {name}: keys with and without dots collide.")
         dtype, _, shape = array.told(path=path, name=name)
-        found[name] = (ArrayInfo(shape, dtype, role_of(name)), _reader(array, source, path, name))
+        found[name] = (ArrayInfo(shape, dtype), _reader(array, source, path, name))
     if not found:
         raise CheckpointError(f"{path}: the pickle holds no NumPy arrays in dictionaries or lists.")
     return found

@@ -14,7 +14,7 @@ from regraft.arrays import ArrayInfo, Checkpoint
 from regraft.errors import CheckpointError
 from regraft.formats.format import Format
 from regraft.formats.stored import Span, checked_size, decode
-from regraft.roles import role_of
+from regraft.roles import with_roles
 
 DTYPES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn",
@@ -58,7 +58,7 @@ class Safetensors(Format):
         else:
             arrays, writer = _open_file(path)
             files = (path,)
-        infos = {name: ArrayInfo(shape, dtype, role_of(name)) for name, (dtype, shape, _) in arrays.items()}
+        infos = with_roles({name: ArrayInfo(shape, dtype) for name, (dtype, shape, _) in arrays.items()})
 
         def read(name: str) -> np.ndarray:
             dtype, shape, span = arrays[name]

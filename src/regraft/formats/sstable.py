@@ -15,6 +15,7 @@ from regraft.formats.wire import read_varint
 MAGIC = bytes.fromhex("57fb808b247547db")
 _FOOTER_BYTES = 48
 _TRAILER_BYTES = 5  # compression type, masked CRC-32C of block and type
+_LARGE_BLOCK = 1 << 20
 _MOST_KEY_BYTES_PER_BYTE = 64  # shared beginnings shrink real names far less; without a limit 1 MB could become 100 GB
 
 
@@ -66,6 +67,38 @@ class Table:
             return None
         _, offset, size = self._blocks[index]
         return next((value for found, value in self._entries(offset, size) if found == key), None)
+
+    def first_value(self) -> memoryview:
+        """The value of the empty key, which comes first and tells what the table holds.
+
+        Of a large block only this entry is read, so that the arrays beside it are not: its checksum is then left out.
+        """
+        try:
+            if not self._blocks:
+                raise CheckpointError("the table is empty")
+            _, offset, size = self._blocks[0]
+            if size <= _LARGE_BLOCK or self._is_compressed(offset, size):
+                key, value = next(self._entries(offset, size), (b"?", memoryview(b"")))
+            else:
+                key, value = b"", self._value_at(offset, size)
+            if key != b"":
+                raise CheckpointError("the first entry is not about the table itself")
+        except CheckpointError as error:
+            raise self._damaged(error) from error
+        return value
+
+    def _is_compressed(self, offset: int, size: int) -> bool:
+        return Span(self.path, offset + size, 1).read() != b"\0"
+
+    def _value_at(self, offset: int, size: int) -> memoryview:
+        """The value of the block's first entry, whose key must be empty."""
+        head = Span(self.path, offset, 30).read()
+        shared, position = read_varint(head, 0)
+        fresh, position = read_varint(head, position)
+        length, position = read_varint(head, position)
+        if shared or fresh or position + length > size:
+            raise CheckpointError("the first entry is not about the table itself")
+        return memoryview(Span(self.path, offset + position, length).read())
 
     def _entries(self, offset: int, size: int) -> Iterator[tuple[bytes, memoryview]]:
         try:

@@ -1,22 +1,22 @@
 """What people save with torch: a state dict, or one inside a dictionary beside optimiser, copies and counters."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from regraft.arrays import ArrayInfo, Checkpoint, Role
+from regraft.arrays import ArrayInfo, Checkpoint
 from regraft.errors import CheckpointError
 from regraft.formats.named_arrays import named_leaves
 from regraft.formats.pickled_arrays import unwrapped
 from regraft.formats.pickled_numpy import PickledArray
 from regraft.formats.torch_pickle import PickledTensor, is_leaf
-from regraft.roles import role_of
+from regraft.roles import roles_of
 
 ReadTensor = Callable[[PickledTensor, str], np.ndarray]
 ReadChunk = Callable[[int, int], bytes | bytearray]
-Leaf = tuple[tuple[str, ...], Any]
 
 
 def open_state_dict(
@@ -32,7 +32,10 @@ def open_state_dict(
         raise CheckpointError(f"{path}: {error}.") from error
     if not leaves:
         raise CheckpointError(f"{path} holds no tensors: {_described(root)}.\nSave `model.state_dict()`.")
-    wrapper = _wrapper(leaves)
+    told = {".".join(keys): _info(leaf, path, ".".join(keys)) for keys, leaf in leaves}
+    # Judged with the containers' names: "optimizer", "ema", "state_dict_ema" beside the weights.
+    roles = roles_of(told)
+    wrapper = _wrapper([keys for keys, _ in leaves if ".".join(keys) not in roles])
     notes = (
         (f"The weights lie under {'.'.join(wrapper)!r} in the file; their names are given without it.",)
         if wrapper
@@ -41,11 +44,12 @@ def open_state_dict(
     infos: dict[str, ArrayInfo] = {}
     found: dict[str, Any] = {}
     for keys, leaf in leaves:
-        role, is_wrapped = _role(keys), keys[: len(wrapper)] == wrapper
-        name = ".".join(keys[len(wrapper) :] if is_wrapped else keys) or path.stem
+        full = ".".join(keys)
+        name = ".".join(keys[len(wrapper) :]) if keys[: len(wrapper)] == wrapper else full
+        name = name or path.stem
         if name in infos:
             raise CheckpointError(f"{path}: two arrays are named {name}: keys with and without dots collide.")
-        infos[name] = _info(leaf, role, path, name)
+        infos[name] = replace(told[full], role=roles[full]) if full in roles else told[full]
         found[name] = leaf
 
     def read(name: str) -> np.ndarray:
@@ -57,26 +61,20 @@ def open_state_dict(
     return Checkpoint(path, format_name, "torch", infos, read, (path,), notes=notes)
 
 
-def _info(leaf: PickledTensor | PickledArray, role: Role, path: Path, name: str) -> ArrayInfo:
+def _info(leaf: PickledTensor | PickledArray, path: Path, name: str) -> ArrayInfo:
     if isinstance(leaf, PickledArray):
         dtype, _, shape = leaf.told(path=path, name=name)
-        return ArrayInfo(shape, dtype, role)
+        return ArrayInfo(shape, dtype)
     leaf.check(path=path, name=name)
-    return ArrayInfo(leaf.shape, leaf.dtype, role)
+    return ArrayInfo(leaf.shape, leaf.dtype)
 
 
-def _role(keys: tuple[str, ...]) -> Role:
-    """Judged by the containers' names (`optimizer`, `ema`, `state_dict_ema`); a flat state dict is all weights."""
-    return role_of(".".join(keys))
-
-
-def _wrapper(leaves: list[Leaf]) -> tuple[str, ...]:
+def _wrapper(weights: list[tuple[str, ...]]) -> tuple[str, ...]:
     """The path that all weights share and that is a container's, not a layer's: the longest common beginning.
 
     A state dict's own keys hold dots ("layer1.0.weight") and are one key here, so only real nesting counts; a lone
     tensor's key is its name and is never dropped.
     """
-    weights = [keys for keys, _ in leaves if _role(keys) == "weight"]
     wrapper: tuple[str, ...] = ()
     while weights and all(len(keys) > len(wrapper) + 1 for keys in weights):
         nexts = {keys[len(wrapper)] for keys in weights}

@@ -3,8 +3,10 @@
 Nothing is allocated before the file's real size has been compared with what a header claims.
 """
 
+import mmap
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
@@ -57,6 +59,18 @@ def _fill(file: object, content: bytearray) -> None:
         view = view[count:]
 
 
+@contextmanager
+def mapped(path: Path) -> Iterator[mmap.mmap]:
+    """The file's bytes, mapped and not read, for as long as the block runs."""
+    with path.open("rb") as file:
+        try:
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except ValueError as error:
+            raise CheckpointError(f"{path} is empty.") from error
+        with content:
+            yield content
+
+
 def checked_size(shape: Sequence[int], dtype: str, *, path: Path, name: str) -> int:
     """Bytes that an array of this shape and dtype has. Raises CheckpointError for an impossible shape or dtype."""
     if dtype not in ITEM_BYTES:
@@ -64,6 +78,16 @@ def checked_size(shape: Sequence[int], dtype: str, *, path: Path, name: str) -> 
     if any(size < 0 for size in shape) or len(shape) > 32:
         raise CheckpointError(f"{path}: {name} has the impossible shape {tuple(shape)}. The file is damaged.")
     return prod(shape) * ITEM_BYTES[dtype]
+
+
+def checked_bytes(content: bytes | bytearray | memoryview, dtype: str, shape: Sequence[int]) -> bytearray:
+    """The content, writable. Raises CheckpointError (without a file's name) unless it has the array's size."""
+    expected = prod(shape) * ITEM_BYTES.get(dtype, 0)
+    if len(content) != expected or any(size < 0 for size in shape):
+        raise CheckpointError(
+            f"an array of {dtype} and shape {tuple(shape)} has {len(content)} bytes, expected {expected}"
+        )
+    return bytearray(content)
 
 
 def decode(

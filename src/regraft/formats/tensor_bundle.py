@@ -17,6 +17,7 @@ import numpy as np
 from regraft.errors import CheckpointError
 from regraft.formats.crc32c import masked_crc32c
 from regraft.formats.ordered_code import slice_key
+from regraft.formats.slices import Extents, joined, placed
 from regraft.formats.sstable import Table
 from regraft.formats.stored import Span, checked_size, decode
 from regraft.formats.wire import Value, as_bytes, as_int, fields, read_varint, signed
@@ -43,7 +44,7 @@ class Entry:
     offset: int
     size: int
     crc: int
-    slices: tuple[tuple[tuple[int, int], ...], ...] = ()
+    slices: tuple[Extents, ...] = ()
 
 
 @final
@@ -71,15 +72,11 @@ class Bundle:
         entry = self.entries[name]
         if not entry.slices:
             return self._read_piece(name, entry)
-        values = np.empty(entry.shape, decode(b"", entry.dtype, (0,)).dtype)
-        filled = np.zeros(entry.shape, bool)
-        for extents, piece in self._pieces(name, entry):
-            places = tuple(slice(start, start + length) for start, length in extents)
-            values[places] = self._read_piece(name, piece)
-            filled[places] = True
-        if not filled.all():
-            raise CheckpointError(f"{self.index}: the slices of {name} overlap and leave gaps. The index is damaged.")
-        return values
+        try:
+            pieces = ((extents, self._read_piece(name, piece)) for extents, piece in self._pieces(name, entry))
+            return joined(entry.shape, entry.dtype, pieces)
+        except CheckpointError as error:
+            raise self._named(error, f"{self.index}: {name} is damaged: {error}.") from error
 
     def read_text(self, name: str) -> bytes:
         """The one byte string of a scalar string array."""
@@ -113,11 +110,14 @@ class Bundle:
                 else:
                     self.entries[key.decode("utf-8", "backslashreplace")] = _entry(value)
         except CheckpointError as error:
-            text = str(error)
-            raise error if str(self.index) in text else CheckpointError(f"{self.index}: {text}.") from error
+            raise self._named(error, f"{self.index}: {error}.") from error
         if not 0 < shard_count <= len(self.entries) + len(self._slices) + 1000:
             raise CheckpointError(f"{self.index} does not say how many data files it has. It is damaged.")
         return tuple(Path(f"{self.prefix}.data-{shard:05d}-of-{shard_count:05d}") for shard in range(shard_count))
+
+    def _named(self, error: CheckpointError, text: str) -> CheckpointError:
+        """The error itself when it names a file of the bundle, else one with this text."""
+        return error if str(self.prefix) in str(error) else CheckpointError(text)
 
     def _check_shards(self) -> None:
         """Every shard that is needed is there, and every array lies inside its shard."""
@@ -148,20 +148,17 @@ class Bundle:
                     f"{piece.size} bytes are stored. The index is damaged."
                 )
 
-    def _pieces(self, name: str, entry: Entry) -> Iterator[tuple[tuple[tuple[int, int], ...], Entry]]:
+    def _pieces(self, name: str, entry: Entry) -> Iterator[tuple[Extents, Entry]]:
         """(extents, entry) of each stored piece: one for a whole array. Raises unless slices fill the array."""
         if not entry.slices:
             yield tuple((0, size) for size in entry.shape), entry
             return
         filled = 0
         for extents in entry.slices:
-            piece = self._slices.get(slice_key(name, extents))
-            if piece is None or len(extents) != len(entry.shape):
+            piece, places = self._slices.get(slice_key(name, extents)), placed(extents, entry.shape)
+            if piece is None:
                 raise CheckpointError(f"{self.index}: a slice of {name} is missing. The index is damaged.")
-            whole = zip(extents, entry.shape, strict=True)
-            places = tuple((start, size if length < 0 else length) for (start, length), size in whole)
-            inside = all(0 <= start <= start + n <= size for (start, n), size in zip(places, entry.shape, strict=True))
-            if not inside or piece.shape != tuple(n for _, n in places) or piece.dtype != entry.dtype:
+            if places is None or piece.shape != tuple(n for _, n in places) or piece.dtype != entry.dtype:
                 raise CheckpointError(f"{self.index}: a slice of {name} lies outside of it. The index is damaged.")
             filled += prod(piece.shape)
             yield places, piece
@@ -218,7 +215,7 @@ def shape_of(message: memoryview) -> tuple[int, ...]:
     )
 
 
-def extents_of(message: memoryview) -> tuple[tuple[int, int], ...]:
+def extents_of(message: memoryview) -> Extents:
     """A TensorSliceProto: (start, length) for each axis; an absent length is the whole axis, −1."""
     extents = []
     for number, value in fields(message):

@@ -1,0 +1,97 @@
+"""Fingerprints: short hashes that change when tensors, descriptions or examples change."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from regraft.errors import CacheError
+from regraft.examples import Inputs
+
+ID_BYTES = 16  # 128 bits of SHA-256: two of 10^12 different inputs share an id with probability 10^-15
+
+
+def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, dtypes, shapes and bytes, in the order of the names; hexadecimal.
+
+    Any device; one tensor at a time is copied to memory.
+    """
+    total = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        total.update(_header(name, tensor.dtype, tensor.shape))
+        total.update(as_bytes(tensor).data)
+    return total.hexdigest()
+
+
+def hash_description(description: Any) -> str:
+    """SHA-256 of plain data, whatever the order of its keys; hexadecimal.
+
+    Raises CacheError when something in it is no plain data (numbers, strings, lists, dicts), for such a thing cannot
+    be compared between two runs.
+    """
+    return hashlib.sha256(canonical_json(description).encode()).hexdigest()
+
+
+def canonical_json(description: Any) -> str:
+    """The one JSON text of plain data: sorted keys, no spaces. Raises CacheError for what is no plain data."""
+    try:
+        return json.dumps(description, sort_keys=True, separators=(",", ":"), allow_nan=True)
+    except TypeError as error:
+        raise CacheError(
+            f"A description of trunk or store is no plain data: {error}.\n"
+            "Only numbers, strings, lists and dicts can be compared between two runs."
+        ) from error
+
+
+def input_ids(inputs: Inputs, count: int) -> np.ndarray:
+    """An id for each row of a batch: a hash of the row's dtype, shape and bytes in every tensor of the inputs.
+
+    inputs   a tensor, tuple or dict as the model takes it, `count` rows in each tensor
+    returns  (count, ID_BYTES) uint8
+    """
+    prefix = hashlib.sha256()
+    columns = []
+    for path, tensor in named_tensors(inputs):
+        if len(tensor) != count:
+            raise CacheError(f"The input {path or 'tensor'} has {len(tensor)} rows in a batch of {count} examples.")
+        prefix.update(_header(path, tensor.dtype, tensor.shape[1:]))
+        columns.append(as_bytes(tensor).reshape(count, -1))
+    ids = np.empty((count, ID_BYTES), np.uint8)
+    for row in range(count):
+        total = prefix.copy()
+        for column in columns:
+            total.update(column[row])
+        ids[row] = np.frombuffer(total.digest(), np.uint8, ID_BYTES)
+    return ids
+
+
+def named_ids(names: Iterable[str]) -> np.ndarray:
+    """An id for each name: (count, ID_BYTES) uint8."""
+    digests = b"".join(hashlib.sha256(name.encode()).digest()[:ID_BYTES] for name in names)
+    return np.frombuffer(digests, np.uint8).reshape(-1, ID_BYTES)
+
+
+def named_tensors(inputs: Inputs, path: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Each tensor of a tensor, tuple or dict of inputs with its place in it: ("", x), ("0", a), ("mask", m) …"""
+    if isinstance(inputs, Tensor):
+        yield path, inputs
+        return
+    pairs: Iterable[tuple[Any, Any]] = inputs.items() if isinstance(inputs, Mapping) else enumerate(inputs)
+    for name, value in pairs:
+        if value is not None:
+            yield from named_tensors(value, f"{path}.{name}" if path else str(name))
+
+
+def as_bytes(tensor: Tensor) -> np.ndarray:
+    """The tensor's bytes in memory: (size,) uint8; no copy when it lies contiguous in memory."""
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return flat.view(torch.uint8).numpy()
+
+
+def _header(name: str, dtype: torch.dtype, shape: Sequence[int]) -> bytes:
+    return f"{name}\0{dtype}\0{tuple(shape)}\0".encode()

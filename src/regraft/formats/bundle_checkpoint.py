@@ -1,0 +1,72 @@
+"""A tensor bundle as a checkpoint: variables under their own names, with roles and what the graph tells of them."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from regraft.arrays import ArrayInfo, Checkpoint
+from regraft.formats.object_graph import GRAPH_KEY, path_of, unique_names, variable_names
+from regraft.formats.tensor_bundle import Bundle
+from regraft.formats.tensorflow_graph import graph_facts
+from regraft.roles import roles_of
+
+NOT_NUMBERS = ("string", "resource", "variant")
+
+
+def open_bundle(path: Path, bundle: Bundle, name: str, *, program: Path) -> Checkpoint:
+    """The checkpoint over a bundle; a bundle with an object graph is shown under its variables' real names.
+
+    name      the format's name
+    program   a file with the network's graph, where there is one: it tells paddings and the like
+    """
+    numeric = [key for key, entry in bundle.entries.items() if entry.dtype not in NOT_NUMBERS]
+    notes = []
+    if GRAPH_KEY in bundle.entries:
+        names = variable_names(bundle.read_text(GRAPH_KEY))
+        kept = _without_copies(numeric, names)
+        if len(kept) < len(numeric):
+            notes.append(
+                f"{len(numeric) - len(kept)} arrays under _all_variables/ are left out: they are copies of those under "
+                "variables/."
+            )
+        keys = unique_names(kept, names)
+    else:
+        keys = {key: key for key in numeric}
+    skipped = [key for key, entry in bundle.entries.items() if entry.dtype in NOT_NUMBERS and key != GRAPH_KEY]
+    if skipped:
+        notes.append(f"{len(skipped)} entries hold no numbers and are left out: {_listed(skipped)}.")
+    facts = graph_facts(program, keys)
+    infos = facts.added_to(_infos(bundle, keys))
+    return Checkpoint(
+        path=path, format=name, layout="tensorflow", infos=infos, reader=lambda shown: bundle.read(keys[shown]),
+        files=(*bundle.files, *facts.files), requirements=facts.requirements, notes=(*notes, *facts.notes),
+    )  # fmt: skip
+
+
+def _infos(bundle: Bundle, keys: Mapping[str, str]) -> dict[str, ArrayInfo]:
+    """name → what is told of it.  keys  name → key of the bundle"""
+    infos = {}
+    for name, key in keys.items():
+        entry = bundle.entries[key]
+        infos[name] = ArrayInfo(
+            entry.shape, entry.dtype, note=f"joined from {len(entry.slices)} slices" if entry.slices else ""
+        )
+    # Either a variable's own name or its path may tell that it belongs to the optimiser. Keras 3 with
+    # Checkpoint(model, optimizer) also keeps the weights under the optimiser's list of what it trains.
+    paths = {
+        name: path_of(key) for name, key in keys.items() if not re.search(r"(^|/)optimizer/_trainable_variables/", key)
+    }
+    by_path = roles_of({path: infos[name] for name, path in paths.items() if path != name})
+    roles = {name: by_path[path] for name, path in paths.items() if path in by_path} | roles_of(infos)
+    return {name: replace(info, role=roles[name]) if name in roles else info for name, info in infos.items()}
+
+
+def _without_copies(keys: Sequence[str], names: dict[str, str]) -> list[str]:
+    """Without Keras 3's second list of all variables, where the first one has each of the same name."""
+    first = {names.get(key) for key in keys if not key.startswith("_all_variables/")} - {"", None}
+    return [key for key in keys if not (key.startswith("_all_variables/") and names.get(key) in first)]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f", … ({len(names) - 5} more)" if len(names) > 5 else "")

@@ -1,0 +1,157 @@
+"""A Keras model's JSON description as a tree of layers: names, classes, settings and who feeds whom. Nothing is run."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from regraft.errors import CheckpointError
+
+DEPTH = 32  # models nest a few deep; more is an attack on the stack
+
+
+@dataclass
+class Layer:
+    """One layer of the description.
+
+    path      the names from the outermost model down, joined with "/"; "" is the model itself
+    settings  the layer's own `config`
+    inputs    names of the layers of the same model that feed it, in the order of its arguments
+    shape     of its input without the batch, where the file tells it
+    children  a model's layers in the network's order; the one layer, or two, inside a wrapper
+    """
+
+    path: str
+    class_name: str
+    settings: Mapping[str, Any]
+    inputs: tuple[str, ...] = ()
+    shape: tuple[int | None, ...] | None = None
+    children: list["Layer"] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.rpartition("/")[2]
+
+    def child(self, name: str) -> "Layer | None":
+        """The child of that name."""
+        return next((child for child in self.children if child.name == name), None)
+
+    def walk(self) -> Iterator["Layer"]:
+        """The layer and all below it, in the network's order."""
+        yield self
+        for child in self.children:
+            yield from child.walk()
+
+
+def read_config(text: str, path: Path) -> Layer:
+    """The tree of layers that the JSON text describes.
+
+    path  for the error alone
+
+    Raises CheckpointError when the text is no model's description.
+    """
+    try:
+        return _layer(json.loads(text), parent="", root=True, depth=0)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path}: the model's description is no Keras configuration ({type(error).__name__}: {error}).\n"
+            "The file is damaged: fetch it again."
+        ) from error
+
+
+def _layer(told: Mapping[str, Any], *, parent: str, root: bool = False, depth: int) -> Layer:
+    """One layer with all below it."""
+    if depth > DEPTH:
+        raise ValueError(f"layers nest deeper than {DEPTH}")
+    settings = told["config"]
+    if isinstance(settings, list):  # Keras 1 and 2.0 wrote a Sequential model as a bare list
+        settings = {"layers": settings}
+    name = str(settings.get("name") or told.get("name") or told["class_name"].lower())
+    path = "" if root else f"{parent}/{name}" if parent else name
+    layer = Layer(path, str(told["class_name"]), settings, feeding_names(told.get("inbound_nodes")), _input_shape(told))
+    if isinstance(settings.get("layers"), list):
+        layer.children = [_layer(one, parent=path, depth=depth + 1) for one in settings["layers"] if _is_layer(one)]
+        if layer.class_name == "Sequential" or not any(child.inputs for child in layer.children):
+            _chain(layer.children)
+    else:
+        layer.children = _wrapped(layer, depth)
+    return layer
+
+
+def _is_layer(told: Any) -> TypeGuard[Mapping[str, Any]]:
+    """Whether an entry of a model's list is a layer: a bare operation (keras.ops.add) holds nothing and is none."""
+    return isinstance(told, Mapping) and "keras.src.ops" not in str(told.get("module")) and "config" in told
+
+
+def _chain(children: list[Layer]) -> None:
+    """A Sequential model's layers feed each other in order."""
+    for before, after in pairwise(children):
+        after.inputs = (before.name,)
+
+
+def _wrapped(layer: Layer, depth: int) -> list[Layer]:
+    """The layers inside a wrapper, with the names that Keras gives their weights."""
+    told = layer.settings.get("layer")
+    if not _is_layer(told):
+        return []
+    inner = _layer(told, parent=layer.path, depth=depth + 1)
+    if layer.class_name != "Bidirectional":
+        return [inner]
+    backward = layer.settings.get("backward_layer")
+    other = _layer(backward, parent=layer.path, depth=depth + 1) if _is_layer(backward) else inner
+    stem = inner.name.removeprefix("forward_")
+    names = (f"forward_{stem}", other.name if other.name.startswith("backward_") else f"backward_{stem}")
+    return [
+        Layer(f"{layer.path}/{name}", one.class_name, one.settings)
+        for name, one in zip(names, (inner, other), strict=True)
+    ]
+
+
+def feeding_names(nodes: Any) -> tuple[str, ...]:
+    """The names that feed the layer's first call, in Keras 3's words or in Keras 2's."""
+    if not isinstance(nodes, list) or not nodes:
+        return ()
+    return tuple(dict.fromkeys(_tensor_names(nodes[0], 0)))
+
+
+def _tensor_names(value: Any, depth: int) -> Iterator[str]:
+    """Layers' names in any nesting of tensors: ["name", 0, 0, {…}] or {"keras_history": ["name", 0, 0]}."""
+    if depth > DEPTH:
+        return
+    if isinstance(value, Mapping):
+        history = value.get("keras_history")
+        if isinstance(history, list) and history:
+            yield str(history[0])
+        else:
+            for inner in value.values():
+                yield from _tensor_names(inner, depth + 1)
+    elif isinstance(value, list):
+        if len(value) in (3, 4) and isinstance(value[0], str) and isinstance(value[1], int):
+            yield value[0]
+            value = value[3:]  # further tensors may be keyword arguments
+        for inner in value:
+            yield from _tensor_names(inner, depth + 1)
+
+
+def _input_shape(told: Mapping[str, Any]) -> tuple[int | None, ...] | None:
+    """The shape of the layer's input without the batch, which Keras 3 keeps for building."""
+    build = told.get("build_config")
+    shape = build.get("input_shape") if isinstance(build, Mapping) else None
+    if isinstance(shape, list) and all(size is None or isinstance(size, int) for size in shape):
+        return tuple(shape[1:])
+    return None
+
+
+def snake_case(class_name: str) -> str:
+    """The automatic name of a class, by Keras' own rule (keras/src/utils/naming.py).
+
+    >>> [snake_case(name) for name in ("Conv2D", "BatchNormalization", "PReLU")]
+    ['conv2d', 'batch_normalization', 'p_re_lu']
+    """
+    name = re.sub(r"\W+", "", class_name)
+    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()

@@ -1,0 +1,213 @@
+"""What Keras' layers hold and ask for: the names of their weights in order, and the facts that their settings tell."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from regraft.arrays import Requirement
+from regraft.formats.keras_config import Layer
+
+WEIGHTS = {  # class → weights in the order in which Keras creates them; a bias may be off
+    "Dense": ("kernel", "bias"),
+    "EinsumDense": ("kernel", "bias"),
+    "Conv1D": ("kernel", "bias"),
+    "Conv2D": ("kernel", "bias"),
+    "Conv3D": ("kernel", "bias"),
+    "Conv1DTranspose": ("kernel", "bias"),
+    "Conv2DTranspose": ("kernel", "bias"),
+    "Conv3DTranspose": ("kernel", "bias"),
+    "DepthwiseConv1D": ("kernel", "bias"),
+    "DepthwiseConv2D": ("kernel", "bias"),
+    "SeparableConv1D": ("depthwise_kernel", "pointwise_kernel", "bias"),
+    "SeparableConv2D": ("depthwise_kernel", "pointwise_kernel", "bias"),
+    "LSTM": ("kernel", "recurrent_kernel", "bias"),
+    "GRU": ("kernel", "recurrent_kernel", "bias"),
+    "SimpleRNN": ("kernel", "recurrent_kernel", "bias"),
+    "ConvLSTM1D": ("kernel", "recurrent_kernel", "bias"),
+    "ConvLSTM2D": ("kernel", "recurrent_kernel", "bias"),
+    "BatchNormalization": ("gamma", "beta", "moving_mean", "moving_variance"),
+    "LayerNormalization": ("gamma", "beta"),
+    "GroupNormalization": ("gamma", "beta"),
+    "RMSNormalization": ("scale",),
+    "Embedding": ("embeddings",),
+    "PReLU": ("alpha",),
+    "Normalization": ("mean", "variance", "count"),
+}
+_SWITCHES = {"bias": "use_bias", "gamma": "scale", "beta": "center"}
+ATTENTION = ("MultiHeadAttention", "GroupedQueryAttention", "GroupQueryAttention")
+_GATES = {"LSTM": "ifco", "ConvLSTM1D": "ifco", "ConvLSTM2D": "ifco", "GRU": "zrh"}
+
+
+def leaf_names(class_name: str, settings: Mapping[str, Any] | None, count: int) -> tuple[str, ...]:
+    """The names of a layer's `count` weights, in order; their numbers where the file leaves a doubt.
+
+    settings  the layer's own, None when the file has no description: then a batch-norm of three weights may lack
+              its scale or its center, and the one that it has is called "gamma_or_beta"
+    """
+    names = WEIGHTS.get(class_name, ())
+    if settings is not None:
+        names = tuple(name for name in names if settings.get(_SWITCHES.get(name, ""), True) is not False)
+    elif names[-1:] == ("bias",) and count == len(names) - 1:
+        names = names[:-1]
+    elif names[:2] == ("gamma", "beta") and 0 < len(names) - count <= 2:
+        names = (("gamma_or_beta",) if len(names) - count == 1 else ()) + names[2:]
+    return names if len(names) == count else tuple(str(index) for index in range(count))
+
+
+def class_by_weights(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """The class that a layer's weights leave no doubt of, by their names and shapes; else "".
+
+    A kernel of rank 4 alone is a Conv2D's, a Conv2DTranspose's or a Keras 3 DepthwiseConv2D's: "".
+    """
+    if "moving_mean" in shapes:
+        return "BatchNormalization"
+    if "recurrent_kernel" in shapes and len(shapes["recurrent_kernel"]) == 2:
+        units, width = shapes["recurrent_kernel"]
+        return {4 * units: "LSTM", 3 * units: "GRU", units: "SimpleRNN"}.get(width, "")
+    if "pointwise_kernel" in shapes:
+        return {4: "SeparableConv2D", 3: "SeparableConv1D"}.get(len(shapes["pointwise_kernel"]), "")
+    if "depthwise_kernel" in shapes:
+        return "DepthwiseConv2D"
+    if {"query/kernel", "key/kernel", "value/kernel"} <= shapes.keys():
+        return "MultiHeadAttention"
+    if "kernel" in shapes and len(shapes["kernel"]) == 2:
+        return "Dense"
+    return "Embedding" if "embeddings" in shapes else "PReLU" if "alpha" in shapes else ""
+
+
+def facts_by_weights(layer_type: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, object]:
+    """What a layer's weights alone tell: the GRU whose reset comes after the product has two rows of biases."""
+    facts: dict[str, object] = {"gate_order": _GATES[layer_type]} if layer_type in _GATES else {}
+    if layer_type == "GRU" and "bias" in shapes:
+        facts["reset_after"] = len(shapes["bias"]) == 2
+    return facts
+
+
+def requirements(root: Layer) -> Iterator[Requirement]:
+    """The facts of every layer below `root`, in the network's order."""
+    for model in root.walk():
+        for layer in model.children:
+            facts = {**_facts(layer), **_from_neighbours(layer, model)}
+            yield from (Requirement(layer.path, attribute, value) for attribute, value in facts.items())
+
+
+def _facts(layer: Layer) -> dict[str, object]:
+    """What the layer's own settings say."""
+    told, kind = layer.settings, layer.class_name
+    facts: dict[str, object] = {}
+    if "Conv" in kind:
+        facts |= _convolution(told)
+    if kind in ("BatchNormalization", "LayerNormalization", "GroupNormalization", "RMSNormalization"):
+        facts["eps"] = float(told.get("epsilon", 1e-3))
+        facts |= {key: told[key] for key in ("axis", "center", "scale", "groups") if key in told}
+    if kind == "BatchNormalization":
+        facts["momentum"] = float(told.get("momentum", 0.99))
+    if kind in _GATES:
+        facts["gate_order"] = _GATES[kind]
+        facts |= {key: told[key] for key in ("go_backwards", "return_sequences") if key in told}
+        facts["recurrent_activation"] = _activation(told.get("recurrent_activation", "hard_sigmoid"))
+    if kind == "GRU":
+        facts["reset_after"] = bool(told.get("reset_after", False))  # Keras below 2.1 knows no other form
+    if kind == "Bidirectional":
+        facts["merge"] = told.get("merge_mode", "concat")
+    if kind in ATTENTION:
+        facts |= {
+            key: told[key] for key in ("num_heads", "num_query_heads", "num_key_value_heads", "head_dim") if key in told
+        }
+        facts |= {"head_dim": told["key_dim"], "value_dim": told.get("value_dim")} if "key_dim" in told else {}
+    if "use_bias" in told:
+        facts["use_bias"] = bool(told["use_bias"])
+    if "activation" in told and kind != "Activation":
+        facts["activation"] = _activation(told["activation"])
+    return facts
+
+
+def _convolution(told: Mapping[str, Any]) -> dict[str, object]:
+    """Strides, padding and their kin, in lists with one number for each axis."""
+    facts: dict[str, object] = {"padding": told.get("padding", told.get("border_mode", "valid"))}
+    for key, attribute in (("strides", "strides"), ("dilation_rate", "dilation"), ("output_padding", "output_padding")):
+        if told.get(key) is not None:
+            facts[attribute] = told[key] if isinstance(told[key], list) else [told[key]]
+    facts["groups"] = told.get("groups", 1)
+    facts |= {key: told[key] for key in ("depth_multiplier", "data_format") if told.get(key) is not None}
+    return facts
+
+
+def _activation(told: object) -> str:
+    """An activation's name; an own function's or object's class name."""
+    if isinstance(told, Mapping):
+        inner = told.get("config")
+        return str(inner if isinstance(inner, str) else told.get("class_name"))
+    return "linear" if told is None else str(told)
+
+
+# Layers that keep every number at its place, so that what lies before them shapes what lies behind.
+_TRANSPARENT = {
+    "Activation", "ActivityRegularization", "Dropout", "SpatialDropout1D", "SpatialDropout2D", "GaussianNoise",
+    "GaussianDropout", "AlphaDropout", "ReLU", "LeakyReLU", "ELU", "PReLU", "Softmax", "BatchNormalization",
+    "LayerNormalization", "Rescaling",
+}  # fmt: skip
+_KEEPS_CHANNELS = _TRANSPARENT | {
+    "MaxPooling2D", "AveragePooling2D", "MaxPooling1D", "AveragePooling1D", "ZeroPadding2D", "ZeroPadding1D",
+    "Cropping2D", "UpSampling2D", "UpSampling1D", "DepthwiseConv2D", "Permute", "Add",
+}  # fmt: skip
+
+
+def _from_neighbours(layer: Layer, model: Layer) -> dict[str, object]:
+    """What the layers before this one say of its weights: explicit padding, and the order of a flattened map."""
+    if (
+        layer.class_name in ("Conv2D", "Conv1D", "DepthwiseConv2D", "SeparableConv2D")
+        and layer.settings.get("padding") == "valid"
+    ):
+        before = _before(layer, model)
+        if before is not None and before.class_name in ("ZeroPadding1D", "ZeroPadding2D"):
+            return _explicit_padding(before, rank=1 if layer.class_name == "Conv1D" else 2)
+    if layer.class_name in ("Dense", "BatchNormalization", "LayerNormalization"):
+        before = _before(layer, model)
+        while before is not None and before.class_name in _TRANSPARENT:
+            before = _before(before, model)
+        if before is not None and before.class_name == "Flatten":
+            return _flattened(before, model)
+    return {}
+
+
+def _before(layer: Layer, model: Layer) -> Layer | None:
+    """The layer that feeds this one, when there is exactly one."""
+    return model.child(layer.inputs[0]) if len(layer.inputs) == 1 else None
+
+
+def _explicit_padding(padding: Layer, *, rank: int) -> dict[str, object]:
+    """The zeros that a layer of their own adds before a convolution without padding."""
+    told = padding.settings.get("padding", 1)
+    per_axis = [told] * rank if isinstance(told, int) else list(told)
+    if rank == 1 and len(per_axis) == 2:
+        per_axis = [per_axis]
+    pairs = [[one, one] if isinstance(one, int) else list(one) for one in per_axis]
+    return {"padding": pairs, "padding_layer": padding.path}
+
+
+def _flattened(flatten: Layer, model: Layer) -> dict[str, object]:
+    """In which order a feature map was flattened, and over how many channels, as far as the file tells it."""
+    if flatten.settings.get("data_format") == "channels_first":
+        return {"flatten_order": "channels_first"}
+    channels = flatten.shape[-1] if flatten.shape is not None and len(flatten.shape) > 1 else None
+    if flatten.shape is not None and len(flatten.shape) < 2:
+        return {}
+    before = _before(flatten, model)
+    while before is not None and channels is None:
+        if before.class_name == "Permute" and list(before.settings.get("dims", ()))[-1:] != [
+            len(before.settings.get("dims", ()))
+        ]:
+            return {"flatten_order": "permuted"}
+        channels = _channels(before)
+        if before.class_name not in _KEEPS_CHANNELS:
+            break
+        before = _before(before, model)
+    return {"flatten_order": "channels_last"} | ({"flatten_channels": channels} if channels else {})
+
+
+def _channels(layer: Layer) -> int | None:
+    """How many channels the layer gives, where its settings say it."""
+    if layer.children:
+        return _channels(layer.children[-1])
+    filters = layer.settings.get("filters", layer.settings.get("nb_filter"))
+    return filters if isinstance(filters, int) else None

@@ -1,0 +1,236 @@
+"""MXNet's `.params`: named NDArrays, read without MXNet; the `-symbol.json` beside it is consulted."""
+
+import json
+import mmap
+import re
+import struct
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+
+from regraft.arrays import ArrayInfo, Checkpoint, Requirement
+from regraft.errors import CheckpointError
+from regraft.formats.format import Format
+from regraft.formats.located import Located, located, mapped
+
+# The layout of the bytes is that of NDArray::Save and NDArray::Load (apache/mxnet, src/ndarray/ndarray.cc).
+LIST_MAGIC = 0x112
+V1, V2, V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
+TYPE_FLAGS = {
+    0: "float32", 1: "float64", 2: "float16", 3: "uint8", 4: "int32", 5: "int8", 6: "int64", 7: "bool",
+    8: "int16", 9: "uint16", 10: "uint32", 11: "uint64", 12: "bfloat16",
+}  # fmt: skip
+MAX_RANK = 32  # NumPy's own limit of old; a larger one is damage
+FIXED_GAMMA = "fix_gamma is on: the stored values are ignored by MXNet, and read as ones"
+LEAF = re.compile(r"(?P<layer>.+?)[_.](?P<leaf>weight|bias|gamma|beta|(?:moving|running)_(?:mean|var|inv_var))$")
+
+
+@final
+class MXNet(Format):
+    """`.params` files of MXNet 0.x to 1.x and of Gluon, in all four generations of the array's header."""
+
+    name = "mxnet"
+    layout = "mxnet"
+
+    def recognises(self, path: Path, head: bytes) -> bool:
+        """The list's magic number and its reserved zero."""
+        return head[:16] == struct.pack("<QQ", LIST_MAGIC, 0)
+
+    def open(self, path: Path) -> Checkpoint:
+        """The arrays under their own names, without `arg:` and `aux:`, in the order of the symbol or of the file."""
+        stored = _read_directory(path)
+        symbol = _symbol_beside(path)
+        graph = _read_symbol(symbol) if symbol else {}
+        infos = {name: _info(name, array, graph) for name, array in stored.items()}
+        rank = {name: position for position, name in enumerate(graph)}
+        ordered = dict(sorted(infos.items(), key=lambda item: rank.get(item[0], len(rank))))
+        notes = () if symbol else (
+            "MXNet writes eps, padding and fix_gamma into the symbol's JSON, and none lies beside the file: where "
+            "fix_gamma was on (the default of BatchNorm in the symbol API) the stored gamma counts as 1.",
+        )  # fmt: skip
+        return Checkpoint(
+            path=path, format=self.name, layout=self.layout, infos=ordered,
+            reader=lambda name: _read(name, stored, ordered), files=(path, symbol) if symbol else (path,),
+            requirements=tuple(_requirements(graph)), notes=notes,
+        )  # fmt: skip
+
+
+def _read(name: str, stored: Mapping[str, Located], infos: Mapping[str, ArrayInfo]) -> np.ndarray:
+    """The values as the network uses them."""
+    values = stored[name].read()
+    return np.ones_like(values) if infos[name].note == FIXED_GAMMA else values
+
+
+class Cursor:
+    """A position in a mapped file, from which numbers are taken. Raises CheckpointError beyond the end."""
+
+    def __init__(self, path: Path, data: mmap.mmap | bytes) -> None:
+        self.path, self.data, self.position = path, data, 0
+
+    def take(self, form: str) -> tuple[int, ...]:
+        """The next little-endian numbers, in `struct`'s words."""
+        start = self.skip(struct.calcsize("<" + form))
+        return struct.unpack_from("<" + form, self.data, start)
+
+    def skip(self, count: int) -> int:
+        """Go on by `count` bytes; the position before."""
+        if not 0 <= count <= len(self.data) - self.position:
+            raise self.damaged(f"{count} bytes are claimed at byte {self.position}, the end is {len(self.data)}")
+        self.position += count
+        return self.position - count
+
+    def damaged(self, what: str) -> CheckpointError:
+        """The error for bytes that are no list of NDArrays."""
+        return CheckpointError(f"{self.path}: the file is damaged or cut short ({what}).\nCopy or download it again.")
+
+
+def _read_directory(path: Path) -> dict[str, Located]:
+    """Name → place, in the order of the file."""
+    cursor = Cursor(path, mapped(path))
+    magic, reserved, count = cursor.take("QQQ")
+    if (magic, reserved) != (LIST_MAGIC, 0):
+        raise cursor.damaged(f"the magic number is {magic:#x}, expected {LIST_MAGIC:#x}")
+    arrays: list[Located | None] = []
+    while len(arrays) < count:
+        arrays.append(_array(cursor))
+    (name_count,) = cursor.take("Q")
+    if name_count not in (0, count):
+        raise cursor.damaged(f"{count} arrays have {name_count} names")
+    names = [_name(cursor) for _ in range(name_count)] or [str(index) for index in range(count)]
+    plain = [re.sub(r"^(arg|aux):", "", name) for name in names]
+    if len(set(plain)) < len(plain):
+        plain = names
+    if len(set(plain)) < len(plain):
+        raise cursor.damaged("two arrays have the same name")
+    return {name: array for name, array in zip(plain, arrays, strict=True) if array is not None}
+
+
+def _name(cursor: Cursor) -> str:
+    """A text with its length before it."""
+    start = cursor.skip(cursor.take("Q")[0])
+    return cursor.data[start : cursor.position].decode("utf-8", errors="replace")
+
+
+def _array(cursor: Cursor) -> Located | None:
+    """The next array's place; None for one that was saved before it had a shape."""
+    (magic,) = cursor.take("I")
+    if magic in (V2, V3):
+        (storage,) = cursor.take("i")
+        if storage != 0:
+            raise CheckpointError(
+                f"{cursor.path}: a sparse array (storage type {storage}) at byte {cursor.position}; only dense can "
+                "be read.\nSave it dense in MXNet: array.tostype('default')."
+            )
+        shape = _shape(cursor, *cursor.take("i"), item="q")
+    elif magic == V1:
+        shape = _shape(cursor, *cursor.take("i"), item="q")
+    else:  # before the magic numbers the header began with the rank
+        shape = _shape(cursor, magic, item="I")
+    if shape is None or (not shape and magic != V3):  # a scalar exists in V3 (NumPy semantics) alone
+        return None
+    _, _, flag = cursor.take("iii")  # the device's kind and number, and the type
+    if flag not in TYPE_FLAGS:
+        raise cursor.damaged(f"the type {flag} at byte {cursor.position - 4:,} is unknown")
+    array = located(cursor.path, "an array", cursor.position, shape, TYPE_FLAGS[flag])
+    cursor.skip(array.span.size)
+    return array
+
+
+def _shape(cursor: Cursor, rank: int, *, item: str) -> tuple[int, ...] | None:
+    """The next `rank` sizes; None when the rank or a size is unknown (-1)."""
+    if rank == -1:
+        return None
+    if not 0 <= rank <= MAX_RANK:
+        raise cursor.damaged(f"an array of rank {rank} before byte {cursor.position:,}")
+    shape = cursor.take(f"{rank}{item}")
+    if any(size < -1 for size in shape):
+        raise cursor.damaged(f"the shape {shape} before byte {cursor.position:,}")
+    return None if -1 in shape else shape
+
+
+def _symbol_beside(path: Path) -> Path | None:
+    """`net-symbol.json` for `net-0012.params`, when it exists."""
+    prefix = re.sub(r"-\d{4}$", "", path.stem)
+    candidate = path.with_name(f"{prefix}-symbol.json")
+    return candidate if candidate.is_file() else None
+
+
+class Node(dict[str, str]):
+    """An operator's settings as the symbol writes them: all values are text."""
+
+    def __init__(self, name: str, operator: str, settings: Mapping[str, str]) -> None:
+        super().__init__(settings)
+        self.name, self.operator = name, operator
+
+
+def _read_symbol(path: Path) -> dict[str, Node]:
+    """Array name → the operator that it feeds, in the order of the graph."""
+    try:
+        nodes = json.loads(path.read_text(errors="replace"))["nodes"]
+        owners: dict[str, Node] = {}
+        for node in nodes:
+            settings = node.get("attrs") or node.get("attr") or node.get("param") or {}
+            owner = Node(node["name"], node["op"], settings)
+            for index, *_ in node["inputs"]:
+                if nodes[index]["op"] == "null":
+                    owners.setdefault(nodes[index]["name"], owner)
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path}: it lies beside the .params file and is no MXNet symbol ({type(error).__name__}: {error}).\n"
+            "Repair it, or move it away to read the arrays without it."
+        ) from error
+    return owners
+
+
+def _info(name: str, array: Located, graph: Mapping[str, Node]) -> ArrayInfo:
+    """The array's facts, with the owner from the symbol, or from the name's usual ending."""
+    node = graph.get(name)
+    match = LEAF.match(name)
+    is_norm = node is not None and node.operator.startswith("BatchNorm")
+    fixed = node is not None and is_norm and name.endswith("gamma") and _on(node, "fix_gamma", True)
+    return ArrayInfo(
+        array.shape, array.dtype,
+        layer=node.name if node else match["layer"] if match else "",
+        leaf=match["leaf"] if match else "",
+        layer_type=node.operator if node else _type_by_leaf(match["leaf"] if match else ""),
+        note=FIXED_GAMMA if fixed else "",
+    )  # fmt: skip
+
+
+def _type_by_leaf(leaf: str) -> str:
+    """What a leaf alone tells: only batch-norm has moving statistics."""
+    return "BatchNorm" if leaf.startswith(("moving", "running")) else ""
+
+
+def _on(node: Node, setting: str, default: bool) -> bool:
+    """A truth value of the symbol: "True", "true" or "1"."""
+    return node.get(setting, str(default)).lower() in ("true", "1")
+
+
+def _sizes(node: Node, setting: str, default: int) -> list[int]:
+    """A tuple of the symbol, such as "(3, 3)", for each of the kernel's axes."""
+    rank = len(re.findall(r"\d+", node.get("kernel", "(1, 1)")))
+    return [int(size) for size in re.findall(r"\d+", node.get(setting, ""))] or [default] * rank
+
+
+def _requirements(graph: Mapping[str, Node]) -> Iterator[Requirement]:
+    """What the symbol says of the operators that hold arrays."""
+    for node in {owner.name: owner for owner in graph.values()}.values():
+        facts: dict[str, Any] = {}
+        if node.operator in ("Convolution", "Deconvolution"):
+            facts = {
+                "strides": _sizes(node, "stride", 1),
+                "padding": [[pad, pad] for pad in _sizes(node, "pad", 0)],
+                "dilation": _sizes(node, "dilate", 1),
+                "groups": int(node.get("num_group", 1)),
+                "use_bias": not _on(node, "no_bias", node.operator == "Deconvolution"),
+            }
+        elif node.operator.startswith("BatchNorm"):
+            facts = {"eps": float(node.get("eps", 1e-3)), "momentum": float(node.get("momentum", 0.9))}
+        elif node.operator == "FullyConnected":
+            facts = {"use_bias": not _on(node, "no_bias", False)}
+        elif node.operator in ("LayerNorm", "InstanceNorm", "GroupNorm"):
+            facts = {"eps": float(node.get("eps", 1e-3 if node.operator == "InstanceNorm" else 1e-5))}
+        yield from (Requirement(node.name, attribute, value) for attribute, value in facts.items())

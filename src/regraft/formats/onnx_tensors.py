@@ -1,0 +1,122 @@
+"""ONNX tensors: where their values lie (in the message, packed as numbers, or in a file beside the model)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import numpy as np
+
+from regraft.errors import CheckpointError
+from regraft.formats.located import Located
+from regraft.formats.protobuf import Fields, ProtobufFile
+from regraft.formats.stored import Span, checked_size, decode
+from regraft.formats.wire import Value
+
+# Numbers as in onnx.proto (onnx/onnx, IR version 11).
+DTYPES = {
+    1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool", 10: "float16",
+    11: "float64", 12: "uint32", 13: "uint64", 14: "complex64", 15: "complex128", 16: "bfloat16",
+    17: "float8_e4m3fn", 19: "float8_e5m2",
+}  # fmt: skip
+NAMES = {8: "string", 18: "float8_e4m3fnuz", 20: "float8_e5m2fnuz", 21: "uint4", 22: "int4", 23: "float4_e2m1"}
+_PACKED = {"float32": 4, "complex64": 4, "float64": 10, "complex128": 10}  # dtype → field of plain numbers
+_VARINTS = {"int64": 7, "uint64": 11, "uint32": 11}  # all other dtypes: field 5
+EXTERNAL = 1
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A tensor whose values are written as variable-length integers: decoded when it is read.
+
+    Float16 and bfloat16 are written as the integers that have their bits.
+    """
+
+    file: ProtobufFile
+    shape: tuple[int, ...]
+    dtype: str
+    values: tuple[Value, ...]
+
+    def read(self) -> np.ndarray:
+        """The values. Raises CheckpointError when there are not as many as the shape says."""
+        numbers = np.array(self.file.integers(list(self.values)), np.int64)
+        if len(numbers) != prod(self.shape):
+            raise self.file.damaged(f"a tensor of shape {self.shape} holds {len(numbers)} numbers")
+        bits = {"float16": np.uint16, "bfloat16": np.uint16, "float8_e4m3fn": np.uint8, "float8_e5m2": np.uint8}
+        return decode(numbers.astype(bits.get(self.dtype, self.dtype)).tobytes(), self.dtype, self.shape)
+
+
+Tensor = Located | Numbers
+
+
+def read_tensor(file: ProtobufFile, name: str, fields: Fields) -> Tensor | None:
+    """The tensor of a TensorProto; None for texts and for types that no layer's weights have.
+
+    Raises CheckpointError when shape and values disagree, or when external data lies outside the model's folder.
+    """
+    number = file.integer(fields[2])
+    if number not in DTYPES:
+        if number in NAMES:
+            return None
+        raise file.damaged(f"tensor {name!r} has the unknown type {number}")
+    dtype, shape = DTYPES[number], tuple(file.integers(fields[1]))
+    expected = checked_size(shape, dtype, path=file.path, name=name)
+    if file.integer(fields[14]) == EXTERNAL:
+        return Located(shape, dtype, _external(file, name, fields, expected))
+    field = _PACKED.get(dtype, _VARINTS.get(dtype, 5))
+    if not fields[9] and dtype not in _PACKED:
+        values = tuple(fields[field])
+        held = sum(1 if isinstance(value, int) else len(value) for value in values)
+        if held < prod(shape):  # a number takes at least one byte
+            raise file.damaged(f"tensor {name!r} of shape {shape} holds at most {held} numbers")
+        return Numbers(file, shape, dtype, values)
+    runs = [file.span(value) for value in fields[9] or fields[field] if not isinstance(value, int)]
+    held = sum(run.size for run in runs)
+    if len(runs) > 1 or held != expected:
+        raise file.damaged(f"tensor {name!r} is {dtype} of shape {shape}, {expected} bytes, and holds {held}")
+    return Located(shape, dtype, runs[0] if runs else Span(file.path, 0, 0))
+
+
+def _external(file: ProtobufFile, name: str, fields: Fields, expected: int) -> Span:
+    """Where the values lie in the file beside the model."""
+    told = {}
+    for entry in fields[13]:
+        pair = file.message(entry)
+        told[file.text(pair[1])] = file.text(pair[2])
+    beside = _inside(file.path, told.get("location", ""))
+    try:
+        offset, length = int(told.get("offset") or 0), int(told.get("length") or expected)
+    except ValueError as error:
+        raise file.damaged(f"tensor {name!r} has the offset {told.get('offset')!r}, no number") from error
+    if not beside.is_file():
+        raise CheckpointError(
+            f"{file.path}: {beside.name}, which holds the values of {name!r}, is not beside it. Fetch it too."
+        )
+    size = beside.stat().st_size
+    if offset < 0 or length != expected or offset + length > size:
+        raise CheckpointError(
+            f"{file.path}: {name!r} is {expected} bytes; the model names {length} bytes from byte {offset} of "
+            f"{beside.name}, which has {size}.\nThe two files do not belong together, or one is cut short."
+        )
+    return Span(beside, offset, length)
+
+
+def _inside(model: Path, location: str) -> Path:
+    """The file beside the model. Raises CheckpointError when the name leads anywhere else.
+
+    A link is followed only when the model itself is one: download caches keep both as links into another folder.
+    """
+    posix, windows = PurePosixPath(location), PureWindowsPath(location)
+    leads_out = not posix.parts or ".." in (*posix.parts, *windows.parts) or posix.is_absolute() or windows.anchor
+    candidate = model if leads_out or "\x00" in location else model.parent / location
+    is_inside = model.is_symlink() or candidate.resolve().is_relative_to(model.parent.resolve())
+    if candidate == model or not is_inside:
+        raise CheckpointError(
+            f"{model}: refused to read values from {location!r}: external data must lie in the model's own folder."
+        )
+    return candidate
+
+
+def files_of(tensors: Sequence[Tensor]) -> tuple[Path, ...]:
+    """The files beside the model that hold values, each once."""
+    return tuple(dict.fromkeys(tensor.span.path for tensor in tensors if isinstance(tensor, Located)))

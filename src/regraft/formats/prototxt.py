@@ -1,0 +1,98 @@
+"""Protocol buffers in text form (`.prototxt`): nested fields as plain dicts of lists."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from regraft.errors import CheckpointError
+
+Settings = dict[str, list]  # field name → values: int, float, bool, str (also enum words) or nested Settings
+
+LEXEME = re.compile(
+    r"""\s+ | \#[^\n]* | (?P<text> "(?:[^"\\\n]|\\.)*" | '(?:[^'\\\n]|\\.)*' )
+    | (?P<mark> [{}<>:;,\[\]] ) | (?P<word> [^\s{}<>:;,\[\]"'\#]+ )""",
+    re.VERBOSE,
+)
+DEPTH = 32  # a network's layers nest three deep; more is an attack on the stack
+
+
+def parse_prototxt(text: str, path: Path) -> Settings:
+    """The fields of the message that `text` writes down.
+
+    path  for the error alone
+
+    Raises CheckpointError with the line where the text is no protobuf text.
+
+    >>> parse_prototxt('layer { name: "bn" batch_norm_param { eps: 1e-3 } }', Path("net.prototxt"))
+    {'layer': [{'name': ['bn'], 'batch_norm_param': [{'eps': [0.001]}]}]}
+    """
+    lexemes = _lexemes(text, path)
+    return _message(lexemes, path, end=None, depth=0)
+
+
+def _lexemes(text: str, path: Path) -> Iterator[tuple[str, str, int]]:
+    """(kind, lexeme, line) one by one, and at the end ("mark", "", line) for ever."""
+    position = line = 0
+    while position < len(text):
+        match = LEXEME.match(text, position)
+        if match is None:
+            raise CheckpointError(f"{path}, line {line + 1}: {text[position : position + 20]!r} is no protobuf text.")
+        if match.lastgroup:
+            yield match.lastgroup, match.group(), line + 1
+        line += match.group().count("\n")
+        position = match.end()
+    while True:
+        yield "mark", "", line + 1
+
+
+def _message(lexemes: Iterator[tuple[str, str, int]], path: Path, end: str | None, depth: int) -> Settings:
+    """The fields up to the closing mark `end`."""
+    fields: Settings = {}
+    for kind, name, line in lexemes:
+        if kind == "mark" and name == (end or ""):
+            return fields
+        if kind == "mark" and name in (",", ";"):
+            continue
+        if kind != "word" or depth > DEPTH:
+            raise CheckpointError(f"{path}, line {line}: expected the name of a field and got {name or 'the end'!r}.")
+        fields.setdefault(name, []).extend(_values(lexemes, path, depth))
+    raise AssertionError("the lexemes never end")
+
+
+def _values(lexemes: Iterator[tuple[str, str, int]], path: Path, depth: int) -> list:
+    """What follows a field's name: `: value`, `: [value, …]` or `{ … }`."""
+    kind, lexeme, line = next(lexemes)
+    if lexeme == ":" and kind == "mark":
+        kind, lexeme, line = next(lexemes)
+    if kind == "mark" and lexeme in ("{", "<"):
+        return [_message(lexemes, path, end="}" if lexeme == "{" else ">", depth=depth + 1)]
+    if kind == "mark" and lexeme == "[":
+        return list(_listed(lexemes, path))
+    if kind == "mark":
+        raise CheckpointError(f"{path}, line {line}: expected a value and got {lexeme or 'the end'!r}.")
+    return [_scalar(kind, lexeme)]
+
+
+def _listed(lexemes: Iterator[tuple[str, str, int]], path: Path) -> Iterator[int | float | bool | str]:
+    """The values up to the closing bracket."""
+    for kind, lexeme, line in lexemes:
+        if kind != "mark":
+            yield _scalar(kind, lexeme)
+        elif lexeme == "]":
+            return
+        elif lexeme != ",":
+            raise CheckpointError(f"{path}, line {line}: expected ']' and got {lexeme or 'the end'!r}.")
+
+
+def _scalar(kind: str, lexeme: str) -> int | float | bool | str:
+    """A number, a truth value, a text, or an enum's word as text."""
+    if kind == "text":
+        return lexeme[1:-1]
+    if lexeme in ("true", "false"):
+        return lexeme == "true"
+    for number in (int, float):
+        try:
+            return number(lexeme)
+        except ValueError:
+            continue
+    return lexeme

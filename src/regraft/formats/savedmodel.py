@@ -1,0 +1,44 @@
+"""TensorFlow SavedModels: of TF1, of `tf.Module` and Keras; the variables, not the program."""
+
+from pathlib import Path
+from typing import final
+
+from regraft.arrays import Checkpoint
+from regraft.errors import CheckpointError
+from regraft.formats.bundle_checkpoint import open_bundle
+from regraft.formats.format import Format
+from regraft.formats.sstable import is_table
+from regraft.formats.tensor_bundle import Bundle
+
+_PROGRAM = "saved_model.pb"
+_VARIABLES = Path("variables", "variables")
+
+
+@final
+class SavedModel(Format):
+    """A folder with `saved_model.pb` and `variables/`, named by the folder or by the file."""
+
+    name = "savedmodel"
+    layout = "tensorflow"
+
+    def recognises(self, path: Path, head: bytes) -> bool:
+        """Whether the program and a folder of variables lie there."""
+        try:
+            folder = _folder(path)
+            return (folder / _PROGRAM).is_file() and (folder / _VARIABLES.parent).is_dir()
+        except (OSError, ValueError):
+            return False
+
+    def open(self, path: Path) -> Checkpoint:
+        """The variables under their own names. The program is never run; its graph tells paddings and the like."""
+        folder = _folder(path)
+        if not is_table(Path(f"{folder / _VARIABLES}.index")):
+            raise CheckpointError(
+                f"{folder / _VARIABLES}.index is missing or damaged: this SavedModel holds no variables that can be "
+                "read.\nA frozen model keeps its weights in the program; export it with variables."
+            )
+        return open_bundle(path, Bundle(folder / _VARIABLES), self.name, program=folder / _PROGRAM)
+
+
+def _folder(path: Path) -> Path:
+    return path.parent if path.name == _PROGRAM else path

@@ -1,0 +1,166 @@
+"""TensorFlow checkpoints of the V1 format: one table (or one for each shard) that holds names and values.
+
+Source: tensorflow/core/util/saved_tensor_slice.proto and tensorflow/core/util/tensor_slice_writer.cc.
+"""
+
+import re
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import final
+
+import numpy as np
+
+from regraft.arrays import ITEM_BYTES, ArrayInfo, Checkpoint
+from regraft.errors import CheckpointError
+from regraft.formats.format import Format
+from regraft.formats.ordered_code import slice_key
+from regraft.formats.slices import Extents, joined, placed
+from regraft.formats.sstable import Table, is_table
+from regraft.formats.tensor_bundle import DTYPES, extents_of, shape_of
+from regraft.formats.tensor_proto import values_of
+from regraft.formats.tensorflow_graph import graph_facts
+from regraft.formats.wire import as_bytes, as_int, as_text, fields
+from regraft.roles import with_roles
+
+_SHARD = re.compile(r"-\d{5}-of-\d{5}$")
+
+
+@dataclass(frozen=True, slots=True)
+class _Variable:
+    """What the table says of one variable."""
+
+    table: Table
+    dtype: str
+    shape: tuple[int, ...]
+    slices: tuple[Extents, ...]
+
+
+@final
+class TensorFlowV1(Format):
+    """The one file of TF1's `Saver(write_version=V1)`, or the prefix of its shards."""
+
+    name = "tensorflow-v1"
+    layout = "tensorflow"
+
+    def recognises(self, path: Path, head: bytes) -> bool:
+        """Whether the file is a table that begins with the list of its variables."""
+        try:
+            files = _files(path)
+            return bool(files) and all(is_table(file) for file in files) and _is_v1(Table(files[0]))
+        except (OSError, CheckpointError):
+            return False
+
+    def open(self, path: Path) -> Checkpoint:
+        """The variables. A value's checksum is checked when it is read."""
+        files = _files(path)
+        if not files:
+            raise CheckpointError(f"{path} is no TensorFlow checkpoint of the V1 format: there is no such file.")
+        variables: dict[str, _Variable] = {}
+        for file in files:
+            for name, variable in _variables(Table(file)).items():
+                if name in variables:
+                    raise CheckpointError(f"{file}: {name} is in several shards, which is not supported.")
+                variables[name] = variable
+        numeric = {name: variable for name, variable in variables.items() if variable.dtype in ITEM_BYTES}
+        facts = graph_facts(Path(f"{path}.meta"), numeric)
+        infos = {
+            name: ArrayInfo(variable.shape, variable.dtype, note=_note(variable)) for name, variable in numeric.items()
+        }
+        skipped = [name for name in variables if name not in numeric]
+        notes = (f"{len(skipped)} entries hold no numbers and are left out: {', '.join(skipped[:5])}.",)
+        return Checkpoint(
+            path=path, format=self.name, layout=self.layout, infos=facts.added_to(with_roles(infos)),
+            reader=lambda name: _read(name, numeric[name]), files=(*files, *facts.files),
+            requirements=facts.requirements,
+            notes=(*(notes if skipped else ()), *facts.notes),
+        )  # fmt: skip
+
+
+def _note(variable: _Variable) -> str:
+    return f"joined from {len(variable.slices)} slices" if len(variable.slices) > 1 else ""
+
+
+def _files(path: Path) -> list[Path]:
+    """The file itself, or the shards that begin with its name."""
+    if path.is_file():
+        return [path]
+    return [file for file in sorted(path.parent.glob(f"{path.name}-?????-of-?????")) if _SHARD.search(file.name)]
+
+
+def _is_v1(table: Table) -> bool:
+    """Whether the first value is a list of variables; in a V2 index the same field is the number of data files."""
+    return any(number == 1 and isinstance(value, memoryview) for number, value in fields(table.first_value()))
+
+
+def _variables(table: Table) -> dict[str, _Variable]:
+    """name → what the table's first entry says of it."""
+    found = {}
+    try:
+        for number, meta in fields(table.first_value()):
+            if number != 1:
+                continue
+            for inner, told in fields(as_bytes(meta)):
+                if inner == 1:
+                    name, variable = _variable(table, as_bytes(told))
+                    found[name] = variable
+    except CheckpointError as error:
+        raise _damaged(table, error) from error
+    if not found:
+        raise CheckpointError(f"{table.path} lists no variables. It is no checkpoint of TensorFlow's V1 format.")
+    return found
+
+
+def _variable(table: Table, message: memoryview) -> tuple[str, _Variable]:
+    """One SavedSliceMeta. Raises CheckpointError (without a file's name) unless its slices can fill the shape."""
+    name, dtype = "", 0
+    shape: tuple[int, ...] = ()
+    slices: list[Extents] = []
+    for number, value in fields(message):
+        if number == 1:
+            name = as_text(value)
+        elif number == 2:
+            shape = shape_of(as_bytes(value))
+        elif number == 3:
+            dtype = as_int(value)
+        elif number == 4:
+            slices.append(extents_of(as_bytes(value)))
+    places = [placed(extents, shape) for extents in slices]
+    sizes = [prod(length for _, length in place) for place in places if place is not None]
+    if any(size < 0 for size in shape) or len(sizes) < len(slices) or not sizes or sum(sizes) != prod(shape):
+        raise CheckpointError(f"the slices of {name} do not fill its shape {shape}")
+    if prod(shape) > table.size:
+        raise CheckpointError(f"{name} claims {prod(shape)} values, more than the file has bytes")
+    return name, _Variable(table, DTYPES.get(dtype % 100, f"type {dtype}"), shape, tuple(slices))
+
+
+def _read(name: str, variable: _Variable) -> np.ndarray:
+    """The values, from the blocks that hold the variable's slices."""
+    try:
+        pieces = []
+        for extents in variable.slices:
+            place = placed(extents, variable.shape) or ()
+            entry = variable.table.get(slice_key(name, extents))
+            if entry is None:
+                raise CheckpointError(f"the values of {name} are not in the file")
+            pieces.append((place, _piece(entry, variable.dtype, tuple(length for _, length in place))))
+        if len(pieces) == 1:
+            return pieces[0][1]
+        return joined(variable.shape, variable.dtype, pieces)
+    except CheckpointError as error:
+        raise _damaged(variable.table, error) from error
+
+
+def _piece(entry: memoryview, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The values of one SavedTensorSlices' SavedSlice."""
+    for number, saved in fields(entry):
+        for inner, tensor in fields(as_bytes(saved)) if number == 2 else ():
+            if inner == 3:
+                return values_of(as_bytes(tensor), dtype, shape)
+    raise CheckpointError("a slice has no values")
+
+
+def _damaged(table: Table, error: CheckpointError) -> CheckpointError:
+    if str(table.path) in str(error):
+        return error
+    return CheckpointError(f"{table.path}: {error}.\nThe file is damaged: fetch it again.")

@@ -1,0 +1,105 @@
+"""Precision: how a feature's rows become the tensors that are stored, and back; with the difference measured."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from regraft.errors import CacheError
+
+PRECISIONS = ("float32", "bfloat16", "float16", "int8")
+SCALE = "/scale"  # what follows a leaf's name in the name of its scales
+
+
+@final
+@dataclass(frozen=True)
+class Difference:
+    """How far stored rows are from the exact ones, measured on a sample.
+
+    largest   the largest absolute difference of a value
+    relative  the root mean square of the differences, over that of the exact values
+    """
+
+    largest: float
+    relative: float
+
+    def __str__(self) -> str:
+        return f"largest {self.largest:.3g}, relative {self.relative:.3g}"
+
+
+def check_precision(precision: str) -> None:
+    """Raise CacheError when there is no such precision."""
+    if precision not in PRECISIONS:
+        raise CacheError(f"No precision {precision!r}. Precisions: {', '.join(PRECISIONS)}.")
+
+
+def encode(leaf: str, rows: Tensor, precision: str) -> dict[str, Tensor]:
+    """The tensors to be stored for a leaf's rows (count, …); decode gives the rows back.
+
+    float32   as they are, in their own dtype: exact. So are integers and booleans in every precision
+    bfloat16, float16   rounded to nearest
+    int8      -127 … 127 times a scale for each channel of these rows: the first dimension of (channels, h, w), the
+              last one of everything flatter
+
+    Raises CacheError when float16 cannot hold a value.
+    """
+    if precision == "float32" or not rows.is_floating_point():
+        return {leaf: rows}
+    if precision == "int8":
+        scale = scales(rows)
+        return {leaf: (rows / _along(scale, rows)).round().clamp(-127, 127).to(torch.int8), leaf + SCALE: scale}
+    stored = rows.to(getattr(torch, precision))
+    if bool((stored.isinf() & rows.isfinite()).any()):
+        raise CacheError(
+            f"The feature {leaf} reaches {rows.abs().max().item():.3g}, more than float16 can hold (65,504).\n"
+            "Choose precision='bfloat16' or 'float32'."
+        )
+    return {leaf: stored}
+
+
+def decode(rows: Tensor, dtype: torch.dtype, scale: Tensor | None) -> Tensor:
+    """The rows in the leaf's own dtype, from what `encode` stored; no copy when nothing has to change."""
+    if scale is None:
+        return rows.to(dtype)
+    return (rows.to(scale.dtype) * _along(scale, rows)).to(dtype)
+
+
+def difference(exact: Tensor, stored: Tensor) -> Difference:
+    """The difference of two tensors of the same shape."""
+    exact, stored = exact.double(), stored.double()
+    apart = exact - stored
+    norm = exact.square().mean().sqrt().item()
+    return Difference(apart.abs().max().item(), apart.square().mean().sqrt().item() / norm if norm else 0.0)
+
+
+def rounding(rows: Mapping[str, Tensor], precision: str) -> dict[str, Difference]:
+    """What a precision costs on these rows, for each leaf."""
+    measured = {}
+    for leaf, exact in rows.items():
+        stored = encode(leaf, exact, precision)
+        measured[leaf] = difference(exact, decode(stored[leaf], exact.dtype, stored.get(leaf + SCALE)))
+    return measured
+
+
+def scales(rows: Tensor) -> Tensor:
+    """The int8 step of each channel: (channels,) float32; 1 for a channel that is all zero."""
+    channel = _channel(rows)
+    others = [dimension for dimension in range(rows.ndim) if dimension != channel]
+    step = (
+        rows.detach().float().abs().amax(dim=others) / 127 if rows.ndim > 1 else rows.float().abs().amax()[None] / 127
+    )
+    return torch.where(step > 0, step, torch.ones_like(step))
+
+
+def _channel(rows: Tensor) -> int:
+    """Which dimension of (count, …) holds the channels."""
+    return 1 if rows.ndim >= 4 else rows.ndim - 1
+
+
+def _along(scale: Tensor, rows: Tensor) -> Tensor:
+    """The scales, shaped to be multiplied with the rows."""
+    shape = [1] * rows.ndim
+    shape[_channel(rows) if rows.ndim > 1 else 0] = len(scale)
+    return scale.view(shape)

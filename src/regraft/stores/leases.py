@@ -1,0 +1,138 @@
+"""Leases: who is doing which work, so that several builders share it. No clock is compared between machines."""
+
+import json
+import os
+import secrets
+import socket
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import final
+
+from regraft.stores.places import Place
+
+BEAT_S = 5.0
+STALE_S = 30.0
+
+
+@final
+class Leases:
+    """The leases of one folder of a place, held by this process.
+
+    A lease is a file with its owner and a count that the owner raises every BEAT_S seconds. A lease whose file has not
+    changed for `stale_s` seconds *by the watcher's own steady clock* is dead; one whose owner is a process of this
+    machine that no longer runs is dead at once. Setting any clock changes nothing.
+    """
+
+    def __init__(self, place: Place, folder: str = "leases", *, stale_s: float = STALE_S) -> None:
+        self.place, self.folder, self.stale_s = place, folder, stale_s
+        self.owner = {"machine": machine(), "pid": os.getpid(), "started": started(os.getpid())}
+        self.owner["token"] = secrets.token_hex(8)
+        self._held: dict[str, int] = {}
+        self._seen: dict[str, tuple[bytes, float]] = {}
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def acquire(self, name: str) -> bool:
+        """Whether this process holds the lease now; dead owners' leases are taken over."""
+        path = self._path(name)
+        with self._lock:
+            if name in self._held:
+                return True
+            if not self.place.create(path, self._text(0)):
+                if not self._is_dead(path):
+                    return False
+                self.place.remove(path)
+                if not self.place.create(path, self._text(0)):
+                    return False
+            self._held[name] = 0
+        self._keep_beating()
+        return True
+
+    def release(self, name: str) -> None:
+        """Give the lease back."""
+        with self._lock:
+            if self._held.pop(name, None) is not None:
+                with suppress(OSError):
+                    self.place.remove(self._path(name))
+            if not self._held:
+                self._stop.set()
+
+    def living(self) -> list[str]:
+        """Names that are leased by somebody who is not known to be dead."""
+        names = [name.removesuffix(".lock") for name in self.place.names(self.folder)]
+        return [name for name in names if not self._is_dead(self._path(name))]
+
+    def _is_dead(self, path: str) -> bool:
+        try:
+            content = self.place.read(path)
+        except FileNotFoundError:
+            return True
+        now = time.monotonic()
+        seen, since = self._seen.get(path, (b"", now))
+        if seen != content:
+            self._seen[path] = (content, now)
+            since = now
+        return is_gone(content) or now - since > self.stale_s
+
+    def _keep_beating(self) -> None:
+        if self._thread is None or not self._thread.is_alive() or self._stop.is_set():
+            self._stop = threading.Event()
+            self._thread = threading.Thread(target=self._beat, args=(self._stop,), name="regraft-lease", daemon=True)
+            self._thread.start()
+
+    def _beat(self, stop: threading.Event) -> None:
+        while not stop.wait(min(BEAT_S, self.stale_s / 4)):
+            with self._lock:
+                for name in list(self._held):
+                    self._beat_one(name)
+
+    def _beat_one(self, name: str) -> None:
+        path = self._path(name)
+        with suppress(OSError, ValueError):  # a full disk must not end the work: at worst it is done twice
+            if json.loads(self.place.read(path)).get("token") != self.owner["token"]:
+                del self._held[name]  # taken over while this process slept
+                return
+            self._held[name] += 1
+            self.place.write(path, [self._text(self._held[name])])
+
+    def _text(self, beat: int) -> bytes:
+        return json.dumps({**self.owner, "beat": beat}).encode()
+
+    def _path(self, name: str) -> str:
+        return f"{self.folder}/{name}.lock"
+
+
+def is_gone(content: bytes) -> bool:
+    """Whether a lease's owner is a process of this machine that no longer runs; False when that cannot be told."""
+    try:
+        told = json.loads(content)
+        if told["machine"] != machine():
+            return False
+        return started(int(told["pid"])) != told["started"]
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+def machine() -> str:
+    """This machine since its last start, as seen from this container: process numbers mean the same within it."""
+    parts = [socket.gethostname()]
+    with suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+    with suppress(OSError):
+        parts.append(os.readlink("/proc/self/ns/pid"))
+    return " ".join(parts)
+
+
+def started(pid: int) -> str:
+    """When the process was started, in the system's own count; "" when it does not run. Numbers are used again."""
+    with suppress(OSError, IndexError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return "" if fields[0] == "Z" else fields[19]
+    if not Path("/proc/self/stat").exists():
+        with suppress(OSError):
+            os.kill(pid, 0)
+            return "running"
+    return ""

@@ -1,0 +1,126 @@
+"""Features in a folder: what is damaged is never served."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from regraft.errors import CacheError
+from regraft.stores.folder import FolderStore
+from regraft.testing import STORE_MANIFEST, StoreContract, part_of
+
+
+class TestFolderStore(StoreContract):
+    """Everything that a store promises."""
+
+    def make_store(self, tmp_path):
+        """An empty store, its folders not made yet."""
+        return FolderStore(tmp_path / "a" / "b")
+
+
+class TestRemoteFolder(StoreContract):
+    """The same on fsspec's memory file system."""
+
+    def make_store(self, tmp_path):
+        """An empty store under a name of its own."""
+        return FolderStore(f"memory://{tmp_path.name}/features")
+
+
+class TestRemoteLocalFolder(StoreContract):
+    """The same on fsspec's local file system."""
+
+    def make_store(self, tmp_path):
+        """An empty store."""
+        return FolderStore(f"file://{tmp_path}/features")
+
+
+@pytest.fixture
+def filled(tmp_path):
+    """A store with one committed part, its shard's and its record's path."""
+    FolderStore(tmp_path).entry("k1", STORE_MANIFEST).commit("p1", *part_of(5))
+    return tmp_path, next(tmp_path.glob("k1/parts/*.safetensors")), tmp_path / "k1/parts/p1.json"
+
+
+def read_all(root):
+    """Everything that the entry serves."""
+    entry = FolderStore(root).entry("k1", STORE_MANIFEST)
+    return [
+        entry.read(part, name, 0, shape[0]).clone()
+        for part in entry.parts()
+        for name, (_, shape) in part.tensors.items()
+    ]
+
+
+def test_a_shard_is_plain_safetensors(filled):
+    """Readable by anybody."""
+    _, shard, _ = filled
+    assert torch.equal(load_file(shard)["F32"], part_of(5)[1]["F32"])
+
+
+def test_another_process_reads_what_was_committed(filled):
+    """Nothing is kept in the store object alone."""
+    root, _, _ = filled
+    assert len(read_all(root)) == len(part_of(5)[1])
+
+
+def test_any_flipped_bit_of_a_shard_is_found(filled):
+    """In the header, in a tensor's first byte, in the last one."""
+    root, shard, _ = filled
+    whole = shard.read_bytes()
+    for at in (0, 20, len(whole) // 2, len(whole) - 1):
+        shard.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
+        with pytest.raises(CacheError, match=rf"(?s){shard.name} is damaged.*Remove the file and run again"):
+            read_all(root)
+
+
+@pytest.mark.parametrize("left", [0, 100, -1])
+def test_a_truncated_shard_is_found_before_it_is_read(filled, left):
+    """By its size."""
+    root, shard, _ = filled
+    shard.write_bytes(shard.read_bytes()[:left])
+    with pytest.raises(CacheError, match=rf"(?s){shard.name} is damaged.*expected \d+.*Remove the file"):
+        FolderStore(root).entry("k1", STORE_MANIFEST).parts()
+
+
+def test_any_flipped_bit_of_a_record_is_found(filled):
+    """A record is checked by a checksum of itself."""
+    root, _, record = filled
+    whole = record.read_bytes()
+    for at in range(0, len(whole), 37):
+        record.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        with pytest.raises(CacheError, match=r"(?s)p1.json is damaged.*Remove the file"):
+            FolderStore(root).entry("k1", STORE_MANIFEST).parts()
+
+
+def test_removing_a_damaged_file_is_the_way_out(filled):
+    """The part then counts as not built."""
+    root, shard, _ = filled
+    shard.unlink()
+    entry = FolderStore(root).entry("k1", STORE_MANIFEST)
+    assert entry.parts() == []
+    entry.commit("p1", *part_of(5))
+    assert len(read_all(root)) == len(part_of(5)[1])
+
+
+def test_an_edited_manifest_is_refused(filled):
+    """It is what the key says, or nothing is used."""
+    root, _, _ = filled
+    manifest = root / "k1/manifest.json"
+    manifest.write_text(json.dumps({**STORE_MANIFEST, "batch_size": 16}))
+    with pytest.raises(CacheError, match=r"(?s)manifest.json.*regraft cache clear"):
+        FolderStore(root).entry("k1", STORE_MANIFEST)
+
+
+def test_a_shard_without_a_record_does_not_count(filled):
+    """The build was interrupted between the two."""
+    root, _, record = filled
+    record.unlink()
+    assert FolderStore(root).entry("k1", STORE_MANIFEST).parts() == []
+
+
+def test_a_file_where_the_folder_should_be_is_named(tmp_path):
+    """With the way out."""
+    (tmp_path / "features").write_text("")
+    with pytest.raises(CacheError, match=r"(?s)features.*choose another folder"):
+        FolderStore(tmp_path / "features").entry("k1", STORE_MANIFEST)

@@ -1,0 +1,101 @@
+"""Leases: one worker at a time, the dead give way, clocks do not matter."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from regraft.stores import leases as module
+from regraft.stores.leases import Leases, is_gone, machine, started
+from regraft.stores.places import LocalPlace
+
+ELSEWHERE = json.dumps({"machine": "another", "pid": 1, "started": "7", "token": "x", "beat": 0}).encode()
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A folder."""
+    return LocalPlace(tmp_path)
+
+
+def test_a_lease_is_held_by_one(place):
+    """Until it is given back."""
+    first, second = Leases(place), Leases(place)
+    assert first.acquire("work")
+    assert not second.acquire("work")
+    assert first.living() == ["work"]
+    first.release("work")
+    assert second.acquire("work")
+    second.release("work")
+
+
+def test_a_dead_process_of_this_machine_gives_way_at_once(place):
+    """No waiting for a heartbeat that cannot come."""
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from regraft.stores.leases import Leases; from regraft.stores.places import LocalPlace\n"
+        f"print(Leases(LocalPlace(Path({str(place.root)!r}))).acquire('work'), flush=True)\n"
+        "sys.stdin.read()"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})  # fmt: skip
+    assert child.stdout.readline() == "True\n"
+    leases = Leases(place)
+    assert not leases.acquire("work")
+    child.kill()
+    child.communicate()
+
+    assert leases.acquire("work")
+    leases.release("work")
+
+
+def test_another_machines_lease_is_dead_when_it_stops_beating(place):
+    """Measured by our own steady clock, from when we first saw it."""
+    place.create("leases/work.lock", ELSEWHERE)
+    leases = Leases(place, stale_s=0.2)
+    assert not leases.acquire("work")
+    time.sleep(0.25)
+    assert leases.acquire("work")
+    leases.release("work")
+
+
+def test_setting_the_clock_changes_nothing(place, monkeypatch):
+    """A lease looks neither older nor younger."""
+    place.create("leases/work.lock", ELSEWHERE)
+    leases = Leases(place)
+    for hours in (-24, 24):
+        monkeypatch.setattr(time, "time", lambda hours=hours: 1e9 + hours * 3600)
+        assert not leases.acquire("work")
+
+
+def test_a_beating_lease_lives(place):
+    """However long the work takes."""
+    first, second = Leases(place, stale_s=0.2), Leases(place, stale_s=0.4)
+    first.acquire("work")
+    for _ in range(6):
+        assert not second.acquire("work")
+        time.sleep(0.1)
+    first.release("work")
+
+
+def test_an_owner_that_was_taken_for_dead_does_not_fight(place):
+    """It stops beating when somebody else's name is in the file."""
+    first = Leases(place, stale_s=0.1)
+    first.acquire("work")
+    place.write("leases/work.lock", [ELSEWHERE])
+    time.sleep(0.15)
+    assert place.read("leases/work.lock") == ELSEWHERE
+    first.release("work")
+    assert place.read("leases/work.lock") == ELSEWHERE
+
+
+def test_only_a_process_of_this_machine_can_be_known_dead():
+    """A garbled lease is not known to be dead either: it will be found stale."""
+    assert not is_gone(ELSEWHERE)
+    assert not is_gone(b"")
+    assert is_gone(json.dumps({"machine": machine(), "pid": 2**22 + 1, "started": "1"}).encode())
+    assert started(2**22 + 1) == ""
+    assert module.STALE_S > 4 * module.BEAT_S

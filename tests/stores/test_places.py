@@ -1,0 +1,92 @@
+"""The few verbs of a folder, here and remote: the same answers."""
+
+import os
+import sys
+
+import pytest
+
+from regraft.errors import CacheError
+from regraft.stores.places import LocalPlace, place_of
+
+
+@pytest.fixture(params=["local", "memory", "file"])
+def place(request, tmp_path):
+    """An empty place of each kind."""
+    return place_of(
+        {
+            "local": tmp_path / "p",
+            "memory": f"memory://{tmp_path.name}-{request.param}",
+            "file": f"file://{tmp_path}/p",
+        }[request.param]
+    )
+
+
+def test_what_is_written_is_read(place):
+    """In pieces, whole, and by ranges that may reach beyond the end."""
+    place.write("a/b.bin", [b"0123", memoryview(b"456789")])
+    assert place.read("a/b.bin") == b"0123456789"
+    assert place.size("a/b.bin") == 10
+    assert bytes(place.view("a/b.bin", 2, 5)) == b"234"
+    assert bytes(place.view("a/b.bin", 8, 12)) == b"89"
+
+
+def test_writing_again_replaces(place):
+    """Views taken afterwards are of the new file."""
+    place.write("a", [b"old"])
+    place.view("a", 0, 3)
+    place.write("a", [b"newer"])
+    assert bytes(place.view("a", 0, 5)) == b"newer"
+
+
+def test_names_are_those_of_whole_files(place):
+    """Hidden files are half-written ones."""
+    assert place.names() == []
+    place.write("f/b", [b""])
+    place.write("f/a", [b""])
+    place.write("f/.half", [b""])
+    assert place.names("f") == ["a", "b"]
+    assert place.names() == ["f"]
+
+
+def test_of_two_creators_one_wins(place):
+    """The second one is told."""
+    assert place.create("f/lock", b"first")
+    assert not place.create("f/lock", b"second")
+    assert place.read("f/lock") == b"first"
+
+
+def test_removing_takes_all_below(place):
+    """And what is not there is no error."""
+    place.write("f/g/a", [b"x"])
+    place.remove("f")
+    place.remove("f")
+    assert place.names() == []
+    with pytest.raises(FileNotFoundError):
+        place.read("f/g/a")
+
+
+def test_a_failed_write_leaves_nothing(tmp_path):
+    """No half file, no hidden file."""
+
+    def broken():
+        yield b"half"
+        raise OSError("gone")
+
+    with pytest.raises(OSError, match="gone"):
+        LocalPlace(tmp_path).write("a", broken())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions")
+def test_files_are_as_readable_as_the_user_wishes(tmp_path):
+    """A cache is shared by a group: the umask decides, not a temporary file's 0600."""
+    LocalPlace(tmp_path).write("a", [b"x"])
+    umask = os.umask(0)
+    os.umask(umask)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+def test_an_unknown_url_is_refused():
+    """With what fsspec says."""
+    with pytest.raises(CacheError, match=r"fsspec cannot open nowhere://x"):
+        place_of("nowhere://x")

@@ -1,0 +1,241 @@
+"""cache_features: each row once, never a wrong one."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import Dataset, TensorDataset
+
+from regraft.caching import Engine, cache_features
+from regraft.errors import CacheError
+from regraft.stores.folder import FolderStore
+from regraft.stores.memory import MemoryStore
+from trunks import plainly, tiny_data, tiny_trunk
+
+BATCH = 8
+
+
+class Pairs(Dataset):
+    """A plain data set of (input, label) pairs that counts what is asked of it."""
+
+    def __init__(self, inputs, labels, transform=lambda x: x):
+        self.inputs, self.labels_kept, self.transform, self.asked = inputs, labels, transform, 0
+
+    def __len__(self):
+        return len(self.inputs)
+
+    def __getitem__(self, index):
+        self.asked += 1
+        return self.transform(self.inputs[index]), self.labels_kept[index]
+
+
+@pytest.fixture(params=["none", "memory", "folder", "streamed"])
+def store(request, tmp_path):
+    """Every place where features can live."""
+    return {
+        "none": lambda: None,
+        "memory": MemoryStore,
+        "folder": lambda: tmp_path / "features",
+        "streamed": lambda: FolderStore(tmp_path / "features", memory_bytes=0),
+    }[request.param]()
+
+
+@pytest.mark.parametrize("count", [3, 8, 40, 43])
+def test_features_are_those_of_a_plain_loop(store, count):
+    """Bit for bit, the short last batch included, in the data set's order."""
+    trunk, (inputs, labels) = tiny_trunk(), tiny_data(count)
+
+    features = cache_features(trunk, (inputs, labels), store, batch_size=BATCH)
+
+    rows, told = features.gather(torch.arange(count))
+    assert torch.equal(rows["hidden"], plainly(trunk, inputs, BATCH))
+    assert torch.equal(told, labels)
+    assert features.computed == count
+
+
+def test_a_second_call_computes_nothing(tmp_path):
+    """Only the canary runs."""
+    data = tiny_data()
+    first = cache_features(tiny_trunk(), data, tmp_path, batch_size=BATCH)
+    trunk = tiny_trunk()
+
+    again = cache_features(trunk, data, tmp_path, batch_size=BATCH)
+
+    assert (again.computed, again.built.reused) == (0, 40)
+    assert trunk.rows == Engine().canaries
+    assert torch.equal(again.inputs["hidden"], first.inputs["hidden"])
+
+
+def test_added_examples_alone_are_computed_and_order_does_not_matter(tmp_path):
+    """Ten more images in a shuffled data set cost ten rows."""
+    (inputs, labels), trunk = tiny_data(50), tiny_trunk()
+    cache_features(trunk, (inputs[:40], labels[:40]), tmp_path, batch_size=BATCH)
+    order = torch.randperm(50, generator=torch.Generator().manual_seed(3))
+
+    features = cache_features(trunk, (inputs[order], labels[order]), tmp_path, batch_size=BATCH)
+
+    assert features.computed == 10
+    expected = plainly(trunk, inputs[:48], BATCH)  # rows in full batches have the same bits wherever they stand
+    where = order < 48
+    assert torch.equal(features.inputs["hidden"][where], expected[order[where]])
+
+
+def test_an_edited_example_is_computed_again(tmp_path):
+    """One value of one input is enough."""
+    (inputs, labels), trunk = tiny_data(), tiny_trunk()
+    cache_features(trunk, (inputs, labels), tmp_path, batch_size=BATCH)
+    edited = inputs.clone()
+    edited[17, 2] += 1e-6
+
+    features = cache_features(trunk, (edited, labels), tmp_path, batch_size=BATCH)
+
+    assert features.computed == 1
+    assert torch.equal(features.inputs["hidden"], plainly(trunk, edited, BATCH))
+
+
+def test_other_labels_invalidate_nothing(tmp_path):
+    """Labels are the data set's, each time."""
+    (inputs, labels), trunk = tiny_data(), tiny_trunk()
+    cache_features(trunk, (inputs, labels), tmp_path, batch_size=BATCH)
+
+    features = cache_features(trunk, (inputs, labels + 1), tmp_path, batch_size=BATCH)
+
+    assert features.computed == 0
+    assert torch.equal(features.labels, labels + 1)
+
+
+def test_other_weights_make_another_entry(tmp_path):
+    """One changed weight is another key; the first entry stays."""
+    data, trunk = tiny_data(), tiny_trunk()
+    first = cache_features(trunk, data, tmp_path, batch_size=BATCH)
+    with torch.no_grad():
+        trunk.module[0].bias[0] += 1e-7
+
+    second = cache_features(trunk, data, tmp_path, batch_size=BATCH)
+
+    assert second.computed == 40
+    assert first.key != second.key
+
+
+def test_equal_inputs_are_computed_once(tmp_path):
+    """The same image twice, with two labels, is one row."""
+    (inputs, _), trunk = tiny_data(20), tiny_trunk()
+
+    features = cache_features(trunk, (torch.cat([inputs, inputs]), torch.arange(40)), tmp_path, batch_size=4)
+
+    assert features.computed == 20
+    assert torch.equal(features.inputs["hidden"][:20], features.inputs["hidden"][20:])
+    assert torch.equal(features.labels, torch.arange(40))
+
+
+def test_a_random_data_set_is_refused():
+    """An augmentation is never frozen in silence."""
+    inputs, labels = tiny_data()
+    data = Pairs(inputs, labels, transform=lambda x: x + torch.rand(1))
+
+    with pytest.raises(CacheError, match=r"(?s)draws at random.*views=4"):
+        cache_features(tiny_trunk(), data)
+
+
+@pytest.mark.parametrize("draw", [lambda: torch.rand(1).item(), random.random, lambda: np.random.rand()])
+def test_a_rare_augmentation_is_found_out(draw):
+    """The data set takes random numbers, so it is asked more often."""
+    inputs, labels = tiny_data()
+    data = Pairs(inputs, labels, transform=lambda x: -x if draw() < 0.08 else x)
+
+    with pytest.raises(CacheError, match="draws at random"):
+        cache_features(tiny_trunk(), data)
+
+
+def test_the_programs_random_numbers_are_left_alone(tmp_path):
+    """Caching draws nothing from the generators that training uses."""
+    (inputs, labels), trunk = tiny_data(), tiny_trunk()
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+
+    torch.manual_seed(5)
+    cache_features(trunk, Pairs(inputs, labels, transform=lambda x: x + torch.rand(1)), tmp_path, views=2)
+
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_views_are_the_same_in_every_run_and_in_every_order(tmp_path):
+    """The seed of a view comes from the example's content, not from its place."""
+    inputs, labels = tiny_data()
+    order = torch.arange(39, -1, -1)
+
+    def noisy(x):
+        return x + torch.rand(6)
+
+    first = cache_features(tiny_trunk(), Pairs(inputs, labels, noisy), tmp_path, views=3, batch_size=BATCH)
+    again = cache_features(
+        tiny_trunk(), Pairs(inputs[order], labels[order], noisy), tmp_path, views=3, batch_size=BATCH
+    )
+
+    assert (first.computed, again.computed) == (120, 0)
+    assert first.views == 3
+    assert torch.equal(first.view(2).gather(order)[0]["hidden"], again.view(2).gather(torch.arange(40))[0]["hidden"])
+
+
+def test_the_canary_refuses_rows_of_another_computation(tmp_path):
+    """What the key cannot see: here a factor outside the module and its tensors."""
+    data, trunk = tiny_data(), tiny_trunk()
+    cache_features(trunk, data, tmp_path, batch_size=BATCH)
+    plain = trunk.module.forward
+    trunk.module.forward = lambda x: plain(x) * 1.01
+
+    with pytest.raises(CacheError, match=r"(?s)not those of this trunk.*example \d+, hidden.*Clear the entry"):
+        cache_features(trunk, data, tmp_path, batch_size=BATCH)
+
+
+def test_a_promise_about_the_data_spares_reading_it(tmp_path):
+    """With data_id only the probes and the canary's rows are read."""
+    inputs, labels = tiny_data(200)
+    data = Pairs(inputs, labels)
+    data.targets = labels
+    cache_features(tiny_trunk(), data, tmp_path, batch_size=BATCH, data_id="digits-1")
+    data.asked = 0
+
+    features = cache_features(tiny_trunk(), data, tmp_path, batch_size=BATCH, data_id="digits-1")
+
+    assert features.computed == 0
+    assert torch.equal(features.labels, labels)
+    assert data.asked < 30
+
+
+def test_a_data_set_of_pairs_is_as_good_as_tensors(tmp_path):
+    """Fetched example by example, collated, hashed: the same rows."""
+    inputs, labels = tiny_data()
+    trunk = tiny_trunk()
+    cache_features(trunk, TensorDataset(inputs, labels), tmp_path, batch_size=BATCH)
+
+    features = cache_features(trunk, Pairs(inputs, labels), tmp_path, batch_size=BATCH)
+
+    assert features.computed == 0
+
+
+@pytest.mark.parametrize(("precision", "relative"), [("bfloat16", 4e-3), ("float16", 5e-4), ("int8", 1e-2)])
+def test_lower_precision_is_measured(store, precision, relative):
+    """The stored rows are near the exact ones, and the report says how near."""
+    trunk, (inputs, labels) = tiny_trunk(), tiny_data()
+
+    features = cache_features(trunk, (inputs, labels), store, batch_size=BATCH, precision=precision)
+
+    exact = plainly(trunk, inputs, BATCH)
+    stored = features.gather(torch.arange(40))[0]["hidden"]
+    assert stored.dtype == torch.float32
+    assert 0 < (stored - exact).norm() / exact.norm() < relative
+    assert 0 < features.built.rounding["hidden"].relative < relative
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [({"precision": "float8"}, "No precision 'float8'"), ({"batch_size": 0}, "1 or more"), ({"views": 0}, "1 or more")],
+)
+def test_wrong_arguments_are_answered_with_the_right_ones(wrong, told):
+    """Before anything is computed."""
+    trunk = tiny_trunk()
+    with pytest.raises(CacheError, match=told):
+        cache_features(trunk, tiny_data(), **wrong)
+    assert trunk.calls == 0

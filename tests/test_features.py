@@ -1,0 +1,101 @@
+"""Features as a data set, as whole batches, as NumPy arrays, and streamed from a store."""
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from regraft.caching import cache_features
+from regraft.errors import CacheError
+from regraft.examples import Examples, as_examples
+from regraft.stores.folder import FolderStore
+from trunks import plainly, tiny_data, tiny_trunk
+
+
+@pytest.fixture(params=["held", "streamed"])
+def features(request, tmp_path):
+    """200 rows, in memory or read from the folder as they are asked for."""
+    store = None if request.param == "held" else FolderStore(tmp_path, memory_bytes=0)
+    return cache_features(tiny_trunk(), tiny_data(200), store, batch_size=8)
+
+
+def expected():
+    """The same rows by a plain loop."""
+    return plainly(tiny_trunk(), tiny_data(200)[0], 8)
+
+
+def test_features_are_a_data_set(features):
+    """(dict of leaf → row, label), negative indices as in a list, an end."""
+    rows, labels = expected(), tiny_data(200)[1]
+    assert len(features) == 200
+    assert torch.equal(features[7][0]["hidden"], rows[7])
+    assert torch.equal(features[-1][0]["hidden"], rows[199])
+    assert features[7][1] == labels[7]
+    with pytest.raises(IndexError, match="200 examples have no index"):
+        features[200]
+
+
+def test_features_are_examples(features):
+    """So `train` takes them as they are."""
+    assert isinstance(features, Examples)
+    assert as_examples(features) is features
+
+
+def test_whole_batches_keep_the_order_asked_for(features):
+    """Repeated and unsorted indices included."""
+    wanted = torch.tensor([5, 199, 0, 5, 3])
+    inputs, labels = features.gather(wanted)
+    assert torch.equal(inputs["hidden"], expected()[wanted])
+    assert torch.equal(labels, tiny_data(200)[1][wanted])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_torchs_loader_takes_them(features, workers):
+    """In this process and in others."""
+    loader = DataLoader(features, batch_size=32, shuffle=False, num_workers=workers)
+    rows = torch.cat([inputs["hidden"] for inputs, _ in loader])
+    assert torch.equal(rows, expected())
+
+
+@pytest.mark.parametrize("batch_size", [7, 64, 500])
+def test_an_epoch_gives_each_example_once_in_the_order_that_is_told(features, batch_size):
+    """`batches` follows `order`; every row belongs to its index."""
+    rows, labels = expected(), tiny_data(200)[1]
+    seen = []
+    for indices, inputs, told in features.batches(batch_size, epoch=2, seed=5):
+        assert torch.equal(inputs["hidden"], rows[indices])
+        assert torch.equal(told, labels[indices])
+        seen.append(indices)
+    assert all(len(indices) == min(batch_size, 200) for indices in seen[:-1])
+    assert torch.equal(torch.cat(seen), features.order(2, seed=5))
+    assert torch.equal(torch.cat(seen).sort().values, torch.arange(200))
+
+
+def test_epochs_and_seeds_differ_and_repeat(features):
+    """The same pair gives the same order."""
+    assert torch.equal(features.order(1, seed=3), features.order(1, seed=3))
+    assert not torch.equal(features.order(1, seed=3), features.order(2, seed=3))
+    assert not torch.equal(features.order(1, seed=3), features.order(1, seed=4))
+
+
+def test_a_short_last_batch_can_be_left_out(features):
+    """As DataLoader's drop_last."""
+    assert sum(len(indices) for indices, _, _ in features.batches(64, drop_last=True)) == 192
+
+
+def test_scikit_learn_gets_plain_arrays(features):
+    """One row per example, float32."""
+    values, labels = features.to_numpy()
+    assert (values.shape, str(values.dtype)) == ((200, 4), "float32")
+    assert torch.equal(torch.from_numpy(values), expected())
+    assert labels.tolist() == tiny_data(200)[1].tolist()
+
+
+def test_only_rows_in_memory_are_given_as_whole_tensors(features, tmp_path):
+    """`inputs` is None when they are streamed."""
+    assert (features.inputs is None) == (features.key != "")
+
+
+def test_a_view_that_is_not_there_is_refused(features):
+    """Counted from 0."""
+    with pytest.raises(CacheError, match="There is no view 1: the features have 1"):
+        features.view(1)

@@ -1,0 +1,261 @@
+"""Trunk and head together are the model."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import nn
+from torch.func import functional_call
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from regraft.errors import FreezeError, SplitError
+from regraft.freezing import freeze
+from regraft.splitting import split
+
+
+class Skip(nn.Module):
+    """A skip from the first layer to the last, dropout between, and a dictionary out."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(6, 8)
+        self.second = nn.Linear(8, 8)
+        self.norm = nn.BatchNorm1d(8)
+        self.drop = nn.Dropout(0.5)
+        self.last = nn.Linear(8, 3)
+
+    def forward(self, x, *, scale=None):
+        first = self.first(x).relu_()
+        second = self.drop(self.norm(self.second(first)))
+        if scale is not None:
+            second = second * scale
+        return {"logits": self.last(second + first), "first": first}
+
+
+def same_step(model, head, trunk, *args, **kwargs):
+    """Whether model and head give the same outputs from the same random state."""
+    torch.manual_seed(1)
+    expected = model(*args, **kwargs)
+    features = trunk(*args, **kwargs)
+    torch.manual_seed(1)
+    got = head(features)
+    return all(torch.equal(got[key], expected[key]) for key in expected)
+
+
+def test_a_skip_crosses_as_a_second_leaf():
+    """Both tensors are found, named by their layers."""
+    model = Skip()
+    freeze(model, "first|second")
+
+    trunk, _ = split(model, torch.randn(4, 6))
+
+    assert [leaf.name for leaf in trunk.cut.leaves] == ["first", "second"]
+    assert trunk.cut.bytes_per_example == 2 * 8 * 4
+
+
+def test_the_head_gives_what_the_model_gives_for_other_batch_sizes():
+    """Keyword arguments, dropout and a dictionary of outputs included; the frozen ones too."""
+    model = Skip().train()
+    freeze(model, "first")
+    trunk, head = split(model, torch.randn(4, 6), scale=torch.ones(4, 1))
+
+    assert same_step(model, head, trunk, torch.randn(7, 6), scale=torch.rand(7, 1))
+
+
+def test_splitting_leaves_no_trace():
+    """Buffers, gradients, random state and modes are as before."""
+    model = Skip().train()
+    freeze(model, "first")
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+
+    torch.manual_seed(3)
+    trunk, _ = split(model, torch.randn(4, 6, generator=torch.Generator().manual_seed(0)))
+    trunk(torch.zeros(4, 6))
+
+    assert torch.equal(torch.rand(1), expected)
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert model.training
+    assert not any("forward" in module.__dict__ for module in model.modules())
+
+
+def test_training_the_head_trains_the_model():
+    """The head's parameters are the model's trainable ones."""
+    model = Skip()
+    freeze(model, "first|second")
+    trunk, head = split(model, torch.randn(4, 6))
+
+    head(trunk(torch.randn(4, 6)))["logits"].sum().backward()
+
+    assert {id(p) for p in head.parameters()} == {id(p) for p in model.parameters() if p.requires_grad}
+    assert model.last.weight.grad is not None
+    assert model.first.weight.grad is None
+
+
+def test_head_modes_are_the_models():
+    """Evaluation switches the dropout off; the frozen layers stay in evaluation."""
+    model = Skip()
+    freeze(model, "first")
+    _, head = split(model, torch.randn(4, 6))
+
+    head.train()
+    assert model.drop.training
+    assert not model.first.training
+    head.eval()
+    assert not model.drop.training
+
+
+def test_pooling_goes_to_the_frozen_side():
+    """A function without a layer as well: the features are 16 times smaller."""
+
+    class Pooled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.out = nn.Conv2d(3, 5, 3, padding=1), nn.Linear(5, 2)
+
+        def forward(self, x):
+            return self.out(torch.flatten(nn.functional.adaptive_avg_pool2d(self.conv(x).relu(), 1), 1))
+
+    model = Pooled()
+    freeze(model, "conv")
+
+    trunk, _ = split(model, torch.randn(2, 3, 4, 4))
+
+    assert trunk.cut.bytes_per_example == 5 * 4
+
+
+def test_no_data_reaches_a_skipped_layer():
+    """A frozen layer does not run in the head."""
+    model = Skip()
+    freeze(model, "first|second")
+    trunk, head = split(model, torch.randn(4, 6))
+    features = trunk(torch.randn(4, 6))
+    calls = []
+    model.second.register_forward_pre_hook(lambda module, args: calls.append(args[0]))
+
+    with torch.no_grad():
+        model.second.weight.fill_(float("nan"))
+    out = head(features)["logits"]
+
+    assert torch.isfinite(out).all()
+
+
+def test_nothing_frozen_cuts_at_the_inputs():
+    """The same training loop works."""
+    trunk, head = split(Skip(), torch.randn(4, 6))
+    assert [leaf.name for leaf in trunk.cut.leaves] == ["input:x"]
+    assert "the inputs themselves" in str(trunk.cut)
+    assert len(list(head.parameters())) == 8
+
+
+def test_everything_frozen_cuts_at_the_output():
+    """The head has nothing to train, and says so."""
+    model = Skip()
+    freeze(model, ".*")
+
+    trunk, head = split(model, torch.randn(4, 6))
+
+    assert list(head.parameters()) == []
+    assert "nothing to train" in str(trunk.cut)
+    assert same_step(model, head, trunk, torch.randn(5, 6))
+
+
+def test_data_classes_are_rebuilt():
+    """A model may give any structure."""
+
+    @dataclass
+    class Result:
+        score: torch.Tensor
+        name: str
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 3), nn.Linear(3, 3)
+
+        def forward(self, x):
+            return Result(self.b(self.a(x)), "fine")
+
+    model = Model()
+    freeze(model, "a")
+    trunk, head = split(model, torch.randn(2, 3))
+    x = torch.randn(5, 3)
+    assert torch.equal(head(trunk(x)).score, model(x).score)
+
+
+def test_a_random_frozen_layer_is_refused_by_name():
+    """One draw for all epochs is not what the model does."""
+
+    class Noise(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(3))
+
+        def forward(self, x):
+            return x + torch.randn_like(x) * self.weight
+
+    model = nn.Sequential(nn.Linear(3, 3), Noise(), nn.Linear(3, 3))
+    freeze(model, "[01]")
+    with pytest.raises(FreezeError, match="1 is frozen, but its forward draws random numbers"):
+        split(model, torch.randn(2, 3))
+
+
+def test_features_of_another_cut_are_refused():
+    """The message names the leaves."""
+    model = Skip()
+    freeze(model, "first|second")
+    _, head = split(model, torch.randn(4, 6))
+    with pytest.raises(SplitError, match="The features lack second; they hold first"):
+        head({"first": torch.randn(4, 8)})
+
+
+def test_deeper_features_come_from_the_cached_ones():
+    """After freezing more, no input is needed."""
+    model = Skip()
+    example, x = torch.randn(4, 6), torch.randn(5, 6)
+    freeze(model, "first")
+    shallow, _ = split(model, example)
+    cached = shallow(x)
+    freeze(model, "second|norm")
+
+    deep, head = split(model, example)
+    deeper = deep.step_from(shallow)(cached)
+
+    expected = deep(x)
+    assert deeper.keys() == expected.keys()
+    assert all(torch.equal(deeper[name], expected[name]) for name in expected)
+    model.eval()
+    assert torch.equal(head(deeper)["logits"], model(x)["logits"])
+
+
+def test_the_description_is_stable_and_names_what_the_features_depend_on():
+    """Two splits of equal models are described alike."""
+    torch.manual_seed(0)
+    model = Skip()
+    freeze(model, "first|second")
+    one, _ = split(model, torch.randn(4, 6))
+    two, _ = split(model, torch.randn(4, 6))
+    assert one.describe() == two.describe()
+    assert sorted(one.frozen_tensors()) == ["first.bias", "first.weight", "second.bias", "second.weight"]
+
+
+def test_a_training_step_of_the_head_can_be_traced():
+    """make_fx gives a flat list of operators in which no frozen layer runs."""
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3))
+    freeze(model, "[01]")
+    trunk, head = split(model, torch.randn(4, 6))
+    features = trunk(torch.randn(4, 6))
+    parameters = dict(head.named_parameters())
+
+    def step(parameters, features):
+        loss = functional_call(head, parameters, (features,)).square().mean()
+        return loss, torch.autograd.grad(loss, list(parameters.values()))
+
+    graph = make_fx(step)(parameters, features)
+    loss, gradients = graph(parameters, features)
+
+    expected_loss, expected = step(parameters, features)
+    assert torch.equal(loss, expected_loss)
+    assert all(torch.equal(got, want) for got, want in zip(gradients, expected, strict=True))

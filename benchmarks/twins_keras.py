@@ -2,7 +2,8 @@
 
     .venv-golden/bin/python benchmarks/twins_keras.py FOLDER [NAME …]
 
-For each network: NAME.keras, NAME.h5, and NAME.npz with an input x (n, h, w, 3) and the logits y; no download.
+For each network: NAME.keras, NAME.h5, and NAME.npz with an input x (n, h, w, 3), behind the network's own scaling of
+pixels where it has one, and the logits y. Nothing is downloaded.
 """
 
 import os
@@ -53,7 +54,9 @@ def write(name: str, folder: Path) -> None:
     x = generator.uniform(0, top, (2, size, size, 3)).astype("float32")
     model.save(folder / f"{name}.keras")
     model.save(folder / f"{name}.h5")
-    np.savez(folder / f"{name}.npz", x=x, y=model.predict(x, verbose=0))
+    scaled = [layer for layer in model.layers[:6] if type(layer).__name__ in ("Rescaling", "Normalization")]
+    inner = keras.Model(model.input, scaled[-1].output).predict(x, verbose=0) if scaled else x
+    np.savez(folder / f"{name}.npz", x=inner, y=model.predict(x, verbose=0))
     print(name, model.count_params(), flush=True)
 
 

@@ -65,6 +65,7 @@ WAYS: tuple[tuple[str, str, int, Way], ...] = (
         _flatten,
     ),
     ("transposed", "transposed: a dense kernel stored as (in, out)", 2, _transposed),
+    ("fold bias of .+", "fold bias of conv1/bias: of a batch-norm, whose mean takes in that bias", 1, _as_stored),
     ("zeros|ones", "zeros, ones: no source, one value everywhere", 0, _constant),
     ("as stored", "as stored: the axes of this array have the same order in both frameworks", 0, _as_stored),
 )

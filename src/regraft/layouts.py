@@ -189,7 +189,7 @@ def _unflattened(layer: Layer, facts: Facts) -> tuple[Operation, ...]:
     """Behind a flattened (h, w, c) map: the inputs in torch's order, (c, h, w). Raises UndecidableError."""
     order, channels = facts.get("flatten_order"), facts.get("flatten_channels")
     inputs = layer.arrays["weight"].shape[1]
-    if order in (None, "channels_first") or channels == inputs:
+    if order in (None, "channels_first", "pooled") or channels == inputs:
         return ()
     if order != "channels_last" or not isinstance(channels, int) or inputs % channels:
         raise UndecidableError(

@@ -11,18 +11,19 @@ from regraft.adapting import chosen_ways
 from regraft.arrays import ArrayInfo, Checkpoint
 from regraft.describing import describe_model
 from regraft.errors import PlanError
+from regraft.folding import fold_as_asked, fold_biases, left_biases
 from regraft.layers import Layer
-from regraft.graphs import Expression
 from regraft.layouts import deduced_layout, known_layout
 from regraft.pairing import Pairings, Sources, pair_by_names
 from regraft.patterns import Patterns, choose
+from regraft.operations.joins import Subtract
 from regraft.plan import CheckpointIdentity, FileIdentity, Plan
 from regraft.renaming import dotted, rename_all, unwrapped
 from regraft.requirements import compare_settings, left_behind, with_choices
 from regraft.rows import RequirementRow, Row
 from regraft.structure import Wiring, pair_by_structure
 from regraft.targeting import Wishes, source_rows, target_rows
-from regraft.tracing import inputs_of
+from regraft.tracing import Traced, traced
 
 
 def plan_reuse(
@@ -58,13 +59,14 @@ def plan_reuse(
     usable = _usable(checkpoint, ema=ema)
     renamed = {name: new for name, new in rename_all(checkpoint, rename).items() if name in usable}
     decided, notes = _decide_layout(checkpoint, layout, renamed)
-    sources = Sources(_in_layers(checkpoint, renamed), usable, decided, _facts_of(checkpoint))
-    inputs = inputs_of(model) if match == "structure" else None
-    pairings = _paired(layers, sources, checkpoint, inputs, match)
+    owners = {name: info.layer or _parent(name) for name, info in checkpoint.items()}
+    sources = Sources(_in_layers(checkpoint, renamed), usable, decided, _facts_of(checkpoint, owners, _wiring(checkpoint)), owners)
+    ways = chosen_ways(adapt, targets)
+    pairings, ways = _paired(layers, sources, checkpoint, model, match, ways)
     wishes = Wishes(
         reuse=None if reuse == ".*" else frozenset(choose(targets, reuse)),
         fresh=frozenset(choose(targets, fresh)) if fresh else frozenset(),
-        ways=chosen_ways(adapt, targets),
+        ways=ways,
     )
     rows = target_rows(layers, pairings.of, usable, wishes, advice=_advice(layers, renamed, pairings.of, decided))
     rest = source_rows(checkpoint, usable, rows, pairings.of)
@@ -78,8 +80,22 @@ def _paired(
     layers: Sequence[Layer],
     sources: Sources,
     checkpoint: Checkpoint,
-    inputs: Mapping[str, Expression] | None,
+    model: nn.Module,
     match: str,
+    ways: Mapping[str, str],
+) -> tuple[Pairings, Mapping[str, str]]:
+    """(pairings, the ways that are left): layers matched, then biases without a place folded into norms."""
+    wiring = traced(model) if match == "structure" else None
+    found = _matched(layers, sources, checkpoint, wiring, match)
+    ways, asked = fold_as_asked(ways, found.of, sources)
+    biases = left_biases(layers, found.of, sources)
+    wiring = wiring or (traced(model) if biases else None)
+    folded = fold_biases(biases, found.of, sources, wiring.follows) if wiring is not None else {}
+    return replace(found, of={**found.of, **folded, **asked}), ways
+
+
+def _matched(
+    layers: Sequence[Layer], sources: Sources, checkpoint: Checkpoint, wiring: Traced | None, match: str
 ) -> Pairings:
     """By names; by structure what the user's rename rules leave."""
     if match == "names":
@@ -89,7 +105,7 @@ def _paired(
     told = {name for name, new in sources.names.items() if new not in (name, _layered(checkpoint, name))}
     by_names = pair_by_names(layers, replace(sources, names={name: sources.names[name] for name in told}))
     rest = replace(sources, names={name: new for name, new in sources.names.items() if name not in told})
-    by_structure = pair_by_structure(layers, rest, _wiring(checkpoint), inputs)
+    by_structure = pair_by_structure(layers, rest, _wiring(checkpoint), None if wiring is None else wiring.inputs)
     return Pairings({**by_structure.of, **by_names.of}, (*by_names.notes, *by_structure.notes))
 
 
@@ -134,12 +150,13 @@ def _layered(checkpoint: Checkpoint, name: str) -> str:
     return f"{info.layer}/{info.leaf}" if info.leaf else name
 
 
-def _facts_of(checkpoint: Checkpoint) -> dict[str, dict[str, object]]:
+def _facts_of(checkpoint: Checkpoint, owners: Mapping[str, str], wiring: Wiring) -> dict[str, dict[str, object]]:
     """Source name → what the file tells of its layer and of the layers around it."""
     told: dict[str, dict[str, object]] = defaultdict(dict)
     for requirement in checkpoint.requirements:
         told[requirement.layer][requirement.attribute] = requirement.value
-    owners = {name: info.layer or _parent(name) for name, info in checkpoint.items()}
+    for layer in wiring.behind_global_pooling():
+        told[layer].setdefault("flatten_order", "pooled")
     return {
         name: {key: value for outer in reversed(_parents(owner, told)) for key, value in told[outer].items()}
         for name, owner in owners.items()
@@ -194,8 +211,10 @@ def _settings(
     source_layers = {name: info.layer or _parent(name) for name, info in checkpoint.items()}
     told = {requirement.layer for requirement in checkpoint.requirements}
     takers: dict[str, list[Layer]] = defaultdict(list)
-    for row in rows:
-        for source in row.sources if row.target is not None else ():
+    for row in [row for row in rows if row.target is not None]:
+        is_folded = any(isinstance(operation, Subtract) for operation in row.operations)
+        # A bias folded into a norm belongs to another layer, whose settings are not the norm's.
+        for source in row.sources[:1] if is_folded else row.sources:
             layer = by_name[row.target or ""]
             for source_layer in _parents(source_layers[source], told):
                 if all(taker is not layer for taker in takers[source_layer]):

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from regraft.arrays import ArrayInfo
 from regraft.errors import PlanError, UndecidableError
 from regraft.layers import ORIENTED, Layer
-from regraft.layouts import absent_value, leaf_rules
+from regraft.layouts import OURS, absent_value, leaf_rules
+from regraft.operations.joins import Fill
 from regraft.operations.operation import Operation
 from regraft.renaming import dotted, unwrapped
 from regraft.rows import Status
@@ -49,12 +50,14 @@ class Sources:
     infos   source name → shape, dtype …
     layout  whose axis orders they follow; None leaves arrays whose axes have an order undecided
     facts   source name → what the file tells of its layer
+    owners  source name → its layer
     """
 
     names: Mapping[str, str]
     infos: Mapping[str, ArrayInfo]
     layout: str | None
     facts: Mapping[str, Facts] = field(default_factory=dict)
+    owners: Mapping[str, str] = field(default_factory=dict)
 
 
 def pair_by_names(layers: Sequence[Layer], sources: Sources) -> Pairings:
@@ -161,6 +164,11 @@ def pair_layer(layer: Layer, below: Below, sources: Sources, flat_channels: int 
                 pairing = _suspected(pairing, layer, sources, flat_channels)
             pairings[layer.full(leaf)] = pairing
     _fill_absent(layer, below, rules, pairings)
+    if layer.kind in OURS and "bias" in layer.arrays and layer.full("bias") not in pairings:
+        kernel = pairings.get(layer.full("weight"))
+        if kernel is not None and _facts(kernel.sources, sources).get("use_bias") is False:
+            zeros = Fill(0.0, layer.arrays["bias"].shape)
+            pairings[layer.full("bias")] = Pairing((), (zeros,), "the source layer has no bias: 0 is the same function")
     return pairings
 
 

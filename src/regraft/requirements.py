@@ -17,7 +17,6 @@ _OURS = {
     "strides": "stride",
     "dilation_rate": "dilation",
     "dilations": "dilation",
-    "use_bias": "bias",
     "pads": "padding",
 }
 # The eps that the framework's own layers have when nobody chose one; only told, never decided by.
@@ -48,7 +47,7 @@ def with_choices(
 
     accepted, adopted   names "layer.attribute"
     """
-    return tuple(_with_choice(row, accepted, adopted) if row.is_problem else row for row in rows)
+    return tuple(_with_choice(row, accepted, adopted) if row.required != row.found else row for row in rows)
 
 
 def _with_choice(row: RequirementRow, accepted: Collection[str], adopted: Collection[str]) -> RequirementRow:
@@ -61,17 +60,21 @@ def _with_choice(row: RequirementRow, accepted: Collection[str], adopted: Collec
 
 def _compare(requirement: Requirement, layer: Layer, layout: str | None) -> list[RequirementRow]:
     attribute = _OURS.get(requirement.attribute, requirement.attribute)
-    if attribute not in layer.settings:
-        return []
+    if attribute not in layer.settings or (attribute == "groups" and layer.kind == "depthwise"):
+        return []  # a depthwise kernel's own axes tell its groups
     found = layer.settings[attribute]
     required = _in_our_terms(attribute, requirement.value, found, layout)
     if required is None:
         return []
     met = _same(required, found) or (attribute == "padding" and _pads_alike(required, found, layer))
-    note = "" if met else _advice(layer, attribute, required, found)
-    return [
-        RequirementRow(layer.name, attribute, required, found, "met" if met else "differs", requirement.layer, note)
-    ]
+    row = RequirementRow(layer.name, attribute, required, found, "met", requirement.layer)
+    if met:
+        return [row]
+    if attribute == "momentum":
+        # It moves the statistics while training; what the model computes does not depend on it.
+        name = _escaped(row.name)
+        return [replace(row, status="accepted", note=f'only for training the statistics; adopt="{name}" takes it over')]
+    return [replace(row, status="differs", note=_advice(layer, attribute, required, found))]
 
 
 def _in_our_terms(attribute: str, value: object, found: object, layout: str | None) -> object:
@@ -179,6 +182,9 @@ def left_behind(
             leaf = name.replace("/", ".").rpartition(".")[2]
             keep = f'accept="{_escaped(layer.name)}\\.{leaf}" leaves it behind'
             note = f"The source layer has the array {name}, for which {layer.class_name} has no place; {keep}."
+            if leaf in ("bias", "biases"):
+                way = f"model.{layer.name}.bias = nn.Parameter(torch.zeros({info.count}))"
+                note += f" Give it one: {way}; or fold it into the batch-norm behind: see how-to/channels."
             required = f"array {info.shape}"
             rows.append(RequirementRow(layer.name, leaf, required, None, "differs", source_layers[name], note))
     return tuple(rows)

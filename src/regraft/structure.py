@@ -19,6 +19,7 @@ from regraft.signatures import signature_of, source_signature
 _JOINS = {
     "Add": "add", "Sum": "add", "Eltwise": "add", "Multiply": "mul", "Mul": "mul", "Concatenate": "cat",
     "Concat": "cat",
+    "CustomScaleLayer": "add",  # of keras.applications' InceptionResNetV2: a sum whose second part is scaled
 }  # fmt: skip
 _BY = "matched by structure"
 
@@ -33,6 +34,14 @@ class Wiring:
 
     inputs: Mapping[str, Sequence[str]]
     operation: Mapping[str, str]
+
+    def behind_global_pooling(self) -> set[str]:
+        """The layers that a global pooling feeds through nothing that could reorder a map: they flatten none."""
+        found = {layer for layer, word in self.operation.items() if word.startswith("Global")}
+        for layer, feeding in self.inputs.items():  # a file's order is the order of the computation
+            if len(feeding) == 1 and feeding[0] in found and self.operation.get(layer) not in {"Reshape", "Permute"}:
+                found.add(layer)
+        return found
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """A torch model's graph of layers, from its own forward, without running it."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from torch import fx, nn
@@ -20,11 +22,20 @@ class _Tracer(fx.Tracer):
         return kind_of(m) != "other" or not any(True for _ in m.parameters())
 
 
-def inputs_of(model: nn.Module) -> dict[str, Expression] | None:
-    """Layer → what feeds it; a parameter that scales a map counts as a layer under its own name.
+@dataclass(frozen=True)
+class Traced:
+    """The wiring of a model.
 
-    None for a model whose forward depends on values (torch.fx cannot follow it): then only names and order are left.
+    inputs   layer → what feeds it; a parameter that scales a map counts as a layer under its own name
+    follows  layer → the layer whose output it takes directly, and alone
     """
+
+    inputs: Mapping[str, Expression]
+    follows: Mapping[str, str]
+
+
+def traced(model: nn.Module) -> Traced | None:
+    """The model's wiring; None for a forward that torch.fx cannot follow, because it depends on values."""
     try:
         graph = _Tracer().trace(model)
     except Exception:  # noqa: BLE001  # any model's forward runs here, with stand-ins for tensors: whatever it raises
@@ -46,7 +57,16 @@ def inputs_of(model: nn.Module) -> dict[str, Expression] | None:
             values[node] = name
         elif parts:
             values[node] = _operation(node, parts, parameters, inputs)
-    return inputs
+    return Traced(inputs, _follows(graph))
+
+
+def _follows(graph: fx.Graph) -> dict[str, str]:
+    pairs = {}
+    for node in graph.nodes:
+        before = node.all_input_nodes[0] if len(node.all_input_nodes) == 1 else None
+        if node.op == "call_module" and before is not None and before.op == "call_module" and len(before.users) == 1:
+            pairs[str(node.target)] = str(before.target)
+    return pairs
 
 
 def _operation(

@@ -59,7 +59,12 @@ def kind_of(module: nn.Module) -> Kind:
     if isinstance(module, _ConvNd) and kind == "conv" and module.groups == module.in_channels > 1:
         return "depthwise"
     tensors = [tensor for _, tensor, _ in _own_arrays(module)]
-    if kind == "other" and tensors and "norm" in type(module).__name__.lower() and all(tensor.ndim == 1 for tensor in tensors):
+    if (
+        kind == "other"
+        and tensors
+        and "norm" in type(module).__name__.lower()
+        and all(tensor.ndim == 1 for tensor in tensors)
+    ):
         return "norm"  # own norms of timm and transformers: RmsNorm, LlamaRMSNorm …
     return kind
 

@@ -72,9 +72,7 @@ def match_graphs(ours: Graph, theirs: Graph) -> Matches:
     for colour in reversed(rounds):
         pairs.update(_single_pairs(ours, theirs, ancestry, colour, pairs))
     kept = {
-        name: other
-        for name, other in pairs.items()
-        if _same_inputs(ours[name].inputs, theirs[other].inputs, pairs)
+        name: other for name, other in pairs.items() if _same_inputs(ours[name].inputs, theirs[other].inputs, pairs)
     }
     return Matches(kept, _ambiguous(ours, theirs, ancestry, kept))
 

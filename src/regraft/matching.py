@@ -14,9 +14,9 @@ from regraft.errors import PlanError
 from regraft.folding import fold_as_asked, fold_biases, left_biases
 from regraft.layers import Layer
 from regraft.layouts import deduced_layout, known_layout
+from regraft.operations.joins import Subtract
 from regraft.pairing import Pairings, Sources, pair_by_names
 from regraft.patterns import Patterns, choose
-from regraft.operations.joins import Subtract
 from regraft.plan import CheckpointIdentity, FileIdentity, Plan
 from regraft.renaming import dotted, rename_all, unwrapped
 from regraft.requirements import compare_settings, left_behind, with_choices
@@ -60,19 +60,22 @@ def plan_reuse(
     renamed = {name: new for name, new in rename_all(checkpoint, rename).items() if name in usable}
     decided, notes = _decide_layout(checkpoint, layout, renamed)
     owners = {name: info.layer or _parent(name) for name, info in checkpoint.items()}
-    sources = Sources(_in_layers(checkpoint, renamed), usable, decided, _facts_of(checkpoint, owners, _wiring(checkpoint)), owners)
+    sources = Sources(
+        _in_layers(checkpoint, renamed), usable, decided, _facts_of(checkpoint, owners, _wiring(checkpoint)), owners
+    )
     ways = chosen_ways(adapt, targets)
-    pairings, ways = _paired(layers, sources, checkpoint, model, match, ways)
+    pairings, left_ways = _paired(layers, sources, checkpoint, model, match, ways)
     wishes = Wishes(
         reuse=None if reuse == ".*" else frozenset(choose(targets, reuse)),
         fresh=frozenset(choose(targets, fresh)) if fresh else frozenset(),
-        ways=ways,
+        ways=left_ways,
     )
     rows = target_rows(layers, pairings.of, usable, wishes, advice=_advice(layers, renamed, pairings.of, decided))
     rest = source_rows(checkpoint, usable, rows, pairings.of)
     settings = _settings(checkpoint, layers, rows, rest, decided)
     rows, settings = _with_choices(rows, settings, accept, adopt)
-    notes = (*checkpoint.notes, *notes, *pairings.notes)
+    pads = [told.layer for told in checkpoint.requirements if (told.attribute, told.value) == ("padding", "same")]
+    notes = (*checkpoint.notes, *notes, *_wiring(checkpoint).notes(pads), *pairings.notes)
     return Plan(identity_of(checkpoint), decided, (*rows, *rest), settings, notes)
 
 

@@ -1,9 +1,10 @@
-"""Which of their layers is which of ours when the names differ: by the wiring of both networks, else by order and words."""
+"""Which of their layers is which of ours when names differ: by the wiring of both networks, else by order and words."""
 
 import re
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import prod
 
 from regraft.graphs import Expression, Graph, Matches, Node, combined, match_graphs
@@ -22,6 +23,7 @@ _JOINS = {
     "CustomScaleLayer": "add",  # of keras.applications' InceptionResNetV2: a sum whose second part is scaled
 }  # fmt: skip
 _BY = "matched by structure"
+_Skeletons = Mapping[Hashable, Mapping[str, Sequence[str]]]
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,16 @@ class Wiring:
 
     inputs: Mapping[str, Sequence[str]]
     operation: Mapping[str, str]
+
+    def notes(self, padded: Sequence[str]) -> tuple[str, ...]:
+        """What no array shows, and the user has to look at: pooling that pads by itself (`padded`)."""
+        words = sorted({self.operation[layer] for layer in padded if "Pooling" in self.operation.get(layer, "")})
+        if not words:
+            return ()
+        return (
+            f'the source network has {", ".join(words)} with padding "same": no array shows what the model does there. '
+            "regraft.tf_layers has SameMaxPool2d and SameAvgPool2d; verify tells.",
+        )
 
     def behind_global_pooling(self) -> set[str]:
         """The layers that a global pooling feeds through nothing that could reorder a map: they flatten none."""
@@ -84,7 +96,9 @@ def _signatures(layers: Sequence[Layer]) -> dict[str, Hashable]:
         if signature is not None:
             found[layer.name] = signature
         elif layer.kind == "other":
-            vectors = {leaf: array for leaf, array in layer.arrays.items() if prod(array.shape) == max(array.shape, default=0)}
+            vectors = {
+                leaf: array for leaf, array in layer.arrays.items() if prod(array.shape) == max(array.shape, default=0)
+            }
             found |= {layer.full(leaf): ("scale", prod(array.shape)) for leaf, array in vectors.items()}
     return found
 
@@ -138,7 +152,7 @@ def _their_inputs(groups: Mapping[str, _Group], wiring: Wiring) -> dict[str, Exp
     found: dict[str, Expression] = {}
     for layer, feeding in wiring.inputs.items():
         word = _JOINS.get(wiring.operation.get(layer, ""), wiring.operation.get(layer, ""))
-        inputs = combined(word, [one for one in feeding]) if feeding else ""
+        inputs = combined(word, list(feeding)) if feeding else ""
         wide = _depthwise_of(layer)
         if wide in groups:
             found[wide], inputs = inputs, wide
@@ -171,7 +185,7 @@ def _graph(signatures: Mapping[str, Hashable], inputs: Mapping[str, Expression])
 def _at_input(signature: Hashable) -> Hashable:
     """The first layer's signature without its input channels: another number of them is a row of the plan."""
     if isinstance(signature, tuple) and isinstance(signature[1], tuple):
-        kind, shape = signature
+        shape = signature[1]
         return ("first", shape[0], *(shape[2:] or (1, 1)))
     return signature
 
@@ -210,7 +224,7 @@ def _skeletons(side: Mapping[str, Hashable]) -> dict[Hashable, dict[str, list[st
     return found
 
 
-def _partners(ours: Mapping[Hashable, Mapping[str, list]], theirs: Mapping[Hashable, Mapping[str, list]]) -> dict[str, str]:
+def _partners(ours: _Skeletons, theirs: _Skeletons) -> dict[str, str]:
     """Skeleton of ours → the one of theirs that occurs with the same signatures equally often, if it is the only one."""
     profiles = []
     for side in (ours, theirs):
@@ -252,7 +266,7 @@ def _words(skeleton: str) -> set[str]:
 def _in_order(names: Sequence[str]) -> bool:
     """Whether the running numbers in the names grow with the order, so that both tell the same."""
     numbers = [tuple(int(number) for number in re.findall(r"\d+", name)) for name in names]
-    return all(one < two for one, two in zip(numbers, numbers[1:], strict=False))
+    return all(one < two for one, two in pairwise(numbers))
 
 
 # --- pairs of layers → pairs of arrays ------------------------------------------------------------------------------
@@ -289,5 +303,7 @@ def _scaled(layer: Layer, name: str, group: _Group) -> dict[str, Pairing]:
 def _confused(layer: Layer, name: str, candidates: Sequence[_Group]) -> dict[str, Pairing]:
     first = tuple(next(iter(group.arrays.values())) for group in candidates)
     note = f"{len(first)} source layers fit it by structure: tell them apart with a rename rule, theirs -> ours."
-    leaves = [name] if name != layer.name else [layer.full(leaf) for leaf in layer.arrays if leaf != "num_batches_tracked"]
+    leaves = (
+        [name] if name != layer.name else [layer.full(leaf) for leaf in layer.arrays if leaf != "num_batches_tracked"]
+    )
     return {leaf: Pairing(first, note=note, problem="ambiguous") for leaf in leaves}

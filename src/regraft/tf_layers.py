@@ -53,7 +53,7 @@ class _Padded(nn.modules.conv._ConvNd):
         """(n, in, *spatial) → (n, out, *spatial)."""
         convolve = (functional.conv1d, functional.conv2d, functional.conv3d)[len(self.kernel_size) - 1]
         padded = _padded(input, self._pads(input))
-        return convolve(padded, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)  # type: ignore[arg-type]
+        return convolve(padded, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
 
 
 class PaddedConv1d(_Padded, nn.Conv1d):
@@ -81,9 +81,14 @@ def padded(conv: nn.modules.conv._ConvNd, padding: str | Sequence[Sequence[int]]
     torch.Size([1, 4, 4, 5])
     """
     kind = next(ours for theirs, ours in _KINDS.items() if isinstance(conv, theirs))
-    sizes: dict[str, Any] = {"stride": conv.stride, "dilation": conv.dilation, "groups": conv.groups}
+    sizes: dict[str, Any] = {
+        "kernel_size": conv.kernel_size,
+        "stride": conv.stride,
+        "dilation": conv.dilation,
+        "groups": conv.groups,
+    }
     with torch.device("meta"):  # no memory: the arrays are replaced at once
-        made = kind(conv.in_channels, conv.out_channels, conv.kernel_size, bias=conv.bias is not None, **sizes)
+        made = kind(conv.in_channels, conv.out_channels, bias=conv.bias is not None, **sizes)
     made.weight, made.bias = conv.weight, conv.bias
     made._padding = padding if isinstance(padding, str) else tuple((int(low), int(high)) for low, high in padding)
     made.padding = made._padding  # type: ignore[assignment]  # what plans compare with the source's

@@ -38,7 +38,7 @@ def traced(model: nn.Module) -> Traced | None:
     """The model's wiring; None for a forward that torch.fx cannot follow, because it depends on values."""
     try:
         graph = _Tracer().trace(model)
-    except Exception:  # noqa: BLE001  # any model's forward runs here, with stand-ins for tensors: whatever it raises
+    except Exception:  # any model's forward runs here, with stand-ins for tensors: whatever it raises
         return None
     modules = dict(model.named_modules())
     parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
@@ -55,7 +55,7 @@ def traced(model: nn.Module) -> Traced | None:
             name = str(node.target)
             inputs.setdefault(name, combined("inputs", parts))
             values[node] = name
-        elif parts:
+        elif parts and not _is_size(node):
             values[node] = _operation(node, parts, parameters, inputs)
     return Traced(inputs, _follows(graph))
 
@@ -80,6 +80,11 @@ def _operation(
         inputs[scale] = next(part for part in parts if part is not scales[0])
         return scale
     return combined(word, parts)
+
+
+def _is_size(node: fx.Node) -> bool:
+    """Whether a node gives the shape of a map, which carries none of its values."""
+    return node.target in ("size", "dim") or (node.target is getattr and node.args[1] in ("shape", "ndim", "device"))
 
 
 def _word(node: fx.Node) -> str:

@@ -40,5 +40,15 @@ $(VENV)/.zoo: $(VENV)/.test
 	$(PIP) torch_geometric
 	touch $@
 
+# keras.applications needs TensorFlow: an environment of its own writes the networks.
+twins: $(VENV)/.test .venv-golden/.keras
+	.venv-golden/bin/python benchmarks/twins_keras.py build/twins
+	$(BIN)/python benchmarks/twins.py build/twins
+
+.venv-golden/.keras:
+	test -x .venv-golden/bin/python || $(PYTHON) -m venv .venv-golden
+	.venv-golden/bin/python -m pip install --quiet 'tensorflow==2.21.*' 'keras==3.15.*'
+	touch $@
+
 clean:
 	rm -rf $(VENV) .venv-* build *.egg-info src/*.egg-info

@@ -57,13 +57,14 @@ def plan(
     from regraft.matching import plan_reuse
     from regraft.reading import open_checkpoint
 
+    rules = _pairs(rename or [])
     built = build_model(model, _json_object(model_args))
     made = plan_reuse(
         open_checkpoint(checkpoint),
         built,
         reuse=reuse or ".*",
         fresh=fresh or (),
-        rename=_pairs(rename or []),
+        rename=rules,
         layout=layout,
         match=match,  # type: ignore[arg-type]  # plan_reuse refuses other words itself
     )

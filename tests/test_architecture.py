@@ -14,7 +14,7 @@ STEPS = {
     "saving", "predicting",
 }  # fmt: skip
 MACHINERY = {
-    "recording", "cutting", "replaying", "factories", "stored", "features", "building", "tf_layers", "tracing",
+    "recording", "cutting", "replaying", "factories", "stored", "features", "building", "tf_layers", "tracing", "trials",
     "describing", "variants",
 }  # fmt: skip
 FLOOR_BY_NAME = {

@@ -14,8 +14,8 @@ STEPS = {
     "saving", "predicting",
 }  # fmt: skip
 MACHINERY = {
-    "recording", "cutting", "replaying", "factories", "stored", "features", "building", "tf_layers", "tracing", "trials",
-    "describing", "variants",
+    "recording", "cutting", "replaying", "factories", "stored", "features", "building", "tf_layers", "tracing",
+    "trials", "describing", "variants",
 }  # fmt: skip
 FLOOR_BY_NAME = {
     "errors": 0,

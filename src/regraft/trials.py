@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import permutations
 from typing import Any
 
@@ -101,14 +102,10 @@ def shape_variants(model: nn.Module) -> Iterator[Variant]:
         )
     convs = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
     wide = [conv for conv in convs if kind_of(conv) == "depthwise" and conv.out_channels > conv.in_channels]
-    for module in wide[:1]:
-        groups = int(module.groups)  # type: ignore[arg-type]
-        yield Variant(
-            "the depthwise kernels are ordered (channel, multiplier)",
-            weights_trial(
-                lambda one: one in wide, lambda w: w.reshape(-1, groups, *w.shape[1:]).transpose(0, 1).reshape(w.shape)
-            ),
-        )
+    if wide:
+        change = partial(_channel_first, groups=wide[0].groups)
+        told = "the depthwise kernels are ordered (channel, multiplier)"
+        yield Variant(told, weights_trial(lambda module: module in wide, change))
     if any(kind_of(module) == "batch_norm" for module in model.modules()):
         yield Variant(
             "the variances are inverse standard deviations, as Lasagne stores them",

@@ -11,11 +11,12 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "regraft"
 MODULES = sorted(SOURCE.rglob("*.py"))
 STEPS = {
     "reading", "matching", "loading", "verifying", "freezing", "splitting", "caching", "training", "evaluating",
-    "saving", "predicting",
+    "saving", "predicting", "entries",
 }  # fmt: skip
 MACHINERY = {
-    "recording", "cutting", "replaying", "factories", "stored", "features", "building", "tf_layers", "tracing",
-    "trials", "describing", "variants",
+    "recording", "outlining", "sizes", "varying", "cutting", "replaying", "head_run", "trunk_run", "proving", "searching",
+    "factories", "stored", "features", "building", "probing", "engines",
+    "tf_layers", "module_graph", "mistakes", "describing", "variants",
 }  # fmt: skip
 FLOOR_BY_NAME = {
     "errors": 0,

@@ -5,10 +5,13 @@ import random
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import Dataset, TensorDataset
 
 from regraft.caching import Engine, cache_features
-from regraft.errors import CacheError
+from regraft.datasets.image_folder import open_image_folder
+from regraft.errors import CacheError, DoesNotPayError
+from regraft.inputs import InputContract
 from regraft.stores.folder import FolderStore
 from regraft.stores.memory import MemoryStore
 from trunks import plainly, tiny_data, tiny_trunk
@@ -239,3 +242,64 @@ def test_wrong_arguments_are_answered_with_the_right_ones(wrong, told):
     with pytest.raises(CacheError, match=told):
         cache_features(trunk, tiny_data(), **wrong)
     assert trunk.calls == 0
+
+
+def test_a_filled_cache_is_used_without_decoding(tmp_path):
+    """Image files vouch for their content by their bytes: only probes and canary are decoded."""
+    for name in ("cat", "dog"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for index in range(60):
+            pixels = np.random.default_rng(index).integers(0, 256, (3, 2, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "data" / name / f"{index}.png")
+    contract = InputContract((1, 2), flatten=True)
+    cache_features(tiny_trunk(), open_image_folder(tmp_path / "data", contract), tmp_path / "store", batch_size=BATCH)
+    decoded = []
+    data = open_image_folder(tmp_path / "data", contract)
+    data.contract = CountedContract(contract, decoded)
+
+    features = cache_features(tiny_trunk(), data, tmp_path / "store", batch_size=BATCH)
+
+    assert features.computed == 0
+    assert len(decoded) < 30
+    assert features.labels.tolist() == [0] * 60 + [1] * 60
+
+
+class CountedContract:
+    """An input contract that counts what it decodes."""
+
+    def __init__(self, contract, decoded):
+        self.contract, self.decoded = contract, decoded
+
+    def to_dict(self):
+        return self.contract.to_dict()
+
+    def from_file(self, path):
+        self.decoded.append(path)
+        return self.contract.from_file(path)
+
+
+def test_the_cost_is_told_before_the_build(tmp_path):
+    """In one sentence; a filled store has nothing to tell."""
+    told = []
+    first = cache_features(tiny_trunk(), tiny_data(), tmp_path, batch_size=BATCH, tell=told.append)
+    again = cache_features(tiny_trunk(), tiny_data(), tmp_path, batch_size=BATCH, tell=told.append)
+    assert told == [str(first.cost)]
+    assert told[0].startswith("Caching 40 examples takes about 0.0 s and 640 bytes; it ")
+    assert again.cost is None
+
+
+def test_a_cache_that_does_not_pay_is_refused_before_the_build(tmp_path):
+    """One epoch never pays; the store stays empty."""
+    with pytest.raises(DoesNotPayError, match=r"(?s)Caching 40 examples.*training is of 1 epochs: train without"):
+        cache_features(tiny_trunk(), tiny_data(), tmp_path, batch_size=BATCH, epochs=1)
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_few_reused_rows_are_checked_too(tmp_path):
+    """The look before the build missed them: they are looked at after it."""
+    (inputs, labels), trunk = tiny_data(4000), tiny_trunk()
+    cache_features(trunk, (inputs[:2], labels[:2]), tmp_path, batch_size=2)
+    plain = trunk.module.forward
+    trunk.module.forward = lambda x: plain(x) * 1.01
+    with pytest.raises(CacheError, match="not those of this trunk"):
+        cache_features(trunk, (inputs, labels), tmp_path, batch_size=2)

@@ -73,3 +73,10 @@ def test_the_hash_is_sha256(tmp_path):
     """Of the empty file: a published constant."""
     (tmp_path / "empty").touch()
     assert sha256_of(tmp_path / "empty") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+def test_a_written_file_is_as_readable_as_the_umask_says(tmp_path):
+    """Caches and runs are shared by a group."""
+    (tmp_path / "plain").write_text("x")
+    write_whole(tmp_path / "whole", "x")
+    assert (tmp_path / "whole").stat().st_mode == (tmp_path / "plain").stat().st_mode

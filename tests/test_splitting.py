@@ -259,3 +259,17 @@ def test_a_training_step_of_the_head_can_be_traced():
     expected_loss, expected = step(parameters, features)
     assert torch.equal(loss, expected_loss)
     assert all(torch.equal(got, want) for got, want in zip(gradients, expected, strict=True))
+
+
+@pytest.mark.parametrize("is_training", [True, False])
+def test_both_modes_are_fed_by_the_same_leaves(is_training):
+    """A dropout layer hands its input on in evaluation: the leaf keeps the name of the layer that made it."""
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 3)).train(is_training)
+    freeze(model, "0")
+
+    trunk, head = split(model, torch.randn(4, 6))
+
+    features = trunk(torch.randn(5, 6))
+    assert set(features) == {leaf.name for leaf in trunk.cut.leaves}
+    assert len(trunk.cut.leaves) == 1
+    assert head.train(not is_training)(features).shape == (5, 3)

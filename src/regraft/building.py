@@ -8,7 +8,6 @@ bits whichever builder computes it, in whichever run.
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any, final
 
@@ -94,12 +93,10 @@ class Builder:
         self.computed = 0
         self.labels = labels
         self._labels_known = labels is not None
-        self.sample: dict[str, Tensor] = {}
         self.ids = np.zeros((len(draws), ID_BYTES), np.uint8) if draws.ids is None else draws.ids
         self._others: list[_Group] = []
         self._group: _Group | None = None
         self._pending: list[tuple[Tensor, Inputs, np.ndarray]] = []
-        self._commits: list[Future] = []
         self._leased: set[str] = set()
         self._mark = ""  # the data set by its count and first row: an interrupted build's mark is found by the next
         self._begun = False
@@ -112,16 +109,14 @@ class Builder:
         self._before = StoredRows(self.entry, self.leaves).index()
         self._seen: set[bytes] = set()
         order = storage_order(len(self.draws), self.batch_size)
-        with ThreadPoolExecutor(1, thread_name_prefix="regraft-commit") as self._writer:
-            try:
-                self._pass_over(order[: len(order) - len(order) % self.batch_size], self.batch_size)
-                self._pass_over(order[len(order) - len(order) % self.batch_size :], len(order) % self.batch_size)
-                self._end_group()
-                self._await_commits(0)
-                self._do_the_others()
-                self._await_commits(0)
-            finally:
-                self._release_all()
+        try:
+            self._pass_over(order[: len(order) - len(order) % self.batch_size], self.batch_size)
+            self._pass_over(order[len(order) - len(order) % self.batch_size :], len(order) % self.batch_size)
+            self._end_group()
+            self._do_the_others()
+        finally:
+            for lease in list(self._leased):
+                self._release(lease)
         self.entry.finish(self._mark)
 
     def _pass_over(self, rows: Tensor, size: int) -> None:
@@ -195,16 +190,18 @@ class Builder:
     def _outputs(self, inputs: Inputs, count: int, size: int) -> dict[str, Tensor]:
         outputs = self.run(padded(inputs, count, size))
         check_outputs(outputs, self.leaves, size)
-        kept = {leaf.name: outputs[leaf.name][:count].detach().to("cpu", copy=True) for leaf in self.leaves}
-        self.sample = self.sample or kept
-        return kept
+        return {leaf.name: outputs[leaf.name][:count].detach().to("cpu", copy=True) for leaf in self.leaves}
 
     def _start_group(self, ids: np.ndarray) -> _Group:
         if not self._begun:
             self._begun = True
             self.entry.begin(self._mark, {"rows": len(self.draws)})
         lease = ids[0].tobytes().hex()
-        return _Group(lease, self._lease(lease))
+        mine = self._lease(lease)
+        if mine and any(np.array_equal(part.ids[0], ids[0]) for part in self.entry.parts()):
+            self._release(lease)  # another builder has committed it since this build began
+            mine = False
+        return _Group(lease, mine)
 
     def _lease(self, lease: str) -> bool:
         if not self.entry.lease(lease):
@@ -223,8 +220,9 @@ class Builder:
         if not group.mine:
             self._others.append(group)
             return
-        self._await_commits(1)  # bounds memory: one part is written while the next is computed
-        self._commits.append(self._writer.submit(self._commit, group))
+        # Written before the next part is begun: a crash costs the part under way and nothing else. Meanwhile inputs
+        # are fetched ahead.
+        self._commit(group)
 
     def _commit(self, group: _Group) -> None:
         tensors: dict[str, Tensor] = {}
@@ -233,10 +231,6 @@ class Builder:
             tensors |= encode(leaf.name, rows, self.precision)
         self.entry.commit(group.name, np.frombuffer(b"".join(group.ids), np.uint8).reshape(-1, ID_BYTES), tensors)
         self._release(group.lease)
-
-    def _await_commits(self, left: int) -> None:
-        while len(self._commits) > left:
-            self._commits.pop(0).result()
 
     def _do_the_others(self) -> None:
         """Wait for the parts of other builders, and do those whose builder has died."""
@@ -250,7 +244,6 @@ class Builder:
                         self._redo(group)
                     else:
                         self._release(group.lease)
-            self._await_commits(0)
             self._others = [group for group in self._others if not group.mine]
             if self._others:
                 time.sleep(WAIT_S)
@@ -263,14 +256,7 @@ class Builder:
             for block in chosen.split(size) if len(chosen) else ():
                 group.outputs.append(self._outputs(self.draws.inputs_of(block), len(block), size))
                 self.computed += len(block)
-        self._commits.append(self._writer.submit(self._commit, group))
-
-    def _release_all(self) -> None:
-        for future in self._commits:
-            future.cancel()
-        wait(self._commits)
-        for lease in list(self._leased):
-            self._release(lease)
+        self._commit(group)
 
 
 def check_outputs(outputs: Mapping[str, Tensor], leaves: Sequence[LeafLike], count: int) -> None:

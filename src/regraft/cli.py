@@ -160,6 +160,46 @@ def demo(
     typer.echo(run_demo(out, overwrite=overwrite).summary())
 
 
+FeatureFolder = Annotated[str, typer.Argument(help="A feature folder, or a URL that fsspec knows.")]
+OneKey = Annotated[str | None, typer.Option("--key", help="One entry's key, or its beginning.")]
+
+
+@cache_app.command("ls")
+def cache_ls(folder: FeatureFolder) -> None:
+    """What each entry belongs to, its size, and whether it is whole."""
+    from regraft.entries import as_table, list_entries
+
+    typer.echo(as_table(list_entries(folder)))
+
+
+@cache_app.command("verify")
+def cache_verify(folder: FeatureFolder, key: OneKey = None) -> None:
+    """Read and hash every stored byte. Exit 1 when something is not what was written."""
+    from regraft.entries import verify_entries
+
+    found = verify_entries(folder, [key] if key else [])
+    for entry, problems in found.items():
+        typer.echo("\n  ".join([f"{entry}  {'damaged' if problems else 'verified'}", *problems]))
+    if any(found.values()):
+        raise typer.Exit(1)
+
+
+@cache_app.command("clear")
+def cache_clear(
+    folder: FeatureFolder,
+    key: OneKey = None,
+    older_than_days: Annotated[float | None, typer.Option(help="To which nothing was added for so long.")] = None,
+    keep_gb: Annotated[float | None, typer.Option(help="The oldest, until the rest is no larger.")] = None,
+) -> None:
+    """Remove entries by key, age or size; those that are being built stay."""
+    from regraft.entries import as_table, clear_entries
+
+    age = None if older_than_days is None else older_than_days * 86400
+    size = None if keep_gb is None else int(keep_gb * 1e9)
+    removed = clear_entries(folder, key=key, older_than_s=age, keep_bytes=size)
+    typer.echo("removed:\n" + as_table(removed) if removed else "nothing to remove")
+
+
 def main() -> None:
     """Run the command line: a RegraftError prints without a traceback and exits with 1, wrong usage with 2."""
     try:

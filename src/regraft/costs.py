@@ -7,18 +7,22 @@ from typing import final
 @final
 @dataclass(frozen=True)
 class Cost:
-    """The price of caching, measured on the first batches; all seconds are per example.
+    """The price of caching, measured on a batch; all seconds are for one row.
 
     count, views   examples, and stored copies of each
+    missing        rows (count × views at most) that the store lacks
+    fetched        rows whose input has to be read, to compute them or to know them
     bytes          of the whole cache
-    fetch_s        reading, decoding and transforming one example
+    fetch_s        reading, decoding and transforming an example
     trunk_s        the trunk's forward
-    write_s        writing a row, the hashing of its input included
+    write_s        hashing the input, encoding and hashing the row; not the disk, which takes a fraction of that
     read_s         reading a row back
     """
 
     count: int
     views: int
+    missing: int
+    fetched: int
     bytes: int
     fetch_s: float
     trunk_s: float
@@ -27,16 +31,18 @@ class Cost:
 
     @property
     def seconds(self) -> float:
-        """What building takes from nothing."""
-        return self.count * self.views * (self.fetch_s + self.trunk_s + self.write_s)
+        """What building takes now."""
+        return self.fetched * self.fetch_s + self.missing * (self.trunk_s + self.write_s)
 
     @property
     def pays_from(self) -> int | None:
-        """The first number of epochs E for which (E - V)(fetch + trunk) > E·read + V·write; None when there is none."""
-        saved = self.fetch_s + self.trunk_s - self.read_s
-        if saved <= 0:
-            return None
-        return int(self.views * (self.fetch_s + self.trunk_s + self.write_s) / saved) + 1
+        """The first number of epochs E that are faster with the cache; None when there is none.
+
+        E · count · (fetch + trunk) > seconds + E · count · read; for an empty store and V views that is
+        (E - V)(fetch + trunk) > E·read + V·write.
+        """
+        saved = self.count * (self.fetch_s + self.trunk_s - self.read_s)
+        return int(self.seconds / saved) + 1 if saved > 0 else None
 
     def pays(self, epochs: int) -> bool:
         """Whether training for so many epochs is faster with the cache."""
@@ -44,20 +50,20 @@ class Cost:
 
     def __str__(self) -> str:
         copies = f" in {self.views} views" if self.views > 1 else ""
-        price = (
-            f"Caching {self.count:,} examples{copies} takes about {in_seconds(self.seconds)} and {in_bytes(self.bytes)}"
-        )
+        stored = "" if self.missing == self.count * self.views else f" ({self.missing:,} rows are missing)"
+        size, duration = in_bytes(self.bytes), in_seconds(self.seconds)
+        price = f"Caching {self.count:,} examples{copies}{stored} takes about {duration} and {size}"
         if self.pays_from is None:
-            return f"{price}; it never pays: reading a row takes as long as computing it."
-        return f"{price}; it pays from {self.pays_from} epochs on."
+            return f"{price}; it does not pay: reading a row takes as long as computing it."
+        return f"{price}; it pays from {self.pays_from} epoch{'s' * (self.pays_from > 1)} on."
 
 
 def in_seconds(seconds: float) -> str:
-    """A duration for people: "0.3 s", "42 s", "12 min", "3.5 h"."""
+    """A duration for people: "0.3 s", "42 s", "12 min", "3.5 h", "12 days"."""
     for limit, unit, size in ((10, "s", 1.0), (100, "s", 1.0), (6000, "min", 60.0)):
         if seconds < limit:
             return f"{seconds / size:.1f} {unit}" if seconds < 10 else f"{seconds / size:.0f} {unit}"
-    return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 3600:.1f} h" if seconds < 72 * 3600 else f"{seconds / 86400:.0f} days"
 
 
 def in_bytes(size: float) -> str:

@@ -10,6 +10,7 @@
     ├── FreezeError        layers that cannot be frozen
     ├── SplitError         a model that cannot be cut and proven equal
     ├── CacheError         features that cannot be stored, found or trusted
+    │   └── DoesNotPayError   caching would take longer than it saves
     ├── DataError          examples or labels that cannot be used
     ├── TrainError         training that cannot start or go on
     ├── JobError           a job file or a command's arguments that make no sense
@@ -60,6 +61,10 @@ class SplitError(RegraftError):
 
 class CacheError(RegraftError):
     """Features cannot be stored or read, or no longer belong to trunk and data."""
+
+
+class DoesNotPayError(CacheError):
+    """Caching would take longer than it saves in so many epochs; nothing was stored."""
 
 
 class DataError(RegraftError):

@@ -18,7 +18,6 @@ from regraft.precision import Difference
 from regraft.stored import HeldRows, Rows, StoredRows
 
 BLOCK_BYTES = 2 << 20  # what is read at once: long enough for a disk, short enough for a good shuffle
-GROUP_BYTES = 64 << 20  # what is shuffled together
 
 
 @final
@@ -30,8 +29,8 @@ class Built:
     reused    rows that the store had
     seconds   from the first input to the last row, the canary included
     bytes     of all rows of these features, as they are kept
-    rounding  what the precision cost, for each leaf, on the first batch; empty when it is exact
-    cost      what the cache was expected to cost; None when nothing had to be computed
+    rounding  what a lower precision or compute changed on a batch, for each leaf and output; empty when exact
+    cost      what the cache was expected to cost, where that was asked for; None when nothing had to be computed
     """
 
     computed: int
@@ -54,8 +53,8 @@ class Features(Dataset):
     key      of the store's entry; "" when the features live in memory alone
     views    stored augmented copies of each example; `for_epoch` chooses among them
 
-    Resident memory while features are streamed from a store: two groups of `GROUP_BYTES` (or a sixteenth of the
-    features each, when that is less), one batch, and up to 64 MiB of mapped pages.
+    Resident memory while features are streamed from a store, beside one batch and 40 bytes an example: the store's
+    `memory_bytes`, at most 256 MiB and at least 16 MiB. Half of it are two groups of rows that are shuffled together.
     """
 
     def __init__(
@@ -178,7 +177,7 @@ class Features(Dataset):
         if not isinstance(self.rows, StoredRows):
             return [torch.randperm(len(self), generator=generator)]
         row_bytes = max(1, sum(leaf.bytes_per_example for leaf in self.cut.leaves))
-        group_bytes = min(GROUP_BYTES, max(BLOCK_BYTES, row_bytes * len(self) // 16))
+        group_bytes = max(BLOCK_BYTES, min(self.rows.memory_bytes // 4, row_bytes * len(self) // 16))
         block_rows = max(1, min(BLOCK_BYTES, group_bytes // 8) // row_bytes)
         blocks = self._in_storage_order().split(block_rows)
         permuted = [blocks[at] for at in torch.randperm(len(blocks), generator=generator).tolist()]

@@ -4,7 +4,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -70,9 +70,12 @@ class DataSection:
 
 @dataclass(frozen=True, config=STRICT_KEYS)
 class CacheSection:
-    """[cache]: where the features live; no folder keeps them in memory, use = false trains without a cache."""
+    """[cache]: where the features live; no folder keeps them in memory.
 
-    use: bool = True
+    use  "auto" caches where that is faster, measured on the first batches; true always, false never
+    """
+
+    use: bool | Literal["auto"] = "auto"
     folder: str | None = None
     views: int = 1
     precision: str = "float32"

@@ -14,6 +14,7 @@ from regraft.errors import PlanError
 from regraft.folding import fold_as_asked, fold_biases, left_biases
 from regraft.layers import Layer
 from regraft.layouts import deduced_layout, known_layout
+from regraft.module_graph import Traced, traced
 from regraft.operations.joins import Subtract
 from regraft.pairing import Pairings, Sources, pair_by_names
 from regraft.patterns import Patterns, choose
@@ -23,7 +24,6 @@ from regraft.requirements import compare_settings, left_behind, with_choices
 from regraft.rows import RequirementRow, Row
 from regraft.structure import Wiring, pair_by_structure
 from regraft.targeting import Wishes, source_rows, target_rows
-from regraft.tracing import Traced, traced
 
 
 def plan_reuse(

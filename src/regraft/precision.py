@@ -1,6 +1,5 @@
 """Precision: how a feature's rows become the tensors that are stored, and back; with the difference measured."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import final
 
@@ -72,15 +71,6 @@ def difference(exact: Tensor, stored: Tensor) -> Difference:
     apart = exact - stored
     norm = exact.square().mean().sqrt().item()
     return Difference(apart.abs().max().item(), apart.square().mean().sqrt().item() / norm if norm else 0.0)
-
-
-def rounding(rows: Mapping[str, Tensor], precision: str) -> dict[str, Difference]:
-    """What a precision costs on these rows, for each leaf."""
-    measured = {}
-    for leaf, exact in rows.items():
-        stored = encode(leaf, exact, precision)
-        measured[leaf] = difference(exact, decode(stored[leaf], exact.dtype, stored.get(leaf + SCALE)))
-    return measured
 
 
 def scales(rows: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,7 @@ from torch import nn
 from regraft.caching import cache_features
 from regraft.datasets.labelled import Chosen, Labelled, pick_per_class, stratified_split
 from regraft.datasets.opening import open_data
-from regraft.errors import DataError
+from regraft.errors import DataError, DoesNotPayError
 from regraft.evaluating import evaluate
 from regraft.examples import as_examples
 from regraft.factories import build_model
@@ -83,28 +83,18 @@ def reuse(job: Job | str | Path, *, tell: Callable[[str], None] = lambda line: N
 
     trained: Any = model
     examples: dict[str, Any] = dict(data)
-    cut, cost = None, ""
-    if job.cache.use:
-        trunk, trained = split(model, *first_inputs(data["train"]))
-        cut = trunk.cut
-        tell(str(cut))
+    cut = None
+    if job.cache.use is not False:
+        trunk, head = split(model, *first_inputs(data["train"]))
+        tell(str(trunk.cut))
         with watch("features"):
-            store = job.path(job.cache.folder) if job.cache.folder else None
-            for part, dataset in data.items():
-                examples[part] = cache_features(
-                    trunk,
-                    dataset,
-                    store,
-                    batch_size=job.cache.batch_size,
-                    precision=job.cache.precision,
-                    views=job.cache.views if part == "train" else 1,
-                )
-        cost = str(examples["train"].cost or "")
-        tell(cost)
+            features = features_of(trunk, head, data, job, tell)
+        if features:
+            trained, examples, cut = head, features, trunk.cut
     with watch("training"):
         history = train(trained, examples["train"], validation=examples.get("validation"), **vars_of(job.train))
     with watch("evaluation"):
-        scores = {part: evaluate(trained, examples[part]) for part in ("validation", "test") if part in data}
+        scores = {part: evaluate(trained, examples[part]) for part in examples if part != "train"}
 
     record = record_of(
         title=out.name,
@@ -114,7 +104,7 @@ def reuse(job: Job | str | Path, *, tell: Callable[[str], None] = lambda line: N
         model=model,
         frozen=frozen_names(model),
         cut=cut,
-        cost=cost,
+        cost=str(getattr(examples["train"], "cost", None) or ""),
         history=history,
         scores=scores,
         classes=data["train"].classes,
@@ -168,6 +158,32 @@ def open_parts(job: Job) -> dict[str, Labelled]:
     if job.data.test is not None:
         parts["test"] = open_data(job.path(job.data.test), job.input, classes=whole.classes, skip_unreadable=skip)
     return parts
+
+
+def features_of(
+    trunk: Any, head: Any, data: Mapping[str, Labelled], job: Job, tell: Callable[[str], None]
+) -> dict[str, Any]:
+    """The cached features of each part of the data; none when caching does not pay and the job leaves the choice."""
+    store = job.path(job.cache.folder) if job.cache.folder else None
+    epochs = job.train.epochs if job.cache.use == "auto" else None
+    features: dict[str, Any] = {}
+    for part, dataset in data.items():
+        try:
+            features[part] = cache_features(
+                trunk,
+                dataset,
+                store,
+                head=head,
+                batch_size=job.cache.batch_size,
+                precision=job.cache.precision,
+                views=job.cache.views if part == "train" else 1,  # what is measured is never augmented
+                epochs=epochs if part == "train" else None,
+                tell=tell if part == "train" else None,
+            )
+        except DoesNotPayError as error:
+            tell(f"{error}\nTraining without a cache; cache.use = true builds it all the same.")
+            return {}
+    return features
 
 
 def freeze_layers(model: nn.Module, section: FreezeSection) -> None:

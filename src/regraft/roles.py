@@ -28,6 +28,9 @@ _CERTAIN: tuple[tuple[Role, Callable[[str], object]], ...] = (
     ("optimizer_slot", re.compile(r"^(optimizers?|optim|opt)([/.]\d+)?[/.](state|vars|param_groups)[/.]\d+").search),
     ("optimizer_slot", re.compile(r"[/.](exp_avg|exp_avg_sq|max_exp_avg_sq|momentum_buffer)$").search),
     ("counter", re.compile(r"(^|[/.])(global_step|save_counter)(_\d+)?$").search),
+    # tf_keras keeps the sums of its metrics and the optimiser's rate beside the weights
+    ("counter", re.compile(r"(^|/)keras_api/metrics/\d+/").search),
+    ("counter", re.compile(r"(^|/)optimizer/_(learning_rate|iterations)$").search),
 )
 # Slots and copies beside the weight: its name and one word more.
 _BESIDE: tuple[tuple[Role, re.Pattern[str]], ...] = (
@@ -57,11 +60,11 @@ _SLOTS = (
 )
 _LAST_SLOT_WORD = re.compile(rf"[/._](?:{_SLOTS})(?:_\d+)?$")
 _FIRST_SLOT_WORD = re.compile(rf"^(?:{_SLOTS})[/.]")
-_SUSPICIOUS = re.compile(
-    r"ada|opt|moment|rmsprop|ftrl|lamb|lars|sgd|gradientdescent|beta[12]_power|exp_avg|movingaverage|ema|"
-    r"step|save_counter|iter|epoch",
-    re.IGNORECASE,
-)
+# Parts that every name with a role has, in small letters.
+_SUSPICIOUS = (
+    "ada", "opt", "moment", "rmsprop", "ftrl", "lamb", "lars", "sgd", "gradientdescent", "beta1_power", "beta2_power",
+    "exp_avg", "movingaverage", "ema", "step", "save_counter", "iter", "epoch", "keras_api",
+)  # fmt: skip
 
 
 def with_roles(infos: Mapping[str, ArrayInfo]) -> dict[str, ArrayInfo]:
@@ -78,9 +81,11 @@ def roles_of(infos: Mapping[str, ArrayInfo]) -> dict[str, Role]:
     {'w/Adam': 'optimizer_slot'}
     """
     # One pass over all names at once: most checkpoints hold nothing suspicious, and ten rules a name would be slow.
-    if not _SUSPICIOUS.search("\n".join(infos)):
+    everything = "\n".join(infos).lower()
+    parts = [part for part in _SUSPICIOUS if part in everything]
+    if not parts:
         return {}
-    suspects = [name for name in infos if _SUSPICIOUS.search(name)]
+    suspects = [name for name in infos if any(part in name.lower() for part in parts)]
     roles: dict[str, Role] = {}
     under: dict[tuple[Role, str], list[tuple[str, str]]] = defaultdict(list)
     for name in suspects:

@@ -13,7 +13,7 @@ from regraft.fingerprints import ID_BYTES
 from regraft.precision import SCALE, decode
 from regraft.stores.store import Entry, Part
 
-FORGET_BYTES = 64 << 20  # mapped pages are given back after so many bytes: what bounds resident memory
+MEMORY_BYTES = 256 << 20  # that streaming uses when nobody says less
 
 
 class LeafLike(Protocol):
@@ -71,10 +71,13 @@ class HeldRows(Rows):
 
 @final
 class StoredRows(Rows):
-    """The rows of an entry's parts, one part after the other in the order of their names; read when asked for."""
+    """The rows of an entry's parts, one part after the other in the order of their names; read when asked for.
 
-    def __init__(self, entry: Entry, leaves: Sequence[LeafLike]) -> None:
-        self.entry, self.leaves = entry, list(leaves)
+    memory_bytes  that streaming them may use: mapped pages are given back after a quarter of it
+    """
+
+    def __init__(self, entry: Entry, leaves: Sequence[LeafLike], *, memory_bytes: int = MEMORY_BYTES) -> None:
+        self.entry, self.leaves, self.memory_bytes = entry, list(leaves), min(memory_bytes, MEMORY_BYTES)
         self.parts: list[Part] = []
         self.starts = np.zeros(1, np.int64)
         self._read = 0
@@ -132,7 +135,7 @@ class StoredRows(Rows):
             rows = rows if dense else rows.index_select(0, (local - start).to(rows.device))
             out[leaf.name].index_copy_(0, to, decode(rows, leaf.dtype, self._scale(part, leaf.name)).to("cpu"))
             self._read += rows.numel() * rows.element_size()
-        if self._read > FORGET_BYTES:
+        if self._read > self.memory_bytes // 4:
             self.entry.forget()
             self._read = 0
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from regraft.arrays import Checkpoint
-from regraft.cutting import Cut
+from regraft.cuts import Cut
 from regraft.evaluating import Score
 from regraft.plan import Plan
 from regraft.record import (
@@ -119,7 +119,12 @@ def _row(row: Row) -> PlanRowRecord:
 
 def _cut(cut: Cut, cost: str) -> CutRecord:
     leaves = tuple(
-        LeafRecord(leaf.name, tuple(size or 0 for size in leaf.shape), leaf.dtype, leaf.bytes_per_example)
+        LeafRecord(
+            leaf.name,
+            tuple(size or 0 for size in leaf.shape),
+            str(leaf.dtype).removeprefix("torch."),
+            leaf.bytes_per_example,
+        )
         for leaf in cut.leaves
     )
     return CutRecord(leaves, cut.bytes_per_example, cut.work_saved, cost)

@@ -1,198 +1,175 @@
-"""Mistakes of recurrent layers, attention, padding and flattening, each as a trial change that is taken back."""
+"""One way of training a head among several that share the same batches: its own weights, optimiser and record."""
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
-from functools import partial
-from itertools import permutations
-from typing import Any
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import final
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
-from regraft.describing import describe_model, kind_of
-from regraft.pairing import suspected_flattening
-from regraft.tf_layers import ResetBeforeGRU, padded, same_pads
+from regraft.errors import TrainError
+from regraft.histories import Candidate, History
+from regraft.learners import Learner, State, draws, set_draws, to_device
+from regraft.losses import LabelCheck, all_finite
+from regraft.scoring import Score
+from regraft.sources import Batch
+from regraft.stepping import Step
 
-Trial = Callable[[nn.Module], AbstractContextManager[None]]
+LOOK_EVERY = 200  # steps between looks at the losses: a look waits for the device
 
 
-@dataclass(frozen=True)
-class Variant:
-    """One suspicion.
+@final
+@dataclass
+class Trial:
+    """What has happened so far, and the weights to go back to.
 
-    told   completes "agrees when …"
-    trial  a context in which the model is changed so
+    lr, weight_decay  as they were asked for; None: the optimiser's own
+    values            where this trial's weights and moving buffers lie; None while it is the only one
+    failed            why it stopped early; "" while all is well
     """
 
-    told: str
-    trial: Trial
-
-
-def weights_trial(
-    applies: Callable[[nn.Module], bool], change: Callable[[Tensor], Tensor], *, leaves: tuple[str, ...] = ("weight",)
-) -> Trial:
-    """Arrays of the layers that it applies to, changed and put back; what changes shape is left alone."""
+    learner: Learner
+    patience: int | None
+    lr: float | None = None
+    weight_decay: float | None = None
+    values: State | None = None
+    step: Step | None = None
+    losses: list[float] = field(default_factory=list)
+    scores: list[Score] = field(default_factory=list)
+    best_epoch: int | None = None
+    kept: State = field(default_factory=dict)
+    kept_epoch: int = 0
+    failed: str = ""
+    draws: list[Tensor] = field(default_factory=list)
+    running: list[Tensor] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
 
     @contextmanager
-    def trial(model: nn.Module) -> Iterator[None]:
-        modules = [module for module in model.modules() if applies(module)]
-        arrays = [
-            array
-            for module in modules
-            for name, array in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
-            if name.startswith(leaves)
-        ]
-        before = [array.detach().clone() for array in arrays]
+    def in_model(self) -> Iterator[None]:
+        """This trial's weights are the model's, and its random draws go on where they stopped."""
+        if self.values is None:
+            yield
+            return
+        theirs, device = self.learner.tensors(), self.learner.device
+        before = {name: theirs[name].data for name in self.values}
+        for name, values in self.values.items():
+            theirs[name].data = values
+        if self.draws:
+            set_draws(self.draws, device)
         try:
-            with torch.no_grad():
-                for array, values in zip(arrays, before, strict=True):
-                    changed = change(values)
-                    if changed.shape == array.shape:
-                        array.copy_(changed)
             yield
         finally:
-            with torch.no_grad():
-                for array, values in zip(arrays, before, strict=True):
-                    array.copy_(values)
+            self.draws = draws(device)
+            for name, values in before.items():
+                theirs[name].data = values
 
-    return trial
+    def run(self, batches: Iterable[Batch], check: LabelCheck | None, epoch: int) -> None:
+        """Step through the batches. Raises TrainError at the first look that finds a loss that is no number."""
+        assert self.step is not None, "a trial runs after its step is chosen"
+        step, device, running, counts = self.step, self.learner.device, self.running, self.counts
+        for indices, inputs, labels in batches:
+            if check is not None:
+                check.look(labels, indices)
+            if device.type != "cpu":
+                inputs, labels = to_device(inputs, device), labels.to(device, non_blocking=True)
+            running.append(step(inputs, labels))
+            counts.append(len(indices))
+            if len(running) % LOOK_EVERY == 0:
+                self._refuse_not_finite(epoch)
 
+    def finish_epoch(self, epoch: int) -> None:
+        """Note the mean loss over the epoch's examples; raises TrainError where loss or weights left the numbers."""
+        self._refuse_not_finite(epoch)
+        if not all_finite(list(self.learner.parameters)):
+            raise _diverged(f"The weights are no longer numbers after the last step of epoch {epoch + 1}")
+        counts = torch.tensor(self.counts, dtype=torch.float64)
+        self.losses.append(float((torch.stack(self.running).double().cpu() * counts).sum() / counts.sum()))
+        self.running, self.counts = [], []
 
-def recurrent_variants(model: nn.Module) -> Iterator[Variant]:
-    """Gates in another order, biases counted twice or exchanged, another form of the GRU."""
-    kinds = {kind_of(module) for module in model.modules()}
-    for kind, letters in (("lstm", "ifgo"), ("gru", "rzn")):
-        if kind not in kinds:
-            continue
-        for order in list(permutations(range(len(letters))))[1:]:
-            words = "".join(letters[index] for index in order)
-            told = f"the gates of the {kind.upper()} are taken in the order {words} of what they are now"
-            yield Variant(told, weights_trial(_is(kind), _blocks(order), leaves=("weight_", "bias_")))
-        yield Variant(
-            f"the {kind.upper()}'s second bias is 0", weights_trial(_is(kind), torch.zeros_like, leaves=("bias_hh",))
-        )
-    if "lstm" in kinds:
-        yield Variant(
-            "1 is added to the forget gate's bias (TensorFlow 1 keeps it in the code)",
-            weights_trial(_is("lstm"), _forget_more, leaves=("bias_ih",)),
-        )
-    if "gru" in kinds:
-        yield Variant("the GRU resets before the product: tf_layers.ResetBeforeGRU", _reset_before)
-    if "attention" in kinds:
-        heads = next(module.num_heads for module in model.modules() if isinstance(module, nn.MultiheadAttention))
-        yield Variant(
-            "the heads of the attention come before their values",
-            weights_trial(_is("attention"), lambda array: _heads_first(array, heads), leaves=("in_proj",)),
-        )
-
-
-def shape_variants(model: nn.Module) -> Iterator[Variant]:
-    """Padding as TensorFlow's, another order of a flattened map or of depthwise channels, inverse deviations."""
-    if any(isinstance(module, (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)) for module in model.modules()):
-        for told, kinds in (("convolutions", nn.Conv2d), ("max-pooling", nn.MaxPool2d), ("averages", nn.AvgPool2d)):
-            yield Variant(f'the {told} pad as TensorFlow\'s "same" does', _forward_trial(kinds, _same))
-    suspects = suspected_flattening(describe_model(model))
-    for name, channels in suspects.items():
-        layer = model.get_submodule(name)
-        yield Variant(
-            f"the inputs of {name} are a flattened map (h, w, c) in the order (c, h, w)",
-            weights_trial(lambda module, layer=layer: module is layer, lambda w, c=channels: _unflattened(w, c)),  # type: ignore[misc]
-        )
-    convs = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
-    wide = [conv for conv in convs if kind_of(conv) == "depthwise" and conv.out_channels > conv.in_channels]
-    if wide:
-        change = partial(_channel_first, groups=wide[0].groups)
-        told = "the depthwise kernels are ordered (channel, multiplier)"
-        yield Variant(told, weights_trial(lambda module: module in wide, change))
-    if any(kind_of(module) == "batch_norm" for module in model.modules()):
-        yield Variant(
-            "the variances are inverse standard deviations, as Lasagne stores them",
-            weights_trial(_is("batch_norm"), lambda v: v.square().reciprocal(), leaves=("running_var",)),
-        )
-
-
-def _is(kind: str) -> Callable[[nn.Module], bool]:
-    return lambda module: kind_of(module) == kind
-
-
-def _blocks(order: tuple[int, ...]) -> Callable[[Tensor], Tensor]:
-    def change(array: Tensor) -> Tensor:
-        blocks = array.chunk(len(order))
-        return torch.cat([blocks[index] for index in order])
-
-    return change
-
-
-def _forget_more(bias: Tensor) -> Tensor:
-    changed, hidden = bias.clone(), len(bias) // 4
-    changed[hidden : 2 * hidden] += 1
-    return changed
-
-
-def _heads_first(array: Tensor, heads: int) -> Tensor:
-    """Rows of q, k and v in the order (value, head) → (head, value)."""
-    rows = array.reshape(3, -1, heads, *array.shape[1:])
-    return rows.transpose(1, 2).reshape(array.shape)
-
-
-def _channel_first(weight: Tensor, groups: int) -> Tensor:
-    return weight.reshape(-1, groups, *weight.shape[1:]).transpose(0, 1).reshape(weight.shape)
-
-
-def _unflattened(weight: Tensor, channels: int) -> Tensor:
-    return weight.reshape(len(weight), -1, channels).transpose(1, 2).reshape(weight.shape)
-
-
-def _forward_trial(kinds: type[nn.Module], make: Callable[[Any], Callable[[Tensor], Tensor]]) -> Trial:
     @contextmanager
-    def trial(model: nn.Module) -> Iterator[None]:
-        modules = [module for module in model.modules() if isinstance(module, kinds)]
+    def failing(self, *, alone: bool) -> Iterator[None]:
+        """A loss that is no number is an error when the trial is alone, and the trial's end among several."""
         try:
-            for module in modules:
-                module.forward = make(module)
             yield
-        finally:
-            for module in modules:
-                del module.__dict__["forward"]
+        except TrainError as error:
+            if alone:
+                raise
+            self.failed = str(error).partition(";")[0] + "."
 
-    return trial
+    def keep(self) -> None:
+        """Remember the weights as they are now in the model."""
+        self.kept, self.kept_epoch = self.learner.state(), len(self.losses)
+
+    def note_epoch(self, judged: Score | None) -> None:
+        """One epoch is finished and, with validation, judged."""
+        if judged:
+            best = self.scores[self.best_epoch - 1].loss if self.best_epoch else math.inf
+            self.scores.append(judged)
+            if judged.loss < best:
+                self.best_epoch = len(self.losses)
+        if self.patience is None or self.best_epoch == len(self.losses):
+            self.keep()
+
+    def rank(self) -> float:
+        """The validation loss of the weights that are kept: the lower the better; infinite where there is none."""
+        return self.scores[self.kept_epoch - 1].loss if self.scores and self.kept_epoch else math.inf
+
+    def is_running(self) -> bool:
+        """Whether it goes on: nothing failed, and the validation loss has fallen lately."""
+        return not self.failed and not self._is_out_of_patience()
+
+    def told(self) -> str:
+        """Where it stands, for the progress bar."""
+        judged = f", validation {self.scores[-1]}" if self.scores else ""
+        return f"loss {self.losses[-1]:.4f}{judged}" if self.losses else ""
+
+    def stopped_because(self) -> str:
+        """A sentence."""
+        if self.failed:
+            return self.failed
+        if self._is_out_of_patience():
+            return f"no better validation loss for {self.patience} epochs; back to epoch {self.kept_epoch}"
+        back = f"; back to epoch {self.kept_epoch}" if self.patience else ""
+        return f"all {len(self.losses)} epochs were run{back}"
+
+    def candidate(self) -> Candidate:
+        """What is told of one among several."""
+        return Candidate(
+            self.lr, self.weight_decay, tuple(self.losses), tuple(judged.loss for judged in self.scores),
+            tuple(judged.accuracy for judged in self.scores), self.kept_epoch, self.stopped_because(),
+        )  # fmt: skip
+
+    def history(self, seconds: Sequence[float], candidates: Sequence[Candidate], notes: Sequence[str]) -> History:
+        """The record of the run whose weights stay."""
+        return History(
+            train_loss=tuple(self.losses),
+            validation_loss=tuple(judged.loss for judged in self.scores),
+            validation_accuracy=tuple(judged.accuracy for judged in self.scores),
+            seconds=tuple(seconds[: len(self.losses)]),
+            best_epoch=self.best_epoch,
+            stopped_because=self.stopped_because(),
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            candidates=tuple(candidates),
+            notes=tuple(notes),
+        )
+
+    def _is_out_of_patience(self) -> bool:
+        return self.patience is not None and len(self.losses) - (self.best_epoch or 0) >= self.patience
+
+    def _refuse_not_finite(self, epoch: int) -> None:
+        """Raise TrainError for the first loss that is no number. Waits for the device, so not at each step."""
+        bad = (~torch.isfinite(torch.stack(self.running))).nonzero()
+        if len(bad):
+            step = int(bad[0])
+            raise _diverged(f"The loss is {float(self.running[step])} at step {step + 1} of epoch {epoch + 1}")
 
 
-def _same(module: Any) -> Callable[[Tensor], Tensor]:
-    """The module's function with TensorFlow's padding; a convolution without padding stays as it is."""
-    if isinstance(module, nn.Conv2d):
-        has_padding = isinstance(module.padding, tuple) and any(module.padding)
-        return padded(module, "same").forward if has_padding else type(module).forward.__get__(module)
-    kernel, stride = (one if isinstance(one, tuple) else (one, one) for one in (module.kernel_size, module.stride))
-
-    def pool(x: Tensor) -> Tensor:
-        pads = same_pads(x.shape[2:], kernel, stride, (1, 1))
-        flat = [width for pair in reversed(pads) for width in pair]
-        if isinstance(module, nn.MaxPool2d):
-            return functional.max_pool2d(functional.pad(x, flat, value=float("-inf")), kernel, stride)
-        counts = functional.avg_pool2d(functional.pad(torch.ones_like(x), flat), kernel, stride)
-        return functional.avg_pool2d(functional.pad(x, flat), kernel, stride) / counts
-
-    return pool
-
-
-@contextmanager
-def _reset_before(model: nn.Module) -> Iterator[None]:
-    """One-layer GRUs, batch first, compute as the older form does."""
-
-    def make(gru: nn.GRU) -> Any:
-        older = ResetBeforeGRU(gru.input_size, gru.hidden_size)
-        for leaf in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0"):
-            setattr(older, leaf, getattr(gru, leaf))
-        return older.forward
-
-    grus = [one for one in model.modules() if isinstance(one, nn.GRU) and one.batch_first and one.num_layers == 1]
-    try:
-        for gru in grus:
-            gru.forward = make(gru)  # type: ignore[method-assign]
-        yield
-    finally:
-        for gru in grus:
-            del gru.__dict__["forward"]
+def _diverged(what: str) -> TrainError:
+    """The error for arithmetic that left the numbers."""
+    return TrainError(
+        f"{what}; the weights are those of the last epoch that was kept.\n"
+        "Lower the learning rate, limit the gradients (clip_value=1.0), or look for inputs that are not numbers."
+    )

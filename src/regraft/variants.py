@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from regraft.describing import kind_of
-from regraft.trials import Trial, Variant, recurrent_variants, shape_variants, weights_trial
+from regraft.mistakes import Trial, Variant, recurrent_variants, shape_variants, weights_trial
 
 EPS = (1e-3, 1.001e-5, 1e-5, 1e-6, 1e-12)
 

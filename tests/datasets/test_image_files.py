@@ -38,3 +38,24 @@ def test_a_class_that_only_had_damaged_images_is_refused(image_folder):
         path.write_bytes(b"damaged")
     with pytest.raises(DataError, match="no readable image of 1 of 2 classes: dog"):
         open_image_folder(image_folder, CONTRACT, skip_unreadable=True)
+
+
+def test_content_is_told_by_the_files_bytes_and_the_contract(image_folder):
+    """Renaming changes nothing; an edited file and another size do."""
+    plain = open_image_folder(image_folder, CONTRACT).content_ids()
+    (image_folder / "cat/0.png").rename(image_folder / "cat/0b.png")
+    (image_folder / "dog/2.png").write_bytes((image_folder / "cat/1.png").read_bytes())
+
+    again = open_image_folder(image_folder, CONTRACT).content_ids()
+
+    assert [one == other for one, other in zip(plain, again, strict=True)] == [True] * 5 + [False]
+    assert again[5] == again[1]
+    assert not set(again) & set(open_image_folder(image_folder, InputContract((5, 4))).content_ids())
+
+
+def test_a_vanished_file_is_named(image_folder):
+    """Before anything is computed."""
+    data = open_image_folder(image_folder, CONTRACT)
+    (image_folder / "cat/1.png").unlink()
+    with pytest.raises(DataError, match=r"cat/1.png cannot be read: No such file"):
+        data.content_ids()

@@ -6,8 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regraft.datasets.array_file import ArrayExamples
+from regraft.datasets.image_folder import open_image_folder
 from regraft.datasets.labelled import Chosen, check_labels, pick_per_class, stratified_split
 from regraft.errors import DataError
+from regraft.inputs import InputContract
 
 
 @given(st.lists(st.integers(2, 30), min_size=2, max_size=5), st.floats(0.05, 0.9), st.integers(0, 9))
@@ -65,3 +67,11 @@ def test_labels_that_cannot_be_learned_are_refused(labels, told):
     """Before anything is computed."""
     with pytest.raises(DataError, match=told):
         check_labels(labels, 3, where="here")
+
+
+def test_chosen_examples_are_known_by_the_content_of_their_own(image_folder):
+    """Whoever else chooses them."""
+    whole = open_image_folder(image_folder, InputContract((4, 4)))
+    ids = whole.content_ids()
+
+    assert Chosen(Chosen(whole, torch.tensor([5, 1, 3])), torch.tensor([2, 0])).content_ids() == [ids[3], ids[5]]

@@ -1,14 +1,17 @@
 """Images in files, decoded when they are asked for."""
 
+import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import final
 
+import PIL
 import torch
 
 from regraft.datasets.labelled import Labelled, check_labels
 from regraft.errors import DataError
+from regraft.files import sha256_of
 from regraft.inputs import InputContract
 
 
@@ -19,6 +22,7 @@ class ImageFiles(Labelled):
     paths            the files, one for each example
     labels           a class index for each
     ids              a stable name for each example, by default the path
+    every_class      refuse a class without images, and data of one class; off for test data, which need not have all
     skip_unreadable  decode all once now and leave out the damaged ones, with a note that names them
 
     An unreadable file found later raises DataError that names all unreadable files at once.
@@ -33,6 +37,7 @@ class ImageFiles(Labelled):
         *,
         ids: Sequence[str] | None = None,
         notes: Sequence[str] = (),
+        every_class: bool = True,
         skip_unreadable: bool = False,
         where: str = "The image files",
     ) -> None:
@@ -42,8 +47,9 @@ class ImageFiles(Labelled):
         self.ids = tuple(ids) if ids is not None else tuple(str(path) for path in paths)
         if skip_unreadable:
             self._leave_out(set(self._unreadable()))
-        self._refuse_empty_classes(where)
-        check_labels(self.labels, len(self.classes), where=where)
+        if every_class:
+            self._refuse_empty_classes(where)
+        check_labels(self.labels, len(self.classes), where=where, several=every_class)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
         try:
@@ -51,6 +57,19 @@ class ImageFiles(Labelled):
         except DataError as error:
             raise self._all_problems(error) from error
         return torch.from_numpy(array), int(self.labels[index])
+
+    def content_ids(self, indices: Sequence[int] | None = None) -> list[str]:
+        """Each file's SHA-256 with the input contract and the version of the decoder. Reads files, decodes none."""
+        paths = self.paths if indices is None else [self.paths[index] for index in indices]
+        how = json.dumps(self.contract.to_dict(), sort_keys=True) + f" Pillow {PIL.__version__}"
+        with ThreadPoolExecutor() as pool:
+            return [f"{content} {how}" for content in pool.map(self._content, paths)]
+
+    def _content(self, path: Path) -> str:
+        try:
+            return sha256_of(path)
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
 
     def _unreadable(self) -> list[Path]:
         def is_unreadable(path: Path) -> bool:

@@ -32,6 +32,13 @@ class Labelled(Dataset, ABC):
     def __getitem__(self, index: int) -> tuple[Any, int]:
         """The input and the label of one example."""
 
+    def content_ids(self, indices: Sequence[int] | None = None) -> list[str] | None:
+        """A text for each example (all, or those at `indices`) that changes whenever its input does.
+
+        Known without decoding, so that a filled cache is used without it. None where only the input itself can tell.
+        """
+        return None
+
 
 @final
 class Chosen(Labelled):
@@ -45,6 +52,10 @@ class Chosen(Labelled):
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
         return self.whole[self.indices[index]]
+
+    def content_ids(self, indices: Sequence[int] | None = None) -> list[str] | None:
+        """Those of the other data set."""
+        return self.whole.content_ids(self.indices if indices is None else [self.indices[at] for at in indices])
 
 
 def stratified_split(labels: Tensor, fraction: float, *, seed: int) -> tuple[Tensor, Tensor]:
@@ -88,9 +99,11 @@ def pick_per_class(labels: Tensor, count: int, *, seed: int) -> Tensor:
     return torch.cat(chosen).sort().values
 
 
-def check_labels(labels: Sequence[int] | Tensor, classes: int, *, where: str) -> None:
-    """Raise DataError when a label is not in 0 … classes - 1, or only one class occurs."""
+def check_labels(labels: Sequence[int] | Tensor, classes: int, *, where: str, several: bool = True) -> None:
+    """Raise DataError when there is no label, one is not in 0 … classes - 1, or, with `several`, all are the same."""
     values = torch.as_tensor(labels)
+    if len(values) == 0:
+        raise DataError(f"{where} holds no examples.")
     wrong = ((values < 0) | (values >= classes)).nonzero().flatten()
     if len(wrong):
         first = int(wrong[0])
@@ -98,7 +111,7 @@ def check_labels(labels: Sequence[int] | Tensor, classes: int, *, where: str) ->
             f"{where}: {len(wrong)} labels are beyond the classes, the first is {int(values[first])} at example "
             f"{first}; expected 0 to {classes - 1}."
         )
-    if len(values.unique()) < 2:
+    if several and len(values.unique()) < 2:
         raise DataError(
             f"{where}: all {len(values)} examples are of one class ({int(values[0])}); there is nothing to tell apart."
         )

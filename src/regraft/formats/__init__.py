@@ -38,4 +38,10 @@ FORMATS: tuple[Format, ...] = (
     NumpyArchive(),
     NumpyArray(),
     NumpyPickle(),
+    KerasH5(),
+    KerasArchive(),
+    Onnx(),
+    Caffe(),
+    Flax(),
+    MXNet(),
 )

@@ -12,6 +12,7 @@ from regraft.formats.tensorflow_graph import graph_facts
 from regraft.roles import roles_of
 
 NOT_NUMBERS = ("string", "resource", "variant")
+NO_GRAPH = "The checkpoint tells neither kinds of layers, nor eps, padding and strides: there is no graph of them."
 
 
 def open_bundle(path: Path, bundle: Bundle, name: str, *, program: Path) -> Checkpoint:
@@ -37,6 +38,8 @@ def open_bundle(path: Path, bundle: Bundle, name: str, *, program: Path) -> Chec
     if skipped:
         notes.append(f"{len(skipped)} entries hold no numbers and are left out: {_listed(skipped)}.")
     facts = graph_facts(program, keys)
+    if not facts.layer_types:
+        notes.append(NO_GRAPH)
     infos = facts.added_to(_infos(bundle, keys))
     return Checkpoint(
         path=path, format=name, layout="tensorflow", infos=infos, reader=lambda shown: bundle.read(keys[shown]),

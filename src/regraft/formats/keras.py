@@ -117,7 +117,10 @@ class KerasArchive(Format):
 def _checkpoint(path: Path, name: str, weights: list[Weight], model: Layer | None) -> Checkpoint:
     """The checkpoint of these weights. Raises CheckpointError when there are none, or two have one name."""
     if model:
-        facts, lambdas = [*requirements(model), *wiring(model)], [one.path for one in model.walk() if one.class_name == "Lambda"]
+        facts, lambdas = (
+            [*requirements(model), *wiring(model)],
+            [one.path for one in model.walk() if one.class_name == "Lambda"],
+        )
     else:
         weights, facts = _judged_by_weights(weights)
         lambdas = []

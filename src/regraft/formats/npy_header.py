@@ -6,6 +6,7 @@ Source: NumPy enhancement proposal 1, "A simple file format for NumPy arrays", v
 import ast
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from struct import unpack_from
 
@@ -86,9 +87,15 @@ def numpy_dtype(descr: str, *, path: Path, name: str) -> tuple[str, Order]:
     if not _NUMBERS.fullmatch(descr):
         raise CheckpointError(f"{path}: {name} has the dtype {descr[:100]!r}; expected an array of plain numbers.")
     try:
-        dtype = np.dtype(descr)
+        dtype, order = _dtype(descr)
     except TypeError as error:
         raise CheckpointError(f"{path}: {name} has the unknown dtype {descr!r}.") from error
-    if dtype.name not in ITEM_BYTES and dtype.name != "object":
-        raise CheckpointError(f"{path}: {name} has the dtype {dtype.name}; expected an array of plain numbers.")
+    if dtype not in ITEM_BYTES and dtype != "object":
+        raise CheckpointError(f"{path}: {name} has the dtype {dtype}; expected an array of plain numbers.")
+    return dtype, order
+
+
+@lru_cache(maxsize=256)  # NumPy takes 20 µs for a dtype's name, an archive may have 10,000 arrays
+def _dtype(descr: str) -> tuple[str, Order]:
+    dtype = np.dtype(descr)
     return dtype.name, ">" if dtype.str[0] == ">" else "<"

@@ -1,12 +1,16 @@
 """TensorFlow SavedModels: of TF1, of `tf.Module` and Keras; the variables, not the program."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import final
 
 from regraft.arrays import Checkpoint
 from regraft.errors import CheckpointError
-from regraft.formats.bundle_checkpoint import open_bundle
+from regraft.formats.bundle_checkpoint import NO_GRAPH, open_bundle
 from regraft.formats.format import Format
+from regraft.formats.keras_layers import requirements
+from regraft.formats.keras_metadata import FILE_NAME, described_model
+from regraft.formats.keras_owners import with_keras_layers
 from regraft.formats.sstable import is_table
 from regraft.formats.tensor_bundle import Bundle
 
@@ -37,7 +41,17 @@ class SavedModel(Format):
                 f"{folder / _VARIABLES}.index is missing or damaged: this SavedModel holds no variables that can be "
                 "read.\nA frozen model keeps its weights in the program; export it with variables."
             )
-        return open_bundle(path, Bundle(folder / _VARIABLES), self.name, program=folder / _PROGRAM)
+        checkpoint = open_bundle(path, Bundle(folder / _VARIABLES), self.name, program=folder / _PROGRAM)
+        model = described_model(folder)
+        if model is None:
+            return checkpoint
+        return replace(
+            checkpoint,
+            infos=with_keras_layers(checkpoint.infos, model),
+            files=(*checkpoint.files, folder / FILE_NAME),
+            requirements=tuple(requirements(model)),
+            notes=tuple(note for note in checkpoint.notes if note != NO_GRAPH),
+        )
 
 
 def _folder(path: Path) -> Path:

@@ -8,6 +8,7 @@ Source: tensorflow/core/protobuf/tensor_bundle.proto and tensorflow/core/util/te
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 from pathlib import Path
 from typing import final
@@ -208,6 +209,11 @@ def _entry(message: memoryview) -> Entry:
 
 def shape_of(message: memoryview) -> tuple[int, ...]:
     """A TensorShapeProto."""
+    return _shape(bytes(message))
+
+
+@lru_cache(maxsize=4096)  # networks repeat few shapes many times
+def _shape(message: bytes) -> tuple[int, ...]:
     return tuple(
         next((signed(size) for field, size in fields(as_bytes(value)) if field == 1), 0)
         for number, value in fields(message)

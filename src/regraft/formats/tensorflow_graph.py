@@ -6,6 +6,7 @@ Source: tensorflow/core/framework/{graph,node_def,attr_value}.proto, tensorflow/
 """
 
 import mmap
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +19,16 @@ from regraft.formats.wire import as_bytes, as_int, as_text, fields
 
 _MOST_BYTES = 64 << 20  # larger graphs hold constants, and would take seconds
 _VARIABLES = ("VariableV2", "Variable", "VarHandleOp")
-_PASSED = ("Identity", "ReadVariableOp", "Enter", "ExpandDims", "Cast", "Reshape")  # between a variable and its layer
+_PASSED = (
+    "Identity",
+    "ReadVariableOp",
+    "Enter",
+    "ExpandDims",
+    "Cast",
+    "Reshape",
+    "ConcatV2",
+)  # between a variable and its layer
+_PART = re.compile(r"/part_\d+$")
 _CONVOLUTIONS = {"Conv2D": "Conv2D", "DepthwiseConv2dNative": "DepthwiseConv2D", "Conv3D": "Conv3D"}
 _BATCH_NORMS = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
 
@@ -134,10 +144,9 @@ def _variables(inputs: tuple[str, ...], nodes: Mapping[str, _Node], names: set[s
             if node is None or node.op not in _PASSED or not node.inputs:
                 break
             name = _source(node.inputs[0])
-        else:
-            continue
-        if node is not None and node.op in _VARIABLES and name in names:
-            found.append(name)
+        whole = _PART.sub("", name)  # a partitioned variable is put together by ConcatV2
+        if node is not None and node.op in _VARIABLES and whole in names:
+            found.append(whole)
     return found
 
 

@@ -5,7 +5,7 @@ Source: tensorflow/tfjs, tfjs-core/src/io/types.ts and tfjs-core/src/io/io_utils
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
@@ -16,6 +16,7 @@ from regraft.errors import CheckpointError
 from regraft.formats.format import Format
 from regraft.formats.keras_config import Layer, read_config
 from regraft.formats.keras_layers import requirements
+from regraft.formats.keras_owners import with_keras_layers
 from regraft.formats.quantised import Quantisation
 from regraft.formats.stored import Span, checked_size, decode
 from regraft.roles import with_roles
@@ -79,7 +80,7 @@ class TensorFlowJS(Format):
         facts: tuple[Requirement, ...] = tuple(requirements(model)) if model else ()
         return Checkpoint(
             path=path, format=self.name, layout="keras" if model else self.layout,
-            infos=with_roles(_with_layers(infos, model) if model else infos),
+            infos=with_roles(with_keras_layers(infos, model) if model else infos),
             reader=lambda name: weights[name].read(), files=tuple(files), requirements=facts,
             notes=() if model else (_NO_GRAPH_FACTS,),
         )  # fmt: skip
@@ -175,22 +176,3 @@ def _keras_model(path: Path, told: Mapping[str, Any]) -> Layer | None:
         return None
     config = topology.get("model_config", topology)
     return read_config(json.dumps(config), path) if isinstance(config, dict) and "class_name" in config else None
-
-
-def _with_layers(infos: Mapping[str, ArrayInfo], model: Layer) -> dict[str, ArrayInfo]:
-    """Each array with the layer that its name begins with: by the layers' paths, or by a name that is unique."""
-    by_path = {layer.path: layer for layer in model.walk() if layer.path}
-    by_name: dict[str, Layer | None] = {}
-    for layer in by_path.values():
-        by_name[layer.name] = None if layer.name in by_name else layer
-    found = {}
-    for name, info in infos.items():
-        parts = name.split("/")
-        for end in range(len(parts) - 1, 0, -1):
-            owner = by_path.get("/".join(parts[:end])) or by_name.get(parts[end - 1])
-            if owner is not None:
-                leaf = "/".join(parts[end:])
-                info = replace(info, layer_type=owner.class_name, layer=owner.path, leaf=leaf)
-                break
-        found[name] = info
-    return found

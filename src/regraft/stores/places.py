@@ -33,6 +33,10 @@ class Place(ABC):
         """The file's bytes. Raises FileNotFoundError."""
 
     @abstractmethod
+    def changed(self, name: str) -> float:
+        """When the file was written, in seconds since 1970 by the place's clock. Raises FileNotFoundError."""
+
+    @abstractmethod
     def read(self, name: str) -> bytes:
         """The whole file. Raises FileNotFoundError."""
 
@@ -78,6 +82,10 @@ class LocalPlace(Place):
     def size(self, name: str) -> int:
         """Bytes of the file."""
         return (self.root / name).stat().st_size
+
+    def changed(self, name: str) -> float:
+        """The file's time of modification."""
+        return (self.root / name).stat().st_mtime
 
     def read(self, name: str) -> bytes:
         """All bytes."""
@@ -191,6 +199,10 @@ class RemotePlace(Place):
         """Bytes of the file."""
         self.system.invalidate_cache()
         return int(self.system.size(self._at(name)))
+
+    def changed(self, name: str) -> float:
+        """As the file system tells it."""
+        return float(self.system.modified(self._at(name)).timestamp())
 
     def read(self, name: str) -> bytes:
         """All bytes."""

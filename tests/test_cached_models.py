@@ -1,0 +1,127 @@
+"""The cache under models that are really split: the same bits, and another key for another computation."""
+
+import pytest
+import torch
+from torch import nn
+
+from regraft.caching import cache_features
+from regraft.freezing import freeze
+from regraft.splitting import split
+
+IMAGES = torch.randn(22, 3, 6, 6, generator=torch.Generator().manual_seed(1))
+LABELS = torch.arange(22) % 3
+BATCH = 4
+
+
+class Convolutions(nn.Module):
+    """Convolution, BatchNorm, pooling; a head of dropout and a linear layer."""
+
+    def __init__(self, *, eps: float = 1e-5, stride: int = 1, gain: float = 1.0):
+        super().__init__()
+        self.gain = gain
+        torch.manual_seed(0)
+        self.conv, self.norm = nn.Conv2d(3, 4, 3, stride=stride), nn.BatchNorm2d(4, eps=eps)
+        self.drop, self.head = nn.Dropout(0.5), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(self.drop(self.norm(self.conv(x)).relu().mean((2, 3)) * self.gain))
+
+
+class OtherForward(Convolutions):
+    """The same layers, called in another way."""
+
+    def forward(self, x):
+        return self.head(self.drop(self.norm(self.conv(x)).abs().mean((2, 3))))
+
+
+class TwoInputs(nn.Module):
+    """A dictionary in, a dictionary out, and a mask that the head needs too."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.table, self.mix, self.head = nn.Embedding(10, 6), nn.Linear(6, 6), nn.Linear(6, 2)
+
+    def forward(self, ids, mask):
+        return {"logits": (self.head(self.mix(self.table(ids)).tanh()) * mask[..., None]).sum(1)}
+
+
+def halves(model, frozen="conv|norm"):
+    """Trunk and head of a model with these layers frozen."""
+    freeze(model, frozen)
+    return split(model, IMAGES[:2])
+
+
+def cached(model, store=None, **options):
+    """The features of a model's trunk for the images."""
+    return cache_features(halves(model)[0], (IMAGES, LABELS), store, batch_size=BATCH, **options)
+
+
+@pytest.mark.parametrize("is_training", [True, False])
+def test_the_head_on_cached_features_is_the_model(tmp_path, is_training):
+    """Bit for bit in both modes: with dropout drawn, and in evaluation, where a dropout layer hands its input on."""
+    model = Convolutions()
+    trunk, head = halves(model)
+    features = cache_features(trunk, (IMAGES, LABELS), tmp_path, batch_size=BATCH)
+    model.train(is_training)
+    rows, _ = features.gather(torch.arange(BATCH))
+
+    torch.manual_seed(3)
+    expected = model(IMAGES[:BATCH])
+    torch.manual_seed(3)
+    assert torch.equal(head(rows), expected)
+
+
+def test_a_dictionary_of_inputs_keeps_its_names(tmp_path):
+    """Several tensors an example cross, the mask among them."""
+    model = TwoInputs().eval()
+    freeze(model, "table|mix")
+    ids = torch.arange(60).view(12, 5) % 10
+    data = ({"ids": ids, "mask": (ids > 3).float()}, torch.arange(12) % 2)
+    trunk, head = split(model, ids=ids[:3], mask=data[0]["mask"][:3])
+
+    features = cache_features(trunk, data, tmp_path, batch_size=BATCH)
+
+    assert torch.equal(head(features.gather(torch.arange(BATCH))[0])["logits"],
+                       model(ids=ids[:BATCH], mask=data[0]["mask"][:BATCH])["logits"])  # fmt: skip
+
+
+def test_a_model_built_again_finds_its_features(tmp_path):
+    """The key depends on nothing of this process."""
+    assert cached(Convolutions(), tmp_path).computed == 22
+    assert cached(Convolutions(), tmp_path).computed == 0
+
+
+@pytest.mark.parametrize(
+    "other",
+    [lambda: Convolutions(eps=1e-3), lambda: Convolutions(stride=2), lambda: Convolutions(gain=2.0), OtherForward],
+    ids=["eps", "stride", "gain", "forward"],
+)  # fmt: skip
+def test_a_model_that_computes_differently_has_another_key(tmp_path, other):
+    """With the very same weights."""
+    assert cached(other(), tmp_path).key != cached(Convolutions(), tmp_path).key
+
+
+@pytest.mark.parametrize("changed", ["conv.weight", "norm.bias", "norm.running_var"])
+def test_any_frozen_tensor_is_part_of_the_key(tmp_path, changed):
+    """Buffers as well as parameters."""
+    model = Convolutions()
+    with torch.no_grad():
+        model.state_dict(keep_vars=True)[changed].view(-1)[1] += 1e-6
+    assert cached(model, tmp_path).key != cached(Convolutions(), tmp_path).key
+
+
+def test_training_the_head_leaves_the_key_alone(tmp_path):
+    """As does another head of the same shape."""
+    model = Convolutions()
+    key = cached(model, tmp_path).key
+    with torch.no_grad():
+        model.head.weight += 1
+    assert cached(model, tmp_path).key == key
+
+
+def test_the_modes_of_torch_are_part_of_the_key(tmp_path):
+    """Autocast changes every value."""
+    plain = cached(Convolutions(), tmp_path).key
+    with torch.autocast("cpu", torch.bfloat16):
+        assert cached(Convolutions(), tmp_path).key != plain

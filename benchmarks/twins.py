@@ -213,8 +213,8 @@ def page(outcomes: list[Outcome]) -> str:
             "",
             f"{complete} of {len(outcomes)} complete, {wrong} arrays wrong; {by_hand} of them only after a change by",
             "hand that no plan can tell: pooling, and in ResNetV2 the place of the strided block. Written by",
-            f"benchmarks/twins.py, {date.today()}, torch {torch.__version__}. The difference is relative to the largest "
-            "logit.",
+            f"benchmarks/twins.py, {date.today()}, torch {torch.__version__}. The difference is relative to the "
+            "largest logit.",
             "",
             HEAD,
             *map(line, outcomes),

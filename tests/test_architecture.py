@@ -16,10 +16,7 @@ STEPS = {
 MACHINERY = {
     "recording", "outlining", "sizes", "varying", "cutting", "replaying", "head_run", "trunk_run", "proving", "searching",
     "factories", "stored", "features", "building", "probing", "engines",
-}  # fmt: skip
-MACHINERY = {
-    "recording", "cutting", "replaying", "factories", "stored", "features", "building", "tf_layers", "tracing",
-    "describing", "variants",
+    "tf_layers", "module_graph", "mistakes", "describing", "variants",
 }  # fmt: skip
 FLOOR_BY_NAME = {
     "errors": 0,

@@ -13,8 +13,11 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-import vision_stub  # noqa: E402  # before torchvision and timm
-import zoo_transformers  # noqa: E402
+import contextlib
+
+import zoo_transformers
+
+import vision_stub  # before torchvision and timm
 
 # (batch size, seed) → positional and keyword arguments
 Inputs = Callable[[int, int], tuple[tuple, dict[str, Any]]]
@@ -144,10 +147,8 @@ def _timm(name: str) -> tuple[nn.Module, Inputs]:
     channels, *full = model.default_cfg.get("input_size", (3, 224, 224))
     for side in (64, 96, 128):
         inputs = images(channels, side, side)
-        try:
+        with contextlib.suppress(TypeError, AssertionError, ValueError, RuntimeError):
             model = timm.create_model(name, num_classes=10, img_size=side)
-        except (TypeError, AssertionError, ValueError, RuntimeError):
-            pass
         try:
             with torch.no_grad():
                 model.eval()(*inputs(1, 0)[0])

@@ -14,9 +14,8 @@ STEPS = {
     "saving", "predicting", "entries",
 }  # fmt: skip
 MACHINERY = {
-    "recording", "outlining", "sizes", "varying", "cutting", "replaying", "head_run", "trunk_run", "proving", "searching",
-    "factories", "stored", "features", "building", "probing", "engines",
-    "tf_layers", "module_graph", "mistakes", "describing", "variants",
+    "recording", "outlining", "sizes", "varying", "cutting", "replaying", "head_run", "trunk_run", "proving",
+    "searching", "factories", "stored", "features", "building", "probing", "engines",
 }  # fmt: skip
 FLOOR_BY_NAME = {
     "errors": 0,

@@ -132,7 +132,9 @@ def _equal(expected: Tensor, got: Tensor) -> bool:
 def undisturbed(model: nn.Module, *, is_training: bool) -> Iterator[None]:
     """Run something in a mode, and leave modes, buffers and random numbers as they were."""
     modes = [(module, module.training) for module in model.modules()]
-    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    buffers = [
+        (m._buffers, name, b, b.clone()) for m in model.modules() for name, b in m._buffers.items() if b is not None
+    ]
     dice = random.getstate(), np.random.get_state()
     try:
         model.train(is_training)
@@ -144,7 +146,8 @@ def undisturbed(model: nn.Module, *, is_training: bool) -> Iterator[None]:
         np.random.set_state(dice[1])
         for module, mode in modes:
             module.training = mode
-        for buffer, before in buffers:
+        for owner, name, buffer, before in buffers:
+            owner[name] = buffer  # a forward may put another tensor in its place
             if not torch.equal(buffer, before):
                 with torch.no_grad():
                     buffer.copy_(before)

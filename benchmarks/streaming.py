@@ -93,9 +93,19 @@ class Peak:
         self._thread.join()
 
 
+def warm_up() -> None:
+    """Everything once on a few rows: libraries take memory when they are first used."""
+    inputs, labels = torch.randn(256, WIDTH), torch.zeros(256, dtype=torch.int64)
+    head = nn.Linear(WIDTH, CLASSES)
+    nn.functional.cross_entropy(head(inputs), labels).backward()
+    torch.optim.SGD(head.parameters(), lr=1e-3).step()
+    cache_features(WideTrunk(), (torch.randn(256, 8), labels))
+
+
 def epochs_of(folder: Path, count: int, memory_bytes: int, epochs: int) -> dict[str, Any]:
     """Seconds of reading and of training epochs, resident memory beyond the start's, and the shuffle's quality."""
     torch.set_num_threads(1)
+    warm_up()
     base = resident()
     features = features_of(folder, count, memory_bytes)
     head = nn.Linear(WIDTH, CLASSES)
@@ -163,8 +173,8 @@ def main() -> None:
         "",
         f"An epoch over {count:,} rows of {4 * WIDTH} bytes ({given.times} × {given.memory_mib} MiB), sorted by class",
         f"in the data set ({CLASSES} classes), batches of {BATCH}, warm page cache, one torch thread. Get these lines",
-        f"again with `python {' '.join(['benchmarks/streaming.py', *sys.argv[1:]])}` (measured {datetime.date.today()},",
-        f"{os.cpu_count()} cores shared with other work, best of {given.epochs} epochs).",
+        f"again with `python {' '.join(['benchmarks/streaming.py', *sys.argv[1:]])}`",
+        f"(measured {datetime.date.today()}, {os.cpu_count()} cores shared with other work, best of {given.epochs}).",
         "",
         f"| {' | '.join(heads)} |",
         "|---" * len(heads) + "|",

@@ -36,7 +36,7 @@ class WideTrunk:
         torch.manual_seed(0)
         self.layer = nn.Linear(8, WIDTH).requires_grad_(False)
         leaf = Plain(name="hidden", shape=(WIDTH,), dtype=torch.float32, bytes_per_example=4 * WIDTH)
-        self.cut = Plain(leaves=(leaf,))
+        self.cut = Plain(leaves=(leaf,), by_row=True)
 
     def __call__(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"hidden": self.layer(x)}

@@ -108,11 +108,15 @@ class StoredRows(Rows):
         return Index(np.concatenate(ids) if ids else np.empty((0, ID_BYTES), np.uint8))
 
     def gather(self, positions: Tensor) -> dict[str, Tensor]:
-        """One `index_select` for each leaf and part that is touched."""
-        out = {
-            leaf.name: torch.empty((len(positions), *leaf.shape), dtype=leaf.dtype)  # type: ignore[arg-type]
-            for leaf in self.leaves
-        }
+        """One `index_select` for each leaf and part that is touched; shorter rows end in zeros."""
+        wanted = positions.numpy()
+        touched = [self.parts[number] for number in np.unique(np.searchsorted(self.starts, wanted, "right") - 1)]
+        out = {}
+        for leaf in self.leaves:
+            shapes = {part.tensors[leaf.name][1][1:] for part in touched} or {leaf.shape}
+            sizes = tuple(max(size) for size in zip(*shapes, strict=True))
+            make = torch.empty if len(shapes) == 1 else torch.zeros
+            out[leaf.name] = make((len(positions), *sizes), dtype=leaf.dtype)
         self.gather_into(out, positions)
         return out
 
@@ -136,10 +140,11 @@ class StoredRows(Rows):
             if not is_dense:
                 rows = rows.index_select(0, (local - start).to(rows.device))
             rows = decode(rows, leaf.dtype, scale).to("cpu")
+            ends = tuple(slice(size) for size in rows.shape[1:])
             if in_line:
-                out[leaf.name][int(to[0]) : int(to[-1]) + 1] = rows
+                out[leaf.name][(slice(int(to[0]), int(to[-1]) + 1), *ends)] = rows
             else:
-                out[leaf.name].index_copy_(0, to, rows)
+                out[leaf.name][(slice(None), *ends)].index_copy_(0, to, rows)
         if self._read > self.memory_bytes // 4:
             self.entry.forget()
             self._read = 0

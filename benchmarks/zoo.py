@@ -27,10 +27,10 @@ from typing import Any
 
 import numpy as np
 import torch
+import zoo_models
 from torch import Tensor, nn
 
 import regraft
-import zoo_models
 from regraft.errors import RegraftError
 from regraft.structures import tensors_of
 

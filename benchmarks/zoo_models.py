@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-import vision_stub  # noqa: E402  # before torchvision and timm
-import zoo_transformers  # noqa: E402
+import zoo_transformers
+
+import vision_stub  # before torchvision and timm
 
 # (batch size, seed) → positional and keyword arguments
 Inputs = Callable[[int, int], tuple[tuple, dict[str, Any]]]

@@ -30,6 +30,10 @@ def _swap(_: re.Match[str], got: Shape, target: Shape) -> tuple[Operation, ...]:
     return (Transpose(axes, ("out", "in", "h", "w") if len(got) == 4 else ()),)
 
 
+def _transposed(_: re.Match[str], got: Shape, target: Shape) -> tuple[Operation, ...]:
+    return (Transpose((1, 0), ("in", "out")),) if len(got) == 2 else ()
+
+
 def _rows(match: re.Match[str], got: Shape, target: Shape) -> tuple[Operation, ...]:
     return (Take(0, int(match["start"]), int(match["stop"])),)
 
@@ -60,6 +64,8 @@ WAYS: tuple[tuple[str, str, int, Way], ...] = (
         2,
         _flatten,
     ),
+    ("transposed", "transposed: a dense kernel stored as (in, out)", 2, _transposed),
+    ("fold bias of .+", "fold bias of conv1/bias: of a batch-norm, whose mean takes in that bias", 1, _as_stored),
     ("zeros|ones", "zeros, ones: no source, one value everywhere", 0, _constant),
     ("as stored", "as stored: the axes of this array have the same order in both frameworks", 0, _as_stored),
 )

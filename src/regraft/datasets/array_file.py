@@ -66,7 +66,7 @@ def open_idx(path: Path, contract: InputContract, *, classes: Sequence[str] | No
     inputs, labels = read_idx(path), read_idx(labels_path)
     if len(inputs) != len(labels):
         raise DataError(f"{path}: {len(inputs)} images, but {labels_path.name} holds {len(labels)} labels.")
-    names = classes or list(map(str, range(int(labels.max(initial=-1)) + 1)))
+    names = classes or list(map(str, range(int(labels.max()) + 1 if len(labels) else 0)))
     return _examples(path, inputs, labels, contract, names, several=classes is None)
 
 

@@ -3,9 +3,14 @@
 `FORMATS` is all of them. Their modules are light: a foreign library is imported only inside `open`.
 """
 
+from regraft.formats.caffe import Caffe
+from regraft.formats.flax import Flax
 from regraft.formats.format import Format
+from regraft.formats.keras import KerasArchive, KerasH5
+from regraft.formats.mxnet import MXNet
 from regraft.formats.numpy_arrays import NumpyArchive, NumpyArray
 from regraft.formats.numpy_pickle import NumpyPickle
+from regraft.formats.onnx import Onnx
 from regraft.formats.safetensors_file import Safetensors
 from regraft.formats.savedmodel import SavedModel
 from regraft.formats.tensorflow_js import TensorFlowJS
@@ -21,10 +26,22 @@ FORMATS: tuple[Format, ...] = (
     SavedModel(),
     TFLite(),
     TensorFlowJS(),
+    KerasArchive(),
+    KerasH5(),
+    Onnx(),
+    Caffe(),
+    Flax(),
+    MXNet(),
     Safetensors(),
     TorchZip(),
     TorchLegacy(),
     NumpyArchive(),
     NumpyArray(),
     NumpyPickle(),
+    KerasH5(),
+    KerasArchive(),
+    Onnx(),
+    Caffe(),
+    Flax(),
+    MXNet(),
 )

@@ -1,0 +1,96 @@
+"""The names of Keras' weights, and facts that several layers tell together."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from regraft.formats.keras_config import read_config
+from regraft.formats.keras_layers import class_by_weights, leaf_names, requirements
+
+
+def facts(*layers):
+    """Requirements of a Sequential model, (layer, attribute) → value."""
+    told = [{"class_name": kind, "config": {"name": name, **settings}} for name, kind, settings in layers]
+    root = read_config(json.dumps({"class_name": "Sequential", "config": {"layers": told}}), Path("net.h5"))
+    return {(one.layer, one.attribute): one.value for one in requirements(root)}
+
+
+@pytest.mark.parametrize(("kind", "settings", "count", "names"), [
+    ("Dense", {"use_bias": False}, 1, ("kernel",)),
+    ("Dense", None, 1, ("kernel",)),
+    ("BatchNormalization", {"scale": False}, 3, ("beta", "moving_mean", "moving_variance")),
+    ("BatchNormalization", {"center": False}, 3, ("gamma", "moving_mean", "moving_variance")),
+    ("BatchNormalization", None, 3, ("gamma_or_beta", "moving_mean", "moving_variance")),
+    ("BatchNormalization", None, 2, ("moving_mean", "moving_variance")),
+    ("Dense", {"use_bias": True}, 5, ("0", "1", "2", "3", "4")),
+    ("Mine", {}, 2, ("0", "1")),
+])  # fmt: skip
+def test_numbered_weights_get_names_only_without_doubt(kind, settings, count, names):
+    """By class and switches; else their numbers."""
+    assert leaf_names(kind, settings, count) == names
+
+
+def test_zeros_of_an_own_layer_are_the_convolution_s_padding():
+    """keras.applications pad so: ZeroPadding2D, then a convolution without padding."""
+    found = facts(
+        ("pad", "ZeroPadding2D", {"padding": [[0, 1], [2, 3]]}),
+        ("conv", "Conv2D", {"padding": "valid", "filters": 4}),
+        ("other", "Conv2D", {"padding": "valid"}),
+    )
+
+    assert found["conv", "padding"] == [[0, 1], [2, 3]]
+    assert found["conv", "padding_layer"] == "pad"
+    assert found["other", "padding"] == "valid"
+
+
+def test_the_flattened_channels_are_traced_back_to_the_convolution():
+    """Older files hold no shapes; pooling, activations and a batch-norm keep the channels."""
+    found = facts(
+        ("conv", "Conv2D", {"filters": 6}), ("norm", "BatchNormalization", {}), ("pool", "MaxPooling2D", {}),
+        ("flat", "Flatten", {}), ("drop", "Dropout", {}), ("dense", "Dense", {}), ("next", "Dense", {}),
+    )  # fmt: skip
+
+    assert (found["dense", "flatten_order"], found["dense", "flatten_channels"]) == ("channels_last", 6)
+    assert ("next", "flatten_order") not in found
+
+
+def test_a_permutation_before_the_flatten_is_told():
+    """(2, 1, 3) keeps the channels last; (3, 1, 2) does not."""
+
+    def order(dims):
+        return facts(("conv", "Conv2D", {"filters": 6}), ("turn", "Permute", {"dims": dims}), ("flat", "Flatten", {}),
+                     ("dense", "Dense", {}))["dense", "flatten_order"]  # fmt: skip
+
+    assert order([2, 1, 3]) == "channels_last"
+    assert order([3, 1, 2]) == "permuted"
+
+
+def test_an_old_gru_resets_before():
+    """The setting is younger than many files."""
+    assert facts(("gru", "GRU", {}))["gru", "reset_after"] is False
+
+
+def test_activations_are_words():
+    """Names as they are, nothing as linear, objects by their class."""
+    found = facts(
+        ("a", "Dense", {"activation": "relu"}), ("b", "Dense", {"activation": None}),
+        ("c", "Dense", {"activation": {"class_name": "LeakyReLU", "config": {"alpha": 0.1}}}),
+        ("d", "Dense", {"activation": {"class_name": "function", "config": "my_act"}}),
+    )  # fmt: skip
+
+    assert [found[name, "activation"] for name in "abcd"] == ["relu", "linear", "LeakyReLU", "my_act"]
+
+
+@pytest.mark.parametrize(("shapes", "kind"), [
+    ({"kernel": (3, 3, 2, 4)}, ""),
+    ({"kernel": (3, 4)}, "Dense"),
+    ({"kernel": (3, 16), "recurrent_kernel": (4, 16)}, "LSTM"),
+    ({"kernel": (3, 12), "recurrent_kernel": (4, 12)}, "GRU"),
+    ({"kernel": (3, 4), "recurrent_kernel": (4, 4)}, "SimpleRNN"),
+    ({"gamma": (3,), "beta": (3,)}, ""),
+    ({"gamma": (3,), "moving_mean": (3,)}, "BatchNormalization"),
+])  # fmt: skip
+def test_weights_alone_tell_the_class_only_without_doubt(shapes, kind):
+    """A kernel of rank 4 may be three layers'."""
+    assert class_by_weights(shapes) == kind

@@ -11,11 +11,12 @@ import onnx
 
 from regraft.formats.caffe import Caffe
 from regraft.formats.flax import Flax
+from regraft.formats.gguf import GGUF
 from regraft.formats.keras import KerasArchive, KerasH5
 from regraft.formats.mxnet import MXNet
 from regraft.formats.onnx import Onnx
 from regraft.testing import FormatContract
-from written import caffe_layer, write_caffe, write_params
+from written import caffe_layer, write_caffe, write_gguf, write_params
 
 KERNEL, BIAS = np.arange(6, dtype=np.float32).reshape(2, 3) - 2.5, np.array([0.5, -0.25, 8.0], np.float32)
 
@@ -38,6 +39,15 @@ class TestMXNet(FormatContract):
 
     def write(self, folder, arrays):
         return write_params(folder / "net-0001.params", {f"arg:{name}": array for name, array in arrays.items()})
+
+
+class TestGGUF(FormatContract):
+    """As the gguf library writes it."""
+
+    format = GGUF()
+
+    def write(self, folder, arrays):
+        return write_gguf(folder / "model.gguf", arrays)
 
 
 class TestFlax(FormatContract):

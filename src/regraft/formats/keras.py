@@ -44,13 +44,17 @@ _NOT_RUN = (
 
 @dataclass(frozen=True)
 class Weight:
-    """One array of the file: its readable name, its place, and the layer that owns it."""
+    """One array of the file: its readable name, its place, and the layer that owns it.
+
+    is_state  whether it belongs to the optimiser
+    """
 
     name: str
     array: Located | InPieces
     layer: str
     layer_type: str
     note: str = ""
+    is_state: bool = False
 
     @property
     def leaf(self) -> str:
@@ -165,8 +169,9 @@ def _role(weight: Weight) -> Role:
     """What the array is for; a dropout keeps its random seed in the file."""
     if "seed_generator" in weight.name:
         return "counter"
-    role = role_of(weight.name)
-    return "counter" if role == "optimizer_slot" and weight.array.shape == () else role
+    if weight.is_state:
+        return "optimizer_slot" if weight.array.shape else "counter"
+    return role_of(weight.name)
 
 
 # --- .h5: groups named after layers, each with the list of its weights --------------------------------------------
@@ -229,7 +234,7 @@ def _optimizer(root: Group) -> Iterator[Weight]:
     for name in group.texts("weight_names") or ():
         array = group.array(name)
         if array is not None:
-            yield Weight(f"optimizer/{name.removesuffix(':0')}", array, "", "")
+            yield Weight(f"optimizer/{name.removesuffix(':0')}", array, "", "", is_state=True)
 
 
 # --- .weights.h5 and .keras: groups named after attributes and classes, weights by number --------------------------
@@ -250,6 +255,8 @@ def _by_tree(group: Group, layer: Layer | None, path: str, class_name: str = "",
             continue
         if key in ("layers", "_layer_checkpoint_dependencies"):
             yield from _container(child, layer, path)
+        elif key == "optimizer" and not path:
+            yield from (replace(one, is_state=True) for one in _by_tree(child, None, key))
         elif key == "cell" and (layer is None or not layer.children):
             yield from _by_tree(child, layer, path, class_name, owner)
         elif key in _ATTENTION_PARTS and class_name in ATTENTION:

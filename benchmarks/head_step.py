@@ -19,7 +19,7 @@ import regraft
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-import vision_stub  # noqa: E402, F401  # before torchvision
+import vision_stub  # noqa: F401  # before torchvision
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "head-step.md"
 ROUNDS = 9
@@ -86,7 +86,13 @@ def compare(make: Callable) -> str:
     ratios = [one / other for one, other in zip(times["head"], times["hand"], strict=True)]
     low, _, high = statistics.quantiles(ratios, n=4)
     told = [f"{statistics.median(times[name]):.2f}" for name in ("head", "hand", "model")]
-    cells = [make.__name__, *told, f"{statistics.median(ratios):.2f} ({low:.2f}–{high:.2f})", f"{limit}", f"{split_s:.1f}"]
+    cells = [
+        make.__name__,
+        *told,
+        f"{statistics.median(ratios):.2f} ({low:.2f}–{high:.2f})",
+        f"{limit}",
+        f"{split_s:.1f}",
+    ]
     return f"| {' | '.join(cells)} |"
 
 

@@ -39,11 +39,5 @@ FORMATS: tuple[Format, ...] = (
     NumpyArchive(),
     NumpyArray(),
     NumpyPickle(),
-    KerasH5(),
-    KerasArchive(),
-    Onnx(),
-    Caffe(),
-    Flax(),
-    MXNet(),
     GGUF(),
 )

@@ -99,7 +99,8 @@ def test_every_file_has_its_tests():
     missing = [
         name_of(path)
         for path in MODULES
-        if not path.stem.startswith("__") and not (tests / path.relative_to(SOURCE).parent / f"test_{path.stem}.py").is_file()
+        if not path.stem.startswith("__")
+        and not (tests / path.relative_to(SOURCE).parent / f"test_{path.stem}.py").is_file()
     ]
     assert not missing
 

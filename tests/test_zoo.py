@@ -5,10 +5,10 @@ import warnings
 
 import pytest
 import torch
-
-import regraft
 import zoo
 import zoo_models
+
+import regraft
 
 QUICK = [
     ("torchvision:squeezenet1_1", 0.6), ("timm:test_byobnet", 0.6), ("transformers:BertForSequenceClassification", 0.6),

@@ -5,6 +5,7 @@
 Both run in one process, in turns, on one thread, from the same features; the table gives medians and the middle half.
 """
 
+import itertools
 import statistics
 import sys
 import time
@@ -39,7 +40,7 @@ def chapter() -> tuple[nn.Module, Tensor, nn.Module, str, int, float]:
     """The chapter's network: five hidden layers, the first three frozen, batch 200."""
     sizes = [784, 300, 50, 50, 50, 20]
     layers: list[nn.Module] = []
-    for before, after in zip(sizes, sizes[1:], strict=False):
+    for before, after in itertools.pairwise(sizes):
         layers += [nn.Linear(before, after), nn.ReLU()]
     model = nn.Sequential(*layers, nn.Linear(20, 10))
     regraft.freeze(model, upto="5")
@@ -86,13 +87,8 @@ def compare(make: Callable) -> str:
     ratios = [one / other for one, other in zip(times["head"], times["hand"], strict=True)]
     low, _, high = statistics.quantiles(ratios, n=4)
     told = [f"{statistics.median(times[name]):.2f}" for name in ("head", "hand", "model")]
-    cells = [
-        make.__name__,
-        *told,
-        f"{statistics.median(ratios):.2f} ({low:.2f}–{high:.2f})",
-        f"{limit}",
-        f"{split_s:.1f}",
-    ]
+    ratio = f"{statistics.median(ratios):.2f} ({low:.2f}–{high:.2f})"
+    cells = [make.__name__, *told, ratio, f"{limit}", f"{split_s:.1f}"]
     return f"| {' | '.join(cells)} |"
 
 

@@ -166,7 +166,8 @@ def page(found: dict[tuple[str, str], dict[str, Any]], names: list[str]) -> str:
     """The table of all results, by library."""
     counts = Counter(line["verdict"] for line in found.values())
     total = sum(counts.values())
-    made = f"Measured {date.today()} with torch {torch.__version__} by `make zoo`, {len(names)} models. "
+    made = f"Measured {date.today()} with torch {torch.__version__} by `make zoo`: "
+    made += f"{len({model for model, _ in found})} of {len(names)} models, {total} of {len(names) * len(DEPTHS)} cuts. "
     share = f"{counts['equal'] / max(total, 1):.1%}"
     rest = f"{counts['refused']} refused, {counts['wrong']} wrong, {counts['failed']} failed"
     summary = f"**{total} cuts: {counts['equal']} equal ({share}), {rest}.**"

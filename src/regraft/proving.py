@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from regraft.errors import FreezeError, SplitError
+from regraft.errors import FreezeError, RegraftError, SplitError
 from regraft.frozen import is_frozen
 from regraft.recorded import Record, slots_of
 from regraft.replaying import Replay
@@ -33,7 +33,12 @@ def prove(replay: Replay, arguments: Arguments, *, is_training: bool) -> dict[st
     with undisturbed(model, is_training=is_training):
         features = replay.trunk(own(args), own(kwargs))
     with undisturbed(model, is_training=is_training):
-        got = _step(model, lambda: replay.head(features))
+        try:
+            got = _step(model, lambda: replay.head(features))
+        except RegraftError:
+            raise
+        except Exception as error:  # the model's own forward may say anything to a tensor of a wrong shape
+            raise SplitError(f"The head does not run where the model does: {error}") from error
     different = [name for name in expected if name not in got or not _equal(expected[name], got[name])]
     if different or expected.keys() != got.keys():
         raise SplitError(

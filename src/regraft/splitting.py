@@ -36,7 +36,7 @@ class Trunk:
         self._replays = replays
 
     def __call__(self, *args: Any, **kwargs: Any) -> Features:
-        """The features of a batch: leaf name → tensor. Runs without gradients and changes nothing in the model."""
+        """The features of a batch: leaf name → tensor. They have no gradients; nothing changes in the model."""
         features: Features = {}
         for is_training, replay in self._replays.items():
             if all(name in features for name in replay.choice.leaves):

@@ -14,12 +14,8 @@ STEPS = {
     "saving", "predicting", "entries",
 }  # fmt: skip
 MACHINERY = {
-    "recording", "outlining", "sizes", "varying", "cutting", "replaying", "head_run", "trunk_run", "proving", "searching",
-    "factories", "stored", "features", "building", "probing", "engines",
-}  # fmt: skip
-MACHINERY = {
-    "recording", "cutting", "replaying", "factories", "stored", "features", "building", "tf_layers", "tracing",
-    "describing", "variants",
+    "recording", "outlining", "sizes", "varying", "cutting", "replaying", "head_run", "trunk_run", "proving",
+    "searching", "factories", "stored", "features", "building", "probing", "engines",
 }  # fmt: skip
 FLOOR_BY_NAME = {
     "errors": 0,

@@ -58,7 +58,8 @@ class Features(Dataset):
     views    stored augmented copies of each example; `for_epoch` chooses among them
 
     Resident memory while features are streamed from a store, beside one batch and 40 bytes an example: the store's
-    `memory_bytes`, at most 256 MiB and at least 16 MiB. Half of it are two groups of rows that are shuffled together.
+    `memory_bytes`, at most 256 MiB and at least 16 MiB: rows are read, and shuffled together, by an eighth of it. What
+    the C library keeps of freed memory comes on top, see docs/streaming.md.
     """
 
     def __init__(
@@ -184,7 +185,7 @@ class Features(Dataset):
         if not isinstance(self.rows, StoredRows):
             return [torch.randperm(len(self), generator=generator)]
         row_bytes = max(1, sum(leaf.bytes_per_example for leaf in self.cut.leaves))
-        group_bytes = max(BLOCK_BYTES, min(self.rows.memory_bytes // 4, row_bytes * len(self) // 16))
+        group_bytes = max(BLOCK_BYTES, min(self.rows.memory_bytes // 8, row_bytes * len(self) // 16))
         block_rows = max(1, min(BLOCK_BYTES, group_bytes // 32) // row_bytes)
         blocks = self._in_storage_order().split(block_rows)
         permuted = [blocks[at] for at in torch.randperm(len(blocks), generator=generator).tolist()]

@@ -73,7 +73,7 @@ class HeldRows(Rows):
 class StoredRows(Rows):
     """The rows of an entry's parts, one part after the other in the order of their names; read when asked for.
 
-    memory_bytes  that streaming them may use: mapped pages are given back after a quarter of it
+    memory_bytes  that streaming them may use: mapped pages are given back after an eighth of it
     """
 
     def __init__(self, entry: Entry, leaves: Sequence[LeafLike], *, memory_bytes: int = MEMORY_BYTES) -> None:
@@ -145,7 +145,7 @@ class StoredRows(Rows):
                 out[leaf.name][(slice(int(to[0]), int(to[-1]) + 1), *ends)] = rows
             else:
                 out[leaf.name][(slice(None), *ends)].index_copy_(0, to, rows)
-        if self._read > self.memory_bytes // 4:
+        if self._read > self.memory_bytes // 8:
             self.entry.forget()
             self._read = 0
 

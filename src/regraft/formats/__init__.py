@@ -38,10 +38,4 @@ FORMATS: tuple[Format, ...] = (
     NumpyArchive(),
     NumpyArray(),
     NumpyPickle(),
-    KerasH5(),
-    KerasArchive(),
-    Onnx(),
-    Caffe(),
-    Flax(),
-    MXNet(),
 )

@@ -14,5 +14,9 @@ def golden_arrays(name):
 
 
 def facts_of(checkpoint, layer):
-    """The requirements of one layer, attribute → value."""
-    return {one.attribute: one.value for one in checkpoint.requirements if one.layer == layer}
+    """The requirements of one layer, attribute → value; without the wiring, which stands beside them."""
+    return {
+        one.attribute: one.value
+        for one in checkpoint.requirements
+        if one.layer == layer and one.attribute not in ("inputs", "operation")
+    }

@@ -33,7 +33,7 @@ def show(
     from regraft.reading import open_checkpoint
     from regraft.showing import as_table, as_text
 
-    # 10,000 arrays are 100,000 small objects, all of which stay: looking for garbage among them is a quarter of the time.
+    # 10,000 arrays are 100,000 small objects that all stay: looking for garbage among them is a quarter of the time.
     gc.disable()
     opened = open_checkpoint(checkpoint)
     typer.echo(as_text(opened) if as_json else as_table(opened))

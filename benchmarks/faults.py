@@ -40,7 +40,7 @@ class SlowTrunk:
         torch.manual_seed(0)
         self.layer, self.log = nn.Linear(6, WIDTH).requires_grad_(False), log
         leaf = Plain(name="hidden", shape=(WIDTH,), dtype=torch.float32, bytes_per_example=4 * WIDTH)
-        self.cut = Plain(leaves=(leaf,))
+        self.cut = Plain(leaves=(leaf,), by_row=True)
 
     def __call__(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         time.sleep(0.002)

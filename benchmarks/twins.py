@@ -203,6 +203,7 @@ def line(outcome: Outcome) -> str:
 def page(outcomes: list[Outcome]) -> str:
     """docs/twins.md."""
     complete = sum(outcome.is_complete for outcome in outcomes)
+    by_hand = sum("by hand" in outcome.told for outcome in outcomes)
     wrong = sum(outcome.wrong for outcome in outcomes)
     return "\n".join(
         [
@@ -210,8 +211,10 @@ def page(outcomes: list[Outcome]) -> str:
             "",
             __doc__.strip().split("\n\n", 2)[2] if __doc__ else "",
             "",
-            f"{complete} of {len(outcomes)} complete, {wrong} arrays wrong. `make twins`, {date.today()}, "
-            f"torch {torch.__version__}. The difference of the logits is relative to the largest logit.",
+            f"{complete} of {len(outcomes)} complete, {wrong} arrays wrong; {by_hand} of them only after a change by",
+            "hand that no plan can tell: pooling, and in ResNetV2 the place of the strided block. Written by",
+            f"benchmarks/twins.py, {date.today()}, torch {torch.__version__}. The difference is relative to the "
+            "largest logit.",
             "",
             HEAD,
             *map(line, outcomes),

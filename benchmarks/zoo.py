@@ -37,7 +37,13 @@ from regraft.structures import tensors_of
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, PAGE = ROOT / "build" / "zoo.jsonl", ROOT / "docs" / "coverage.md"
 DEPTHS = {"25 %": 0.25, "60 %": 0.6, "90 %": 0.9, "all but the last": 1.0}
-CHUNK = 4
+CHUNK = 8
+EXPLAINED = """Each is cut at four depths: the share of its parameter-owning
+layers that is frozen. *equal*: outputs, gradients and buffers of a training step and of an evaluation of
+`head(trunk(x))` are bit for bit those of the unsplit model, on other examples and (in training, dropout on) another
+batch size than `split` saw, with features as they come back from a cache. *refused*: `split` says which layer and why.
+A star: the model mixes its examples, so that the features hold for a whole batch and are not cached by example.
+A dash: not measured in this run."""
 EXAMPLE_ROWS, OTHER_ROWS = 2, 4  # split itself tries 3
 
 
@@ -120,22 +126,21 @@ def judge(model: nn.Module, inputs: zoo_models.Inputs, share: float) -> dict[str
     return result | ({"verdict": "wrong", "why": "; ".join(wrong)} if wrong else {"verdict": "equal", "why": ""})
 
 
-def run_chunk(names: Iterable[str], depths: Iterable[str]) -> None:
-    """Judge models and add a line for each depth."""
+def run_model(name: str, depths: Iterable[str]) -> None:
+    """Judge a model and add a line for each depth."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    for name in names:
-        model, inputs = zoo_models.build(name)
-        for depth in depths:
-            started = time.perf_counter()
-            seed_everything(0)
-            try:
-                result = judge(copy.deepcopy(model), inputs, DEPTHS[depth])
-            except Exception as error:
-                result = {"verdict": "failed", "why": f"{type(error).__name__}: {error}"}
-            result |= {"model": name, "depth": depth, "seconds": round(time.perf_counter() - started, 1)}
-            with RESULTS.open("a") as file:
-                file.write(json.dumps(result) + "\n")
+    model, inputs = zoo_models.build(name)
+    for depth in depths:
+        started = time.perf_counter()
+        seed_everything(0)
+        try:
+            result = judge(copy.deepcopy(model), inputs, DEPTHS[depth])
+        except Exception as error:
+            result = {"verdict": "failed", "why": f"{type(error).__name__}: {error}"}
+        result |= {"model": name, "depth": depth, "seconds": round(time.perf_counter() - started, 1)}
+        with RESULTS.open("a") as file:
+            file.write(json.dumps(result) + "\n")
 
 
 def results() -> dict[tuple[str, str], dict[str, Any]]:
@@ -144,14 +149,14 @@ def results() -> dict[tuple[str, str], dict[str, Any]]:
     return {(line["model"], line["depth"]): line for line in map(json.loads, lines)}
 
 
-def sweep(names: list[str]) -> None:
+def sweep(names: list[str], depths: list[str]) -> None:
     """Judge what has no result yet, each chunk in a process of its own."""
     done = results()
-    todo = [name for name in names if any((name, depth) not in done for depth in DEPTHS)]
+    todo = [name for name in names if any((name, depth) not in done for depth in depths)]
     for start in range(0, len(todo), CHUNK):
         chunk = todo[start : start + CHUNK]
         print(f"{start}/{len(todo)} {' '.join(chunk)}", flush=True)
-        command = [sys.executable, __file__, "--chunk", *chunk]
+        command = [sys.executable, __file__, "--depths", *depths, "--chunk", *chunk]
         ended = subprocess.run(command, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"})
         if ended.returncode:
             print(f"  ended with {ended.returncode}", flush=True)
@@ -161,27 +166,23 @@ def page(found: dict[tuple[str, str], dict[str, Any]], names: list[str]) -> str:
     """The table of all results, by library."""
     counts = Counter(line["verdict"] for line in found.values())
     total = sum(counts.values())
-    lines = [
-        "# Coverage: which models split",
-        "",
-        f"Measured {date.today()} with torch {torch.__version__} by `make zoo`: {len(names)} models, each cut at four",
-        "depths (the share of its parameter-owning layers that is frozen). *equal*: outputs, gradients and buffers of a",
-        "training step and of an evaluation of `head(trunk(x))` are bit for bit those of the unsplit model, on other",
-        "examples and another batch size than `split` saw, dropout on. *refused*: `split` says which layer and why.",
-        "A star: the features hold for a whole batch only (the model mixes its examples), so they are not cached by rows.",
-        "",
-        f"**{total} cuts: {counts['equal']} equal ({counts['equal'] / max(total, 1):.1%}), {counts['refused']} refused, "
-        f"{counts['wrong']} wrong, {counts['failed']} failed.**",
-    ]
+    made = f"Measured {date.today()} with torch {torch.__version__} by `make zoo`: "
+    made += f"{len({model for model, _ in found})} of {len(names)} models, {total} of {len(names) * len(DEPTHS)} cuts. "
+    share = f"{counts['equal'] / max(total, 1):.1%}"
+    rest = f"{counts['refused']} refused, {counts['wrong']} wrong, {counts['failed']} failed"
+    summary = f"**{total} cuts: {counts['equal']} equal ({share}), {rest}.**"
+    lines = ["# Coverage: which models split", "", made + EXPLAINED, "", summary]
     for library in dict.fromkeys(name.partition(":")[0] for name in names):
         lines += ["", f"## {library}", "", f"| model | {' | '.join(DEPTHS)} |", f"|---|{'---|' * len(DEPTHS)}"]
         for name in names:
             if name.startswith(library + ":"):
                 cells = [cell(found.get((name, depth))) for depth in DEPTHS]
                 lines.append(f"| {name.partition(':')[2]} | {' | '.join(cells)} |")
-    reasons = [(key, line) for key, line in found.items() if line["verdict"] != "equal"]
     lines += ["", "## Not equal", ""]
-    lines += [f"* `{model}`, {depth}, {line['verdict']}: {line['why'][:300]}".replace("\n", " ") for (model, depth), line in reasons]  # fmt: skip
+    for (model, depth), line in found.items():
+        if line["verdict"] != "equal":
+            why = " ".join(line["why"].split())[:300]
+            lines.append(f"* `{model}`, {depth}, {line['verdict']}: {why}")
     return "\n".join(lines) + "\n"
 
 
@@ -199,6 +200,7 @@ def main() -> None:
     """Read the arguments and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default=".*", help="a regular expression on library:model")
+    parser.add_argument("--depths", nargs="+", default=list(DEPTHS), choices=list(DEPTHS))
     parser.add_argument("--fresh", action="store_true", help="forget earlier results")
     parser.add_argument("--chunk", nargs="+", help="judge these models in this process")
     options = parser.parse_args()
@@ -206,12 +208,12 @@ def main() -> None:
     if options.chunk:
         done = results()
         for name in options.chunk:
-            run_chunk([name], [depth for depth in DEPTHS if (name, depth) not in done])
+            run_model(name, [depth for depth in options.depths if (name, depth) not in done])
         return
     if options.fresh:
         RESULTS.unlink(missing_ok=True)
     names = [name for name in zoo_models.names() if re.fullmatch(options.only, name)]
-    sweep(names)
+    sweep(names, options.depths)
     found = {key: line for key, line in results().items() if key[0] in set(zoo_models.names())}
     PAGE.parent.mkdir(exist_ok=True)
     PAGE.write_text(page(found, zoo_models.names()))

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
+import contextlib
+
 import zoo_transformers
 
 import vision_stub  # before torchvision and timm
@@ -23,7 +25,7 @@ Inputs = Callable[[int, int], tuple[tuple, dict[str, Any]]]
 # One of each family, the smallest; name → side of the image in pixels.
 TORCHVISION = {
     "alexnet": 64, "convnext_tiny": 64, "densenet121": 64, "efficientnet_b0": 64, "efficientnet_v2_s": 64,
-    "googlenet": 64, "inception_v3": 160, "maxvit_t": 224, "mnasnet0_5": 64, "mobilenet_v2": 64,
+    "googlenet": 64, "inception_v3": 96, "maxvit_t": 224, "mnasnet0_5": 64, "mobilenet_v2": 64,
     "mobilenet_v3_small": 64, "regnet_x_400mf": 64, "regnet_y_400mf": 64, "resnet18": 64, "resnet50": 64,
     "resnext50_32x4d": 64, "wide_resnet50_2": 64, "shufflenet_v2_x0_5": 64, "squeezenet1_1": 64, "swin_t": 64,
     "swin_v2_t": 64, "vgg11_bn": 64, "vit_b_16": 64,
@@ -115,6 +117,7 @@ def _torchvision(name: str) -> tuple[nn.Module, Inputs]:
         return _detection(getattr(models.detection, name)), _pictures_with_boxes
     options = {"image_size": 64} if name == "vit_b_16" else {}
     options |= {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    options |= {"aux_logits": False} if name == "inception_v3" else {}  # its auxiliary head needs 299 pixels
     return getattr(models, name)(weights=None, num_classes=10, **options), images(3, *2 * [TORCHVISION[name]])
 
 
@@ -145,10 +148,8 @@ def _timm(name: str) -> tuple[nn.Module, Inputs]:
     channels, *full = model.default_cfg.get("input_size", (3, 224, 224))
     for side in (64, 96, 128):
         inputs = images(channels, side, side)
-        try:
+        with contextlib.suppress(TypeError, AssertionError, ValueError, RuntimeError):
             model = timm.create_model(name, num_classes=10, img_size=side)
-        except (TypeError, AssertionError, ValueError, RuntimeError):
-            pass
         try:
             with torch.no_grad():
                 model.eval()(*inputs(1, 0)[0])

@@ -204,7 +204,8 @@ MODELS: dict[str, tuple[str, dict[str, Any], Inputs]] = {
         "MptConfig", {"vocab_size": 99, "d_model": 32, "n_layers": 4, "n_heads": 4, "max_seq_len": 64}, text),
     "MambaForCausalLM": ("MambaConfig", {"vocab_size": 99, "hidden_size": 32, "num_hidden_layers": 4}, tokens),
     "RwkvForCausalLM": (
-        "RwkvConfig", {"vocab_size": 99, "hidden_size": 32, "attention_hidden_size": 32, "num_hidden_layers": 4}, tokens),
+        "RwkvConfig", {"vocab_size": 99, "hidden_size": 32, "attention_hidden_size": 32, "num_hidden_layers": 4},
+        tokens),
     "XGLMForCausalLM": (
         "XGLMConfig", {"vocab_size": 99, "d_model": 32, "num_layers": 4, "attention_heads": 4, "ffn_dim": 48,
                        "max_position_embeddings": 64}, text),

@@ -14,9 +14,7 @@ def golden_arrays(name):
 
 
 def facts_of(checkpoint, layer):
-    """The requirements of one layer, attribute → value; without the wiring, which stands beside them."""
-    return {
-        one.attribute: one.value
-        for one in checkpoint.requirements
-        if one.layer == layer and one.attribute not in ("inputs", "operation")
-    }
+    """The requirements of one layer, attribute → value."""
+    graph = {"inputs", "operation"}  # what feeds the layer, for matching by structure
+    needs = [need for need in checkpoint.requirements if need.layer == layer and need.attribute not in graph]
+    return {need.attribute: need.value for need in needs}

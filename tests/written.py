@@ -5,6 +5,7 @@ Sources: BVLC/caffe, src/caffe/proto/caffe.proto; apache/mxnet, src/ndarray/ndar
 
 import struct
 
+import gguf
 import numpy as np
 
 
@@ -87,4 +88,18 @@ def write_params(path, arrays, *, version=2):
     for name in arrays:
         content += struct.pack("<Q", len(name.encode())) + name.encode()
     path.write_bytes(content)
+    return path
+
+
+def write_gguf(path, arrays, *, types=None, architecture="test", facts=lambda writer: None):
+    """A GGUF file of the gguf library; `types` gives the block format of an array by its name."""
+    writer = gguf.GGUFWriter(path, architecture)
+    facts(writer)
+    for name, array in arrays.items():
+        kind = (types or {}).get(name)
+        writer.add_tensor(name, array if kind is None else gguf.quantize(array, kind), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
     return path

@@ -39,8 +39,9 @@ def _rows(match: re.Match[str], got: Shape, target: Shape) -> tuple[Operation, .
 
 
 def _flatten(match: re.Match[str], got: Shape, target: Shape) -> tuple[Operation, ...]:
-    height, width, channels = (int(match[name]) for name in ("h", "w", "c"))
-    return (PermuteFlat(1, (height, width, channels), (2, 0, 1)),)
+    sizes = (int(match["h"]), int(match["w"]), int(match["c"]))
+    order = tuple(int(axis) for axis in match["order"].split(",")) if match["order"] else (2, 0, 1)
+    return (PermuteFlat(1, sizes, order),)
 
 
 def _constant(match: re.Match[str], got: Shape, target: Shape) -> tuple[Operation, ...]:
@@ -59,8 +60,8 @@ WAYS: tuple[tuple[str, str, int, Way], ...] = (
     ("swap height and width", "swap height and width: a network trained on transposed images", 4, _swap),
     (r"rows (?P<start>\d+):(?P<stop>\d+)", "rows 1:1001: only these outputs", 1, _rows),
     (
-        r"flatten (?P<h>\d+)x(?P<w>\d+)x(?P<c>\d+)",
-        "flatten 7x7x512: a dense layer behind a flattened (h, w, c) map takes (c, h, w)",
+        r"flatten (?P<h>\d+)x(?P<w>\d+)x(?P<c>\d+)(?: order (?P<order>[012],[012],[012]))?",
+        "flatten 7x7x512: a dense layer behind a flattened (h, w, c) map takes (c, h, w); order 1,2,0: other axes",
         2,
         _flatten,
     ),

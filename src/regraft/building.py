@@ -19,6 +19,7 @@ from regraft.draws import Draws, join
 from regraft.errors import CacheError
 from regraft.examples import Inputs, map_tensors
 from regraft.fingerprints import ID_BYTES
+from regraft.padding import longest, padded_cat, padded_to
 from regraft.precision import encode
 from regraft.stored import Index, LeafLike, StoredRows
 from regraft.stores.store import Entry
@@ -227,7 +228,7 @@ class Builder:
     def _commit(self, group: _Group) -> None:
         tensors: dict[str, Tensor] = {}
         for leaf in self.leaves:
-            rows = torch.cat([outputs[leaf.name] for outputs in group.outputs])
+            rows = padded_cat([outputs[leaf.name] for outputs in group.outputs])
             tensors |= encode(leaf.name, rows, self.precision)
         self.entry.commit(group.name, np.frombuffer(b"".join(group.ids), np.uint8).reshape(-1, ID_BYTES), tensors)
         self._release(group.lease)
@@ -281,14 +282,22 @@ def whole(draws: Draws, run: Run, leaves: Sequence[LeafLike], *, batch_size: int
         outputs = run(inputs)
         check_outputs(outputs, leaves, len(rows))
         if not tensors:
-            tensors = {leaf.name: torch.empty((len(draws), *outputs[leaf.name].shape[1:]), dtype=leaf.dtype)
+            tensors = {leaf.name: torch.zeros((len(draws), *outputs[leaf.name].shape[1:]), dtype=leaf.dtype)
                        for leaf in leaves}  # fmt: skip
             labels = some.new_zeros((len(draws.examples), *some.shape[1:]))
-        for name, rows_of in tensors.items():
-            rows_of[rows] = outputs[name].to(rows_of.device)
+        for name in tensors:
+            _put(tensors, name, rows, outputs[name])
         labels[torch.div(rows, draws.views, rounding_mode="floor")] = some
         advance(len(rows))
     return tensors, labels
+
+
+def _put(tensors: dict[str, Tensor], name: str, rows: Tensor, values: Tensor) -> None:
+    """Write rows into a tensor, which grows when they are longer than those before."""
+    if tensors[name].shape[1:] != values.shape[1:]:
+        tensors[name] = padded_to(tensors[name], (len(tensors[name]), *longest([tensors[name][:1], values[:1]])[1:]))
+    place: Any = (rows, *(slice(size) for size in values.shape[1:]))
+    tensors[name][place] = values.to(tensors[name].device)
 
 
 def mark_of(count: int, first: np.ndarray) -> str:

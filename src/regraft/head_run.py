@@ -91,9 +91,8 @@ class HeadRun:
         if value.kind in ("parameter", "buffer"):
             getter = self.replay.model.get_parameter if value.kind == "parameter" else self.replay.model.get_buffer
             return getter(value.name)
-        sizes, record = self.replay.sizes, self.replay.record
-        certain = sizes.shape(record, slot.value, self.symbols)
-        shape = certain if certain is not None else sizes.shape(record, slot.value, self.assumed) or value.shape
+        certain = self.replay.shape_of(slot.value, self.symbols)
+        shape = certain if certain is not None else self.replay.shape_of(slot.value, self.assumed) or value.shape
         stub = Stub(shape, _strides(shape, value), value.dtype, value.device)
         stub.value, stub.run, stub.is_certain = slot.value, self, certain is not None
         return stub

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from regraft.errors import FreezeError, SplitError
+from regraft.errors import FreezeError, RegraftError, SplitError
 from regraft.frozen import is_frozen
 from regraft.recorded import Record, slots_of
 from regraft.replaying import Replay
@@ -33,7 +33,12 @@ def prove(replay: Replay, arguments: Arguments, *, is_training: bool) -> dict[st
     with undisturbed(model, is_training=is_training):
         features = replay.trunk(own(args), own(kwargs))
     with undisturbed(model, is_training=is_training):
-        got = _step(model, lambda: replay.head(features))
+        try:
+            got = _step(model, lambda: replay.head(features))
+        except RegraftError:
+            raise
+        except Exception as error:  # the model's own forward may say anything to a tensor of a wrong shape
+            raise SplitError(f"The head does not run where the model does: {error}") from error
     different = [name for name in expected if name not in got or not _equal(expected[name], got[name])]
     if different or expected.keys() != got.keys():
         raise SplitError(
@@ -132,7 +137,9 @@ def _equal(expected: Tensor, got: Tensor) -> bool:
 def undisturbed(model: nn.Module, *, is_training: bool) -> Iterator[None]:
     """Run something in a mode, and leave modes, buffers and random numbers as they were."""
     modes = [(module, module.training) for module in model.modules()]
-    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    buffers = [
+        (m._buffers, name, b, b.clone()) for m in model.modules() for name, b in m._buffers.items() if b is not None
+    ]
     dice = random.getstate(), np.random.get_state()
     try:
         model.train(is_training)
@@ -144,7 +151,8 @@ def undisturbed(model: nn.Module, *, is_training: bool) -> Iterator[None]:
         np.random.set_state(dice[1])
         for module, mode in modes:
             module.training = mode
-        for buffer, before in buffers:
+        for owner, name, buffer, before in buffers:
+            owner[name] = buffer  # a forward may put another tensor in its place
             if not torch.equal(buffer, before):
                 with torch.no_grad():
                     buffer.copy_(before)

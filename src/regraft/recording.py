@@ -144,13 +144,8 @@ class _Recorder:
         self.counts[key] = self.counts.get(key, -1) + 1
         return self.counts[key]
 
-    def watch_dice(self, module: nn.Module) -> None:
-        """Note when the running call has drawn random numbers that are not torch's.
-
-        torch's own modules draw none, and looking takes 50 µs: the look is put off until another module begins or ends.
-        """
-        if type(module).__module__.startswith("torch.nn."):
-            return
+    def watch_dice(self) -> None:
+        """Note when the running call has drawn random numbers that are not torch's since the last look."""
         dice = _dice()
         if dice != self.dice and self.running:
             self.record.draws.append((self.running[-1].index, self.watched))
@@ -183,9 +178,10 @@ def _positional_names(model: nn.Module, count: int) -> list[str]:
 def _noting(recorder: _Recorder, name: str, module: nn.Module, counts: dict[str, int]) -> Callable:
     """A forward that notes its call, its arguments and its output."""
     forward = module.forward
+    draws_none = type(module).__module__.startswith("torch.nn.")  # a look takes 50 µs, and torch's modules are many
 
     def forward_and_note(*args: Any, **kwargs: Any) -> Any:
-        recorder.watch_dice(module)
+        recorder.watch_dice()
         parent = recorder.running[-1].index if recorder.running else -1
         call = Call(len(recorder.record.calls), name, counts.get(name, 0), parent)
         counts[name] = call.ordinal + 1
@@ -195,7 +191,10 @@ def _noting(recorder: _Recorder, name: str, module: nn.Module, counts: dict[str,
         recorder.running.append(call)
         try:
             output = forward(*args, **kwargs)
-            recorder.watch_dice(module)
+            if draws_none:
+                recorder.watched = len(recorder.record.operations)
+            else:
+                recorder.watch_dice()
         finally:
             recorder.running.pop()
         with torch._C.DisableTorchFunction():

@@ -30,6 +30,8 @@ class Replay:
     def __init__(self, model: nn.Module, record: Record, sizes: Sizes, choice: Choice, batch: Batch) -> None:
         self.model, self.record, self.sizes, self.choice, self.batch = model, record, sizes, choice, batch
         self.fixed: set[str] = set()
+        self._told: dict[tuple, dict[str, int | None]] = {}
+        self._shapes: dict[tuple, tuple[int, ...] | None] = {}
         places = {v: rows_of(record.values[v], sizes.rows(v)) for v in choice.leaves.values()}
         self.leaf_rows: dict[int, LeafRows] = {v: rows for v, rows in places.items() if rows is not None}
         self.by_row = len(self.leaf_rows) == len(places) and not choice.whole
@@ -136,6 +138,19 @@ class Replay:
 
     def symbols_of(self, leaves: Mapping[int, Tensor]) -> dict[str, int | None]:
         """The number of rows and the lengths that these leaves tell; None for what they do not tell."""
+        shapes = tuple(leaf.shape for leaf in leaves.values())
+        if shapes not in self._told:  # a head runs thousands of steps on batches of one shape
+            self._told[shapes] = self._symbols_of(leaves)
+        return self._told[shapes]
+
+    def shape_of(self, value: int, symbols: Mapping[str, int | None]) -> tuple[int, ...] | None:
+        """The shape of a value for these symbols; None where it cannot be told."""
+        key = (value, tuple(symbols.values()))
+        if key not in self._shapes:
+            self._shapes[key] = self.sizes.shape(self.record, value, symbols)
+        return self._shapes[key]
+
+    def _symbols_of(self, leaves: Mapping[int, Tensor]) -> dict[str, int | None]:
         record, symbols = self.record, dict.fromkeys(self.sizes.example)
         found: dict[str, int | None] = dict(symbols)
         if all(leaf.shape == record.values[value].shape for value, leaf in leaves.items()) and not self.varies(leaves):

@@ -16,7 +16,7 @@ from torch import Tensor
 TOLERANCE = 1e-6  # stop when the next step promises less than this part of the loss
 MOST_ITERATIONS = 300
 MEMORY = 10  # pairs that L-BFGS remembers; 30 saved no evaluation
-BLOCK_VALUES = 1 << 19  # of features taken at once: both products then find them in a processor's cache
+BLOCK_VALUES = 1 << 21  # of features taken at once: both products then find them in a processor's cache
 MOST_COLUMNS = 2048  # beyond, a decomposition costs more than it saves: the moments' diagonal serves
 ROWS_PER_COLUMN = 16  # that the moments are taken from, at most; they need not be exact
 

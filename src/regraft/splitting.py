@@ -36,7 +36,7 @@ class Trunk:
         self._replays = replays
 
     def __call__(self, *args: Any, **kwargs: Any) -> Features:
-        """The features of a batch: leaf name → tensor. Runs without gradients and changes nothing in the model."""
+        """The features of a batch: leaf name → tensor. They have no gradients; nothing changes in the model."""
         features: Features = {}
         for is_training, replay in self._replays.items():
             if all(name in features for name in replay.choice.leaves):
@@ -77,7 +77,7 @@ class Trunk:
         names = sorted({name for replay in self._replays.values() for name in replay.modules_before_the_cut()})
         classes = sorted({type(modules[name]) for name in names}, key=lambda cls: cls.__qualname__)
         return {
-            "leaves": [[leaf.name, list(leaf.shape), str(leaf.dtype)] for leaf in self.cut.leaves],
+            "leaves": [[leaf.name, _sizes(leaf), str(leaf.dtype)] for leaf in self.cut.leaves],
             "modules": {name: f"{class_name(type(modules[name]))}({modules[name].extra_repr()})" for name in names},
             "settings": {name: settings_of(modules[name]) for name in names},
             "sources": {class_name(cls): source_hash(cls) for cls in classes},
@@ -148,6 +148,11 @@ def split(model: nn.Module, *args: Any, at: Patterns | None = None, **kwargs: An
         raise SplitError(f"The model cannot run the example: {failures[0]}") from failures[0]
     _tell_apart(replays, batch)
     return Trunk(model, replays, _whole_cut(replays)), Head(model, replays)
+
+
+def _sizes(leaf: Leaf) -> list[int | None]:
+    """The leaf's shape; None where the length of the inputs decides."""
+    return [None if axis in leaf.varying else size for axis, size in enumerate(leaf.shape)]
 
 
 def _whole_cut(replays: Mapping[bool, Replay]) -> Cut:

@@ -225,7 +225,7 @@ def _skeletons(side: Mapping[str, Hashable]) -> dict[Hashable, dict[str, list[st
 
 
 def _partners(ours: _Skeletons, theirs: _Skeletons) -> dict[str, str]:
-    """Skeleton of ours → the one of theirs that occurs with the same signatures equally often, if it is the only one."""
+    """Skeleton of ours → the only one of theirs that occurs with the same signatures equally often."""
     profiles = []
     for side in (ours, theirs):
         profile: dict[str, Counter[Hashable]] = defaultdict(Counter)

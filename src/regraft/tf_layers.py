@@ -71,11 +71,11 @@ class PaddedConv3d(_Padded, nn.Conv3d):
 _KINDS = {nn.Conv1d: PaddedConv1d, nn.Conv2d: PaddedConv2d, nn.Conv3d: PaddedConv3d}
 
 
-def padded(conv: nn.modules.conv._ConvNd, padding: str | Sequence[Sequence[int]]) -> nn.modules.conv._ConvNd:
+def padded(conv: nn.modules.conv._ConvNd, padding: str | Sequence[int | Sequence[int]]) -> nn.modules.conv._ConvNd:
     """The same convolution, with the same Parameter objects, that pads by itself.
 
     padding  "same" as TensorFlow pads (it depends on the input's size), "same_lower", "causal", or
-             ((before, after), …) for each spatial axis
+             one for each spatial axis of (before, after), or a number for both
 
     >>> padded(nn.Conv2d(3, 4, 3, stride=2), "same")(torch.zeros(1, 3, 8, 9)).shape
     torch.Size([1, 4, 4, 5])
@@ -90,9 +90,13 @@ def padded(conv: nn.modules.conv._ConvNd, padding: str | Sequence[Sequence[int]]
     with torch.device("meta"):  # no memory: the arrays are replaced at once
         made = kind(conv.in_channels, conv.out_channels, bias=conv.bias is not None, **sizes)
     made.weight, made.bias = conv.weight, conv.bias
-    made._padding = padding if isinstance(padding, str) else tuple((int(low), int(high)) for low, high in padding)
+    made._padding = padding if isinstance(padding, str) else tuple(_pair(side) for side in padding)
     made.padding = made._padding  # type: ignore[assignment]  # what plans compare with the source's
     return made.train(conv.training)
+
+
+def _pair(side: Any) -> tuple[int, int]:
+    return (side, side) if isinstance(side, int) else (int(side[0]), int(side[1]))
 
 
 class SameMaxPool2d(nn.Module):

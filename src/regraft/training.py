@@ -133,16 +133,16 @@ def _descend(
         trial.keep()
         if len(trials) > 1:
             trial.values, trial.draws = learner.state(), draws(learner.device)
-    epoch = source.epoch(0)
-    with _best_kept(trials), progress_bar("training", epochs * len(epoch.indices)) as advance:
+    first = source.epoch(0)
+    with _best_kept(trials), progress_bar("training", epochs * len(first.indices)) as advance:
         learner.model.train()
-        notes += _quicken(trials, epoch, epochs, owns_update)
+        notes += _quicken(trials, first, epochs, owns_update)
         for number in range(epochs):
             running = [trial for trial in trials if trial.is_running()]
             if not running:
                 break
-            epoch = source.epoch(number) if number else epoch
             began = time.perf_counter()
+            epoch = source.epoch(number) if number else first
             _run_epoch(running, epoch, check, number, advance)
             seconds.append(time.perf_counter() - began)
             check = None

@@ -37,7 +37,9 @@ class TrunkRun:
         shadows = {self.replay.modules[name]: self.shadow(name) for name in self.replay.called}
         mode: Any = _Catch(self) if self.replay.caught_inside else nullcontext()
         try:
-            with torch.no_grad(), shadowed_forwards(shadows), mode:
+            # As in a training step: without gradients torch takes other kernels for recurrent layers, which round
+            # otherwise. Frozen layers record nothing, and what is kept is detached.
+            with torch.enable_grad(), shadowed_forwards(shadows), mode:
                 self.stop_when_whole()
                 forward()
         except _Captured:

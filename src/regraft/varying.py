@@ -107,12 +107,12 @@ def batch_of(args: tuple, kwargs: Mapping[str, Any]) -> Batch:
 
 
 def _map_lists(arguments: Arguments, rows: int) -> Arguments:
-    """Each list of examples in the opposite order, its last item twice."""
+    """Each list of examples in the order of `Batch.order`."""
     args, kwargs = arguments
 
     def turn(value: Any) -> Any:
-        if isinstance(value, (list, tuple)) and len(value) == rows and tensors_of(value):
-            return type(value)([*reversed(value), value[-1]])
+        if isinstance(value, (list, tuple)) and len(value) == rows:
+            return type(value)([value[0], *reversed(value)])
         return value
 
     return tuple(turn(arg) for arg in args), {name: turn(value) for name, value in kwargs.items()}

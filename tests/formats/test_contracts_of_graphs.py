@@ -1,17 +1,22 @@
 """The readers of formats that know layers pass the contract's tests."""
 
+import json
+import zipfile
 from types import MappingProxyType
 
+import h5py
 import msgpack
 import numpy as np
 import onnx
 
 from regraft.formats.caffe import Caffe
 from regraft.formats.flax import Flax
+from regraft.formats.gguf import GGUF
+from regraft.formats.keras import KerasArchive, KerasH5
 from regraft.formats.mxnet import MXNet
 from regraft.formats.onnx import Onnx
 from regraft.testing import FormatContract
-from written import caffe_layer, write_caffe, write_params
+from written import caffe_layer, write_caffe, write_gguf, write_params
 
 KERNEL, BIAS = np.arange(6, dtype=np.float32).reshape(2, 3) - 2.5, np.array([0.5, -0.25, 8.0], np.float32)
 
@@ -34,6 +39,15 @@ class TestMXNet(FormatContract):
 
     def write(self, folder, arrays):
         return write_params(folder / "net-0001.params", {f"arg:{name}": array for name, array in arrays.items()})
+
+
+class TestGGUF(FormatContract):
+    """As the gguf library writes it."""
+
+    format = GGUF()
+
+    def write(self, folder, arrays):
+        return write_gguf(folder / "model.gguf", arrays)
 
 
 class TestFlax(FormatContract):
@@ -72,6 +86,58 @@ class TestOnnxWithExternalData(FormatContract):
             size_threshold=0,
         )  # fmt: skip
         return folder / "model.onnx"
+
+
+class TestKerasH5(FormatContract):
+    """Written with h5py as Keras' save_weights does."""
+
+    format = KerasH5()
+
+    def write(self, folder, arrays):
+        with h5py.File(folder / "weights.h5", "w") as file:
+            file.attrs["layer_names"] = [b"layer"]
+            group = file.create_group("layer")
+            group.attrs["weight_names"] = [f"{name}:0".encode() for name in arrays]
+            for name, array in arrays.items():
+                group[f"{name}:0"] = array
+        return folder / "weights.h5"
+
+
+class TestKerasWeightsH5(FormatContract):
+    """Written with h5py as Keras 3's save_weights does."""
+
+    format = KerasH5()
+
+    def write(self, folder, arrays):
+        write_weights_h5(folder / "model.weights.h5", arrays)
+        return folder / "model.weights.h5"
+
+
+class TestKerasArchive(FormatContract):
+    """Written as Keras 3's save does."""
+
+    format = KerasArchive()
+
+    def write(self, folder, arrays):
+        inner = folder / "model.weights.h5"
+        write_weights_h5(inner, arrays)
+        layer = {"class_name": "Dense", "config": {"name": "layer", "units": 3, "use_bias": True}}
+        config = {"class_name": "Sequential", "config": {"layers": [layer]}}
+        with zipfile.ZipFile(folder / "model.keras", "w") as archive:
+            archive.writestr("metadata.json", '{"keras_version": "3.15.1"}')
+            archive.writestr("config.json", json.dumps(config))
+            archive.write(inner, "model.weights.h5")
+        inner.unlink()
+        return folder / "model.keras"
+
+
+def write_weights_h5(path, arrays):
+    """One dense layer, as Keras 3 names things."""
+    with h5py.File(path, "w") as file:
+        variables = file.create_group("layers/dense/vars")
+        variables.attrs["name"] = "layer"
+        for number, array in enumerate(arrays.values()):
+            variables[str(number)] = array
 
 
 def _onnx_model(arrays):

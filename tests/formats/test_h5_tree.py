@@ -3,7 +3,10 @@
 import h5py
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from hdf5_files import VERSIONS, reopened, write
 from regraft.errors import CheckpointError
 from regraft.formats.h5_tree import opened
 from regraft.formats.located import Located
@@ -86,3 +89,46 @@ def test_bfloat16_is_read_as_keras_marks_it(tmp_path):
 
     assert found.dtype == "bfloat16"
     np.testing.assert_array_equal(found.read(), np.array([1.5, -2], "f"), strict=True)
+
+
+NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=12).filter(
+    lambda name: name != "."
+)
+ARRAYS = st.builds(
+    lambda dtype, shape: (np.arange(1, 1 + int(np.prod(shape))).reshape(shape)).astype(dtype),
+    st.sampled_from(["f2", "f4", ">f4", "f8", "i1", "u2", ">i8", "?"]),
+    st.lists(st.integers(0, 4), max_size=4).map(tuple),
+)
+TREES = st.recursive(ARRAYS, lambda inner: st.dictionaries(NAMES, inner, max_size=12), max_leaves=30)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    tree=st.dictionaries(NAMES, TREES, max_size=12),
+    attributes=st.dictionaries(NAMES, st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=40)),
+    version=st.sampled_from(VERSIONS),
+    tracked=st.booleans(),
+)
+def test_any_tree_is_read_as_h5py_wrote_it(tmp_path, tree, attributes, version, tracked):
+    """Names in any script, empty groups, arrays without elements, old and new structures."""
+
+    def fill(group, content=tree):
+        group.attrs.update(attributes)
+        for name, value in content.items():
+            if isinstance(value, dict):
+                fill(group.create_group(name, track_order=tracked), value)
+            else:
+                group.create_dataset(name, data=value)
+
+    def compare(group, content):
+        assert group.names() == sorted(content)
+        assert {name: group.text(name) for name in attributes} == attributes
+        for name, value in content.items():
+            if isinstance(value, dict):
+                compare(group.child(name), value)
+            else:
+                native = value.astype(value.dtype.newbyteorder("="))
+                np.testing.assert_array_equal(group.array(name).read(), native, strict=True)
+
+    with reopened(write(tmp_path, fill, version=version, track_order=tracked)) as root:
+        compare(root, tree)

@@ -10,7 +10,7 @@ import pytest
 from regraft.reading import open_checkpoint
 from shared import CHECKPOINTS, MNIST, needs_shared
 
-OURS = ("tf1_", "tf2_", "npz_", "pickle_", "torch_")
+OURS = ("tf1_", "tf2_", "npz_", "pickle_", "torch_", "keras3_")
 ENTRIES = [
     entry
     for entry in (json.loads((MNIST / "MANIFEST.json").read_text())["entries"] if MNIST.is_dir() else [])

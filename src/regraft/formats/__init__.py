@@ -6,6 +6,7 @@
 from regraft.formats.caffe import Caffe
 from regraft.formats.flax import Flax
 from regraft.formats.format import Format
+from regraft.formats.gguf import GGUF
 from regraft.formats.keras import KerasArchive, KerasH5
 from regraft.formats.mxnet import MXNet
 from regraft.formats.numpy_arrays import NumpyArchive, NumpyArray
@@ -38,4 +39,5 @@ FORMATS: tuple[Format, ...] = (
     NumpyArchive(),
     NumpyArray(),
     NumpyPickle(),
+    GGUF(),
 )

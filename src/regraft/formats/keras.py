@@ -44,14 +44,17 @@ _NOT_RUN = (
 
 @dataclass(frozen=True)
 class Weight:
-    """One array of the file: its readable name, its place, and the layer that owns it, if it is no optimiser's."""
+    """One array of the file: its readable name, its place, and the layer that owns it.
+
+    is_state  whether it belongs to the optimiser
+    """
 
     name: str
     array: Located | InPieces
     layer: str
     layer_type: str
     note: str = ""
-    is_optimizer: bool = False
+    is_state: bool = False
 
     @property
     def leaf(self) -> str:
@@ -167,8 +170,9 @@ def _role(weight: Weight) -> Role:
     """What the array is for; a dropout keeps its random seed in the file."""
     if "seed_generator" in weight.name:
         return "counter"
-    role = "optimizer_slot" if weight.is_optimizer else role_of(weight.name)
-    return "counter" if role == "optimizer_slot" and weight.array.shape == () else role
+    if weight.is_state:
+        return "optimizer_slot" if weight.array.shape else "counter"
+    return role_of(weight.name)
 
 
 # --- .h5: groups named after layers, each with the list of its weights --------------------------------------------
@@ -231,7 +235,7 @@ def _optimizer(root: Group) -> Iterator[Weight]:
     for name in group.texts("weight_names") or ():
         array = group.array(name)
         if array is not None:
-            yield Weight(f"optimizer/{name.removesuffix(':0')}", array, "", "", is_optimizer=True)
+            yield Weight(f"optimizer/{name.removesuffix(':0')}", array, "", "", is_state=True)
 
 
 # --- .weights.h5 and .keras: groups named after attributes and classes, weights by number --------------------------
@@ -252,8 +256,8 @@ def _by_tree(group: Group, layer: Layer | None, path: str, class_name: str = "",
             continue
         if key in ("layers", "_layer_checkpoint_dependencies"):
             yield from _container(child, layer, path)
-        elif key == "optimizer" and not path:  # beside the layers: what the model was compiled with
-            yield from (replace(one, is_optimizer=True) for one in _by_tree(child, None, key, owner=key))
+        elif key == "optimizer" and not path:
+            yield from (replace(one, is_state=True) for one in _by_tree(child, None, key))
         elif key == "cell" and (layer is None or not layer.children):
             yield from _by_tree(child, layer, path, class_name, owner)
         elif key in _ATTENTION_PARTS and class_name in ATTENTION:

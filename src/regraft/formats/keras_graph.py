@@ -9,12 +9,12 @@ _MODELS = frozenset({"Functional", "Model", "Sequential"})
 
 
 def wiring(root: Layer) -> Iterator[Requirement]:
-    """For each layer the layers that feed it, `inputs`, and for those without weights what they do, `operation`.
+    """For each layer the layers that feed it, `inputs` ("" is the network's input), and what it does, `operation`.
 
     Nothing for a model of an own class, whose description has no wiring.
     """
     if root.class_name in _MODELS:
-        yield from _of_model(root, ())
+        yield from _of_model(root, ("",))
 
 
 def _of_model(model: Layer, outer: tuple[str, ...]) -> Iterator[Requirement]:

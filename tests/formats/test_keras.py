@@ -165,6 +165,19 @@ def test_attributes_that_were_split_are_joined(tmp_path):
     assert list(KerasH5().open(path)) == ["b/kernel", "a/kernel"]
 
 
+@pytest.mark.parametrize(("folder", "role"), [("layers/optimizer", "weight"), ("optimizer", "optimizer_slot")])
+def test_only_what_lies_beside_the_layers_is_the_optimizer_s(tmp_path, folder, role):
+    """A layer may be called so too."""
+    path = tmp_path / "m.weights.h5"
+    with h5py.File(path, "w") as file:
+        file["layers/dense/vars/0"] = np.ones((3, 4), np.float32)
+        file[f"{folder}/vars/0"] = np.ones((2, 3), np.float32)
+
+    roles = {info.layer: info.role for info in KerasH5().open(path).values()}
+
+    assert roles == {"dense": "weight", "optimizer": role}
+
+
 def test_a_lambda_is_named_and_not_run(tmp_path):
     """Its marshalled code is neither decoded nor executed."""
     layers = '{"class_name": "Lambda", "config": {"name": "evil", "function": ["4wEAAAA=", null, null]}}'

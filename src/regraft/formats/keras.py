@@ -22,7 +22,7 @@ from regraft.formats.keras_layers import (
 )
 from regraft.formats.located import Located
 from regraft.formats.stored import Span
-from regraft.formats.zip_archive import ZipArchive
+from regraft.formats.zip_archive import ZipArchive, may_hold
 from regraft.roles import role_of
 
 _CELL = re.compile(r"(lstm|gru|simple_rnn|conv_lstm\dd?|cu_dnnlstm|cu_dnngru)_cell(_\d+)?$")
@@ -96,7 +96,8 @@ class KerasArchive(Format):
     def recognises(self, path: Path, head: bytes) -> bool:
         """A ZIP whose directory names both members."""
         try:
-            return head.startswith(b"PK\x03\x04") and ZipArchive(path).members.keys() >= _MEMBERS
+            is_archive = head.startswith(b"PK\x03\x04") and may_hold(path, _MEMBERS)
+            return is_archive and ZipArchive(path).members.keys() >= _MEMBERS
         except (CheckpointError, OSError):
             return False
 

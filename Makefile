@@ -25,6 +25,15 @@ zoo: $(VENV)/.zoo
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/bench.py
 
+# Tiny checkpoints written by the real frameworks, in an environment of its own (3 GB); their values change each time.
+golden: .venv-golden/.made
+	for script in tests/golden/make_*.py; do PYTHONPATH=tests:src .venv-golden/bin/python $$script || exit 1; done
+
+.venv-golden/.made: tests/golden/requirements.txt
+	test -x .venv-golden/bin/python || $(PYTHON) -m venv .venv-golden
+	.venv-golden/bin/python -m pip install --quiet --requirement $<
+	touch $@
+
 $(VENV)/.demo: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) --editable '.[demo]'
@@ -38,6 +47,16 @@ $(VENV)/.test: $(VENV)/.demo
 
 $(VENV)/.zoo: $(VENV)/.test
 	$(PIP) torch_geometric
+	touch $@
+
+# keras.applications needs TensorFlow: an environment of its own writes the networks.
+twins: $(VENV)/.test .venv-golden/.keras
+	.venv-golden/bin/python benchmarks/twins_keras.py build/twins
+	$(BIN)/python benchmarks/twins.py build/twins
+
+.venv-golden/.keras:
+	test -x .venv-golden/bin/python || $(PYTHON) -m venv .venv-golden
+	.venv-golden/bin/python -m pip install --quiet 'tensorflow==2.21.*' 'keras==3.15.*'
 	touch $@
 
 clean:

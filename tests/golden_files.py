@@ -15,4 +15,6 @@ def golden_arrays(name):
 
 def facts_of(checkpoint, layer):
     """The requirements of one layer, attribute → value."""
-    return {one.attribute: one.value for one in checkpoint.requirements if one.layer == layer}
+    graph = {"inputs", "operation"}  # what feeds the layer, for matching by structure
+    needs = [need for need in checkpoint.requirements if need.layer == layer and need.attribute not in graph]
+    return {need.attribute: need.value for need in needs}

@@ -18,10 +18,11 @@ def checkpoint_of(
     requirements: tuple[Requirement, ...] = (),
     roles: Mapping[str, Any] | None = None,
     layers: Mapping[str, str] | None = None,
+    placed: Mapping[str, tuple[str, str]] | None = None,
     format: str = "memory",
     reads: Counter | None = None,
 ) -> Checkpoint:
-    """A checkpoint of these arrays; `reads` counts how often each is read."""
+    """A checkpoint of these arrays; `placed` gives an array's (layer, leaf), `reads` counts how often each is read."""
 
     def read(name: str) -> np.ndarray:
         if reads is not None:
@@ -33,7 +34,8 @@ def checkpoint_of(
             array.shape,
             str(array.dtype),
             role=(roles or {}).get(name, "weight"),
-            layer=(layers or {}).get(name, ""),
+            layer=(layers or {}).get(name, "") or (placed or {}).get(name, ("", ""))[0],
+            leaf=(placed or {}).get(name, ("", ""))[1],
         )
         for name, array in arrays.items()
     }

@@ -95,7 +95,7 @@ def write_v1(path: Path, arrays: Mapping[str, np.ndarray], *, split: str = "") -
     """A V1 checkpoint of float32 arrays.  split  the array that is stored as two slices of its first axis"""
     metas, entries = b"", {}
     for name, array in arrays.items():
-        half = len(array) // 2
+        half = len(array) // 2 if name == split else 0
         parts = [(0, half), (half, len(array) - half)] if name == split else [(0, -1)]
         slices = []
         for start, length in parts:

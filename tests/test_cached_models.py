@@ -7,6 +7,7 @@ from torch import nn
 from regraft.caching import cache_features
 from regraft.freezing import freeze
 from regraft.splitting import split
+from regraft.stores.folder import FolderStore
 
 IMAGES = torch.randn(22, 3, 6, 6, generator=torch.Generator().manual_seed(1))
 LABELS = torch.arange(22) % 3
@@ -125,3 +126,48 @@ def test_the_modes_of_torch_are_part_of_the_key(tmp_path):
     plain = cached(Convolutions(), tmp_path).key
     with torch.autocast("cpu", torch.bfloat16):
         assert cached(Convolutions(), tmp_path).key != plain
+
+
+class Sentences(torch.utils.data.Dataset):
+    """Token ids of different lengths with their masks."""
+
+    lengths = (3, 7, 5, 4, 6, 7, 3, 5, 4, 6)
+
+    def __init__(self, order=range(10)):
+        self.order = list(order)
+
+    def __len__(self):
+        return len(self.order)
+
+    def __getitem__(self, index):
+        number = self.order[index]
+        ids = torch.randint(1, 10, (self.lengths[number],), generator=torch.Generator().manual_seed(number))
+        return {"ids": ids, "mask": torch.ones(len(ids))}, number % 2
+
+
+@pytest.mark.parametrize("store", ["none", "folder", "streamed"])
+def test_sentences_of_different_lengths_keep_their_masks(tmp_path, store):
+    """Shorter ones end in zeros; the head gives what the model gives for the sentence alone."""
+    model = TwoInputs().eval()
+    freeze(model, "table|mix")
+    trunk, head = split(model, ids=torch.ones(2, 4, dtype=torch.int64), mask=torch.ones(2, 4))
+    place = {"none": None, "folder": tmp_path, "streamed": FolderStore(tmp_path, memory_bytes=0)}[store]
+
+    features = cache_features(trunk, Sentences(), place, batch_size=3)
+
+    rows, labels = features.gather(torch.arange(10))
+    assert labels.tolist() == [number % 2 for number in range(10)]
+    for number, got in enumerate(head(rows)["logits"]):
+        inputs, _ = Sentences()[number]
+        alone = model(ids=inputs["ids"][None], mask=inputs["mask"][None])["logits"][0]
+        assert torch.allclose(got, alone, atol=1e-6)  # other lengths, other order of sums
+
+
+def test_a_sentence_is_known_whatever_it_was_padded_to(tmp_path):
+    """In another order and other company nothing is computed again."""
+    model = TwoInputs().eval()
+    freeze(model, "table|mix")
+    trunk, _ = split(model, ids=torch.ones(2, 4, dtype=torch.int64), mask=torch.ones(2, 4))
+    cache_features(trunk, Sentences(), tmp_path, batch_size=3)
+
+    assert cache_features(trunk, Sentences([9, 0, 4, 1]), tmp_path, batch_size=3).computed == 0

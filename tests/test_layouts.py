@@ -6,8 +6,9 @@ import torch
 from torch import nn
 
 from regraft.describing import describe_model
-from regraft.errors import PlanError
+from regraft.errors import PlanError, UndecidableError
 from regraft.layouts import STORED, axis_operations, deduced_layout, known_layout, leaf_rules
+from regraft.operations.moves import Transpose
 from regraft.operations.running import run_operations
 
 FLOAT64_SUMS = 1e-10  # the same products in another order of sums
@@ -17,7 +18,7 @@ def converted(layout, layer, leaf, stored):
     """The array of ours made of one of theirs."""
     (description,) = describe_model(layer)
     rule = leaf_rules(layout, description)[leaf][0]
-    return torch.from_numpy(np.ascontiguousarray(run_operations(rule.operations([stored.shape]), [stored])))
+    return torch.from_numpy(np.ascontiguousarray(run_operations(rule.operations([stored.shape], {}), [stored])))
 
 
 def correlation(x, kernel, *, groups=1):
@@ -65,8 +66,10 @@ def test_a_grouped_kernel_with_one_input_is_not_taken_for_a_depthwise_one():
     assert np.array_equal(weight.numpy(), kernel.transpose(3, 2, 0, 1))
 
 
-@pytest.mark.parametrize("layout", sorted(set(STORED) - {"theano", "theano-unflipped"}))
-@pytest.mark.parametrize("kind", ["dense", "conv", "conv_transpose"])
+@pytest.mark.parametrize(
+    ("layout", "kind"),
+    [(layout, kind) for layout, kinds in STORED.items() for kind in kinds if kind != "depthwise"],
+)
 def test_every_layout_has_each_axis_once(layout, kind):
     words = [word for word in STORED[layout][kind].split() if word not in ("*", "flip")]
 
@@ -105,7 +108,10 @@ def test_the_words_of_a_transpose_follow_the_rank():
 @pytest.mark.parametrize(
     ("names", "expected"),
     [
-        (["a.kernel", "a.bias"], "tensorflow"),
+        (["a.kernel", "a.bias"], "tensorflow-or-flax"),
+        (["params.a.kernel", "params.a.bias"], "flax"),
+        (["a.kernel", "n.mean", "n.var"], "flax"),
+        (["a.kernel", "n.scale", "m.gamma"], None),
         (["a.kernel", "n.gamma", "n.moving_variance"], "tensorflow"),
         (["a.weights", "a.biases"], "tensorflow"),
         (["a.kernel", "n.scale", "n.bias"], "flax"),
@@ -124,3 +130,40 @@ def test_a_layout_has_aliases_and_an_unknown_one_is_answered_with_the_known():
     assert known_layout("Keras") == "tensorflow"
     with pytest.raises(PlanError, match=r"no layout 'numpy'. Layouts: torch, onnx, caffe"):
         known_layout("numpy")
+
+
+def test_a_lone_kernel_of_a_transposed_convolution_is_undecidable():
+    """TensorFlow stores (h, w, out, in), Flax (h, w, in, out) turned round: equal channels would fit both."""
+    with pytest.raises(UndecidableError, match='Say layout="tensorflow" or "flax"'):
+        converted("tensorflow-or-flax", nn.ConvTranspose2d(4, 4, 3), "weight", np.zeros((3, 3, 4, 4)))
+
+
+def test_a_dense_kernel_of_onnx_is_decided_by_its_node_alone():
+    """A square kernel fits both ways: what the node says decides, and without it nothing does."""
+    rule = leaf_rules("onnx", describe_model(nn.Linear(3, 3))[0])["weight"][0]
+
+    assert rule.operations([(3, 3)], {"kernel_axes": ["out", "in"]}) == ()
+    assert rule.operations([(3, 3)], {"kernel_axes": ["in", "out"]}) == (Transpose((1, 0), ("in", "out")),)
+    with pytest.raises(UndecidableError, match="Nothing tells how onnx orders the axes of this dense layer"):
+        rule.operations([(3, 3)], {})
+
+
+def test_a_flattened_map_that_the_file_tells_of_is_reordered():
+    """The same numbers as flattening (c, h, w) instead of (h, w, c) before the layer."""
+    generator = np.random.default_rng(0)
+    kernel, maps = generator.normal(size=(2 * 3 * 4, 5)), generator.normal(size=(7, 2, 3, 4))
+    rule = leaf_rules("tensorflow", describe_model(nn.Linear(24, 5))[0])["weight"][0]
+
+    operations = rule.operations([kernel.shape], {"flatten_order": "channels_last", "flatten_channels": 4})
+    weight = run_operations(operations, [kernel])
+
+    ours = maps.transpose(0, 3, 1, 2).reshape(7, -1) @ weight.T
+    assert np.allclose(ours, maps.reshape(7, -1) @ kernel, atol=1e-12)  # float64, other order of sums
+
+
+@pytest.mark.parametrize("facts", [{"flatten_order": "permuted"}, {"flatten_order": "channels_last"}])
+def test_a_flattened_map_of_unknown_form_is_undecidable(facts):
+    rule = leaf_rules("tensorflow", describe_model(nn.Linear(24, 5))[0])["weight"][0]
+
+    with pytest.raises(UndecidableError, match="flatten HxWxC"):
+        rule.operations([(24, 5)], facts)

@@ -166,6 +166,71 @@ def test_a_torch_file_with_keras_names_is_not_believed():
     assert statuses(plan)["hidden1.weight"] == "undecidable_orientation"
 
 
+class Flattening(nn.Module):
+    """A convolution whose map of 2 × 3 places is flattened before two dense layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+        self.fc = nn.Linear(24, 24)
+        self.out = nn.Linear(24, 2)
+
+
+FLATTENED = (Requirement("fc", "flatten_order", "channels_last"), Requirement("fc", "flatten_channels", 4))
+
+
+def test_a_flattened_map_is_reordered_when_the_file_tells_of_it():
+    source = keras_arrays_of(dict(Flattening().named_children()))
+
+    plan = plan_reuse(checkpoint_of(source, layout="tensorflow", requirements=FLATTENED), Flattening())
+
+    assert not plan.problems
+    assert "flattened map (6, 4) -> (4, 6)" in next(row for row in plan.rows if row.name == "fc.weight").work()
+
+
+def test_a_flattened_map_that_is_only_suspected_is_a_problem_until_the_user_decides():
+    """24 inputs behind a convolution of 4 channels: six places, in an order that the file does not tell."""
+    source = checkpoint_of(keras_arrays_of(dict(Flattening().named_children())), layout="tensorflow")
+
+    plan = plan_reuse(source, Flattening())
+    told = plan_reuse(source, Flattening(), adapt={"fc.weight": "flatten 2x3x4"})
+    kept = plan_reuse(source, Flattening(), adapt={"fc.weight": "as stored"})
+
+    assert [row.name for row in plan.problems] == ["fc.weight"]
+    with pytest.raises(PlanError, match=r'6 places × 4 channels.*\n.*"flatten HxWx4"'):
+        plan.check()
+    assert not told.problems
+    assert not kept.problems
+    assert statuses(told)["fc.weight"] == "adapted"
+
+
+def test_torchs_own_files_flatten_as_torch_does():
+    assert not plan_reuse(checkpoint_of(arrays_of(Flattening()), layout="torch"), Flattening()).problems
+
+
+def test_a_transposed_convolution_of_a_lone_kernel_is_undecidable():
+    model = nn.Sequential(OrderedDict(up=nn.ConvTranspose2d(4, 4, 3)))
+    source = {"up/kernel": np.ones((3, 3, 4, 4), np.float32), "up/bias": np.ones(4, np.float32)}
+
+    plan = plan_reuse(checkpoint_of(source), model)
+
+    assert statuses(plan)["up.weight"] == "undecidable_orientation"
+    assert not plan_reuse(checkpoint_of(source), model, layout="flax").problems
+
+
+def test_a_dense_kernel_of_onnx_without_its_axes_is_decided_by_the_user():
+    """A square MatMul fits both ways; the user's word is taken, nobody else's."""
+    arrays = {"hidden1/weight": np.eye(4, dtype=np.float32), "hidden1/bias": np.ones(4, np.float32)}
+    source = checkpoint_of(arrays, layout="onnx")
+
+    plan = plan_reuse(source, net(4, 4))
+    told = plan_reuse(source, net(4, 4), adapt={r"hidden1\.weight": "transposed"})
+
+    assert [row.status for row in plan.problems] == ["undecidable_orientation"]
+    assert not told.problems
+    assert "(in, out) -> (out, in)" in told.rows[0].work()
+
+
 def test_a_parameter_of_no_known_layer_is_undecidable_until_the_user_decides():
     class Own(nn.Module):
         def __init__(self):

@@ -8,7 +8,9 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from regraft.errors import DataError, TrainError
-from regraft.training import History, shuffled, train
+from regraft.linear_heads import PATH
+from regraft.sources import shuffled
+from regraft.training import History, train
 from shared import MNIST, SHARED, needs_shared
 from small_models import (
     PartHead,
@@ -118,21 +120,6 @@ def test_a_given_order_is_followed():
 def test_an_order_that_cannot_be_followed_is_refused(order, told):
     with pytest.raises(TrainError, match=told):
         train(TwoParts(), three_classes(), order=lambda epoch: order)
-
-
-def test_the_shuffle_takes_each_example_once_and_differs_by_epoch():
-    order = shuffled(10, 4, seed=1)
-    first, second = torch.cat(list(order(0))), torch.cat(list(order(1)))
-    assert sorted(first.tolist()) == sorted(second.tolist()) == list(range(10))
-    assert not torch.equal(first, second)
-    assert torch.equal(first, torch.cat(list(order(0))))
-
-
-def test_a_single_last_example_joins_the_batch_before():
-    """BatchNorm refuses a batch of one; 33 examples by 8 would end in one."""
-    assert [len(batch) for batch in shuffled(33, 8, seed=0)(0)] == [8, 8, 8, 9]
-    assert [len(batch) for batch in shuffled(3, 1, seed=0)(0)] == [1, 1, 1]
-    train(TwoParts(), three_classes(33), batch_size=8, epochs=1)
 
 
 def ruined_after(steps):
@@ -284,6 +271,130 @@ def test_numbers_are_learnt_by_squared_difference():
     )  # fmt: skip
     assert history.validation_loss[-1] < 0.01
     assert history.validation_accuracy[-1] is None
+
+
+def test_the_traced_step_and_the_eager_one_end_in_the_same_weights():
+    """Which step ran is told."""
+    traced, eager = TwoParts(), TwoParts()
+    one = train(traced, three_classes(), epochs=12)
+    other = train(eager, three_classes(), epochs=12, step="eager")
+    assert one.train_loss == other.train_loss
+    assert same_weights(weights_of(traced), weights_of(eager))
+    assert one.notes[-1].endswith("operators, proven equal to the eager step")
+    assert other.notes[-1] == "eager step, as asked"
+
+
+def test_several_candidates_each_train_as_they_would_alone():
+    """Weights, dropout's draws and BatchNorm's statistics are each candidate's own; the best by validation stays."""
+    validation = three_classes(seed=1)
+    model = TwoParts()
+    history = train(
+        model, three_classes(), validation=validation, lr=[1e-3, 3e-2], weight_decay=[0.0, 0.1], epochs=8, batch_size=16
+    )
+    assert [(told.lr, told.weight_decay) for told in history.candidates] == [
+        (1e-3, 0.0), (1e-3, 0.1), (3e-2, 0.0), (3e-2, 0.1)
+    ]  # fmt: skip
+    best = min(history.candidates, key=lambda told: told.validation_loss[-1])
+    assert (history.lr, history.weight_decay) == (best.lr, best.weight_decay)
+    for told in history.candidates:
+        alone = TwoParts()
+        single = train(
+            alone,
+            three_classes(),
+            validation=validation,
+            lr=told.lr,
+            weight_decay=told.weight_decay,
+            epochs=8,
+            batch_size=16,
+        )
+        assert single.train_loss == told.train_loss
+        assert single.validation_loss == told.validation_loss
+        if told is best:
+            assert same_weights(weights_of(alone), weights_of(model))
+
+
+def test_candidates_stop_by_their_own_patience_and_failures():
+    """One learning rate ruins its weights: the others go on."""
+    history = train(
+        nn.Linear(4, 3),
+        three_classes(),
+        validation=three_classes(seed=1),
+        optimizer="sgd",
+        lr=[0.1, 1e39],
+        epochs=4,
+        patience=2,
+    )
+    good, ruined = history.candidates
+    assert len(good.train_loss) == 4
+    assert ruined.train_loss == ()
+    assert ruined.stopped_because == "The loss is nan at step 2 of epoch 1."
+    assert history.lr == 0.1
+
+
+def test_no_candidate_that_could_be_trained_is_told():
+    model = nn.Linear(4, 3)
+    before = weights_of(model)
+    with pytest.raises(TrainError, match=r"No candidate could be trained:\n.*step 2 of epoch 1"):
+        train(model, three_classes(), validation=three_classes(), optimizer="sgd", lr=[1e39, 1e40])
+    assert same_weights(before, weights_of(model))
+
+
+def test_candidates_without_validation_are_refused():
+    with pytest.raises(TrainError, match="compared by their validation loss: give validation examples"):
+        train(TwoParts(), three_classes(), lr=[0.1, 0.2])
+
+
+def test_a_linear_head_is_given_its_optimum_by_itself():
+    inputs, labels = three_classes()
+    model = nn.Linear(4, 3)
+    history = train(model, (inputs, labels))
+    assert history.solver == "lbfgs"
+    assert history.weight_decay == 1 / 90
+    assert history.stopped_because.startswith("at the optimum after ")
+    assert history.notes == ("solver: lbfgs, for the head is one linear layer under cross-entropy",)
+    loss = nn.functional.cross_entropy(model(inputs), labels) + 0.5 / 90 * model.weight.square().sum()
+    gradient = torch.autograd.grad(loss, list(model.parameters()))
+    assert max(float(part.abs().max()) for part in gradient) < 1e-3
+
+
+def test_strengths_are_chosen_by_validation():
+    model = nn.Linear(4, 3)
+    history = train(model, three_classes(), validation=three_classes(seed=1))
+    assert len(history.candidates) == len(PATH)
+    best = min(history.candidates, key=lambda told: told.validation_loss)
+    assert history.weight_decay == best.weight_decay
+    assert history.validation_loss == best.validation_loss
+
+
+def test_who_asks_for_steps_gets_steps_and_is_told_of_the_solver():
+    history = train(nn.Linear(4, 3), three_classes(), epochs=2, lr=0.1)
+    assert history.solver == "steps"
+    assert history.notes[0] == "solver: steps, for lr, epochs was given; solver='lbfgs' finds this head's optimum"
+    assert train(nn.Linear(4, 3), three_classes(), solver="steps").epochs == 20
+    told = train(nn.Linear(4, 3), three_classes(), solver="lbfgs", epochs=2)
+    assert told.notes[0].endswith("; epochs play no part")
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "told"),
+    [
+        (TwoParts(), {}, "more than one linear layer is trained"),
+        (nn.Linear(4, 3), {"loss": "mean_squared_error"}, "the loss is not cross-entropy"),
+        (nn.Sequential(nn.Dropout(0.5), nn.Linear(4, 3)), {}, "the head does more than its linear layer"),
+        (nn.Sequential(nn.Linear(4, 3), nn.Tanh()), {}, "the head does more than its linear layer"),
+    ],
+)
+def test_a_head_that_is_not_linear_is_refused_with_the_reason(model, options, told):
+    inputs, labels = three_classes()
+    if options:
+        labels = nn.functional.one_hot(labels, 3).float()
+    with pytest.raises(TrainError, match=f"but {told}.\nTake solver='steps'"):
+        train(model, (inputs, labels), solver="lbfgs", **options)
+
+
+def test_an_unknown_solver_or_step_is_answered_with_the_known_ones():
+    with pytest.raises(TrainError, match=r"there is no solver 'lbgfs'. Did you mean 'lbfgs'.*there is no step 'egar'"):
+        train(TwoParts(), three_classes(), solver="lbgfs", step="egar")
 
 
 def test_the_history_is_plain_data():

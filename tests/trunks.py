@@ -25,6 +25,7 @@ class HandCut:
     """All that crosses."""
 
     leaves: tuple[HandLeaf, ...]
+    by_row: bool = True
 
 
 class HandTrunk:

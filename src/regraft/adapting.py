@@ -30,13 +30,18 @@ def _swap(_: re.Match[str], got: Shape, target: Shape) -> tuple[Operation, ...]:
     return (Transpose(axes, ("out", "in", "h", "w") if len(got) == 4 else ()),)
 
 
+def _transposed(_: re.Match[str], got: Shape, target: Shape) -> tuple[Operation, ...]:
+    return (Transpose((1, 0), ("in", "out")),) if len(got) == 2 else ()
+
+
 def _rows(match: re.Match[str], got: Shape, target: Shape) -> tuple[Operation, ...]:
     return (Take(0, int(match["start"]), int(match["stop"])),)
 
 
 def _flatten(match: re.Match[str], got: Shape, target: Shape) -> tuple[Operation, ...]:
-    height, width, channels = (int(match[name]) for name in ("h", "w", "c"))
-    return (PermuteFlat(1, (height, width, channels), (2, 0, 1)),)
+    sizes = (int(match["h"]), int(match["w"]), int(match["c"]))
+    order = tuple(int(axis) for axis in match["order"].split(",")) if match["order"] else (2, 0, 1)
+    return (PermuteFlat(1, sizes, order),)
 
 
 def _constant(match: re.Match[str], got: Shape, target: Shape) -> tuple[Operation, ...]:
@@ -55,11 +60,13 @@ WAYS: tuple[tuple[str, str, int, Way], ...] = (
     ("swap height and width", "swap height and width: a network trained on transposed images", 4, _swap),
     (r"rows (?P<start>\d+):(?P<stop>\d+)", "rows 1:1001: only these outputs", 1, _rows),
     (
-        r"flatten (?P<h>\d+)x(?P<w>\d+)x(?P<c>\d+)",
-        "flatten 7x7x512: a dense layer behind a flattened (h, w, c) map takes (c, h, w)",
+        r"flatten (?P<h>\d+)x(?P<w>\d+)x(?P<c>\d+)(?: order (?P<order>[012],[012],[012]))?",
+        "flatten 7x7x512: a dense layer behind a flattened (h, w, c) map takes (c, h, w); order 1,2,0: other axes",
         2,
         _flatten,
     ),
+    ("transposed", "transposed: a dense kernel stored as (in, out)", 2, _transposed),
+    ("fold bias of .+", "fold bias of conv1/bias: of a batch-norm, whose mean takes in that bias", 1, _as_stored),
     ("zeros|ones", "zeros, ones: no source, one value everywhere", 0, _constant),
     ("as stored", "as stored: the axes of this array have the same order in both frameworks", 0, _as_stored),
 )

@@ -8,7 +8,6 @@ bits whichever builder computes it, in whichever run.
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any, final
 
@@ -20,6 +19,7 @@ from regraft.draws import Draws, join
 from regraft.errors import CacheError
 from regraft.examples import Inputs, map_tensors
 from regraft.fingerprints import ID_BYTES
+from regraft.padding import longest, padded_cat, padded_to
 from regraft.precision import encode
 from regraft.stored import Index, LeafLike, StoredRows
 from regraft.stores.store import Entry
@@ -98,7 +98,6 @@ class Builder:
         self._others: list[_Group] = []
         self._group: _Group | None = None
         self._pending: list[tuple[Tensor, Inputs, np.ndarray]] = []
-        self._commits: list[Future] = []
         self._leased: set[str] = set()
         self._mark = ""  # the data set by its count and first row: an interrupted build's mark is found by the next
         self._begun = False
@@ -111,16 +110,14 @@ class Builder:
         self._before = StoredRows(self.entry, self.leaves).index()
         self._seen: set[bytes] = set()
         order = storage_order(len(self.draws), self.batch_size)
-        with ThreadPoolExecutor(1, thread_name_prefix="regraft-commit") as self._writer:
-            try:
-                self._pass_over(order[: len(order) - len(order) % self.batch_size], self.batch_size)
-                self._pass_over(order[len(order) - len(order) % self.batch_size :], len(order) % self.batch_size)
-                self._end_group()
-                self._await_commits(0)
-                self._do_the_others()
-                self._await_commits(0)
-            finally:
-                self._release_all()
+        try:
+            self._pass_over(order[: len(order) - len(order) % self.batch_size], self.batch_size)
+            self._pass_over(order[len(order) - len(order) % self.batch_size :], len(order) % self.batch_size)
+            self._end_group()
+            self._do_the_others()
+        finally:
+            for lease in list(self._leased):
+                self._release(lease)
         self.entry.finish(self._mark)
 
     def _pass_over(self, rows: Tensor, size: int) -> None:
@@ -224,20 +221,17 @@ class Builder:
         if not group.mine:
             self._others.append(group)
             return
-        self._await_commits(1)  # bounds memory: one part is written while the next is computed
-        self._commits.append(self._writer.submit(self._commit, group))
+        # Written before the next part is begun: a crash costs the part under way and nothing else. Meanwhile inputs
+        # are fetched ahead.
+        self._commit(group)
 
     def _commit(self, group: _Group) -> None:
         tensors: dict[str, Tensor] = {}
         for leaf in self.leaves:
-            rows = torch.cat([outputs[leaf.name] for outputs in group.outputs])
+            rows = padded_cat([outputs[leaf.name] for outputs in group.outputs])
             tensors |= encode(leaf.name, rows, self.precision)
         self.entry.commit(group.name, np.frombuffer(b"".join(group.ids), np.uint8).reshape(-1, ID_BYTES), tensors)
         self._release(group.lease)
-
-    def _await_commits(self, left: int) -> None:
-        while len(self._commits) > left:
-            self._commits.pop(0).result()
 
     def _do_the_others(self) -> None:
         """Wait for the parts of other builders, and do those whose builder has died."""
@@ -251,7 +245,6 @@ class Builder:
                         self._redo(group)
                     else:
                         self._release(group.lease)
-            self._await_commits(0)
             self._others = [group for group in self._others if not group.mine]
             if self._others:
                 time.sleep(WAIT_S)
@@ -264,14 +257,7 @@ class Builder:
             for block in chosen.split(size) if len(chosen) else ():
                 group.outputs.append(self._outputs(self.draws.inputs_of(block), len(block), size))
                 self.computed += len(block)
-        self._commits.append(self._writer.submit(self._commit, group))
-
-    def _release_all(self) -> None:
-        for future in self._commits:
-            future.cancel()
-        wait(self._commits)
-        for lease in list(self._leased):
-            self._release(lease)
+        self._commit(group)
 
 
 def check_outputs(outputs: Mapping[str, Tensor], leaves: Sequence[LeafLike], count: int) -> None:
@@ -296,14 +282,22 @@ def whole(draws: Draws, run: Run, leaves: Sequence[LeafLike], *, batch_size: int
         outputs = run(inputs)
         check_outputs(outputs, leaves, len(rows))
         if not tensors:
-            tensors = {leaf.name: torch.empty((len(draws), *outputs[leaf.name].shape[1:]), dtype=leaf.dtype)
+            tensors = {leaf.name: torch.zeros((len(draws), *outputs[leaf.name].shape[1:]), dtype=leaf.dtype)
                        for leaf in leaves}  # fmt: skip
             labels = some.new_zeros((len(draws.examples), *some.shape[1:]))
-        for name, rows_of in tensors.items():
-            rows_of[rows] = outputs[name].to(rows_of.device)
+        for name in tensors:
+            _put(tensors, name, rows, outputs[name])
         labels[torch.div(rows, draws.views, rounding_mode="floor")] = some
         advance(len(rows))
     return tensors, labels
+
+
+def _put(tensors: dict[str, Tensor], name: str, rows: Tensor, values: Tensor) -> None:
+    """Write rows into a tensor, which grows when they are longer than those before."""
+    if tensors[name].shape[1:] != values.shape[1:]:
+        tensors[name] = padded_to(tensors[name], (len(tensors[name]), *longest([tensors[name][:1], values[:1]])[1:]))
+    place: Any = (rows, *(slice(size) for size in values.shape[1:]))
+    tensors[name][place] = values.to(tensors[name].device)
 
 
 def mark_of(count: int, first: np.ndarray) -> str:

@@ -64,6 +64,11 @@ def cache_features(
     check_precision(precision)
     if batch_size < 1 or views < 1:
         raise CacheError(f"batch_size={batch_size} and views={views}: both must be 1 or more.")
+    if not trunk.cut.by_row:
+        raise CacheError(
+            f"The features cannot be cached by example: {trunk.cut.note}\nTrain the model itself, or split it at an "
+            'earlier layer, at="…".'
+        )
     engine = engine or Engine()
     if engine.compute not in COMPUTE_TOLERANCE:
         raise CacheError(f"No compute {engine.compute!r}. Choose one of {', '.join(COMPUTE_TOLERANCE)}.")
@@ -158,6 +163,7 @@ def _kept(store: Store, rows: StoredRows, positions: Tensor, precision: str) -> 
     size = positions.numel() * sum(leaf.bytes_per_example for leaf in rows.leaves)
     limit = memory_budget() if store.memory_bytes is None else store.memory_bytes
     exact = precision == "float32" or not isinstance(store, MemoryStore)  # else it would lie in memory twice
+    rows.memory_bytes = min(rows.memory_bytes, limit)
     if size > limit or not exact:
         return rows, positions
     held = HeldRows(rows.gather(positions.reshape(-1)))

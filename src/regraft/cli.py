@@ -38,8 +38,12 @@ def show(
 
 @app.command()
 def plan(
-    checkpoint: CheckpointPath,
-    model: Annotated[str, typer.Option(help="timm:NAME, torchvision:NAME, package.module:factory, file.py:factory")],
+    checkpoint: Annotated[
+        Path | None, typer.Argument(help="A checkpoint: file, folder, or TensorFlow prefix.", show_default=False)
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help="timm:NAME, torchvision:NAME, package.module:factory, file.py:factory")
+    ] = "",
     model_args: Annotated[str, typer.Option(help="The factory's arguments as JSON.")] = "{}",
     reuse: Annotated[list[str] | None, typer.Option(help="Pattern of layers to restore; may be given again.")] = None,
     fresh: Annotated[
@@ -49,21 +53,30 @@ def plan(
     layout: Annotated[str | None, typer.Option(help="Whose axis orders the arrays follow.")] = None,
     match: Annotated[str, typer.Option(help="names or structure")] = "names",
     out: Annotated[Path | None, typer.Option(help="Write the plan as JSON.")] = None,
+    diff: Annotated[
+        tuple[Path, Path] | None, typer.Option(help="Two plans as JSON: what the second does otherwise, nothing else.")
+    ] = None,
     show_all: Annotated[bool, typer.Option("--all", help="A row for every array.")] = False,
 ) -> None:
     """Where each array would go, and why; nothing is changed. Exit 1 when the plan has problems."""
+    if diff is not None:
+        _tell_differences(*diff)
+        return
+    if checkpoint is None or not model:
+        raise typer.BadParameter("give a checkpoint and --model, or --diff and two plans")
     from regraft.factories import build_model
     from regraft.files import write_whole
     from regraft.matching import plan_reuse
     from regraft.reading import open_checkpoint
 
+    rules = _pairs(rename or [])
     built = build_model(model, _json_object(model_args))
     made = plan_reuse(
         open_checkpoint(checkpoint),
         built,
         reuse=reuse or ".*",
         fresh=fresh or (),
-        rename=_pairs(rename or []),
+        rename=rules,
         layout=layout,
         match=match,  # type: ignore[arg-type]  # plan_reuse refuses other words itself
     )
@@ -72,6 +85,30 @@ def plan(
         write_whole(out, made.to_json())
     if made.problems:
         raise typer.Exit(1)
+
+
+@app.command()
+def verify(
+    plan: Annotated[Path, typer.Argument(help="A plan as JSON; its checkpoint must still be where the plan says.")],
+    model: Annotated[str, typer.Option(help="timm:NAME, torchvision:NAME, package.module:factory, file.py:factory")],
+    golden: Annotated[Path, typer.Option(help="An .npz of x, y and layer.NAME: what the source framework recorded.")],
+    model_args: Annotated[str, typer.Option(help="The factory's arguments as JSON.")] = "{}",
+    atol: Annotated[float, typer.Option(help="The largest absolute difference.")] = 1e-5,
+) -> None:
+    """Apply a plan to a new model and compare its outputs with recorded ones. Exit 1 when they differ."""
+    from regraft.factories import build_model
+    from regraft.loading import apply_plan
+    from regraft.plan import Plan
+    from regraft.reading import open_checkpoint
+    from regraft.verifying import read_golden
+    from regraft.verifying import verify as compare
+
+    made = Plan.from_json(_text_of(plan))
+    built = build_model(model, _json_object(model_args))
+    apply_plan(made, open_checkpoint(made.checkpoint.path), built)
+    recorded = read_golden(golden)
+    told = compare(built, recorded.inputs, recorded.outputs, atol=atol, intermediate=recorded.layers)
+    typer.echo(str(told))
 
 
 @app.command("reuse")
@@ -174,6 +211,20 @@ def main() -> None:
     except KeyboardInterrupt:
         typer.echo("Stopped; nothing half-written was left.", err=True)
         sys.exit(130)
+
+
+def _tell_differences(before: Path, after: Path) -> None:
+    from regraft.plan import Plan
+
+    lines = Plan.from_json(_text_of(before)).diff(Plan.from_json(_text_of(after)))
+    typer.echo("\n".join(lines) if lines else "The plans do the same.")
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise JobError(f"{path} cannot be read as a plan: {error}. `regraft plan … --out` writes one.") from error
 
 
 def _json_object(text: str) -> dict[str, Any]:

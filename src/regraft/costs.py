@@ -15,7 +15,7 @@ class Cost:
     bytes          of the whole cache
     fetch_s        reading, decoding and transforming an example
     trunk_s        the trunk's forward
-    write_s        hashing the input, encoding and hashing the row; the disk writes meanwhile
+    write_s        hashing the input, encoding and hashing the row; not the disk, which takes a fraction of that
     read_s         reading a row back
     """
 

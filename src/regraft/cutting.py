@@ -1,61 +1,16 @@
 """Choose where to cut a recorded forward: the cheapest tensors that carry all that the head needs of the trunk."""
 
-from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from math import prod
 
-import torch
-
+from regraft.cuts import Cut, Leaf
 from regraft.errors import SplitError
-from regraft.recording import Operation, Record, slots_of
+from regraft.flows import INFINITE, Flow
+from regraft.recorded import Operation, Record, slots_of
+from regraft.sizes import ROWS, Size, Sizes, holds_numbers
 
-
-@dataclass(frozen=True)
-class Leaf:
-    """One tensor that crosses from trunk to head.
-
-    name    of the layer that gives it ("layer3"; "layer3#2" for its next call or output), or "input:x"
-    shape   of one example, without the batch; None for a size that varies
-    """
-
-    name: str
-    shape: tuple[int | None, ...]
-    dtype: torch.dtype
-    bytes_per_example: int
-
-
-@dataclass(frozen=True)
-class Cut:
-    """What crosses from trunk to head; prints as a table.
-
-    work_saved  the part of the forward's multiply-adds that lies in the trunk, 0 to 1
-    """
-
-    leaves: tuple[Leaf, ...]
-    work_saved: float
-    note: str = ""
-
-    @property
-    def bytes_per_example(self) -> int:
-        """Bytes of one example's features."""
-        return sum(leaf.bytes_per_example for leaf in self.leaves)
-
-    def __str__(self) -> str:
-        width = max([len(leaf.name) for leaf in self.leaves] + [7])
-        lines = [
-            f"{leaf.name:<{width}}  {_shape_text(leaf.shape):<16} {str(leaf.dtype).removeprefix('torch.'):<9}"
-            f" {leaf.bytes_per_example:>12,} bytes"
-            for leaf in self.leaves
-        ]
-        total = f"{len(self.leaves)} tensor{'s' * (len(self.leaves) != 1)} cross: {self.bytes_per_example:,} bytes per"
-        lines.append(f"{total} example, {self.work_saved:.1%} of the forward's work saved")
-        return "\n".join([*lines, self.note] if self.note else lines)
-
-
-def _shape_text(shape: tuple[int | None, ...]) -> str:
-    """`256 × 14 × 14`, a varying size as `?`."""
-    return " × ".join("?" if size is None else str(size) for size in shape) or "scalar"
+# A leaf without a row for each example is taken only when no other cut is possible.
+WHOLE_BATCH_COST = 10_000
 
 
 @dataclass
@@ -66,6 +21,7 @@ class Choice:
     skipped  indices of the calls that the head does not run
     opened   indices of the calls whose own forward the head runs
     repeated indices of the operations that the head runs itself: the trainable ones and what is cheaper to repeat
+    whole    whether a leaf may lack a row for each example, so that the features hold for a batch as a whole
     """
 
     leaves: dict[str, int]
@@ -74,30 +30,51 @@ class Choice:
     repeated: set[int]
     live: list[bool] = field(repr=False)
     dependent: list[bool] = field(repr=False)
+    whole: bool = False
 
 
-def choose_cut(record: Record, batch_size: int, *, needed: Iterable[int] = (), inside: bool = True) -> Choice:
+def choose_cut(
+    record: Record, sizes: Sizes, *, needed: Iterable[int] = (), inside: bool = True, whole: bool = False,
+    at: Collection[str] | None = None, mixing: Collection[int] = (),
+) -> Choice:  # fmt: skip
     """The cheapest cut, in bytes per example, that leaves no costly frozen operation in the head.
 
     needed   values that the head needs beside those that the record shows
     inside   whether the cut may lie inside a frozen layer when that is cheaper
+    whole    whether a leaf may lack a row for each example
+    at       the names of the layers whose outputs are to cross; inputs may cross beside them
+    mixing   values whose rows depend on the rest of the batch: they may not cross
 
     Raises SplitError when nothing with one row per example can be cut.
     """
     live, dependent = _liveness(record)
-    live_operations = {operation.index for operation in record.operations if is_live(operation, live)}
-    opened = _opened(record, live_operations, live, set())
+    trainable = {operation.index for operation in record.operations if is_live(operation, live)}
+    opened = _opened(record, trainable, live, _impure(record, sizes, dependent))
     wanted = set(needed)
     while True:
         sinks = _sinks(record, live, opened) | {value for value in wanted if not live[value]}
-        cut = _cheapest(record, sinks, live, dependent, batch_size, _visible(record, opened, inside=inside))
+        costs = _costs(record, sizes, _visible(record, opened, inside=inside, at=at), whole=whole, at=at)
+        costs = {value: cost for value, cost in costs.items() if value not in mixing}
+        costly = _costly(record) - set(mixing) if at is None else set()
+        cut = _cheapest(record, sinks, live, dependent, costs, costly)
         repeated = _repeated(record, sinks, cut, live, dependent)
         now_open = _opened(record, repeated, live, opened)
         skipped = _skipped(record, now_open)
-        unseen = _out_of_sight(record, cut, skipped, now_open)
+        unseen = _out_of_sight(record, cut, skipped, now_open) | _passing_on(record, cut, repeated, skipped)
         if now_open | unseen == opened:
-            return Choice(_named(record, cut, skipped), skipped, now_open, repeated, live, dependent)
+            return Choice(_named(record, cut, skipped), skipped, now_open, repeated, live, dependent, whole)
         opened |= now_open | unseen
+
+
+def _impure(record: Record, sizes: Sizes, dependent: list[bool]) -> set[int]:
+    """Calls that give Python numbers made of data: the head has to compute these again."""
+    reading = {op.call for op in record.operations if op.needs_data and any(dependent[index] for index in op.arguments)}
+    for index in sorted(reading, reverse=True):
+        while index >= 0:
+            reading.add(index)
+            index = record.calls[index].parent
+    numbered = {call.index for call in record.calls if call.index in reading and holds_numbers(call.output)}
+    return numbered | sizes.unstable
 
 
 def _liveness(record: Record) -> tuple[list[bool], list[bool]]:
@@ -111,16 +88,22 @@ def _liveness(record: Record) -> tuple[list[bool], list[bool]]:
             live[index] |= live[source]
             dependent[index] |= dependent[source]
 
+    # A forward that asks Python to decide by trainable or random data is, from there on, as trainable as that data.
+    decided = dict(reversed(record.draws))
     for operation in record.operations:
         for index in operation.arguments:
             settle(index)
+        if operation.needs_data and any(live[index] for index in operation.inputs):
+            decided.setdefault(operation.call, operation.index + 1)
         for reads, writes, only_metadata in operation.steps:
             for index in reads:
                 settle(index)
             for index in writes:
                 live[index] |= any(live[read] for read in reads) and not only_metadata
                 dependent[index] |= any(dependent[read] for read in reads) and not only_metadata
-        if operation.is_random or operation.is_stateful or any(live[index] for index in operation.writes):
+        is_decided = _is_decided(record, operation, decided)
+        operation.is_decided = is_decided
+        if is_decided or operation.is_random or operation.is_stateful or any(live[w] for w in operation.writes):
             for index in operation.writes:
                 live[index] = True
     for index in range(len(record.values)):
@@ -128,11 +111,22 @@ def _liveness(record: Record) -> tuple[list[bool], list[bool]]:
     return live, dependent
 
 
+def _is_decided(record: Record, operation: Operation, decided: dict[int, int]) -> bool:
+    """Whether a forward above the operation had, before it, decided by trainable or random data."""
+    call = operation.call
+    while call >= 0 and decided:
+        if operation.index >= decided.get(call, operation.index + 1):
+            return True
+        call = record.calls[call].parent
+    return False
+
+
 def is_live(operation: Operation, live: list[bool]) -> bool:
     """Whether the head has to run it: it is trainable, random, changes state, or reads what does."""
     return (
         operation.is_random
         or operation.is_stateful
+        or operation.is_decided
         or any(live[index] for index in operation.writes)
         or any(live[index] for index in operation.inputs)
     )
@@ -147,13 +141,34 @@ def _sinks(record: Record, live: list[bool], opened: set[int]) -> set[int]:
     return {index for index in sinks if not live[index]}
 
 
+def _costly(record: Record) -> set[int]:
+    """What a product, a convolution and the like give: not to be computed again in the head."""
+    return {index for operation in record.operations if not operation.is_cheap for index in operation.writes}
+
+
+def _costs(
+    record: Record, sizes: Sizes, visible: set[int], *, whole: bool, at: Collection[str] | None
+) -> dict[int, int]:
+    """What it costs that a value crosses: its bytes per example."""
+    costs = {}
+    for index in visible:
+        value = record.values[index]
+        if sizes.rows(index) is not None:
+            costs[index] = max(1, value.size_bytes // max(1, sizes.example[ROWS]))
+        elif whole:
+            costs[index] = max(1, value.size_bytes) * WHOLE_BATCH_COST
+        if at is not None and value.kind == "input" and index in costs:
+            costs[index] *= WHOLE_BATCH_COST
+    return costs
+
+
 def _cheapest(
-    record: Record, sinks: set[int], live: list[bool], dependent: list[bool], batch_size: int, visible: set[int]
+    record: Record, sinks: set[int], live: list[bool], dependent: list[bool], costs: dict[int, int], costly: set[int]
 ) -> set[int]:
     """Minimum vertex cut between the inputs and the sinks, nearest to the sinks.
 
-    A vertex is a value and costs its bytes per example. What a costly operation gives is as good as an input: the
-    flow starts there. Constants need no crossing: the head computes what depends on no example.
+    A vertex is a value. What a costly operation gives is as good as an input: the flow starts there. Constants need no
+    crossing: the head computes what depends on no example.
     """
     region: dict[int, list[int]] = {}
     starts = set()
@@ -165,10 +180,9 @@ def _cheapest(
         value = record.values[index]
         sources = list(value.sources)
         if value.operation >= 0:
-            operation = record.operations[value.operation]
-            if operation.is_cheap and not operation.needs_data:
-                sources = operation.inputs
-            else:
+            sources = record.operations[value.operation].inputs
+            if index in costly:
+                sources = list(value.sources)
                 starts.add(index)
         elif not value.sources:
             starts.add(index)
@@ -176,32 +190,30 @@ def _cheapest(
         todo += region[index]
     if not region:
         return set()
-    flow = _Flow()
+    flow = Flow()
     for index, sources in region.items():
-        value = record.values[index]
-        fits = value.shape[:1] == (batch_size,) and (index in visible)
-        flow.edge((index, 0), (index, 1), max(1, value.size_bytes // batch_size) if fits else _INFINITE)
+        flow.edge((index, 0), (index, 1), costs.get(index, INFINITE))
         for source in sources:
-            flow.edge((source, 1), (index, 0), _INFINITE)
+            flow.edge((source, 1), (index, 0), INFINITE)
         if index in starts:
-            flow.edge("source", (index, 0), _INFINITE)
+            flow.edge("source", (index, 0), INFINITE)
     for index in sinks & region.keys():
-        flow.edge((index, 1), "sink", _INFINITE)
-    if flow.push("source", "sink") >= _INFINITE:
+        flow.edge((index, 1), "sink", INFINITE)
+    if flow.push("source", "sink") >= INFINITE:
         raise SplitError("No tensor with one row per example separates the frozen part from the rest.")
     beyond = flow.reaches("sink")
     return {index for index in region if (index, 1) in beyond and (index, 0) not in beyond}
 
 
-def _visible(record: Record, opened: set[int], *, inside: bool) -> set[int]:
+def _visible(record: Record, opened: set[int], *, inside: bool, at: Collection[str] | None) -> set[int]:
     """The values that can be caught: inputs, outputs of calls that are not opened, and outputs of operations."""
     values = {value.index for value in record.values if value.kind == "input"}
     for call in record.calls:
-        if call.index not in opened:
+        if call.index not in opened and (at is None or call.name in at):
             values.update(slot.value for slot in slots_of(call.output))
     for operation in record.operations:
         # What is written in place cannot be handed out: the forward goes on with the tensor that it had.
-        if inside and not operation.changes and operation.ordinal >= 0:
+        if inside and at is None and not operation.changes and operation.ordinal >= 0:
             values.update(slot.value for slot in slots_of(operation.outputs))
     return values
 
@@ -260,28 +272,38 @@ def _out_of_sight(record: Record, cut: set[int], skipped: set[int], opened: set[
     return unseen
 
 
+def _passing_on(record: Record, cut: set[int], repeated: set[int], skipped: set[int]) -> set[int]:
+    """Skipped calls that hand on what the head holds with data (an unused dropout does): they run."""
+    held = {value for index in repeated for value in record.operations[index].writes} - cut
+    return {i for i in skipped if any(slot.value in held for slot in slots_of(record.calls[i].output))}
+
+
 def _named(record: Record, cut: set[int], skipped: set[int]) -> dict[str, int]:
-    """A name for each leaf, in the order in which the forward makes them."""
-    owners: dict[int, str] = {}
-    for index in sorted(skipped):
-        call = record.calls[index]
-        for slot in slots_of(call.output):
-            if _made_inside(record, slot.value, index):  # dropout hands its input on in evaluation: not its own
-                owners.setdefault(slot.value, call.name or "output")
-    names: dict[str, int] = {}
-    for index in sorted(cut):
-        value = record.values[index]
+    """A name for each leaf, in the order in which the forward makes them.
+
+    The name says which module or function gave it, and counts what that gave before, leaf or not: so the same name
+    means the same thing in training and in evaluation.
+    """
+    given: dict[int, str] = {}
+    counts: dict[str, int] = {}
+
+    def name(value: int, base: str) -> None:
+        if value not in given:
+            counts[base] = counts.get(base, 0) + 1
+            given[value] = base if counts[base] == 1 else f"{base}#{counts[base]}"
+
+    for value in record.values:
         if value.kind == "input":
-            base = f"input:{value.name}"
-        elif index in owners:
-            base = owners[index]
-        else:
-            operation = record.operations[value.operation]
-            parent = record.calls[operation.call].name
-            base = f"{parent}.{operation.name}" if parent else operation.name
-        count = sum(name.split("#")[0] == base for name in names)
-        names[base if count == 0 else f"{base}#{count + 1}"] = index
-    return names
+            name(value.index, f"input:{value.name}")
+    for index in sorted(skipped):
+        for slot in slots_of(record.calls[index].output):
+            if _made_inside(record, slot.value, index):  # dropout hands its input on in evaluation: not its own
+                name(slot.value, record.calls[index].name or "output")
+    for operation in record.operations:
+        parent = record.calls[operation.call].name
+        for slot in slots_of(operation.outputs):
+            name(slot.value, f"{parent}.{operation.name}" if parent else operation.name)
+    return {given[index]: index for index in sorted(cut)}
 
 
 def _made_inside(record: Record, value: int, call: int) -> bool:
@@ -295,76 +317,31 @@ def _made_inside(record: Record, value: int, call: int) -> bool:
     return at == call
 
 
-def describe_cut(record: Record, choice: Choice, batch_size: int) -> Cut:
+def describe_cut(record: Record, sizes: Sizes, choice: Choice, *, by_row: bool) -> Cut:
     """The choice as the user sees it."""
     leaves = []
     for name, index in choice.leaves.items():
-        value = record.values[index]
-        leaves.append(Leaf(name, value.shape[1:], value.dtype, prod(value.shape[1:]) * value.dtype.itemsize))
+        value, place = record.values[index], sizes.rows(index)
+        shape: list[int | Size | None] = [*sizes.shapes[index]]
+        now: list[int] = [*value.shape]
+        rows = 1
+        if by_row and place is not None:
+            axis, each = place
+            rows = max(1, sizes.example[ROWS])
+            shape[axis : axis + 1] = now[axis : axis + 1] = [each] if each > 1 else []
+        varying = tuple(axis for axis, size in enumerate(shape) if isinstance(size, Size))
+        leaves.append(Leaf(name, tuple(now), value.dtype, value.size_bytes // rows, varying))
     total = sum(operation.flops for operation in record.operations)
     kept = sum(record.operations[index].flops for index in choice.repeated)
-    note = ""
+    return Cut(tuple(leaves), 1 - kept / total if total else 0.0, by_row, _note(record, choice, by_row=by_row))
+
+
+def _note(record: Record, choice: Choice, *, by_row: bool) -> str:
+    """What the user should know of this cut."""
     if record.calls[0].index in choice.skipped:
-        note = "Everything is frozen: the cut is the output, and the head has nothing to train."
-    elif all(name.startswith("input:") for name in choice.leaves):
-        note = "Nothing costly is frozen below the first trainable layer: the cut is the inputs themselves."
-    return Cut(tuple(leaves), 1 - kept / total if total else 0.0, note)
-
-
-_INFINITE = 1 << 60
-
-
-class _Flow:
-    """Maximum flow by shortest augmenting paths (Edmonds, Karp, 1972): the graphs have some hundred vertices."""
-
-    def __init__(self) -> None:
-        self.room: dict = {}
-
-    def edge(self, start: object, end: object, capacity: int) -> None:
-        """Add room from start to end."""
-        self.room.setdefault(start, {}).setdefault(end, 0)
-        self.room.setdefault(end, {}).setdefault(start, 0)
-        self.room[start][end] = min(_INFINITE, self.room[start][end] + capacity)
-
-    def push(self, source: object, sink: object) -> int:
-        """Fill the graph; the size of the flow, _INFINITE when nothing bounds it."""
-        total = 0
-        while path := self._path(source, sink):
-            amount = min(self.room[start][end] for start, end in path)
-            if amount >= _INFINITE:
-                return _INFINITE
-            for start, end in path:
-                if self.room[start][end] < _INFINITE:
-                    self.room[start][end] -= amount
-                if self.room[end][start] < _INFINITE:
-                    self.room[end][start] += amount
-            total += amount
-        return total
-
-    def _path(self, source: object, sink: object) -> list[tuple]:
-        """A shortest way with room, as edges."""
-        before: dict = {source: None}
-        todo = deque([source])
-        while todo and sink not in before:
-            vertex = todo.popleft()
-            for end, room in self.room.get(vertex, {}).items():
-                if room > 0 and end not in before:
-                    before[end] = vertex
-                    todo.append(end)
-        path = []
-        vertex = sink if sink in before else source
-        while before[vertex] is not None:
-            path.append((before[vertex], vertex))
-            vertex = before[vertex]
-        return path
-
-    def reaches(self, sink: object) -> set:
-        """The vertices from which the sink can still be reached."""
-        seen, todo = {sink}, [sink]
-        while todo:
-            end = todo.pop()
-            for start in self.room.get(end, {}):
-                if start not in seen and self.room[start][end] > 0:
-                    seen.add(start)
-                    todo.append(start)
-        return seen
+        return "Everything is frozen: the cut is the output, and the head has nothing to train."
+    if not by_row:
+        return "These features hold for their batch as a whole: they have no row for each example, or mix the examples."
+    if all(name.startswith("input:") for name in choice.leaves):
+        return "Nothing costly is frozen below the first trainable layer: the cut is the inputs themselves."
+    return ""

@@ -10,6 +10,7 @@ from torch.nn.parameter import is_lazy
 
 from regraft.errors import PlanError
 from regraft.layers import Kind, Layer, TargetArray
+from regraft.tf_layers import ResetBeforeGRU
 
 _KINDS: tuple[tuple[type[nn.Module] | tuple[type[nn.Module], ...], Kind], ...] = (
     (_ConvTransposeNd, "conv_transpose"),
@@ -20,7 +21,7 @@ _KINDS: tuple[tuple[type[nn.Module] | tuple[type[nn.Module], ...], Kind], ...] =
     ((nn.Embedding, nn.EmbeddingBag), "embedding"),
     (nn.PReLU, "prelu"),
     ((nn.LSTM, nn.LSTMCell), "lstm"),
-    ((nn.GRU, nn.GRUCell), "gru"),
+    ((nn.GRU, nn.GRUCell, ResetBeforeGRU), "gru"),
     ((nn.RNN, nn.RNNCell), "rnn"),
     (nn.MultiheadAttention, "attention"),
 )
@@ -58,7 +59,12 @@ def kind_of(module: nn.Module) -> Kind:
     if isinstance(module, _ConvNd) and kind == "conv" and module.groups == module.in_channels > 1:
         return "depthwise"
     tensors = [tensor for _, tensor, _ in _own_arrays(module)]
-    if kind == "other" and "norm" in type(module).__name__.lower() and all(tensor.ndim == 1 for tensor in tensors):
+    if (
+        kind == "other"
+        and tensors
+        and "norm" in type(module).__name__.lower()
+        and all(tensor.ndim == 1 for tensor in tensors)
+    ):
         return "norm"  # own norms of timm and transformers: RmsNorm, LlamaRMSNorm …
     return kind
 
@@ -71,6 +77,10 @@ def settings_of(module: nn.Module) -> dict[str, object]:
             settings.setdefault("eps", getattr(module, variance_epsilon))
     if "bias" in module._parameters:
         settings["bias"] = module._parameters["bias"] is not None
+    if isinstance(module, (nn.LSTM, nn.LSTMCell, nn.GRU, nn.GRUCell)):
+        settings |= {"activation": "tanh", "recurrent_activation": "sigmoid"}
+    if isinstance(module, (nn.GRU, nn.GRUCell, ResetBeforeGRU)):
+        settings["reset_after"] = not isinstance(module, ResetBeforeGRU)
     return {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
 
 

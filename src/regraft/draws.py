@@ -12,8 +12,19 @@ import torch
 from torch import Tensor
 
 from regraft.errors import CacheError
-from regraft.examples import DatasetExamples, Examples, Inputs, TensorExamples, batches, map_tensors, tensors_in
+from regraft.examples import (
+    DatasetExamples,
+    Examples,
+    Inputs,
+    TensorExamples,
+    batches,
+    collated,
+    has_lengths,
+    map_tensors,
+    tensors_in,
+)
 from regraft.fingerprints import ID_BYTES, input_ids, named_ids
+from regraft.padding import padded_cat
 
 PROBES = 8  # examples that are drawn twice
 SEEDS = 128  # further draws when the data set has taken random numbers but gave the same inputs twice
@@ -51,6 +62,19 @@ class Draws:
             workers = 0
         for block, (inputs, ids), labels in batches(_WithIds(self), rows, batch_size, workers=workers):
             yield block, inputs, labels, ids
+
+    def drawn(self, rows: Tensor) -> tuple[Inputs, Tensor, np.ndarray]:
+        """The inputs, labels and ids of these rows. An example that is filled up keeps the id of what it was."""
+        if self.views > 1:
+            return self._seeded(rows)
+        if not isinstance(self.examples, DatasetExamples) or self.ids is not None or not self.hashed:
+            inputs, labels = self.examples.gather(rows)
+            return inputs, labels, self.ids_of(rows, inputs)
+        pairs = self.examples.fetch(rows)
+        inputs, labels = collated(pairs)
+        if not has_lengths(pairs):
+            return inputs, labels, self.ids_of(rows, inputs)
+        return inputs, labels, np.concatenate([input_ids(collated([pair])[0], 1) for pair in pairs])
 
     def inputs_of(self, rows: Tensor) -> Inputs:
         """The inputs of these rows."""
@@ -99,8 +123,8 @@ class _WithIds:
         return len(self.draws)
 
     def gather(self, indices: Tensor) -> tuple[tuple[Inputs, np.ndarray], Tensor]:
-        inputs, labels = self.draws.examples.gather(indices)
-        return (inputs, self.draws.ids_of(indices, inputs)), labels
+        inputs, labels, ids = self.draws.drawn(indices)
+        return (inputs, ids), labels
 
 
 def names_of(examples: Examples, data_id: str | None = None) -> Sequence[str] | None:
@@ -149,7 +173,7 @@ def join(parts: Sequence[Inputs]) -> Inputs:
     """Batches of the same structure, one after the other."""
     if len(parts) == 1:
         return parts[0]
-    columns = iter([torch.cat(column) for column in zip(*map(tensors_in, parts), strict=True)])
+    columns = iter([padded_cat(column) for column in zip(*map(tensors_in, parts), strict=True)])
     return map_tensors(lambda _: next(columns), parts[0])
 
 

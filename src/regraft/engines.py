@@ -55,7 +55,7 @@ def key_of(manifest: dict[str, Any]) -> str:
 
 def manifest_of(trunk: TrunkLike, *, batch_size: int, precision: str, engine: Engine) -> dict[str, Any]:
     """Everything that features depend on beside the example itself, as plain data; its hash is the key."""
-    leaves = [[leaf.name, list(leaf.shape), str(leaf.dtype)] for leaf in trunk.cut.leaves]
+    leaves = [[leaf.name, sizes_of(leaf), str(leaf.dtype)] for leaf in trunk.cut.leaves]
     return {
         "layout": LAYOUT,
         "trunk": trunk.describe(),
@@ -66,6 +66,12 @@ def manifest_of(trunk: TrunkLike, *, batch_size: int, precision: str, engine: En
         "compute": engine.compute,
         "modes": modes(device_of(trunk)),
     }
+
+
+def sizes_of(leaf: Any) -> list[int | None]:
+    """A leaf's shape; None where the length of the inputs decides, so that another example means the same trunk."""
+    varying = getattr(leaf, "varying", ())
+    return [None if axis in varying else size for axis, size in enumerate(leaf.shape)]
 
 
 def modes(device: torch.device) -> dict[str, Any]:

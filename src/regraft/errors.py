@@ -5,6 +5,7 @@
     ├── CheckpointError    a file that cannot be read, or that is refused
     │   └── MissingLibraryError   a reader's optional library is not installed
     ├── PlanError          arrays that do not fit the model, or a plan that cannot be applied
+    │   └── UndecidableError      nothing tells in which order an array's axes are
     ├── VerifyError        outputs that differ from those of the source framework
     ├── FreezeError        layers that cannot be frozen
     ├── SplitError         a model that cannot be cut and proven equal
@@ -40,6 +41,10 @@ class MissingLibraryError(CheckpointError):
 
 class PlanError(RegraftError):
     """A plan has problems, or does not belong to this checkpoint and model."""
+
+
+class UndecidableError(PlanError):
+    """Nothing tells in which order an array's axes, or a flattened map's values, are; a guess is not made."""
 
 
 class VerifyError(RegraftError):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, TensorDataset, default_collate
 
 from regraft.errors import DataError
+from regraft.padding import longest, padded_to
 
 Inputs = Any  # a tensor (model(x)), a tuple (model(*x)) or a dict (model(**x)); each tensor has one row per example
 
@@ -60,7 +61,11 @@ class DatasetExamples:
         return len(self.dataset)
 
     def gather(self, indices: Tensor) -> tuple[Inputs, Tensor]:
-        """The examples at `indices`, collated by torch's own rules."""
+        """The examples at `indices`, collated by torch's own rules; shorter ones are filled with zeros at the end."""
+        return collated(self.fetch(indices))
+
+    def fetch(self, indices: Tensor) -> list[tuple[Any, Any]]:
+        """The pairs (input, label) at `indices`."""
         chosen = indices.tolist()
         fetch_many = getattr(self.dataset, "__getitems__", None)
         rows = fetch_many(chosen) if fetch_many else [self.dataset[index] for index in chosen]
@@ -70,9 +75,35 @@ class DatasetExamples:
                     f"Example {index} of the data set is a {type(row).__name__}, expected the pair (input, label).\n"
                     "For several inputs give ((a, b), label) or ({'name': a}, label)."
                 )
-        inputs, labels = default_collate([tuple(row) for row in rows])
-        # default_collate gives lists for tuples; a model is called with *tuple.
-        return (tuple(inputs) if isinstance(inputs, list) else inputs), labels
+        return [tuple(row) for row in rows]
+
+
+def collated(rows: Sequence[tuple[Any, Any]]) -> tuple[Inputs, Tensor]:
+    """A batch of (input, label) pairs."""
+    if has_lengths(rows):
+        columns = [[*column] for column in zip(*(tensors_in(row[0]) for row in rows), strict=True)]
+        filled = [[padded_to(tensor, longest(column)) for tensor in column] for column in columns]
+        each = [iter(tensors) for tensors in zip(*filled, strict=True)]
+        rows = [(map_tensors(lambda _, own=own: next(own), x), y) for (x, y), own in zip(rows, each, strict=True)]
+    inputs, labels = default_collate(list(rows))
+    # default_collate gives lists for tuples; a model is called with *tuple.
+    return (tuple(inputs) if isinstance(inputs, list) else inputs), labels
+
+
+def has_lengths(rows: Sequence[tuple[Any, Any]]) -> bool:
+    """Whether the inputs of these examples are tensors of different sizes."""
+    shapes = [_shapes(row[0]) for row in rows]
+    return None not in shapes and any(shape != shapes[0] for shape in shapes)
+
+
+def _shapes(inputs: Any) -> list[tuple[int, ...]] | None:
+    """The sizes of all tensors in order; None when something else is among them."""
+    if isinstance(inputs, Tensor):
+        return [tuple(inputs.shape)]
+    if not isinstance(inputs, (Mapping, tuple)):
+        return None
+    found = [_shapes(value) for value in (inputs.values() if isinstance(inputs, Mapping) else inputs)]
+    return None if None in found else [shape for shapes in found if shapes is not None for shape in shapes]
 
 
 def as_examples(data: Any) -> Examples:

@@ -1,9 +1,10 @@
 """Features: the cut's values, one row per example, as a plain data set and as whole batches."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, final
 
@@ -18,7 +19,9 @@ from regraft.precision import Difference
 from regraft.stored import HeldRows, Rows, StoredRows
 
 BLOCK_BYTES = 2 << 20  # what is read at once: long enough for a disk, short enough for a good shuffle
-GROUP_BYTES = 64 << 20  # what is shuffled together
+
+
+Take = Callable[[slice], dict[str, Tensor]]
 
 
 @final
@@ -54,8 +57,9 @@ class Features(Dataset):
     key      of the store's entry; "" when the features live in memory alone
     views    stored augmented copies of each example; `for_epoch` chooses among them
 
-    Resident memory while features are streamed from a store: two groups of `GROUP_BYTES` (or a sixteenth of the
-    features each, when that is less), one batch, and up to 64 MiB of mapped pages.
+    Resident memory while features are streamed from a store, beside one batch and 40 bytes an example: the store's
+    `memory_bytes`, at most 256 MiB and at least 16 MiB: rows are read, and shuffled together, by an eighth of it. What
+    the C library keeps of freed memory comes on top, see docs/streaming.md.
     """
 
     def __init__(
@@ -141,17 +145,20 @@ class Features(Dataset):
         """(indices, inputs, labels) for each batch of `order(epoch, seed=seed)`, the next group read ahead."""
         chosen = self.for_epoch(epoch, seed=seed)
         left: tuple[Tensor, dict[str, Tensor]] | None = None
-        for indices, inputs in chosen._read_ahead(chosen._groups(epoch, seed)):
+        for group, take in chosen._read_ahead(chosen._groups(epoch, seed)):
+            start = 0
             if left is not None:
-                indices = torch.cat([left[0], indices])
-                inputs = {leaf: torch.cat([left[1][leaf], rows]) for leaf, rows in inputs.items()}
-            full = len(indices) - len(indices) % batch_size
-            for start in range(0, full, batch_size):
-                at = slice(start, start + batch_size)
-                yield indices[at], {leaf: rows[at] for leaf, rows in inputs.items()}, self._labels(indices[at])
-            left = None
-            if full < len(indices):
-                left = indices[full:], {leaf: rows[full:].clone() for leaf, rows in inputs.items()}
+                start = min(batch_size - len(left[0]), len(group))
+                rows = {leaf: torch.cat([left[1][leaf], more]) for leaf, more in take(slice(0, start)).items()}
+                left = torch.cat([left[0], group[:start]]), rows
+                if len(left[0]) < batch_size:
+                    continue
+                yield *left, self._labels(left[0])
+            full = len(group) - (len(group) - start) % batch_size
+            for at in range(start, full, batch_size):
+                batch = slice(at, at + batch_size)
+                yield group[batch], take(batch), self._labels(group[batch])
+            left = (group[full:], take(slice(full, None))) if full < len(group) else None
         if left is not None and not drop_last:
             yield *left, self._labels(left[0])
 
@@ -178,8 +185,8 @@ class Features(Dataset):
         if not isinstance(self.rows, StoredRows):
             return [torch.randperm(len(self), generator=generator)]
         row_bytes = max(1, sum(leaf.bytes_per_example for leaf in self.cut.leaves))
-        group_bytes = min(GROUP_BYTES, max(BLOCK_BYTES, row_bytes * len(self) // 16))
-        block_rows = max(1, min(BLOCK_BYTES, group_bytes // 8) // row_bytes)
+        group_bytes = max(BLOCK_BYTES, min(self.rows.memory_bytes // 8, row_bytes * len(self) // 16))
+        block_rows = max(1, min(BLOCK_BYTES, group_bytes // 32) // row_bytes)
         blocks = self._in_storage_order().split(block_rows)
         permuted = [blocks[at] for at in torch.randperm(len(blocks), generator=generator).tolist()]
         count = max(1, group_bytes // (block_rows * row_bytes))
@@ -189,20 +196,32 @@ class Features(Dataset):
     def _in_storage_order(self) -> Tensor:
         return torch.arange(len(self)) if self.positions is None else self.positions[:, 0].argsort(stable=True)
 
-    def _read_ahead(self, groups: Sequence[Tensor]) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
-        """Each group with its rows, read by a thread while the group before it is used."""
+    def _read_ahead(self, groups: Sequence[Tensor]) -> Iterator[tuple[Tensor, "Take"]]:
+        """Each group, with what gives the rows of a slice of it; read by a thread while the group before is used."""
         if isinstance(self.rows, HeldRows):
-            for batch in (piece for group in groups for piece in group.split(4096)):
-                yield batch, self.rows.gather(self._positions(batch))
+            for group in groups:
+                yield group, partial(self._held, group)
             return
         with ThreadPoolExecutor(1, thread_name_prefix="regraft-features") as reader:
-            ahead = reader.submit(self.rows.gather, self._positions(groups[0]))
+            ahead = reader.submit(self._read, groups[0])
             for number, group in enumerate(groups):
-                ready = ahead.result()
+                take = ahead.result()
                 if number + 1 < len(groups):
-                    ahead = reader.submit(self.rows.gather, self._positions(groups[number + 1]))
-                yield group, ready
-                del ready
+                    ahead = reader.submit(self._read, groups[number + 1])
+                yield group, take
+                del take
+
+    def _held(self, group: Tensor, at: slice) -> dict[str, Tensor]:
+        return self.rows.gather(self._positions(group[at]))
+
+    def _read(self, group: Tensor) -> "Take":
+        """Read a group as it lies in the store; its order is made batch by batch, as for features in memory."""
+        positions = self._positions(group)
+        order = positions.argsort()
+        place = torch.empty_like(order)
+        place[order] = torch.arange(len(order))
+        rows = self.rows.gather(positions[order])
+        return lambda at: {leaf: values.index_select(0, place[at]) for leaf, values in rows.items()}
 
 
 def memory_budget() -> int:

@@ -84,13 +84,14 @@ class CacheSection:
 
 @dataclass(frozen=True, config=STRICT_KEYS)
 class TrainSection:
-    """[train]: as in `train`."""
+    """[train]: as in `train`; what is left out is chosen there, an exact solver for a linear head included."""
 
-    epochs: int = 30
-    lr: float | None = None
+    solver: str | None = None
+    epochs: int | None = None
+    lr: float | list[float] | None = None
     batch_size: int = 32
-    optimizer: str = "adamw"
-    weight_decay: float | None = None
+    optimizer: str | None = None
+    weight_decay: float | list[float] | None = None
     loss: str = "cross_entropy"
     patience: int | None = None
     seed: int = 0

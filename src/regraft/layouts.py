@@ -1,14 +1,14 @@
 """Which axis order a framework stores, by (framework's layout, kind of layer, leaf). Never decided by trying shapes."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 
-from regraft.errors import PlanError
+from regraft.errors import PlanError, UndecidableError
 from regraft.layers import Layer
 from regraft.operations.joins import Divide, Fill
-from regraft.operations.moves import Flip, Reshape, Transpose
+from regraft.operations.moves import Flip, PermuteFlat, Reshape, Transpose
 from regraft.operations.operation import Operation, Shape
+from regraft.sequence_layouts import Facts, LeafRule, attention_rules, recurrent_rules
 
 # The axes of a weight as each framework stores it. "*" stands for the spatial axes; "mult" is the depthwise
 # multiplier; "flip" says that the kernel is stored turned round. Ours is torch's. Measured against the frameworks:
@@ -16,10 +16,13 @@ from regraft.operations.operation import Operation, Shape
 OURS = {"dense": "out in", "conv": "out in *", "depthwise": "out in *", "conv_transpose": "in out *"}
 STORED: dict[str, dict[str, str]] = {
     "torch": OURS,
-    "onnx": OURS,
+    # A MatMul's kernel is (in, out), a Gemm's either: only the node tells (the fact kernel_axes).
+    "onnx": {kind: axes for kind, axes in OURS.items() if kind != "dense"},
     "caffe": OURS,
     "mxnet": OURS,
     "tensorflow": {"dense": "in out", "conv": "* in out", "depthwise": "* in mult", "conv_transpose": "* out in"},
+    # A `kernel` alone is TensorFlow's or Flax': they agree on these kinds and differ on transposed convolutions.
+    "tensorflow-or-flax": {"dense": "in out", "conv": "* in out", "depthwise": "* in mult"},
     # Flax' transposed convolution is a correlation over a stretched input: turned round, seen from torch.
     "flax": {"dense": "in out", "conv": "* in out", "depthwise": "* in out", "conv_transpose": "* in out flip"},
     "tflite": {"dense": "out in", "conv": "out * in", "depthwise": "in * out", "conv_transpose": "out * in"},
@@ -49,20 +52,6 @@ _OWNED = {
 }
 
 
-@dataclass(frozen=True)
-class LeafRule:
-    """How one array of ours is made of theirs.
-
-    sources     one pattern for each source, for its name below the layer ("kernel", "lstm_cell.kernel")
-    operations  given the sources' shapes
-    note        said in the plan
-    """
-
-    sources: tuple[str, ...]
-    operations: Callable[[Sequence[Shape]], tuple[Operation, ...]]
-    note: str = ""
-
-
 def known_layout(layout: str | None) -> str | None:
     """The layout under its own name. Raises PlanError when there is no such layout."""
     if layout is None:
@@ -78,15 +67,14 @@ def deduced_layout(names: Iterable[str]) -> tuple[str | None, str]:
 
     names   dotted source names
 
-    Leaves that two families share decide only together: a `kernel` is TensorFlow's or Flax', and these two
-    agree on everything but transposed and depthwise convolutions.
+    Leaves that two families share decide only together: a `kernel` is TensorFlow's or Flax'. These two agree on most
+    kinds of layers, so that without further evidence the answer is "tensorflow-or-flax".
     """
-    leaves = {name.rpartition(".")[2] for name in names}
+    known = list(names)
+    leaves = {name.rpartition(".")[2] for name in known}
     found = {layout: sorted(leaf for leaf in leaves if pattern.fullmatch(leaf)) for layout, pattern in _OWNED.items()}
     if "kernel" in leaves and not found["torch"]:
-        # `scale` beside `kernel` is Flax' (Keras says gamma); `kernel` alone is read as TensorFlow's.
-        layout = "flax" if found["flax"] and not found["tensorflow"] and "gamma" not in leaves else "tensorflow"
-        return layout, f"arrays are called {', '.join(['kernel', *found[layout]][:3])}"
+        return _of_kernels(known, leaves, found)
     found["flax"] = []
     owners = [layout for layout, owned in found.items() if owned]
     if not owners and leaves & {"weight"} and not leaves & {"weights", "gamma", "W"}:
@@ -94,6 +82,17 @@ def deduced_layout(names: Iterable[str]) -> tuple[str | None, str]:
     if len(owners) != 1:
         return None, ""
     return owners[0], f"arrays are called {', '.join(found[owners[0]][:3])}"
+
+
+def _of_kernels(names: Sequence[str], leaves: set[str], found: Mapping[str, Sequence[str]]) -> tuple[str | None, str]:
+    """Whose the arrays called kernel are: Keras says gamma and moving_mean, Flax scale, mean and params/…"""
+    tensorflow = [*found["tensorflow"], *sorted(leaves & {"gamma", "moving_mean"})]
+    flax = [*found["flax"], *sorted(leaves & {"mean", "var"})]
+    flax += sorted({name.split(".")[0] for name in names} & {"params", "batch_stats"})
+    if tensorflow and flax:
+        return None, f"arrays are called {tensorflow[0]}, as in TensorFlow, and {flax[0]}, as in Flax"
+    layout, owned = ("tensorflow", tensorflow) if tensorflow else ("flax", flax) if flax else ("tensorflow-or-flax", [])
+    return layout, f"arrays are called {', '.join(['kernel', *owned][:3])}"
 
 
 def axis_operations(stored: str, ours: str, shape: Shape) -> tuple[Operation, ...]:
@@ -119,7 +118,7 @@ def _axis_words(axes: str, spatial: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def leaf_rules(layout: str, layer: Layer) -> dict[str, tuple[LeafRule, ...]]:
-    """Leaf of ours → the ways to make it of a source of this layout, the first whose sources exist counts.
+    """Leaf of ours → the ways to make it of sources of this layout; the first whose sources exist counts.
 
     Leaves without an entry have no translation: only a source of the very same name can fill them.
     """
@@ -136,36 +135,68 @@ def leaf_rules(layout: str, layer: Layer) -> dict[str, tuple[LeafRule, ...]]:
         return {"weight": (_as_stored(EMBEDDING),)}
     if layer.kind == "prelu":
         return {"weight": (LeafRule((ALPHA + "|0",), _flat),)}
+    if layer.kind in ("lstm", "gru", "rnn"):
+        return recurrent_rules(layout, layer)
+    if layer.kind == "attention":
+        return attention_rules(layout, layer)
     return {}
 
 
 def _as_stored(pattern: str) -> LeafRule:
-    return LeafRule((pattern,), lambda _: ())
+    return LeafRule((pattern,), lambda shapes, facts: ())
 
 
-def _flat(shapes: Sequence[Shape]) -> tuple[Operation, ...]:
+def _flat(shapes: Sequence[Shape], facts: Facts) -> tuple[Operation, ...]:
     """Keras' PReLU has an alpha of (1, 1, c) when it is shared over the map: the same numbers as (c,)."""
     big = [size for size in shapes[0] if size != 1]
     return (Reshape((big[0] if big else 1,)),) if len(shapes[0]) > 1 and len(big) <= 1 else ()
 
 
 def _weight_rule(layout: str, layer: Layer) -> LeafRule:
-    stored = STORED[layout].get(layer.kind)
     ours = OURS[layer.kind]
     rank = len(layer.arrays["weight"].shape)
-    if stored is None:
-        raise PlanError(f"layout {layout!r} says nothing of {layer.class_name} ({layer.name})")
 
-    def operations(shapes: Sequence[Shape]) -> tuple[Operation, ...]:
+    def operations(shapes: Sequence[Shape], facts: Facts) -> tuple[Operation, ...]:
         shape = shapes[0]
-        if layer.kind == "depthwise" and layout == "tensorflow":
+        if layer.kind == "depthwise" and layout.startswith("tensorflow"):
             return _depthwise(shape, layer)
-        if len(shape) == rank:
-            return axis_operations(stored, ours, shape)
-        return _between_dense_and_pointwise(layout, layer, shape)
+        if len(shape) != rank:
+            moved = _between_dense_and_pointwise(layout, layer, shape, facts)
+        else:
+            moved = axis_operations(stored_axes(layout, layer.kind, facts), ours, shape)
+        return (*moved, *_unflattened(layer, facts)) if layer.kind == "dense" else moved
 
     pattern = WEIGHT + (r"|depthwise_kernel|depthwise_weights" if layer.kind == "depthwise" else "")
+    pattern += r"|pointwise_kernel|pointwise_weights" if layer.kind in ("conv", "dense") else ""
     return LeafRule((pattern,), operations)
+
+
+def stored_axes(layout: str, kind: str, facts: Facts) -> str:
+    """The axes as stored; a dense layer's from the file where it tells them. Raises UndecidableError."""
+    told = facts.get("kernel_axes")
+    if kind == "dense" and isinstance(told, (list, tuple)):
+        return " ".join(map(str, told))
+    if kind not in STORED[layout]:
+        hint = 'Say layout="tensorflow" or "flax".' if layout == "tensorflow-or-flax" else _EITHER
+        raise UndecidableError(f"Nothing tells how {layout} orders the axes of this {kind} layer. {hint}")
+    return STORED[layout][kind]
+
+
+_EITHER = 'Say adapt={"…": "as stored"} when it is (out, in), "transposed" when it is (in, out).'
+
+
+def _unflattened(layer: Layer, facts: Facts) -> tuple[Operation, ...]:
+    """Behind a flattened (h, w, c) map: the inputs in torch's order, (c, h, w). Raises UndecidableError."""
+    order, channels = facts.get("flatten_order"), facts.get("flatten_channels")
+    inputs = layer.arrays["weight"].shape[1]
+    if order in (None, "channels_first", "pooled") or channels == inputs:
+        return ()
+    if order != "channels_last" or not isinstance(channels, int) or inputs % channels:
+        raise UndecidableError(
+            f"Its inputs are a flattened map in another order than torch's ({order}), of unknown height and width.\n"
+            f'Say adapt={{"{layer.name}": "flatten HxWxC"}} with the numbers, or "as stored" when the model keeps it.'
+        )
+    return (PermuteFlat(1, (inputs // channels, channels), (1, 0)),)
 
 
 def _depthwise(shape: Shape, layer: Layer) -> tuple[Operation, ...]:
@@ -177,16 +208,15 @@ def _depthwise(shape: Shape, layer: Layer) -> tuple[Operation, ...]:
     return (*moved, Reshape((out, 1, *spatial)))
 
 
-def _between_dense_and_pointwise(layout: str, layer: Layer, shape: Shape) -> tuple[Operation, ...]:
+def _between_dense_and_pointwise(layout: str, layer: Layer, shape: Shape, facts: Facts) -> tuple[Operation, ...]:
     """A 1×1 convolution and a dense layer are the same: drop or add the spatial axes, which must be 1."""
-    dense, conv = STORED[layout]["dense"], STORED[layout]["conv"]
     target = layer.arrays["weight"].shape
     if layer.kind == "dense" and len(shape) > 2:
-        moved = axis_operations(conv, OURS["conv"], shape)
+        moved = axis_operations(stored_axes(layout, "conv", facts), OURS["conv"], shape)
         order = moved[0].shapes([shape])[0] if moved else shape
         return (*moved, Reshape(order[:2])) if set(order[2:]) == {1} else moved
     if layer.kind == "conv" and len(shape) == 2 and set(target[2:]) == {1}:
-        moved = axis_operations(dense, OURS["dense"], shape)
+        moved = axis_operations(stored_axes(layout, "dense", facts), OURS["dense"], shape)
         order = moved[0].shapes([shape])[0] if moved else shape
         return (*moved, Reshape((*order, *target[2:])))
     return ()
@@ -195,7 +225,7 @@ def _between_dense_and_pointwise(layout: str, layer: Layer, shape: Shape) -> tup
 def _batch_norm_rules(layout: str) -> dict[str, tuple[LeafRule, ...]]:
     if layout == "caffe":
         # Caffe sums its statistics: the third blob is the number to divide them by.
-        divided = lambda _: (Divide(),)  # noqa: E731
+        divided = lambda shapes, facts: (Divide(),)  # noqa: E731
         return {
             "weight": (_as_stored(NORM_WEIGHT),),
             "bias": (_as_stored(NORM_BIAS),),

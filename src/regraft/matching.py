@@ -1,7 +1,7 @@
 """The step that decides: a checkpoint and a model → the plan, with an answer for every array on both sides."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -11,14 +11,18 @@ from regraft.adapting import chosen_ways
 from regraft.arrays import ArrayInfo, Checkpoint
 from regraft.describing import describe_model
 from regraft.errors import PlanError
+from regraft.folding import fold_as_asked, fold_biases, left_biases
 from regraft.layers import Layer
 from regraft.layouts import deduced_layout, known_layout
-from regraft.pairing import pair_by_names
+from regraft.module_graph import Traced, traced
+from regraft.operations.joins import Subtract
+from regraft.pairing import Pairings, Sources, pair_by_names
 from regraft.patterns import Patterns, choose
 from regraft.plan import CheckpointIdentity, FileIdentity, Plan
 from regraft.renaming import dotted, rename_all, unwrapped
 from regraft.requirements import compare_settings, left_behind, with_choices
 from regraft.rows import RequirementRow, Row
+from regraft.structure import Wiring, pair_by_structure
 from regraft.targeting import Wishes, source_rows, target_rows
 
 
@@ -55,18 +59,69 @@ def plan_reuse(
     usable = _usable(checkpoint, ema=ema)
     renamed = {name: new for name, new in rename_all(checkpoint, rename).items() if name in usable}
     decided, notes = _decide_layout(checkpoint, layout, renamed)
-    pairings = pair_by_names(layers, renamed, usable, decided)
+    owners = {name: info.layer or _parent(name) for name, info in checkpoint.items()}
+    sources = Sources(
+        _in_layers(checkpoint, renamed), usable, decided, _facts_of(checkpoint, owners, _wiring(checkpoint)), owners
+    )
+    ways = chosen_ways(adapt, targets)
+    pairings, left_ways = _paired(layers, sources, checkpoint, model, match, ways)
     wishes = Wishes(
         reuse=None if reuse == ".*" else frozenset(choose(targets, reuse)),
         fresh=frozenset(choose(targets, fresh)) if fresh else frozenset(),
-        ways=chosen_ways(adapt, targets),
+        ways=left_ways,
     )
     rows = target_rows(layers, pairings.of, usable, wishes, advice=_advice(layers, renamed, pairings.of, decided))
     rest = source_rows(checkpoint, usable, rows, pairings.of)
     settings = _settings(checkpoint, layers, rows, rest, decided)
     rows, settings = _with_choices(rows, settings, accept, adopt)
-    notes = (*checkpoint.notes, *notes, *pairings.notes)
+    pads = [told.layer for told in checkpoint.requirements if (told.attribute, told.value) == ("padding", "same")]
+    notes = (*checkpoint.notes, *notes, *_wiring(checkpoint).notes(pads), *pairings.notes)
     return Plan(identity_of(checkpoint), decided, (*rows, *rest), settings, notes)
+
+
+def _paired(
+    layers: Sequence[Layer],
+    sources: Sources,
+    checkpoint: Checkpoint,
+    model: nn.Module,
+    match: str,
+    ways: Mapping[str, str],
+) -> tuple[Pairings, Mapping[str, str]]:
+    """(pairings, the ways that are left): layers matched, then biases without a place folded into norms."""
+    wiring = traced(model) if match == "structure" else None
+    found = _matched(layers, sources, checkpoint, wiring, match)
+    ways, asked = fold_as_asked(ways, found.of, sources)
+    biases = left_biases(layers, found.of, sources)
+    wiring = wiring or (traced(model) if biases else None)
+    folded = fold_biases(biases, found.of, sources, wiring.follows) if wiring is not None else {}
+    return replace(found, of={**found.of, **folded, **asked}), ways
+
+
+def _matched(
+    layers: Sequence[Layer], sources: Sources, checkpoint: Checkpoint, wiring: Traced | None, match: str
+) -> Pairings:
+    """By names; by structure what the user's rename rules leave."""
+    if match == "names":
+        return pair_by_names(layers, sources)
+    if match != "structure":
+        raise PlanError(f'There is no way {match!r} to match layers. Ways: "names", "structure".')
+    told = {name for name, new in sources.names.items() if new not in (name, _layered(checkpoint, name))}
+    by_names = pair_by_names(layers, replace(sources, names={name: sources.names[name] for name in told}))
+    rest = replace(sources, names={name: new for name, new in sources.names.items() if name not in told})
+    by_structure = pair_by_structure(layers, rest, _wiring(checkpoint), None if wiring is None else wiring.inputs)
+    return Pairings({**by_structure.of, **by_names.of}, (*by_names.notes, *by_structure.notes))
+
+
+def _wiring(checkpoint: Checkpoint) -> Wiring:
+    """Who feeds whom, as far as the file tells it."""
+    inputs: dict[str, Sequence[str]] = {}
+    operation: dict[str, str] = {}
+    for requirement in checkpoint.requirements:
+        if requirement.attribute == "inputs" and isinstance(requirement.value, list):
+            inputs[requirement.layer] = requirement.value
+        elif requirement.attribute == "operation":
+            operation[requirement.layer] = str(requirement.value)
+    return Wiring(inputs, operation)
 
 
 def identity_of(checkpoint: Checkpoint) -> CheckpointIdentity:
@@ -86,6 +141,29 @@ def _usable(checkpoint: Checkpoint, *, ema: bool) -> dict[str, ArrayInfo]:
     averaged = {_without_average(name) for name in averages}
     kept = {name: info for name, info in weights.items() if _without_average(name) not in averaged}
     return {**averages, **kept}
+
+
+def _in_layers(checkpoint: Checkpoint, renamed: Mapping[str, str]) -> dict[str, str]:
+    """Source name → name, as layer and leaf where the file tells them and the user has not renamed the array."""
+    return {name: _layered(checkpoint, name) if new == name else new for name, new in renamed.items()}
+
+
+def _layered(checkpoint: Checkpoint, name: str) -> str:
+    info = checkpoint[name]
+    return f"{info.layer}/{info.leaf}" if info.leaf else name
+
+
+def _facts_of(checkpoint: Checkpoint, owners: Mapping[str, str], wiring: Wiring) -> dict[str, dict[str, object]]:
+    """Source name → what the file tells of its layer and of the layers around it."""
+    told: dict[str, dict[str, object]] = defaultdict(dict)
+    for requirement in checkpoint.requirements:
+        told[requirement.layer][requirement.attribute] = requirement.value
+    for layer in wiring.behind_global_pooling():
+        told[layer].setdefault("flatten_order", "pooled")
+    return {
+        name: {key: value for outer in reversed(_parents(owner, told)) for key, value in told[outer].items()}
+        for name, owner in owners.items()
+    }
 
 
 def _without_average(name: str) -> str:
@@ -134,12 +212,16 @@ def _settings(
     """Everything beside the arrays on which the source layer and the layer that takes its arrays must agree."""
     by_name = {layer.full(leaf): layer for layer in layers for leaf in layer.arrays}
     source_layers = {name: info.layer or _parent(name) for name, info in checkpoint.items()}
+    told = {requirement.layer for requirement in checkpoint.requirements}
     takers: dict[str, list[Layer]] = defaultdict(list)
-    for row in rows:
-        for source in row.sources if row.target is not None else ():
-            for source_layer in _parents(source_layers[source], {r.layer for r in checkpoint.requirements}):
-                if by_name[row.target or ""] not in takers[source_layer]:
-                    takers[source_layer].append(by_name[row.target or ""])
+    for row in [row for row in rows if row.target is not None]:
+        is_folded = any(isinstance(operation, Subtract) for operation in row.operations)
+        # A bias folded into a norm belongs to another layer, whose settings are not the norm's.
+        for source in row.sources[:1] if is_folded else row.sources:
+            layer = by_name[row.target or ""]
+            for source_layer in _parents(source_layers[source], told):
+                if all(taker is not layer for taker in takers[source_layer]):
+                    takers[source_layer].append(layer)
     unused = {row.sources[0]: checkpoint[row.sources[0]] for row in rest if row.status == "unused"}
     return (*compare_settings(checkpoint.requirements, takers, layout), *left_behind(unused, source_layers, takers))
 
@@ -149,9 +231,10 @@ def _parent(name: str) -> str:
     return name[: max(name.rfind("/"), name.rfind("."), 0)]
 
 
-def _parents(source_layer: str, told: Iterable[str]) -> list[str]:
+def _parents(source_layer: str, told: Collection[str]) -> list[str]:
     """The layer, and those around it of which the file tells something: lstm for lstm/lstm_cell."""
-    return [source_layer, *(outer for outer in told if source_layer.startswith((outer + "/", outer + ".")))]
+    ends = [index for index, letter in enumerate(source_layer) if letter in "/."]
+    return [source_layer, *(source_layer[:end] for end in reversed(ends) if end and source_layer[:end] in told)]
 
 
 def _with_choices(

@@ -69,7 +69,7 @@ def needs_data(func: Any, args: tuple, kwargs: Mapping[str, Any]) -> bool:
     """Whether the operator's result is a number for Python, or has a shape that depends on the data."""
     if torch.Tag.data_dependent_output in func.tags:
         return True
-    if func._schema.name in ("aten::index", "aten::index_put", "aten::index_put_"):
+    if func._schema.name == "aten::index":
         indices = bound_arguments(func, args, kwargs)["indices"]
         return any(tensor.dtype in (torch.bool, torch.uint8) for tensor in tensors_of(indices))
     return torch.Tag.dynamic_output_shape in func.tags
@@ -83,6 +83,7 @@ empty_permuted repeat constant_pad_nd pad triu tril triu_ tril_ cumsum scatter s
 slice_scatter select_scatter sum any all amax amin mean max min argmax lift_fresh one_hot eye scalar_tensor fill
 fill_ zero_ masked_fill masked_fill_ _unsafe_index unfold roll flip meshgrid linspace max_pool2d_with_indices
 avg_pool2d _adaptive_avg_pool2d adaptive_avg_pool1d max_pool3d_with_indices avg_pool3d repeat_interleave
+nonzero masked_select masked_scatter
 _local_scalar_dense _reshape_alias as_strided item is_nonzero equal
 """
 CHEAP = frozenset(_CHEAP.split())

@@ -1,6 +1,7 @@
 """Optimisers by name: torch's own."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from torch import nn, optim
@@ -9,9 +10,10 @@ from regraft.errors import TrainError, near_names
 
 Optimizer = str | optim.Optimizer | Callable[[Sequence[nn.Parameter]], optim.Optimizer]
 
-# name -> class and usual learning rate (PyTorch's own default for Adam, the book's for plain gradient descent)
-OPTIMIZERS: dict[str, tuple[type[optim.Optimizer], float]] = {
+# name -> maker and usual learning rate (PyTorch's own default for Adam, the book's for gradient descent)
+OPTIMIZERS: dict[str, tuple[Callable[..., optim.Optimizer], float]] = {
     "sgd": (optim.SGD, 1e-2),
+    "momentum": (partial(optim.SGD, momentum=0.9), 1e-2),
     "adam": (optim.Adam, 1e-3),
     "adamw": (optim.AdamW, 1e-3),
 }
@@ -22,8 +24,8 @@ def make_optimizer(
 ) -> optim.Optimizer:
     """The torch optimiser that moves `parameters`.
 
-    optimizer     "sgd" (plain, no momentum), "adam", "adamw"; a function of the parameters; or an optimiser, used as is
-    lr            None: 0.01 for "sgd", 0.001 for the others
+    optimizer     "sgd" (plain), "momentum" (0.9), "adam", "adamw", a function of the parameters, or an optimiser
+    lr            None: 0.01 for "sgd" and "momentum", 0.001 for the others
     weight_decay  None: torch's own default (0.01 for "adamw", else 0)
 
     Raises TrainError for an unknown name, for `lr` or `weight_decay` beside an optimiser that has its own, and for an

@@ -47,12 +47,16 @@ def check_reused(
     order = torch.from_numpy(np.random.default_rng().permutation(len(draws)))
     if draws.ids is None:
         order = order[:LOOK_ROWS]
-    ids = draws.ids[order.numpy()] if draws.ids is not None else draws.ids_of(order, draws.inputs_of(order))
+    ids = draws.ids[order.numpy()] if draws.ids is not None else draws.drawn(order)[2]
     chosen = np.flatnonzero(before.find(ids) >= 0)[:count]
     if not len(chosen):
         return False
     picked, positions = order[torch.from_numpy(chosen)], torch.from_numpy(rows.index().find(ids[chosen]))
-    problems = differences(rows.gather(positions), run(draws.inputs_of(picked)), picked // draws.views, tolerance)
+    # Rows of varying length are computed alone: what stands where a batch filled them up is not theirs.
+    size = 1 if any(getattr(leaf, "varying", ()) for leaf in rows.leaves) else len(picked)
+    problems = []
+    for some, where in zip(picked.split(size), positions.split(size), strict=True):
+        problems += differences(rows.gather(where), run(draws.inputs_of(some)), some // draws.views, tolerance)
     if problems:
         raise CacheError(
             f"The stored features are not those of this trunk and data ({rows.entry.key}).\n"
@@ -69,7 +73,8 @@ def differences(stored: Mapping[str, Tensor], fresh: Mapping[str, Tensor], examp
     for leaf, rows in stored.items():
         now = fresh[leaf].to(rows.device)
         allowed = limit * max(now.abs().max().item(), 1e-12) if now.is_floating_point() else 0
-        for example, then, again in zip(examples.tolist(), rows, now, strict=True):
+        both = tuple(slice(min(sizes)) for sizes in zip(rows.shape, now.shape, strict=True))  # padded differently
+        for example, then, again in zip(examples.tolist(), rows[both], now[both], strict=True):
             apart = (then.double() - again.double()).abs().nan_to_num(nan=0.0 if _same_gaps(then, again) else np.inf)
             if apart.numel() and apart.max().item() > allowed:
                 problems.append(

@@ -165,7 +165,7 @@ def features_of(
 ) -> dict[str, Any]:
     """The cached features of each part of the data; none when caching does not pay and the job leaves the choice."""
     store = job.path(job.cache.folder) if job.cache.folder else None
-    epochs = job.train.epochs if job.cache.use == "auto" else None
+    epochs = (job.train.epochs or 20) if job.cache.use == "auto" else None
     features: dict[str, Any] = {}
     for part, dataset in data.items():
         try:

@@ -1,16 +1,12 @@
-"""Record one forward of a model: which module was called when, which operation read and wrote which tensor.
-
-A *value* is a tensor's content at a moment: views of one storage share it, an in-place operation starts a new one. An
-*operation* is what the user's forward wrote (`torch.cat`, `F.interpolate`, `x + y`); what torch ran for it tells what
-was truly read and written. A *call* is one run of a module's forward.
-"""
+"""Record one forward of a model: which module was called when, which operation read and wrote which tensor."""
 
 import inspect
+import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -27,134 +23,8 @@ from regraft.operators import (
     reads_only_shape,
     written_arguments,
 )
+from regraft.recorded import Call, Operation, Record, Slot, Value
 from regraft.structures import map_structure, tensors_of
-
-
-@dataclass
-class Value:
-    """A tensor's content at a moment.
-
-    kind         "input", "parameter", "buffer", "constant", "result" of an operation, or "view" of `sources`
-    name         of an input, parameter or buffer
-    operation    index of the operation that wrote it, -1 if none did
-    sources      for a view: the values whose storage it looks at
-    is_trainable for a parameter
-    storage      whose memory it lies in
-    """
-
-    index: int
-    kind: str
-    shape: tuple[int, ...]
-    stride: tuple[int, ...]
-    dtype: torch.dtype
-    device: torch.device
-    name: str = ""
-    operation: int = -1
-    sources: tuple[int, ...] = ()
-    is_trainable: bool = False
-    storage: int = 0
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of the content."""
-        return torch.Size(self.shape).numel() * self.dtype.itemsize
-
-
-@dataclass
-class Operation:
-    """One operation as the forward wrote it.
-
-    name          of the function: "cat", "relu", "add"
-    call          index of the call whose forward ran it
-    ordinal       how many functions of this name that call had run before; -1 when no function of torch's was called
-    arguments     values of the tensors that it was given
-    outputs       what it gave: the nested structure with Slots for tensors
-    changes       for an argument changed in place: the value before → the value after
-    steps         for each of torch's own operators that it ran: what was read, what was written, whether of what was
-                  read only the shape and type mattered (zeros_like)
-    is_random     draws random numbers
-    is_stateful   changes a tensor that was there before the forward (running statistics), or mixes the batch
-    needs_data    gives Python something that depends on the data (a number, a data-dependent shape)
-    is_cheap      moves, compares or combines elements; no product, no convolution, no sort
-    flops         multiply-adds × 2 of its products and convolutions
-    """
-
-    index: int
-    name: str
-    call: int
-    ordinal: int
-    arguments: tuple[int, ...] = ()
-    outputs: Any = None
-    changes: dict[int, int] = field(default_factory=dict)
-    steps: list[tuple[tuple[int, ...], tuple[int, ...], bool]] = field(default_factory=list)
-    is_random: bool = False
-    is_stateful: bool = False
-    needs_data: bool = False
-    is_cheap: bool = True
-    flops: int = 0
-
-    @property
-    def writes(self) -> list[int]:
-        """Every value that it wrote."""
-        return [value for _, written, _ in self.steps for value in written]
-
-    def as_given(self, reads: tuple[int, ...], values: list[Value]) -> tuple[int, ...]:
-        """The reads, with the operation's own argument in the place of another view of the argument's storage."""
-        given = {values[argument].storage: argument for argument in self.arguments}
-        own = set(self.writes)
-        return tuple(r if r in own or r in self.arguments else given.get(values[r].storage, r) for r in reads)
-
-    @property
-    def inputs(self) -> list[int]:
-        """Every value whose content it needs and that it did not write itself."""
-        own = set(self.writes)
-        read = [value for reads, _, only_shape in self.steps for value in reads if not only_shape and value not in own]
-        return [*read, *self.arguments] if self.needs_data else read
-
-
-@dataclass
-class Call:
-    """One run of a module's forward.
-
-    name        the module's name in the model, "" for the model itself
-    ordinal     how many runs of this module came before
-    parent      index of the call in which it ran; -1 for the model's own
-    arguments   values of the tensors that it was given
-    output      what it gave: the nested structure with Slots for tensors
-    operations  indices of the operations that its own forward ran (not those of modules below)
-    """
-
-    index: int
-    name: str
-    ordinal: int
-    parent: int
-    arguments: tuple[int, ...] = ()
-    output: Any = None
-    operations: list[int] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Slot:
-    """Stands for a tensor in a recorded structure."""
-
-    value: int
-
-
-@dataclass
-class Record:
-    """One forward: values, operations and calls in the order of time; the inputs with Slots for tensors."""
-
-    values: list[Value] = field(default_factory=list)
-    operations: list[Operation] = field(default_factory=list)
-    calls: list[Call] = field(default_factory=list)
-    inputs: Any = None
-
-
-def slots_of(structure: Any) -> list[Slot]:
-    """All Slots of a recorded structure, in order."""
-    found: list[Slot] = []
-    map_structure(found.append, structure, kind=Slot)
-    return found
 
 
 def record_forward(model: nn.Module, args: tuple, kwargs: Mapping[str, Any]) -> Record:
@@ -199,6 +69,7 @@ class _Recorder:
         self.first: dict[int, int] = {}  # a storage → the first value seen in it
         self.objects: dict[int, int] = {}  # a tensor object → its value: tells apart two views of the same place
         self.alive: list[Any] = []  # what is kept so that an address is not used twice
+        self.dice, self.watched = _dice(), 0
         self.outside: set[int] = set()  # storages that were there before the forward, other than inputs
         for name, parameter in model.named_parameters():
             self.add(parameter, "parameter", name=name, is_trainable=parameter.requires_grad)
@@ -262,7 +133,7 @@ class _Recorder:
         """For each module a forward that notes the call and runs the true one."""
         counts: dict[str, int] = {}
         return {
-            module: _noting(self, name, module.forward, counts)
+            module: _noting(self, name, module, counts)
             for name, module in self.model.named_modules()
             if not isinstance(module, torch.jit.ScriptModule)
         }
@@ -272,6 +143,13 @@ class _Recorder:
         key = (self.running[-1].index if self.running else -1, name)
         self.counts[key] = self.counts.get(key, -1) + 1
         return self.counts[key]
+
+    def watch_dice(self) -> None:
+        """Note when the running call has drawn random numbers that are not torch's since the last look."""
+        dice = _dice()
+        if dice != self.dice and self.running:
+            self.record.draws.append((self.running[-1].index, self.watched))
+        self.dice, self.watched = dice, len(self.record.operations)
 
     def note(self, operation: Operation) -> None:
         """Give the operation its place in the record, once."""
@@ -283,6 +161,13 @@ class _Recorder:
         call.operations.append(operation.index)
 
 
+def _dice() -> tuple:
+    """Where Python's and NumPy's generators of random numbers stand; every draw moves their positions."""
+    python = random.getstate()[1]
+    numpy = np.random.get_state(legacy=False)["state"]
+    return python[-1], python[0], numpy["pos"], int(numpy["key"][0])
+
+
 def _positional_names(model: nn.Module, count: int) -> list[str]:
     """The names of the forward's first parameters; their positions where the forward takes `*args`."""
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -290,10 +175,13 @@ def _positional_names(model: nn.Module, count: int) -> list[str]:
     return [names[position] if position < len(names) else str(position) for position in range(count)]
 
 
-def _noting(recorder: _Recorder, name: str, forward: Callable, counts: dict[str, int]) -> Callable:
+def _noting(recorder: _Recorder, name: str, module: nn.Module, counts: dict[str, int]) -> Callable:
     """A forward that notes its call, its arguments and its output."""
+    forward = module.forward
+    draws_none = type(module).__module__.startswith("torch.nn.")  # a look takes 50 µs, and torch's modules are many
 
     def forward_and_note(*args: Any, **kwargs: Any) -> Any:
+        recorder.watch_dice()
         parent = recorder.running[-1].index if recorder.running else -1
         call = Call(len(recorder.record.calls), name, counts.get(name, 0), parent)
         counts[name] = call.ordinal + 1
@@ -303,6 +191,10 @@ def _noting(recorder: _Recorder, name: str, forward: Callable, counts: dict[str,
         recorder.running.append(call)
         try:
             output = forward(*args, **kwargs)
+            if draws_none:
+                recorder.watched = len(recorder.record.operations)
+            else:
+                recorder.watch_dice()
         finally:
             recorder.running.pop()
         with torch._C.DisableTorchFunction():

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from math import isclose
+from typing import Any
 
 from regraft.arrays import ArrayInfo, Requirement
 from regraft.layers import Layer
@@ -16,7 +17,6 @@ _OURS = {
     "strides": "stride",
     "dilation_rate": "dilation",
     "dilations": "dilation",
-    "use_bias": "bias",
     "pads": "padding",
 }
 # The eps that the framework's own layers have when nobody chose one; only told, never decided by.
@@ -47,7 +47,7 @@ def with_choices(
 
     accepted, adopted   names "layer.attribute"
     """
-    return tuple(_with_choice(row, accepted, adopted) if row.is_problem else row for row in rows)
+    return tuple(_with_choice(row, accepted, adopted) if row.required != row.found else row for row in rows)
 
 
 def _with_choice(row: RequirementRow, accepted: Collection[str], adopted: Collection[str]) -> RequirementRow:
@@ -60,17 +60,21 @@ def _with_choice(row: RequirementRow, accepted: Collection[str], adopted: Collec
 
 def _compare(requirement: Requirement, layer: Layer, layout: str | None) -> list[RequirementRow]:
     attribute = _OURS.get(requirement.attribute, requirement.attribute)
-    if attribute not in layer.settings:
-        return []
+    if attribute not in layer.settings or (attribute == "groups" and layer.kind == "depthwise"):
+        return []  # a depthwise kernel's own axes tell its groups
     found = layer.settings[attribute]
     required = _in_our_terms(attribute, requirement.value, found, layout)
     if required is None:
         return []
-    met = _same(required, found)
-    note = "" if met else _advice(layer, attribute, required, found)
-    return [
-        RequirementRow(layer.name, attribute, required, found, "met" if met else "differs", requirement.layer, note)
-    ]
+    met = _same(required, found) or (attribute == "padding" and _pads_alike(required, found, layer))
+    row = RequirementRow(layer.name, attribute, required, found, "met", requirement.layer)
+    if met:
+        return [row]
+    if attribute == "momentum":
+        # It moves the statistics while training; what the model computes does not depend on it.
+        name = _escaped(row.name)
+        return [replace(row, status="accepted", note=f'only for training the statistics; adopt="{name}" takes it over')]
+    return [replace(row, status="differs", note=_advice(layer, attribute, required, found))]
 
 
 def _in_our_terms(attribute: str, value: object, found: object, layout: str | None) -> object:
@@ -96,6 +100,34 @@ def _padding(value: object) -> object:
     return tuple(low for low, _ in pairs) if all(low == high for low, high in pairs) else tuple(pairs)
 
 
+def _pads_alike(required: object, found: object, layer: Layer) -> bool:
+    """Whether two ways to write the padding mean the same zeros for every size of the input."""
+    if layer.kind not in ("conv", "depthwise") or "weight" not in layer.arrays:
+        return False
+    kernel = layer.arrays["weight"].shape[2:]
+    stride, dilation = (_each(layer.settings.get(name, 1), len(kernel)) for name in ("stride", "dilation"))
+    return _zeros(required, kernel, stride, dilation) == _zeros(found, kernel, stride, dilation) is not None
+
+
+def _zeros(padding: object, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> object:
+    """(before, after) for each axis; None when they depend on the input's size."""
+    wholes = [spread * (width - 1) for width, spread in zip(kernel, dilation, strict=True)]
+    if padding == "causal":
+        return tuple((whole, 0) for whole in wholes)
+    if padding in ("same", "same_lower"):
+        if any(step > 1 and whole > 0 for step, whole in zip(stride, wholes, strict=True)):
+            return None
+        pairs = tuple((whole // 2, whole - whole // 2) for whole in wholes)
+        return pairs if padding == "same" else tuple((high, low) for low, high in pairs)
+    if isinstance(padding, (int, tuple)):
+        return tuple(side if isinstance(side, tuple) else (side, side) for side in _each(padding, len(kernel)))
+    return None
+
+
+def _each(value: Any, count: int) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,) * count
+
+
 def _same(required: object, found: object) -> bool:
     if isinstance(required, float) and isinstance(found, (int, float)):
         return isclose(required, found, rel_tol=1e-6)
@@ -110,10 +142,12 @@ def _advice(layer: Layer, attribute: str, required: object, found: object) -> st
     if attribute in ADOPTABLE:
         take = f'adopt="{_escaped(name)}" lets apply_plan set it'
         return f"Set it in the model: model.{name} = {required!r}; or {take}; {keep}."
-    if attribute == "padding" and required == "same":
-        return (
-            f"TensorFlow pads as each input size needs, more at the end; padding={found!r} is another function. {keep}."
-        )
+    if attribute == "padding" and layer.kind in ("conv", "depthwise"):
+        return f"Put regraft.tf_layers.padded(model.{layer.name}, {required!r}) in its place; {keep}."
+    if attribute == "padding" and layer.kind == "conv_transpose":
+        return f"Put regraft.tf_layers.KerasConvTranspose2d in its place; {keep}."
+    if attribute == "reset_after" and not required:
+        return "Put regraft.tf_layers.ResetBeforeGRU in its place: it takes the same arrays."
     return f"Build the layer with {attribute}={required!r}; {keep}."
 
 
@@ -148,6 +182,9 @@ def left_behind(
             leaf = name.replace("/", ".").rpartition(".")[2]
             keep = f'accept="{_escaped(layer.name)}\\.{leaf}" leaves it behind'
             note = f"The source layer has the array {name}, for which {layer.class_name} has no place; {keep}."
+            if leaf in ("bias", "biases"):
+                way = f"model.{layer.name}.bias = nn.Parameter(torch.zeros({info.count}))"
+                note += f" Give it one: {way}; or fold it into the batch-norm behind: see how-to/channels."
             required = f"array {info.shape}"
             rows.append(RequirementRow(layer.name, leaf, required, None, "differs", source_layers[name], note))
     return tuple(rows)

@@ -4,20 +4,21 @@ The trunk is all that depends only on inputs and frozen layers; the head is the 
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
-from regraft.cutting import Cut, choose_cut, describe_cut
-from regraft.errors import FreezeError, SplitError
-from regraft.frozen import is_frozen
+from regraft.cuts import Cut, Leaf
+from regraft.cutting import describe_cut
+from regraft.errors import SplitError
 from regraft.identifying import class_name, settings_of, source_hash
-from regraft.recording import Record, record_forward, slots_of
-from regraft.replaying import MissingDataError, Replay
-from regraft.structures import tensors_of
+from regraft.patterns import Patterns, choose
+from regraft.proving import own, undisturbed
+from regraft.replaying import Replay
+from regraft.searching import Search, record_sizes
+from regraft.varying import Batch, batch_of
 
 Features = dict[str, Tensor]
 
@@ -35,12 +36,12 @@ class Trunk:
         self._replays = replays
 
     def __call__(self, *args: Any, **kwargs: Any) -> Features:
-        """The features of a batch: leaf name → tensor. Runs without gradients and changes nothing in the model."""
+        """The features of a batch: leaf name → tensor. They have no gradients; nothing changes in the model."""
         features: Features = {}
         for is_training, replay in self._replays.items():
             if all(name in features for name in replay.choice.leaves):
                 continue
-            with _undisturbed(self.model, is_training=is_training):
+            with undisturbed(self.model, is_training=is_training):
                 features |= replay.trunk(args, kwargs)
         return features
 
@@ -58,7 +59,7 @@ class Trunk:
             for is_training, replay in self._replays.items():
                 if all(name in deeper for name in replay.choice.leaves):
                     continue
-                with _undisturbed(self.model, is_training=is_training):
+                with undisturbed(self.model, is_training=is_training):
                     deeper |= replay.trunk_from(shallower._replays[is_training], features)
             return deeper
 
@@ -76,7 +77,7 @@ class Trunk:
         names = sorted({name for replay in self._replays.values() for name in replay.modules_before_the_cut()})
         classes = sorted({type(modules[name]) for name in names}, key=lambda cls: cls.__qualname__)
         return {
-            "leaves": [[leaf.name, list(leaf.shape), str(leaf.dtype)] for leaf in self.cut.leaves],
+            "leaves": [[leaf.name, _sizes(leaf), str(leaf.dtype)] for leaf in self.cut.leaves],
             "modules": {name: f"{class_name(type(modules[name]))}({modules[name].extra_repr()})" for name in names},
             "settings": {name: settings_of(modules[name]) for name in names},
             "sources": {class_name(cls): source_hash(cls) for cls in classes},
@@ -117,149 +118,62 @@ class Head(nn.Module):
         return ((name, p) for name, p in super().named_parameters(*args, **kwargs) if p.requires_grad)
 
 
-def split(model: nn.Module, *args: Any, **kwargs: Any) -> tuple[Trunk, Head]:
+def split(model: nn.Module, *args: Any, at: Patterns | None = None, **kwargs: Any) -> tuple[Trunk, Head]:
     """Trunk and head of a model with frozen layers: `head(trunk(*args, **kwargs))` equals `model(*args, **kwargs)`.
 
     args, kwargs   an example batch, as the model takes it; two rows or more let BatchNorm train
+    at             patterns of the frozen layers whose outputs are to cross, instead of the cheapest cut
 
-    The example is run in training and in evaluation mode; outputs, gradients and buffers of model and head are proven
-    equal bit by bit before anything is returned. The model is left as it was.
+    The example is run in training and in evaluation mode, with one row more and, for sequences, with other lengths:
+    that tells how sizes grow. Outputs, gradients and buffers of model and head are proven equal bit by bit before
+    anything is returned, and that no example's features depend on the rest of its batch. The model is left as it was.
 
-    Raises SplitError for a model that cannot be cut or proven equal, FreezeError for a frozen layer that is random.
+    Raises SplitError for a model that cannot be cut or proven equal, FreezeError for a frozen layer that is random,
+    PatternError when `at` matches nothing.
     """
-    batch_size = _batch_size(args, kwargs)
+    batch = batch_of(args, kwargs)
+    if not batch.rows:
+        raise SplitError("The example holds no tensor with rows. Give a batch as the model takes it.")
+    chosen = None if at is None else choose([name for name, _ in model.named_modules() if name], at)
     replays, failures = {}, []
     for is_training in (True, False):
         try:
-            with _undisturbed(model, is_training=is_training):
-                record = record_forward(model, args, kwargs)
+            record, sizes = record_sizes(model, batch, is_training=is_training)
         except (ValueError, RuntimeError) as error:
             failures.append(error)  # BatchNorm cannot train on one row: the head then works in evaluation only
             continue
-        replays[is_training] = _proven(model, record, args, kwargs, batch_size, is_training=is_training)
+        search = Search(model, record, sizes, batch, at=chosen, is_training=is_training)
+        replays[is_training] = search.proven()
     if not replays:
         raise SplitError(f"The model cannot run the example: {failures[0]}") from failures[0]
-    return Trunk(model, replays, _whole_cut(replays, batch_size)), Head(model, replays)
+    _tell_apart(replays, batch)
+    return Trunk(model, replays, _whole_cut(replays)), Head(model, replays)
 
 
-def _whole_cut(replays: Mapping[bool, Replay], batch_size: int) -> Cut:
+def _sizes(leaf: Leaf) -> list[int | None]:
+    """The leaf's shape; None where the length of the inputs decides."""
+    return [None if axis in leaf.varying else size for axis, size in enumerate(leaf.shape)]
+
+
+def _whole_cut(replays: Mapping[bool, Replay]) -> Cut:
     """The leaves of every mode: a head that was trained on the features is evaluated on them too."""
-    first, *others = [describe_cut(replay.record, replay.choice, batch_size) for replay in replays.values()]
-    leaves = {leaf.name: leaf for cut in (*reversed(others), first) for leaf in cut.leaves}
-    in_order = [leaf.name for cut in (first, *others) for leaf in cut.leaves]
-    return replace(first, leaves=tuple(leaves[name] for name in dict.fromkeys(in_order)))
+    by_row = all(replay.by_row for replay in replays.values())
+    cuts = [describe_cut(replay.record, replay.sizes, replay.choice, by_row=by_row) for replay in replays.values()]
+    leaves: dict[str, Leaf] = {}
+    for cut in cuts:
+        leaves = leaves | {leaf.name: leaf for leaf in cut.leaves if leaf.name not in leaves}
+    return replace(cuts[0], leaves=tuple(leaves.values()))
 
 
-def _batch_size(args: tuple, kwargs: Mapping[str, Any]) -> int:
-    """Rows of the example: the first size of its first tensor with one."""
-    for tensor in tensors_of((args, kwargs)):
-        if tensor.dim():
-            return tensor.shape[0]
-    raise SplitError("The example holds no tensor with rows. Give a batch as the model takes it.")
-
-
-def _proven(
-    model: nn.Module, record: Record, args: tuple, kwargs: Mapping[str, Any], batch_size: int, *, is_training: bool
-) -> Replay:
-    """The cheapest cut that passes the proof; where a cut turns out to lack a tensor, it is added and tried again."""
-    problem: SplitError | None = None
-    for inside in (True, False):
-        needed: set[int] = set()
-        for _ in range(20):
-            choice = choose_cut(record, batch_size, needed=needed, inside=inside)
-            _refuse_random(model, record, choice.live)
-            replay = Replay(model, record, choice, batch_size)
-            try:
-                _prove(model, replay, args, kwargs, is_training=is_training)
-            except MissingDataError as error:
-                problem = error
-                if needed >= set(error.values):
-                    break
-                needed |= set(error.values)
-            except SplitError as error:
-                problem = error
-                break
-            else:
-                return replay
-    assert problem is not None
-    raise problem
-
-
-def _refuse_random(model: nn.Module, record: Record, live: list[bool]) -> None:
-    """A frozen layer whose output depends on random numbers cannot be computed once."""
-    modules = dict(model.named_modules())
-    for operation in record.operations:
-        if not operation.is_random:
-            continue
-        call = record.calls[operation.call]
-        outputs = [slot.value for slot in slots_of(call.output)]
-        if is_frozen(modules[call.name]) and any(live[value] for value in outputs):
-            raise FreezeError(
-                f"{call.name} is frozen, but its forward draws random numbers in evaluation mode ({operation.name}): "
-                "its features would be one draw for all epochs.\nUnfreeze it, or switch its randomness off."
-            )
-
-
-def _prove(model: nn.Module, replay: Replay, args: tuple, kwargs: Mapping[str, Any], *, is_training: bool) -> None:
-    """Run the model and trunk plus head from the same state; refuse when anything differs by a bit."""
-    with _undisturbed(model, is_training=is_training):
-        expected = _step(model, lambda: model(*args, **kwargs))
-    with _undisturbed(model, is_training=is_training):
-        features = replay.trunk(args, kwargs)
-    with _undisturbed(model, is_training=is_training):
-        got = _step(model, lambda: replay.head(features))
-    different = [name for name in expected if name not in got or not _equal(expected[name], got[name])]
-    if different or expected.keys() != got.keys():
-        raise SplitError(
-            f"The head does not give what the model gives: {', '.join(different[:5])} differ on the example.\n"
-            "Train this model without cached features."
-        )
-
-
-def _step(model: nn.Module, forward: Callable[[], Any]) -> dict[str, Tensor]:
-    """Outputs, gradients and buffers of one training step, by name."""
-    with torch.enable_grad():
-        outputs = tensors_of(forward())
-        result = {f"output {index}": tensor.detach() for index, tensor in enumerate(outputs)}
-        parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        differentiable = [tensor for tensor in outputs if tensor.requires_grad]
-        if differentiable and parameters:
-            loss = sum(_weighted(tensor) for tensor in differentiable)
-            gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)  # type: ignore[arg-type]
-            for name, gradient in zip(parameters, gradients, strict=True):
-                if gradient is not None:
-                    result[f"gradient of {name}"] = gradient
-    return result | {f"buffer {name}": buffer.clone() for name, buffer in model.named_buffers()}
-
-
-def _weighted(tensor: Tensor) -> Tensor:
-    """A scalar in which every element counts differently, so that no error cancels another."""
-    weights = torch.linspace(0.5, 1.5, tensor.numel(), dtype=torch.float32, device=tensor.device)
-    total = (tensor.reshape(-1) * weights.to(tensor.dtype)).sum()
-    return total.real if total.is_complex() else total
-
-
-def _equal(expected: Tensor, got: Tensor) -> bool:
-    """Equal in shape, type and every bit of value; a NaN equals a NaN."""
-    if expected.shape != got.shape or expected.dtype != got.dtype:
-        return False
-    return bool(((expected == got) | ((expected != expected) & (got != got))).all())
-
-
-@contextmanager
-def _undisturbed(model: nn.Module, *, is_training: bool) -> Iterator[None]:
-    """Run something in a mode, and leave modes, buffers and random numbers as they were."""
-    modes = [(module, module.training) for module in model.modules()]
-    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    try:
-        model.train(is_training)
-        torch.clear_autocast_cache()  # weights that were cast without gradients would be used again with them
-        with torch.random.fork_rng():
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-        for buffer, before in buffers:
-            if not torch.equal(buffer, before):
-                with torch.no_grad():
-                    buffer.copy_(before)
+def _tell_apart(replays: Mapping[bool, Replay], batch: Batch) -> None:
+    """Give a leaf of evaluation another name where the leaf of the same name is not the same in training."""
+    if len(replays) < 2:
+        return
+    features = {}
+    for is_training, replay in replays.items():
+        with undisturbed(replay.model, is_training=is_training):
+            features[is_training] = replay.trunk(*own(batch.all))
+    for name, rows in features[False].items():
+        other = features[True].get(name)
+        if other is not None and not (rows.shape == other.shape and torch.equal(rows, other)):
+            replays[False].rename(name, f"{name} (evaluation)")

@@ -1,7 +1,7 @@
 """One training step: forward, loss, gradients, update."""
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import final
+from typing import Protocol, final
 
 import torch
 from torch import Tensor, nn, optim
@@ -14,9 +14,19 @@ from regraft.losses import LossFunction
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
 
 
+class Step(Protocol):
+    """Moves the parameters by one batch."""
+
+    def __call__(self, inputs: Inputs, labels: Tensor) -> Tensor:
+        """The loss before the move, a scalar without gradient."""
+
+
 @final
 class EagerStep:
-    """The plain step, operator by operator: the reference for every faster one."""
+    """The plain step, operator by operator: the reference for every faster one.
+
+    Limits gradients by value, then by length, where it is told to.
+    """
 
     def __init__(
         self,
@@ -33,16 +43,30 @@ class EagerStep:
 
     def __call__(self, inputs: Inputs, labels: Tensor) -> Tensor:
         """Move the parameters by one batch; returns the loss before the move, a scalar without gradient."""
-        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.differentiate(inputs, labels)
+        self.optimizer.step()
+        return loss
+
+    def differentiate(self, inputs: Inputs, labels: Tensor) -> Tensor:
+        """The step without the move: the loss; the gradients are in the parameters' `.grad`."""
+        with torch.enable_grad():
+            self.optimizer.zero_grad(set_to_none=True)
+            loss = self.forward(inputs, labels)
+            loss.backward()
+            self.limit_gradients()
+        return loss.detach()
+
+    def forward(self, inputs: Inputs, labels: Tensor) -> Tensor:
+        """The loss of a batch, to be differentiated."""
         with lower_precision(self.precision, labels.device):
-            loss = self.loss(self.learner.outputs(inputs), labels)
-        loss.backward()
+            return self.loss(self.learner.outputs(inputs), labels)
+
+    def limit_gradients(self) -> None:
+        """Clip what `backward` has left in the parameters' `.grad`."""
         if self.clip_value is not None:
             nn.utils.clip_grad_value_(self.learner.parameters, self.clip_value)
         if self.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.learner.parameters, self.clip_norm)
-        self.optimizer.step()
-        return loss.detach()
 
 
 def lower_precision(precision: str, device: torch.device) -> AbstractContextManager:

@@ -13,7 +13,7 @@ from regraft.fingerprints import ID_BYTES
 from regraft.precision import SCALE, decode
 from regraft.stores.store import Entry, Part
 
-FORGET_BYTES = 64 << 20  # mapped pages are given back after so many bytes: what bounds resident memory
+MEMORY_BYTES = 256 << 20  # that streaming uses when nobody says less
 
 
 class LeafLike(Protocol):
@@ -71,10 +71,13 @@ class HeldRows(Rows):
 
 @final
 class StoredRows(Rows):
-    """The rows of an entry's parts, one part after the other in the order of their names; read when asked for."""
+    """The rows of an entry's parts, one part after the other in the order of their names; read when asked for.
 
-    def __init__(self, entry: Entry, leaves: Sequence[LeafLike]) -> None:
-        self.entry, self.leaves = entry, list(leaves)
+    memory_bytes  that streaming them may use: mapped pages are given back after an eighth of it
+    """
+
+    def __init__(self, entry: Entry, leaves: Sequence[LeafLike], *, memory_bytes: int = MEMORY_BYTES) -> None:
+        self.entry, self.leaves, self.memory_bytes = entry, list(leaves), min(memory_bytes, MEMORY_BYTES)
         self.parts: list[Part] = []
         self.starts = np.zeros(1, np.int64)
         self._read = 0
@@ -105,11 +108,15 @@ class StoredRows(Rows):
         return Index(np.concatenate(ids) if ids else np.empty((0, ID_BYTES), np.uint8))
 
     def gather(self, positions: Tensor) -> dict[str, Tensor]:
-        """One `index_select` for each leaf and part that is touched."""
-        out = {
-            leaf.name: torch.empty((len(positions), *leaf.shape), dtype=leaf.dtype)  # type: ignore[arg-type]
-            for leaf in self.leaves
-        }
+        """One `index_select` for each leaf and part that is touched; shorter rows end in zeros."""
+        wanted = positions.numpy()
+        touched = [self.parts[number] for number in np.unique(np.searchsorted(self.starts, wanted, "right") - 1)]
+        out = {}
+        for leaf in self.leaves:
+            shapes = {part.tensors[leaf.name][1][1:] for part in touched} or {leaf.shape}
+            sizes = tuple(max(size) for size in zip(*shapes, strict=True))
+            make = torch.empty if len(shapes) == 1 else torch.zeros
+            out[leaf.name] = make((len(positions), *sizes), dtype=leaf.dtype)
         self.gather_into(out, positions)
         return out
 
@@ -126,13 +133,19 @@ class StoredRows(Rows):
 
     def _copy(self, part: Part, local: Tensor, out: Mapping[str, Tensor], to: Tensor) -> None:
         start, stop = int(local[0]), int(local[-1]) + 1
-        dense = stop - start == len(local) and bool((local.diff() == 1).all())
+        is_dense, in_line = _is_dense(local), _is_dense(to)
         for leaf in self.leaves:
-            rows = self.entry.read(part, leaf.name, start, stop)
-            rows = rows if dense else rows.index_select(0, (local - start).to(rows.device))
-            out[leaf.name].index_copy_(0, to, decode(rows, leaf.dtype, self._scale(part, leaf.name)).to("cpu"))
-            self._read += rows.numel() * rows.element_size()
-        if self._read > FORGET_BYTES:
+            rows, scale = self.entry.read(part, leaf.name, start, stop), self._scale(part, leaf.name)
+            self._read += len(local) * rows[:1].numel() * rows.element_size()
+            if not is_dense:
+                rows = rows.index_select(0, (local - start).to(rows.device))
+            rows = decode(rows, leaf.dtype, scale).to("cpu")
+            ends = tuple(slice(size) for size in rows.shape[1:])
+            if in_line:
+                out[leaf.name][(slice(int(to[0]), int(to[-1]) + 1), *ends)] = rows
+            else:
+                out[leaf.name][(slice(None), *ends)].index_copy_(0, to, rows)
+        if self._read > self.memory_bytes // 8:
             self.entry.forget()
             self._read = 0
 
@@ -161,6 +174,11 @@ class Index:
             return np.full(len(wanted), -1, np.int64)
         at = np.searchsorted(self._sorted, wanted).clip(max=len(self._sorted) - 1)
         return np.where(self._sorted[at] == wanted, self._order[at], -1)
+
+
+def _is_dense(numbers: Tensor) -> bool:
+    """Whether these are first, first + 1, …, last."""
+    return int(numbers[-1] - numbers[0]) + 1 == len(numbers) and bool((numbers.diff() == 1).all())
 
 
 def _dtypes() -> dict[str, Any]:

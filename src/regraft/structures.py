@@ -5,12 +5,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-PLAIN = (str, bytes, int, float, complex, bool, type(None), type, nn.Module)
+
+class Placeholder:
+    """Stands for something in a recorded structure; nothing inside it is looked at."""
 
 
-def map_structure(function: Callable[[Any], Any], value: Any, *, kind: type = Tensor) -> Any:
+NUMBERS: tuple[type, ...] = (bool, int, float, complex)
+PLAIN = (str, bytes, int, float, complex, bool, type(None), type, nn.Module, Placeholder)
+
+
+Kind = type | tuple[type, ...]
+
+
+def map_structure(function: Callable[[Any], Any], value: Any, *, kind: Kind = Tensor) -> Any:
     """A copy of `value` with `function` applied to every tensor (or other `kind`) in it; all else is kept.
 
     Goes into tuples, named tuples, lists, dictionaries, data classes and plain objects with attributes.
@@ -21,6 +31,8 @@ def map_structure(function: Callable[[Any], Any], value: Any, *, kind: type = Te
         return value
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return type(value)(*(map_structure(function, item, kind=kind) for item in value))
+    if isinstance(value, torch.Size):
+        return tuple(map_structure(function, item, kind=kind) for item in value)
     if isinstance(value, (tuple, list)):
         return type(value)(map_structure(function, item, kind=kind) for item in value)
     if isinstance(value, Mapping):
@@ -35,7 +47,14 @@ def tensors_of(value: Any) -> list[Tensor]:
     return found
 
 
-def _map_mapping(function: Callable[[Any], Any], value: Mapping, kind: type) -> Mapping:
+def numbers_of(value: Any) -> list[Any]:
+    """All plain numbers in a nested value, in order."""
+    found: list[Any] = []
+    map_structure(found.append, value, kind=NUMBERS)
+    return found
+
+
+def _map_mapping(function: Callable[[Any], Any], value: Mapping, kind: Kind) -> Mapping:
     """The same kind of mapping; a data class that is one (as transformers' outputs are) is rebuilt by its fields."""
     items = {key: map_structure(function, item, kind=kind) for key, item in value.items()}
     if type(value) is dict:
@@ -50,7 +69,7 @@ def _map_mapping(function: Callable[[Any], Any], value: Mapping, kind: type) -> 
     return items
 
 
-def _map_attributes(function: Callable[[Any], Any], value: Any, kind: type) -> Any:
+def _map_attributes(function: Callable[[Any], Any], value: Any, kind: Kind) -> Any:
     """A shallow copy of an object with its tensors replaced; the object itself when it holds none."""
     if is_dataclass(value):
         attributes = {item.name: getattr(value, item.name) for item in fields(value)}
@@ -64,7 +83,7 @@ def _map_attributes(function: Callable[[Any], Any], value: Any, kind: type) -> A
     return result
 
 
-def _holds(value: Any, kind: type) -> bool:
+def _holds(value: Any, kind: Kind) -> bool:
     """Whether there is a tensor in this attribute, looking into the usual containers."""
     if isinstance(value, kind):
         return True

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from regraft.arrays import Checkpoint
-from regraft.cutting import Cut
+from regraft.cuts import Cut
 from regraft.evaluating import Score
 from regraft.plan import Plan
 from regraft.record import (

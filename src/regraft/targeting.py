@@ -9,6 +9,7 @@ from regraft.arrays import ArrayInfo
 from regraft.errors import PlanError
 from regraft.layers import Layer, TargetArray
 from regraft.operations.changes import Cast
+from regraft.operations.joins import Subtract
 from regraft.operations.operation import Operation, Shape
 from regraft.operations.running import shape_after
 from regraft.pairing import Pairing
@@ -84,7 +85,7 @@ def _target_row(
         operations=pairing.operations,
         note=pairing.note,
     )
-    if pairing.problem and not (way == "as stored" and pairing.problem == "undecidable_orientation"):
+    if pairing.problem and not (way or "").startswith(pairing.answers or ("no way",)):
         return replace(row, status=pairing.problem)
     return _fitted(row, layer, leaf, way)
 
@@ -115,7 +116,7 @@ def _told(row: Row, way: str | None) -> str:
 
 
 def _status(row: Row, operations: tuple[Operation, ...], is_adapted: bool) -> Status:
-    if is_adapted:
+    if is_adapted or any(isinstance(operation, Subtract) for operation in operations):
         return "adapted"
     if any(not isinstance(operation, Cast) for operation in operations):
         return "converted"

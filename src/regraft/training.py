@@ -1,56 +1,35 @@
 """Train a head on its features, or a whole model on a data set: the same loop, the same batches."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from typing import Any, final
+from itertools import islice, product
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from regraft.errors import TrainError
-from regraft.examples import Examples, as_examples, gather_ahead
-from regraft.learners import HeadLike, Learner, State, modes_kept, resident, to_device
-from regraft.losses import LabelCheck, Loss, LossFunction, all_finite, as_loss, class_count, whole_labels
+from regraft.errors import TrainError, near_names
+from regraft.examples import Examples, TensorExamples, as_examples
+from regraft.histories import Candidate, History
+from regraft.learners import HeadLike, Learner, draws, modes_kept, to_device
+from regraft.linear_heads import linear_layer, solve_head
+from regraft.losses import LabelCheck, Loss, LossFunction, as_loss, class_count, whole_labels
 from regraft.optimizers import Optimizer, make_optimizer
 from regraft.progress import progress_bar
-from regraft.scoring import Score, score
+from regraft.quickening import quicken
+from regraft.scoring import score
+from regraft.sources import Batch, Epoch, Order, Source, held
 from regraft.stepping import EagerStep, lower_precision
+from regraft.trials import Trial
 
-Order = Callable[[int], Sequence[Tensor | np.ndarray]]
+__all__ = ["Candidate", "History", "train"]
 
-LOOK_EVERY = 200  # steps between looks at the losses: a look waits for the device
-
-
-@dataclass(frozen=True)
-class History:
-    """What training did, one entry per epoch that was run.
-
-    train_loss           mean loss over the epoch's examples, each measured before its step
-    validation_loss      after the epoch; empty without validation examples
-    validation_accuracy  after the epoch; None where the labels are no class numbers
-    seconds              of the epoch, without its validation
-    best_epoch           the epoch with the lowest validation loss, counted from 1; None without validation
-    stopped_because      a sentence
-    """
-
-    train_loss: tuple[float, ...]
-    validation_loss: tuple[float, ...] = ()
-    validation_accuracy: tuple[float | None, ...] = ()
-    seconds: tuple[float, ...] = ()
-    best_epoch: int | None = None
-    stopped_because: str = ""
-
-    @property
-    def epochs(self) -> int:
-        """Epochs that were run."""
-        return len(self.train_loss)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The same as plain data for JSON."""
-        return asdict(self) | {"epochs": self.epochs}
+SOLVERS = ("steps", "lbfgs")
+STEPS = ("auto", "eager")
+EPOCHS = 20
+BAR_S = 0.25  # between moves of the progress bar
+TOGETHER = 16  # batches that wait in memory while several trials take them one after the other
 
 
 def train(
@@ -59,15 +38,17 @@ def train(
     *,
     validation: Any = None,
     loss: Loss = "cross_entropy",
-    optimizer: Optimizer = "adamw",
-    lr: float | None = None,
-    weight_decay: float | None = None,
-    epochs: int = 20,
+    solver: str | None = None,
+    optimizer: Optimizer | None = None,
+    lr: float | Sequence[float] | None = None,
+    weight_decay: float | Sequence[float] | None = None,
+    epochs: int | None = None,
     batch_size: int = 32,
     patience: int | None = None,
     clip_value: float | None = None,
     clip_norm: float | None = None,
     precision: str = "float32",
+    step: str = "auto",
     order: Order | None = None,
     seed: int = 0,
 ) -> History:
@@ -76,174 +57,186 @@ def train(
     features      what `cache_features` gave, for a head; for a model anything with (input, label) pairs
     validation    examples of the same kind, scored after each epoch
     loss          "cross_entropy", "mean_squared_error", or a function (outputs, labels) → mean of the batch
-    optimizer     "sgd" (plain), "adam", "adamw", a function of the parameters, or a torch optimiser
-    lr            None: 0.01 for "sgd", 0.001 for the others
-    weight_decay  None: the optimiser's own default
+    solver        "steps" descends batch by batch. "lbfgs" finds the optimum of a head that is one linear layer under
+                  cross-entropy, in seconds. None takes "lbfgs" where it can be had and nothing below asks for steps:
+                  no optimizer, lr, epochs, patience, clip_*, order, nor another precision or step
+    optimizer     "adamw" (None), "sgd" (plain), "momentum", "adam", a function of the parameters, or a torch optimiser
+    lr            None: 0.01 for "sgd" and "momentum", 0.001 for the others
+    weight_decay  None: the optimiser's own default. For "lbfgs" the w in mean loss + ½·w·|weight|²; None tries seven
+                  strengths where there is validation to choose by, and else takes 1/count (scikit-learn's C = 1)
+                  Several lr or weight_decay: all pairs are trained on the same batches, each as it would be alone; the
+                  weights with the lowest validation loss stay, and `history.candidates` tells all
+    epochs        None: 20
     patience      stop after so many epochs without a better validation loss, and go back to the best epoch's weights
     clip_value    limit each gradient to ± this; clip_norm: limit the length of all gradients together
     precision     "float32", or "bfloat16" for the arithmetic of forward and backward (weights stay float32)
+    step          "auto" traces the step into a flat list of operators where that is proven equal; "eager" never
     order         epoch (from 0) → its batches, each an array of indices; None shuffles by `seed` and `batch_size`
     seed          of the batches and of dropout
 
     The same seed gives the same batches and draws, so a head on features and its whole model on their data set end in
     the same weights, and so do two runs: always on the CPU, on a GPU where its operators are deterministic. Where the
-    data set itself draws at random, it decides.
+    data set itself draws at random, it decides. Features larger than memory are read in an order of their own.
 
     Raises before anything changes: TrainError for options that make no sense or a head without trainable parameters,
     DataError for empty data, labels beyond the classes, or one class only. Whatever ends training early — a loss that
     is not a number (TrainError names epoch and step), Ctrl-C — leaves the weights of the last finished epoch, with
     `patience` of the best one. Raises TrainError when a frozen tensor has moved.
     """
+    rates, decays = _several(lr), _several(weight_decay)
     _check_options(
-        epochs=epochs, batch_size=batch_size, patience=patience, lr=lr,
-        clip_value=clip_value, clip_norm=clip_norm, validation=validation,
+        epochs=epochs, batch_size=batch_size, patience=patience, lr=rates, weight_decay=decays, clip_value=clip_value,
+        clip_norm=clip_norm, validation=validation, solver=solver, step=step,
     )  # fmt: skip
     learner = Learner(head)
     if not learner.parameters:
         raise TrainError("There is nothing to train: all parameters are frozen. Leave the new layers out of freeze().")
-    examples = resident(as_examples(features), learner.device)
-    held_out = None if validation is None else resident(as_examples(validation), learner.device)
+    source = Source(features, learner.device, order=order, batch_size=batch_size, seed=seed)
+    held_out = None if validation is None else held(as_examples(validation), learner.device)
     loss_function = as_loss(loss)
-    order = order or shuffled(len(examples), batch_size, seed)
-    moved_by = make_optimizer(optimizer, learner.parameters, lr=lr, weight_decay=weight_decay)
-    step = EagerStep(
-        learner, loss_function, moved_by, clip_value=clip_value, clip_norm=clip_norm, precision=precision
-    )  # fmt: skip
-    run = _Run(learner, patience)
+    kind: Optimizer = "adamw" if optimizer is None else optimizer
+    trials = [Trial(learner, patience, lr=rate, weight_decay=decay) for rate, decay in product(rates, decays)]
+    for trial in trials:
+        moved_by = make_optimizer(kind, learner.parameters, lr=trial.lr, weight_decay=trial.weight_decay)
+        trial.step = EagerStep(
+            learner, loss_function, moved_by, clip_value=clip_value, clip_norm=clip_norm, precision=precision
+        )  # fmt: skip
+    asked = [name for name, value in (
+        ("optimizer", optimizer), ("lr", lr), ("epochs", epochs), ("patience", patience), ("clip_value", clip_value),
+        ("clip_norm", clip_norm), ("order", order), ("precision", None if precision == "float32" else precision),
+        ("step", None if step == "auto" else step),
+    ) if value is not None]  # fmt: skip
+
     with modes_kept(learner.model), _random_state_kept(learner.device):
-        check = _try_out(learner, examples, loss_function, precision)
+        check = _try_out(learner, source.examples, loss_function, precision)
         frozen = learner.frozen_digests()
+        layer, note = _exact(learner, source.examples, loss_function, solver, asked)
         torch.manual_seed(seed)
-        with _back_on_failure(run), progress_bar("training", epochs) as advance:
-            for epoch in range(epochs):
-                began = time.perf_counter()
-                batches = _as_batches(order(epoch), len(examples))
-                mean_loss = _run_epoch(step, examples, batches, check, epoch)
-                seconds, check = time.perf_counter() - began, None
-                judged = score(learner, held_out, loss_function, batch_size=batch_size) if held_out else None
-                run.note(mean_loss, judged, seconds)
-                advance(note=f"loss {mean_loss:.4f}" + (f", validation {judged}" if judged else ""))
-                if run.is_out_of_patience():
-                    break
-        learner.restore(run.kept)
-    _refuse_moved(frozen, learner.frozen_digests())
-    return run.history(epochs)
-
-
-def shuffled(count: int, batch_size: int, seed: int) -> Order:
-    """Epoch → all examples in a new random order, as batches; any epoch's order can be had by itself.
-
-    The last batch is smaller where the count asks for it. A single last example joins the batch before it: BatchNorm
-    cannot normalise one example.
-    """
-
-    def order(epoch: int) -> Sequence[Tensor]:
-        permutation = torch.from_numpy(np.random.default_rng((seed, epoch)).permutation(count))
-        batches = list(permutation.split(batch_size))
-        if len(batches) > 1 and len(batches[-1]) == 1 and batch_size > 1:
-            batches[-2:] = [torch.cat(batches[-2:])]
-        return batches
-
-    return order
-
-
-@final
-@dataclass
-class _Run:
-    """What has happened so far, and the weights to go back to."""
-
-    learner: Learner
-    patience: int | None
-    losses: list[float] = field(default_factory=list)
-    scores: list[Score] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    best_epoch: int | None = None
-    kept: State = field(default_factory=dict)
-    kept_epoch: int = 0
-
-    def keep(self) -> None:
-        """Remember the weights as they are now."""
-        self.kept, self.kept_epoch = self.learner.state(), len(self.losses)
-
-    def note(self, loss: float, judged: Score | None, seconds: float) -> None:
-        """One epoch is finished."""
-        self.losses.append(loss)
-        self.seconds.append(seconds)
-        if judged:
-            self.scores.append(judged)
-            best = self.scores[self.best_epoch - 1].loss if self.best_epoch else float("inf")
-            if judged.loss < best:
-                self.best_epoch = len(self.losses)
-        if self.patience is None or self.best_epoch == len(self.losses):
-            self.keep()
-
-    def is_out_of_patience(self) -> bool:
-        """Whether the validation loss has not fallen for too long."""
-        return self.patience is not None and len(self.losses) - (self.best_epoch or 0) >= self.patience
-
-    def history(self, epochs: int) -> History:
-        """The record of a run that ended by itself."""
-        if self.is_out_of_patience():
-            reason = f"no better validation loss for {self.patience} epochs; back to epoch {self.kept_epoch}"
+        if layer is not None and isinstance(source.examples, TensorExamples):
+            history = solve_head(
+                learner, layer, source.examples, held_out, loss_function, decays, batch_size=batch_size, notes=[note]
+            )  # fmt: skip
         else:
-            reason = f"all {epochs} epochs were run" + (f"; back to epoch {self.kept_epoch}" if self.patience else "")
-        return History(
-            train_loss=tuple(self.losses),
-            validation_loss=tuple(judged.loss for judged in self.scores),
-            validation_accuracy=tuple(judged.accuracy for judged in self.scores),
-            seconds=tuple(self.seconds),
-            best_epoch=self.best_epoch,
-            stopped_because=reason,
-        )
+            owner = None if step == "eager" else isinstance(kind, str)
+            history = _descend(trials, source, held_out, loss_function, check, epochs or EPOCHS, owner, [note])
+    _refuse_moved(frozen, learner.frozen_digests())
+    return history
 
 
-@contextmanager
-def _back_on_failure(run: _Run) -> Iterator[None]:
-    """Whatever ends the block early leaves the weights that the run kept last."""
-    run.keep()
-    try:
-        yield
-    except BaseException:
-        run.learner.restore(run.kept)
-        raise
+def _descend(
+    trials: list[Trial], source: Source, held_out: Examples | None, loss: LossFunction, check: LabelCheck | None,
+    epochs: int, owns_update: bool | None, notes: list[str],
+) -> History:  # fmt: skip
+    """Run the epochs, leave the best trial's weights in the model, and tell."""
+    learner, seconds = trials[0].learner, []
+    for trial in trials:
+        trial.keep()
+        if len(trials) > 1:
+            trial.values, trial.draws = learner.state(), draws(learner.device)
+    first = source.epoch(0)
+    with _best_kept(trials), progress_bar("training", epochs * len(first.indices)) as advance:
+        learner.model.train()
+        notes += _quicken(trials, first, epochs, owns_update)
+        for number in range(epochs):
+            running = [trial for trial in trials if trial.is_running()]
+            if not running:
+                break
+            began = time.perf_counter()
+            epoch = source.epoch(number) if number else first
+            _run_epoch(running, epoch, check, number, advance)
+            seconds.append(time.perf_counter() - began)
+            check = None
+            for trial in (trial for trial in running if not trial.failed):
+                with trial.in_model():
+                    judged = score(learner, held_out, loss, batch_size=source.batch_size) if held_out else None
+                    trial.note_epoch(judged)
+            advance(0, note=min(trials, key=Trial.rank).told())
+    best = min(trials, key=Trial.rank)
+    if not best.losses:
+        raise TrainError("No candidate could be trained:\n" + "\n".join(trial.failed for trial in trials))
+    return best.history(seconds, [trial.candidate() for trial in trials] if len(trials) > 1 else [], notes)
+
+
+def _quicken(trials: list[Trial], epoch: Epoch, epochs: int, owns_update: bool | None) -> list[str]:
+    """Give each trial the quickest step that is proven equal to its eager one; which it is, in a sentence."""
+    if owns_update is None:
+        return ["eager step, as asked"]
+    notes = []
+    for trial in trials:
+        assert isinstance(trial.step, EagerStep), "trials begin with the eager step"
+        with trial.in_model():
+            trial.step = quick = quicken(trial.step, epoch, epochs, owns_update=owns_update)
+            notes.append(quick.note)
+    return list(dict.fromkeys(notes))
 
 
 def _run_epoch(
-    step: EagerStep, examples: Examples, batches: Sequence[Tensor], check: LabelCheck | None, epoch: int
-) -> float:
-    """Mean loss over the examples of one pass; raises TrainError at the first step whose loss is no number."""
-    step.learner.model.train()
-    device = step.learner.device
-    losses: list[Tensor] = []
-    for indices, inputs, labels in gather_ahead(examples, batches):
-        if check is not None:
-            check.look(labels, indices)
-        losses.append(step(to_device(inputs, device), labels.to(device, non_blocking=True)))
-        if len(losses) % LOOK_EVERY == 0:
-            _refuse_not_finite(losses, epoch)
+    trials: list[Trial], epoch: Epoch, check: LabelCheck | None, number: int, advance: Callable[..., None]
+) -> None:
+    """Each trial steps through all batches, which are fetched once. One that fails among several is left behind."""
+    trials[0].learner.model.train()
+    batches = _counted(epoch, advance)
+    for piece in [batches] if len(trials) == 1 else _pieces(batches, TOGETHER):
+        for trial in (trial for trial in trials if not trial.failed):
+            with trial.in_model(), trial.failing(alone=len(trials) == 1):
+                trial.run(piece, check, number)
     if check is not None:
         check.finish()
-    _refuse_not_finite(losses, epoch)
-    if not all_finite(list(step.learner.parameters)):
-        raise _diverged(f"The weights are no longer numbers after the last step of epoch {epoch + 1}")
-    counts = torch.tensor([len(batch) for batch in batches], dtype=torch.float64)
-    return float((torch.stack(losses).double().cpu() * counts).sum() / counts.sum())
+    for trial in (trial for trial in trials if not trial.failed):
+        with trial.in_model(), trial.failing(alone=len(trials) == 1):
+            trial.finish_epoch(number)
 
 
-def _refuse_not_finite(losses: list[Tensor], epoch: int) -> None:
-    """Raise TrainError for the first loss that is no number. Waits for the device, so not at each step."""
-    bad = (~torch.isfinite(torch.stack(losses))).nonzero()
-    if len(bad):
-        step = int(bad[0])
-        raise _diverged(f"The loss is {float(losses[step])} at step {step + 1} of epoch {epoch + 1}")
+def _counted(batches: Iterable[Batch], advance: Callable[..., None]) -> Iterator[Batch]:
+    """The batches as they come; the bar moves a few times a second."""
+    moved, count = time.perf_counter(), 0
+    for batch in batches:
+        yield batch
+        count += 1
+        if time.perf_counter() - moved > BAR_S:
+            advance(count)
+            moved, count = time.perf_counter(), 0
+    advance(count)
 
 
-def _diverged(what: str) -> TrainError:
-    """The error for arithmetic that left the numbers."""
-    return TrainError(
-        f"{what}; the weights are those of the last epoch that was kept.\n"
-        "Lower the learning rate, limit the gradients (clip_value=1.0), or look for inputs that are not numbers."
-    )
+def _pieces(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
+    """The batches, so many at a time."""
+    while piece := list(islice(batches, size)):
+        yield piece
+
+
+@contextmanager
+def _best_kept(trials: list[Trial]) -> Iterator[None]:
+    """However the block ends, the model has afterwards the weights that the best trial kept."""
+    try:
+        yield
+    finally:
+        best = min(trials, key=Trial.rank)
+        best.learner.restore(best.kept)
+
+
+def _exact(
+    learner: Learner, examples: Examples, loss: LossFunction, solver: str | None, asked: Sequence[str]
+) -> tuple[nn.Linear | None, str]:
+    """The layer whose optimum is to be found exactly, or None for steps; and why.
+
+    Raises TrainError when "lbfgs" is asked for and the head is not linear.
+    """
+    if solver == "steps":
+        return None, "solver: steps, as asked"
+    try:
+        layer = linear_layer(learner, examples, loss)
+    except TrainError as error:
+        if solver == "lbfgs":
+            raise TrainError(
+                f"solver='lbfgs' finds the optimum of a single linear layer under cross-entropy, but {error}.\n"
+                "Take solver='steps'."
+            ) from error
+        return None, f"solver: steps, for {error}"
+    if solver is None and asked:
+        return None, f"solver: steps, for {', '.join(asked)} was given; solver='lbfgs' finds this head's optimum"
+    without = f"; {', '.join(asked)} play no part" if asked else ""
+    return layer, f"solver: lbfgs, for the head is one linear layer under cross-entropy{without}"
 
 
 def _try_out(learner: Learner, examples: Examples, loss: LossFunction, precision: str) -> LabelCheck | None:
@@ -272,18 +265,9 @@ def _try_out(learner: Learner, examples: Examples, loss: LossFunction, precision
     return check if known is None else None
 
 
-def _as_batches(order: Sequence[Tensor | np.ndarray], count: int) -> list[Tensor]:
-    """An epoch's batches as int64 tensors. Raises TrainError for none, an empty one, or an index that is no example."""
-    batches = [torch.as_tensor(batch, dtype=torch.int64) for batch in order]
-    if not batches or not all(len(batch) for batch in batches):
-        raise TrainError("The order has no batch, or one without examples: each epoch needs arrays of indices.")
-    every = torch.cat(batches)
-    if int(every.min()) < 0 or int(every.max()) >= count:
-        raise TrainError(
-            f"The order names example {int(every.max() if int(every.min()) >= 0 else every.min())}; "
-            f"there are {count}: 0 to {count - 1}."
-        )
-    return batches
+def _several(values: float | Sequence[float] | None) -> list[float | None]:
+    """One value or several, as a list."""
+    return list(values) if isinstance(values, (list, tuple)) else [values]  # type: ignore[list-item]
 
 
 def _check_options(**options: Any) -> None:
@@ -293,13 +277,23 @@ def _check_options(**options: Any) -> None:
         for name in ("epochs", "batch_size", "patience")
         if options[name] is not None and options[name] < 1
     ]
-    problems += [
-        f"{name} is {options[name]}, expected a number above 0"
-        for name in ("lr", "clip_value", "clip_norm")
-        if options[name] is not None and not options[name] > 0
-    ]
+    for name in ("lr", "weight_decay", "clip_value", "clip_norm"):
+        values, least = _several(options[name]), "0 or more" if name == "weight_decay" else "a number above 0"
+        if not values:
+            problems.append(f"{name} is empty, expected a number or several")
+        bad = [
+            value
+            for value in values
+            if value is not None and not (value > 0 or (name == "weight_decay" and value == 0))
+        ]
+        problems += [f"{name} is {value}, expected {least}" for value in bad]
+    for name, known in (("solver", SOLVERS), ("step", STEPS)):
+        if options[name] is not None and options[name] not in known:
+            problems.append(f"there is no {name} {options[name]!r}. {near_names(options[name], known)}")
     if options["patience"] is not None and options["validation"] is None:
         problems.append("patience waits for a better validation loss: give validation examples")
+    if len(options["lr"]) * len(options["weight_decay"]) > 1 and options["validation"] is None:
+        problems.append("several candidates are compared by their validation loss: give validation examples")
     if problems:
         raise TrainError("Training cannot start: " + "; ".join(problems) + ".")
 

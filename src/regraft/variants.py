@@ -1,30 +1,16 @@
 """Ways in which a conversion goes wrong without an error, each as a trial change of the model that is taken back."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from regraft.describing import kind_of
+from regraft.mistakes import Trial, Variant, recurrent_variants, shape_variants, weights_trial
 
 EPS = (1e-3, 1.001e-5, 1e-5, 1e-6, 1e-12)
-Trial = Callable[[nn.Module], AbstractContextManager[None]]
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One suspicion.
-
-    told   completes "agrees when …"
-    trial  a context in which the model is changed so
-    """
-
-    told: str
-    trial: Trial
 
 
 def variants_of(model: nn.Module) -> Iterator[Variant]:
@@ -36,21 +22,24 @@ def variants_of(model: nn.Module) -> Iterator[Variant]:
     if any(_is_square(module) for module in model.modules()):
         yield Variant(
             "the square dense kernels are transposed: their axis order (layout) is wrong",
-            _weights_trial(_is_square, lambda weight: weight.T),
+            weights_trial(_is_square, lambda weight: weight.T),
         )
     if kinds & {"conv", "depthwise"}:
         yield Variant(
             "height and width of the convolution kernels are swapped",
-            _weights_trial(_is_conv, lambda weight: weight.transpose(-1, -2)),
+            weights_trial(_is_conv, lambda weight: weight.transpose(-1, -2)),
         )
         yield Variant(
             "the convolution kernels are flipped (a true convolution, as in Theano)",
-            _weights_trial(_is_conv, lambda weight: weight.flip(tuple(range(2, weight.ndim)))),
+            weights_trial(_is_conv, lambda weight: weight.flip(tuple(range(2, weight.ndim)))),
         )
         yield Variant(
             "the input channels of the first convolution are in the opposite order (BGR or RGB)",
-            _weights_trial(_first_only(model), lambda weight: weight.flip(1)),
+            weights_trial(_first_only(model), lambda weight: weight.flip(1)),
         )
+
+    yield from recurrent_variants(model)
+    yield from shape_variants(model)
 
 
 def _is_conv(module: nn.Module) -> bool:
@@ -80,25 +69,5 @@ def _eps_trial(eps: float) -> Trial:
         finally:
             for norm, value in zip(norms, before, strict=True):
                 norm.eps = value
-
-    return trial
-
-
-def _weights_trial(applies: Callable[[nn.Module], bool], change: Callable[[Tensor], Tensor]) -> Trial:
-    @contextmanager
-    def trial(model: nn.Module) -> Iterator[None]:
-        weights = [module.get_parameter("weight") for module in model.modules() if applies(module)]
-        before = [weight.detach().clone() for weight in weights]
-        try:
-            with torch.no_grad():
-                for weight, values in zip(weights, before, strict=True):
-                    changed = change(values)
-                    if changed.shape == weight.shape:
-                        weight.copy_(changed)
-            yield
-        finally:
-            with torch.no_grad():
-                for weight, values in zip(weights, before, strict=True):
-                    weight.copy_(values)
 
     return trial

@@ -1,8 +1,10 @@
 """The step that proves: the model's outputs beside those that the source framework recorded."""
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,6 +51,32 @@ class Verification:
     def __str__(self) -> str:
         lines = [f"agrees within {self.atol:g}: max error {self.max_error:.2e}, mean {self.mean_error:.2e}"]
         return "\n".join([*lines, *(f"  {layer}" for layer in self.layers)])
+
+
+@dataclass(frozen=True)
+class Golden:
+    """What the source framework recorded: `inputs` and `outputs`, and the outputs of `layers` of ours."""
+
+    inputs: Any
+    outputs: Any
+    layers: Mapping[str, np.ndarray]
+
+
+def read_golden(path: Path) -> Golden:
+    """The recording in an .npz: x or x0, x1 … in, y or y0, y1 … out, and layer.NAME for the outputs between.
+
+    Raises VerifyError when the file cannot be read so; nothing in it is executed.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError) as error:
+        raise VerifyError(f"{path} cannot be read as a recording: {error}.") from error
+    inputs, outputs = (tuple(arrays[name] for name in arrays if re.fullmatch(rf"{side}\d*", name)) for side in "xy")
+    if not inputs or not outputs:
+        raise VerifyError(f"{path} has no x and y: it holds {', '.join(arrays) or 'nothing'}. x goes in, y comes out.")
+    layers = {name.removeprefix("layer."): array for name, array in arrays.items() if name.startswith("layer.")}
+    return Golden(inputs[0] if len(inputs) == 1 else inputs, outputs[0] if len(outputs) == 1 else outputs, layers)
 
 
 def verify(

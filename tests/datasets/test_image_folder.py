@@ -45,3 +45,11 @@ def test_one_class_alone_is_refused(image_folder):
     (image_folder / "dog").rmdir()
     with pytest.raises(DataError, match="all 3 examples are of one class"):
         open_image_folder(image_folder, CONTRACT)
+
+
+def test_test_data_need_not_have_every_class(image_folder):
+    """A camera may have seen no dog today."""
+    for path in (image_folder / "dog").iterdir():
+        path.unlink()
+    data = open_image_folder(image_folder, CONTRACT, classes=["cat", "dog"])
+    assert data.labels.tolist() == [0, 0, 0]

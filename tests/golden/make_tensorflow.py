@@ -1,9 +1,11 @@
 """Write the TensorFlow golden files: `python tests/golden/make_tensorflow.py` with tensorflow and tf_keras installed.
 
 One small image network (SAME convolution at stride 2, depthwise with multiplier 2, fused batch-norm with an eps of its
-own, dense) written by TF1's savers (V2, V1, partitioned), as TF1 and Keras SavedModels, TF2 object checkpoints, and
-as TensorFlow Lite in float32, float16, dynamic-range int8 and full int8. `tf1.npz` and `tf2.npz` hold the input
-`x`, the output `y` and every variable under its own name (`w/…`), so that a reader is compared with the framework and not with itself.
+own, dense) written by TF1's savers (V2, V1, partitioned), as TF1 and Keras SavedModels, TF2 object checkpoints, and as
+TensorFlow Lite in float32, float16, dynamic-range int8 and full int8. `tf1.npz` and `tf2.npz` hold the input `x`, the
+output `y` and
+every variable under its own name (`w/…`), so that a reader is compared with the framework and not with
+itself.
 """
 
 import os

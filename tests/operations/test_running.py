@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regraft.errors import PlanError
-from regraft.operations.changes import Cast, Pad, RepeatInputs, SumInputs, VarianceFromInverse
+from regraft.operations.changes import AddTo, Cast, Pad, RepeatInputs, SumInputs, VarianceFromInverse
 from regraft.operations.joins import Concatenate, Divide, Fill, Subtract
 from regraft.operations.moves import Flip, Gates, PermuteFlat, Reshape, Take, Transpose
 from regraft.operations.running import OPERATIONS, operation_from_json, run_operations, shape_after
@@ -29,6 +29,7 @@ EXAMPLES = [
     (Subtract(), [(3,), (3,)]),
     (Divide(), [(3,), (1,)]),
     (Fill(1.0, (2, 2)), []),
+    (AddTo(0, 1, 2, 1.0), [(4, 2)]),
 ]
 
 

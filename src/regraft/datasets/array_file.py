@@ -48,10 +48,11 @@ def open_npz(path: Path, contract: InputContract, *, classes: Sequence[str] | No
         raise DataError(f"{path}: {len(inputs)} inputs and {len(labels)} labels; each example needs one of each.")
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise DataError(f"{path}: labels are {labels.dtype} of shape {labels.shape}; expected integers of shape (n,).")
+    several = classes is None
     if classes is None:
         count = int(labels.max()) + 1 if len(labels) else 0
         classes = [str(name) for name in arrays["classes"]] if "classes" in arrays else list(map(str, range(count)))
-    return _examples(path, inputs, labels, contract, classes)
+    return _examples(path, inputs, labels, contract, classes, several)
 
 
 def open_idx(path: Path, contract: InputContract, *, classes: Sequence[str] | None = None) -> ArrayExamples:
@@ -65,7 +66,8 @@ def open_idx(path: Path, contract: InputContract, *, classes: Sequence[str] | No
     inputs, labels = read_idx(path), read_idx(labels_path)
     if len(inputs) != len(labels):
         raise DataError(f"{path}: {len(inputs)} images, but {labels_path.name} holds {len(labels)} labels.")
-    return _examples(path, inputs, labels, contract, classes or list(map(str, range(int(labels.max()) + 1))))
+    names = classes or list(map(str, range(int(labels.max()) + 1 if len(labels) else 0)))
+    return _examples(path, inputs, labels, contract, names, several=classes is None)
 
 
 def inputs_from(path: Path, inputs: np.ndarray, contract: InputContract) -> Tensor:
@@ -101,12 +103,10 @@ def read_idx(path: Path) -> np.ndarray:
 
 
 def _examples(
-    path: Path, inputs: np.ndarray, labels: np.ndarray, contract: InputContract, classes: Sequence[str]
+    path: Path, inputs: np.ndarray, labels: np.ndarray, contract: InputContract, classes: Sequence[str], several: bool
 ) -> ArrayExamples:
-    if len(labels) == 0:
-        raise DataError(f"{path} holds no examples.")
     values = torch.from_numpy(labels.astype(np.int64))
-    check_labels(values, len(classes), where=str(path))
+    check_labels(values, len(classes), where=str(path), several=several)
     return ArrayExamples(inputs_from(path, inputs, contract), values, classes)
 
 

@@ -22,6 +22,7 @@ class ImageFiles(Labelled):
     paths            the files, one for each example
     labels           a class index for each
     ids              a stable name for each example, by default the path
+    every_class      refuse a class without images, and data of one class; off for test data, which need not have all
     skip_unreadable  decode all once now and leave out the damaged ones, with a note that names them
 
     An unreadable file found later raises DataError that names all unreadable files at once.
@@ -36,6 +37,7 @@ class ImageFiles(Labelled):
         *,
         ids: Sequence[str] | None = None,
         notes: Sequence[str] = (),
+        every_class: bool = True,
         skip_unreadable: bool = False,
         where: str = "The image files",
     ) -> None:
@@ -45,8 +47,9 @@ class ImageFiles(Labelled):
         self.ids = tuple(ids) if ids is not None else tuple(str(path) for path in paths)
         if skip_unreadable:
             self._leave_out(set(self._unreadable()))
-        self._refuse_empty_classes(where)
-        check_labels(self.labels, len(self.classes), where=where)
+        if every_class:
+            self._refuse_empty_classes(where)
+        check_labels(self.labels, len(self.classes), where=where, several=every_class)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
         try:

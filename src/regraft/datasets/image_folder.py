@@ -49,6 +49,7 @@ def open_image_folder(
         contract,
         ids=[path.relative_to(folder).as_posix() for path in paths],
         notes=notes,
+        every_class=classes is None,
         skip_unreadable=skip_unreadable,
         where=str(folder),
     )

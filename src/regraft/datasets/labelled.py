@@ -99,9 +99,11 @@ def pick_per_class(labels: Tensor, count: int, *, seed: int) -> Tensor:
     return torch.cat(chosen).sort().values
 
 
-def check_labels(labels: Sequence[int] | Tensor, classes: int, *, where: str) -> None:
-    """Raise DataError when a label is not in 0 … classes - 1, or only one class occurs."""
+def check_labels(labels: Sequence[int] | Tensor, classes: int, *, where: str, several: bool = True) -> None:
+    """Raise DataError when there is no label, one is not in 0 … classes - 1, or, with `several`, all are the same."""
     values = torch.as_tensor(labels)
+    if len(values) == 0:
+        raise DataError(f"{where} holds no examples.")
     wrong = ((values < 0) | (values >= classes)).nonzero().flatten()
     if len(wrong):
         first = int(wrong[0])
@@ -109,7 +111,7 @@ def check_labels(labels: Sequence[int] | Tensor, classes: int, *, where: str) ->
             f"{where}: {len(wrong)} labels are beyond the classes, the first is {int(values[first])} at example "
             f"{first}; expected 0 to {classes - 1}."
         )
-    if len(values.unique()) < 2:
+    if several and len(values.unique()) < 2:
         raise DataError(
             f"{where}: all {len(values)} examples are of one class ({int(values[0])}); there is nothing to tell apart."
         )

@@ -37,7 +37,14 @@ def open_table(
                                   for value in strange))  # fmt: skip
     labels = [names.index(value) for value in values]
     return ImageFiles(
-        paths, labels, names, contract, ids=columns[path_column], skip_unreadable=skip_unreadable, where=str(table)
+        paths,
+        labels,
+        names,
+        contract,
+        ids=columns[path_column],
+        every_class=classes is None,
+        skip_unreadable=skip_unreadable,
+        where=str(table),
     )
 
 

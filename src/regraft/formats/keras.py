@@ -11,6 +11,7 @@ from regraft.errors import CheckpointError
 from regraft.formats.format import Format
 from regraft.formats.h5_tree import SIGNATURE, Group, InPieces, opened
 from regraft.formats.keras_config import Layer, read_config, snake_case
+from regraft.formats.keras_graph import wiring
 from regraft.formats.keras_layers import (
     ATTENTION,
     WEIGHTS,
@@ -122,7 +123,10 @@ class KerasArchive(Format):
 def _checkpoint(path: Path, name: str, weights: list[Weight], model: Layer | None) -> Checkpoint:
     """The checkpoint of these weights. Raises CheckpointError when there are none, or two have one name."""
     if model:
-        facts, lambdas = list(requirements(model)), [one.path for one in model.walk() if one.class_name == "Lambda"]
+        facts, lambdas = (
+            [*requirements(model), *wiring(model)],
+            [one.path for one in model.walk() if one.class_name == "Lambda"],
+        )
     else:
         weights, facts = _judged_by_weights(weights)
         lambdas = []

@@ -72,7 +72,7 @@ def _layer(told: Mapping[str, Any], *, parent: str, root: bool = False, depth: i
         settings = {"layers": settings}
     name = str(settings.get("name") or told.get("name") or told["class_name"].lower())
     path = "" if root else f"{parent}/{name}" if parent else name
-    layer = Layer(path, str(told["class_name"]), settings, _inputs(told.get("inbound_nodes")), _input_shape(told))
+    layer = Layer(path, str(told["class_name"]), settings, feeding_names(told.get("inbound_nodes")), _input_shape(told))
     if isinstance(settings.get("layers"), list):
         layer.children = [_layer(one, parent=path, depth=depth + 1) for one in settings["layers"] if _is_layer(one)]
         if layer.class_name == "Sequential" or not any(child.inputs for child in layer.children):
@@ -111,7 +111,7 @@ def _wrapped(layer: Layer, depth: int) -> list[Layer]:
     ]
 
 
-def _inputs(nodes: Any) -> tuple[str, ...]:
+def feeding_names(nodes: Any) -> tuple[str, ...]:
     """The names that feed the layer's first call, in Keras 3's words or in Keras 2's."""
     if not isinstance(nodes, list) or not nodes:
         return ()

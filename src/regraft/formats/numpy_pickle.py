@@ -22,7 +22,7 @@ class NumpyPickle(Format):
 
     def recognises(self, path: Path, head: bytes) -> bool:
         """Whether the file begins as a pickle does and is not torch's."""
-        is_binary = head.startswith(_BINARY) and head[2 : 2 + len(_TORCH_LEGACY)] != _TORCH_LEGACY
+        is_binary = head.startswith(_BINARY) and _TORCH_LEGACY not in head[:32]
         return is_binary or head.startswith(_TEXT)
 
     def open(self, path: Path) -> Checkpoint:

@@ -17,6 +17,7 @@ from regraft.formats.stored import Span, mapped
 from regraft.formats.torch_pickle import KNOWN, PickledTensor, Storage, storage_of
 
 MAGIC = bytes.fromhex("8a0a6cfc9c46f9206aa85019")  # the number 0x1950a86a20f9469cfc6c as a pickle writes it
+_NUMBER_BY = 32  # protocols 4 and 5 put the size of a frame before the number
 _PROTOCOL = 1001
 _TAR_MEMBERS = ("sys_info", "pickle", "storages", "tensors")
 
@@ -30,7 +31,7 @@ class TorchLegacy(Format):
 
     def recognises(self, path: Path, head: bytes) -> bool:
         """Whether the file begins with torch's number, or is the tar archive of torch 0.1."""
-        return head[2 : 2 + len(MAGIC)] == MAGIC or _is_tar(head)
+        return MAGIC in head[:_NUMBER_BY] or _is_tar(head)
 
     def open(self, path: Path) -> Checkpoint:
         """The tensors. Each one's values are read from its own storage's place in the file."""

@@ -120,3 +120,27 @@ class Pad(Each):
 
     def __str__(self) -> str:
         return f"{self.before} zeros before and {self.after} after on axis {self.axis}"
+
+
+@final
+@dataclass(frozen=True)
+class AddTo(Each):
+    """A constant added to the elements from `start` to before `stop` along an axis."""
+
+    axis: int
+    start: int
+    stop: int
+    value: float
+
+    def _shape(self, shape: Shape) -> Shape:
+        if self.axis >= len(shape) or not 0 <= self.start < self.stop <= shape[self.axis]:
+            raise refusal(self, shape, f"axis {self.axis} has no elements {self.start} to {self.stop - 1}")
+        return shape
+
+    def _one(self, array: np.ndarray) -> np.ndarray:
+        changed = array.copy()
+        changed[(slice(None),) * self.axis + (slice(self.start, self.stop),)] += np.asarray(self.value, array.dtype)
+        return changed
+
+    def __str__(self) -> str:
+        return f"{self.value:g} added to {self.start}:{self.stop} of axis {self.axis}"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from regraft.errors import PlanError
-from regraft.operations.changes import Cast, Pad, RepeatInputs, SumInputs, VarianceFromInverse
+from regraft.operations.changes import AddTo, Cast, Pad, RepeatInputs, SumInputs, VarianceFromInverse
 from regraft.operations.joins import Concatenate, Divide, Fill, Subtract
 from regraft.operations.moves import Flip, Gates, PermuteFlat, Reshape, Take, Transpose
 from regraft.operations.operation import Operation, Shape
@@ -15,8 +15,8 @@ from regraft.operations.operation import Operation, Shape
 OPERATIONS: dict[str, type[Operation]] = {
     kind.__name__: kind
     for kind in (
-        Transpose, Reshape, Flip, PermuteFlat, Gates, Take, Cast, VarianceFromInverse, SumInputs, RepeatInputs, Pad,
-         Concatenate, Subtract, Divide, Fill,
+        Transpose, Reshape, Flip, PermuteFlat, Gates, Take, Cast, AddTo, VarianceFromInverse, SumInputs, RepeatInputs,
+        Pad, Concatenate, Subtract, Divide, Fill,
     )
 }  # fmt: skip
 

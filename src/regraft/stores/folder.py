@@ -3,7 +3,6 @@
 import errno
 import hashlib
 import json
-import threading
 import zlib
 from collections.abc import Mapping
 from contextlib import suppress
@@ -22,6 +21,7 @@ from regraft.stores.shards import as_tensor, layout_of, shard_chunks
 from regraft.stores.store import Entry, Part, Store
 
 BLOCK_BYTES = 1 << 20  # what is checked at once: small enough for single rows, large enough for the check to be cheap
+FORGET_BYTES = 8 << 20  # mapped pages are given back after so many bytes were checked
 MANIFEST = "manifest.json"
 
 
@@ -70,7 +70,7 @@ class FolderEntry(Entry):
         self.place, self.key = place, key
         self.leases = Leases(place, stale_s=stale_s)
         self._records: dict[str, Record] = {}
-        self._lock = threading.Lock()
+        self._looked_at = 0
 
     def parts(self) -> list[Part]:
         """The committed parts. New records are read and the sizes of their shards compared; no shard is read."""
@@ -144,6 +144,10 @@ class FolderEntry(Entry):
             if zlib.crc32(raw.data) != record.checksums[block]:
                 raise damaged(self.place, record, f"bytes from {start} on are not those that were written")
             record.checked[block] = True
+            self._looked_at += len(raw)
+            if self._looked_at > FORGET_BYTES:  # a check reads more than what was asked for
+                self._looked_at = 0
+                self.place.forget()
 
 
 @final

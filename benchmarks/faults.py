@@ -1,0 +1,263 @@
+"""Do to a feature cache what happens to caches, and see that nothing wrong is ever served.
+
+    python benchmarks/faults.py                       200 kills, 200 flipped bits, … → docs/faults.md
+    python benchmarks/faults.py --kills 5 --flips 10 --no-page
+
+Every builder is a forked process; a kill is SIGKILL at a random moment between its start and its end.
+"""
+
+import argparse
+import datetime
+import os
+import random
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from regraft import building
+from regraft.caching import cache_features
+from regraft.engines import CANARIES
+from regraft.errors import CacheError
+from regraft.stores.folder import FolderStore
+
+ROWS, WIDTH, BATCH, PART = 640, 64, 8, 64
+PAGE = Path(__file__).parents[1] / "docs" / "faults.md"
+
+
+class SlowTrunk:
+    """A frozen layer that takes 2 ms a batch and notes each row that it computes in a file."""
+
+    def __init__(self, log: Path) -> None:
+        from types import SimpleNamespace as Plain
+
+        torch.manual_seed(0)
+        self.layer, self.log = nn.Linear(6, WIDTH).requires_grad_(False), log
+        leaf = Plain(name="hidden", shape=(WIDTH,), dtype=torch.float32, bytes_per_example=4 * WIDTH)
+        self.cut = Plain(leaves=(leaf,), by_row=True)
+
+    def __call__(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        time.sleep(0.002)
+        with self.log.open("ab", buffering=0) as file:
+            file.write(b"x" * len(x))
+        return {"hidden": self.layer(x)}
+
+    def describe(self) -> dict:
+        return {"module": "slow"}
+
+    def frozen_tensors(self) -> dict[str, torch.Tensor]:
+        return dict(self.layer.state_dict())
+
+
+def data() -> tuple[torch.Tensor, torch.Tensor]:
+    inputs = torch.randn(ROWS, 6, generator=torch.Generator().manual_seed(1))
+    return inputs, torch.arange(ROWS) % 3
+
+
+def build(root: Path, log: Path, *, file_bytes: int = 0, as_nobody: bool = False) -> int:
+    """Fork a builder; its process number. It exits with 0, or with 3 after a CacheError, whose text it leaves."""
+    if pid := os.fork():
+        return pid
+    status = 1
+    try:
+        building.PART_ROWS, building.WAIT_S = PART, 0.02
+        if file_bytes:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
+        if as_nobody and os.geteuid() == 0:
+            os.setuid(65534)
+        inputs, labels = data()
+        features = cache_features(SlowTrunk(log), (inputs, labels), FolderStore(root), batch_size=BATCH)
+        exact = torch.cat([SlowTrunk(Path(os.devnull)).layer(batch) for batch in inputs.split(BATCH)])
+        status = 0 if torch.equal(features.gather(torch.arange(ROWS))[0]["hidden"], exact) else 2
+    except CacheError as error:
+        log.with_suffix(".error").write_text(str(error))
+        status = 3
+    finally:
+        os._exit(status)
+
+
+def ended(pid: int) -> int:
+    """The exit status of a builder; -9 when it was killed."""
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def files_of(root: Path) -> dict[str, bytes]:
+    """What readers see: no leases, no marks, nothing half-written."""
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and not path.name.startswith(".") and path.parent.name not in ("leases", "builds")
+    }
+
+
+class Bench:
+    """A fresh folder for each fault, and the files that one undisturbed builder writes."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.folder, self.chance, self.count = folder, random.Random(seed), 0
+        root, log = self.fresh()
+        started = time.perf_counter()
+        assert ended(build(root, log)) == 0
+        self.duration, self.files = time.perf_counter() - started, files_of(root)
+        self.whole = root
+
+    def fresh(self) -> tuple[Path, Path]:
+        self.count += 1
+        folder = self.folder / str(self.count)
+        folder.mkdir()
+        folder.chmod(0o777)
+        log = folder / "log"
+        log.touch()
+        log.chmod(0o666)
+        return folder / "features", log
+
+    def kill(self) -> int:
+        """Kill one builder, resume; rows that were computed twice."""
+        root, log = self.fresh()
+        pid = build(root, log)
+        time.sleep(self.chance.random() * self.duration)
+        os.kill(pid, signal.SIGKILL)
+        ended(pid)
+        seen = {name: content for name, content in files_of(root).items() if name.endswith(".json")}
+        assert seen.items() <= self.files.items(), "a record that no undisturbed builder writes"
+        assert ended(build(root, log)) == 0, "the resumed build failed"
+        assert files_of(root) == self.files, "the resumed cache differs from an undisturbed one"
+        twice = log.stat().st_size - ROWS
+        assert twice <= PART + CANARIES, (
+            f"{twice} rows were computed twice, more than the part under way and the canary"
+        )
+        shutil.rmtree(root.parent)
+        return twice
+
+    def many(self, *, kill: bool) -> int:
+        """Four builders at once, one of them killed when asked; rows that were computed twice."""
+        root, log = self.fresh()
+        builders = [build(root, log) for _ in range(4)]
+        if kill:
+            time.sleep(self.chance.random() * self.duration / 3)
+            os.kill(builders[0], signal.SIGKILL)
+        statuses = [ended(pid) for pid in builders]
+        assert statuses[1:] == [0, 0, 0], statuses
+        left = files_of(root)
+        assert left == self.files, "four builders wrote other files than one"
+        return log.stat().st_size - ROWS
+
+    def flip(self) -> str:
+        """Flip a random bit of a random file; what happens to the next build."""
+        root, log = self.fresh()
+        shutil.copytree(self.whole, root)
+        path = self.chance.choice([path for path in sorted(root.rglob("*")) if path.is_file()])
+        content = bytearray(path.read_bytes())
+        at = self.chance.randrange(len(content))
+        if self.chance.random() < 0.3:
+            content = content[:at]
+        else:
+            content[at] ^= 1 << self.chance.randrange(8)
+        path.write_bytes(content)
+        status = ended(build(root, log))
+        error = log.with_suffix(".error")
+        if status == 3:
+            assert path.name in error.read_text() or path.stem in error.read_text(), error.read_text()
+            assert any(word in error.read_text() for word in ("Remove", "clear"))
+        assert status in (0, 3), f"status {status} after damage to {path.name}"
+        shutil.rmtree(root.parent)
+        return "refused by name" if status == 3 else "harmless"
+
+    def full(self) -> int:
+        """Files may not grow beyond a few bytes: the disk is full. Then there is room again."""
+        root, log = self.fresh()
+        assert ended(build(root, log, file_bytes=self.chance.randrange(700, 16_000))) == 3
+        assert "There is no room for" in log.with_suffix(".error").read_text()
+        assert ended(build(root, log)) == 0
+        assert files_of(root) == self.files
+        return log.stat().st_size - ROWS
+
+    def small_disk(self) -> str:
+        """A disk of 64 KiB, where one may be mounted."""
+        root, log = self.fresh()
+        root.mkdir()
+        if os.system(f"mount -t tmpfs -o size=64k regraft-faults {root} 2>/dev/null"):
+            return "no disk may be mounted here"
+        try:
+            assert ended(build(root, log)) == 3
+            assert "There is no room for" in log.with_suffix(".error").read_text()
+            os.system(f"mount -o remount,size=8m {root}")
+            assert ended(build(root, log)) == 0
+            assert files_of(root) == self.files
+            return "refused, then finished after it grew"
+        finally:
+            os.system(f"umount {root}")
+
+    def read_only(self) -> str:
+        """A folder that may not be written: a whole cache is served from it, a missing one refused by name."""
+        root, log = self.fresh()
+        shutil.copytree(self.whole, root)
+        for path in [root, *root.rglob("*")]:
+            path.chmod(0o555 if path.is_dir() else 0o444)
+        assert ended(build(root, log, as_nobody=True)) == 0
+        empty, log = self.fresh()
+        empty.mkdir(mode=0o555)
+        assert ended(build(empty, log, as_nobody=True)) == 3
+        assert "Make it writable" in log.with_suffix(".error").read_text()
+        return "a whole cache is served, an empty one refused by name"
+
+
+def main() -> None:
+    told = argparse.ArgumentParser()
+    told.add_argument("--kills", type=int, default=200)
+    told.add_argument("--flips", type=int, default=200)
+    told.add_argument("--others", type=int, default=20)
+    told.add_argument("--seed", type=int, default=0)
+    told.add_argument("--no-page", action="store_true")
+    given = told.parse_args()
+    torch.set_num_threads(1)
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    try:
+        bench = Bench(folder, given.seed)
+        twice = [bench.kill() for _ in range(given.kills)]
+        flips = [bench.flip() for _ in range(given.flips)]
+        shared = [bench.many(kill=False) for _ in range(given.others)]
+        taken = [bench.many(kill=True) for _ in range(given.others)]
+        full = [bench.full() for _ in range(given.others)]
+        lines = [
+            ("one builder killed (SIGKILL), then resumed", len(twice),
+             f"byte-identical to an undisturbed build; rows computed twice: mean {sum(twice) / len(twice):.1f}, "
+             f"at most {max(twice)} (a part has {PART}, the canary {CANARIES})"),
+            ("a bit flipped, or the file cut, anywhere", len(flips),
+             f"{flips.count('refused by name')} refused with the file's name and the way out, "
+             f"{flips.count('harmless')} harmless; no wrong value"),
+            ("four builders at once", len(shared),
+             f"byte-identical to one; rows computed twice: at most {max(shared)}"),
+            ("four builders, one killed", len(taken),
+             f"byte-identical to one; rows computed twice: at most {max(taken)}"),
+            ("disk full (RLIMIT_FSIZE), then room again", len(full),
+             f"refused by name, then finished; rows computed twice: at most {max(full)}"),
+            ("a disk of 64 KiB", 1, bench.small_disk()),
+            ("a read-only folder", 1, bench.read_only()),
+        ]  # fmt: skip
+    finally:
+        shutil.rmtree(folder)
+    table = "\n".join(f"| {what} | {count} | {result} |" for what, count, result in lines)
+    page = (
+        "# Faults\n\nWhat was done to a feature cache, and what came of it. Get these lines again with\n"
+        f"`python {' '.join(['benchmarks/faults.py', *sys.argv[1:]])}` (measured {datetime.date.today()}, "
+        f"{ROWS} rows in parts of {PART}, seed {given.seed}).\n\n"
+        f"| fault | times | result |\n|---|---|---|\n{table}\n\n"
+        "A lease whose owner died is taken over at once on the same machine, after 30 s without a sign of life on "
+        "another;\nno clock is compared (`tests/stores/test_leases.py` sets it forward and back).\n"
+    )
+    print(page)
+    if not given.no_page:
+        PAGE.write_text(page)
+
+
+if __name__ == "__main__":
+    main()

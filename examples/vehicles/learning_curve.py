@@ -1,0 +1,113 @@
+"""Accuracy by the number of labels: an ImageNet trunk with a new output, beside the same network from scratch.
+
+    python examples/vehicles/learning_curve.py [--seeds 5] [--scratch-seeds 2] [--scratch-epochs 20] [--out FILE.md]
+
+Prints the table and writes it, dated. The trunk's features are computed once and serve every size and seed.
+"""
+
+import argparse
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import mean, stdev
+
+import torch
+from mobilenet import mobilenet_v1_025
+
+import regraft
+from regraft.datasets.image_folder import open_image_folder
+from regraft.datasets.labelled import Chosen, pick_per_class
+from regraft.examples import as_examples
+from regraft.inputs import InputContract
+
+HERE = Path(__file__).resolve().parent
+SHARED = HERE.parents[2] / "shared"
+CONTRACT = InputContract(size=(224, 224), mean=(0.5,), std=(0.5,))
+PER_CLASS = (20, 50, 100, 200)
+
+
+def restored():
+    """The network with its ImageNet layers and a new output for six classes; all but the output frozen."""
+    model = mobilenet_v1_025(num_classes=6)
+    checkpoint = regraft.open_checkpoint(SHARED / "checkpoints/mobilenet_v1_025")
+    plan = regraft.plan_reuse(checkpoint, model, reuse="Conv2d_.*", rename={r"MobilenetV1/(.*)": r"\1"})
+    regraft.apply_plan(plan, checkpoint, model)
+    regraft.freeze(model, trainable="Logits")
+    return model
+
+
+def reused(trunk, features, test_features, count, seed):
+    """Test accuracy of a new output trained on the features of `count` examples per class."""
+    torch.manual_seed(seed)
+    model = trunk.model
+    model.Logits.reset_parameters()
+    _, head = regraft.split(model, torch.zeros(2, 3, 224, 224))
+    chosen = pick_per_class(features.labels, count, seed=seed)
+    regraft.train(head, as_examples(features.gather(chosen)), epochs=100, lr=3e-3, weight_decay=1e-2, seed=seed)
+    return regraft.evaluate(head, test_features).accuracy
+
+
+def from_scratch(data, test, count, seed, epochs):
+    """Test accuracy of the same network with new weights everywhere."""
+    torch.manual_seed(seed)
+    model = mobilenet_v1_025(num_classes=6)
+    chosen = Chosen(data, pick_per_class(data.labels, count, seed=seed))
+    inputs = as_examples(chosen).gather(torch.arange(len(chosen)))  # decoded once, for this comparison's sake
+    regraft.train(model, inputs, epochs=epochs, lr=1e-3, seed=seed)
+    return regraft.evaluate(model, test).accuracy
+
+
+def row(name, count, accuracies, seconds):
+    """One line of the table."""
+    spread = f" ± {stdev(accuracies) / len(accuracies) ** 0.5:.3f}" if len(accuracies) > 1 else ""
+    return f"| {name} | {count} | {mean(accuracies):.3f}{spread} | {len(accuracies)} | {mean(seconds):.1f} |"
+
+
+def main():
+    """Measure all sizes and seeds."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--scratch-seeds", type=int, default=2)
+    parser.add_argument("--scratch-epochs", type=int, default=20)
+    parser.add_argument("--out", type=Path, default=HERE.parents[1] / "docs/vehicles.md")
+    options = parser.parse_args()
+
+    data = open_image_folder(SHARED / "data/vehicle_types/train", CONTRACT)
+    test = open_image_folder(SHARED / "data/vehicle_types/test", CONTRACT, classes=data.classes)
+    trunk, _ = regraft.split(restored(), torch.zeros(2, 3, 224, 224))
+    began = time.perf_counter()
+    features, test_features = (regraft.cache_features(trunk, part) for part in (data, test))
+    feature_seconds = time.perf_counter() - began
+
+    lines = [
+        f"# Vehicle types by the number of labels, {datetime.now(UTC):%Y-%m-%d}",
+        "",
+        f"Made by `python examples/vehicles/learning_curve.py --seeds {options.seeds} --scratch-seeds "
+        f"{options.scratch_seeds} --scratch-epochs {options.scratch_epochs}` on {torch.get_num_threads()} thread(s), "
+        f"torch {torch.__version__}. Test: {len(test)} images. Accuracy: mean ± standard error over the seeds, which "
+        "draw the labels and the initial weights. Seconds: of training and testing one; the features of all "
+        f"{len(data) + len(test)} images took {feature_seconds:.0f} s, once.",
+        "",
+        "| network | labels per class | test accuracy | seeds | seconds |",
+        "|---|---|---|---|---|",
+    ]
+    for count in PER_CLASS:
+        measured = [timed(reused, trunk, features, test_features, count, seed) for seed in range(options.seeds)]
+        lines.append(row("ImageNet layers frozen, new output", count, *zip(*measured, strict=True)))
+        print(lines[-1], flush=True)
+    for count in PER_CLASS:
+        seeds = range(options.scratch_seeds)
+        measured = [timed(from_scratch, data, test, count, seed, options.scratch_epochs) for seed in seeds]
+        lines.append(row(f"from scratch, {options.scratch_epochs} epochs", count, *zip(*measured, strict=True)))
+        print(lines[-1], flush=True)
+    options.out.write_text("\n".join(lines) + "\n")
+
+
+def timed(function, *arguments):
+    """The function's result and its seconds."""
+    began = time.perf_counter()
+    return function(*arguments), time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""Who feeds whom in a Keras model: the wiring of its layers, through models inside models."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from regraft.arrays import Requirement
+from regraft.formats.keras_config import Layer, feeding_names
+
+_MODELS = frozenset({"Functional", "Model", "Sequential"})
+
+
+def wiring(root: Layer) -> Iterator[Requirement]:
+    """For each layer the layers that feed it, `inputs` ("" is the network's input), and what it does, `operation`.
+
+    Nothing for a model of an own class, whose description has no wiring.
+    """
+    if root.class_name in _MODELS:
+        yield from _of_model(root, ("",))
+
+
+def _of_model(model: Layer, outer: tuple[str, ...]) -> Iterator[Requirement]:
+    """The wiring of one model's layers; `outer` feeds its input."""
+    for layer in model.children:
+        feeding = tuple(one for name in layer.inputs for one in _outputs(model, name, outer))
+        if not layer.inputs and layer.class_name != "InputLayer":
+            feeding = outer
+        if layer.class_name in _MODELS and layer.children:
+            yield from _of_model(layer, feeding)
+        elif layer.class_name != "InputLayer":
+            yield from _told(layer.path, feeding, layer.class_name)
+            if "Pooling" in layer.class_name and layer.settings.get("padding") == "same":
+                yield Requirement(layer.path, "padding", "same")
+    for name, (class_name, inputs) in _operations(model).items():
+        yield from _told(_path(model, name), [one for i in inputs for one in _outputs(model, i, outer)], class_name)
+
+
+def _told(path: str, feeding: Sequence[str], class_name: str) -> Iterator[Requirement]:
+    yield Requirement(path, "inputs", list(feeding))
+    yield Requirement(path, "operation", class_name)
+
+
+def _operations(model: Layer) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Bare operations (a sum written with +), which are no layers: name → (what it does, what feeds it)."""
+    told = model.settings.get("layers")
+    known = {child.name for child in model.children}
+    found = {}
+    for one in told if isinstance(told, list) else ():
+        name = str(one.get("name")) if isinstance(one, Mapping) else ""
+        if name and name not in known and "inbound_nodes" in one:
+            found[name] = (str(one.get("class_name")), feeding_names(one["inbound_nodes"]))
+    return found
+
+
+def _path(model: Layer, name: str) -> str:
+    return f"{model.path}/{name}" if model.path else name
+
+
+def _outputs(model: Layer, name: str, outer: tuple[str, ...]) -> tuple[str, ...]:
+    """The layers whose values a name stands for: of an input what is outside, of a model its last layer."""
+    layer = model.child(name)
+    if layer is None:
+        return (_path(model, name),)
+    if layer.class_name == "InputLayer":
+        return outer
+    if layer.class_name in _MODELS and layer.children:
+        return _outputs(layer, layer.children[-1].name, ())
+    return (layer.path,)

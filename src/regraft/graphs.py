@@ -1,0 +1,191 @@
+"""Two networks as graphs of layers, and which layer of one is which of the other: by neighbours, never by shape alone.
+
+A layer's input is an expression: the name of a layer, "" for the network's input, or ("add" | "mul" | "cat" | other
+word, expression …). Layers without weights are looked through.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Expression = str | tuple[Any, ...]
+_UNORDERED = frozenset({"add", "mul"})
+_MOST_ROUNDS = 64  # of refinement; stable far earlier in every network seen
+
+
+@dataclass(frozen=True)
+class Node:
+    """One layer: what it is (kind and shape, in torch's terms), and what feeds it."""
+
+    signature: Hashable
+    inputs: Expression
+
+
+Graph = Mapping[str, Node]
+
+
+@dataclass(frozen=True)
+class Matches:
+    """What the graphs tell: our layer → theirs; and our layer → those of theirs that fit as well."""
+
+    pairs: Mapping[str, str]
+    ambiguous: Mapping[str, tuple[str, ...]]
+
+
+def combined(word: str, parts: list[Expression]) -> Expression:
+    """The expression of an operation on its inputs; nested sums and concatenations are one, equal inputs count once.
+
+    >>> combined("cat", [("cat", "a", "b"), "c"]), combined("mul", ["a", "a"]), combined("relu", ["a"])
+    (('cat', 'a', 'b', 'c'), 'a', 'a')
+    """
+    flat: list[Expression] = []
+    for part in parts:
+        nests = word in ("add", "cat") and isinstance(part, tuple) and part[0] == word
+        flat.extend(part[1:] if nests else [part])
+    if word != "cat" and len(set(flat)) == 1:
+        return flat[0]
+    return (word, *flat) if len(flat) > 1 else flat[0] if flat else ""
+
+
+def leaves_of(expression: Expression) -> Iterator[str]:
+    """The names in an expression, in order."""
+    if isinstance(expression, str):
+        yield expression
+    else:
+        for part in expression[1:]:
+            yield from leaves_of(part)
+
+
+def match_graphs(ours: Graph, theirs: Graph) -> Matches:
+    """Pair the layers whose whole ancestry is alike, and which nothing in their surroundings lets be confused.
+
+    Two layers are one when everything before them is alike in kind, shape and wiring, and they are the only two with
+    these neighbours, looked at as far around as it takes; at last each pair's inputs are compared pair by pair. Layers
+    with equal surroundings stay ambiguous: order and names do not decide here.
+    Source: colour refinement (Weisfeiler, Leman, 1968), of both graphs at once; we differ: ancestry comes first.
+    """
+    colours = _Colours(ours, theirs)
+    ancestry = colours.ancestry()
+    rounds = colours.refined()
+    pairs: dict[str, str] = {}
+    for colour in reversed(rounds):
+        pairs.update(_single_pairs(ours, theirs, ancestry, colour, pairs))
+    kept = {
+        name: other for name, other in pairs.items() if _same_inputs(ours[name].inputs, theirs[other].inputs, pairs)
+    }
+    return Matches(kept, _ambiguous(ours, theirs, ancestry, kept))
+
+
+def _single_pairs(
+    ours: Graph,
+    theirs: Graph,
+    ancestry: Mapping[tuple[int, str], int],
+    colour: Mapping[tuple[int, str], int],
+    pairs: Mapping[str, str],
+) -> dict[str, str]:
+    """The pairs that are alone in their class on both sides, among the layers without a pair."""
+    taken = set(pairs.values())
+    classes: dict[tuple[int, int], tuple[list[str], list[str]]] = defaultdict(lambda: ([], []))
+    for side, graph, gone in ((0, ours, pairs.keys()), (1, theirs, taken)):
+        for name in graph:
+            if name not in gone:
+                key = (side, name)
+                classes[ancestry[key], colour[key]][side].append(name)
+    return {mine[0]: other[0] for mine, other in classes.values() if len(mine) == len(other) == 1}
+
+
+def _ambiguous(
+    ours: Graph, theirs: Graph, ancestry: Mapping[tuple[int, str], int], pairs: Mapping[str, str]
+) -> dict[str, tuple[str, ...]]:
+    taken = set(pairs.values())
+    free: dict[int, list[str]] = defaultdict(list)
+    for name in theirs:
+        if name not in taken:
+            free[ancestry[1, name]].append(name)
+    return {name: tuple(free[ancestry[0, name]]) for name in ours if name not in pairs and ancestry[0, name] in free}
+
+
+def _same_inputs(mine: Expression, other: Expression, pairs: Mapping[str, str]) -> bool:
+    """Whether two inputs are one under the pairs; the order of sums and products does not count."""
+    if isinstance(mine, str) or isinstance(other, str):
+        return isinstance(mine, str) and pairs.get(mine, mine) == other
+    if mine[0] != other[0] or len(mine) != len(other):
+        return False
+    if mine[0] not in _UNORDERED:
+        return all(_same_inputs(one, two, pairs) for one, two in zip(mine[1:], other[1:], strict=True))
+    left = list(other[1:])
+    for part in mine[1:]:
+        found = next((index for index, one in enumerate(left) if _same_inputs(part, one, pairs)), None)
+        if found is None:
+            return False
+        del left[found]
+    return True
+
+
+class _Colours:
+    """Small numbers for equal things of both graphs."""
+
+    def __init__(self, ours: Graph, theirs: Graph) -> None:
+        self.nodes = {(0, name): node for name, node in ours.items()} | {(1, n): node for n, node in theirs.items()}
+        self.numbers: dict[Hashable, int] = {}
+        self.fed: dict[tuple[int, str], list[tuple[tuple[int, str], Hashable]]] = defaultdict(list)
+        for (side, name), node in self.nodes.items():
+            for source, role in _roles(node.inputs, ()):
+                self.fed[side, source].append(((side, name), role))
+
+    def number(self, thing: Hashable) -> int:
+        return self.numbers.setdefault(thing, len(self.numbers))
+
+    def ancestry(self) -> dict[tuple[int, str], int]:
+        """Equal where everything before a layer is equal: a fixed point, reached along the longest path."""
+        now = {key: self.number(node.signature) for key, node in self.nodes.items()}
+        for _ in range(len(self.nodes) + 1):
+            after = {
+                key: self.number(("after", self.number(node.signature), self._shape(key[0], node.inputs, now)))
+                for key, node in self.nodes.items()
+            }
+            if _same_parts(now, after):
+                return after
+            now = after
+        return now
+
+    def refined(self) -> list[dict[tuple[int, str], int]]:
+        """Round by round: equal where everything within that many steps, before and behind, is equal."""
+        rounds = [{key: self.number(node.signature) for key, node in self.nodes.items()}]
+        for _ in range(_MOST_ROUNDS):
+            now = rounds[-1]
+            after = {
+                key: self.number((now[key], self._shape(key[0], node.inputs, now), self._consumers(key, now)))
+                for key, node in self.nodes.items()
+            }
+            if _same_parts(now, after):
+                break
+            rounds.append(after)
+        return rounds
+
+    def _shape(self, side: int, expression: Expression, now: Mapping[tuple[int, str], int]) -> Hashable:
+        """The expression with numbers for names."""
+        if isinstance(expression, str):
+            return now.get((side, expression), -1)
+        parts = [self._shape(side, part, now) for part in expression[1:]]
+        return (expression[0], *(sorted(parts, key=repr) if expression[0] in _UNORDERED else parts))
+
+    def _consumers(self, key: tuple[int, str], now: Mapping[tuple[int, str], int]) -> Hashable:
+        counts = Counter((now[consumer], role) for consumer, role in self.fed[key])
+        return tuple(sorted(counts.items(), key=repr))
+
+
+def _same_parts(now: Mapping[Any, int], after: Mapping[Any, int]) -> bool:
+    """Whether the second colouring tells no more layers apart than the first."""
+    return len(set(after.values())) == len(set(now.values())) == len({(now[key], after[key]) for key in now})
+
+
+def _roles(expression: Expression, path: tuple[Hashable, ...]) -> Iterator[tuple[str, Hashable]]:
+    """(name, where it stands in the expression) for each name."""
+    if isinstance(expression, str):
+        yield expression, path
+        return
+    for index, part in enumerate(expression[1:]):
+        place = expression[0] if expression[0] in _UNORDERED else (expression[0], index)
+        yield from _roles(part, (*path, place))

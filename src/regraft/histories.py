@@ -1,0 +1,63 @@
+"""What training did: plain frozen data."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One of several ways of training that were compared by their validation loss.
+
+    lr               None: the optimiser's own, or an exact solution, which has none
+    weight_decay     None: the optimiser's own
+    train_loss       as in `History`
+    validation_loss  as in `History`
+    kept_epoch       whose weights it ended with, counted from 1
+    stopped_because  a sentence; a candidate whose loss left the numbers says so here and is no error
+    """
+
+    lr: float | None
+    weight_decay: float | None
+    train_loss: tuple[float, ...]
+    validation_loss: tuple[float, ...] = ()
+    validation_accuracy: tuple[float | None, ...] = ()
+    kept_epoch: int = 0
+    stopped_because: str = ""
+
+
+@dataclass(frozen=True)
+class History:
+    """What training did, one entry per epoch that was run; of several candidates, that of the best one.
+
+    train_loss           mean loss over the epoch's examples, each measured before its step
+    validation_loss      after the epoch; empty without validation examples
+    validation_accuracy  after the epoch; None where the labels are no class numbers
+    seconds              of the epoch, without its validation; of all candidates together
+    best_epoch           the epoch with the lowest validation loss, counted from 1; None without validation
+    stopped_because      a sentence
+    solver               "steps" (gradient descent) or "lbfgs" (the exact optimum: one entry for the whole solution)
+    lr, weight_decay     of the weights that stayed; None: the optimiser's own
+    candidates           all that were compared, where there were several
+    notes                sentences: which training step ran and why, which solver was chosen and why
+    """
+
+    train_loss: tuple[float, ...]
+    validation_loss: tuple[float, ...] = ()
+    validation_accuracy: tuple[float | None, ...] = ()
+    seconds: tuple[float, ...] = ()
+    best_epoch: int | None = None
+    stopped_because: str = ""
+    solver: str = "steps"
+    lr: float | None = None
+    weight_decay: float | None = None
+    candidates: tuple[Candidate, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def epochs(self) -> int:
+        """Epochs that were run."""
+        return len(self.train_loss)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain data for JSON."""
+        return asdict(self) | {"epochs": self.epochs}

@@ -1,0 +1,25 @@
+"""The contract of a reader."""
+
+import pytest
+
+from regraft.formats import FORMATS
+from regraft.formats.format import Format
+
+
+def test_a_reader_must_recognise_and_open():
+    """Half a reader cannot be made."""
+
+    class Half(Format):
+        name = "half"
+
+        def recognises(self, path, head):
+            return False
+
+    with pytest.raises(TypeError, match=r"abstract method '?open"):
+        Half()
+
+
+@pytest.mark.parametrize("reader", FORMATS, ids=lambda reader: reader.name)
+def test_readers_hold_no_state(reader):
+    """They are shared by all calls."""
+    assert vars(reader) == {}

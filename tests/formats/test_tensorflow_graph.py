@@ -1,0 +1,102 @@
+"""Facts out of TF1 graphs, written node by node."""
+
+from struct import pack
+
+from regraft.formats.tensorflow_graph import graph_facts
+from tables import field, varint
+
+
+def attribute(name, value):
+    return field(5, field(1, name.encode()) + field(2, value))
+
+
+def integers(*numbers):
+    return field(1, field(3, b"".join(map(varint, numbers))))
+
+
+def node(name, op, *inputs, **attributes):
+    told = field(1, name.encode()) + field(2, op.encode()) + b"".join(field(3, one.encode()) for one in inputs)
+    return field(1, told + b"".join(attribute(key, value) for key, value in attributes.items()))
+
+
+def facts(folder, names, *nodes):
+    """The facts of a .meta of these nodes."""
+    (folder / "m.meta").write_bytes(field(2, b"".join(nodes)))
+    found = graph_facts(folder / "m.meta", names)
+    return found.layer_types, {(one.layer, one.attribute): one.value for one in found.requirements}
+
+
+VARIABLE = [node("c/w", "VariableV2"), node("c/w/read", "Identity", "c/w")]
+
+
+def test_explicit_padding_and_channels_first(tmp_path):
+    """NCHW keeps its space behind the channels."""
+    conv = node(
+        "c/Conv2D", "Conv2D", "x", "c/w/read", padding=field(2, b"EXPLICIT"), data_format=field(2, b"NCHW"),
+        strides=integers(1, 1, 2, 3), dilations=integers(1, 1, 4, 5),
+        explicit_paddings=integers(0, 0, 0, 0, 1, 2, 3, 4),
+    )  # fmt: skip
+
+    types, told = facts(tmp_path, {"c/w"}, *VARIABLE, conv)
+
+    assert types == {"c/w": "Conv2D"}
+    assert told == {("c", "padding"): [[1, 2], [3, 4]], ("c", "strides"): [2, 3], ("c", "dilation"): [4, 5]}
+
+
+def test_gradients_ask_for_nothing(tmp_path):
+    """A convolution's gradient takes the same kernel; a transposed convolution is the same operation."""
+    backward = {"padding": field(2, b"VALID"), "strides": integers(1, 2, 2, 1)}
+    gradient = node("gradients/c/grad", "Conv2DBackpropInput", "s", "c/w/read", "x", **backward)
+    transposed = node("c/up", "Conv2DBackpropInput", "s", "c/w/read", "x", **backward)
+
+    assert facts(tmp_path, {"c/w"}, *VARIABLE, gradient) == ({}, {})
+    types, told = facts(tmp_path, {"c/w"}, *VARIABLE, transposed)
+    assert types == {"c/w": "Conv2DTranspose"}
+    assert told["c", "strides"] == [2, 2]
+
+
+def test_an_unfused_batch_norm_tells_its_eps(tmp_path):
+    """rsqrt(variance + eps), eps a constant."""
+    eps = node("n/eps", "Const", value=field(8, field(5, pack("<f", 0.003))))
+    nodes = [
+        node("n/v", "VarHandleOp"), node("n/v/Read", "ReadVariableOp", "n/v"), eps,
+        node("n/add", "AddV2", "n/v/Read", "n/eps"), node("n/Rsqrt", "Rsqrt", "n/add"),
+    ]  # fmt: skip
+
+    types, told = facts(tmp_path, {"n/v"}, *nodes)
+
+    assert types == {"n/v": "BatchNormalization"}
+    assert told == {("n", "eps"): 0.003}
+
+
+def test_a_bias_belongs_to_the_layer_before_it(tmp_path):
+    """Through the product."""
+    nodes = [
+        *VARIABLE, node("c/b", "VariableV2"), node("c/b/read", "Identity", "c/b"),
+        node("c/MatMul", "MatMul", "x", "c/w/read"), node("c/BiasAdd", "BiasAdd", "c/MatMul", "c/b/read"),
+    ]  # fmt: skip
+
+    assert facts(tmp_path, {"c/w", "c/b"}, *nodes)[0] == {"c/w": "Dense", "c/b": "Dense"}
+
+
+def test_variables_that_the_checkpoint_lacks_are_not_told(tmp_path):
+    """The graph may hold more than was saved."""
+    assert facts(tmp_path, set(), *VARIABLE, node("c/MatMul", "MatMul", "x", "c/w/read")) == ({}, {})
+
+
+def test_circles_of_nodes_end(tmp_path):
+    """A forged graph does not hang."""
+    nodes = [node("a", "Identity", "b"), node("b", "Identity", "a"), node("m", "MatMul", "a", "b")]
+
+    assert facts(tmp_path, {"a"}, *nodes) == ({}, {})
+
+
+def test_a_graph_that_is_missing_or_damaged_tells_nothing(tmp_path):
+    """A damaged one is said."""
+    assert graph_facts(tmp_path / "no.meta", {"w"}).notes == ()
+    (tmp_path / "m.meta").write_bytes(b"\x12\xff")
+
+    found = graph_facts(tmp_path / "m.meta", {"w"})
+
+    assert found.layer_types == {}
+    assert "m.meta is damaged" in found.notes[0]

@@ -1,0 +1,66 @@
+"""What torch's pickles say of a tensor, checked before it is believed."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from regraft.errors import CheckpointError
+from regraft.formats.pickle_machine import Name
+from regraft.formats.torch_pickle import PickledTensor, Storage, storage_of
+
+STORAGE = Storage("0", "float32", 12)
+
+
+def tensor(offset, shape, strides):
+    return PickledTensor(STORAGE, "float32", offset, shape, strides)
+
+
+@pytest.mark.parametrize(
+    ("offset", "shape", "strides", "reach"),
+    [(0, (3, 4), (4, 1), (0, 12)), (1, (2,), (5,), (1, 6)), (3, (), (), (3, 1)), (2, (0, 4), (4, 1), (2, 0))],
+)
+def test_the_reach_is_the_part_of_the_storage_that_is_needed(offset, shape, strides, reach):
+    """First element and count."""
+    told = tensor(offset, shape, strides)
+    told.check(path=Path("m.pt"), name="w")
+
+    assert told.reach() == reach
+
+
+@pytest.mark.parametrize(
+    ("offset", "shape", "strides"),
+    [
+        (0, (13,), (1,)),
+        (11, (2,), (1,)),
+        (0, (2,), (12,)),
+        (-1, (2,), (1,)),
+        (0, (2,), (-1,)),
+        (0, (1 << 40,), (0,)),  # an expanded tensor would become a terabyte
+        (0, (2, 2), (1,)),
+        (0, (True,), (1,)),
+        (0, ("2",), (1,)),
+    ],
+)
+def test_tensors_outside_of_their_storage_are_refused(offset, shape, strides):
+    """Also those that claim more numbers than there are."""
+    with pytest.raises(CheckpointError, match=r"tensor w .* does not fit its storage of 12 numbers"):
+        tensor(offset, shape, strides).check(path=Path("m.pt"), name="w")
+
+
+def test_values_follow_the_strides():
+    """A transposed view of the bytes."""
+    content = bytearray(np.arange(6, dtype="<f4").tobytes())
+
+    got = tensor(0, (3, 2), (1, 3)).values(content, order="<")
+
+    np.testing.assert_array_equal(got, np.arange(6, dtype=np.float32).reshape(2, 3).T)
+
+
+def test_a_storage_is_told_by_its_class():
+    """FloatStorage is float32."""
+    assert storage_of(("storage", Name("torch.FloatStorage"), "0", "cuda:0", 12)) == STORAGE
+    for wrong in (("module", 1, 2, 3, 4), ("storage", Name("torch.OddStorage"), "0", "cpu", 1),
+                  ("storage", Name("torch.FloatStorage"), "0", "cpu", -1)):  # fmt: skip
+        with pytest.raises(TypeError, match="storage"):
+            storage_of(wrong)

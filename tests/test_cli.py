@@ -1,0 +1,126 @@
+"""The command line, as a user types it."""
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+
+def regraft(*words, cwd=None):
+    """The finished command."""
+    return subprocess.run(
+        [sys.executable, "-m", "regraft", *map(str, words)], capture_output=True, text=True, cwd=cwd, timeout=300
+    )
+
+
+@pytest.fixture
+def theirs(tmp_path):
+    """A small checkpoint."""
+    np.savez(tmp_path / "theirs.npz", **{"dnn/0/kernel": np.ones((2, 3), np.float32), "dnn/0/bias": np.zeros(3)})
+    return tmp_path / "theirs.npz"
+
+
+@pytest.fixture
+def run_folder(job_file):
+    """A finished run."""
+    done = regraft("reuse", job_file)
+    assert done.returncode == 0, done.stderr
+    return job_file.parent / "run"
+
+
+def test_show_prints_a_line_for_each_array(theirs):
+    """And JSON for machines."""
+    assert "dnn/0/kernel  2 × 3  float32" in regraft("show", theirs).stdout
+    assert json.loads(regraft("show", theirs, "--json").stdout)["arrays"]["dnn/0/bias"]["shape"] == [3]
+
+
+def test_plan_tells_where_each_array_goes_and_writes_json(theirs, tmp_path):
+    """Rename, layout, out."""
+    (tmp_path / "net.py").write_text("from torch import nn\ndef net(out=3): return nn.Sequential(nn.Linear(2, out))\n")
+    words = ["plan", theirs, "--model", "net.py:net", "--layout", "tensorflow", "--rename", r"dnn/(.*)=\1"]
+    done = regraft(*words, "--out", tmp_path / "plan.json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("2 reused · 0 fresh · 0 problems")
+    assert json.loads((tmp_path / "plan.json").read_text())["layout"] == "tensorflow"
+
+
+def test_a_plan_with_problems_exits_with_one(theirs, tmp_path):
+    """So that scripts notice."""
+    (tmp_path / "net.py").write_text("from torch import nn\ndef net(out=3): return nn.Sequential(nn.Linear(2, out))\n")
+    words = ["plan", theirs, "--model", "net.py:net", "--layout", "tensorflow", "--model-args", '{"out": 4}']
+    words += ["--rename", r"dnn/(.*)=\1"]
+    done = regraft(*words, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "shape_mismatch" in done.stdout
+
+
+def test_a_job_prints_the_plan_and_the_result_without_bars(job_file):
+    """Standard error is no terminal here: no progress bar, no escape codes."""
+    done = regraft("reuse", job_file, "--set", "train.epochs=2")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "6 reused" in done.stdout
+    assert "accuracy" in done.stdout
+    assert "\x1b" not in done.stdout
+
+
+def test_predictions_come_as_text_json_and_csv(run_folder):
+    """One line, one object, one row for each image."""
+    images = run_folder.parent / "test"
+    text = regraft("predict", run_folder, images).stdout.splitlines()
+    objects = json.loads(regraft("predict", run_folder, images, "--json").stdout)
+    rows = list(csv.DictReader(io.StringIO(regraft("predict", run_folder, images, "--csv").stdout)))
+    assert len(text) == len(objects) == len(rows) == 16
+    assert objects[0]["label"] == rows[0]["class"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["show", "none.npz"], 1, "CheckpointError: There is no checkpoint none.npz"),
+        (["reuse", "none.toml"], 1, "JobError: The job none.toml cannot be read"),
+        (["predict", "none", "a.png"], 1, "SaveError: none is no saved model"),
+        (["plan", "x", "--model", "net"], 1, "JobError: 'net' names no factory"),
+        (["plan", "x", "--model", "a:b", "--model-args", "[1]"], 1, "is no JSON object"),
+        (["plan", "x", "--model", "torch.nn:ReLU", "--rename", "a"], 1, "is not of the form THEIRS=OURS"),
+        (["reuse"], 2, "Missing argument"),
+        (["shw"], 2, "No such command"),
+    ],
+)
+def test_errors_are_a_sentence_and_an_exit_code(tmp_path, words, code, told):
+    """1 for what regraft refuses, 2 for wrong usage; never a traceback."""
+    done = regraft(*words, cwd=tmp_path)
+    assert done.returncode == code
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_existing_run_is_refused_unless_told(run_folder):
+    """--overwrite replaces it."""
+    job = run_folder.parent / "job.toml"
+    assert "exists already; nothing was changed" in regraft("reuse", job).stderr
+    assert regraft("reuse", job, "--overwrite").returncode == 0
+
+
+def test_ctrl_c_leaves_no_half_written_run(job_file):
+    """The signal of a person who changed their mind; exit code 130 as shells expect."""
+    words = [sys.executable, "-m", "regraft", "reuse", job_file, "--set", "train.epochs=1000000"]
+    words += ["--set", "train.optimizer=sgd"]
+    started = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    before = {path.name for path in job_file.parent.iterdir()}
+    time.sleep(0.1)
+    for line in started.stdout:
+        if "bytes per example" in line:  # the plan is applied, training begins
+            break
+    time.sleep(1)
+    os.killpg(started.pid, signal.SIGINT)
+    _, told = started.communicate(timeout=60)
+    assert started.returncode == 130, told
+    assert "Traceback" not in told
+    assert {path.name for path in job_file.parent.iterdir()} - {"__pycache__"} == before

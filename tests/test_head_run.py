@@ -1,0 +1,79 @@
+"""The head runs the model's own forward on leaves and stubs."""
+
+import pytest
+import torch
+from torch import nn
+
+from regraft.errors import SplitError
+from splits import Branch, example, frozen, replay
+
+
+def test_a_skipped_layer_does_not_run():
+    """Its output comes from the features."""
+    model = frozen(Branch())
+    run = replay(model, example())
+    features = run.trunk((example(),), {})
+    expected = model(example())
+    with torch.no_grad():
+        model.first.weight.fill_(float("nan"))
+    assert torch.equal(run.head(features), expected)
+
+
+def test_a_leaf_that_the_head_writes_into_is_copied():
+    """The features stay as they are."""
+
+    class Writes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(6, 6), nn.Linear(6, 2)
+
+        def forward(self, x):
+            hidden = self.first(x)
+            return self.last(hidden.add_(torch.rand(())))
+
+    run = replay(frozen(Writes(), "first"), example())
+    features = run.trunk((example(),), {})
+    before = {name: rows.clone() for name, rows in features.items()}
+    run.head(features)
+    assert all(torch.equal(rows, before[name]) for name, rows in features.items())
+
+
+def test_data_that_does_not_cross_is_missed_by_name():
+    """When the head's way depends on something that the example did not show."""
+
+    class Curious(nn.Module):
+        curious = False
+
+        def __init__(self):
+            super().__init__()
+            self.first, self.second, self.last = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 2)
+
+        def forward(self, x):
+            first = self.first(x)
+            out = self.last(self.second(first))
+            return out + first.sum() if self.curious else out
+
+    model = frozen(Curious())
+    run = replay(model, example())
+    features = run.trunk((example(),), {})
+    model.curious = True
+    with pytest.raises(SplitError, match="sum asks for the data of first"):
+        run.head(features)
+
+
+def test_shapes_of_stubs_follow_the_batch():
+    """Views by sizes that the forward asks of skipped outputs."""
+
+    class Asks(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(6, 6), nn.Linear(6, 2)
+
+        def forward(self, x):
+            rows, width = x.shape
+            return self.last(self.first(x).view(rows * 2, width // 2).view(rows, width)) * rows
+
+    model = frozen(Asks(), "first")
+    run = replay(model, example())
+    x = torch.randn(3, 6)
+    assert torch.equal(run.head(run.trunk((x,), {})), model(x))

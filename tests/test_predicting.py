@@ -1,0 +1,71 @@
+"""Answers for new examples."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from regraft.errors import DataError
+from regraft.inputs import InputContract
+from regraft.predicting import predict
+
+CONTRACT = InputContract((2, 2))
+CLASSES = ("dark", "light")
+
+
+class Brightness(nn.Module):
+    """Logits (batch, 2): the image's mean decides."""
+
+    def forward(self, images):
+        brightness = images.mean((1, 2, 3)) * 20 - 10
+        return torch.stack([-brightness, brightness], dim=1)
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A black and a white image, and an array file with both."""
+    for name, colour in (("a.png", "black"), ("b.png", "white")):
+        Image.new("RGB", (3, 3), colour).save(tmp_path / name)
+    pixels = np.stack([np.zeros((2, 2, 3), np.uint8), np.full((2, 2, 3), 255, np.uint8)])
+    np.savez(tmp_path / "both.npz", x=pixels)
+    return tmp_path
+
+
+def test_a_folder_gives_an_answer_for_each_image_in_order(pictures):
+    """Names, classes, probabilities that sum to one."""
+    answers = predict(Brightness(), [pictures], CONTRACT, CLASSES, batch_size=1)
+    assert [(answer.name[-5:], answer.label) for answer in answers] == [("a.png", "dark"), ("b.png", "light")]
+    assert all(abs(sum(answer.probabilities) - 1) < 1e-6 for answer in answers)  # float32 softmax of two
+
+
+def test_an_array_file_gives_an_answer_for_each_row(pictures):
+    """Named by the row."""
+    answers = predict(Brightness(), [pictures / "both.npz"], CONTRACT, CLASSES)
+    found = [(answer.name[-11:], answer.label) for answer in answers]
+    assert found == [("both.npz[0]", "dark"), ("both.npz[1]", "light")]
+
+
+def test_every_missing_path_is_named_before_anything_is_predicted(tmp_path):
+    """All of them."""
+    with pytest.raises(DataError, match=r"There is nothing at .*x.jpg, .*y.jpg"):
+        predict(Brightness(), [tmp_path / "x.jpg", tmp_path / "y.jpg"], CONTRACT, CLASSES)
+
+
+def test_a_folder_without_images_is_said(tmp_path):
+    """With its name."""
+    with pytest.raises(DataError, match="holds no images"):
+        predict(Brightness(), [tmp_path], CONTRACT, CLASSES)
+
+
+def test_an_unreadable_image_is_named(pictures):
+    """As in training."""
+    (pictures / "a.png").write_bytes(b"damaged")
+    with pytest.raises(DataError, match=r"a.png cannot be read as an image"):
+        predict(Brightness(), [pictures / "a.png"], CONTRACT, CLASSES)
+
+
+def test_outputs_that_do_not_fit_the_classes_are_refused(pictures):
+    """Instead of a wrong name."""
+    with pytest.raises(DataError, match="The model gives 2 outputs, but 3 classes are named"):
+        predict(Brightness(), [pictures / "b.png"], CONTRACT, ("a", "b", "c"))

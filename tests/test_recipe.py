@@ -1,0 +1,185 @@
+"""The whole way, on a small job; and what happens when any part of it cannot go on."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from regraft import errors, load
+from regraft.job import Job
+from regraft.recipe import open_parts, predict, reuse
+
+FOLDER = ["metrics.json", "model.safetensors", "net.py", "plan.json", "regraft.json", "report.html"]
+
+
+def test_a_job_leaves_a_whole_run_folder(job_file):
+    """Weights, plan, metrics, report; the trained model can be used at once."""
+    run = reuse(job_file)
+
+    assert sorted(path.name for path in run.folder.iterdir()) == FOLDER
+    metrics = json.loads((run.folder / "metrics.json").read_text())
+    assert (metrics["test"]["count"], metrics["validation"]["count"], metrics["epochs"]) == (16, 4, 3)
+    assert metrics["frozen"] == ["0", "1"]
+    assert set(metrics["seconds"]) == {"reading", "features", "training", "evaluation"}
+    assert metrics["cut"]["bytes_per_example"] == 16
+    assert "What was reused" in (run.folder / "report.html").read_text()
+    assert "accuracy" in run.summary()
+
+
+def test_the_frozen_layers_are_those_of_the_checkpoint(job_file):
+    """Bit for bit, batch statistics included."""
+    run = reuse(job_file)
+    theirs = np.load(job_file.parent / "theirs.npz")
+    ours = load_file(run.folder / "model.safetensors")
+    assert np.array_equal(ours["0.weight"].numpy(), theirs["0/kernel"].transpose(3, 2, 0, 1))
+    assert np.array_equal(ours["1.running_var"].numpy(), theirs["1/moving_variance"])
+
+
+def test_a_cache_changes_no_bit_of_the_result(job_file):
+    """In memory, in a folder, from that folder again, and without a cache: the same weights."""
+    settings = (["cache.use=false"], ["cache.use=true"], ["cache.folder='f'"], ["cache.folder='f'"])
+    states = []
+    for number, extra in enumerate(settings):
+        # the same batch size in the trunk and in training: another one may round differently
+        run = reuse(Job.from_file(job_file, [*extra, f"out.folder='run{number}'"]))
+        states.append(load(run.folder).state_dict())
+    for state in states[1:]:
+        assert all(torch.equal(value, states[0][name]) for name, value in state.items())
+
+
+def test_the_saved_model_predicts_what_it_learned(job_file):
+    """Through the input contract, by name."""
+    run = reuse(Job.from_file(job_file, ["train.epochs=30"]))
+    answers = predict(run.folder, [job_file.parent / "test"])
+    assert len(answers) == 16
+    assert sum(answer.label in answer.name for answer in answers) >= 15
+
+
+def test_the_same_job_gives_the_same_weights(job_file):
+    """Seeds hold, the fresh layers' initial weights included."""
+    first, second = (reuse(Job.from_file(job_file, [f"out.folder='{name}'"])) for name in "ab")
+    pairs = zip(first.model.parameters(), second.model.parameters(), strict=True)
+    assert all(torch.equal(one, other) for one, other in pairs)
+
+
+def test_the_user_is_told_what_happens(job_file):
+    """The plan, the cut and the cost, as the work goes on."""
+    told = []
+    reuse(job_file, tell=told.append)
+    assert any("6 reused" in line for line in told)
+    assert any("bytes per example" in line for line in told)
+
+
+def test_validation_takes_the_first_examples_a_part_or_a_folder(job_file):
+    """As the job says."""
+    counts = [
+        {part: len(data) for part, data in open_parts(Job.from_file(job_file, [setting])).items()}
+        for setting in ("data.validation=3", "data.validation=0.5", "data.validation='test'", "data.validation=0")
+    ]
+    assert counts == [
+        {"train": 13, "validation": 3, "test": 16},
+        {"train": 8, "validation": 8, "test": 16},
+        {"train": 16, "validation": 16, "test": 16},
+        {"train": 16, "test": 16},
+    ]
+
+
+def test_few_labels_can_be_asked_for(job_file):
+    """The same number of each class."""
+    parts = open_parts(Job.from_file(job_file, ["data.per_class=2"]))
+    assert parts["train"].labels.bincount().tolist() == [2, 2]
+
+
+def damage_image(folder):
+    (folder / "train/dark/00.png").write_bytes(b"damaged")
+
+
+def empty_class(folder):
+    for path in (folder / "train/dark").iterdir():
+        path.unlink()
+
+
+def one_class(folder):
+    shutil.rmtree(folder / "train/dark")
+
+
+def third_class(folder):
+    shutil.copytree(folder / "train/light", folder / "train/lighter")
+
+
+def truncate(folder):
+    path = folder / "theirs.npz"
+    path.write_bytes(path.read_bytes()[:200])
+
+
+def no_checkpoint_inside(folder):
+    (folder / "empty").mkdir()
+
+
+def unknown(folder):
+    (folder / "theirs.npz").write_bytes(b"this is no checkpoint" * 9)
+
+
+def existing_run(folder):
+    (folder / "run").mkdir()
+    (folder / "run/precious").write_text("x")
+
+
+def nothing(folder):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("harm", "settings", "kind", "told"),
+    [
+        (nothing, ["checkpoint.path='thiers.npz'"], "CheckpointError", "Did you mean 'theirs.npz'"),
+        (no_checkpoint_inside, ["checkpoint.path='empty'"], "CheckpointError", "is a folder without a checkpoint"),
+        (unknown, [], "CheckpointError", "is of no known format"),
+        (truncate, [], "CheckpointError", r"theirs.npz"),
+        (nothing, ["plan.reuse='9'"], "PatternError", "'9'"),
+        (nothing, ["plan.reuse='.*'"], "PlanError", r"5.weight[\s\S]*expected \(2, 4\)[\s\S]*5/kernel"),
+        (nothing, ["plan.reuse='.*'", "plan.rename={'5/(.*)'='x/\\\\1'}"], "PlanError", r"5.weight[\s\S]*fresh"),
+        (nothing, ["freeze.layers='nine'"], "PatternError", "'nine'"),
+        (empty_class, [], "DataError", "no readable image of 1 of 2 classes: dark"),
+        (one_class, [], "DataError", "of one class"),
+        (damage_image, [], "DataError", r"00.png cannot be read as an image"),
+        (third_class, [], "DataError", "label 2"),
+        (nothing, ["train.lr=1e38", "train.optimizer='sgd'"], "TrainError", r"at step \d+ of epoch|no longer numbers"),
+        (existing_run, [], "SaveError", r"exists already; nothing was changed[\s\S]*--overwrite"),
+        (nothing, ["data.validation=99"], "DataError", "first 99 examples, but there are only 16"),
+        (nothing, ["data.train='nowhere'"], "DataError", "There are no data at"),
+    ],
+)
+def test_bad_input_is_told_clearly_and_changes_nothing(job_file, harm, settings, kind, told):
+    """Each with its own error class and its own words; no run folder, nothing lost."""
+    folder = job_file.parent
+    harm(folder)
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(getattr(errors, kind), match=told):
+        reuse(Job.from_file(job_file, settings))
+    assert [path for path in sorted(folder.rglob("*")) if "__pycache__" not in path.parts] == before
+
+
+def test_unreadable_images_can_be_skipped_and_are_counted_in_the_report(job_file):
+    """Named in metrics and report."""
+    damage_image(job_file.parent)
+    run = reuse(Job.from_file(job_file, ["data.skip_unreadable=true"]))
+    assert any("1 unreadable images skipped" in note and "00.png" in note for note in run.metrics["notes"])
+    assert "00.png" in (run.folder / "report.html").read_text()
+
+
+def test_stopping_in_the_middle_leaves_no_run_folder(job_file, monkeypatch):
+    """Ctrl-C while the run folder is written."""
+    import regraft.recipe
+
+    def stopped(*arguments, **options):
+        raise KeyboardInterrupt("stopped by the user")
+
+    monkeypatch.setattr(regraft.recipe, "write_report", stopped)
+    before = {path.name for path in job_file.parent.iterdir()}
+    with pytest.raises(KeyboardInterrupt, match="stopped by the user"):
+        reuse(job_file)
+    assert {path.name for path in job_file.parent.iterdir()} - {"__pycache__"} == before

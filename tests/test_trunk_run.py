@@ -1,0 +1,76 @@
+"""The trunk follows the recorded way, or refuses."""
+
+import pytest
+import torch
+from torch import nn
+
+from regraft.errors import SplitError
+from splits import Branch, example, frozen, replay
+
+
+class TwoWays(nn.Module):
+    """Takes one of two frozen layers, by the data."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.last = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 2)
+
+    def forward(self, x):
+        return self.last(self.first(x) if x.sum() > 0 else self.second(x))
+
+
+def test_another_way_is_refused_by_name():
+    """The layer that the example took is named."""
+    run = replay(frozen(TwoWays()), torch.ones(4, 6))
+    with pytest.raises(SplitError, match="first is not called as it was on the example"):
+        run.trunk((-torch.ones(4, 6),), {})
+
+
+def test_a_leaf_of_another_shape_is_refused():
+    """Expected and got are told."""
+
+    class Flat(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Conv1d(1, 2, 3), nn.AdaptiveAvgPool1d(1)
+            self.out = nn.Conv1d(2, 2, 1)
+
+        def forward(self, x):
+            return self.last(self.out(self.first(x)))
+
+    run = replay(frozen(Flat(), "first"), torch.randn(2, 1, 3))
+    with pytest.raises(SplitError, match=r"first has the shape \(2, 2, 7\); by the example it would be \(2, 2, 1\)"):
+        run.trunk((torch.randn(2, 1, 9),), {})
+
+
+def test_other_numbers_of_a_kept_layer_are_refused():
+    """They were made outside of torch, so only the trunk can notice."""
+
+    class Told(nn.Module):
+        number = 2
+
+        def forward(self, x):
+            return x, self.number
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.told, self.a, self.b = Told(), nn.Linear(6, 6), nn.Linear(6, 2)
+
+        def forward(self, x):
+            x, number = self.told(x)
+            return self.b(self.a(x)) * number
+
+    model = frozen(Model(), "a|told")
+    run = replay(model, example())
+    model.told.number = 3
+    with pytest.raises(SplitError, match=r"told gives the numbers \[3\]; on the example it gave \[2\]"):
+        run.trunk((example(),), {})
+
+
+def test_the_run_ends_at_the_last_leaf():
+    """What is behind is not computed."""
+    model = frozen(Branch())
+    run = replay(model, example())
+    model.last.register_forward_hook(lambda *_: pytest.fail("the head ran"))
+    run.trunk((example(),), {})

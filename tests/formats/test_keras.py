@@ -261,3 +261,23 @@ def test_old_files_with_numbered_weight_names_read_under_the_layer_s_name():
     assert list(checkpoint)[:3] == ["conv1/kernel", "conv1/bias", "conv1-BN/gamma"]
     assert checkpoint["conv1-BN/gamma"].layer_type == "BatchNormalization"
     assert checkpoint["classifier/kernel"].shape == (256, 360)
+
+
+@pytest.mark.parametrize(
+    ("version", "names"),
+    [("1.2.2", ["dense_1/kernel:0"]), (None, ["dense_1_W:0", "dense_1_b:0"]), (None, ["lstm_1_W_i:0", "lstm_1_U_i:0"])],
+)
+def test_files_of_keras_1_are_refused_by_name(tmp_path, version, names):
+    """Their kernels are ordered as the backend liked, which the file does not tell."""
+    attributes = {"keras_version": version} if version else {}
+    path = write_h5(tmp_path / "w.h5", {"dense_1": {name: np.ones((2, 2)) for name in names}}, **attributes)
+
+    with pytest.raises(CheckpointError, match=rf"Keras {version or '1'} wrote it[\s\S]*Load it with Keras 2"):
+        KerasH5().open(path)
+
+
+def test_names_that_only_look_old_are_read_when_the_version_is_newer(tmp_path):
+    """A layer of the user's own may call its weight W."""
+    path = write_h5(tmp_path / "w.h5", {"own": {"own/my_W:0": np.ones((2, 2))}}, keras_version="2.4.0")
+
+    assert list(KerasH5().open(path)) == ["own/my_W"]

@@ -26,6 +26,7 @@ from regraft.formats.zip_archive import ZipArchive, may_hold
 from regraft.roles import role_of
 
 _CELL = re.compile(r"(lstm|gru|simple_rnn|conv_lstm\dd?|cu_dnnlstm|cu_dnngru)_cell(_\d+)?$")
+_KERAS_1 = re.compile(r"_(W|b|U|[WUb]_[ifcozrh]|running_mean|running_std)(:0)?$")
 _MEMBERS = {"config.json", "model.weights.h5"}
 _WRAPPED = {"forward_layer": 0, "backward_layer": 1, "layer": 0}
 _ATTENTION_PARTS = {
@@ -76,6 +77,7 @@ class KerasH5(Format):
     def open(self, path: Path) -> Checkpoint:
         """The weights in the order of the model's layers, named `layer/weight`."""
         with opened(Span(path, 0, path.stat().st_size)) as root:
+            _refuse_keras_1(root, path)
             described = root.text("model_config")
             model = read_config(described, path) if described else None
             group = root.child("model_weights") or root
@@ -173,6 +175,25 @@ def _role(weight: Weight) -> Role:
     if weight.is_state:
         return "optimizer_slot" if weight.array.shape else "counter"
     return role_of(weight.name)
+
+
+def _refuse_keras_1(root: Group, path: Path) -> None:
+    """Raises CheckpointError for files of Keras below 2: gates apart, kernels as the backend liked, other settings."""
+    group = root.child("model_weights") or root
+    version = group.text("keras_version") or root.text("keras_version") or ""
+    names = [name for layer in group.texts("layer_names") or () for name in _listed(group, layer)]
+    is_old = version.startswith(("0.", "1.")) or group.child("layer_0") is not None
+    if is_old or (not version and any(_KERAS_1.search(name) for name in names)):
+        raise CheckpointError(
+            f"{path}: refused, Keras {version or '1'} wrote it: it keeps gates apart, orders kernels by its backend and "
+            "does not say how.\nLoad it with Keras 2.0 to 2.2, which converts it, and save it from there."
+        )
+
+
+def _listed(group: Group, layer: str) -> list[str]:
+    """The names of a layer's weights, as the file lists them."""
+    inner = group.child(layer)
+    return (inner.texts("weight_names") or []) if inner else []
 
 
 # --- .h5: groups named after layers, each with the list of its weights --------------------------------------------

@@ -74,7 +74,7 @@ def record_of(
         validation=_score(scores.get("validation")),
         classes=tuple(classes),
         seconds=dict(seconds),
-        notes=tuple(NoteRecord(note) for note in [*checkpoint.notes, *plan.notes, *notes]),
+        notes=tuple(NoteRecord(note) for note in dict.fromkeys([*plan.notes, *history.notes, *notes])),
     )
 
 

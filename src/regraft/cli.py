@@ -35,8 +35,11 @@ def show(
 
     # 10,000 arrays are 100,000 small objects that all stay: looking for garbage among them is a quarter of the time.
     gc.disable()
-    opened = open_checkpoint(checkpoint)
-    typer.echo(as_text(opened) if as_json else as_table(opened))
+    try:
+        opened = open_checkpoint(checkpoint)
+        typer.echo(as_text(opened) if as_json else as_table(opened))
+    finally:
+        gc.enable()
 
 
 @app.command()

@@ -173,7 +173,7 @@ def test_only_what_lies_beside_the_layers_is_the_optimizer_s(tmp_path, folder, r
         file["layers/dense/vars/0"] = np.ones((3, 4), np.float32)
         file[f"{folder}/vars/0"] = np.ones((2, 3), np.float32)
 
-    roles = {info.layer: info.role for info in KerasH5().open(path).values()}
+    roles = {name.split("/")[0]: info.role for name, info in KerasH5().open(path).items()}
 
     assert roles == {"dense": "weight", "optimizer": role}
 

@@ -27,6 +27,7 @@ from regraft.roles import role_of
 
 _CELL = re.compile(r"(lstm|gru|simple_rnn|conv_lstm\dd?|cu_dnnlstm|cu_dnngru)_cell(_\d+)?$")
 _KERAS_1 = re.compile(r"_(W|b|U|[WUb]_[ifcozrh]|running_mean|running_std)(:0)?$")
+_MOST_TEXT_PER_BYTE, _FREE_TEXT = 64, 1 << 16  # descriptions compress to a tenth
 _MEMBERS = {"config.json", "model.weights.h5"}
 _WRAPPED = {"forward_layer": 0, "backward_layer": 1, "layer": 0}
 _ATTENTION_PARTS = {
@@ -115,7 +116,10 @@ class KerasArchive(Format):
                 f"{path}: refused, the weights are compressed inside the archive, which Keras never does.\n"
                 "Unpack it and pack it again as it was: zip -0 new.keras config.json metadata.json model.weights.h5"
             )
-        model = read_config(archive.read(archive.members["config.json"]).decode("utf-8", "replace"), path)
+        described = archive.members["config.json"]
+        if described.size > _MOST_TEXT_PER_BYTE * described.stored + _FREE_TEXT:
+            raise CheckpointError(f"{path}: refused, the description unpacks to {described.size} bytes: a bomb.")
+        model = read_config(archive.read(described).decode("utf-8", "replace"), path)
         with opened(archive.span(member)) as root:
             weights = list(_by_tree(root, model, ""))
         return _checkpoint(path, self.name, weights, model)
@@ -185,8 +189,8 @@ def _refuse_keras_1(root: Group, path: Path) -> None:
     is_old = version.startswith(("0.", "1.")) or group.child("layer_0") is not None
     if is_old or (not version and any(_KERAS_1.search(name) for name in names)):
         raise CheckpointError(
-            f"{path}: refused, Keras {version or '1'} wrote it: it keeps gates apart, orders kernels by its backend and "
-            "does not say how.\nLoad it with Keras 2.0 to 2.2, which converts it, and save it from there."
+            f"{path}: refused, Keras {version or '1'} wrote it: it keeps gates apart, orders kernels by its backend "
+            "and does not say how.\nLoad it with Keras 2.0 to 2.2, which converts it, and save it from there."
         )
 
 

@@ -90,8 +90,8 @@ def main():
         f"# The book's chapter, {datetime.now(UTC):%Y-%m-%d}",
         "",
         "Made by `python examples/book_chapter/chapter.py --out docs/book-chapter.md`: hidden1-hidden3 restored from "
-        "the published TensorFlow 1 checkpoint, 20 epochs of plain gradient descent from TensorFlow's own initial arrays "
-        f"with the book's batches, torch {torch.__version__}, {torch.get_num_threads()} thread(s).",
+        "the published TensorFlow 1 checkpoint, 20 epochs of plain gradient descent from TensorFlow's own initial "
+        f"arrays with the book's batches, torch {torch.__version__}, {torch.get_num_threads()} thread(s).",
         "",
         "| run | validation, book | TensorFlow | regraft | test, regraft | largest weight difference | epoch, median |",
         "|---|---|---|---|---|---|---|",

@@ -64,12 +64,15 @@ class Table:
         middle, _, _ = self.ratio(goal)
         return (goal.least is None or middle >= goal.least) and (goal.most is None or middle <= goal.most)
 
+    def sides(self, goal: Goal) -> str:
+        """What is measured against what."""
+        return f"{goal.slower} / {goal.faster}" if goal.faster else f"{goal.slower} ({self.unit})"
+
     def summary(self, goal: Goal) -> str:
         """What against what · goal · median (lowest – highest) · reached, as cells of a row."""
         middle, low, high = self.ratio(goal)
-        sides = f"{goal.slower} / {goal.faster}" if goal.faster else f"{goal.slower}, {self.unit}"
         told = f"{middle:.2f} ({low:.2f} – {high:.2f})"
-        return f"{sides} | {goal.text} | {told} | {'yes' if self.reached(goal) else '**no**'}"
+        return f"{self.sides(goal)} | {goal.text} | {told} | {'yes' if self.reached(goal) else '**no**'}"
 
     def markdown(self) -> str:
         """The tables of this workload."""
@@ -81,8 +84,11 @@ class Table:
         if self.goals:
             lines += ["", "| what | goal | median (lowest – highest) | reached |", "|---|---|---|---|"]
             lines += [f"| {self.summary(goal)} |" for goal in self.goals]
-        missed = [goal for goal in self.goals if goal.limit and not self.reached(goal)]
-        lines += [part for goal in missed for part in ("", f"Missed, {goal.text}: {goal.limit}")]
+        missed: dict[str, list[str]] = {}
+        for goal in self.goals:
+            if goal.limit and not self.reached(goal):
+                missed.setdefault(goal.limit, []).append(self.sides(goal))
+        lines += [part for limit, sides in missed.items() for part in ("", f"Missed by {' · '.join(sides)}: {limit}")]
         return "\n".join([*lines, "", *[f"{note}\n" for note in self.notes]])
 
 

@@ -45,7 +45,7 @@ def test_the_median_decides_whether_a_goal_is_reached(table):
 
 
 def test_the_limit_is_told_of_missed_goals_only(table):
-    assert "Missed, at most 1 s: a slow disk." in table.markdown()
+    assert "Missed by ours (s): a slow disk." in table.markdown()
     assert "never told" not in table.markdown()
 
 
@@ -69,7 +69,7 @@ def test_the_page_says_what_was_reached_where_and_what_is_missing(outcome):
     assert "1 of 2 goals reached" in page
     assert "Not measured: W2, W3, W4, W5, W6, W7." in page
     assert "| W1 | theirs / ours | at least 2× | 4.00 (1.00 – 4.00) | yes |" in page
-    assert "| W1 | ours, s | at most 1 s | 2.00 (1.00 – 4.00) | **no** |" in page
+    assert "| W1 | ours (s) | at most 1 s | 2.00 (1.00 – 4.00) | **no** |" in page
     assert "load average at the start 1.5" in page
 
 

@@ -22,8 +22,9 @@ check: $(VENV)/.test
 zoo: $(VENV)/.zoo
 	$(BIN)/python benchmarks/zoo.py
 
+# Its heavy peers get an environment of their own, .venv-bench; WORKLOADS="W1 W4" runs some.
 bench: $(VENV)/.test
-	$(BIN)/python benchmarks/bench.py
+	$(BIN)/python benchmarks/bench.py $(WORKLOADS)
 
 # Tiny checkpoints written by the real frameworks, in an environment of its own (3 GB); their values change each time.
 golden: .venv-golden/.made

@@ -1,12 +1,14 @@
 """Side by side in one process: contenders take turns, round by round, and are told with median and spread."""
 
 import json
+import platform
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 
+VERSIONED = ("torch", "numpy", "PIL", "torchvision", "sklearn", "tensorflow", "keras", "lightning")
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -15,7 +17,7 @@ class Contender:
     """One way of doing the work.
 
     run    does it once and gives the number: seconds, or what `unit` says
-    guide  title of the page by which a competent user of it would write it so
+    guide  the page, as a Markdown link, by which a competent user of it would write it so
     """
 
     name: str
@@ -25,13 +27,18 @@ class Contender:
 
 @dataclass
 class Goal:
-    """`slower` divided by `faster`, round by round, has to be at least (or at most) the goal."""
+    """`slower` divided by `faster`, round by round, has to be at least (or at most) the goal.
+
+    faster  "" takes `slower` as it is: a goal in seconds, or an exponent
+    limit   what sets the limit, and what would be needed: told where the goal is missed
+    """
 
     text: str
     slower: str
-    faster: str
+    faster: str = ""
     least: float | None = None
     most: float | None = None
+    limit: str = ""
 
 
 @dataclass
@@ -47,9 +54,25 @@ class Table:
 
     def ratio(self, goal: Goal) -> tuple[float, float, float]:
         """Median, lowest and highest ratio over the rounds."""
-        pairs = zip(self.samples[goal.slower], self.samples[goal.faster], strict=True)
-        ratios = [slower / faster for slower, faster in pairs]
+        slower = self.samples[goal.slower]
+        faster = self.samples[goal.faster] if goal.faster else [1.0] * len(slower)
+        ratios = [one / other for one, other in zip(slower, faster, strict=True)]
         return median(ratios), min(ratios), max(ratios)
+
+    def reached(self, goal: Goal) -> bool:
+        """Whether the median is where it has to be."""
+        middle, _, _ = self.ratio(goal)
+        return (goal.least is None or middle >= goal.least) and (goal.most is None or middle <= goal.most)
+
+    def sides(self, goal: Goal) -> str:
+        """What is measured against what."""
+        return f"{goal.slower} / {goal.faster}" if goal.faster else f"{goal.slower} ({self.unit})"
+
+    def summary(self, goal: Goal) -> str:
+        """What against what · goal · median (lowest – highest) · reached, as cells of a row."""
+        middle, low, high = self.ratio(goal)
+        told = f"{middle:.2f} ({low:.2f} – {high:.2f})"
+        return f"{self.sides(goal)} | {goal.text} | {told} | {'yes' if self.reached(goal) else '**no**'}"
 
     def markdown(self) -> str:
         """The tables of this workload."""
@@ -59,11 +82,13 @@ class Table:
             spread = f"{number(min(values))} – {number(max(values))}"
             lines.append(f"| {name}{guide} | {number(median(values))} | {spread} | {len(values)} |")
         if self.goals:
-            lines += ["", "| goal | ratio in one run | lowest – highest | reached |", "|---|---|---|---|"]
+            lines += ["", "| what | goal | median (lowest – highest) | reached |", "|---|---|---|---|"]
+            lines += [f"| {self.summary(goal)} |" for goal in self.goals]
+        missed: dict[str, list[str]] = {}
         for goal in self.goals:
-            middle, low, high = self.ratio(goal)
-            reached = (goal.least is None or middle >= goal.least) and (goal.most is None or middle <= goal.most)
-            lines.append(f"| {goal.text} | {middle:.2f} | {low:.2f} – {high:.2f} | {'yes' if reached else '**no**'} |")
+            if goal.limit and not self.reached(goal):
+                missed.setdefault(goal.limit, []).append(self.sides(goal))
+        lines += [part for limit, sides in missed.items() for part in ("", f"Missed by {' · '.join(sides)}: {limit}")]
         return "\n".join([*lines, "", *[f"{note}\n" for note in self.notes]])
 
 
@@ -74,12 +99,14 @@ def number(value: float) -> str:
 
 def take_turns(
     title: str, unit: str, contenders: Sequence[Contender], *, rounds: int, goals: Sequence[Goal] = (),
-    notes: Sequence[str] = (),
+    notes: Sequence[str] = (), warm: bool = True,
 ) -> Table:  # fmt: skip
-    """Run each contender once unmeasured, then `rounds` times in turn; other load on the machine hits all alike."""
+    """Run each contender `rounds` times in turn, after one unmeasured run (warm): other load hits all alike."""
+    rounds = asked_rounds() or rounds
     samples: dict[str, list[float]] = {contender.name: [] for contender in contenders}
-    for contender in contenders:
-        contender.run()
+    if warm:
+        for contender in contenders:
+            contender.run()
     for number_of_round in range(rounds):
         for contender in contenders:
             samples[contender.name].append(contender.run())
@@ -89,12 +116,24 @@ def take_turns(
     return Table(title, unit, samples, list(goals), guides, list(notes))
 
 
+def asked_rounds() -> int:
+    """What `--rounds N` asks for; 0 leaves it to the workload."""
+    return int(sys.argv[sys.argv.index("--rounds") + 1]) if "--rounds" in sys.argv else 0
+
+
 def tell(tables: Sequence[Table]) -> None:
     """What a workload's file ends with: the tables on standard output, as JSON for bench.py, else to be read."""
     if "--json" in sys.argv:
-        print(json.dumps([asdict(table) for table in tables]))
+        versions = {"Python": platform.python_version()}
+        versions |= {name: sys.modules[name].__version__ for name in VERSIONED if name in sys.modules}
+        print(json.dumps({"tables": [asdict(table) for table in tables], "versions": versions}))
     else:
         print("\n".join(table.markdown() for table in tables))
+
+
+def table_from(told: dict) -> Table:
+    """A table that `tell` wrote as JSON."""
+    return Table(**told | {"goals": [Goal(**goal) for goal in told["goals"]]})
 
 
 def needs_shared(*parts: str) -> Path:

@@ -29,6 +29,13 @@ torch.set_num_threads(1)
 MNIST = needs_shared("data", "mnist")
 BATCH, STEPS, RATE = 200, 275, 0.01
 HEAD = ("hidden3", "hidden4", "outputs")
+GUIDES = {
+    "eager": "[Optimizing Model Parameters](https://docs.pytorch.org/tutorials/beginner/basics/optimization_tutorial.html)",
+    "loader": "[Datasets & DataLoaders](https://docs.pytorch.org/tutorials/beginner/basics/data_tutorial.html)",
+    "tensorflow": "[Géron, ch. 11, Caching the Frozen Layers](https://github.com/ageron/handson-ml/blob/master/11_deep_learning.ipynb)",
+    "keras": "[Transfer learning](https://keras.io/guides/transfer_learning/)",
+    "lightning": "[LightningModule](https://lightning.ai/docs/pytorch/stable/common/lightning_module.html)",
+}
 
 
 def pixels_or_labels(name: str, offset: int) -> np.ndarray:
@@ -222,11 +229,11 @@ def main() -> None:
     contenders = [
         Contender("regraft, cached", regraft_cached),
         Contender("regraft, uncached", regraft_uncached),
-        Contender("bare eager loop", bare_eager, "PyTorch, Optimizing Model Parameters"),
-        Contender("DataLoader loop", torch_dataloader, "PyTorch, Datasets & DataLoaders"),
-        Contender("TensorFlow graph", tensorflow_graph(), "Géron, Hands-On ML, ch. 11, Caching the Frozen Layers"),
-        Contender("Keras fit", keras_fit(), "Keras, Transfer learning & fine-tuning"),
-        Contender("Lightning", lightning_trainer(), "Lightning, LightningModule"),
+        Contender("bare eager loop", bare_eager, GUIDES["eager"]),
+        Contender("DataLoader loop", torch_dataloader, GUIDES["loader"]),
+        Contender("TensorFlow graph", tensorflow_graph(), GUIDES["tensorflow"]),
+        Contender("Keras fit", keras_fit(), GUIDES["keras"]),
+        Contender("Lightning", lightning_trainer(), GUIDES["lightning"]),
         Contender("NumPy by hand", numpy_by_hand),
     ]  # fmt: skip
     goals = [

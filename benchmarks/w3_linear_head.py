@@ -18,6 +18,11 @@ from torch.nn import functional as F
 import regraft
 
 COUNT, COLUMNS, CLASSES = 50_000, 512, 10
+GUIDES = {
+    "torch": "[torch.optim.LBFGS](https://docs.pytorch.org/docs/stable/generated/torch.optim.LBFGS.html)",
+    "sklearn": "[LogisticRegression]"
+    "(https://scikit-learn.org/stable/modules/generated/sklearn.linear_model.LogisticRegression.html)",
+}
 STRENGTHS = [10.0**power / COUNT for power in (-1, 0, 1, 2, 3)]
 
 
@@ -95,8 +100,8 @@ def main() -> None:
     contenders = [
         Contender("regraft", ours),
         Contender(f"regraft, {len(STRENGTHS)} strengths", ours_several),
-        Contender("torch L-BFGS", torch_lbfgs, "PyTorch, torch.optim.LBFGS"),
-        Contender("scikit-learn", scikit_learn, "scikit-learn, LogisticRegression"),
+        Contender("torch L-BFGS", torch_lbfgs, GUIDES["torch"]),
+        Contender("scikit-learn", scikit_learn, GUIDES["sklearn"]),
     ]
     goals = [
         Goal("scikit-learn ≥ 5×", "scikit-learn", "regraft", least=5),

@@ -1,0 +1,160 @@
+"""Run the workloads of issue 6, print one table, and write docs/benchmarks.md.
+
+    python benchmarks/bench.py                  all
+    python benchmarks/bench.py W1 W4            some; the page keeps what earlier runs left of the others
+    python benchmarks/bench.py W3 --rounds 1    quickly
+
+Each workload is a file of its own, run in a process of its own, one after the other. Those with heavy peers run in an
+environment that is made for them, .venv-bench; REGRAFT_BENCH_PYTHON names the Python of another one.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from harness import Table, table_from
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE, KEPT = ROOT / "docs" / "benchmarks.md", ROOT / "build" / "benchmarks"
+WORKLOADS = {
+    "W1": "w1_chapter.py",
+    "W2": "w2_vehicles.py",
+    "W3": "w3_linear_head.py",
+    "W4": "w4_feature_pass.py",
+    "W5": "head_step.py",
+    "W6": "w6_startup.py",
+    "W7": "w7_growth.py",
+}
+HEAVY_PEERS = {"W1"}  # TensorFlow, Keras, Lightning
+HEADING = "| workload | what against what | goal | median (lowest – highest) | reached |\n|---|---|---|---|---|"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a workload left, and where and when it ran."""
+
+    name: str
+    facts: dict
+    tables: list[Table]
+
+    def rows(self) -> list[str]:
+        """Its goals, as rows of the one table."""
+        return [f"| {self.name} | {table.summary(goal)} |" for table in self.tables for goal in table.goals]
+
+    def section(self) -> str:
+        """Its tables, under what they were measured with."""
+        facts = self.facts
+        versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+        told = (
+            f"`{facts['command']}` on {facts['date']}, {facts['seconds']:.0f} s; load average at the start "
+            f"{facts['load']:.1f}; OMP_NUM_THREADS {facts['threads']}; {versions}."
+        )
+        return "\n\n".join([f"## {self.name}", told, *[table.markdown().rstrip() for table in self.tables]])
+
+
+def peers_python() -> Path:
+    """The Python that has the heavy peers; made when it is missing."""
+    if named := os.environ.get("REGRAFT_BENCH_PYTHON"):
+        return Path(named)
+    folder = ROOT / ".venv-bench"
+    python, whole = folder / "bin" / "python", folder / ".made"
+    if not whole.exists():
+        print(f"Making {folder.name} with the heavy peers (2 GB, once)", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+        install = [python, "-m", "pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt"]
+        subprocess.run([*install, "--editable", f"{ROOT}[bench]"], check=True)
+        whole.touch()
+    return python
+
+
+def measure(name: str, rounds: int) -> Outcome | None:
+    """Run a workload and keep what it told; None where it failed, its own words on the screen."""
+    python = peers_python() if name in HEAVY_PEERS else Path(sys.executable)
+    options = ["--rounds", str(rounds)] if rounds else []
+    print(f"{name}: {WORKLOADS[name]}", file=sys.stderr, flush=True)
+    load, began, date = os.getloadavg()[0], time.perf_counter(), datetime.now(UTC)
+    done = subprocess.run(
+        [python, ROOT / "benchmarks" / WORKLOADS[name], "--json", *options],
+        stdout=subprocess.PIPE, text=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
+    )  # fmt: skip
+    if done.returncode:
+        print(f"{name} ended with {done.returncode}; docs/benchmarks.md keeps its last outcome.", file=sys.stderr)
+        return None
+    facts = {
+        "command": " ".join(["python benchmarks/bench.py", name, *options]), "date": f"{date:%Y-%m-%d %H:%M} UTC",
+        "seconds": time.perf_counter() - began, "load": load,
+        "threads": os.environ.get("OMP_NUM_THREADS", "unset"),
+        "machine": machine(),
+    }  # fmt: skip
+    KEPT.mkdir(parents=True, exist_ok=True)
+    told = json.loads(done.stdout.splitlines()[-1])
+    (KEPT / f"{name}.json").write_text(json.dumps(facts | told))
+    return kept(name)
+
+
+def kept(name: str) -> Outcome | None:
+    """A workload's last outcome on this checkout."""
+    path = KEPT / f"{name}.json"
+    if not path.exists():
+        return None
+    facts = json.loads(path.read_text())
+    return Outcome(name, facts, [table_from(table) for table in facts.pop("tables")])
+
+
+def machine() -> str:
+    """Processor, cores, memory and system."""
+    processor = platform.processor() or platform.machine()
+    told = Path("/proc/cpuinfo")
+    if told.exists():
+        names = [line.split(":")[1].strip() for line in told.read_text().splitlines() if line.startswith("model name")]
+        processor = names[0] if names else processor
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{processor}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()}"
+
+
+def page(outcomes: list[Outcome]) -> str:
+    """docs/benchmarks.md."""
+    goals = [(table, goal) for outcome in outcomes for table in outcome.tables for goal in table.goals]
+    reached = sum(table.reached(goal) for table, goal in goals)
+    missing = [name for name in WORKLOADS if name not in {outcome.name for outcome in outcomes}]
+    lines = [
+        "# Benchmarks",
+        "",
+        f"Written by `make bench` on {datetime.now(UTC):%Y-%m-%d}: {reached} of {len(goals)} goals reached. "
+        + (f"Not measured: {', '.join(missing)}. " if missing else "")
+        + "Within a workload all sides run in turns on the same work, so that other load meets all alike; a ratio is "
+        "taken round by round, and its median is held against the goal. The spread is the lowest and highest round.",
+        "",
+        *[f"Machine: {told}." for told in sorted({outcome.facts["machine"] for outcome in outcomes})],
+        "",
+        HEADING,
+        *[row for outcome in outcomes for row in outcome.rows()],
+        "",
+    ]
+    return "\n".join(lines) + "\n" + "\n\n".join(outcome.section() for outcome in outcomes) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("workloads", nargs="*", metavar="W1 …", help="all by default")
+    parser.add_argument("--rounds", type=int, default=0, help="for every workload; 0 takes each one's own")
+    given = parser.parse_args()
+    if strange := [name for name in given.workloads if name not in WORKLOADS]:
+        parser.error(f"no workload {', '.join(strange)}. Workloads: {', '.join(WORKLOADS)}")
+    chosen = given.workloads or list(WORKLOADS)
+    measured = [measure(name, given.rounds) for name in chosen]
+    PAGE.write_text(page([outcome for name in WORKLOADS if (outcome := kept(name))]))
+    print("\n".join([HEADING, *[row for outcome in measured if outcome for row in outcome.rows()]]))
+    if None in measured:
+        sys.exit("Not every workload ran to its end.")
+
+
+if __name__ == "__main__":
+    main()

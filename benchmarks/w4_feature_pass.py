@@ -1,0 +1,112 @@
+"""W4: the feature pass of a resnet18 (224 pixels, random weights) beside the bare `model(x)`.
+
+    python benchmarks/w4_feature_pass.py
+
+The bare model runs on tensors that lie in memory, at the batch size and memory format that are fastest here. regraft
+starts from JPEG files and ends in a folder store: decoding and writing have to hide behind the forward pass.
+"""
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+import torch
+from harness import Contender, Goal, take_turns, tell
+from torch import Tensor, nn
+from w2_vehicles import DATA
+
+import regraft
+import vision_stub  # noqa: F401  # before torchvision
+from regraft.engines import Engine
+
+COUNT, BATCHES = 96, (8, 32)
+FORMATS = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last}
+PHOTOS = torch.utils.data.Subset(DATA, range(COUNT))
+IMAGES = torch.stack([image for image, _ in PHOTOS])
+GUIDE = "[inference mode](https://docs.pytorch.org/docs/stable/generated/torch.autograd.grad_mode.inference_mode.html)"
+FEATURES: dict[str, Tensor] = {}
+
+
+def network(memory_format: torch.memory_format) -> nn.Module:
+    import torchvision
+
+    torch.manual_seed(0)
+    model = torchvision.models.resnet18(weights=None).eval().to(memory_format=memory_format)
+    regraft.freeze(model, trainable="fc")
+    return model
+
+
+def bare(model: nn.Module, batch_size: int, memory_format: torch.memory_format, images: Tensor = IMAGES) -> float:
+    images = images.contiguous(memory_format=memory_format)
+    began = time.perf_counter()
+    with torch.inference_mode():
+        for batch in images.split(batch_size):
+            model(batch)
+    return time.perf_counter() - began
+
+
+def fastest() -> tuple[int, str]:
+    """The bare model's best batch size and memory format: the lower of two runs each on a third of the images."""
+    models = {name: network(memory_format) for name, memory_format in FORMATS.items()}
+    seconds = {
+        (size, name): min(bare(model, size, FORMATS[name], IMAGES[: COUNT // 3]) for _ in range(2))
+        for size in BATCHES
+        for name, model in models.items()
+    }
+    return min(seconds, key=seconds.__getitem__)
+
+
+def feature_pass(trunk: Callable, batch_size: int, compute: str) -> float:
+    """From the files to a folder store."""
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        features = regraft.cache_features(trunk, PHOTOS, folder, batch_size=batch_size, engine=Engine(compute))
+        seconds = time.perf_counter() - began
+        (FEATURES[compute],) = features.gather(torch.arange(COUNT))[0].values()
+    return seconds
+
+
+def reduced_precision() -> bool:
+    """Whether this processor computes bfloat16 itself."""
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def main() -> None:
+    batch_size, name = fastest()
+    model = network(FORMATS[name])
+    trunk, _ = regraft.split(model, IMAGES[:2])
+    contenders = [
+        Contender("model(x)", lambda: bare(model, batch_size, FORMATS[name]), GUIDE),
+        Contender("regraft", lambda: feature_pass(trunk, batch_size, "float32")),
+    ]
+    if reduced_precision():
+        contenders.append(Contender("regraft, bfloat16", lambda: feature_pass(trunk, batch_size, "bfloat16")))
+    goals = [
+        Goal("≥ 0.95 of the bare throughput", "model(x)", "regraft", least=0.95,
+             limit="decoding takes a core's time too: it hides behind the forward pass only where a core is free, and "
+             "the first batch is always waited for; then come the canary rows and the hashes of the inputs."),
+    ]  # fmt: skip
+    title = f"W4: feature pass of resnet18, {COUNT} JPEG files at 224 pixels"
+    table = take_turns(title, "s", contenders, rounds=5, goals=goals)
+    threads = torch.get_num_threads()
+    table.notes.append(f"Fastest bare: batches of {batch_size} of {BATCHES}, {name}. Torch threads: {threads}.")
+    if len(contenders) == 3:
+        gain, low, high = table.ratio(Goal("", "regraft", "regraft, bfloat16"))
+        exact, reduced = FEATURES["float32"], FEATURES["bfloat16"].float()
+        error = ((exact - reduced).norm() / exact.norm()).item()
+        table.notes.append(
+            f"bfloat16 arithmetic is {gain:.2f}× as fast ({low:.2f} – {high:.2f}); the features' error is {error:.1e}, "
+            "relative to their length."
+        )
+    else:
+        table.notes.append("This processor has no bfloat16 arithmetic: not measured.")
+    tell([table])
+
+
+if __name__ == "__main__":
+    main()

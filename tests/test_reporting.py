@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from regraft.record import (
+from regraft.reporting import write_report
+from regraft.reports.record import (
     CheckpointRecord,
     CutRecord,
     HistoryRecord,
@@ -18,7 +19,6 @@ from regraft.record import (
     ScoreRecord,
     VariantRecord,
 )
-from regraft.reporting import write_report
 
 HOSTILE = "<script>alert('x')</script>&\"'"
 

@@ -9,7 +9,7 @@ from regraft.formats.flax_layers import with_flax_layers
 from regraft.formats.flax_msgpack import ARRAY, Unpacker, leaves
 from regraft.formats.format import Format
 from regraft.formats.located import mapped
-from regraft.roles import with_roles
+from regraft.formats.roles import with_roles
 
 
 @final

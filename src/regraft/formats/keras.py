@@ -21,9 +21,9 @@ from regraft.formats.keras_layers import (
     requirements,
 )
 from regraft.formats.located import Located
+from regraft.formats.roles import role_of
 from regraft.formats.stored import Span
 from regraft.formats.zip_archive import ZipArchive, may_hold
-from regraft.roles import role_of
 
 _CELL = re.compile(r"(lstm|gru|simple_rnn|conv_lstm\dd?|cu_dnnlstm|cu_dnngru)_cell(_\d+)?$")
 _KERAS_1 = re.compile(r"_(W|b|U|[WUb]_[ifcozrh]|running_mean|running_std)(:0)?$")

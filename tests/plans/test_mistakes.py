@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from test_variants import CASES, filled
 
 from regraft.plans.variants import variants_of
+from wrong_variants import CASES, filled
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -6,7 +6,7 @@ import torch
 
 from regraft.errors import VerifyError
 from regraft.verifying import verify
-from wrong_variants import CASES, filled
+from wrong_variants import BEFORE, CASES, filled, nothing
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -14,6 +14,7 @@ def record(scores, in_memory_plan):
     return record_of(
         title="a job",
         command="regraft reuse job.toml",
+        checkpoint_path="theirs.npz",
         checkpoint=checkpoint,
         plan=plan,
         model=model,

@@ -1,5 +1,6 @@
 """The job: all that `reuse` needs to know, as a job.toml says it."""
 
+import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import field, fields
@@ -169,7 +170,7 @@ class Job:
 
     def path(self, value: str) -> Path:
         """A path of the job, relative to its folder."""
-        return self.folder / value
+        return Path(os.path.normpath(self.folder / value))
 
 
 def _in_words(problem: Any) -> str:

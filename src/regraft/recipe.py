@@ -97,7 +97,8 @@ def reuse(job: Job | str | Path, *, tell: Callable[[str], None] = lambda line: N
         scores = {part: evaluate(trained, examples[part]) for part in examples if part != "train"}
 
     record = record_of(
-        title=out.name,
+        title=job.folder.resolve().name,
+        checkpoint_path=job.checkpoint.path,
         command=job.source,
         checkpoint=checkpoint,
         plan=plan,

@@ -35,6 +35,7 @@ def record_of(
     *,
     title: str,
     command: str,
+    checkpoint_path: str,
     checkpoint: Checkpoint,
     plan: Plan,
     model: nn.Module,
@@ -49,8 +50,9 @@ def record_of(
 ) -> RunRecord:
     """All that the report shows about a run.
 
-    cut, cost  None and "" for a run without a cache
-    scores     by part: "validation", "test"
+    checkpoint_path  as the user named it
+    cut, cost        None and "" for a run without a cache
+    scores           by part: "validation", "test"
     """
     return RunRecord(
         title=title,
@@ -58,7 +60,7 @@ def record_of(
         command=command,
         versions=versions(),
         machine=machine(),
-        checkpoint=CheckpointRecord(str(checkpoint.path), checkpoint.format, plan.layout, file_hashes(plan)),
+        checkpoint=CheckpointRecord(checkpoint_path, checkpoint.format, plan.layout, file_hashes(plan)),
         plan=PlanRecord(plan.heading(), tuple(_row(row) for row in plan.rows)),
         frozen=tuple(frozen),
         parameters=parameters_of(model),

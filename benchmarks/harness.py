@@ -80,7 +80,7 @@ class Table:
     def summary(self, goal: Goal) -> str:
         """What against what · goal · median (lowest – highest) · reached, as cells of a row."""
         middle, low, high = self.ratio(goal)
-        told = f"{middle:.2f} ({low:.2f} – {high:.2f})"
+        told = f"{middle:.3g} ({low:.3g} – {high:.3g})"
         return f"{self.sides(goal)} | {goal.text} | {told} | {self.verdict(goal)}"
 
     def markdown(self) -> str:

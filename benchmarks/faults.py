@@ -21,9 +21,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from regraft import building
+from regraft.caches import building
+from regraft.caches.engines import CANARIES
 from regraft.caching import cache_features
-from regraft.engines import CANARIES
 from regraft.errors import CacheError
 from regraft.stores.folder import FolderStore
 

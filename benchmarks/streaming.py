@@ -21,8 +21,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from regraft.caches.features import Features
 from regraft.caching import cache_features
-from regraft.features import Features
 from regraft.stores.folder import FolderStore
 
 WIDTH, CLASSES, BATCH = 512, 100, 256

@@ -29,8 +29,8 @@ from regraft.factories import build_model
 from regraft.loading import apply_plan
 from regraft.matching import plan_reuse
 from regraft.plan import Plan
+from regraft.plans.rows import RequirementRow
 from regraft.reading import open_checkpoint
-from regraft.rows import RequirementRow
 from regraft.tf_layers import SameMaxPool2d, padded
 
 TWINS: dict[str, tuple[str, dict[str, object]]] = {

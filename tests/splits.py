@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor, nn
 
-from regraft.cutting import Choice, choose_cut
+from regraft.cuts.cutting import Choice, choose_cut
+from regraft.cuts.recorded import Record
+from regraft.cuts.replaying import Replay
+from regraft.cuts.searching import record_sizes
+from regraft.cuts.sizes import Sizes
+from regraft.cuts.varying import Batch, batch_of
 from regraft.freezing import freeze
-from regraft.recorded import Record
-from regraft.replaying import Replay
-from regraft.searching import record_sizes
-from regraft.sizes import Sizes
-from regraft.varying import Batch, batch_of
 
 
 class Branch(nn.Module):

@@ -1,113 +1,97 @@
-"""The examples end where TensorFlow ended."""
+"""Examples as whole batches."""
 
-import json
-import sys
-from pathlib import Path
+import threading
+import time
 
-import numpy as np
 import pytest
 import torch
+from torch.utils.data import Dataset, TensorDataset
 
-from regraft import apply_plan, freeze, open_checkpoint, plan_reuse, split, verify
-from regraft.job import Job
-from regraft.recipe import reuse
-from shared import CHECKPOINTS, MNIST, SHARED, needs_shared
+from regraft.errors import DataError
+from regraft.examples import TensorExamples, as_examples, batches, call, map_tensors, tensors_in
 
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
-pytestmark = needs_shared
+INPUTS, LABELS = torch.arange(12.0).reshape(6, 2), torch.tensor([0, 1, 0, 1, 0, 1])
 
 
-@pytest.fixture(scope="module")
-def example_folders():
-    """The examples' own modules, as when they are run."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("book_chapter", "vehicles"):
-            patch.syspath_prepend(str(EXAMPLES / name))
-        yield
-    for name in ("chapter", "network", "mobilenet"):
-        sys.modules.pop(name, None)
+class Pairs(Dataset):
+    """A data set that is fetched example by example, and notes by which threads."""
+
+    def __init__(self, make=lambda index: (INPUTS[index], int(LABELS[index]))) -> None:
+        self.make, self.threads = make, set()
+
+    def __len__(self) -> int:
+        return 6
+
+    def __getitem__(self, index):
+        self.threads.add(threading.current_thread().name)
+        return self.make(index)
 
 
-@pytest.fixture(scope="module")
-def chapter_runs(example_folders):
-    """way → (model, history): the book's three runs, 20 epochs each."""
-    import chapter
-
-    data, _ = chapter.digits()
-    return {way: chapter.run(way, data.inputs, data.labels) for way in ("full", "frozen", "cached")}
+def gathered(data):
+    """Two examples, in the asked order."""
+    return as_examples(data).gather(torch.tensor([4, 1]))
 
 
-@pytest.mark.parametrize(("way", "tensorflow"), [("full", 0.9652), ("frozen", 0.9584), ("cached", 0.9584)])
-def test_the_chapter_ends_in_tensorflows_accuracy(chapter_runs, way, tensorflow):
-    """0.0006 is three of 5,000 examples: other orders of float32 sums, 5,500 steps long."""
-    _, history = chapter_runs[way]
-    assert abs(history.validation_accuracy[-1] - tensorflow) <= 0.0006
+def test_tensors_pairs_and_data_sets_give_the_same_batches():
+    """One form for all that follows."""
+    for data in ((INPUTS, LABELS), TensorDataset(INPUTS, LABELS), Pairs(), TensorExamples(INPUTS, LABELS)):
+        inputs, labels = gathered(data)
+        assert torch.equal(inputs, INPUTS[[4, 1]])
+        assert labels.tolist() == [0, 1]
 
 
-@pytest.mark.parametrize("way", ["full", "frozen", "cached"])
-def test_the_chapters_weights_stay_near_tensorflows(chapter_runs, way):
-    """Measured 8e-4; the bound leaves room for other processors' orders of sums."""
-    import chapter
-
-    assert chapter.largest_difference(chapter_runs[way][0], way) < 1e-2
-
-
-def test_the_frozen_layers_are_the_checkpoints_to_the_last_bit(chapter_runs):
-    """After 20 epochs, in both frozen ways."""
-    checkpoint = open_checkpoint(MNIST / "tf1_v2_mnist10_sgd")
-    for way in ("frozen", "cached"):
-        state = chapter_runs[way][0].state_dict()
-        for layer in ("hidden1", "hidden2"):
-            assert np.array_equal(state[f"{layer}.weight"].numpy(), checkpoint.read(f"{layer}/kernel").T)
-            assert np.array_equal(state[f"{layer}.bias"].numpy(), checkpoint.read(f"{layer}/bias"))
+def test_several_inputs_stay_tuples_or_dicts():
+    """As the model takes them."""
+    two, _ = gathered(Pairs(lambda index: ((INPUTS[index], INPUTS[index] + 1), 0)))
+    named, _ = gathered(Pairs(lambda index: ({"a": INPUTS[index]}, 0)))
+    assert isinstance(two, tuple)
+    assert torch.equal(two[1], INPUTS[[4, 1]] + 1)
+    assert torch.equal(named["a"], INPUTS[[4, 1]])
 
 
-def test_the_cache_changes_no_bit_at_any_epoch(chapter_runs):
-    """Losses of every epoch and all final weights."""
-    (frozen, frozen_history), (cached, cached_history) = chapter_runs["frozen"], chapter_runs["cached"]
-    assert frozen_history.train_loss == cached_history.train_loss
-    assert frozen_history.validation_loss == cached_history.validation_loss
-    state = cached.state_dict()
-    assert all(torch.equal(value, state[name]) for name, value in frozen.state_dict().items())
+def test_batches_come_in_the_asked_order_and_are_fetched_ahead():
+    """By threads, where fetching is work."""
+
+    def slow(index):
+        time.sleep(0.01)
+        return INPUTS[index], int(LABELS[index])
+
+    data, order = Pairs(slow), torch.tensor([5, 3, 1, 0, 2, 4])
+    found = list(batches(as_examples(data), order, 2, workers=2))
+    assert torch.cat([indices for indices, _, _ in found]).tolist() == order.tolist()
+    assert torch.equal(torch.cat([inputs for _, inputs, _ in found]), INPUTS[order])
+    assert all(name.startswith("regraft-examples") for name in data.threads)
 
 
-def test_the_image_network_gives_tensorflows_logits(example_folders):
-    """Straight from the TF1 checkpoint; 1e-4 of logits up to 23, measured 2.9e-5."""
-    from mobilenet import mobilenet_v1_025
-
-    model, folder = mobilenet_v1_025(), CHECKPOINTS / "mobilenet_v1_025"
-    checkpoint = open_checkpoint(folder / "mobilenet_v1_0.25_224.ckpt")
-    rules = {r"MobilenetV1/Logits/Conv2d_1c_1x1/(.*)": r"Logits/\1", r"MobilenetV1/(Conv2d_.*)": r"\1"}
-    apply_plan(plan_reuse(checkpoint, model, rename=rules), checkpoint, model)
-    golden = np.load(folder / "golden.npz")
-    images = torch.from_numpy(golden["images_uint8"].astype(np.float32) / 127.5 - 1).permute(0, 3, 1, 2)
-    verify(model.eval(), images, golden["logits"], atol=1e-4)
+def test_a_model_is_called_by_the_kind_of_its_inputs():
+    """x, *x or **x."""
+    assert call(lambda x: x, 3) == 3
+    assert call(lambda x, y: (x, y), (3, 4)) == (3, 4)
+    assert call(lambda x, y: (x, y), {"y": 4, "x": 3}) == (3, 4)
 
 
-def test_only_the_pooled_map_crosses_to_the_new_output(example_folders):
-    """1,024 bytes an image instead of the 150,528 of its pixels."""
-    from mobilenet import mobilenet_v1_025
-
-    model = mobilenet_v1_025(num_classes=6)
-    freeze(model, trainable="Logits")
-    trunk, _ = split(model, torch.zeros(2, 3, 224, 224))
-    assert [(leaf.shape, leaf.bytes_per_example) for leaf in trunk.cut.leaves] == [((256,), 1024)]
-
-
-def test_the_vehicles_job_learns_from_twenty_labels_a_class(tmp_path):
-    """The job file itself, with fewer examples; .85 was measured over seeds, chance is .17."""
-    settings = ["data.per_class=20", f"out.folder='{tmp_path / 'run'}'", f"cache.folder='{tmp_path / 'features'}'"]
-    run = reuse(Job.from_file(EXAMPLES / "vehicles/job.toml", settings))
-    metrics = json.loads((run.folder / "metrics.json").read_text())
-    assert metrics["test"]["accuracy"] > 0.75
-    assert metrics["test"]["count"] == 1200
+def test_nested_tensors_are_found_and_mapped():
+    """The structure stays."""
+    nested = {"a": INPUTS, "b": (LABELS, None)}
+    assert len(tensors_in(nested)) == 2
+    doubled = map_tensors(lambda tensor: tensor * 2, nested)
+    assert torch.equal(doubled["b"][0], LABELS * 2)
+    assert doubled["b"][1] is None
 
 
-def test_the_chapters_job_file_runs(tmp_path):
-    """Two epochs of it."""
-    run = reuse(
-        Job.from_file(EXAMPLES / "book_chapter/job.toml", ["train.epochs=2", f"out.folder='{tmp_path / 'run'}'"])
-    )
-    assert run.metrics["validation"]["count"] == 5000
-    assert run.metrics["test"]["accuracy"] > 0.9
-    assert SHARED.is_dir()
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (3, "A int cannot be used as examples: give a torch data set with a length"),
+        ((INPUTS, LABELS[:4]), "6 inputs and 4 labels"),
+        (TensorDataset(INPUTS[:0], LABELS[:0]), "The data set is empty"),
+        (
+            Pairs(lambda index: INPUTS[index]),
+            r"Example 4 of the data set is a Tensor, expected the pair \(input, label\)",
+        ),
+    ],
+)
+def test_what_is_no_examples_is_told(data, told):
+    """With the form that is expected."""
+    with pytest.raises(DataError, match=told):
+        gathered(data)

@@ -14,7 +14,7 @@ from regraft.matching import plan_reuse
 from regraft.operations.changes import Cast
 from regraft.operations.moves import Transpose
 from regraft.plan import CheckpointIdentity, FileIdentity, Plan
-from regraft.rows import PROBLEMS, REUSED, RequirementRow, Row
+from regraft.plans.rows import PROBLEMS, REUSED, RequirementRow, Row
 from test_matching import EPS, Convolutional, keras_checkpoint, net
 
 NAMES = st.text("abc./_0", min_size=1, max_size=8)

@@ -3,7 +3,10 @@
 Sources: BVLC/caffe, src/caffe/proto/caffe.proto; apache/mxnet, src/ndarray/ndarray.cc (NDArray::Save of each version).
 """
 
+import gzip
+import json
 import struct
+import zlib
 
 import gguf
 import numpy as np
@@ -103,3 +106,25 @@ def write_gguf(path, arrays, *, types=None, architecture="test", facts=lambda wr
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def write_zarr(folder, name, array, *, chunk=None, compressor=None, order="C", separator="."):
+    """A Zarr 2 array as the first Orbax and t5x write it: a folder named by the keys, joined with dots."""
+    home = folder / name.replace("/", ".")
+    home.mkdir(parents=True)
+    chunk = chunk or array.shape
+    described = {
+        "zarr_format": 2, "shape": array.shape, "chunks": chunk, "dtype": array.dtype.str, "fill_value": None,
+        "compressor": compressor and {"id": compressor, "level": 1}, "filters": None, "order": order,
+        "dimension_separator": separator,
+    }  # fmt: skip
+    (home / ".zarray").write_text(json.dumps(described))
+    pack = {None: bytes, "zlib": zlib.compress, "gzip": gzip.compress}[compressor]
+    for index in np.ndindex(*(-(-size // part) for size, part in zip(array.shape, chunk, strict=True))):
+        whole = np.zeros(chunk, array.dtype)
+        piece = array[tuple(slice(at * part, (at + 1) * part) for at, part in zip(index, chunk, strict=True))]
+        whole[tuple(slice(0, size) for size in piece.shape)] = piece
+        file = home / (separator.join(map(str, index)) or "0")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(pack(whole.tobytes()))
+    return home

@@ -89,9 +89,9 @@ def main():
     lines = [
         f"# The book's chapter, {datetime.now(UTC):%Y-%m-%d}",
         "",
-        "Made by `python examples/book_chapter/chapter.py --out docs/book-chapter.md`: hidden1-hidden3 restored from the "
-        "published TensorFlow 1 checkpoint, 20 epochs of plain gradient descent from TensorFlow's own initial arrays "
-        f"with the book's batches, torch {torch.__version__}, {torch.get_num_threads()} thread(s).",
+        "Made by `python examples/book_chapter/chapter.py --out docs/book-chapter.md`: hidden1-hidden3 restored from "
+        "the published TensorFlow 1 checkpoint, 20 epochs of plain gradient descent from TensorFlow's own initial "
+        f"arrays with the book's batches, torch {torch.__version__}, {torch.get_num_threads()} thread(s).",
         "",
         "| run | validation, book | TensorFlow | regraft | test, regraft | largest weight difference | epoch, median |",
         "|---|---|---|---|---|---|---|",
@@ -113,7 +113,7 @@ def main():
         f"epochs {'equal' if same_epochs else 'NOT equal'}.",
         "",
         "Why the weights are not nearer to TensorFlow's: both sum float32 products, in another order. A difference of "
-        "one rounding (6e-8) in a gradient grows over 5,500 steps, most where a ReLU opens for one and not for the other.",
+        "one rounding (6e-8) in a gradient grows over 5,500 steps, most where a ReLU opens for one but not the other.",
     ]
     print("\n".join(lines))
     if options.out:

@@ -9,17 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regraft.building import Builder, positions_of, whole
-from regraft.costs import Cost
-from regraft.draws import Draws, names_of, own_randomness, refuse_own_randomness, refuse_random
-from regraft.engines import Engine, TrunkLike, device_of, key_of, manifest_of, runner
+from regraft.caches.building import Builder, positions_of, whole
+from regraft.caches.costs import Cost
+from regraft.caches.draws import Draws, names_of, own_randomness, refuse_own_randomness, refuse_random
+from regraft.caches.engines import Engine, TrunkLike, device_of, key_of, manifest_of, runner
+from regraft.caches.features import Built, Features, memory_budget
+from regraft.caches.precision import Difference, check_precision
+from regraft.caches.probing import COMPUTE_TOLERANCE, check_reused, expected_cost, rounding, tolerance_of
+from regraft.caches.stored import HeldRows, Index, StoredRows
 from regraft.errors import CacheError, DoesNotPayError
 from regraft.examples import Examples, as_examples
-from regraft.features import Built, Features, memory_budget
-from regraft.precision import Difference, check_precision
-from regraft.probing import COMPUTE_TOLERANCE, check_reused, expected_cost, rounding, tolerance_of
 from regraft.progress import progress_bar
-from regraft.stored import HeldRows, Index, StoredRows
 from regraft.stores.folder import FolderStore
 from regraft.stores.memory import MemoryStore
 from regraft.stores.store import Store

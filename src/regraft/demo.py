@@ -25,8 +25,8 @@ from regraft.matching import plan_reuse
 from regraft.progress import progress_bar
 from regraft.reading import open_checkpoint
 from regraft.recipe import Run, reuse
-from regraft.record import VariantRecord
 from regraft.reporting import write_report
+from regraft.reports.record import VariantRecord
 from regraft.splitting import split
 from regraft.training import train
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from regraft.costs import in_bytes, in_seconds
-from regraft.draws import Draws, own_randomness
-from regraft.engines import Engine, TrunkLike, device_of, key_of, manifest_of, runner
+from regraft.caches.costs import in_bytes, in_seconds
+from regraft.caches.draws import Draws, own_randomness
+from regraft.caches.engines import Engine, TrunkLike, device_of, key_of, manifest_of, runner
+from regraft.caches.probing import check_reused, tolerance_of
+from regraft.caches.stored import StoredRows
 from regraft.errors import CacheError, near_names
 from regraft.examples import as_examples
-from regraft.probing import check_reused, tolerance_of
-from regraft.stored import StoredRows
 from regraft.stores.folder import MANIFEST, FolderEntry, Record, read_record
 from regraft.stores.leases import Leases
 from regraft.stores.places import Place, place_of

@@ -5,9 +5,9 @@ from typing import Any
 from torch import nn
 
 from regraft.examples import as_examples
-from regraft.learners import HeadLike, Learner, resident
-from regraft.losses import Loss, as_loss
-from regraft.scoring import Score, score
+from regraft.learning.learners import HeadLike, Learner, resident
+from regraft.learning.losses import Loss, as_loss
+from regraft.learning.scoring import Score, score
 
 __all__ = ["Score", "evaluate"]
 

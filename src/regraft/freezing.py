@@ -6,8 +6,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from regraft.cuts.frozen import is_frozen, mark_frozen, unmark_frozen
 from regraft.errors import FreezeError, PatternError, near_names
-from regraft.frozen import is_frozen, mark_frozen, unmark_frozen
 from regraft.patterns import Patterns, choose, parents
 
 __all__ = ["freeze", "frozen_names", "is_frozen", "parameter_groups", "unfreeze"]

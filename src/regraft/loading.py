@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from regraft.arrays import Checkpoint
-from regraft.describing import describe_model, state_tensors
 from regraft.errors import PlanError, near_names
-from regraft.layers import TargetArray
 from regraft.operations.changes import Cast
 from regraft.operations.running import run_operations, shape_after
 from regraft.plan import Plan
-from regraft.rows import Row
+from regraft.plans.describing import describe_model, state_tensors
+from regraft.plans.layers import TargetArray
+from regraft.plans.rows import Row
 
 
 def apply_plan(plan: Plan, checkpoint: Checkpoint, model: nn.Module) -> None:

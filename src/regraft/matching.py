@@ -7,23 +7,23 @@ from typing import Literal
 
 from torch import nn
 
-from regraft.adapting import chosen_ways
 from regraft.arrays import ArrayInfo, Checkpoint
-from regraft.describing import describe_model
 from regraft.errors import PlanError
-from regraft.folding import fold_as_asked, fold_biases, left_biases
-from regraft.layers import Layer
-from regraft.layouts import deduced_layout, known_layout
-from regraft.module_graph import Traced, traced
 from regraft.operations.joins import Subtract
-from regraft.pairing import Pairings, Sources, pair_by_names
 from regraft.patterns import Patterns, choose
 from regraft.plan import CheckpointIdentity, FileIdentity, Plan
-from regraft.renaming import dotted, rename_all, unwrapped
-from regraft.requirements import compare_settings, left_behind, with_choices
-from regraft.rows import RequirementRow, Row
-from regraft.structure import Wiring, pair_by_structure
-from regraft.targeting import Wishes, source_rows, target_rows
+from regraft.plans.adapting import chosen_ways
+from regraft.plans.describing import describe_model
+from regraft.plans.folding import fold_as_asked, fold_biases, left_biases
+from regraft.plans.layers import Layer
+from regraft.plans.layouts import deduced_layout, known_layout
+from regraft.plans.module_graph import Traced, traced
+from regraft.plans.pairing import Pairings, Sources, pair_by_names
+from regraft.plans.renaming import dotted, rename_all, unwrapped
+from regraft.plans.requirements import compare_settings, left_behind, with_choices
+from regraft.plans.rows import RequirementRow, Row
+from regraft.plans.structure import Wiring, pair_by_structure
+from regraft.plans.targeting import Wishes, source_rows, target_rows
 
 
 def plan_reuse(

@@ -7,8 +7,8 @@ from typing import Any, final, get_args
 
 from regraft.errors import PlanError, near_names
 from regraft.operations.running import operation_from_json
-from regraft.rows import RequirementRow, RequirementStatus, Row, Status
-from regraft.tabulating import differences, heading, problem_text, table
+from regraft.plans.rows import RequirementRow, RequirementStatus, Row, Status
+from regraft.plans.tabulating import differences, heading, problem_text, table
 
 VERSION = 1
 

@@ -27,8 +27,8 @@ from regraft.matching import plan_reuse
 from regraft.predicting import Prediction
 from regraft.predicting import predict as predict_with
 from regraft.reading import open_checkpoint
-from regraft.record import RunRecord
 from regraft.reporting import write_report
+from regraft.reports.record import RunRecord
 from regraft.saving import Factory, load, load_record, write_model
 from regraft.splitting import split
 from regraft.summarising import metrics_of, record_of

@@ -12,9 +12,9 @@ from math import floor, isfinite, log10
 from pathlib import Path
 from typing import Any
 
-from regraft.charts import curves, heat_paths, shade, strips, thinned
 from regraft.files import write_whole
-from regraft.record import HistoryRecord, PlanRowRecord, RunRecord, ScoreRecord, VariantRecord
+from regraft.reports.charts import curves, heat_paths, shade, strips, thinned
+from regraft.reports.record import HistoryRecord, PlanRowRecord, RunRecord, ScoreRecord, VariantRecord
 
 # What a plan's status means for the reader: taken over, left as initialised, left in the file, or wrong.
 KINDS = {
@@ -52,7 +52,7 @@ def page_of(record: RunRecord) -> str:
     environment.filters.update(
         bytes=bytes_text, seconds=seconds_text, share=share_text, shape=shape_text, number=number_text
     )
-    source = resources.files("regraft").joinpath("report.html.jinja").read_text(encoding="utf-8")
+    source = resources.files("regraft.reports").joinpath("report.html.jinja").read_text(encoding="utf-8")
     return _squeezed(environment.from_string(source).render(run=record, **_shown(record)))
 
 

@@ -7,19 +7,20 @@ from regraft.arrays import Checkpoint
 
 def as_table(checkpoint: Checkpoint) -> str:
     """A heading and one line an array: name, shape, dtype, role; then the reader's notes."""
-    sizes = [info.size_bytes for info in checkpoint.values()]
+    infos = dict(checkpoint)
+    shapes = {shape: _shape(shape) for shape in {info.shape for info in infos.values()}}
     heading = (
         f"{checkpoint.path}: {checkpoint.format}, layout {checkpoint.layout or 'not told by the file'}, "
-        f"{len(checkpoint)} arrays, {sum(info.count for info in checkpoint.values()):,} values, "
-        f"{readable_bytes(sum(sizes))}"
+        f"{len(infos)} arrays, {sum(info.count for info in infos.values()):,} values, "
+        f"{readable_bytes(sum(info.size_bytes for info in infos.values()))}"
     )
-    names = max((len(name) for name in checkpoint), default=0)
-    shapes = max((len(_shape(info.shape)) for info in checkpoint.values()), default=0)
+    name_width = max(map(len, infos), default=0)
+    shape_width = max(map(len, shapes.values()), default=0)
     lines = [
-        f"{name:<{names}}  {_shape(info.shape):<{shapes}}  {info.dtype}"
+        f"{name:<{name_width}}  {shapes[info.shape]:<{shape_width}}  {info.dtype}"
         + ("" if info.role == "weight" else f"  {info.role}")
         + (f"  ({info.note})" if info.note else "")
-        for name, info in checkpoint.items()
+        for name, info in infos.items()
     ]
     facts = [f"{need.layer}: {need.attribute} = {need.value}" for need in checkpoint.requirements]
     return "\n".join([heading, *lines, *facts, *(f"note: {note}" for note in checkpoint.notes)])

@@ -10,15 +10,15 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from regraft.cuts import Cut, Leaf
-from regraft.cutting import describe_cut
+from regraft.caches.identifying import class_name, settings_of, source_hash
+from regraft.cuts.cut import Cut, Leaf
+from regraft.cuts.cutting import describe_cut
+from regraft.cuts.proving import own, undisturbed
+from regraft.cuts.replaying import Replay
+from regraft.cuts.searching import Search, record_sizes
+from regraft.cuts.varying import Batch, batch_of
 from regraft.errors import SplitError
-from regraft.identifying import class_name, settings_of, source_hash
 from regraft.patterns import Patterns, choose
-from regraft.proving import own, undisturbed
-from regraft.replaying import Replay
-from regraft.searching import Search, record_sizes
-from regraft.varying import Batch, batch_of
 
 Features = dict[str, Tensor]
 

@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from regraft.arrays import Checkpoint
-from regraft.cuts import Cut
+from regraft.cuts.cut import Cut
 from regraft.evaluating import Score
 from regraft.plan import Plan
-from regraft.record import (
+from regraft.plans.rows import Row
+from regraft.reports.record import (
     CheckpointRecord,
     CutRecord,
     HistoryRecord,
@@ -26,7 +27,6 @@ from regraft.record import (
     RunRecord,
     ScoreRecord,
 )
-from regraft.rows import Row
 from regraft.saving import file_hashes, versions
 from regraft.training import History
 
@@ -74,7 +74,7 @@ def record_of(
         validation=_score(scores.get("validation")),
         classes=tuple(classes),
         seconds=dict(seconds),
-        notes=tuple(NoteRecord(note) for note in [*checkpoint.notes, *plan.notes, *notes]),
+        notes=tuple(NoteRecord(note) for note in dict.fromkeys([*plan.notes, *history.notes, *notes])),
     )
 
 

@@ -11,17 +11,17 @@ from torch import Tensor, nn
 
 from regraft.errors import TrainError, near_names
 from regraft.examples import Examples, TensorExamples, as_examples
-from regraft.histories import Candidate, History
-from regraft.learners import HeadLike, Learner, draws, modes_kept, to_device
-from regraft.linear_heads import linear_layer, solve_head
-from regraft.losses import LabelCheck, Loss, LossFunction, as_loss, class_count, whole_labels
-from regraft.optimizers import Optimizer, make_optimizer
+from regraft.learning.histories import Candidate, History
+from regraft.learning.learners import HeadLike, Learner, draws, modes_kept, to_device
+from regraft.learning.linear_heads import linear_layer, solve_head
+from regraft.learning.losses import LabelCheck, Loss, LossFunction, as_loss, class_count, whole_labels
+from regraft.learning.optimizers import Optimizer, make_optimizer
+from regraft.learning.quickening import quicken
+from regraft.learning.scoring import score
+from regraft.learning.sources import Batch, Epoch, Order, Source, held
+from regraft.learning.stepping import EagerStep, lower_precision
+from regraft.learning.trials import Trial
 from regraft.progress import progress_bar
-from regraft.quickening import quicken
-from regraft.scoring import score
-from regraft.sources import Batch, Epoch, Order, Source, held
-from regraft.stepping import EagerStep, lower_precision
-from regraft.trials import Trial
 
 __all__ = ["Candidate", "History", "train"]
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from regraft.errors import VerifyError, near_names
 from regraft.examples import call, map_tensors, tensors_in
-from regraft.variants import variants_of
+from regraft.plans.variants import variants_of
 
 
 @dataclass(frozen=True)

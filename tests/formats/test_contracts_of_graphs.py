@@ -8,6 +8,7 @@ import h5py
 import msgpack
 import numpy as np
 import onnx
+import tensorstore
 
 from regraft.formats.caffe import Caffe
 from regraft.formats.flax import Flax
@@ -15,8 +16,9 @@ from regraft.formats.gguf import GGUF
 from regraft.formats.keras import KerasArchive, KerasH5
 from regraft.formats.mxnet import MXNet
 from regraft.formats.onnx import Onnx
+from regraft.formats.orbax import Orbax
 from regraft.testing import FormatContract
-from written import caffe_layer, write_caffe, write_gguf, write_params
+from written import caffe_layer, write_caffe, write_gguf, write_params, write_zarr
 
 KERNEL, BIAS = np.arange(6, dtype=np.float32).reshape(2, 3) - 2.5, np.array([0.5, -0.25, 8.0], np.float32)
 
@@ -48,6 +50,37 @@ class TestGGUF(FormatContract):
 
     def write(self, folder, arrays):
         return write_gguf(folder / "model.gguf", arrays)
+
+
+class TestOrbaxFolders(FormatContract):
+    """Written by the format's description, as the first Orbax did."""
+
+    format = Orbax()
+
+    def write(self, folder, arrays):
+        for name, array in arrays.items():
+            write_zarr(folder / "checkpoint_1", name, array)
+        tree = {name: {"key_metadata": [{"key": key} for key in name.split("/")],
+                       "value_metadata": {"value_type": "jax.Array"}} for name in arrays}  # fmt: skip
+        described = {"tree_metadata": tree, "store_array_data_equal_to_fill_value": True}
+        (folder / "checkpoint_1" / "_METADATA").write_text(json.dumps(described))
+        return folder / "checkpoint_1"
+
+
+class TestOrbaxStore(FormatContract):
+    """Written by tensorstore, as Orbax does."""
+
+    format = Orbax()
+    open_allowance = 16 << 20  # importing tensorstore
+
+    def write(self, folder, arrays):
+        store = {"driver": "ocdbt", "base": {"driver": "file", "path": f"{folder}/checkpoint_1/"}}
+        for name, array in arrays.items():
+            spec = {"driver": "zarr", "kvstore": {**store, "path": f"{name.replace('/', '.')}/"}}
+            described = {"shape": array.shape, "dtype": array.dtype.str, "compressor": None}
+            spec |= {"metadata": described, "store_data_equal_to_fill_value": True}
+            tensorstore.open(spec, create=True).result().write(array).result()
+        return folder / "checkpoint_1"
 
 
 class TestFlax(FormatContract):

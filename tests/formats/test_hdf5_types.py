@@ -49,18 +49,19 @@ def test_other_types_are_told_in_words(tmp_path, version, dtype, told):
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_bfloat16_is_told_by_the_sizes_of_its_fields(tmp_path, version):
-    """Eight bits of exponent, seven of mantissa."""
+@pytest.mark.parametrize(("bias", "told"), [(127, "bfloat16"), (126, "odd float")])
+def test_bfloat16_is_told_by_its_fields(tmp_path, version, bias, told):
+    """Eight bits of exponent, seven of mantissa; another bias is another number."""
 
     def fill(file):
         kind = h5py.h5t.IEEE_F32LE.copy()
         kind.set_fields(15, 7, 8, 0, 7)
         kind.set_precision(16)
         kind.set_size(2)
-        kind.set_ebias(127)
+        kind.set_ebias(bias)
         h5py.h5d.create(file.id, b"a", kind, h5py.h5s.create_simple((2,)))
 
-    assert read_values(object_at(write(tmp_path, fill, version=version), "a")).type.dtype == "bfloat16"
+    assert read_values(object_at(write(tmp_path, fill, version=version), "a")).type.dtype == told
 
 
 @pytest.mark.parametrize("version", VERSIONS)

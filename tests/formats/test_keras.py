@@ -165,6 +165,19 @@ def test_attributes_that_were_split_are_joined(tmp_path):
     assert list(KerasH5().open(path)) == ["b/kernel", "a/kernel"]
 
 
+@pytest.mark.parametrize(("folder", "role"), [("layers/optimizer", "weight"), ("optimizer", "optimizer_slot")])
+def test_only_what_lies_beside_the_layers_is_the_optimizer_s(tmp_path, folder, role):
+    """A layer may be called so too."""
+    path = tmp_path / "m.weights.h5"
+    with h5py.File(path, "w") as file:
+        file["layers/dense/vars/0"] = np.ones((3, 4), np.float32)
+        file[f"{folder}/vars/0"] = np.ones((2, 3), np.float32)
+
+    roles = {name.split("/")[0]: info.role for name, info in KerasH5().open(path).items()}
+
+    assert roles == {"dense": "weight", "optimizer": role}
+
+
 def test_a_lambda_is_named_and_not_run(tmp_path):
     """Its marshalled code is neither decoded nor executed."""
     layers = '{"class_name": "Lambda", "config": {"name": "evil", "function": ["4wEAAAA=", null, null]}}'
@@ -248,3 +261,23 @@ def test_old_files_with_numbered_weight_names_read_under_the_layer_s_name():
     assert list(checkpoint)[:3] == ["conv1/kernel", "conv1/bias", "conv1-BN/gamma"]
     assert checkpoint["conv1-BN/gamma"].layer_type == "BatchNormalization"
     assert checkpoint["classifier/kernel"].shape == (256, 360)
+
+
+@pytest.mark.parametrize(
+    ("version", "names"),
+    [("1.2.2", ["dense_1/kernel:0"]), (None, ["dense_1_W:0", "dense_1_b:0"]), (None, ["lstm_1_W_i:0", "lstm_1_U_i:0"])],
+)
+def test_files_of_keras_1_are_refused_by_name(tmp_path, version, names):
+    """Their kernels are ordered as the backend liked, which the file does not tell."""
+    attributes = {"keras_version": version} if version else {}
+    path = write_h5(tmp_path / "w.h5", {"dense_1": {name: np.ones((2, 2)) for name in names}}, **attributes)
+
+    with pytest.raises(CheckpointError, match=rf"Keras {version or '1'} wrote it[\s\S]*Load it with Keras 2"):
+        KerasH5().open(path)
+
+
+def test_names_that_only_look_old_are_read_when_the_version_is_newer(tmp_path):
+    """A layer of the user's own may call its weight W."""
+    path = write_h5(tmp_path / "w.h5", {"own": {"own/my_W:0": np.ones((2, 2))}}, keras_version="2.4.0")
+
+    assert list(KerasH5().open(path)) == ["own/my_W"]

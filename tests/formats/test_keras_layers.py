@@ -94,3 +94,17 @@ def test_activations_are_words():
 def test_weights_alone_tell_the_class_only_without_doubt(shapes, kind):
     """A kernel of rank 4 may be three layers'."""
     assert class_by_weights(shapes) == kind
+
+
+def test_pooling_tells_its_window_strides_and_padding():
+    """It holds no weights, but its function is part of the network."""
+    found = facts(
+        ("a", "MaxPooling2D", {"pool_size": [3, 2], "strides": None, "padding": "same"}),
+        ("b", "AveragePooling1D", {"pool_size": 4, "strides": 2}), ("c", "GlobalMaxPooling2D", {}),
+    )  # fmt: skip
+
+    assert {key: value for key, value in found.items() if key[0] == "a"} == {
+        ("a", "pool"): "max", ("a", "pool_size"): [3, 2], ("a", "strides"): [3, 2], ("a", "padding"): "same",
+    }  # fmt: skip
+    assert (found["b", "pool"], found["b", "pool_size"], found["b", "strides"]) == ("average", [4], [2])
+    assert not [key for key in found if key[0] == "c"]

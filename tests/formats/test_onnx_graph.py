@@ -5,7 +5,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from golden_files import facts_of
+from golden_files import GOLDEN, facts_of
 from regraft.errors import CheckpointError
 from regraft.formats.onnx import Onnx
 from regraft.formats.onnx_graph import is_anonymous
@@ -103,3 +103,55 @@ def test_a_cycle_of_nodes_ends(tmp_path):
     ]  # fmt: skip
 
     assert list(opened(tmp_path, nodes, k=np.ones((2, 2), "f"))) == ["k"]
+
+
+def layer_norm(square, eps=1e-6, axes=(-1,)):
+    """As exporters before opset 17 write it."""
+    value = numpy_helper.from_array(np.array(eps, "f"))
+    return [
+        helper.make_node("ReduceMean", ["x"], ["m"], axes=axes), helper.make_node("Sub", ["x", "m"], ["d"]),
+        helper.make_node(square, ["d", "d" if square == "Mul" else "two"], ["p"]),
+        helper.make_node("ReduceMean", ["p"], ["v"], axes=axes), helper.make_node("Constant", [], ["e"], value=value),
+        helper.make_node("Add", ["v", "e"], ["a"]), helper.make_node("Sqrt", ["a"], ["s"]),
+        helper.make_node("Div", ["d", "s"], ["n"]), helper.make_node("Mul", ["n", "ln.weight"], ["g"]),
+        helper.make_node("Add", ["g", "ln.bias"], ["y"]),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("square", ["Pow", "Mul"])
+def test_a_layer_norm_in_pieces_is_one_layer_with_its_eps(tmp_path, square):
+    """Its eps is one of the graph's numbers."""
+    tensors = {"ln.weight": np.ones(4, "f"), "ln.bias": np.zeros(4, "f"), "two": np.array(2, "f")}
+
+    checkpoint = opened(tmp_path, layer_norm(square), **tensors)
+
+    assert {name: (one.layer, one.leaf, one.layer_type) for name, one in checkpoint.items() if one.shape} == {
+        "ln.weight": ("ln", "weight", "LayerNormalization"), "ln.bias": ("ln", "bias", "LayerNormalization"),
+    }  # fmt: skip
+    assert facts_of(checkpoint, "ln") == {"eps": float(np.float32(1e-6))}
+
+
+def test_other_divisions_are_no_layer_norm(tmp_path):
+    """Something else under the root, no difference above it, or a mean over the whole map."""
+    nodes = layer_norm("Pow")
+    tensors = {"ln.weight": np.ones(4, "f"), "ln.bias": np.zeros(4, "f"), "two": np.array(2, "f")}
+    over_maps = opened(tmp_path, layer_norm("Pow", axes=(2, 3)), **tensors)
+    assert {one.layer_type for one in over_maps.values()} == {""}
+    for place in (1, 3, 5, 6):
+        changed = list(nodes)
+        old = nodes[place]
+        changed[place] = helper.make_node("Max", list(old.input), list(old.output))
+        checkpoint = opened(tmp_path, changed, **tensors)
+        assert {one.layer_type for one in checkpoint.values()} == {""}
+
+
+def test_a_recurrent_layer_that_the_graph_cuts_itself_keeps_torch_s_names_and_gates():
+    """torch exports it so without constant folding: its own arrays, and nodes that reorder them."""
+    checkpoint = Onnx().open(GOLDEN / "torch_unfolded.onnx")
+
+    memory = [name for name, info in checkpoint.items() if info.layer == "memory"]
+    assert memory == [f"memory.{kind}_{part}_l0" for kind in ("weight", "bias") for part in ("ih", "hh")]
+    assert {checkpoint[name].layer_type for name in memory} == {"LSTM"}
+    assert checkpoint["gru.bias_hh_l0"].leaf == "bias_hh_l0"
+    assert (facts_of(checkpoint, "memory")["gate_order"], facts_of(checkpoint, "gru")["gate_order"]) == ("ifco", "rzh")
+    assert facts_of(checkpoint, "memory")["use_bias"] is True

@@ -6,7 +6,7 @@ from struct import pack
 import pytest
 
 from regraft.errors import CheckpointError
-from regraft.formats.zip_archive import ZipArchive
+from regraft.formats.zip_archive import ZipArchive, may_hold
 
 
 def written(folder, members, compression=zipfile.ZIP_STORED):
@@ -28,11 +28,24 @@ def test_members_come_back(tmp_path, compression):
     assert all(members[name].startswith(begin[:5]) and len(begin) <= 10 for name, begin in begins.items())
 
 
-def test_large_archives_have_wide_numbers(tmp_path):
-    """ZIP64: more than 65,535 members."""
-    path = written(tmp_path, {str(number): b"" for number in range(65_600)})
+def test_large_archives_have_wide_numbers(tmp_path, monkeypatch):
+    """ZIP64: the count of more than 65,535 members stands in a record of its own. Written here for three members."""
+    monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 2)
+    path = written(tmp_path, {str(number): b"" for number in range(3)})
+    content = path.read_bytes()
+    path.write_bytes(content[:-14] + b"\xff" * 4 + content[-10:])  # the short record's counts, as of a large archive
 
-    assert len(ZipArchive(path).members) == 65_600
+    assert list(ZipArchive(path).members) == ["0", "1", "2"]
+
+
+def test_a_quick_look_tells_what_an_archive_cannot_hold(tmp_path):
+    """All of the names must be there; what is no archive holds none."""
+    path = written(tmp_path, {"config.json": b"", "weights": b""})
+    (tmp_path / "text").write_bytes(b"config.json")
+
+    assert may_hold(path, ["config.json", "weights"])
+    assert not may_hold(path, ["config.json", "model"])
+    assert not may_hold(tmp_path / "text", ["config.json"])
 
 
 def test_a_member_with_wide_sizes_is_read(tmp_path):

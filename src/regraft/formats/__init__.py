@@ -12,6 +12,7 @@ from regraft.formats.mxnet import MXNet
 from regraft.formats.numpy_arrays import NumpyArchive, NumpyArray
 from regraft.formats.numpy_pickle import NumpyPickle
 from regraft.formats.onnx import Onnx
+from regraft.formats.orbax import Orbax
 from regraft.formats.safetensors_file import Safetensors
 from regraft.formats.savedmodel import SavedModel
 from regraft.formats.tensorflow_js import TensorFlowJS
@@ -40,4 +41,5 @@ FORMATS: tuple[Format, ...] = (
     NumpyArray(),
     NumpyPickle(),
     GGUF(),
+    Orbax(),
 )

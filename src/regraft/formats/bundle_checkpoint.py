@@ -7,9 +7,9 @@ from pathlib import Path
 
 from regraft.arrays import ArrayInfo, Checkpoint
 from regraft.formats.object_graph import GRAPH_KEY, path_of, unique_names, variable_names
+from regraft.formats.roles import roles_of
 from regraft.formats.tensor_bundle import Bundle
 from regraft.formats.tensorflow_graph import graph_facts
-from regraft.roles import roles_of
 
 NOT_NUMBERS = ("string", "resource", "variant")
 NO_GRAPH = "The checkpoint tells neither kinds of layers, nor eps, padding and strides: there is no graph of them."

@@ -21,11 +21,13 @@ from regraft.formats.keras_layers import (
     requirements,
 )
 from regraft.formats.located import Located
+from regraft.formats.roles import role_of
 from regraft.formats.stored import Span
-from regraft.formats.zip_archive import ZipArchive
-from regraft.roles import role_of
+from regraft.formats.zip_archive import ZipArchive, may_hold
 
 _CELL = re.compile(r"(lstm|gru|simple_rnn|conv_lstm\dd?|cu_dnnlstm|cu_dnngru)_cell(_\d+)?$")
+_KERAS_1 = re.compile(r"_(W|b|U|[WUb]_[ifcozrh]|running_mean|running_std)(:0)?$")
+_MOST_TEXT_PER_BYTE, _FREE_TEXT = 64, 1 << 16  # descriptions compress to a tenth
 _MEMBERS = {"config.json", "model.weights.h5"}
 _WRAPPED = {"forward_layer": 0, "backward_layer": 1, "layer": 0}
 _ATTENTION_PARTS = {
@@ -76,6 +78,7 @@ class KerasH5(Format):
     def open(self, path: Path) -> Checkpoint:
         """The weights in the order of the model's layers, named `layer/weight`."""
         with opened(Span(path, 0, path.stat().st_size)) as root:
+            _refuse_keras_1(root, path)
             described = root.text("model_config")
             model = read_config(described, path) if described else None
             group = root.child("model_weights") or root
@@ -96,7 +99,8 @@ class KerasArchive(Format):
     def recognises(self, path: Path, head: bytes) -> bool:
         """A ZIP whose directory names both members."""
         try:
-            return head.startswith(b"PK\x03\x04") and ZipArchive(path).members.keys() >= _MEMBERS
+            is_archive = head.startswith(b"PK\x03\x04") and may_hold(path, _MEMBERS)
+            return is_archive and ZipArchive(path).members.keys() >= _MEMBERS
         except (CheckpointError, OSError):
             return False
 
@@ -112,7 +116,10 @@ class KerasArchive(Format):
                 f"{path}: refused, the weights are compressed inside the archive, which Keras never does.\n"
                 "Unpack it and pack it again as it was: zip -0 new.keras config.json metadata.json model.weights.h5"
             )
-        model = read_config(archive.read(archive.members["config.json"]).decode("utf-8", "replace"), path)
+        described = archive.members["config.json"]
+        if described.size > _MOST_TEXT_PER_BYTE * described.stored + _FREE_TEXT:
+            raise CheckpointError(f"{path}: refused, the description unpacks to {described.size} bytes: a bomb.")
+        model = read_config(archive.read(described).decode("utf-8", "replace"), path)
         with opened(archive.span(member)) as root:
             weights = list(_by_tree(root, model, ""))
         return _checkpoint(path, self.name, weights, model)
@@ -172,6 +179,25 @@ def _role(weight: Weight) -> Role:
     if weight.is_state:
         return "optimizer_slot" if weight.array.shape else "counter"
     return role_of(weight.name)
+
+
+def _refuse_keras_1(root: Group, path: Path) -> None:
+    """Raises CheckpointError for files of Keras below 2: gates apart, kernels as the backend liked, other settings."""
+    group = root.child("model_weights") or root
+    version = group.text("keras_version") or root.text("keras_version") or ""
+    names = [name for layer in group.texts("layer_names") or () for name in _listed(group, layer)]
+    is_old = version.startswith(("0.", "1.")) or group.child("layer_0") is not None
+    if is_old or (not version and any(_KERAS_1.search(name) for name in names)):
+        raise CheckpointError(
+            f"{path}: refused, Keras {version or '1'} wrote it: it keeps gates apart, orders kernels by its backend "
+            "and does not say how.\nLoad it with Keras 2.0 to 2.2, which converts it, and save it from there."
+        )
+
+
+def _listed(group: Group, layer: str) -> list[str]:
+    """The names of a layer's weights, as the file lists them."""
+    inner = group.child(layer)
+    return (inner.texts("weight_names") or []) if inner else []
 
 
 # --- .h5: groups named after layers, each with the list of its weights --------------------------------------------

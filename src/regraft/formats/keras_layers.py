@@ -1,5 +1,6 @@
 """What Keras' layers hold and ask for: the names of their weights in order, and the facts that their settings tell."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -34,6 +35,7 @@ WEIGHTS = {  # class → weights in the order in which Keras creates them; a bia
 }
 _SWITCHES = {"bias": "use_bias", "gamma": "scale", "beta": "center"}
 ATTENTION = ("MultiHeadAttention", "GroupedQueryAttention", "GroupQueryAttention")
+_POOLS = re.compile(r"(Max|Average)Pool(?:ing)?[123]D$")
 _GATES = {"LSTM": "ifco", "ConvLSTM1D": "ifco", "ConvLSTM2D": "ifco", "GRU": "zrh"}
 
 
@@ -96,6 +98,8 @@ def _facts(layer: Layer) -> dict[str, object]:
     facts: dict[str, object] = {}
     if "Conv" in kind:
         facts |= _convolution(told)
+    if pool := _POOLS.match(kind):
+        facts |= {"pool": pool[1].lower()} | _pooling(told)
     if kind in ("BatchNormalization", "LayerNormalization", "GroupNormalization", "RMSNormalization"):
         facts["eps"] = float(told.get("epsilon", 1e-3))
         facts |= {key: told[key] for key in ("axis", "center", "scale", "groups") if key in told}
@@ -119,6 +123,16 @@ def _facts(layer: Layer) -> dict[str, object]:
     if "activation" in told and kind != "Activation":
         facts["activation"] = _activation(told["activation"])
     return facts
+
+
+def _pooling(told: Mapping[str, Any]) -> dict[str, object]:
+    """Window, strides and padding; strides are the window's size unless the file tells others."""
+    rank = 1 if "pool_length" in told or isinstance(told.get("pool_size"), int) else 2
+    size = told.get("pool_size", told.get("pool_length", 2))
+    window = list(size) if isinstance(size, list) else [size] * rank
+    strides = told.get("strides", told.get("stride"))
+    steps = window if strides is None else strides if isinstance(strides, list) else [strides]
+    return {"pool_size": window, "strides": steps, "padding": told.get("padding", told.get("border_mode", "valid"))}
 
 
 def _convolution(told: Mapping[str, Any]) -> dict[str, object]:

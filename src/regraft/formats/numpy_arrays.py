@@ -12,9 +12,9 @@ from regraft.errors import CheckpointError
 from regraft.formats.format import Format
 from regraft.formats.npy_header import MAGIC, MOST_HEADER_BYTES, NpyHeader, parse_npy_header
 from regraft.formats.pickled_arrays import arrays_of_pickled_bytes, arrays_of_pickled_file
+from regraft.formats.roles import with_roles
 from regraft.formats.stored import Span, checked_size, decode
 from regraft.formats.zip_archive import Member, ZipArchive
-from regraft.roles import with_roles
 
 Found = dict[str, tuple[ArrayInfo, Callable[[], np.ndarray]]]
 

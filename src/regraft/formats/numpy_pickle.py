@@ -6,7 +6,7 @@ from typing import final
 from regraft.arrays import Checkpoint
 from regraft.formats.format import Format
 from regraft.formats.pickled_arrays import arrays_of_pickled_file
-from regraft.roles import with_roles
+from regraft.formats.roles import with_roles
 
 # How a pickle of a container or of an array begins: protocol 2 to 5, or the text of protocol 0 and 1.
 _BINARY = tuple(bytes([0x80, protocol]) for protocol in (2, 3, 4, 5))

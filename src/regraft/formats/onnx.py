@@ -86,7 +86,7 @@ def _is_folded(layer: Layer) -> bool:
 def _requirements(graph: Graph, layers: list[Layer]) -> Iterator[Requirement]:
     """What the nodes say of their weights."""
     for layer in layers:
-        facts = {**_facts(graph, layer), **_flattened(graph, layer)}
+        facts = {**_facts(graph, layer), **layer.told, **_flattened(graph, layer)}
         yield from (Requirement(layer.name, attribute, value) for attribute, value in facts.items())
 
 

@@ -3,7 +3,7 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from regraft.formats.onnx_tensors import Tensor, read_tensor
 from regraft.formats.protobuf import Fields, ProtobufFile
@@ -26,6 +26,8 @@ LEAVES = {  # operator → the place of each weight among its inputs
     "Gather": {0: "weight"},
 }
 _ANONYMOUS = re.compile(r"onnx::\w+|\d+|_?val_\d+|const_fold_opt__\d+|(.*/)?Constant(_\d+)?(_output)?_\d+")
+_TORCH_RECURRENT = re.compile(r"(?:.*[./])?((?:weight|bias)_(?:ih|hh)_l\d+(?:_reverse)?)")
+_TORCH_GATES = {"LSTM": "ifco", "GRU": "rzh", "RNN": "i"}
 _SCOPES = "pkg.torch.onnx.name_scopes"
 
 
@@ -43,12 +45,16 @@ class Node:
 
 @dataclass
 class Layer:
-    """A node that holds weights: leaf → the initializer's name in the file."""
+    """A node that holds weights: leaf → the initializer's name in the file.
+
+    told  facts that stand in the nodes around it
+    """
 
     node: Node
     weights: dict[str, str]
     kernel_axes: list[str] | None = None
     name: str = ""
+    told: dict[str, object] = field(default_factory=dict)
 
 
 @dataclass
@@ -82,6 +88,12 @@ class Graph:
     def texts(self, node: Node, name: str) -> list[str]:
         """A list of texts among the node's attributes."""
         return self.file.texts(node.attributes[name][9]) if name in node.attributes else []
+
+    def number(self, name: str) -> float | None:
+        """The value of a tensor that is one number; None for all others."""
+        tensor = self.tensors.get(_origin(self, name)[0])
+        is_one = tensor is not None and tensor.shape in ((), (1,)) and tensor.dtype.startswith(("float", "bfloat"))
+        return float(tensor.read().reshape(())) if tensor is not None and is_one else None
 
     def before(self, node: Node, index: int = 0) -> Node | None:
         """The node that gives this one its input; None for the graph's own inputs and for weights."""
@@ -155,8 +167,8 @@ def find_layers(graph: Graph) -> list[Layer]:
     layers: list[Layer] = []
     owned: set[str] = set()
     for node in graph.nodes:
-        layer = Layer(node, {})
-        for index, leaf in LEAVES.get(node.operator, {}).items():
+        layer = _unfused_norm(graph, node) or _sliced_recurrent(graph, node) or Layer(node, {})
+        for index, leaf in ({} if layer.weights else LEAVES.get(node.operator, {})).items():
             name, flips = _origin(graph, node.inputs[index]) if index < len(node.inputs) else ("", 0)
             if leaf in layer.weights or not _is_weight(graph, node, name) or name in owned:
                 continue
@@ -172,6 +184,64 @@ def find_layers(graph: Graph) -> list[Layer]:
             layers.append(layer)
     _name_layers(layers)
     return layers
+
+
+def _unfused_norm(graph: Graph, node: Node) -> Layer | None:
+    """The layer norm that ends in this node: (x - mean) / sqrt(mean((x - mean)²) + eps) · weight + bias.
+
+    Before opset 17 ONNX has no operator for it, so that exporters write these nodes; eps is one of their numbers.
+    """
+    if node.operator != "Div" or len(node.inputs) != 2:
+        return None
+    centred, root = graph.before(node), graph.before(node, 1)
+    total = graph.before(root) if root is not None and root.operator == "Sqrt" else None
+    if centred is None or centred.operator != "Sub" or total is None or total.operator != "Add":
+        return None
+    eps = next((value for name in total.inputs if (value := graph.number(name)) is not None), None)
+    variance = next(
+        (one for index in (0, 1) if (one := graph.before(total, index)) and one.operator == "ReduceMean"), None
+    )
+    square = graph.before(variance) if variance is not None else None
+    if variance is None or len(graph.integers(variance, "axes")) > 1:
+        return None  # over more than the last axis: another norm
+    if eps is None or square is None or square.operator not in ("Pow", "Mul") or graph.before(square) is not centred:
+        return None
+    weights: dict[str, str] = {}
+    current = node
+    for operator, leaf in (("Mul", "weight"), ("Add", "bias")):
+        uses = graph.consumers.get(current.outputs[0], []) if current.outputs else []
+        if len(uses) != 1 or uses[0][0].operator != operator:
+            break
+        current = uses[0][0]
+        held = [name for one in current.inputs if (name := _origin(graph, one)[0]) in graph.tensors]
+        if len(held) == 1 and _is_weight(graph, node, held[0]):
+            weights[leaf] = held[0]
+    if not weights:
+        return None
+    return Layer(replace(node, operator="LayerNormalization", attributes={}), weights, told={"eps": eps})
+
+
+def _sliced_recurrent(graph: Graph, node: Node) -> Layer | None:
+    """The recurrent layer whose weights are torch's own, which the graph cuts and puts into ONNX' order as it runs."""
+    if node.operator not in _TORCH_GATES:
+        return None
+    weights: dict[str, str] = {}
+    waiting, seen = list(node.inputs[1:4]), set(node.inputs[1:4])
+    while waiting and len(seen) < 1000:
+        name = waiting.pop(0)
+        producer, match = graph.producers.get(name), _TORCH_RECURRENT.fullmatch(name)
+        if match and name in graph.tensors:
+            weights.setdefault(match[1], name)
+        elif producer is not None and producer.operator in ("Unsqueeze", "Concat", "Slice", "Identity", "Cast"):
+            inner = producer.inputs if producer.operator == "Concat" else producer.inputs[:1]
+            waiting += [one for one in inner if one not in seen]
+            seen.update(inner)
+    has_bias = any(leaf.startswith("bias") for leaf in weights)
+    return (
+        Layer(node, weights, told={"gate_order": _TORCH_GATES[node.operator], "use_bias": has_bias})
+        if weights
+        else None
+    )
 
 
 def _origin(graph: Graph, name: str) -> tuple[str, int]:

@@ -13,8 +13,8 @@ import numpy as np
 from regraft.arrays import ArrayInfo, Checkpoint
 from regraft.errors import CheckpointError
 from regraft.formats.format import Format
+from regraft.formats.roles import with_roles
 from regraft.formats.stored import Span, checked_size, decode
-from regraft.roles import with_roles
 
 DTYPES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn",

@@ -12,8 +12,8 @@ from regraft.errors import CheckpointError
 from regraft.formats.named_arrays import named_leaves
 from regraft.formats.pickled_arrays import unwrapped
 from regraft.formats.pickled_numpy import PickledArray
+from regraft.formats.roles import roles_of
 from regraft.formats.torch_pickle import PickledTensor, is_leaf
-from regraft.roles import roles_of
 
 ReadTensor = Callable[[PickledTensor, str], np.ndarray]
 ReadChunk = Callable[[int, int], bytes | bytearray]

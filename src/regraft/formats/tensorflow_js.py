@@ -18,8 +18,8 @@ from regraft.formats.keras_config import Layer, read_config
 from regraft.formats.keras_layers import requirements
 from regraft.formats.keras_owners import with_keras_layers
 from regraft.formats.quantised import Quantisation
+from regraft.formats.roles import with_roles
 from regraft.formats.stored import Span, checked_size, decode
-from regraft.roles import with_roles
 
 _DTYPES = ("float32", "float16", "int32", "uint8", "uint16", "bool", "complex64")
 _NO_GRAPH_FACTS = (

@@ -48,7 +48,7 @@ class ZipArchive:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._size = path.stat().st_size
-        offset, size, count = self._directory()
+        offset, size, count = _directory(path, self._size)
         directory = Span(path, offset, size).read()
         self.members: dict[str, Member] = {}
         position = 0
@@ -111,27 +111,37 @@ class ZipArchive:
                 f"{self.path}: {member.name} claims {member.size} bytes from {member.stored} stored ones. Refused."
             )
 
-    def _directory(self) -> tuple[int, int, int]:
-        """(offset, size in bytes, members) of the directory, from the record at the file's end."""
-        tail_size = min(self._size, 65536 + 22)
-        tail = Span(self.path, self._size - tail_size, tail_size).read()
-        at = tail.rfind(b"PK\x05\x06")
-        if at < 0 or at + 22 > len(tail):
-            raise CheckpointError(
-                f"{self.path}: the archive has no directory at its end. It is truncated: fetch it again."
-            )
-        count, size, offset = unpack_from("<HII", tail, at + 10)
-        if (count == 0xFFFF or _U32 in (size, offset)) and at >= 20 and tail[at - 20 : at - 16] == b"PK\x06\x07":
-            (record,) = unpack_from("<Q", tail, at - 12)
-            zip64 = Span(self.path, record, 56).read()
-            if zip64[:4] != b"PK\x06\x06":
-                raise CheckpointError(f"{self.path}: the archive's directory is damaged. Fetch the file again.")
-            count, size, offset = unpack_from("<QQQ", zip64, 32)
-        if offset + size > self._size or count * 46 > size:
-            raise CheckpointError(
-                f"{self.path}: the archive's directory is damaged or truncated. Fetch the file again."
-            )
-        return offset, size, count
+
+def may_hold(path: Path, names: Iterable[str]) -> bool:
+    """Whether the archive's directory has these names somewhere: a look that is quick for ten thousand members.
+
+    False for what is no archive; true says only that it is worth a ZipArchive to know.
+    """
+    try:
+        offset, size, _ = _directory(path, path.stat().st_size)
+        directory = Span(path, offset, size).read()
+    except (CheckpointError, OSError):
+        return False
+    return all(name.encode() in directory for name in names)
+
+
+def _directory(path: Path, file_size: int) -> tuple[int, int, int]:
+    """(offset, size in bytes, members) of the directory, from the record at the file's end."""
+    tail_size = min(file_size, 65536 + 22)
+    tail = Span(path, file_size - tail_size, tail_size).read()
+    at = tail.rfind(b"PK\x05\x06")
+    if at < 0 or at + 22 > len(tail):
+        raise CheckpointError(f"{path}: the archive has no directory at its end. It is truncated: fetch it again.")
+    count, size, offset = unpack_from("<HII", tail, at + 10)
+    if (count == 0xFFFF or _U32 in (size, offset)) and at >= 20 and tail[at - 20 : at - 16] == b"PK\x06\x07":
+        (record,) = unpack_from("<Q", tail, at - 12)
+        zip64 = Span(path, record, 56).read()
+        if zip64[:4] != b"PK\x06\x06":
+            raise CheckpointError(f"{path}: the archive's directory is damaged. Fetch the file again.")
+        count, size, offset = unpack_from("<QQQ", zip64, 32)
+    if offset + size > file_size or count * 46 > size:
+        raise CheckpointError(f"{path}: the archive's directory is damaged or truncated. Fetch the file again.")
+    return offset, size, count
 
 
 def _member(directory: bytearray, position: int) -> tuple[Member, int]:

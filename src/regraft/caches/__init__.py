@@ -1,0 +1,1 @@
+"""How features are built, keyed, checked and handed out; `stores/` says where they live."""

@@ -1,0 +1,246 @@
+"""Features: the cut's values, one row per example, as a plain data set and as whole batches."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from regraft.caches.costs import Cost
+from regraft.caches.precision import Difference
+from regraft.caches.stored import HeldRows, Rows, StoredRows
+from regraft.errors import CacheError
+
+BLOCK_BYTES = 2 << 20  # what is read at once: long enough for a disk, short enough for a good shuffle
+
+
+Take = Callable[[slice], dict[str, Tensor]]
+
+
+@final
+@dataclass(frozen=True)
+class Built:
+    """What a call of `cache_features` did.
+
+    computed  rows that the trunk computed now (a row is one view of one example)
+    reused    rows that the store had
+    seconds   from the first input to the last row, the canary included
+    bytes     of all rows of these features, as they are kept
+    rounding  what a lower precision or compute changed on a batch, for each leaf and output; empty when exact
+    cost      what the cache was expected to cost, where that was asked for; None when nothing had to be computed
+    """
+
+    computed: int
+    reused: int
+    seconds: float
+    bytes: int
+    rounding: dict[str, Difference] = field(default_factory=dict)
+    cost: Cost | None = None
+
+
+@final
+class Features(Dataset):
+    """One row per example for each leaf of the cut, with the data set's labels.
+
+    A `torch.utils.data.Dataset`: `features[i]` is (dict of leaf → row, label). Also `regraft.examples.Examples`:
+    `gather(indices)` is (dict of leaf → (batch, …), labels).
+
+    labels   (count, …), from the data set each time: never stored
+    cut      what crosses, see `trunk.cut`
+    key      of the store's entry; "" when the features live in memory alone
+    views    stored augmented copies of each example; `for_epoch` chooses among them
+
+    Resident memory while features are streamed from a store, beside one batch and 40 bytes an example: the store's
+    `memory_bytes`, at most 256 MiB and at least 16 MiB: rows are read, and shuffled together, by an eighth of it. What
+    the C library keeps of freed memory comes on top, see docs/streaming.md.
+    """
+
+    def __init__(
+        self, rows: Rows, positions: Tensor | None, labels: Tensor, *, cut: Any, key: str, built: Built
+    ) -> None:
+        self.rows, self.positions, self.labels = rows, positions, labels
+        self.cut, self.key, self.built = cut, key, built
+
+    @property
+    def views(self) -> int:
+        """Stored copies of each example."""
+        return 1 if self.positions is None else self.positions.shape[1]
+
+    @property
+    def computed(self) -> int:
+        """Rows that were computed now; the others came from the store."""
+        return self.built.computed
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that the features took."""
+        return self.built.seconds
+
+    @property
+    def cost(self) -> Cost | None:
+        """What the cache was expected to cost, as a sentence when printed; None when nothing had to be computed."""
+        return self.built.cost
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the features as they are kept."""
+        return self.built.bytes
+
+    @property
+    def inputs(self) -> dict[str, Tensor] | None:
+        """Leaf → all its rows (count, …), in the data set's order, when they lie in memory as they are; else None."""
+        return self.rows.tensors if isinstance(self.rows, HeldRows) and self.positions is None else None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[dict[str, Tensor], Tensor]:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[tuple[dict[str, Tensor], Tensor]]:
+        """Several examples at once, as torch's DataLoader asks for them."""
+        wanted = torch.as_tensor(indices, dtype=torch.int64)
+        count = len(self)
+        if len(wanted) and not -count <= int(wanted.min()) <= int(wanted.max()) < count:
+            raise IndexError(f"{count} examples have no index {wanted.tolist()}.")
+        inputs, labels = self.gather(wanted % count if count else wanted)
+        return [({leaf: rows[at] for leaf, rows in inputs.items()}, labels[at]) for at in range(len(wanted))]
+
+    def gather(self, indices: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """The rows and labels at `indices` (batch,) int64, in this order; of several views the first."""
+        indices = indices.to(self.labels.device)
+        return self.rows.gather(self._positions(indices)), self.labels.index_select(0, indices)
+
+    def view(self, number: int) -> "Features":
+        """The features of one view alone, 0 … views - 1."""
+        if not 0 <= number < self.views:
+            raise CacheError(f"There is no view {number}: the features have {self.views}, counted from 0.")
+        return self if self.positions is None else self._with(self.positions[:, number : number + 1])
+
+    def for_epoch(self, epoch: int, *, seed: int = 0) -> "Features":
+        """The features of one epoch: each example by one of its views, the next one each epoch, its first by seed."""
+        if self.positions is None or self.views == 1:
+            return self
+        first = torch.randint(self.views, (len(self),), generator=torch.Generator().manual_seed(seed))
+        return self._with(self.positions.gather(1, ((first + epoch) % self.views)[:, None]))
+
+    def order(self, epoch: int, *, seed: int = 0) -> Tensor:
+        """The order of an epoch (count,) int64: random, and cheap to read. The same seed and epoch, the same order.
+
+        In memory every order is equally likely. From a store, blocks of neighbouring rows (which the store holds in
+        random order) are permuted, and all rows of a group of blocks are shuffled.
+        """
+        return torch.cat(self.for_epoch(epoch, seed=seed)._groups(epoch, seed))
+
+    def batches(
+        self, batch_size: int, *, epoch: int = 0, seed: int = 0, drop_last: bool = False
+    ) -> Iterator[tuple[Tensor, dict[str, Tensor], Tensor]]:
+        """(indices, inputs, labels) for each batch of `order(epoch, seed=seed)`, the next group read ahead."""
+        chosen = self.for_epoch(epoch, seed=seed)
+        left: tuple[Tensor, dict[str, Tensor]] | None = None
+        for group, take in chosen._read_ahead(chosen._groups(epoch, seed)):
+            start = 0
+            if left is not None:
+                start = min(batch_size - len(left[0]), len(group))
+                rows = {leaf: torch.cat([left[1][leaf], more]) for leaf, more in take(slice(0, start)).items()}
+                left = torch.cat([left[0], group[:start]]), rows
+                if len(left[0]) < batch_size:
+                    continue
+                yield *left, self._labels(left[0])
+            full = len(group) - (len(group) - start) % batch_size
+            for at in range(start, full, batch_size):
+                batch = slice(at, at + batch_size)
+                yield group[batch], take(batch), self._labels(group[batch])
+            left = (group[full:], take(slice(full, None))) if full < len(group) else None
+        if left is not None and not drop_last:
+            yield *left, self._labels(left[0])
+
+    def to_numpy(self) -> tuple[np.ndarray, np.ndarray]:
+        """(X, y) for scikit-learn: X (count, values) float32, the leaves flattened one after the other in the cut's
+        order; y (count, …).
+        """
+        inputs, _ = self.gather(torch.arange(len(self)))
+        flat = [rows.reshape(len(self), -1).float() for rows in inputs.values()]
+        return torch.cat(flat, dim=1).cpu().numpy(), self.labels.cpu().numpy()
+
+    def _with(self, positions: Tensor) -> "Features":
+        return Features(self.rows, positions, self.labels, cut=self.cut, key=self.key, built=self.built)
+
+    def _positions(self, indices: Tensor) -> Tensor:
+        return indices if self.positions is None else self.positions[:, 0].index_select(0, indices)
+
+    def _labels(self, indices: Tensor) -> Tensor:
+        return self.labels.index_select(0, indices.to(self.labels.device))
+
+    def _groups(self, epoch: int, seed: int) -> list[Tensor]:
+        """The order of an epoch, in pieces that are read at once."""
+        generator = torch.Generator().manual_seed(_mixed(seed, epoch))
+        if not isinstance(self.rows, StoredRows):
+            return [torch.randperm(len(self), generator=generator)]
+        row_bytes = max(1, sum(leaf.bytes_per_example for leaf in self.cut.leaves))
+        group_bytes = max(BLOCK_BYTES, min(self.rows.memory_bytes // 8, row_bytes * len(self) // 16))
+        block_rows = max(1, min(BLOCK_BYTES, group_bytes // 32) // row_bytes)
+        blocks = self._in_storage_order().split(block_rows)
+        permuted = [blocks[at] for at in torch.randperm(len(blocks), generator=generator).tolist()]
+        count = max(1, group_bytes // (block_rows * row_bytes))
+        groups = [torch.cat(permuted[at : at + count]) for at in range(0, len(permuted), count)]
+        return [group[torch.randperm(len(group), generator=generator)] for group in groups]
+
+    def _in_storage_order(self) -> Tensor:
+        return torch.arange(len(self)) if self.positions is None else self.positions[:, 0].argsort(stable=True)
+
+    def _read_ahead(self, groups: Sequence[Tensor]) -> Iterator[tuple[Tensor, "Take"]]:
+        """Each group, with what gives the rows of a slice of it; read by a thread while the group before is used."""
+        if isinstance(self.rows, HeldRows):
+            for group in groups:
+                yield group, partial(self._held, group)
+            return
+        with ThreadPoolExecutor(1, thread_name_prefix="regraft-features") as reader:
+            ahead = reader.submit(self._read, groups[0])
+            for number, group in enumerate(groups):
+                take = ahead.result()
+                if number + 1 < len(groups):
+                    ahead = reader.submit(self._read, groups[number + 1])
+                yield group, take
+                del take
+
+    def _held(self, group: Tensor, at: slice) -> dict[str, Tensor]:
+        return self.rows.gather(self._positions(group[at]))
+
+    def _read(self, group: Tensor) -> "Take":
+        """Read a group as it lies in the store; its order is made batch by batch, as for features in memory."""
+        positions = self._positions(group)
+        order = positions.argsort()
+        place = torch.empty_like(order)
+        place[order] = torch.arange(len(order))
+        rows = self.rows.gather(positions[order])
+        return lambda at: {leaf: values.index_select(0, place[at]) for leaf, values in rows.items()}
+
+
+def memory_budget() -> int:
+    """Bytes that features may take when nobody says: a quarter of what the machine, or the container, has left."""
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 1 << 30
+    try:
+        told = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        free = int(told["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        pass  # other systems: the free pages, which is less
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
+        free = min(free, max(0, int(limit) - used)) if limit != "max" else free
+    except (OSError, ValueError):
+        pass  # no container
+    return free // 4
+
+
+def _mixed(seed: int, epoch: int) -> int:
+    """One seed of two numbers: neighbouring seeds and epochs give unrelated orders."""
+    return int(np.random.SeedSequence([seed % (1 << 64), epoch]).generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -1,0 +1,118 @@
+"""Search for the cheapest cut that can be proven, for one mode of the model."""
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from regraft.cuts.cutting import choose_cut
+from regraft.cuts.outlining import Outline, outline_forward
+from regraft.cuts.proving import mixing_leaves, own, prove, refuse_random, undisturbed
+from regraft.cuts.recorded import Record
+from regraft.cuts.recording import record_forward
+from regraft.cuts.replaying import Replay
+from regraft.cuts.sizes import ROWS, Sizes, learn_sizes
+from regraft.cuts.stubs import MissingDataError
+from regraft.cuts.varying import Arguments, Batch
+from regraft.errors import SplitError
+
+ATTEMPTS = 20  # leaves that may be added or ruled out because the record alone did not show it
+
+
+class MixingError(SplitError):
+    """The rows of leaves depend on the rest of their batch; `values` says of which."""
+
+    def __init__(self, message: str, values: set[int]) -> None:
+        super().__init__(message)
+        self.values = values
+
+
+def record_sizes(model: nn.Module, batch: Batch, *, is_training: bool) -> tuple[Record, Sizes]:
+    """The recorded example, and how its sizes grow by forwards with another number of rows and other lengths."""
+
+    def outline(arguments: Arguments) -> Outline | None:
+        args, kwargs = own(arguments)
+        try:
+            with undisturbed(model, is_training=is_training):
+                return outline_forward(model, args, kwargs)
+        except Exception:  # a model may say what it likes to sizes that it does not take
+            return None
+
+    args, kwargs = own(batch.all)
+    with undisturbed(model, is_training=is_training):
+        record = record_forward(model, args, kwargs)
+    runs: dict[str, list[tuple[int, Outline]]] = {}
+    more = outline(batch.another())
+    if more is not None:
+        runs[ROWS] = [(batch.rows + 1, more)]
+    lengths = {}
+    for symbol, length in batch.lengths().items():
+        shorter = [(to, outline(batch.shortened(length, to))) for to in (length // 2, length - 1)]
+        known = [(to, seen) for to, seen in shorter if seen is not None]
+        if len(known) == len(shorter):
+            runs[symbol], lengths[symbol] = known, length
+    return record, learn_sizes(record, {ROWS: batch.rows, **lengths}, runs)
+
+
+class Search:
+    """The search for a cut of one recorded forward.
+
+    at  names of the layers whose outputs are to cross, if the user has chosen
+    """
+
+    def __init__(
+        self, model: nn.Module, record: Record, sizes: Sizes, batch: Batch, *, at: Sequence[str] | None,
+        is_training: bool,
+    ) -> None:  # fmt: skip
+        self.model, self.record, self.sizes, self.batch = model, record, sizes, batch
+        self.at, self.is_training = at, is_training
+
+    def proven(self) -> Replay:
+        """The first replay that is proven: by rows before whole batches, inside layers before at their outputs.
+
+        Raises SplitError, with the reason of the first attempt, when none is.
+        """
+        problem: SplitError | None = None
+        for whole in (False, True):
+            for inside in (True, False):
+                try:
+                    return self._completed(whole=whole, inside=inside)
+                except SplitError as error:
+                    problem = problem or error
+        assert problem is not None
+        raise problem
+
+    def _completed(self, *, whole: bool, inside: bool) -> Replay:
+        """A cut of one kind; where it turns out to lack a tensor, that is added and the cut tried again."""
+        needed: set[int] = set()
+        mixing: set[int] = set()
+        while True:
+            choice = choose_cut(
+                self.record, self.sizes, needed=needed, inside=inside, whole=whole, at=self.at, mixing=mixing
+            )
+            refuse_random(self.model, self.record, choice.live)
+            replay = Replay(self.model, self.record, self.sizes, choice, self.batch)
+            try:
+                self._prove(replay)
+            except MissingDataError as error:
+                if needed >= set(error.values) or len(needed) >= ATTEMPTS:
+                    raise
+                needed |= set(error.values)
+            except MixingError as error:
+                if len(mixing) >= ATTEMPTS:
+                    raise
+                mixing |= error.values
+            else:
+                return replay
+
+    def _prove(self, replay: Replay) -> None:
+        """Prove the example, and, where rows are cached, another batch in which no row may have changed."""
+        features = prove(replay, self.batch.all, is_training=self.is_training)
+        if not replay.by_row:
+            return
+        others = prove(replay, self.batch.another(), is_training=self.is_training)
+        mixing = mixing_leaves(features, others, self.batch.order())
+        if mixing:
+            raise MixingError(
+                f"{', '.join(mixing)}: the rows depend on the other examples of their batch, so they cannot be cached.",
+                {replay.choice.leaves[name] for name in mixing},
+            )

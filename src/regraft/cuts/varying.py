@@ -1,0 +1,118 @@
+"""Other batches made from an example: one row more in another order, or another length."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from regraft.cuts.sizes import ROWS
+from regraft.cuts.structures import map_structure, tensors_of
+
+Arguments = tuple[tuple, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A model's arguments, and which of their sizes are the batch's.
+
+    is_listed  the examples are the items of lists (as detection models take pictures), not rows of tensors
+    """
+
+    args: tuple
+    kwargs: Mapping[str, Any]
+    rows: int
+    is_listed: bool
+
+    @property
+    def all(self) -> Arguments:
+        """Positional and keyword arguments."""
+        return self.args, dict(self.kwargs)
+
+    def another(self) -> Arguments:
+        """One row more, in the opposite order; the last one is the first again, back to front when it is alone."""
+        if self.is_listed:
+            return _map_lists(self.all, self.rows)
+        order = torch.arange(self.rows + 1).flip(0) % self.rows
+
+        def pick(tensor: Tensor) -> Tensor:
+            if tensor.shape[:1] != (self.rows,):
+                return tensor
+            picked = tensor.index_select(0, order.to(tensor.device))
+            if self.rows == 1 and tensor.dim() > 1:
+                picked[1] = picked[1].flip(-1)
+            return picked
+
+        return map_structure(pick, self.all)
+
+    def order(self) -> Tensor:
+        """For each row of `another` the row of this batch that it is; -1 where it is a new one."""
+        order = torch.arange(self.rows + 1).flip(0) % self.rows
+        if self.rows == 1:
+            order[1] = -1
+        return order
+
+    def lengths(self) -> dict[str, int]:
+        """Sizes that may be lengths: the second one of each input of two or three dimensions."""
+        found: dict[str, int] = {}
+        for name, tensor in self._named():
+            if tensor.dim() in (2, 3) and tensor.shape[0] == self.rows and tensor.shape[1] > 3:
+                found.setdefault(f"length of {name}", tensor.shape[1])
+        unique = {size: name for name, size in reversed(found.items())}
+        return {} if self.is_listed else {name: size for size, name in reversed(unique.items())}
+
+    def shortened(self, length: int, to: int) -> Arguments:
+        """The same rows, cut from `length` to `to` in the middle (their ends often have a meaning)."""
+        kept = torch.cat([torch.arange((to + 1) // 2), torch.arange(length - to // 2, length)])
+
+        def cut(tensor: Tensor) -> Tensor:
+            for axis in range(1, tensor.dim()):
+                if tensor.shape[axis] == length:
+                    tensor = tensor.index_select(axis, kept.to(tensor.device))
+            return tensor
+
+        return map_structure(cut, self.all)
+
+    def measured(self, args: tuple, kwargs: Mapping[str, Any]) -> dict[str, int | None]:
+        """Rows and lengths of other arguments of the same kind."""
+        other = batch_of(args, kwargs)
+        sizes: dict[str, int | None] = {ROWS: other.rows}
+        tensors = dict(other._named())
+        for name in self.lengths():
+            tensor = tensors.get(name.removeprefix("length of "))
+            sizes[name] = tensor.shape[1] if tensor is not None and tensor.dim() > 1 else None
+        return sizes
+
+    def _named(self) -> Iterator[tuple[str, Tensor]]:
+        """Each tensor by its argument's name and place."""
+        for name, value in [*((str(i), arg) for i, arg in enumerate(self.args)), *self.kwargs.items()]:
+            for position, tensor in enumerate(tensors_of(value)):
+                yield (name if position == 0 else f"{name}.{position}"), tensor
+
+
+def batch_of(args: tuple, kwargs: Mapping[str, Any]) -> Batch:
+    """The arguments with their number of examples: the first size of the first tensor, or the length of a list.
+
+    A list counts as a batch when its tensors are pictures: three dimensions, one or three channels first.
+    """
+    for value in [*args, *kwargs.values()]:
+        tensors = tensors_of(value)
+        if isinstance(value, (list, tuple)) and tensors and all(t.dim() == 3 and t.shape[0] in (1, 3) for t in tensors):
+            return Batch(args, kwargs, len(value), True)
+        for tensor in tensors:
+            if tensor.dim():
+                return Batch(args, kwargs, tensor.shape[0], False)
+    return Batch(args, kwargs, 0, False)
+
+
+def _map_lists(arguments: Arguments, rows: int) -> Arguments:
+    """Each list of examples in the order of `Batch.order`."""
+    args, kwargs = arguments
+
+    def turn(value: Any) -> Any:
+        if isinstance(value, (list, tuple)) and len(value) == rows:
+            return type(value)([value[0], *reversed(value)])
+        return value
+
+    return tuple(turn(arg) for arg in args), {name: turn(value) for name, value in kwargs.items()}

@@ -1,0 +1,169 @@
+"""Orbax and t5x checkpoints of all generations: a folder for each array, one key-value store, Zarr 2 and 3.
+
+Source: google/orbax, checkpoint/orbax/checkpoint/_src/metadata/tree.py; google-research/t5x, t5x/checkpoints.py.
+"""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, final
+
+from regraft.arrays import ArrayInfo, Checkpoint
+from regraft.errors import CheckpointError
+from regraft.formats.flax_layers import with_flax_layers
+from regraft.formats.flax_msgpack import Chunked, Number, Unpacker, leaves
+from regraft.formats.format import Format
+from regraft.formats.located import Located, mapped
+from regraft.formats.roles import with_roles
+from regraft.formats.stored import Span
+from regraft.formats.zarr_array import ZarrArray, read_array
+from regraft.formats.zarr_stores import MANIFEST, METADATA, Folders, KeyValues
+
+_TREE, _STEP, _OLD_TREE = "_METADATA", "_CHECKPOINT_METADATA", "checkpoint"
+_STORED = {"jax.Array", "np.ndarray", "scalar"}  # other leaves are texts, or nothing
+_MOST_FOLDERS = 2000  # that are looked at to recognise a checkpoint
+
+
+@final
+class Orbax(Format):
+    """Folders of Orbax, of t5x, and of Flax where it saves with Orbax."""
+
+    name = "orbax"
+    layout = "flax"
+
+    def recognises(self, path: Path, head: bytes) -> bool:
+        """A folder that holds arrays, or that holds a folder of arrays beside Orbax' own file."""
+        try:
+            return path.is_dir() and (_holds_arrays(path) or bool(_items(path) or _steps(path)))
+        except OSError:
+            return False
+
+    def open(self, path: Path) -> Checkpoint:
+        """The arrays, named by their keys joined with "/"; of several items, behind the item's name.
+
+        Raises CheckpointError for a folder of several steps: which one is the user's choice.
+        """
+        steps = [] if _holds_arrays(path) else _steps(path)
+        if len(steps) > 1:
+            names = ", ".join(step.name for step in steps)
+            raise CheckpointError(f"{path} holds {len(steps)} steps: {names}. Open one of them: {steps[-1]}.")
+        home = steps[0] if steps else path
+        items = [home] if _holds_arrays(home) else _items(home)
+        arrays: dict[str, Any] = {}
+        files: list[Path] = []
+        notes = ["Orbax files hold no settings: eps, padding, strides and activations are in the program alone."]
+        for item in items:
+            found, own_files, own_notes = _item(item)
+            prefix = f"{item.name}/" if len(items) > 1 else ""
+            arrays |= {prefix + name: array for name, array in found.items()}
+            files += own_files
+            notes += own_notes
+        if not arrays:
+            raise CheckpointError(f"{path}: it holds no array. It is damaged, or no checkpoint.")
+        infos = with_roles({name: ArrayInfo(array.shape, array.dtype) for name, array in arrays.items()})
+        infos = with_flax_layers({name: _with_role(name, info) for name, info in infos.items()})
+        return Checkpoint(
+            path=path, format=self.name, layout=self.layout, infos=infos, files=tuple(files), notes=tuple(notes),
+            reader=lambda name: arrays[name].read(),
+        )  # fmt: skip
+
+
+def _with_role(name: str, info: ArrayInfo) -> ArrayInfo:
+    """t5x keeps the optimiser's copies of each weight under state/param_states, and the step beside them."""
+    if name.startswith("state/param_states/"):
+        return replace(info, role="optimizer_slot")
+    return replace(info, role="counter") if name == "state/step" else info
+
+
+def _holds_arrays(path: Path) -> bool:
+    """Whether arrays lie in this folder itself."""
+    if (path / MANIFEST).is_file() or (path / _TREE).is_file():
+        return True
+    folders = [entry for entry in sorted(path.iterdir())[:_MOST_FOLDERS] if entry.is_dir()]
+    return any((folder / name).is_file() for folder in folders for name in METADATA)
+
+
+def _items(path: Path) -> list[Path]:
+    """The items of one step of Orbax' manager, such as `default` or `params`."""
+    if not (path / _STEP).is_file():
+        return []
+    return [entry for entry in sorted(path.iterdir())[:_MOST_FOLDERS] if entry.is_dir() and _holds_arrays(entry)]
+
+
+def _steps(path: Path) -> list[Path]:
+    """The steps below the manager's own folder, oldest first."""
+    folders = [entry for entry in sorted(path.iterdir())[:_MOST_FOLDERS] if entry.is_dir() and entry.name.isdigit()]
+    return sorted((one for one in folders if _items(one) or _holds_arrays(one)), key=lambda one: int(one.name))
+
+
+def _item(path: Path) -> tuple[dict[str, Any], list[Path], list[str]]:
+    """(arrays, files, notes) of one tree."""
+    store = KeyValues(path) if (path / MANIFEST).is_file() else Folders(path)
+    described = _described(path)
+    names = _names(described, path)
+    absent = sorted(set(names) - set(store.names()))
+    if absent:
+        raise CheckpointError(
+            f"{path}: {len(absent)} of {len(names)} arrays are listed and not stored: {', '.join(absent[:5])}.\n"
+            "The checkpoint is incomplete: fetch it again."
+        )
+    arrays: dict[str, Any] = {}
+    for stored in (*names, *(name for name in store.names() if name not in names)):
+        array = read_array(store, stored)
+        if array.missing and described.get("store_array_data_equal_to_fill_value"):
+            raise CheckpointError(f"{path}: {array.missing} chunks of {stored} are missing. Fetch them again.")
+        arrays[names.get(stored) or stored.replace(".", "/")] = array
+    partly = [name for name, array in arrays.items() if array.missing]
+    notes = (
+        [f"{', '.join(partly[:5])}: chunks that are not stored are zeros, as the writer leaves those out."]
+        if partly
+        else []
+    )
+    return _from_old_tree(path) | arrays, store.files, notes
+
+
+def _described(path: Path) -> dict[str, Any]:
+    """What `_METADATA` says; {} where an older Orbax wrote none."""
+    file = path / _TREE
+    if not file.is_file():
+        return {}
+    try:
+        found = json.loads(Span(file, 0, file.stat().st_size).read())
+        if not isinstance(found, dict):
+            raise TypeError("no object")
+    except (ValueError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{file}: the description is damaged ({error}). Fetch it again.") from error
+    return found
+
+
+def _names(described: dict[str, Any], path: Path) -> dict[str, str]:
+    """name in the store → name joined with "/", in the tree's order; keys that are numbers become texts."""
+    found: dict[str, str] = {}
+    try:
+        for one in (described.get("tree_metadata") or {}).values():
+            keys = [str(key["key"]) for key in one["key_metadata"]]
+            if not one["value_metadata"].get("skip_deserialize") and one["value_metadata"]["value_type"] in _STORED:
+                found[".".join(keys)] = "/".join(keys)
+    except (TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{path / _TREE}: the description is damaged ({error!r}). Fetch it again.") from error
+    return found
+
+
+def _from_old_tree(path: Path) -> dict[str, Located | Chunked | Number | ZarrArray]:
+    """The arrays that the first Orbax and t5x keep in a file `checkpoint` beside the folders."""
+    file = path / _OLD_TREE
+    if not file.is_file():
+        return {}
+    data = mapped(file)
+    unpacker = Unpacker(file, data)
+    tree = unpacker.value()
+    if unpacker.position != len(data):
+        raise unpacker.damaged(f"the tree ends at byte {unpacker.position} and the file at {len(data)}")
+    return {name: array for name, array in leaves(_without_places(tree), "") if not isinstance(array, Number)}
+
+
+def _without_places(tree: Any) -> Any:
+    """The tree without the descriptions that stand for arrays in folders (t5x writes tensorstore's there)."""
+    if not isinstance(tree, dict):
+        return tree
+    return None if {"driver", "kvstore"} <= tree.keys() else {key: _without_places(one) for key, one in tree.items()}

@@ -1,0 +1,141 @@
+"""Heads that are one linear layer: found by what they compute, and given their exact optimum."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from regraft.errors import TrainError
+from regraft.examples import Examples, TensorExamples, map_tensors, tensors_in
+from regraft.learning.histories import Candidate, History
+from regraft.learning.learners import Learner, modes_kept
+from regraft.learning.losses import LossFunction, cross_entropy, find_logits
+from regraft.learning.scoring import Score, score
+from regraft.learning.solving import MOST_ITERATIONS, Solution, mean_square, solve_linear
+from regraft.learning.tracing import NotFlatError, aten, record
+
+# Strengths that are tried when there is validation to choose by, times the features' mean square.
+PATH = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+
+
+def linear_layer(learner: Learner, examples: Examples, loss: LossFunction) -> nn.Linear:
+    """The layer that is all of the head.
+
+    Raises TrainError that says what is in the way: more layers or operators than `flatten` and one `nn.Linear` whose
+    parameters are all that is trained, another loss than cross-entropy, features that are not one float32 tensor in
+    memory, labels that are no class numbers.
+    """
+    layers = [module for module in learner.model.modules() if type(module) is nn.Linear]
+    layers = [layer for layer in layers if set(layer.parameters()) == set(learner.parameters)]
+    if not layers:
+        raise TrainError("more than one linear layer is trained")
+    if loss is not cross_entropy:
+        raise TrainError("the loss is not cross-entropy")
+    if not isinstance(examples, TensorExamples) or len(tensors_in(examples.inputs)) != 1:
+        raise TrainError("the features are not one tensor in memory")
+    (features,) = tensors_in(examples.inputs)
+    if features.dtype != torch.float32 or layers[0].weight.dtype != torch.float32:
+        raise TrainError(f"the features are {features.dtype}, not float32")
+    if examples.labels.is_floating_point() or examples.labels.ndim != 1:
+        raise TrainError("the labels are no class numbers")
+    if not _is_all(learner, layers[0], examples):
+        raise TrainError("the head does more than its linear layer")
+    return layers[0]
+
+
+def solve_head(
+    learner: Learner, layer: nn.Linear, examples: TensorExamples, held_out: Examples | None, loss: LossFunction,
+    weight_decays: Sequence[float | None], *, batch_size: int, notes: Sequence[str],
+) -> History:  # fmt: skip
+    """Put the optimum into the layer; of several strengths the one with the lowest validation loss."""
+    (features,) = tensors_in(examples.inputs)
+    features = features.reshape(len(examples), -1)
+    strengths = _strengths(weight_decays, features, by_validation=held_out is not None)
+    began = time.perf_counter()
+    solutions = solve_linear(
+        features, examples.labels.long(), layer.out_features, strengths, has_bias=layer.bias is not None
+    )  # fmt: skip
+    seconds = time.perf_counter() - began
+    judged = [_judged(layer, solution, learner, held_out, loss, batch_size) for solution in solutions]
+    best = min(range(len(solutions)), key=lambda i: judged[i].loss if judged[i] else 0.0)  # type: ignore[union-attr]
+    _put(layer, solutions[best])
+    candidates = tuple(
+        Candidate(None, solution.weight_decay, (solution.loss,), *_told(told), 1, _ended(solution))
+        for solution, told in zip(solutions, judged, strict=True)
+    )
+    return History(
+        train_loss=(solutions[best].loss,),
+        validation_loss=candidates[best].validation_loss,
+        validation_accuracy=candidates[best].validation_accuracy,
+        seconds=(seconds,),
+        best_epoch=1 if held_out is not None else None,
+        stopped_because=_ended(solutions[best]),
+        solver="lbfgs",
+        weight_decay=solutions[best].weight_decay,
+        candidates=candidates if len(candidates) > 1 else (),
+        notes=tuple(notes),
+    )
+
+
+def _is_all(learner: Learner, layer: nn.Linear, examples: TensorExamples) -> bool:
+    """Whether the head, run on two examples as in training, does nothing but the layer's product with its input."""
+    inputs, _ = examples.gather(torch.arange(min(2, len(examples))))
+    (tensor,) = tensors_in(inputs)
+    if tensor.numel() != len(tensor) * layer.in_features:
+        return False
+
+    def outputs(values: Tensor) -> list[Tensor]:
+        logits = find_logits(learner.outputs(map_tensors(lambda _: values, inputs)))
+        return [] if logits is None else [logits]
+
+    before = learner.state()
+    with modes_kept(learner.model), torch.no_grad():
+        learner.model.train()
+        try:
+            recording = record(outputs, tensor)
+        except NotFlatError:
+            return False
+        finally:
+            learner.restore(before)
+    work = recording.work()
+    products = (aten.addmm.default, aten.mm.default)
+    return len(work) == 1 and work[0].operator in products and len(work[0].kwargs) == 0 and bool(
+        recording.results and recording.results[0].shape == (len(tensor), layer.out_features)
+    )  # fmt: skip
+
+
+def _strengths(weight_decays: Sequence[float | None], features: Tensor, *, by_validation: bool) -> list[float]:
+    """The strengths to solve for: those given; else a path where there is validation, and 1/count without."""
+    given = [decay for decay in weight_decays if decay is not None]
+    if given:
+        return given
+    return [part * mean_square(features) for part in PATH] if by_validation else [1 / len(features)]
+
+
+def _judged(
+    layer: nn.Linear, solution: Solution, learner: Learner, held_out: Examples | None, loss: LossFunction, size: int
+) -> Score | None:
+    """The solution's score on the examples that were held out."""
+    if held_out is None:
+        return None
+    _put(layer, solution)
+    return score(learner, held_out, loss, batch_size=size)
+
+
+def _put(layer: nn.Linear, solution: Solution) -> None:
+    with torch.no_grad():
+        layer.weight.copy_(solution.weight)
+        if layer.bias is not None and solution.bias is not None:
+            layer.bias.copy_(solution.bias)
+
+
+def _told(judged: Score | None) -> tuple[Any, Any]:
+    return ((judged.loss,), (judged.accuracy,)) if judged else ((), ())
+
+
+def _ended(solution: Solution) -> str:
+    if solution.iterations < MOST_ITERATIONS:
+        return f"at the optimum after {solution.iterations} iterations of L-BFGS"
+    return f"not at the optimum after {MOST_ITERATIONS} iterations of L-BFGS: the last weights stay"

@@ -1,0 +1,88 @@
+"""How good a model is on labelled examples."""
+
+from dataclasses import asdict, dataclass
+from math import sqrt
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from regraft.examples import Examples, all_indices, batches
+from regraft.learning.learners import Learner, modes_kept, to_device
+from regraft.learning.losses import LabelCheck, LossFunction, class_count, logits_of
+
+
+@dataclass(frozen=True)
+class Score:
+    """How good a model is on labelled examples.
+
+    accuracy        share of right answers; None where the labels are no class numbers
+    standard_error  of the accuracy, √(p(1-p)/count): the spread from the choice of examples, not from training
+    count           labels that were compared
+    loss            mean over the examples
+    confusion       confusion[true][predicted] = count, one row and column per class; () where there are no classes
+    """
+
+    accuracy: float | None
+    standard_error: float | None
+    count: int
+    loss: float
+    confusion: tuple[tuple[int, ...], ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain data for JSON."""
+        return asdict(self) | {"confusion": [list(row) for row in self.confusion]}
+
+    def __str__(self) -> str:
+        if self.accuracy is None or self.standard_error is None:
+            return f"loss {self.loss:.4f} (n={self.count})"
+        return f"accuracy {self.accuracy:.4f} ± {self.standard_error:.4f} (n={self.count}), loss {self.loss:.4f}"
+
+
+def score(learner: Learner, examples: Examples, loss: LossFunction, *, batch_size: int) -> Score:
+    """The learner's score on all examples, in eval mode, in their own order; modes are left as they were.
+
+    Raises DataError that names the example when a label is none of the classes.
+    """
+    totals = _Totals()
+    with modes_kept(learner.model), torch.no_grad():
+        learner.model.eval()
+        for indices, inputs, labels in batches(examples, all_indices(examples), batch_size):
+            labels = labels.to(learner.device, non_blocking=True)
+            outputs = learner.outputs(to_device(inputs, learner.device))
+            totals.add(outputs, labels, indices, loss)
+    return totals.score()
+
+
+class _Totals:
+    """Sums over batches, kept on the device: nothing waits for the numbers until the end."""
+
+    def __init__(self) -> None:
+        self.examples = 0
+        self.loss: Tensor | float = 0.0
+        self.confusion: Tensor | None = None
+
+    def add(self, outputs: Any, labels: Tensor, indices: Tensor, loss: LossFunction) -> None:
+        """Count one batch."""
+        classes = class_count(outputs, labels)
+        if classes:
+            LabelCheck(classes).look(labels, indices)
+        self.loss = self.loss + loss(outputs, labels).double() * len(labels)
+        self.examples += len(labels)
+        if classes:
+            known = labels >= 0
+            pairs = labels[known].long() * classes + logits_of(outputs).argmax(1)[known]
+            counts = torch.bincount(pairs, minlength=classes * classes)
+            self.confusion = counts if self.confusion is None else self.confusion + counts
+
+    def score(self) -> Score:
+        """The numbers, fetched from the device once."""
+        loss = float(self.loss) / self.examples
+        if self.confusion is None:
+            return Score(None, None, self.examples, loss)
+        classes = round(sqrt(len(self.confusion)))
+        table = self.confusion.cpu().reshape(classes, classes)
+        count = int(table.sum())
+        accuracy = int(table.trace()) / count
+        rows = tuple(tuple(row) for row in table.tolist())
+        return Score(accuracy, sqrt(accuracy * (1 - accuracy) / count), count, loss, rows)

@@ -1,0 +1,190 @@
+"""Settings that are no weights: what the source demands, in torch's terms, compared with the module that has them."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from math import isclose
+from typing import Any
+
+from regraft.arrays import ArrayInfo, Requirement
+from regraft.plans.layers import Layer
+from regraft.plans.rows import RequirementRow
+
+# Frameworks that keep `momentum` of the old statistics; torch takes `momentum` of the new ones.
+KEEPS_OLD = frozenset({"tensorflow", "flax", "onnx", "mxnet", "caffe", "tflite"})
+# Settings that `apply_plan` may set on a module: plain numbers that no array depends on.
+ADOPTABLE = frozenset({"eps", "momentum"})
+_OURS = {
+    "strides": "stride",
+    "dilation_rate": "dilation",
+    "dilations": "dilation",
+    "pads": "padding",
+}
+# The eps that the framework's own layers have when nobody chose one; only told, never decided by.
+DEFAULT_EPS = {("tensorflow", "batch_norm"): 1e-3, ("tensorflow", "norm"): 1e-3, ("flax", "norm"): 1e-6}
+
+
+def compare_settings(
+    requirements: Sequence[Requirement], layers: Mapping[str, Sequence[Layer]], layout: str | None
+) -> tuple[RequirementRow, ...]:
+    """One row for each fact that a module can show, met or different; and for each norm whose eps nobody told.
+
+    layers   source layer → the layers of ours that take its arrays
+    """
+    rows: list[RequirementRow] = []
+    for requirement in requirements:
+        for layer in layers.get(requirement.layer, ()):
+            rows.extend(_compare(requirement, layer, layout))
+    told = {row.layer for row in rows if row.attribute == "eps"}
+    for source_layer, takers in layers.items():
+        rows.extend(_assumed_eps(layer, source_layer, layout) for layer in takers if _tells_no_eps(layer, layout, told))
+    return tuple({row.name: row for row in rows}.values())
+
+
+def with_choices(
+    rows: Sequence[RequirementRow], accepted: Collection[str], adopted: Collection[str]
+) -> tuple[RequirementRow, ...]:
+    """The rows after the user's choices: what differs is kept as the module has it, or taken over where it can be.
+
+    accepted, adopted   names "layer.attribute"
+    """
+    return tuple(_with_choice(row, accepted, adopted) if row.required != row.found else row for row in rows)
+
+
+def _with_choice(row: RequirementRow, accepted: Collection[str], adopted: Collection[str]) -> RequirementRow:
+    if row.name in adopted and row.attribute in ADOPTABLE:
+        return replace(row, status="adopted", note="apply_plan sets it")
+    if row.name in accepted:
+        return replace(row, status="accepted", note="the model keeps its own")
+    return row
+
+
+def _compare(requirement: Requirement, layer: Layer, layout: str | None) -> list[RequirementRow]:
+    attribute = _OURS.get(requirement.attribute, requirement.attribute)
+    if attribute not in layer.settings or (attribute == "groups" and layer.kind == "depthwise"):
+        return []  # a depthwise kernel's own axes tell its groups
+    found = layer.settings[attribute]
+    required = _in_our_terms(attribute, requirement.value, found, layout)
+    if required is None:
+        return []
+    met = _same(required, found) or (attribute == "padding" and _pads_alike(required, found, layer))
+    row = RequirementRow(layer.name, attribute, required, found, "met", requirement.layer)
+    if met:
+        return [row]
+    if attribute == "momentum":
+        # It moves the statistics while training; what the model computes does not depend on it.
+        name = _escaped(row.name)
+        return [replace(row, status="accepted", note=f'only for training the statistics; adopt="{name}" takes it over')]
+    return [replace(row, status="differs", note=_advice(layer, attribute, required, found))]
+
+
+def _in_our_terms(attribute: str, value: object, found: object, layout: str | None) -> object:
+    """The value as torch would write it; None when the two cannot be compared."""
+    if attribute == "momentum":
+        if not isinstance(value, (int, float)):
+            return None
+        return round(1.0 - value, 12) if layout in KEEPS_OLD else value
+    if attribute == "padding":
+        return _padding(value)
+    if isinstance(found, tuple) and isinstance(value, int):
+        return (value,) * len(found)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _padding(value: object) -> object:
+    """ "same" and "valid" as words and numbers; pairs of equal numbers as one number for each axis."""
+    if isinstance(value, str):
+        return 0 if value.lower() == "valid" else value.lower()
+    if not isinstance(value, (list, tuple)):
+        return value
+    pairs = [tuple(pair) if isinstance(pair, (list, tuple)) else (pair, pair) for pair in value]
+    return tuple(low for low, _ in pairs) if all(low == high for low, high in pairs) else tuple(pairs)
+
+
+def _pads_alike(required: object, found: object, layer: Layer) -> bool:
+    """Whether two ways to write the padding mean the same zeros for every size of the input."""
+    if layer.kind not in ("conv", "depthwise") or "weight" not in layer.arrays:
+        return False
+    kernel = layer.arrays["weight"].shape[2:]
+    stride, dilation = (_each(layer.settings.get(name, 1), len(kernel)) for name in ("stride", "dilation"))
+    return _zeros(required, kernel, stride, dilation) == _zeros(found, kernel, stride, dilation) is not None
+
+
+def _zeros(padding: object, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> object:
+    """(before, after) for each axis; None when they depend on the input's size."""
+    wholes = [spread * (width - 1) for width, spread in zip(kernel, dilation, strict=True)]
+    if padding == "causal":
+        return tuple((whole, 0) for whole in wholes)
+    if padding in ("same", "same_lower"):
+        if any(step > 1 and whole > 0 for step, whole in zip(stride, wholes, strict=True)):
+            return None
+        pairs = tuple((whole // 2, whole - whole // 2) for whole in wholes)
+        return pairs if padding == "same" else tuple((high, low) for low, high in pairs)
+    if isinstance(padding, (int, tuple)):
+        return tuple(side if isinstance(side, tuple) else (side, side) for side in _each(padding, len(kernel)))
+    return None
+
+
+def _each(value: Any, count: int) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,) * count
+
+
+def _same(required: object, found: object) -> bool:
+    if isinstance(required, float) and isinstance(found, (int, float)):
+        return isclose(required, found, rel_tol=1e-6)
+    if isinstance(found, tuple) and isinstance(required, int):
+        return found == (required,) * len(found)
+    return required == found
+
+
+def _advice(layer: Layer, attribute: str, required: object, found: object) -> str:
+    name = f"{layer.name}.{attribute}" if layer.name else attribute
+    keep = f'accept="{_escaped(name)}" keeps the module\'s value'
+    if attribute in ADOPTABLE:
+        take = f'adopt="{_escaped(name)}" lets apply_plan set it'
+        return f"Set it in the model: model.{name} = {required!r}; or {take}; {keep}."
+    if attribute == "padding" and layer.kind in ("conv", "depthwise"):
+        return f"Put regraft.tf_layers.padded(model.{layer.name}, {required!r}) in its place; {keep}."
+    if attribute == "padding" and layer.kind == "conv_transpose":
+        return f"Put regraft.tf_layers.KerasConvTranspose2d in its place; {keep}."
+    if attribute == "reset_after" and not required:
+        return "Put regraft.tf_layers.ResetBeforeGRU in its place: it takes the same arrays."
+    return f"Build the layer with {attribute}={required!r}; {keep}."
+
+
+def _escaped(name: str) -> str:
+    return name.replace(".", r"\.")
+
+
+def _tells_no_eps(layer: Layer, layout: str | None, told: set[str]) -> bool:
+    is_open = "eps" in layer.settings and layer.name not in told
+    return is_open and layer.kind in ("batch_norm", "norm") and layout != "torch"
+
+
+def _assumed_eps(layer: Layer, source_layer: str, layout: str | None) -> RequirementRow:
+    usual = DEFAULT_EPS.get((layout or "", layer.kind))
+    told = f"; {layout}'s own default is {usual:g}" if usual else ""
+    found = layer.settings["eps"]
+    note = f"the file does not tell eps: the module's {found} is assumed{told}"
+    return RequirementRow(layer.name, "eps", found, found, "assumed", source_layer, note)
+
+
+def left_behind(
+    unused: Mapping[str, ArrayInfo], source_layers: Mapping[str, str], takers: Mapping[str, Sequence[Layer]]
+) -> tuple[RequirementRow, ...]:
+    """One row for each unused array of a source layer whose other arrays are used: without it the function differs.
+
+    unused         name → info of the sources that fill nothing
+    source_layers  source name → its layer
+    """
+    rows = []
+    for name, info in unused.items():
+        for layer in takers.get(source_layers[name], ()):
+            leaf = name.replace("/", ".").rpartition(".")[2]
+            keep = f'accept="{_escaped(layer.name)}\\.{leaf}" leaves it behind'
+            note = f"The source layer has the array {name}, for which {layer.class_name} has no place; {keep}."
+            if leaf in ("bias", "biases"):
+                way = f"model.{layer.name}.bias = nn.Parameter(torch.zeros({info.count}))"
+                note += f" Give it one: {way}; or fold it into the batch-norm behind: see how-to/channels."
+            required = f"array {info.shape}"
+            rows.append(RequirementRow(layer.name, leaf, required, None, "differs", source_layers[name], note))
+    return tuple(rows)

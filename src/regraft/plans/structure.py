@@ -1,0 +1,309 @@
+"""Which of their layers is which of ours when names differ: by the wiring of both networks, else by order and words."""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from math import prod
+
+from regraft.operations.moves import Reshape
+from regraft.operations.operation import Operation
+from regraft.plans.graphs import Expression, Graph, Matches, Node, combined, match_graphs
+from regraft.plans.layers import Layer
+from regraft.plans.pairing import Pairing, Pairings, Sources, pair_layer, suspected_flattening
+from regraft.plans.renaming import dotted
+from regraft.plans.sequence_layouts import Facts
+from regraft.plans.signatures import signature_of, source_signature
+
+# Operations of other frameworks that join maps; all others are looked through.
+_JOINS = {
+    "Add": "add", "Sum": "add", "Eltwise": "add", "Multiply": "mul", "Mul": "mul", "Concatenate": "cat",
+    "Concat": "cat",
+    "CustomScaleLayer": "add",  # of keras.applications' InceptionResNetV2: a sum whose second part is scaled
+}  # fmt: skip
+_BY = "matched by structure"
+_Skeletons = Mapping[Hashable, Mapping[str, Sequence[str]]]
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """Who feeds whom in the source network, layers without weights included; empty when the file does not tell.
+
+    inputs     layer → the layers that feed it, in order
+    operation  layer → what it does, in the source framework's word
+    """
+
+    inputs: Mapping[str, Sequence[str]]
+    operation: Mapping[str, str]
+
+    def notes(self, padded: Sequence[str]) -> tuple[str, ...]:
+        """What no array shows, and the user has to look at: pooling that pads by itself (`padded`)."""
+        words = sorted({self.operation[layer] for layer in padded if "Pooling" in self.operation.get(layer, "")})
+        if not words:
+            return ()
+        return (
+            f'the source network has {", ".join(words)} with padding "same": no array shows what the model does there. '
+            "regraft.tf_layers has SameMaxPool2d and SameAvgPool2d; verify tells.",
+        )
+
+    def behind_global_pooling(self) -> set[str]:
+        """The layers that a global pooling feeds through nothing that could reorder a map: they flatten none."""
+        found = {layer for layer, word in self.operation.items() if word.startswith("Global")}
+        for layer, feeding in self.inputs.items():  # a file's order is the order of the computation
+            if len(feeding) == 1 and feeding[0] in found and self.operation.get(layer) not in {"Reshape", "Permute"}:
+                found.add(layer)
+        return found
+
+
+@dataclass(frozen=True)
+class _Group:
+    """The arrays of one source layer: leaf → array."""
+
+    arrays: Mapping[str, str]
+    signature: Hashable | None
+
+
+def pair_by_structure(
+    layers: Sequence[Layer], sources: Sources, wiring: Wiring, our_inputs: Mapping[str, Expression] | None
+) -> Pairings:
+    """Pair layers by kind, shape and surroundings together; what fits several ways is ambiguous, never guessed.
+
+    our_inputs   layer of ours → what feeds it, None when the model's forward cannot be followed
+    """
+    ours = _signatures(layers)
+    groups = _groups(sources, wiring)
+    theirs = {name: group.signature for name, group in groups.items() if group.signature is not None}
+    if our_inputs is not None and wiring.inputs:
+        matches = match_graphs(_graph(ours, our_inputs), _graph(theirs, _their_inputs(groups, wiring)))
+        how = "by the wiring of both networks"
+    else:
+        matches = match_orders(ours, theirs)
+        lacking = "the file does not tell the wiring" if not wiring.inputs else "the model's forward cannot be followed"
+        how = f"by order and words in names, because {lacking}"
+    note = f"matched by structure: {len(matches.pairs)} of {len(ours)} layers, {how}"
+    return Pairings(_pairings(layers, sources, groups, matches), (note,))
+
+
+# --- both sides as layers with signatures ---------------------------------------------------------------------------
+
+
+def _signatures(layers: Sequence[Layer]) -> dict[str, Hashable]:
+    """Layer → signature, in the model's order; the vectors of modules of no known kind by their own names."""
+    found: dict[str, Hashable] = {}
+    for layer in layers:
+        signature = signature_of(layer)
+        if signature is not None:
+            found[layer.name] = signature
+        elif layer.kind == "other":
+            vectors = {
+                leaf: array for leaf, array in layer.arrays.items() if prod(array.shape) == max(array.shape, default=0)
+            }
+            found |= {layer.full(leaf): ("scale", prod(array.shape)) for leaf, array in vectors.items()}
+    return found
+
+
+def _groups(sources: Sources, wiring: Wiring) -> dict[str, _Group]:
+    """Source layer → its arrays, in the file's order; a separable convolution is two layers."""
+    arrays: dict[str, dict[str, str]] = defaultdict(dict)
+    facts: dict[str, Facts] = {}
+    separable = {info.layer for info in sources.infos.values() if info.leaf == "pointwise_kernel"}
+    for name in sources.names:
+        info = sources.infos[name]
+        layer, leaf = (info.layer, info.leaf) if info.leaf else _split(name, sources.layout)
+        outer = _wired(layer, wiring)
+        leaf = f"{layer[len(outer) :].strip('/.')}/{leaf}".strip("/") if outer != layer else leaf
+        if leaf.startswith("depthwise") and layer in separable:
+            outer = _depthwise_of(outer)
+        arrays[outer][leaf] = name
+        facts[outer] = {**sources.facts.get(name, {}), "layer_type": info.layer_type}
+    return {layer: _Group(leaves, _signature(leaves, facts[layer], sources)) for layer, leaves in arrays.items()}
+
+
+def _depthwise_of(separable: str) -> str:
+    return f"{separable} (depthwise)"
+
+
+def _split(name: str, layout: str | None) -> tuple[str, str]:
+    """(layer, leaf) of a file that tells only names."""
+    layer, _, leaf = dotted(name, layout).rpartition(".")
+    return layer, leaf
+
+
+def _wired(layer: str, wiring: Wiring) -> str:
+    """The layer, or the one around it that the wiring knows: a cell's LSTM, a wrapper."""
+    outer = layer
+    while outer and outer not in wiring.inputs:
+        outer = outer.rpartition("/")[0]
+    return outer or layer
+
+
+def _signature(leaves: Mapping[str, str], facts: Facts, sources: Sources) -> Hashable | None:
+    shapes = {leaf: sources.infos[name].shape for leaf, name in leaves.items()}
+    kind = str(facts.get("layer_type") or "")
+    if len(shapes) == 1 and (kind == "LayerScale" or shapes.keys() <= {"gamma", "layer_scale"}):
+        return ("scale", next(iter(shapes.values()))[-1])
+    kind = "" if kind.startswith("Separable") else kind
+    return source_signature(shapes, kind, sources.layout or "", facts) if sources.layout else None
+
+
+def _their_inputs(groups: Mapping[str, _Group], wiring: Wiring) -> dict[str, Expression]:
+    """Layer → what feeds it, with joins as expressions; layers without weights are in it, to be looked through."""
+    found: dict[str, Expression] = {}
+    for layer, feeding in wiring.inputs.items():
+        word = _JOINS.get(wiring.operation.get(layer, ""), wiring.operation.get(layer, ""))
+        inputs = combined(word, list(feeding)) if feeding else ""
+        wide = _depthwise_of(layer)
+        if wide in groups:
+            found[wide], inputs = inputs, wide
+        found[layer] = inputs
+    return found
+
+
+def _graph(signatures: Mapping[str, Hashable], inputs: Mapping[str, Expression]) -> Graph:
+    """The layers with signatures; all others are looked through."""
+    known: dict[str, Expression] = {}
+
+    def resolved(expression: Expression) -> Expression:
+        if not isinstance(expression, str):
+            return combined(expression[0], [resolved(part) for part in expression[1:]])
+        if expression in signatures or expression not in inputs:
+            return expression
+        if expression not in known:
+            known[expression] = ""  # a wiring that goes in a circle is cut here
+            known[expression] = resolved(inputs[expression])
+        return known[expression]
+
+    graph = {}
+    for name in inputs:
+        feeding = resolved(inputs[name])
+        if name in signatures:
+            graph[name] = Node(_at_input(signatures[name]) if feeding == "" else signatures[name], feeding)
+    return graph
+
+
+def _at_input(signature: Hashable) -> Hashable:
+    """The first layer's signature without its input channels: another number of them is a row of the plan."""
+    if isinstance(signature, tuple) and isinstance(signature[1], tuple):
+        shape = signature[1]
+        return ("first", shape[0], *(shape[2:] or (1, 1)))
+    return signature
+
+
+# --- without wiring: order, and words in names ----------------------------------------------------------------------
+
+
+def match_orders(ours: Mapping[str, Hashable], theirs: Mapping[str, Hashable]) -> Matches:
+    """Pair layers of one kind and shape where nothing but a running number tells them apart, on both sides.
+
+    Layers that are told apart by words (shortcut, query) are paired word by word, and only when the words are the same
+    or the pattern in which they occur is unique. What then still fits several ways is ambiguous: order alone would
+    take a block's shortcut for its last convolution.
+    """
+    sides = [_skeletons(side) for side in (ours, theirs)]
+    pairs: dict[str, str] = {}
+    ambiguous: dict[str, tuple[str, ...]] = {}
+    partner = _partners(*sides)
+    for signature, mine in sides[0].items():
+        others = sides[1].get(signature, {})
+        for skeleton, names in mine.items():
+            fitting = others.get(partner.get(skeleton, ""), [])
+            if len(fitting) == len(names) and _in_order(names) and _in_order(fitting):
+                pairs.update(zip(names, fitting, strict=True))
+            elif others:
+                every = tuple(name for candidates in others.values() for name in candidates)
+                ambiguous.update(dict.fromkeys(names, every))
+    return Matches(pairs, ambiguous)
+
+
+def _skeletons(side: Mapping[str, Hashable]) -> dict[Hashable, dict[str, list[str]]]:
+    """Signature → name without its numbers → names, in order."""
+    found: dict[Hashable, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for name, signature in side.items():
+        found[signature][re.sub(r"\d+", "#", name)].append(name)
+    return found
+
+
+def _partners(ours: _Skeletons, theirs: _Skeletons) -> dict[str, str]:
+    """Skeleton of ours → the only one of theirs that occurs with the same signatures equally often."""
+    profiles = []
+    for side in (ours, theirs):
+        profile: dict[str, Counter[Hashable]] = defaultdict(Counter)
+        for signature, skeletons in side.items():
+            for skeleton, names in skeletons.items():
+                profile[skeleton][signature] += len(names)
+        by_profile: dict[frozenset, list[str]] = defaultdict(list)
+        for skeleton, counts in profile.items():
+            by_profile[frozenset(counts.items())].append(skeleton)
+        profiles.append(by_profile)
+    found = {}
+    for profile_key, mine in profiles[0].items():
+        others = profiles[1].get(profile_key, [])
+        if len(mine) == len(others) == 1:
+            found[mine[0]] = others[0]
+        else:
+            found.update(_by_words(mine, others))
+    return found
+
+
+def _by_words(mine: Sequence[str], others: Sequence[str]) -> dict[str, str]:
+    """The skeletons that share a word which no other of these has."""
+    found = {}
+    for skeleton in mine:
+        rest = {word for other in mine if other != skeleton for word in _words(other)}
+        own = _words(skeleton) - rest
+        fitting = [other for other in others if own & _words(other)]
+        if len(fitting) == 1 and not any((_words(one) - _words(skeleton)) & own for one in mine if one != skeleton):
+            found[skeleton] = fitting[0]
+    taken = Counter(found.values())
+    return {one: other for one, other in found.items() if taken[other] == 1}
+
+
+def _words(skeleton: str) -> set[str]:
+    return {word for word in re.split(r"[^a-z]+", skeleton.lower()) if len(word) > 1}
+
+
+def _in_order(names: Sequence[str]) -> bool:
+    """Whether the running numbers in the names grow with the order, so that both tell the same."""
+    numbers = [tuple(int(number) for number in re.findall(r"\d+", name)) for name in names]
+    return all(one < two for one, two in pairwise(numbers))
+
+
+# --- pairs of layers → pairs of arrays ------------------------------------------------------------------------------
+
+
+def _pairings(
+    layers: Sequence[Layer], sources: Sources, groups: Mapping[str, _Group], matches: Matches
+) -> dict[str, Pairing]:
+    flattened = suspected_flattening(layers)
+    found: dict[str, Pairing] = {}
+    for layer in layers:
+        for name in (layer.name, *(layer.full(leaf) for leaf in layer.arrays)):
+            if name in matches.pairs:
+                group = groups[matches.pairs[name]]
+                found |= _scaled(layer, name, group) if name != layer.name else _whole(layer, group, sources, flattened)
+            elif name in matches.ambiguous:
+                found |= _confused(layer, name, [groups[other] for other in matches.ambiguous[name]])
+    return found
+
+
+def _whole(layer: Layer, group: _Group, sources: Sources, flattened: Mapping[str, int]) -> dict[str, Pairing]:
+    below = {dotted(leaf): [name] for leaf, name in group.arrays.items()}
+    paired = pair_layer(layer, below, sources, flattened.get(layer.name, 0))
+    return {name: pairing if pairing.note else replace(pairing, note=_BY) for name, pairing in paired.items()}
+
+
+def _scaled(layer: Layer, name: str, group: _Group) -> dict[str, Pairing]:
+    """A vector that scales a map, whatever axes of 1 it has."""
+    shape = next(array.shape for leaf, array in layer.arrays.items() if layer.full(leaf) == name)
+    operations: tuple[Operation, ...] = (Reshape(shape),) if len(shape) > 1 else ()
+    return {name: Pairing(tuple(group.arrays.values()), operations, _BY)}
+
+
+def _confused(layer: Layer, name: str, candidates: Sequence[_Group]) -> dict[str, Pairing]:
+    first = tuple(next(iter(group.arrays.values())) for group in candidates)
+    note = f"{len(first)} source layers fit it by structure: tell them apart with a rename rule, theirs -> ours."
+    leaves = (
+        [name] if name != layer.name else [layer.full(leaf) for leaf in layer.arrays if leaf != "num_batches_tracked"]
+    )
+    return {leaf: Pairing(first, note=note, problem="ambiguous") for leaf in leaves}

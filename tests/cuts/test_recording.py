@@ -1,0 +1,83 @@
+"""One forward is recorded as it ran."""
+
+import random
+
+import numpy as np
+import torch
+from torch import nn
+
+from regraft.cuts.recorded import slots_of
+from regraft.cuts.recording import record_forward, shadowed_forwards
+
+
+class Small(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+        self.norm = nn.BatchNorm1d(3)
+
+    def forward(self, x, *, scale=None):
+        hidden = self.layer(x)
+        hidden += 1
+        return self.norm(torch.relu(hidden))
+
+
+def recorded(model, *args, **kwargs):
+    return record_forward(model, args, kwargs)
+
+
+def test_calls_and_operations_are_in_the_order_of_time():
+    """By the module that ran them."""
+    record = recorded(Small().eval(), torch.ones(2, 3))
+    assert [call.name for call in record.calls] == ["", "layer", "norm"]
+    own = [record.operations[index].name for index in record.calls[0].operations]
+    assert [name for name in own if name in ("add_", "relu")] == ["add_", "relu"]
+
+
+def test_an_in_place_operation_starts_a_new_value():
+    """The value before is not the value after."""
+    record = recorded(Small().eval(), torch.ones(2, 3))
+    added = next(operation for operation in record.operations if operation.name == "add_")
+    before, after = next(iter(added.changes.items()))
+    assert record.values[before].storage == record.values[after].storage
+    assert before == slots_of(record.calls[1].output)[0].value
+
+
+def test_running_statistics_make_an_operation_stateful():
+    """In training only."""
+    for is_training in (True, False):
+        record = recorded(Small().train(is_training), torch.randn(4, 3))
+        assert any(operation.is_stateful for operation in record.operations) is is_training
+
+
+def test_inputs_are_named_as_the_forward_names_them():
+    """Positional ones too."""
+    record = recorded(Small().eval(), torch.ones(2, 3), scale=torch.ones(2))
+    assert [value.name for value in record.values if value.kind == "input"] == ["x", "scale"]
+
+
+def test_draws_of_python_and_numpy_are_noted():
+    """They are none of torch's, and would be one draw for all epochs."""
+
+    class Draws(nn.Module):
+        def __init__(self, draw):
+            super().__init__()
+            self.draw = draw
+
+        def forward(self, x):
+            return x * self.draw()
+
+    for draw, answer in ((random.random, True), (np.random.rand, True), (lambda: 2.0, False)):
+        assert bool(recorded(Draws(draw), torch.ones(1)).draws) is answer
+
+
+def test_shadows_are_lifted_when_the_forward_fails():
+    """An instance's own forward comes back."""
+    module = nn.Identity()
+    module.__dict__["forward"] = own = lambda x: x + 1
+    try:
+        with shadowed_forwards({module: lambda x: x}):
+            raise ValueError
+    except ValueError:
+        pass
+    assert module.__dict__["forward"] is own

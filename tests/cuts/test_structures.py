@@ -1,0 +1,42 @@
+"""Nested values: tensors are found and replaced wherever they are."""
+
+from collections import namedtuple
+from dataclasses import dataclass
+
+import torch
+
+from regraft.cuts.structures import map_structure, numbers_of, tensors_of
+
+Pair = namedtuple("Pair", "left right")
+
+
+@dataclass
+class Box:
+    inside: torch.Tensor
+    label: str
+
+
+def test_tensors_are_found_in_order_in_every_container():
+    """Tuples, named tuples, lists, dictionaries, data classes and plain objects."""
+    tensors = [torch.tensor(float(i)) for i in range(5)]
+
+    class Plain:
+        def __init__(self):
+            self.kept = tensors[4]
+
+    value = (tensors[0], [Pair(tensors[1], "x"), {"a": tensors[2]}], Box(tensors[3], "y"), Plain())
+    assert [tensor.item() for tensor in tensors_of(value)] == [0, 1, 2, 3, 4]
+
+
+def test_a_replaced_structure_is_a_copy_of_the_same_kind():
+    """The original keeps its tensors."""
+    value = {"pair": Pair(torch.zeros(2), 3), "box": Box(torch.zeros(1), "y")}
+    other = map_structure(lambda tensor: tensor + 1, value)
+    assert isinstance(other["pair"], Pair)
+    assert other["box"] == Box(torch.ones(1), "y")
+    assert value["pair"].left.sum() == 0
+
+
+def test_numbers_are_found_without_the_tensors():
+    """A torch.Size is as good as a tuple."""
+    assert numbers_of((torch.zeros(2), 3, [True, "x"], torch.Size([4, 5]))) == [3, True, 4, 5]

@@ -1,0 +1,67 @@
+import pytest
+import torch
+from torch import nn
+
+from regraft.errors import TrainError
+from regraft.learning.learners import Learner, draws
+from regraft.learning.scoring import Score
+from regraft.learning.trials import Trial
+from small_models import weights_of
+
+
+def judged(loss):
+    return Score(0.5, 0.1, 10, loss)
+
+
+def ended(losses, *, patience=None, model=None):
+    """A trial after epochs with these validation losses; the weight tells the epoch."""
+    model = model or nn.Linear(1, 1)
+    trial = Trial(Learner(model), patience)
+    for number, loss in enumerate(losses):
+        with torch.no_grad():
+            model.weight.fill_(number + 1)
+        trial.losses.append(1.0)
+        trial.note_epoch(judged(loss))
+    return trial
+
+
+def test_patience_counts_from_the_best_epoch_and_keeps_its_weights():
+    trial = ended([3.0, 1.0, 2.0], patience=2)
+    assert trial.is_running()
+    assert trial.kept_epoch == 2
+    assert float(trial.kept["weight"]) == 2.0
+    assert not ended([3.0, 1.0, 2.0, 1.0], patience=2).is_running()
+    assert trial.rank() == 1.0
+
+
+def test_without_patience_the_last_weights_are_kept_and_ranked():
+    trial = ended([1.0, 2.0])
+    assert trial.rank() == 2.0
+    assert trial.best_epoch == 1
+    assert float(trial.kept["weight"]) == 2.0
+
+
+def test_a_trials_weights_and_draws_are_in_the_model_only_meanwhile():
+    model = nn.Linear(1, 1)
+    trial = Trial(Learner(model), None)
+    trial.values, trial.draws = {"weight": torch.full((1, 1), 7.0)}, draws(torch.device("cpu"))
+    torch.manual_seed(8)
+    before = weights_of(model)
+    with trial.in_model():
+        assert model.weight.item() == 7.0
+        first = torch.rand(1)
+    assert torch.equal(model.weight, before["weight"])
+    torch.manual_seed(8)
+    with trial.in_model():
+        second = torch.rand(1)
+    assert not torch.equal(first, second)
+
+
+def test_a_failure_is_an_error_alone_and_a_sentence_among_several():
+    trial = ended([1.0])
+    with trial.failing(alone=False):
+        raise TrainError("The loss is nan at step 3; the weights are those of the last epoch.")
+    assert trial.failed == trial.stopped_because() == "The loss is nan at step 3."
+    assert not trial.is_running()
+    with pytest.raises(TrainError, match="at step 4"), trial.failing(alone=True):
+        raise TrainError("The loss is nan at step 4")

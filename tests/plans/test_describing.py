@@ -1,0 +1,59 @@
+"""A model is told as plain data: kinds, shapes, ties."""
+
+import pytest
+import torch
+from torch import nn
+
+from regraft.errors import PlanError
+from regraft.plans.describing import describe_model, kind_of, state_tensors
+from regraft.tf_layers import ResetBeforeGRU
+
+
+@pytest.mark.parametrize(
+    ("module", "kind"),
+    [
+        (nn.Conv2d(4, 8, 3, groups=4), "depthwise"),
+        (nn.Conv2d(4, 8, 3, groups=2), "conv"),
+        (nn.Conv1d(1, 8, 3), "conv"),
+        (nn.ConvTranspose2d(2, 2, 2), "conv_transpose"),
+        (nn.RMSNorm(3), "norm"),
+        (ResetBeforeGRU(2, 3), "gru"),
+        (nn.ReLU(), "other"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else value,
+)
+def test_kinds(module, kind):
+    assert kind_of(module) == kind
+
+
+def test_a_block_that_only_holds_a_norm_is_no_norm():
+    class ConvNorm(nn.Sequential):
+        pass
+
+    assert kind_of(ConvNorm(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1))) == "other"
+
+
+def test_the_names_are_those_of_the_state_dict():
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.MultiheadAttention(4, 2))
+    described = {
+        layer.full(leaf): array.shape for layer in describe_model(model) for leaf, array in layer.arrays.items()
+    }
+
+    assert described == {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    assert state_tensors(model).keys() == described.keys()
+
+
+def test_a_tied_tensor_knows_its_first_name():
+    model = nn.ModuleDict({"table": nn.Embedding(5, 3), "out": nn.Linear(3, 5, bias=False)})
+    model["out"].weight = model["table"].weight
+
+    assert describe_model(model)[1].arrays["weight"].tied_to == "table.weight"
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [(lambda: nn.LazyLinear(3), "no shape yet"), (lambda: nn.Linear(2, 2, device=torch.device("meta")), "no memory")],
+)
+def test_arrays_without_shape_or_memory_are_told(model, told):
+    with pytest.raises(PlanError, match=told):
+        describe_model(nn.ModuleDict({"layer": model()}))

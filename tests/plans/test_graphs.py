@@ -1,0 +1,93 @@
+"""Layers are paired by their surroundings, and what is alike from every side stays ambiguous."""
+
+import pytest
+
+from regraft.plans.graphs import Node, combined, leaves_of, match_graphs
+
+CONV, NORM = ("conv", (8, 8, 3, 3)), ("batch_norm", 8)
+
+
+def renamed(graph, names):
+    """The same network under other names, in another order."""
+
+    def other(expression):
+        if isinstance(expression, str):
+            return names.get(expression, expression)
+        return (expression[0], *map(other, expression[1:]))
+
+    return {names[name]: Node(node.signature, other(node.inputs)) for name, node in reversed(graph.items())}
+
+
+RESIDUAL = {
+    "stem": Node(CONV, ""),
+    "first": Node(CONV, "stem"),
+    "second": Node(CONV, "first"),
+    "shortcut": Node(CONV, "stem"),
+    "next": Node(CONV, ("add", "second", "shortcut")),
+}
+
+
+def test_a_shortcut_of_equal_shape_is_told_by_its_input_wherever_it_stands():
+    """Keras lists the shortcut before the last convolution, torch after it: order would swap them in silence."""
+    names = {"stem": "a", "first": "d", "second": "c", "shortcut": "b", "next": "e"}
+
+    matches = match_graphs(RESIDUAL, renamed(RESIDUAL, names))
+
+    assert dict(matches.pairs) == names
+    assert not matches.ambiguous
+
+
+def test_parallel_branches_are_told_by_their_place_in_the_concatenation():
+    branches = {name: Node(CONV, "") for name in ("left", "right")} | {"out": Node(CONV, ("cat", "left", "right"))}
+
+    matches = match_graphs(branches, renamed(branches, {"left": "x", "right": "y", "out": "z"}))
+
+    assert dict(matches.pairs) == {"left": "x", "right": "y", "out": "z"}
+
+
+def test_branches_that_nothing_tells_apart_are_ambiguous():
+    branches = {name: Node(CONV, "") for name in ("left", "right")} | {"out": Node(CONV, ("add", "left", "right"))}
+
+    matches = match_graphs(branches, renamed(branches, {"left": "x", "right": "y", "out": "z"}))
+
+    assert dict(matches.pairs) == {"out": "z"} or not matches.pairs
+    assert {name: set(others) for name, others in matches.ambiguous.items() if name != "out"} == {
+        "left": {"x", "y"},
+        "right": {"x", "y"},
+    }
+
+
+def test_another_head_leaves_the_trunk_paired():
+    theirs = renamed(RESIDUAL, {"stem": "a", "first": "b", "second": "c", "shortcut": "d", "next": "e"})
+    ours = RESIDUAL | {"next": Node(("dense", (5, 8)), ("add", "second", "shortcut"))}
+
+    matches = match_graphs(ours, theirs)
+
+    assert dict(matches.pairs) == {"stem": "a", "first": "b", "second": "c", "shortcut": "d"}
+
+
+def test_a_layer_of_another_shape_ends_the_pairing_behind_it():
+    """What comes after another ancestry may be another thing: it is not paired because its shape fits."""
+    theirs = {"a": Node(CONV, ""), "b": Node(CONV, "a"), "c": Node(NORM, "b")}
+    ours = {"x": Node(CONV, ""), "y": Node(("conv", (8, 8, 5, 5)), "x"), "z": Node(NORM, "y")}
+
+    assert dict(match_graphs(ours, theirs).pairs) == {"x": "a"}
+
+
+@pytest.mark.parametrize(
+    ("word", "parts", "expected"),
+    [
+        ("relu", ["a"], "a"),
+        ("mul", ["a", "a"], "a"),
+        ("cat", [("cat", "a", "b"), "a"], ("cat", "a", "b", "a")),
+        ("add", [("add", "a", "b"), "c"], ("add", "a", "b", "c")),
+        ("matmul", ["a", "b"], ("matmul", "a", "b")),
+        ("relu", [], ""),
+    ],
+)
+def test_operations_are_written_in_one_form(word, parts, expected):
+    assert combined(word, parts) == expected
+
+
+def test_the_names_of_an_expression_come_in_order():
+    assert list(leaves_of(("add", ("cat", "a", "b"), "c"))) == ["a", "b", "c"]

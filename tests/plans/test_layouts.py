@@ -1,0 +1,169 @@
+"""Axis orders: right for each framework's layer, and each wrong variant is seen to be wrong."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from regraft.errors import PlanError, UndecidableError
+from regraft.operations.moves import Transpose
+from regraft.operations.running import run_operations
+from regraft.plans.describing import describe_model
+from regraft.plans.layouts import STORED, axis_operations, deduced_layout, known_layout, leaf_rules
+
+FLOAT64_SUMS = 1e-10  # the same products in another order of sums
+
+
+def converted(layout, layer, leaf, stored):
+    """The array of ours made of one of theirs."""
+    (description,) = describe_model(layer)
+    rule = leaf_rules(layout, description)[leaf][0]
+    return torch.from_numpy(np.ascontiguousarray(run_operations(rule.operations([stored.shape], {}), [stored])))
+
+
+def correlation(x, kernel, *, groups=1):
+    """A convolution of NHWC maps with an HWIO kernel, written out: no padding, stride 1."""
+    height, width, _, out = kernel.shape
+    rows, columns = x.shape[1] - height + 1, x.shape[2] - width + 1
+    y = np.zeros((x.shape[0], rows, columns, out))
+    for i in range(height):
+        for j in range(width):
+            y += x[:, i : i + rows, j : j + columns] @ kernel[i, j]
+    return y
+
+
+def test_a_tensorflow_convolution_answers_as_written_out():
+    rng = np.random.default_rng(0)
+    x, kernel = rng.normal(size=(2, 6, 7, 3)), rng.normal(size=(3, 2, 3, 4))
+
+    weight = converted("tensorflow", nn.Conv2d(3, 4, (3, 2)), "weight", kernel)
+    got = torch.conv2d(torch.from_numpy(x).permute(0, 3, 1, 2), weight).permute(0, 2, 3, 1)
+
+    assert np.abs(got.numpy() - correlation(x, kernel)).max() < FLOAT64_SUMS
+
+
+@pytest.mark.parametrize("multiplier", [1, 2])
+def test_a_depthwise_kernel_keeps_its_multiplier_beside_its_channel(multiplier):
+    """Channel c and multiplier m become output c·M + m (a transpose before the reshape mixes them)."""
+    rng = np.random.default_rng(0)
+    x, kernel = rng.normal(size=(2, 6, 7, 3)), rng.normal(size=(3, 2, 3, multiplier))
+
+    layer = nn.Conv2d(3, 3 * multiplier, (3, 2), groups=3)
+    weight = converted("tensorflow", layer, "weight", kernel)
+    got = torch.conv2d(torch.from_numpy(x).permute(0, 3, 1, 2), weight, groups=3).permute(0, 2, 3, 1)
+
+    wide = np.zeros((3, 2, 3, 3 * multiplier))
+    for channel in range(3):
+        wide[:, :, channel, channel * multiplier : (channel + 1) * multiplier] = kernel[:, :, channel]
+    assert np.abs(got.numpy() - correlation(x, wide)).max() < FLOAT64_SUMS
+
+
+def test_a_grouped_kernel_with_one_input_is_not_taken_for_a_depthwise_one():
+    kernel = np.random.default_rng(0).normal(size=(3, 2, 1, 6))
+
+    weight = converted("tensorflow", nn.Conv2d(3, 6, (3, 2), groups=3), "weight", kernel)
+
+    assert np.array_equal(weight.numpy(), kernel.transpose(3, 2, 0, 1))
+
+
+@pytest.mark.parametrize(
+    ("layout", "kind"),
+    [(layout, kind) for layout, kinds in STORED.items() for kind in kinds if kind != "depthwise"],
+)
+def test_every_layout_has_each_axis_once(layout, kind):
+    words = [word for word in STORED[layout][kind].split() if word not in ("*", "flip")]
+
+    assert sorted(words) == ["in", "out"]
+
+
+def test_theano_kernels_are_turned_round():
+    kernel = np.arange(2 * 1 * 2 * 3.0).reshape(2, 1, 2, 3)
+
+    weight = converted("theano", nn.Conv2d(1, 2, (2, 3)), "weight", kernel)
+
+    assert np.array_equal(weight.numpy(), kernel[:, :, ::-1, ::-1])
+
+
+def test_a_pointwise_convolution_fills_a_dense_layer():
+    kernel = np.arange(6.0).reshape(1, 1, 2, 3)
+
+    weight = converted("tensorflow", nn.Linear(2, 3), "weight", kernel)
+
+    assert np.array_equal(weight.numpy(), kernel[0, 0].T)
+
+
+def test_a_dense_kernel_fills_a_pointwise_convolution():
+    kernel = np.arange(6.0).reshape(2, 3)
+
+    weight = converted("tensorflow", nn.Conv2d(2, 3, 1), "weight", kernel)
+
+    assert np.array_equal(weight.numpy(), kernel.T[:, :, None, None])
+
+
+def test_the_words_of_a_transpose_follow_the_rank():
+    assert str(axis_operations("* in out", "out in *", (5, 2, 3))[0]) == "(w, in, out) -> (out, in, w)"
+    assert axis_operations("out in *", "out in *", (5, 2, 3)) == ()
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["a.kernel", "a.bias"], "tensorflow-or-flax"),
+        (["params.a.kernel", "params.a.bias"], "flax"),
+        (["a.kernel", "n.mean", "n.var"], "flax"),
+        (["a.kernel", "n.scale", "m.gamma"], None),
+        (["a.kernel", "n.gamma", "n.moving_variance"], "tensorflow"),
+        (["a.weights", "a.biases"], "tensorflow"),
+        (["a.kernel", "n.scale", "n.bias"], "flax"),
+        (["a.weight", "n.running_mean"], "torch"),
+        (["a.weight", "a.bias"], "torch"),
+        (["a.w", "a.b"], None),
+        (["arr_0", "arr_1"], None),
+        (["a.weight", "b.weights"], None),
+    ],
+)
+def test_leaf_names_tell_a_layout_or_nothing(names, expected):
+    assert deduced_layout(names)[0] == expected
+
+
+def test_a_layout_has_aliases_and_an_unknown_one_is_answered_with_the_known():
+    assert known_layout("Keras") == "tensorflow"
+    with pytest.raises(PlanError, match=r"no layout 'numpy'. Layouts: torch, onnx, caffe"):
+        known_layout("numpy")
+
+
+def test_a_lone_kernel_of_a_transposed_convolution_is_undecidable():
+    """TensorFlow stores (h, w, out, in), Flax (h, w, in, out) turned round: equal channels would fit both."""
+    with pytest.raises(UndecidableError, match='Say layout="tensorflow" or "flax"'):
+        converted("tensorflow-or-flax", nn.ConvTranspose2d(4, 4, 3), "weight", np.zeros((3, 3, 4, 4)))
+
+
+def test_a_dense_kernel_of_onnx_is_decided_by_its_node_alone():
+    """A square kernel fits both ways: what the node says decides, and without it nothing does."""
+    rule = leaf_rules("onnx", describe_model(nn.Linear(3, 3))[0])["weight"][0]
+
+    assert rule.operations([(3, 3)], {"kernel_axes": ["out", "in"]}) == ()
+    assert rule.operations([(3, 3)], {"kernel_axes": ["in", "out"]}) == (Transpose((1, 0), ("in", "out")),)
+    with pytest.raises(UndecidableError, match="Nothing tells how onnx orders the axes of this dense layer"):
+        rule.operations([(3, 3)], {})
+
+
+def test_a_flattened_map_that_the_file_tells_of_is_reordered():
+    """The same numbers as flattening (c, h, w) instead of (h, w, c) before the layer."""
+    generator = np.random.default_rng(0)
+    kernel, maps = generator.normal(size=(2 * 3 * 4, 5)), generator.normal(size=(7, 2, 3, 4))
+    rule = leaf_rules("tensorflow", describe_model(nn.Linear(24, 5))[0])["weight"][0]
+
+    operations = rule.operations([kernel.shape], {"flatten_order": "channels_last", "flatten_channels": 4})
+    weight = run_operations(operations, [kernel])
+
+    ours = maps.transpose(0, 3, 1, 2).reshape(7, -1) @ weight.T
+    assert np.allclose(ours, maps.reshape(7, -1) @ kernel, atol=1e-12)  # float64, other order of sums
+
+
+@pytest.mark.parametrize("facts", [{"flatten_order": "permuted"}, {"flatten_order": "channels_last"}])
+def test_a_flattened_map_of_unknown_form_is_undecidable(facts):
+    rule = leaf_rules("tensorflow", describe_model(nn.Linear(24, 5))[0])["weight"][0]
+
+    with pytest.raises(UndecidableError, match="flatten HxWxC"):
+        rule.operations([(24, 5)], facts)

@@ -1,0 +1,44 @@
+"""Each array of the model gets one row, and each array of the checkpoint is used or listed."""
+
+from torch import nn
+
+from regraft.arrays import ArrayInfo
+from regraft.plans.describing import describe_model
+from regraft.plans.pairing import Pairing
+from regraft.plans.targeting import Wishes, source_rows, target_rows
+
+ALL = Wishes(reuse=None, fresh=frozenset(), ways={})
+
+
+def infos(**shapes):
+    return {name: ArrayInfo(shape, "float32") for name, shape in shapes.items()}
+
+
+def test_a_source_that_two_layers_take_is_a_problem_of_both():
+    layers = describe_model(nn.ModuleDict({"a": nn.Linear(2, 2, bias=False), "b": nn.Linear(2, 2, bias=False)}))
+    pairings = {"a.weight": Pairing(("w",)), "b.weight": Pairing(("w",))}
+
+    rows = target_rows(layers, pairings, infos(w=(2, 2)), ALL)
+
+    assert [row.status for row in rows] == ["ambiguous", "ambiguous"]
+
+
+def test_a_way_settles_only_the_question_that_it_answers():
+    """The order of a flattened map is no answer to the order of axes."""
+    layers = describe_model(nn.ModuleDict({"a": nn.Linear(4, 2, bias=False)}))
+    pairing = Pairing(("w",), problem="undecidable_orientation", answers=("as stored", "transposed"))
+
+    def status(way):
+        wishes = Wishes(None, frozenset(), {"a.weight": way})
+        return target_rows(layers, {"a.weight": pairing}, infos(w=(2, 4)), wishes)[0].status
+
+    assert status("flatten 2x1x2") == "undecidable_orientation"
+    assert status("as stored") == "adapted"
+
+
+def test_arrays_that_fill_nothing_are_told_by_their_role():
+    arrays = infos(w=(2,), spare=(2,)) | {"slot": ArrayInfo((2,), "float32", "optimizer_slot")}
+
+    rows = source_rows(arrays, ["w", "spare"], [], {"a.weight": Pairing(("w",))})
+
+    assert {row.name: row.status for row in rows} == {"w": "excluded", "spare": "unused", "slot": "optimizer_slot"}

@@ -1,0 +1,26 @@
+"""The mutation check: every wrong variant of the layout table fails, and the hint names the right one."""
+
+import numpy as np
+import pytest
+import torch
+
+from regraft.errors import VerifyError
+from regraft.verifying import verify
+from wrong_variants import BEFORE, CASES, filled, nothing
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_wrong_variant_fails_and_the_hint_names_the_right_one(case):
+    right, wrong, spoil, shape, told = CASES[case]
+    x = np.random.default_rng(0).normal(-0.3, 1, shape).astype("float32")
+    with torch.no_grad():
+        true, false = filled(right()), filled(wrong())
+        for model in (true, false):
+            BEFORE.get(case, nothing)(model)
+        # The same arrays under the same names; only the mistake differs.
+        false.load_state_dict(true.state_dict(), strict=False)
+        spoil(false)
+        recorded = true(torch.from_numpy(x)).numpy()
+
+    with pytest.raises(VerifyError, match=rf"It agrees when .*{told}"):
+        verify(false, x, recorded)

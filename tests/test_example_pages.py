@@ -1,0 +1,113 @@
+"""The examples end where TensorFlow ended."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from regraft import apply_plan, freeze, open_checkpoint, plan_reuse, split, verify
+from regraft.job import Job
+from regraft.recipe import reuse
+from shared import CHECKPOINTS, MNIST, SHARED, needs_shared
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+pytestmark = needs_shared
+
+
+@pytest.fixture(scope="module")
+def example_folders():
+    """The examples' own modules, as when they are run."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("book_chapter", "vehicles"):
+            patch.syspath_prepend(str(EXAMPLES / name))
+        yield
+    for name in ("chapter", "network", "mobilenet"):
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture(scope="module")
+def chapter_runs(example_folders):
+    """way → (model, history): the book's three runs, 20 epochs each."""
+    import chapter
+
+    data, _ = chapter.digits()
+    return {way: chapter.run(way, data.inputs, data.labels) for way in ("full", "frozen", "cached")}
+
+
+@pytest.mark.parametrize(("way", "tensorflow"), [("full", 0.9652), ("frozen", 0.9584), ("cached", 0.9584)])
+def test_the_chapter_ends_in_tensorflows_accuracy(chapter_runs, way, tensorflow):
+    """0.0006 is three of 5,000 examples: other orders of float32 sums, 5,500 steps long."""
+    _, history = chapter_runs[way]
+    assert abs(history.validation_accuracy[-1] - tensorflow) <= 0.0006
+
+
+@pytest.mark.parametrize("way", ["full", "frozen", "cached"])
+def test_the_chapters_weights_stay_near_tensorflows(chapter_runs, way):
+    """Measured 8e-4; the bound leaves room for other processors' orders of sums."""
+    import chapter
+
+    assert chapter.largest_difference(chapter_runs[way][0], way) < 1e-2
+
+
+def test_the_frozen_layers_are_the_checkpoints_to_the_last_bit(chapter_runs):
+    """After 20 epochs, in both frozen ways."""
+    checkpoint = open_checkpoint(MNIST / "tf1_v2_mnist10_sgd")
+    for way in ("frozen", "cached"):
+        state = chapter_runs[way][0].state_dict()
+        for layer in ("hidden1", "hidden2"):
+            assert np.array_equal(state[f"{layer}.weight"].numpy(), checkpoint.read(f"{layer}/kernel").T)
+            assert np.array_equal(state[f"{layer}.bias"].numpy(), checkpoint.read(f"{layer}/bias"))
+
+
+def test_the_cache_changes_no_bit_at_any_epoch(chapter_runs):
+    """Losses of every epoch and all final weights."""
+    (frozen, frozen_history), (cached, cached_history) = chapter_runs["frozen"], chapter_runs["cached"]
+    assert frozen_history.train_loss == cached_history.train_loss
+    assert frozen_history.validation_loss == cached_history.validation_loss
+    state = cached.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in frozen.state_dict().items())
+
+
+def test_the_image_network_gives_tensorflows_logits(example_folders):
+    """Straight from the TF1 checkpoint; 1e-4 of logits up to 23, measured 2.9e-5."""
+    from mobilenet import mobilenet_v1_025
+
+    model, folder = mobilenet_v1_025(), CHECKPOINTS / "mobilenet_v1_025"
+    checkpoint = open_checkpoint(folder / "mobilenet_v1_0.25_224.ckpt")
+    rules = {r"MobilenetV1/Logits/Conv2d_1c_1x1/(.*)": r"Logits/\1", r"MobilenetV1/(Conv2d_.*)": r"\1"}
+    apply_plan(plan_reuse(checkpoint, model, rename=rules), checkpoint, model)
+    golden = np.load(folder / "golden.npz")
+    images = torch.from_numpy(golden["images_uint8"].astype(np.float32) / 127.5 - 1).permute(0, 3, 1, 2)
+    verify(model.eval(), images, golden["logits"], atol=1e-4)
+
+
+def test_only_the_pooled_map_crosses_to_the_new_output(example_folders):
+    """1,024 bytes an image instead of the 150,528 of its pixels."""
+    from mobilenet import mobilenet_v1_025
+
+    model = mobilenet_v1_025(num_classes=6)
+    freeze(model, trainable="Logits")
+    trunk, _ = split(model, torch.zeros(2, 3, 224, 224))
+    assert [(leaf.shape, leaf.bytes_per_example) for leaf in trunk.cut.leaves] == [((256,), 1024)]
+
+
+def test_the_vehicles_job_learns_from_twenty_labels_a_class(tmp_path):
+    """The job file itself, with fewer examples; .85 was measured over seeds, chance is .17."""
+    settings = ["data.per_class=20", f"out.folder='{tmp_path / 'run'}'", f"cache.folder='{tmp_path / 'features'}'"]
+    run = reuse(Job.from_file(EXAMPLES / "vehicles/job.toml", settings))
+    metrics = json.loads((run.folder / "metrics.json").read_text())
+    assert metrics["test"]["accuracy"] > 0.75
+    assert metrics["test"]["count"] == 1200
+
+
+def test_the_chapters_job_file_runs(tmp_path):
+    """Two epochs of it."""
+    run = reuse(
+        Job.from_file(EXAMPLES / "book_chapter/job.toml", ["train.epochs=2", f"out.folder='{tmp_path / 'run'}'"])
+    )
+    assert run.metrics["validation"]["count"] == 5000
+    assert run.metrics["test"]["accuracy"] > 0.9
+    assert SHARED.is_dir()

@@ -1,0 +1,147 @@
+"""The page about a run: whole, self-contained, readable whatever the names are."""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from regraft.reporting import write_report
+from regraft.reports.record import (
+    CheckpointRecord,
+    CutRecord,
+    HistoryRecord,
+    LeafRecord,
+    NoteRecord,
+    ParametersRecord,
+    PlanRecord,
+    PlanRowRecord,
+    RunRecord,
+    ScoreRecord,
+    VariantRecord,
+)
+
+HOSTILE = "<script>alert('x')</script>&\"'"
+
+
+def a_run(classes=2, rows=4, epochs=3):
+    """A run with every part; `classes`, `rows` and `epochs` say how large."""
+    confusion = tuple(tuple(9 if row == column else row % 2 for column in range(classes)) for row in range(classes))
+    statuses = ["exact", "converted", "kept_init", "unused"]
+    plan = tuple(
+        PlanRowRecord(f"layer{index // 4}.{index}.weight", (f"their/{index}",), statuses[index % 4], "", (3, 4), "")
+        for index in range(rows)
+    )
+    return RunRecord(
+        title="vehicles",
+        date="2026-11-22 01:40 UTC",
+        command="regraft reuse job.toml",
+        versions={"torch": "2.13.0"},
+        machine="two cores",
+        checkpoint=CheckpointRecord("a.ckpt", "tensorflow-v2", "tensorflow", {"a.ckpt.index": "ab" * 32}),
+        plan=PlanRecord("2 reused · 1 fresh · 0 problems", plan),
+        frozen=("layer0", "layer1"),
+        parameters=ParametersRecord(100, 60, 40),
+        cut=CutRecord((LeafRecord("mean", (256,), "float32", 1024),), 1024, 0.994, "It pays from 2 epochs on."),
+        history=HistoryRecord(tuple(1 / (n + 1) for n in range(epochs)), (0.9,) * epochs, (0.5,) * epochs, 2, "done"),
+        test=ScoreRecord(0.929, 0.0074, 1200, 0.2, confusion),
+        validation=ScoreRecord(0.95, 0.02, 120),
+        classes=tuple(f"class{index}" for index in range(classes)),
+        seconds={"features": 12.0, "training": 3.0},
+        notes=(NoteRecord("train: 1 unreadable images skipped: a.png", ("a.png",)),),
+        comparison=(VariantRecord("from scratch", 0.5, 0.01, 9.0, (0.49, 0.51)), VariantRecord("cached", 0.9, 0.01)),
+    )
+
+
+@pytest.fixture
+def page(tmp_path):
+    """The page of a record, as text."""
+
+    def written(record):
+        write_report(tmp_path / "report.html", record)
+        return (tmp_path / "report.html").read_text()
+
+    return written
+
+
+def text_of(html):
+    """What a person reads: no tags, one space between words."""
+    return " ".join(re.sub(r"<[^>]+>", " ", re.sub(r"<style.*?</style>", "", html, flags=re.S)).split())
+
+
+def test_the_page_tells_all_that_a_run_has(page):
+    """Accuracy with its error and count, what was reused and frozen, the cut, the time, how to repeat it."""
+    told = text_of(page(a_run()))
+    for words in ("0.929", "± 0.0074", "1,200 examples", "layer0.0.weight", "their/0", "layer1", "mean", "float32",
+                  "It pays from 2 epochs on.", "regraft reuse job.toml", "a.png", "from scratch", "class1",
+                  "features".capitalize(), "ab" * 32, "tensorflow-v2", "torch"):  # fmt: skip
+        assert words in told, words
+
+
+def test_the_page_needs_nothing_from_elsewhere(page):
+    """No script, no style sheet, no image, no font is fetched."""
+    html = page(a_run())
+    assert not re.search(r"<(script|img|iframe)\b", html)
+    assert re.findall(r"<link[^>]*>", html) == re.findall(r"<link[^>]*data:[^>]*>", html)  # an empty icon
+    assert not re.search(r"https?://(?!www\.w3\.org/)", html)
+    assert "@import" not in html
+    assert "url(" not in html
+
+
+def test_the_page_follows_the_readers_theme_and_width(page):
+    """Dark where the system is dark, and no wider than a phone."""
+    html = page(a_run())
+    assert "prefers-color-scheme: dark" in html
+    assert 'name="viewport"' in html
+
+
+def test_hostile_names_are_shown_and_never_run(page):
+    """Class, layer, file and job names come from elsewhere."""
+    record = a_run()
+    row = PlanRowRecord(HOSTILE, (HOSTILE,), "exact", HOSTILE, (1,), HOSTILE)
+    record = replace(record, title=HOSTILE, command=HOSTILE, frozen=(HOSTILE,), classes=(HOSTILE, "b"),
+                     plan=PlanRecord(HOSTILE, (row,)), notes=(NoteRecord(HOSTILE, (HOSTILE,)),))  # fmt: skip
+    html = page(record)
+    assert "<script>" not in html
+    assert "&lt;script&gt;" in html
+
+
+def test_names_that_are_no_unicode_do_not_stop_the_page(page):
+    """A file name of a foreign system reaches Python as lone surrogates."""
+    assert "\\udcff" in page(replace(a_run(), title="bad \udcff name"))
+
+
+@pytest.mark.parametrize(
+    "missing", ["plan", "checkpoint", "cut", "history", "test", "validation", "parameters", "seconds", "comparison"]
+)
+def test_a_missing_part_is_left_out(page, missing):
+    """No empty heading, no error."""
+    empty = {"seconds": {}, "comparison": ()}.get(missing)
+    html = page(replace(a_run(), **{missing: empty}))
+    assert "None" not in text_of(html)
+
+
+def test_a_run_with_nothing_but_a_title_has_a_page(page):
+    """The least that there is."""
+    assert "just a title" in text_of(page(RunRecord("just a title")))
+
+
+def test_a_long_plan_and_many_classes_stay_small(page):
+    """400 rows, 100 classes, 300 epochs: below 400 kB, rows folded, the matrix drawn without numbers."""
+    html = page(a_run(classes=100, rows=400, epochs=300))
+    assert len(html.encode()) < 400_000
+    assert "<details" in html
+
+
+def test_a_problem_is_shown_at_once(page):
+    """Even in a long plan that is folded."""
+    record = a_run(rows=60)
+    bad = PlanRowRecord("zz.weight", ("their/zz",), "shape_mismatch", "", (3,), "expected (4,)")
+    html = page(replace(record, plan=PlanRecord("1 problem", (*record.plan.rows, bad))))
+    folded = re.findall(r"<details(?! open).*?</details>", html, flags=re.S)
+    assert "zz.weight" in html
+    assert not any("zz.weight" in part for part in folded)
+
+
+def test_the_same_record_gives_the_same_bytes(page):
+    """So that reports can be compared."""
+    assert page(a_run()) == page(a_run())

@@ -124,20 +124,23 @@ def page(outcomes: list[Outcome]) -> str:
     goals = [(table, goal) for outcome in outcomes for table in outcome.tables for goal in table.goals]
     reached = sum(table.reached(goal) for table, goal in goals)
     missing = [name for name in WORKLOADS if name not in {outcome.name for outcome in outcomes}]
+    load = max(outcome.facts["load"] for outcome in outcomes)
     lines = [
         "# Benchmarks",
         "",
-        f"Written by `make bench` on {datetime.now(UTC):%Y-%m-%d}: {reached} of {len(goals)} goals reached. "
-        + (f"Not measured: {', '.join(missing)}. " if missing else "")
-        + "Within a workload all sides run in turns on the same work, so that other load meets all alike; a ratio is "
+        f"Written by `make bench` on {datetime.now(UTC):%Y-%m-%d}: {reached} of {len(goals)} goals reached.",
+        *([f"Not measured: {', '.join(missing)}."] if missing else []),
+        "Within a workload all sides run in turns on the same work, so that other load meets all alike; a ratio is",
         "taken round by round, and its median is held against the goal. The spread is the lowest and highest round.",
         "",
         *[f"Machine: {told}." for told in sorted({outcome.facts["machine"] for outcome in outcomes})],
-        "",
-        HEADING,
-        *[row for outcome in outcomes for row in outcome.rows()],
-        "",
     ]
+    if load > (os.cpu_count() or 1):
+        lines += [
+            f"**The machine was busy with other work (load average up to {load:.1f}):** times are several times what",
+            "an idle machine gives, spreads are wide, and where rounds were few the medians are uncertain too.",
+        ]
+    lines += ["", HEADING, *[row for outcome in outcomes for row in outcome.rows()], ""]
     return "\n".join(lines) + "\n" + "\n\n".join(outcome.section() for outcome in outcomes) + "\n"
 
 

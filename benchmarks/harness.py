@@ -40,6 +40,10 @@ class Goal:
     most: float | None = None
     limit: str = ""
 
+    def holds(self, value: float) -> bool:
+        """Whether this value is good enough."""
+        return (self.least is None or value >= self.least) and (self.most is None or value <= self.most)
+
 
 @dataclass
 class Table:
@@ -61,8 +65,13 @@ class Table:
 
     def reached(self, goal: Goal) -> bool:
         """Whether the median is where it has to be."""
-        middle, _, _ = self.ratio(goal)
-        return (goal.least is None or middle >= goal.least) and (goal.most is None or middle <= goal.most)
+        return goal.holds(self.ratio(goal)[0])
+
+    def verdict(self, goal: Goal) -> str:
+        """Whether it is reached, and whether every round says so."""
+        middle, low, high = self.ratio(goal)
+        certain = goal.holds(low) == goal.holds(high) == goal.holds(middle)
+        return ("yes" if goal.holds(middle) else "**no**") + ("" if certain else ", by the median only")
 
     def sides(self, goal: Goal) -> str:
         """What is measured against what."""
@@ -71,8 +80,8 @@ class Table:
     def summary(self, goal: Goal) -> str:
         """What against what · goal · median (lowest – highest) · reached, as cells of a row."""
         middle, low, high = self.ratio(goal)
-        told = f"{middle:.2f} ({low:.2f} – {high:.2f})"
-        return f"{self.sides(goal)} | {goal.text} | {told} | {'yes' if self.reached(goal) else '**no**'}"
+        told = f"{middle:.3g} ({low:.3g} – {high:.3g})"
+        return f"{self.sides(goal)} | {goal.text} | {told} | {self.verdict(goal)}"
 
     def markdown(self) -> str:
         """The tables of this workload."""

@@ -163,13 +163,15 @@ def main() -> None:
         Goal(
             "≥ 20× faster than the usual uncached frozen loop",
             contenders[1].name, contenders[0].name, least=20,
-            limit="both sides decode and compute each image, we once and the loop 30 times: 30× less what the job does "
-            "beside it (below) is the most there is.",
+            limit="30× the sum of its parts is the most there is, so the second goal decides this one.",
         ),
         Goal(
             "at most 1.15× the sum of its parts", contenders[0].name, contenders[2].name, most=1.15,
-            limit="what the job does beside the parts: hashing each input for the cache's key, proving the split, "
-            "measuring whether the cache pays, writing features, model and report (below).",
+            limit="profiled on 192 images by processor time (2026-11-22), an image takes 2.4 ms to decode and 13.1 ms "
+            "for the bare forward, and 18.0 ms for the feature pass from file to store: 1.16× the two, with hashes "
+            "and canary rows; under load the clock adds waits. The time that the parts below leave of "
+            "the total is the split's proof, the saved model and the report: seconds that do not grow with the images. "
+            "Needed: a quicker proof and report.",
         ),
     ]  # fmt: skip
     title = "W2: vehicles, from 1,200 JPEG files to a scored model, 30 epochs"

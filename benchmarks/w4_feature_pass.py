@@ -60,6 +60,14 @@ def fastest() -> tuple[int, str]:
     return min(seconds, key=seconds.__getitem__)
 
 
+def decoding() -> float:
+    """The files alone, one after the other."""
+    began = time.perf_counter()
+    for index in range(COUNT):
+        PHOTOS[index]
+    return time.perf_counter() - began
+
+
 def feature_pass(trunk: Callable, batch_size: int, compute: str) -> float:
     """From the files to a folder store."""
     with tempfile.TemporaryDirectory() as folder:
@@ -83,6 +91,7 @@ def main() -> None:
     contenders = [
         Contender("model(x)", lambda: bare(model, batch_size, FORMATS[name]), GUIDE),
         Contender("regraft", lambda: feature_pass(trunk, batch_size, "float32")),
+        Contender("decoding alone, one thread", decoding),
     ]
     if reduced_precision():
         contenders.append(Contender("regraft, bfloat16", lambda: feature_pass(trunk, batch_size, "bfloat16")))
@@ -95,7 +104,7 @@ def main() -> None:
     table = take_turns(title, "s", contenders, rounds=5, goals=goals)
     threads = torch.get_num_threads()
     table.notes.append(f"Fastest bare: batches of {batch_size} of {BATCHES}, {name}. Torch threads: {threads}.")
-    if len(contenders) == 3:
+    if reduced_precision():
         gain, low, high = table.ratio(Goal("", "regraft", "regraft, bfloat16"))
         exact, reduced = FEATURES["float32"], FEATURES["bfloat16"].float()
         error = ((exact - reduced).norm() / exact.norm()).item()

@@ -68,7 +68,6 @@ def main() -> None:
         columns = zip(*[forked(lambda size=size: grown(size)) for size in SIZES], strict=True)
         rounds.append([list(column) for column in columns])
     feature_s, epoch_s, extra = ([one[place] for one in rounds] for place in range(3))
-    row_bytes = 4 * WIDTH
     samples = {
         "feature pass": [exponent(values) for values in feature_s],
         "epoch": [exponent(values) for values in epoch_s],
@@ -82,13 +81,12 @@ def main() -> None:
     goals = [
         Goal("linear: at most 1.1", "feature pass", most=1.1, limit=fixed),
         Goal("linear: at most 1.1", "epoch", most=1.1, limit=fixed),
-        Goal("flat: at most 0.2", "memory", most=0.2,
-             limit=page_cache),
-    ]  # fmt: skip
+        Goal("flat: at most 0.2", "memory", most=0.2, limit=page_cache),
+    ]
     notes = [
         f"{size:,} examples: features {median(one[at] for one in feature_s):.3g} s, an epoch "
         f"{median(one[at] for one in epoch_s):.3g} s, {median(one[at] for one in extra) / 2**20:.0f} MiB beyond the "
-        f"start for {size * row_bytes / 2**20:.0f} MiB of features."
+        f"start for {4 * WIDTH * size / 2**20:.0f} MiB of features."
         for at, size in enumerate(SIZES)
     ]
     notes.append(f"Streamed (memory_bytes = 0), one torch thread, {os.cpu_count()} cores.")

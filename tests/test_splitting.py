@@ -273,3 +273,34 @@ def test_both_modes_are_fed_by_the_same_leaves(is_training):
     assert set(features) == {leaf.name for leaf in trunk.cut.leaves}
     assert len(trunk.cut.leaves) == 1
     assert head.train(not is_training)(features).shape == (5, 3)
+
+
+BATCH_WIDE = {
+    "largest": lambda x: x / x.abs().max(),
+    "highest": lambda x: x / x.max(),
+    "standardised": lambda x: (x - x.mean()) / x.std(),
+    "from lowest to highest": lambda x: (x - x.min()) / (x.max() - x.min()),
+    "middle": lambda x: x - x.median(),
+    "a Python number": lambda x: x / x.abs().max().item(),
+    "the first row": lambda x: x - x[:1],
+}
+
+
+@pytest.mark.parametrize("rows", [2, 8])
+@pytest.mark.parametrize("name", BATCH_WIDE)
+def test_what_depends_on_the_whole_batch_never_crosses_as_a_row(name, rows):
+    """Cached with other batch-mates such features would be wrong, and nothing would tell."""
+
+    class Mixing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.frozen, self.outputs = nn.Linear(10, 10), nn.Linear(10, 3)
+
+        def forward(self, x):
+            return self.outputs(self.frozen(BATCH_WIDE[name](x)))
+
+    torch.manual_seed(0)
+    model = Mixing()
+    freeze(model, "frozen")
+    trunk, _ = split(model, torch.randn(rows, 10))
+    assert [leaf.name for leaf in trunk.cut.leaves] == ["input:x"] or not trunk.cut.by_row

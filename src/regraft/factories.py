@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Mapping
+from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -71,8 +72,10 @@ def _load_file(spec: str, path: Path) -> ModuleType:
     if not path.is_file():
         beside = [entry.name for entry in path.parent.glob("*.py")] if path.parent.is_dir() else []
         raise JobError(f"The file of {spec} does not exist: {path}. {near_names(path.name, beside)}")
-    # The name must be unique for each path: pickled classes are found again by it.
-    name = f"regraft_factory_{path.stem}_{abs(hash(path))}"
+    # The same name in every process: the key of cached features holds it. Another file of that name gets another.
+    name = f"regraft_factory_{path.stem}"
+    if getattr(sys.modules.get(name), "__file__", str(path)) != str(path):
+        name += f"_{sha256(str(path).encode()).hexdigest()[:8]}"
     module_spec = importlib.util.spec_from_file_location(name, path)
     assert module_spec is not None
     assert module_spec.loader is not None

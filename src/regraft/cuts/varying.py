@@ -31,7 +31,11 @@ class Batch:
         return self.args, dict(self.kwargs)
 
     def another(self) -> Arguments:
-        """One row more, in the opposite order; the last one is the first again, back to front when it is alone."""
+        """One row more, in the opposite order.
+
+        The new row comes first; of numbers it is the largest row doubled, without signs: a maximum, a mean or a first
+        row of the whole batch is then another one, and what depends on it is seen.
+        """
         if self.is_listed:
             return _map_lists(self.all, self.rows)
         order = torch.arange(self.rows + 1).flip(0) % self.rows
@@ -40,8 +44,11 @@ class Batch:
             if tensor.shape[:1] != (self.rows,):
                 return tensor
             picked = tensor.index_select(0, order.to(tensor.device))
-            if self.rows == 1 and tensor.dim() > 1:
-                picked[1] = picked[1].flip(-1)
+            if tensor.is_floating_point():
+                largest = tensor.detach().abs().reshape(self.rows, -1).amax(1).argmax()
+                picked[0] = 2 * tensor[largest].abs()
+            elif self.rows == 1 and tensor.dim() > 1:
+                picked[0] = picked[0].flip(-1)
             return picked
 
         return map_structure(pick, self.all)
@@ -49,8 +56,8 @@ class Batch:
     def order(self) -> Tensor:
         """For each row of `another` the row of this batch that it is; -1 where it is a new one."""
         order = torch.arange(self.rows + 1).flip(0) % self.rows
-        if self.rows == 1:
-            order[1] = -1
+        if not self.is_listed or self.rows == 1:
+            order[0] = -1
         return order
 
     def lengths(self) -> dict[str, int]:

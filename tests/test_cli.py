@@ -122,5 +122,6 @@ def test_ctrl_c_leaves_no_half_written_run(job_file):
     os.killpg(started.pid, signal.SIGINT)
     _, told = started.communicate(timeout=60)
     assert started.returncode == 130, told
+    assert "Stopped; nothing half-written was left" in told
     assert "Traceback" not in told
     assert {path.name for path in job_file.parent.iterdir()} - {"__pycache__"} == before

@@ -23,6 +23,12 @@ def test_a_file_gives_its_factory_with_arguments(folder):
     assert (model.in_features, model.out_features) == (3, 5)
 
 
+def test_a_files_classes_have_the_same_name_in_every_process(folder):
+    """The key of cached features holds it."""
+    (folder / "own.py").write_text("from torch import nn\nclass Net(nn.Module):\n    pass\n")
+    assert type(build_model("own.py:Net", folder=folder)).__module__ == "regraft_factory_own"
+
+
 def test_a_package_gives_its_factory():
     """torch.nn itself, here."""
     assert isinstance(build_model("torch.nn:Linear", {"in_features": 2, "out_features": 1}), nn.Linear)

@@ -118,3 +118,10 @@ def test_plain_data_and_back():
     """As in regraft.json: lists for tuples."""
     contract = InputContract((8, 9), MEAN, STD, "pad", channels=3)
     assert InputContract.from_dict({**contract.to_dict(), "size": [8, 9], "mean": list(MEAN)}) == contract
+
+
+def test_floating_point_pixels_are_refused(tmp_path):
+    """0 to 1 or 0 to 255? Guessing made such pictures black."""
+    Image.fromarray(np.full((4, 4), 0.5, np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(DataError, match=r"a.tif cannot be read as an image: its pixels are floating-point"):
+        InputContract().from_file(tmp_path / "a.tif")

@@ -64,6 +64,21 @@ def test_all_problems_are_told_at_once(job_file):
         assert told in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("data.per_class=-1", r"\[data\] per_class is -1: input should be greater than or equal to 0"),
+        ("data.validation=1.5", "neither a part below 1 nor a whole number of examples"),
+        ("train.epochs=0", r"\[train\] epochs is 0"),
+        ("train.seed=-1", r"\[train\] seed is -1"),
+    ],
+)
+def test_numbers_out_of_range_are_refused_when_the_job_is_read(job_file, setting, told):
+    """Before anything is opened."""
+    with pytest.raises(JobError, match=told):
+        Job.from_file(job_file, [setting])
+
+
 @pytest.mark.parametrize("setting", ["epochs=3", "train.epochs", ".a=3", "train.=3"])
 def test_a_setting_of_another_form_is_refused(job_file, setting):
     """With an example of the right one."""

@@ -69,3 +69,10 @@ def test_outputs_that_do_not_fit_the_classes_are_refused(pictures):
     """Instead of a wrong name."""
     with pytest.raises(DataError, match="The model gives 2 outputs, but 3 classes are named"):
         predict(Brightness(), [pictures / "b.png"], CONTRACT, ("a", "b", "c"))
+
+
+def test_examples_that_the_model_cannot_take_are_named(tmp_path):
+    """With their shape."""
+    np.savez(tmp_path / "rows.npz", x=np.zeros((2, 5), np.float32))
+    with pytest.raises(DataError, match=r"cannot take examples of shape \(5,\), such as .*rows.npz\[0\]"):
+        predict(nn.Linear(3, 2), [tmp_path / "rows.npz"], CONTRACT, CLASSES)

@@ -149,6 +149,7 @@ def nothing(folder):
         (third_class, [], "DataError", "label 2"),
         (nothing, ["train.lr=1e38", "train.optimizer='sgd'"], "TrainError", r"at step \d+ of epoch|no longer numbers"),
         (existing_run, [], "SaveError", r"exists already; nothing was changed[\s\S]*--overwrite"),
+        (nothing, ["out.folder='/proc/run'"], "SaveError", r"/proc/run cannot be created"),
         (nothing, ["data.validation=99"], "DataError", "first 99 examples, but there are only 16"),
         (nothing, ["data.train='nowhere'"], "DataError", "There are no data at"),
     ],

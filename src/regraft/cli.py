@@ -21,6 +21,8 @@ app = typer.Typer(
 cache_app = typer.Typer(help="Look at, check and clear stored features.", no_args_is_help=True)
 app.add_typer(cache_app, name="cache")
 
+INTERRUPTED = 130  # the exit code that shells give a command stopped by Ctrl-C
+
 CheckpointPath = Annotated[Path, typer.Argument(help="A checkpoint: file, folder, or TensorFlow prefix.")]
 
 
@@ -211,12 +213,13 @@ def main() -> None:
     """Run the command line: a RegraftError prints without a traceback and exits with 1, wrong usage with 2."""
     try:
         app(standalone_mode=True)
-    except RegraftError as error:
+    except (RegraftError, OSError) as error:
         typer.echo(f"{type(error).__name__}: {error}", err=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        typer.echo("Stopped; nothing half-written was left.", err=True)
-        sys.exit(130)
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:
+            typer.echo("Stopped; nothing half-written was left.", err=True)
+        raise
 
 
 def _tell_differences(before: Path, after: Path) -> None:

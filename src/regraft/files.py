@@ -58,7 +58,6 @@ def whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     Raises SaveError when `path` exists and `overwrite` is off: before the block, so nothing is computed in vain.
     """
     refuse_existing(path, overwrite=overwrite)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.part-"))
     temporary.chmod(0o755)  # mkdtemp's 0700 would hide the result from the user's colleagues
     try:
@@ -81,7 +80,7 @@ def whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 
 def refuse_existing(path: Path, *, overwrite: bool) -> None:
-    """Raise SaveError when `path` exists and may not be replaced, or is a file."""
+    """Raise SaveError when `path` exists and may not be replaced, is a file, or cannot be created where it is."""
     if path.is_file():
         raise SaveError(f"{path} is a file; expected a folder to be created. Choose another name.")
     if path.exists() and not overwrite and any(path.iterdir()):
@@ -89,3 +88,8 @@ def refuse_existing(path: Path, *, overwrite: bool) -> None:
             f"The folder {path} exists already; nothing was changed.\nChoose another folder, or allow it to be "
             "replaced: --overwrite on the command line, overwrite=True in Python."
         )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.try-").cleanup()
+    except OSError as error:
+        raise SaveError(f"The folder {path} cannot be created: {error}. Choose another place.") from error

@@ -118,6 +118,8 @@ class InputContract:
 def as_mode(image: Image.Image, channels: int) -> Image.Image:
     """The image upright, 8 bits a channel, in grey or RGB."""
     image = ImageOps.exif_transpose(image)
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers of no known range; store it with 8 or 16 bits")
     if image.mode.startswith("I"):  # 16-bit grey: Pillow would clip it at 255 instead of scaling it
         image = Image.fromarray((np.asarray(image, dtype=np.float64) / 257).round().clip(0, 255).astype(np.uint8))
     return image.convert("RGB" if channels == 3 else "L")

@@ -5,9 +5,9 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from regraft.errors import JobError, near_names
@@ -64,9 +64,14 @@ class DataSection:
 
     train: str
     test: str | None = None
-    validation: float | str = 0.2
-    per_class: int = 0
+    validation: Annotated[float, Field(ge=0)] | str = 0.2
+    per_class: Annotated[int, Field(ge=0)] = 0
     skip_unreadable: bool = False
+
+    def __post_init__(self) -> None:
+        share = self.validation
+        if isinstance(share, float) and share > 1 and not share.is_integer():
+            raise ValueError(f"validation = {share} is neither a part below 1 nor a whole number of examples")
 
 
 @dataclass(frozen=True, config=STRICT_KEYS)
@@ -78,9 +83,9 @@ class CacheSection:
 
     use: bool | Literal["auto"] = "auto"
     folder: str | None = None
-    views: int = 1
+    views: Annotated[int, Field(ge=1)] = 1
     precision: str = "float32"
-    batch_size: int = 64
+    batch_size: Annotated[int, Field(ge=1)] = 64
 
 
 @dataclass(frozen=True, config=STRICT_KEYS)
@@ -88,14 +93,14 @@ class TrainSection:
     """[train]: as in `train`; what is left out is chosen there, an exact solver for a linear head included."""
 
     solver: str | None = None
-    epochs: int | None = None
+    epochs: Annotated[int, Field(ge=1)] | None = None
     lr: float | list[float] | None = None
-    batch_size: int = 32
+    batch_size: Annotated[int, Field(ge=1)] = 32
     optimizer: str | None = None
     weight_decay: float | list[float] | None = None
     loss: str = "cross_entropy"
-    patience: int | None = None
-    seed: int = 0
+    patience: Annotated[int, Field(ge=1)] | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
 
 
 @dataclass(frozen=True, config=STRICT_KEYS)

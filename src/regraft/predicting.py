@@ -84,7 +84,11 @@ def _rows(path: Path, contract: InputContract) -> Tensor:
 
 
 def _answers(model: nn.Module, inputs: Tensor, names: Sequence[str], classes: Sequence[str]) -> list[Prediction]:
-    probabilities = model(inputs).float().softmax(dim=1)
+    try:
+        probabilities = model(inputs).float().softmax(dim=1)
+    except RuntimeError as error:
+        shape = tuple(inputs.shape[1:])
+        raise DataError(f"The model cannot take examples of shape {shape}, such as {names[0]}: {error}") from error
     if probabilities.shape[1] != len(classes):
         raise DataError(f"The model gives {probabilities.shape[1]} outputs, but {len(classes)} classes are named.")
     best = probabilities.argmax(dim=1).tolist()

@@ -34,6 +34,7 @@ def test_parquet_gives_the_same_as_csv(image_folder):
         ("image_path,label\ncat/0.png,a\n", r"has 0 columns named path or file.*It has: image_path, label"),
         ("path,label\n", "has no rows below its header"),
         ("path,label\ncat/0.png,a,b\n", "line 2 has another number of columns"),
+        ("path,label\ncat/0.png,a\ncat/1.png,\n", "1 rows have no label, the first in line 3"),
     ],
 )
 def test_a_table_that_cannot_be_used_says_why(image_folder, content, told):
@@ -48,3 +49,10 @@ def test_a_label_that_training_did_not_know_is_refused(image_folder):
     (image_folder / "list.csv").write_text(ROWS)
     with pytest.raises(DataError, match=r"'tom' is no class of the training data. Did you mean 'toms'"):
         open_table(image_folder / "list.csv", CONTRACT, classes=["rex", "toms"])
+
+
+def test_a_table_in_another_encoding_is_named(image_folder):
+    """Instead of a decoder's own error."""
+    (image_folder / "list.csv").write_bytes("path,label\ncat/0.png,é\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"list.csv cannot be read as comma-separated text in UTF-8"):
+        open_table(image_folder / "list.csv", CONTRACT)

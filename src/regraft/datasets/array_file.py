@@ -73,6 +73,16 @@ def open_idx(path: Path, contract: InputContract, *, classes: Sequence[str] | No
 def inputs_from(path: Path, inputs: np.ndarray, contract: InputContract) -> Tensor:
     """Model inputs from an array: uint8 is images under the contract, floats are taken as they are."""
     if inputs.dtype == np.uint8 and inputs.ndim in (3, 4):
+        if inputs.ndim == 4 and inputs.shape[3] not in (1, 3, 4):
+            raise DataError(
+    path: Path,
+    inputs: np.ndarray,
+    labels: np.ndarray,
+    contract: InputContract,
+    classes: Sequence[str],
+    several: bool,
+                "Put the channels last, or give float values in the form that the model takes."
+            )
         rows = [contract.from_pixels(Image.fromarray(pixels.squeeze())) for pixels in inputs]
         return torch.from_numpy(np.stack(rows))
     if inputs.dtype.kind not in "fiu":

@@ -30,6 +30,9 @@ def open_table(
         listed = "\n".join(f"  {path}" for path in absent[:20])
         raise DataError(f"{table} lists {len(absent)} of {len(paths)} files that do not exist:\n{listed}")
     values = columns[label_column]
+    unlabelled = [number for number, value in enumerate(values, start=2) if not value.strip()]
+    if unlabelled:
+        raise DataError(f"{table}: {len(unlabelled)} rows have no label, the first in line {unlabelled[0]}.")
     names = list(classes) if classes is not None else sorted(set(values))
     strange = sorted(set(values) - set(names))
     if strange:
@@ -58,8 +61,11 @@ def _column(table: Path, columns: dict[str, list[str]], wanted: Sequence[str]) -
 
 
 def _read_csv(table: Path) -> dict[str, list[str]]:
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file, strict=True))
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file, strict=True, skipinitialspace=True))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{table} cannot be read as comma-separated text in UTF-8: {error}.") from error
     if not rows:
         raise DataError(f"{table} has no rows below its header.")
     uneven = [number for number, row in enumerate(rows, start=2) if None in row or None in row.values()]

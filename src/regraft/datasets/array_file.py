@@ -75,12 +75,7 @@ def inputs_from(path: Path, inputs: np.ndarray, contract: InputContract) -> Tens
     if inputs.dtype == np.uint8 and inputs.ndim in (3, 4):
         if inputs.ndim == 4 and inputs.shape[3] not in (1, 3, 4):
             raise DataError(
-    path: Path,
-    inputs: np.ndarray,
-    labels: np.ndarray,
-    contract: InputContract,
-    classes: Sequence[str],
-    several: bool,
+                f"{path}: inputs are bytes of shape {inputs.shape}; images are (count, height, width[, channels]).\n"
                 "Put the channels last, or give float values in the form that the model takes."
             )
         rows = [contract.from_pixels(Image.fromarray(pixels.squeeze())) for pixels in inputs]

@@ -183,10 +183,10 @@ def test_an_interrupt_leaves_the_last_finished_epoch():
 
     def order(epoch):
         if epoch == 2:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt("enough")
         return shuffled(90, 32, seed=0)(epoch)
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="enough"):
         train(model, (inputs, labels), order=order)
     train(reference, (inputs, labels), epochs=2)
     assert same_weights(weights_of(model), weights_of(reference))

@@ -51,6 +51,9 @@ def from_scratch(data, test, count, seed, epochs):
     """Test accuracy of the same network with new weights everywhere."""
     torch.manual_seed(seed)
     model = mobilenet_v1_025(num_classes=6)
+    for layer in list(model.children())[:-1]:  # torch's default would let 27 layers without normalisation fade out
+        torch.nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        torch.nn.init.zeros_(layer.bias)
     chosen = Chosen(data, pick_per_class(data.labels, count, seed=seed))
     inputs = as_examples(chosen).gather(torch.arange(len(chosen)))  # decoded once, for this comparison's sake
     regraft.train(model, inputs, epochs=epochs, lr=1e-3, seed=seed)

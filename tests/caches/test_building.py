@@ -67,11 +67,11 @@ def test_an_interrupted_build_goes_on_where_it_stopped(tmp_path, small_parts):
 
     def tired(x):
         if trunk.calls == 4:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt("tired")
         return plain(x)
 
     trunk.module.forward = tired
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="tired"):
         build(trunk, tiny_data(43), entry)
     trunk.module.forward = plain
 

@@ -61,7 +61,7 @@ def test_removing_takes_all_below(place):
     place.remove("f")
     place.remove("f")
     assert place.names() == []
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match="a"):
         place.read("f/g/a")
 
 

@@ -87,6 +87,14 @@ def test_validation_takes_the_first_examples_a_part_or_a_folder(job_file):
     ]
 
 
+def test_training_images_can_be_stored_in_several_views(job_file):
+    """Mirrored and shifted; validation and test stay as they are."""
+    told = []
+    run = reuse(Job.from_file(job_file, ["cache.views=3", "data.validation=0.25"]), tell=told.append)
+    assert any("in 3 views" in line for line in told)
+    assert run.metrics["test"]["count"] == 16
+
+
 def test_few_labels_can_be_asked_for(job_file):
     """The same number of each class."""
     parts = open_parts(Job.from_file(job_file, ["data.per_class=2"]))

@@ -78,12 +78,16 @@ class DataSection:
 class CacheSection:
     """[cache]: where the features live; no folder keeps them in memory.
 
-    use  "auto" caches where that is faster, measured on the first batches; true always, false never
+    use          "auto" caches where that is faster, measured on the first batches; true always, false never
+    views        stored copies of each training image, each mirrored at random (with `flip`, not for letters) and
+                 shifted by up to the part `shift` of its size; 1 stores the image as it is
     """
 
     use: bool | Literal["auto"] = "auto"
     folder: str | None = None
     views: Annotated[int, Field(ge=1)] = 1
+    flip: bool = True
+    shift: Annotated[float, Field(ge=0, lt=1)] = 0.1
     precision: str = "float32"
     batch_size: Annotated[int, Field(ge=1)] = 64
 

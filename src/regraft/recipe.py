@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from regraft.caching import cache_features
+from regraft.datasets.augmented import Augmented
 from regraft.datasets.labelled import Chosen, Labelled, pick_per_class, stratified_split
 from regraft.datasets.opening import open_data
 from regraft.errors import DataError, DoesNotPayError
@@ -169,15 +170,17 @@ def features_of(
     epochs = (job.train.epochs or 20) if job.cache.use == "auto" else None
     features: dict[str, Any] = {}
     for part, dataset in data.items():
+        views = job.cache.views if part == "train" else 1  # what is measured is never augmented
+        drawn = Augmented(dataset, flip=job.cache.flip, shift=job.cache.shift) if views > 1 else dataset
         try:
             features[part] = cache_features(
                 trunk,
-                dataset,
+                drawn,
                 store,
                 head=head,
                 batch_size=job.cache.batch_size,
                 precision=job.cache.precision,
-                views=job.cache.views if part == "train" else 1,  # what is measured is never augmented
+                views=views,
                 epochs=epochs if part == "train" else None,
                 tell=tell if part == "train" else None,
             )

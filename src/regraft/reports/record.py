@@ -96,7 +96,7 @@ class HistoryRecord:
     """The course of training, one value for each epoch.
 
     validation_loss, validation_accuracy   empty without a validation set
-    best_epoch                             the epoch whose weights were kept, counted from 1; None: the last
+    best_epoch                             the epoch with the lowest validation loss, counted from 1; None without
     stopped                                why training ended, in words
     """
 

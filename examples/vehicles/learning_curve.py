@@ -94,16 +94,21 @@ def main():
         "| network | labels per class | test accuracy | seeds | seconds |",
         "|---|---|---|---|---|",
     ]
-    for count in PER_CLASS:
-        measured = [timed(reused, trunk, features, test_features, count, seed) for seed in range(options.seeds)]
-        lines.append(row("ImageNet layers frozen, new output", count, *zip(*measured, strict=True)))
-        print(lines[-1], flush=True)
-    for count in PER_CLASS:
-        seeds = range(options.scratch_seeds)
-        measured = [timed(from_scratch, data, test, count, seed, options.scratch_epochs) for seed in seeds]
-        lines.append(row(f"from scratch, {options.scratch_epochs} epochs", count, *zip(*measured, strict=True)))
-        print(lines[-1], flush=True)
-    options.out.write_text("\n".join(lines) + "\n")
+    ways = [
+        (
+            "ImageNet layers frozen, new output",
+            options.seeds,
+            lambda *which: reused(trunk, features, test_features, *which),
+        )
+    ]
+    name = f"from scratch, {options.scratch_epochs} epochs"
+    ways.append((name, options.scratch_seeds, lambda *which: from_scratch(data, test, *which, options.scratch_epochs)))
+    for name, seeds, way in ways:
+        for count in PER_CLASS:
+            measured = [timed(way, count, seed) for seed in range(seeds)]
+            lines.append(row(name, count, *zip(*measured, strict=True)))
+            print(lines[-1], flush=True)
+            options.out.write_text("\n".join(lines) + "\n")  # after each row: a sweep that is stopped leaves its rows
 
 
 def timed(function, *arguments):

@@ -42,6 +42,10 @@ class PlanSection:
     rename: Mapping[str, str] = field(default_factory=dict)
     layout: str | None = None
     match: str = "names"
+    adapt: Mapping[str, str] | None = None
+    accept: Patterns = ()
+    adopt: Patterns = ()
+    ema: bool = False
 
 
 @dataclass(frozen=True, config=STRICT_KEYS)
@@ -103,6 +107,9 @@ class TrainSection:
     optimizer: str | None = None
     weight_decay: float | list[float] | None = None
     loss: str = "cross_entropy"
+    clip_value: float | None = None
+    clip_norm: float | None = None
+    precision: str = "float32"
     patience: Annotated[int, Field(ge=1)] | None = None
     seed: Annotated[int, Field(ge=0)] = 0
 

@@ -111,7 +111,7 @@ def reuse(job: Job | str | Path, *, tell: Callable[[str], None] = lambda line: N
         scores=scores,
         classes=data["train"].classes,
         seconds=watch.seconds,
-        notes=[f"{part}: {note}" for part, dataset in data.items() for note in dataset.notes],
+        notes=notes_of(data),
     )
     metrics = metrics_of(record)
     with whole_folder(out, overwrite=job.out.overwrite) as part_folder:
@@ -188,6 +188,12 @@ def features_of(
             tell(f"{error}\nTraining without a cache; cache.use = true builds it all the same.")
             return {}
     return features
+
+
+def notes_of(data: Mapping[str, Labelled]) -> list[str]:
+    """What was skipped or assumed in the data; once where parts come from one folder."""
+    first_part = {note: part for part, dataset in reversed(list(data.items())) for note in dataset.notes}
+    return [f"{part}: {note}" for note, part in first_part.items()]
 
 
 def freeze_layers(model: nn.Module, section: FreezeSection) -> None:

@@ -16,11 +16,18 @@ def test_the_drawn_tree_names_every_error():
     assert all(kind.__name__ in (errors.__doc__ or "") for kind in KINDS)
 
 
-def test_near_names_come_first_and_long_lists_are_cut():
-    """Twenty names are enough to see the form."""
+def test_near_names_stand_for_a_list_too_long_to_read():
+    """A checkpoint has hundreds of names; the near ones say more than the first twenty."""
     told = errors.near_names("layer7", [f"layer{index}" for index in range(30)])
     assert told.startswith("Did you mean 'layer7'")
-    assert told.endswith("… (10 more).")
+    assert told.endswith("? There are 30 names.")
+
+
+def test_without_near_names_the_first_twenty_show_the_form():
+    """Of a list of any length."""
+    told = errors.near_names("xyz", [f"layer{index}" for index in range(30)])
+    assert told.startswith("Names: layer0, layer1")
+    assert told.endswith("layer19, … (10 more).")
 
 
 def test_no_names_are_said_to_be_none():

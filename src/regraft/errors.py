@@ -95,6 +95,7 @@ def near_names(wanted: str, names: Iterable[str], *, count: int = 5) -> str:
     # A pattern's own characters (dots, brackets) would hide the similarity of what it was meant to name.
     plain = "".join(character for character in wanted if character.isalnum() or character in "._/-")
     near = get_close_matches(plain, known, n=count, cutoff=0.5)
-    listed = ", ".join(known[:20]) + (f", … ({len(known) - 20} more)" if len(known) > 20 else "")
-    asked = "Did you mean " + ", ".join(repr(name) for name in near) + "? " if near else ""
-    return f"{asked}Names: {listed}."
+    shown = known[:20] if len(known) <= 20 or not near else []  # near names say more than the first of hundreds
+    listed = ", ".join(shown) + (f", … ({len(known) - 20} more)" if len(known) > 20 and shown else "")
+    asked = "Did you mean " + ", ".join(repr(name) for name in near) + "?" if near else ""
+    return f"{asked} Names: {listed}.".strip() if shown else f"{asked} There are {len(known):,} names."

@@ -19,6 +19,8 @@ Below = Mapping[str, Sequence[str]]  # name below a layer → the sources of tha
 # Frameworks whose maps are (h, w, c): what they flatten has another order than ours.
 _CHANNELS_LAST = frozenset({"tensorflow", "flax", "tflite", "tensorflow-or-flax"})
 
+_ORDERED = ("as stored", "transposed", "bicubic", "linear")  # the ways whose words fix the order of the axes
+
 
 @dataclass(frozen=True)
 class Pairing:
@@ -213,7 +215,7 @@ def _decided(pairing: Pairing, layer: Layer, leaf: str, is_translated: bool, lay
         else f"{layer.class_name} is of no known kind, so nothing tells how {layout} orders the axes of its {leaf}. "
         f'Say adapt={{"{layer.full(leaf)}": "as stored"}} when the order is the same.'
     )
-    return replace(pairing, note=why, problem="undecidable_orientation", answers=("as stored", "transposed"))
+    return replace(pairing, note=why, problem="undecidable_orientation", answers=_ORDERED)
 
 
 def _suspected(pairing: Pairing, layer: Layer, sources: Sources, channels: int) -> Pairing:

@@ -69,7 +69,8 @@ def pair_by_names(layers: Sequence[Layer], sources: Sources) -> Pairings:
     flattened = suspected_flattening(layers) if sources.layout in _CHANNELS_LAST else {}
     pairings: dict[str, Pairing] = {}
     for layer in layers:
-        pairings.update(pair_layer(layer, below[layer.name], sources, flattened.get(layer.name, 0)))
+        known = rules[layer.name]
+        pairings.update(pair_layer(layer, below[layer.name], sources, flattened.get(layer.name, 0), known))
     return Pairings(pairings, notes)
 
 
@@ -148,12 +149,19 @@ def _splits(name: str) -> list[tuple[str, str]]:
     return [(".".join(parts[:length]), ".".join(parts[length:])) for length in range(len(parts) - 1, -1, -1)]
 
 
-def pair_layer(layer: Layer, below: Below, sources: Sources, flat_channels: int = 0) -> dict[str, Pairing]:
+def pair_layer(
+    layer: Layer,
+    below: Below,
+    sources: Sources,
+    flat_channels: int = 0,
+    rules: Mapping[str, Sequence[LeafRule]] | None = None,
+) -> dict[str, Pairing]:
     """Target name → Pairing for the arrays of one layer that its sources fill.
 
     flat_channels   of a map that the inputs of this dense layer may be the flattened form of; 0: no such suspicion
+    rules           the layer's leaf rules, where they are at hand
     """
-    rules = leaf_rules(sources.layout or "torch", layer)
+    rules = leaf_rules(sources.layout or "torch", layer) if rules is None else rules
     pairings = {}
     for leaf in layer.arrays:
         # A leaf of ours without a translation takes the very same name; in a torch file each may.

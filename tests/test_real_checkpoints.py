@@ -116,21 +116,37 @@ def test_the_flattened_map_of_the_pitch_network_is_a_problem_before_it_is_a_mist
     assert sum(row.status == "assumed" for row in plan.requirements) == 6  # the file tells no eps
 
 
+POOLS = {"pnet": ((2, 2),), "rnet": ((3, 2), (3, 2)), "onet": ((3, 2), (3, 2), (2, 2))}
+
+
+class Face(nn.Module):
+    """One of MTCNN's networks with the layers that its torch file has, by their names."""
+
+    def __init__(self, name, shapes):
+        super().__init__()
+        self.pools = POOLS[name]
+        for layer, shape in shapes.items():
+            kinds = {1: nn.PReLU, 2: lambda out, inp: nn.Linear(inp, out), 4: lambda o, i, *k: nn.Conv2d(i, o, k)}
+            self.add_module(layer, kinds[len(shape)](*shape))
+
+    def forward(self, x):
+        """Faces (n, 3, w, h), transposed as the authors' are → the answers of every last layer."""
+        layers = dict(self.named_children())
+        for index in range(1, 6):
+            for kind in ("conv", "dense"):
+                if layer := layers.get(f"{kind}{index}"):
+                    flat = kind == "dense" and x.ndim == 4
+                    x = layers[f"prelu{index}"](layer(x.permute(0, 3, 2, 1).flatten(1) if flat else x))
+            if index <= len(self.pools):
+                x = functional.max_pool2d(x, *self.pools[index - 1], ceil_mode=True)
+        return tuple(layers[last](x) for last in layers if "_" in last)
+
+
 def face_network(name):
-    """The layers of one of MTCNN's networks, as its torch file has them; their values are the truth."""
+    """(an unfilled network, the values of its torch file, which are the truth)."""
     opened = open_checkpoint(PUBLIC / "mtcnn_torch" / f"{name}.pt")
-    model = nn.Module()
-    for array, info in opened.items():
-        layer = array.rpartition(".")[0]
-        if array.endswith("weight"):
-            shape = info.shape
-            module = {
-                1: lambda s=shape: nn.PReLU(s[0]),
-                2: lambda s=shape: nn.Linear(s[1], s[0]),
-                4: lambda s=shape: nn.Conv2d(s[1], s[0], s[2:]),
-            }[len(shape)]()
-            model.add_module(layer, module)
-    return model, {array: torch.tensor(opened.read(array)) for array in opened}
+    shapes = {array.removesuffix(".weight"): info.shape for array, info in opened.items() if array.endswith("weight")}
+    return Face(name, shapes), {array: torch.tensor(opened.read(array)) for array in opened}
 
 
 FACES = {
@@ -138,6 +154,31 @@ FACES = {
     "rnet": ("det2", {r"conv4(.*)": r"dense4\1", r"conv5-(\d)(.*)": r"dense5_\1\2"}, {"dense4": "64x3x3"}),
     "onet": ("det3", {r"conv5(.*)": r"dense5\1", r"conv6-(\d)(.*)": r"dense6_\1\2"}, {"dense5": "128x3x3"}),
 }
+
+
+SIZES = {"pnet": (15, 18), "rnet": (24, 24), "onet": (48, 48)}
+
+
+def assert_answers_alike(name, model, truth):
+    """Every array to the last bit, and so every answer."""
+    reference = face_network(name)[0]
+    reference.load_state_dict(truth)
+    x = torch.randn(2, 3, *SIZES[name], generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        recorded = reference.eval()(x)
+
+    assert all(torch.equal(array, truth[name]) for name, array in model.state_dict().items())
+    assert verify(model, x, recorded, atol=0.0).max_error == 0.0
+
+
+@needs_shared
+@pytest.mark.parametrize("name", FACES)
+def test_face_networks_of_torch_need_no_word(name):
+    model, truth = face_network(name)
+
+    restored(f"mtcnn_torch/{name}.pt", model)
+
+    assert_answers_alike(name, model, truth)
 
 
 @needs_shared
@@ -153,7 +194,7 @@ def test_face_networks_of_caffe_are_the_ones_of_torch_to_the_last_bit(name):
 
     restored(f"mtcnn_caffe/{stem}.caffemodel", model, rename=rename, adapt=adapt)
 
-    assert all(torch.equal(array, truth[name]) for name, array in model.state_dict().items())
+    assert_answers_alike(name, model, truth)
 
 
 @needs_shared
@@ -168,4 +209,4 @@ def test_face_networks_of_numpy_are_the_ones_of_torch_to_the_last_bit(name):
 
     restored(f"mtcnn_npy/{stem}.npy", model, rename=rename, adapt=adapt, layout="tensorflow")
 
-    assert all(torch.equal(array, truth[name]) for name, array in model.state_dict().items())
+    assert_answers_alike(name, model, truth)

@@ -7,9 +7,10 @@ import torch
 from torch import nn
 
 from regraft.arrays import Checkpoint
-from regraft.errors import PlanError
+from regraft.errors import PlanError, VerifyError
 from regraft.loading import apply_plan
 from regraft.matching import plan_reuse
+from regraft.plans.variants import variants_of
 from regraft.reading import open_checkpoint
 from regraft.tf_layers import (
     KerasConvTranspose2d,
@@ -106,6 +107,41 @@ def test_a_recorded_keras_layer_gives_the_recorded_answer(name):
     x, y = restored(name, model)
 
     assert verify(model, x.long() if name == "embedding" else x, y, atol=FLOAT32).max_error <= FLOAT32
+
+
+# The wrong variants of each recorded layer that its kernel's shape does not betray.
+EPS = ["eps of the norms is 1e-05", "eps of the norms is 1e-06"]
+CONV = ["height and width", "flipped", "input channels of the first"]
+LSTM = ["order figo", "order ifog", "1 is added to the forget"]
+GRU = ["order zrn", "order rnz"]
+WRONG = {
+    "conv2d_same_s2": CONV,
+    "conv1d_causal_dil2": ["flipped", "input channels of the first"],
+    "depthwise_m2_same": ["flipped", r"ordered \(channel, multiplier\)"],
+    "sepconv_same_s2_m2": [*CONV[:2], r"ordered \(channel, multiplier\)"],
+    **{name: ["width of the transposed", "kernels are flipped"] for name in CASES if name.startswith("deconv")},
+    "deconv_k3s2valid": ["width of the transposed", "kernels are flipped", "convolutions are cut"],
+    "bn": [*EPS, "inverse standard deviations"],
+    "ln": EPS,
+    "lstm": LSTM,
+    "bilstm": LSTM,
+    "gru_after": [*GRU, "second bias is 0"],
+    "mha": ["heads of the attention"],
+}
+
+
+@needs_shared
+@pytest.mark.parametrize(("name", "words"), [(name, words) for name in WRONG for words in WRONG[name]])
+def test_a_wrong_variant_of_a_recorded_layer_fails_and_is_named(name, words):
+    """The mutation check on what Keras recorded: the answer of a wrong variant is refused, and the hint tells which."""
+    model = model_of(name).eval()
+    x, _ = restored(name, model)
+    (variant,) = (variant for variant in variants_of(model) if re.search(words, variant.told))
+    with variant.trial(model), torch.no_grad():
+        wrong = model(x)
+
+    with pytest.raises(VerifyError, match=re.escape(f"It agrees when {variant.told}")):
+        verify(model, x, wrong, atol=FLOAT32)
 
 
 @needs_shared

@@ -95,6 +95,14 @@ def test_a_wrong_axis_order_is_recognised(spoil, told):
         verify(model, INPUTS, outputs(small()))
 
 
+def test_a_suspicion_that_gives_maps_of_another_size_hides_nothing():
+    """Padded as "same" the convolution's maps would be smaller than the dense layer behind them takes."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=2), nn.Flatten(), nn.Linear(4 * 9 * 10, 2))
+
+    with pytest.raises(VerifyError, match=r"differ by more than 1e-05.\n  output: max error"):
+        verify(model, INPUTS, np.zeros((5, 2), np.float32))
+
+
 def test_nan_is_a_difference():
     model = small()
     with torch.no_grad():

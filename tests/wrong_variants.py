@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from regraft.tf_layers import ResetBeforeGRU, SameAvgPool2d, SameMaxPool2d, padded
+from regraft.tf_layers import KerasConvTranspose2d, ResetBeforeGRU, SameAvgPool2d, SameMaxPool2d, padded
 
 
 class First(nn.Module):
@@ -67,6 +67,17 @@ def mix_depthwise(model):
     weight.copy_(weight.reshape(3, 2, *weight.shape[1:]).transpose(0, 1).reshape(weight.shape))
 
 
+def exchange(one, two):
+    def spoil(model):
+        model[0].weight.copy_(model[0].weight.transpose(one, two).clone())
+
+    return spoil
+
+
+def turn(model):
+    model[0].weight.copy_(model[0].weight.flip(tuple(range(2, model[0].weight.ndim))))
+
+
 def invert_variance(model):
     model[0].running_var.copy_(model[0].running_var.rsqrt())
 
@@ -81,6 +92,10 @@ def lstm():
 
 def gru():
     return First(nn.GRU(4, 6, batch_first=True))
+
+
+def transposed():
+    return nn.Sequential(nn.ConvTranspose2d(3, 3, 3, stride=2))
 
 
 # what is wrong: (the right model, the wrong one, what spoils it, shape of x, what the hint must say)
@@ -122,6 +137,24 @@ CASES = {
         lambda: nn.Sequential(nn.BatchNorm2d(3, eps=0.0)), lambda: nn.Sequential(nn.BatchNorm2d(3, eps=0.0)),
         invert_variance, MAPS, "variances are inverse standard deviations",
     ),
+    "layer norm": (
+        lambda: nn.Sequential(nn.LayerNorm(4, eps=1e-3)), lambda: nn.Sequential(nn.LayerNorm(4)), nothing, STEPS,
+        r"eps of the norms is 0\.001",
+    ),
+    "flipped in one dimension": (
+        lambda: nn.Sequential(nn.Conv1d(5, 3, 3)), lambda: nn.Sequential(nn.Conv1d(5, 3, 3)), turn, STEPS,
+        "convolution kernels are flipped",
+    ),
+    "transposed cut": (
+        lambda: nn.Sequential(KerasConvTranspose2d(3, 4, 3, 2, padding="same")),
+        lambda: nn.Sequential(nn.ConvTranspose2d(3, 4, 3, 2, padding=1, output_padding=1)),
+        nothing, MAPS, "transposed convolutions are cut as TensorFlow",
+    ),
+    "transposed channels": (transposed, transposed, exchange(0, 1), MAPS, "transposed convolutions are exchanged"),
+    "transposed height and width": (
+        transposed, transposed, exchange(2, 3), MAPS, "width of the transposed convolutions' kernels are swapped",
+    ),
+    "transposed and flipped": (transposed, transposed, turn, MAPS, "transposed convolutions' kernels are flipped"),
 }  # fmt: skip
 BEFORE = {"lstm bias twice": no_second_bias}
 

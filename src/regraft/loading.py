@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -134,7 +135,7 @@ def _stage(rows: tuple[Row, ...], checkpoint: Checkpoint, tensors: Mapping[str, 
 def _converted(row: Row, arrays: list[np.ndarray], tensor: Tensor) -> tuple[Tensor, str]:
     """(values in the tensor's dtype, problem or "")."""
     bad = sum(_count_nonfinite(array) for array in arrays)
-    result = run_operations(row.operations, arrays)
+    result = run_operations(row.operations, arrays, own=partial(_values_of, tensor))
     exact = torch.from_numpy(np.require(result, requirements=["C", "W"]))
     values = exact.to(tensor.dtype)
     if bad and "nonfinite" not in row.accepted:
@@ -148,6 +149,13 @@ def _converted(row: Row, arrays: list[np.ndarray], tensor: Tensor) -> tuple[Tens
     if not tensor.dtype.is_floating_point and any(not _same_numbers(array, result) for array in arrays):
         return values, f"the source holds numbers that {row.target_dtype} cannot hold exactly"
     return values, ""
+
+
+def _values_of(tensor: Tensor) -> np.ndarray:
+    """Its values; what NumPy does not know as float32, which holds them exactly."""
+    values = tensor.detach().cpu()
+    is_narrow = values.dtype.is_floating_point and values.dtype not in (torch.float64, torch.float32, torch.float16)
+    return (values.float() if is_narrow else values).numpy()
 
 
 def _is_finite(values: Tensor) -> bool:

@@ -214,7 +214,8 @@ def _settings(
     source_layers = {name: info.layer or _parent(name) for name, info in checkpoint.items()}
     told = {requirement.layer for requirement in checkpoint.requirements}
     takers: dict[str, list[Layer]] = defaultdict(list)
-    for row in [row for row in rows if row.target is not None]:
+    # Nothing is known of a layer's settings while several sources fit it, and each pair of them would be a row.
+    for row in [row for row in rows if row.target is not None and row.status != "ambiguous"]:
         is_folded = any(isinstance(operation, Subtract) for operation in row.operations)
         # A bias folded into a norm belongs to another layer, whose settings are not the norm's.
         for source in row.sources[:1] if is_folded else row.sources:

@@ -133,7 +133,15 @@ class KerasConvTranspose2d(nn.ConvTranspose2d):
     padding  "same" or "valid"; no padding and output_padding of torch's can express "same" for every kernel
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int, *, padding: str) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int],
+        *,
+        padding: str,
+    ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride)
         self.cut = padding == "same"
         self.padding = padding if self.cut else self.padding  # what plans compare with the source's

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from regraft.errors import PlanError
-from regraft.operations.joins import Concatenate, Divide, Fill, Subtract
+from regraft.operations.joins import Concatenate, Divide, Fill, KeepRest, Subtract
 from regraft.operations.running import run_operations, shape_after
 
 
@@ -20,6 +20,15 @@ def test_a_difference_takes_the_second_from_the_first():
 def test_caffes_sums_are_divided_by_their_count(divisor, expected):
     """A count of 0 means an untrained layer, whose statistics Caffe takes as 0."""
     assert run_operations([Divide()], [np.array([2.0, 4.0]), np.array([divisor])]).tolist() == expected
+
+
+def test_rows_that_the_source_has_not_keep_the_targets_values():
+    own = np.full((4, 2), 7.0)
+
+    kept = run_operations([KeepRest(4)], [np.zeros((3, 2))], own=lambda: own)
+
+    assert kept[:, 0].tolist() == [0, 0, 0, 7]
+    assert (own == 7.0).all()
 
 
 def test_a_filled_array_needs_no_source():

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from regraft.errors import PlanError
 from regraft.operations.changes import AddTo, Cast, Pad, RepeatInputs, SumInputs, VarianceFromInverse
-from regraft.operations.joins import Concatenate, Divide, Fill, Subtract
+from regraft.operations.joins import Concatenate, Divide, Fill, KeepRest, Subtract
 from regraft.operations.moves import Flip, Gates, PermuteFlat, Reshape, Take, Transpose
+from regraft.operations.resizing import ResizePositions
 from regraft.operations.running import OPERATIONS, operation_from_json, run_operations, shape_after
 
 EXAMPLES = [
@@ -29,6 +30,10 @@ EXAMPLES = [
     (Subtract(), [(3,), (3,)]),
     (Divide(), [(3,), (1,)]),
     (Fill(1.0, (2, 2)), []),
+    (KeepRest(5), [(3, 2)]),
+    (ResizePositions(1, (2, 3), (4, 5), kept=1), [(1, 7, 4)]),
+    (ResizePositions(1, (2, 3), (4, 5), is_flat=False, antialias=False), [(2, 2, 3, 4)]),
+    (ResizePositions(0, (7,), (3,)), [(7, 4)]),
     (AddTo(0, 1, 2, 1.0), [(4, 2)]),
 ]
 
@@ -41,7 +46,7 @@ def test_every_operation_has_an_example_here():
 def test_the_announced_shape_is_the_shape_that_comes_out(operation, shapes):
     arrays = [np.ones(shape, dtype=np.float32) for shape in shapes]
 
-    assert run_operations([operation], arrays).shape == shape_after([operation], shapes)
+    assert run_operations([operation], arrays, own=lambda: np.ones((5, 2))).shape == shape_after([operation], shapes)
 
 
 @pytest.mark.parametrize(("operation", "shapes"), EXAMPLES, ids=lambda value: type(value).__name__)
@@ -63,7 +68,7 @@ def test_no_operation_writes_into_its_sources():
         for array in arrays:
             array.setflags(write=False)
 
-        run_operations([operation], arrays)
+        run_operations([operation], arrays, own=lambda: np.ones((5, 2)))
 
         assert all((array == 2.0).all() for array in arrays)
 

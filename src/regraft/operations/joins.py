@@ -1,4 +1,4 @@
-"""Several arrays, or none, → one array: concatenate, subtract, divide, fill."""
+"""Several arrays, or none, → one array: concatenate, subtract, divide, fill, keep the rest."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -86,3 +86,28 @@ class Fill(Operation):
 
     def __str__(self) -> str:
         return f"filled with {self.value:g}"
+
+
+@final
+@dataclass(frozen=True)
+class KeepRest(Operation):
+    """The array fills the first of `count` elements along axis 0; the target's own values stay in the others.
+
+    For more classes or tokens than the source has. `run` takes the target's own array behind the source's.
+    """
+
+    count: int
+
+    def shapes(self, shapes: Sequence[Shape]) -> list[Shape]:
+        """The target's shape."""
+        if len(shapes) != 1 or not shapes[0] or shapes[0][0] > self.count:
+            raise refusal(self, list(shapes), f"it takes one array of at most {self.count} rows")
+        return [(self.count, *shapes[0][1:])]
+
+    def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """A copy of the target's own array with its first rows replaced."""
+        values, own = arrays
+        return [np.concatenate([values, own[len(values) :]])]
+
+    def __str__(self) -> str:
+        return f"the first of {self.count} rows, the others stay as initialised"

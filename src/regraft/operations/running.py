@@ -1,6 +1,6 @@
 """Operations in a row: their JSON, the shape they give, and the doing of them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -8,15 +8,16 @@ import numpy as np
 
 from regraft.errors import PlanError
 from regraft.operations.changes import AddTo, Cast, Pad, RepeatInputs, SumInputs, VarianceFromInverse
-from regraft.operations.joins import Concatenate, Divide, Fill, Subtract
+from regraft.operations.joins import Concatenate, Divide, Fill, KeepRest, Subtract
 from regraft.operations.moves import Flip, Gates, PermuteFlat, Reshape, Take, Transpose
 from regraft.operations.operation import Operation, Shape
+from regraft.operations.resizing import ResizePositions
 
 OPERATIONS: dict[str, type[Operation]] = {
     kind.__name__: kind
     for kind in (
         Transpose, Reshape, Flip, PermuteFlat, Gates, Take, Cast, AddTo, VarianceFromInverse, SumInputs, RepeatInputs,
-        Pad, Concatenate, Subtract, Divide, Fill,
+        Pad, ResizePositions, Concatenate, Subtract, Divide, Fill, KeepRest,
     )
 }  # fmt: skip
 
@@ -45,10 +46,17 @@ def shape_after(operations: Sequence[Operation], shapes: Sequence[Shape]) -> Sha
     return current[0]
 
 
-def run_operations(operations: Sequence[Operation], arrays: Sequence[np.ndarray]) -> np.ndarray:
-    """The one array that the operations make of the sources. Pure: the sources are not written to."""
+def run_operations(
+    operations: Sequence[Operation], arrays: Sequence[np.ndarray], own: Callable[[], np.ndarray] | None = None
+) -> np.ndarray:
+    """The one array that the operations make of the sources. Pure: the sources are not written to.
+
+    own   gives the target's present values, of which KeepRest keeps some
+    """
     current = list(arrays)
     for operation in operations:
+        if isinstance(operation, KeepRest) and own is not None:
+            current = [*current, own()]
         current = operation.run(current)
     if len(current) != 1:
         raise PlanError(f"{len(current)} arrays are left after the operations, expected one.")

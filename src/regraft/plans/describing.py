@@ -71,7 +71,10 @@ def kind_of(module: nn.Module) -> Kind:
 
 def settings_of(module: nn.Module) -> dict[str, object]:
     """What is no weight but changes the function: eps, padding, gates …, under the module's own words."""
-    settings: dict[str, object] = {name: getattr(module, name) for name in _SETTINGS if hasattr(module, name)}
+    # Asked one by one, hasattr would search parameters, buffers and children for each of them.
+    settings: dict[str, object] = {
+        name: getattr(module, name) for name in _SETTINGS if name in vars(module) or hasattr(type(module), name)
+    }
     for variance_epsilon in ("variance_epsilon", "epsilon"):
         if hasattr(module, variance_epsilon):
             settings.setdefault("eps", getattr(module, variance_epsilon))

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from regraft.plans.describing import describe_model, kind_of
 from regraft.plans.pairing import suspected_flattening
-from regraft.tf_layers import ResetBeforeGRU, padded, same_pads
+from regraft.tf_layers import KerasConvTranspose2d, ResetBeforeGRU, padded, same_pads
 
 Trial = Callable[[nn.Module], AbstractContextManager[None]]
 
@@ -90,8 +90,8 @@ def recurrent_variants(model: nn.Module) -> Iterator[Variant]:
 
 def shape_variants(model: nn.Module) -> Iterator[Variant]:
     """Padding as TensorFlow's, another order of a flattened map or of depthwise channels, inverse deviations."""
-    if any(isinstance(module, (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)) for module in model.modules()):
-        for told, kinds in (("convolutions", nn.Conv2d), ("max-pooling", nn.MaxPool2d), ("averages", nn.AvgPool2d)):
+    for told, kinds in (("convolutions", nn.Conv2d), ("max-pooling", nn.MaxPool2d), ("averages", nn.AvgPool2d)):
+        if any(isinstance(module, kinds) for module in model.modules()):
             yield Variant(f'the {told} pad as TensorFlow\'s "same" does', _forward_trial(kinds, _same))
     suspects = suspected_flattening(describe_model(model))
     for name, channels in suspects.items():
@@ -111,6 +111,22 @@ def shape_variants(model: nn.Module) -> Iterator[Variant]:
             "the variances are inverse standard deviations, as Lasagne stores them",
             weights_trial(_is("batch_norm"), lambda v: v.square().reciprocal(), leaves=("running_var",)),
         )
+
+
+def transposed_variants(model: nn.Module) -> Iterator[Variant]:
+    """Transposed convolutions: another cut of the output, input and output channels exchanged, kernels turned."""
+    transposed = _is("conv_transpose")
+    if not any(transposed(module) for module in model.modules()):
+        return
+    if any(isinstance(module, nn.ConvTranspose2d) for module in model.modules()):
+        told = 'the transposed convolutions are cut as TensorFlow\'s "same" does: tf_layers.KerasConvTranspose2d'
+        yield Variant(told, _forward_trial(nn.ConvTranspose2d, _cut_as_keras))
+    for told, change in (
+        ("input and output channels of the transposed convolutions are exchanged", lambda w: w.transpose(0, 1)),
+        ("height and width of the transposed convolutions' kernels are swapped", lambda w: w.transpose(-1, -2)),
+        ("the transposed convolutions' kernels are flipped", lambda w: w.flip(tuple(range(2, w.ndim)))),
+    ):
+        yield Variant(told, weights_trial(transposed, change))
 
 
 def _is(kind: str) -> Callable[[nn.Module], bool]:
@@ -176,6 +192,19 @@ def _same(module: Any) -> Callable[[Tensor], Tensor]:
         return functional.avg_pool2d(functional.pad(x, flat), kernel, stride) / counts
 
     return pool
+
+
+def _cut_as_keras(module: nn.ConvTranspose2d) -> Callable[[Tensor], Tensor]:
+    """What Keras' layer gives with the module's arrays; the module's own answer where that layer has no such form."""
+    if module.groups > 1 or module.dilation != (1, 1):
+        return type(module).forward.__get__(module)
+    (height, width), (down, right) = module.kernel_size, module.stride
+    with torch.device("meta"):  # no memory: the arrays are replaced at once
+        keras = KerasConvTranspose2d(
+            module.in_channels, module.out_channels, (height, width), (down, right), padding="same"
+        )
+    keras.weight, keras.bias = module.weight, module.bias
+    return keras.forward
 
 
 @contextmanager

@@ -19,6 +19,8 @@ Below = Mapping[str, Sequence[str]]  # name below a layer → the sources of tha
 # Frameworks whose maps are (h, w, c): what they flatten has another order than ours.
 _CHANNELS_LAST = frozenset({"tensorflow", "flax", "tflite", "tensorflow-or-flax"})
 
+_ORDERED = ("as stored", "transposed", "bicubic", "linear")  # the ways whose words fix the order of the axes
+
 
 @dataclass(frozen=True)
 class Pairing:
@@ -67,7 +69,8 @@ def pair_by_names(layers: Sequence[Layer], sources: Sources) -> Pairings:
     flattened = suspected_flattening(layers) if sources.layout in _CHANNELS_LAST else {}
     pairings: dict[str, Pairing] = {}
     for layer in layers:
-        pairings.update(pair_layer(layer, below[layer.name], sources, flattened.get(layer.name, 0)))
+        known = rules[layer.name]
+        pairings.update(pair_layer(layer, below[layer.name], sources, flattened.get(layer.name, 0), known))
     return Pairings(pairings, notes)
 
 
@@ -146,12 +149,19 @@ def _splits(name: str) -> list[tuple[str, str]]:
     return [(".".join(parts[:length]), ".".join(parts[length:])) for length in range(len(parts) - 1, -1, -1)]
 
 
-def pair_layer(layer: Layer, below: Below, sources: Sources, flat_channels: int = 0) -> dict[str, Pairing]:
+def pair_layer(
+    layer: Layer,
+    below: Below,
+    sources: Sources,
+    flat_channels: int = 0,
+    rules: Mapping[str, Sequence[LeafRule]] | None = None,
+) -> dict[str, Pairing]:
     """Target name → Pairing for the arrays of one layer that its sources fill.
 
     flat_channels   of a map that the inputs of this dense layer may be the flattened form of; 0: no such suspicion
+    rules           the layer's leaf rules, where they are at hand
     """
-    rules = leaf_rules(sources.layout or "torch", layer)
+    rules = leaf_rules(sources.layout or "torch", layer) if rules is None else rules
     pairings = {}
     for leaf in layer.arrays:
         # A leaf of ours without a translation takes the very same name; in a torch file each may.
@@ -213,7 +223,7 @@ def _decided(pairing: Pairing, layer: Layer, leaf: str, is_translated: bool, lay
         else f"{layer.class_name} is of no known kind, so nothing tells how {layout} orders the axes of its {leaf}. "
         f'Say adapt={{"{layer.full(leaf)}": "as stored"}} when the order is the same.'
     )
-    return replace(pairing, note=why, problem="undecidable_orientation", answers=("as stored", "transposed"))
+    return replace(pairing, note=why, problem="undecidable_orientation", answers=_ORDERED)
 
 
 def _suspected(pairing: Pairing, layer: Layer, sources: Sources, channels: int) -> Pairing:

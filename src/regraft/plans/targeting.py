@@ -139,8 +139,12 @@ def _misfit(layer: Layer, leaf: str, row: Row, got: Shape) -> str:
                 f'{out}, or adapt={{"{layer.name}": "{way}"}}: see how-to/channels.'
             )
         return f"{after}\nThe kernels have other sizes. {out}."
+    if "pos" in leaf.lower() + layer.name.lower() and len(got) == len(target) > 1 and got[-1] == target[-1]:
+        name = layer.full(leaf)
+        return f'{after}\nA table of other positions: adapt={{"{name}": "bicubic"}} (images) or "linear" (texts).'
     if len(got) == len(target) and got[1:] == target[1:]:
-        return f"{after}\nAnother number of outputs, as for other classes: {out}, or choose some: see how-to/channels."
+        some = 'adapt={"…": "first rows"} keeps the first' if got[0] < target[0] else "choose some"
+        return f"{after}\nAnother number of outputs, as for other classes: {out}, or {some}: see how-to/channels."
     return f"{after}\n{out}, or say which source belongs here with a rename rule."
 
 

@@ -8,7 +8,14 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from regraft.plans.describing import kind_of
-from regraft.plans.mistakes import Trial, Variant, recurrent_variants, shape_variants, weights_trial
+from regraft.plans.mistakes import (
+    Trial,
+    Variant,
+    recurrent_variants,
+    shape_variants,
+    transposed_variants,
+    weights_trial,
+)
 
 EPS = (1e-3, 1.001e-5, 1e-5, 1e-6, 1e-12)
 
@@ -27,7 +34,7 @@ def variants_of(model: nn.Module) -> Iterator[Variant]:
     if kinds & {"conv", "depthwise"}:
         yield Variant(
             "height and width of the convolution kernels are swapped",
-            weights_trial(_is_conv, lambda weight: weight.transpose(-1, -2)),
+            weights_trial(_is_conv_of_maps, lambda weight: weight.transpose(-1, -2)),
         )
         yield Variant(
             "the convolution kernels are flipped (a true convolution, as in Theano)",
@@ -37,12 +44,16 @@ def variants_of(model: nn.Module) -> Iterator[Variant]:
             "the input channels of the first convolution are in the opposite order (BGR or RGB)",
             weights_trial(_first_only(model), lambda weight: weight.flip(1)),
         )
-
+    yield from transposed_variants(model)
     yield from recurrent_variants(model)
     yield from shape_variants(model)
 
 
 def _is_conv(module: nn.Module) -> bool:
+    return isinstance(module, _ConvNd) and not module.transposed
+
+
+def _is_conv_of_maps(module: nn.Module) -> bool:
     return isinstance(module, _ConvNd) and not module.transposed and module.weight.ndim > 3
 
 

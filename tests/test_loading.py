@@ -219,6 +219,29 @@ def test_an_adopted_eps_is_set_with_the_weights():
     assert model.bn.eps == 1e-3
 
 
+def test_an_adopted_bias_is_made_and_filled():
+    theirs, model = Convolutional(bias=True), Convolutional()
+    checkpoint = checkpoint_of(keras_arrays_of(dict(theirs.named_children())), layout="tensorflow")
+
+    plan = plan_reuse(checkpoint, model, adopt=r"conv\.bias")
+    apply_plan(plan, checkpoint, model)
+
+    assert torch.equal(model.conv.bias, theirs.conv.bias)
+    assert next(row for row in plan.rows if row.name == "conv.bias").is_reused
+
+
+def test_a_failure_takes_back_what_was_adopted():
+    arrays = keras_arrays_of(dict(Convolutional().named_children()))
+    arrays["conv/kernel"][0] = np.nan
+    checkpoint = checkpoint_of(arrays, layout="tensorflow", requirements=(Requirement("bn", "eps", 1e-3),))
+    model = Convolutional(bias=False)
+
+    with pytest.raises(PlanError, match="nonfinite"):
+        apply_plan(plan_reuse(checkpoint, model, adopt=".*"), checkpoint, model)
+
+    assert model.bn.eps == 1e-5
+
+
 def test_frozen_parameters_can_be_filled_and_stay_frozen():
     model, checkpoint = net(3, 4).requires_grad_(False), checkpoint_of(arrays_of(net(3, 4)))
 

@@ -7,6 +7,8 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from in_memory import checkpoint_of, keras_arrays_of
+from regraft.arrays import Requirement
 from regraft.errors import SaveError
 from regraft.inputs import InputContract
 from regraft.loading import apply_plan
@@ -48,6 +50,54 @@ def test_a_model_comes_back_bit_for_bit_even_when_its_factory_is_gone(tmp_path, 
 
     assert not loaded.training
     assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in model.state_dict().items())
+
+
+class Normed(nn.Sequential):
+    """Can be built without arguments; its convolution has no bias."""
+
+    def __init__(self):
+        super().__init__(nn.Conv2d(2, 3, 3, bias=False), nn.BatchNorm2d(3))
+
+    def forward(self, x):
+        return self[1](self[0](x).relu())  # nothing that a bias could be folded through
+
+
+def adopting_plan(model):
+    """A plan that gives the model another eps and a bias."""
+    theirs = Normed()
+    theirs[0].bias = nn.Parameter(torch.randn(3))
+    source = checkpoint_of(
+        keras_arrays_of(dict(theirs.named_children())),
+        layout="tensorflow",
+        requirements=(Requirement("1", "eps", 0.25), Requirement("0", "use_bias", True)),
+    )
+    plan = plan_reuse(source, model, adopt=".*")
+    apply_plan(plan, source, model)
+    return plan
+
+
+def test_what_a_plan_adopted_is_there_again_after_loading(tmp_path):
+    """Without its eps and its bias the same weights are another function."""
+    model = Normed().eval()
+    save(model, tmp_path / "saved", plan=adopting_plan(model))
+
+    loaded = load(tmp_path / "saved")
+
+    x = torch.randn(1, 2, 4, 4)
+    assert (loaded[1].eps, loaded[0].bias is not None) == (0.25, True)
+    assert torch.equal(loaded(x), model(x))
+    assert torch.equal(load(tmp_path / "saved", model=model)(x), loaded(x))
+
+
+def test_a_model_that_does_not_fit_gets_nothing_adopted(tmp_path):
+    model = Normed()
+    save(model, tmp_path / "saved", plan=adopting_plan(model))
+    other = nn.Sequential(nn.Conv2d(2, 4, 3, bias=False), nn.BatchNorm2d(4))
+
+    with pytest.raises(SaveError, match="does not fit the model"):
+        load(tmp_path / "saved", model=other)
+
+    assert (other[1].eps, other[0].bias) == (1e-5, None)
 
 
 def test_torch_and_safetensors_alone_load_the_weights(tmp_path):

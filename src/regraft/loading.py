@@ -14,6 +14,7 @@ from regraft.errors import PlanError, near_names
 from regraft.operations.changes import Cast
 from regraft.operations.running import run_operations, shape_after
 from regraft.plan import Plan
+from regraft.plans.adopting import adopt
 from regraft.plans.describing import describe_model, state_tensors
 from regraft.plans.layers import TargetArray
 from regraft.plans.rows import Row
@@ -29,13 +30,10 @@ def apply_plan(plan: Plan, checkpoint: Checkpoint, model: nn.Module) -> None:
     it cannot answer for: NaN or infinity, a number that the target's dtype cannot hold, tied tensors that differ.
     """
     plan.check()
-    _refuse_strangers(plan, checkpoint, model)
-    adopted = [
-        (model.get_submodule(setting.layer), setting) for setting in plan.requirements if setting.status == "adopted"
-    ]
-    _write(_stage(plan.reused, checkpoint, state_tensors(model)))
-    for module, setting in adopted:
-        setattr(module, setting.attribute, setting.required)
+    with adopt(model, plan.adopted) as changes:
+        _refuse_strangers(plan, checkpoint, model)
+        _write(_stage(plan.reused, checkpoint, state_tensors(model)))
+        changes.pop_all()  # nothing failed: they stay
 
 
 def _refuse_strangers(plan: Plan, checkpoint: Checkpoint, model: nn.Module) -> None:

@@ -2,7 +2,8 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 from torch import nn
@@ -13,6 +14,7 @@ from regraft.operations.joins import Subtract
 from regraft.patterns import Patterns, choose
 from regraft.plan import CheckpointIdentity, FileIdentity, Plan
 from regraft.plans.adapting import chosen_ways
+from regraft.plans.adopting import can_change
 from regraft.plans.describing import describe_model
 from regraft.plans.folding import fold_as_asked, fold_biases, left_biases
 from regraft.plans.layers import Layer
@@ -20,9 +22,9 @@ from regraft.plans.layouts import deduced_layout, known_layout
 from regraft.plans.module_graph import Traced, traced
 from regraft.plans.pairing import Pairings, Sources, pair_by_names
 from regraft.plans.renaming import dotted, rename_all, unwrapped
-from regraft.plans.requirements import compare_settings, left_behind, with_choices
+from regraft.plans.requirements import compare_settings, left_behind, with_biases, with_choices
 from regraft.plans.rows import RequirementRow, Row
-from regraft.plans.structure import Wiring, pair_by_structure
+from regraft.plans.structure import Wiring, compared_functions, pair_by_structure
 from regraft.plans.targeting import Wishes, source_rows, target_rows
 
 
@@ -54,29 +56,73 @@ def plan_reuse(
     Raises PatternError when a pattern or a rule matches nothing. What does not fit is no error but a row of the plan:
     see `Plan.problems` and `Plan.check()`.
     """
+    choices = _Choices(reuse, fresh, layout, match, adapt, accept, adopt, ema)
     layers = describe_model(model)
+    plan = _planned(checkpoint, model, layers, rename, choices)
+    given = tuple(row for row in plan.requirements if row.status == "adopted" and row.attribute == "bias")
+    if not given:
+        return plan
+    return _planned(checkpoint, model, with_biases(layers, given), rename, choices, given)
+
+
+@dataclass(frozen=True)
+class _Choices:
+    """What the user chose, as `plan_reuse` tells it."""
+
+    reuse: Patterns
+    fresh: Patterns
+    layout: str | None
+    match: str
+    adapt: Mapping[str, str] | None
+    accept: Patterns
+    adopt: Patterns
+    ema: bool
+
+
+def _planned(
+    checkpoint: Checkpoint,
+    model: nn.Module,
+    layers: Sequence[Layer],
+    rename: Mapping[str, str] | None,
+    chosen: _Choices,
+    given: Sequence[RequirementRow] = (),
+) -> Plan:
+    """The plan for these layers: the model's own, or with the biases that it is `given`."""
     targets = [layer.full(leaf) for layer in layers for leaf in layer.arrays]
-    usable = _usable(checkpoint, ema=ema)
+    usable = _usable(checkpoint, ema=chosen.ema)
     renamed = {name: new for name, new in rename_all(checkpoint, rename).items() if name in usable}
-    decided, notes = _decide_layout(checkpoint, layout, renamed)
+    decided, notes = _decide_layout(checkpoint, chosen.layout, renamed)
     owners = {name: info.layer or _parent(name) for name, info in checkpoint.items()}
-    sources = Sources(
-        _in_layers(checkpoint, renamed), usable, decided, _facts_of(checkpoint, owners, _wiring(checkpoint)), owners
-    )
-    ways = chosen_ways(adapt, targets)
-    pairings, left_ways = _paired(layers, sources, checkpoint, model, match, ways)
+    wiring = _wiring(checkpoint)
+    sources = Sources(_in_layers(checkpoint, renamed), usable, decided, _facts_of(checkpoint, owners, wiring), owners)
+    ways = chosen_ways(chosen.adapt, targets)
+    ours = traced(model) if chosen.match == "structure" or wiring.inputs else None
+    pairings, left_ways = _paired(layers, sources, checkpoint, model, ours, chosen.match, ways)
     wishes = Wishes(
-        reuse=None if reuse == ".*" else frozenset(choose(targets, reuse)),
-        fresh=frozenset(choose(targets, fresh)) if fresh else frozenset(),
+        reuse=None if chosen.reuse == ".*" else frozenset(choose(targets, chosen.reuse)),
+        fresh=frozenset(choose(targets, chosen.fresh)) if chosen.fresh else frozenset(),
         ways=left_ways,
     )
     rows = target_rows(layers, pairings.of, usable, wishes, advice=_advice(layers, renamed, pairings.of, decided))
     rest = source_rows(checkpoint, usable, rows, pairings.of)
-    settings = _settings(checkpoint, layers, rows, rest, decided)
-    rows, settings = _with_choices(rows, settings, accept, adopt)
-    pads = [told.layer for told in checkpoint.requirements if (told.attribute, told.value) == ("padding", "same")]
-    notes = (*checkpoint.notes, *notes, *_wiring(checkpoint).notes(pads), *pairings.notes)
+    settings = (*_settings(checkpoint, layers, rows, rest, decided), *given)
+    if ours is not None and wiring.inputs:
+        pairs = _pairs(layers, rows, sources)
+        settings += compared_functions(layers, sources, wiring, ours, pairs, partial(can_change, model))
+    rows, settings = _with_choices(rows, settings, chosen.accept, chosen.adopt)
+    notes = (*checkpoint.notes, *notes, *(wiring.notes() if ours is None else ()), *pairings.notes)
     return Plan(identity_of(checkpoint), decided, (*rows, *rest), settings, notes)
+
+
+def _pairs(layers: Sequence[Layer], rows: Sequence[Row], sources: Sources) -> dict[str, str]:
+    """Our layer, or array of a module of no known kind → the source layer that fills it."""
+    names = {layer.full(leaf): layer for layer in layers for leaf in layer.arrays}
+    found: dict[str, str] = {}
+    for row in rows:
+        if row.target is not None and row.sources and row.is_reused:
+            layer = names[row.target]
+            found.setdefault(row.target if layer.kind == "other" else layer.name, sources.owners[row.sources[0]])
+    return found
 
 
 def _paired(
@@ -84,11 +130,11 @@ def _paired(
     sources: Sources,
     checkpoint: Checkpoint,
     model: nn.Module,
+    wiring: Traced | None,
     match: str,
     ways: Mapping[str, str],
 ) -> tuple[Pairings, Mapping[str, str]]:
     """(pairings, the ways that are left): layers matched, then biases without a place folded into norms."""
-    wiring = traced(model) if match == "structure" else None
     found = _matched(layers, sources, checkpoint, wiring, match)
     ways, asked = fold_as_asked(ways, found.of, sources)
     biases = left_biases(layers, found.of, sources)
@@ -114,14 +160,12 @@ def _matched(
 
 def _wiring(checkpoint: Checkpoint) -> Wiring:
     """Who feeds whom, as far as the file tells it."""
-    inputs: dict[str, Sequence[str]] = {}
-    operation: dict[str, str] = {}
+    facts: dict[str, dict[str, object]] = defaultdict(dict)
     for requirement in checkpoint.requirements:
-        if requirement.attribute == "inputs" and isinstance(requirement.value, list):
-            inputs[requirement.layer] = requirement.value
-        elif requirement.attribute == "operation":
-            operation[requirement.layer] = str(requirement.value)
-    return Wiring(inputs, operation)
+        facts[requirement.layer][requirement.attribute] = requirement.value
+    inputs = {layer: told["inputs"] for layer, told in facts.items() if isinstance(told.get("inputs"), list)}
+    operation = {layer: str(told["operation"]) for layer, told in facts.items() if "operation" in told}
+    return Wiring(inputs, operation, facts)  # type: ignore[arg-type]  # lists of names, by every reader
 
 
 def identity_of(checkpoint: Checkpoint) -> CheckpointIdentity:

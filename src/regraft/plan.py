@@ -62,6 +62,11 @@ class Plan:
         """The rows that `apply_plan` writes."""
         return tuple(row for row in self.rows if row.is_reused)
 
+    @property
+    def adopted(self) -> tuple[RequirementRow, ...]:
+        """What `apply_plan` changes in the model beside its arrays."""
+        return tuple(row for row in self.requirements if row.status == "adopted")
+
     def check(self) -> None:
         """Raise PlanError with all problems at once; nothing when there is none."""
         if self.problems:
@@ -138,7 +143,7 @@ class Plan:
                 ),
                 layout=data["layout"],
                 rows=tuple(_row_from_json(row, data["targets"], data["sources"]) for row in data["rows"]),
-                requirements=tuple(_requirement_from_json(row) for row in data["requirements"]),
+                requirements=tuple(requirement_from_json(row) for row in data["requirements"]),
                 notes=tuple(data["notes"]),
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -183,7 +188,8 @@ def _row_from_json(data: Mapping[str, Any], targets: Mapping[str, Any], sources:
     )
 
 
-def _requirement_from_json(data: Mapping[str, Any]) -> RequirementRow:
+def requirement_from_json(data: Mapping[str, Any]) -> RequirementRow:
+    """One row of settings as `to_json` wrote it. Raises PlanError for a status that there is not."""
     if data["status"] not in get_args(RequirementStatus):
         raise PlanError(
             f"setting {data['layer']}.{data['attribute']}: there is no status {data['status']!r}. "

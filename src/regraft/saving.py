@@ -15,11 +15,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from regraft.errors import JobError, SaveError
+from regraft.errors import JobError, PlanError, SaveError
 from regraft.factories import build_model, factory_file
 from regraft.files import sha256_of, whole_folder
 from regraft.inputs import InputContract
-from regraft.plan import Plan
+from regraft.plan import Plan, requirement_from_json
+from regraft.plans.adopting import adopt
+from regraft.plans.rows import RequirementRow
 
 MODEL_FILE, RECORD_FILE, PLAN_FILE = "model.safetensors", "regraft.json", "plan.json"
 RECORD_VERSION = 1
@@ -82,7 +84,8 @@ def write_model(
     """Write a model's files into a folder that exists: the part of `save` inside the whole-or-nothing folder."""
     state = plain_state(model)
     save_file(state, folder / MODEL_FILE, metadata={"format": "pt"})
-    factory = factory or own_factory(model)
+    adopted = plan.adopted if plan is not None else ()
+    factory = factory or own_factory(model, adopted)
     source = factory_file(factory.spec, factory.folder) if factory else None
     if source is not None:
         shutil.copyfile(source, folder / source.name)
@@ -92,6 +95,7 @@ def write_model(
         "model": None if factory is None else _factory_record(factory, source),
         "inputs": inputs.to_dict() if inputs else None,
         "classes": list(classes) if classes is not None else None,
+        "adopted": [vars(row) for row in adopted],
         "frozen": [name for name, parameter in model.named_parameters() if not parameter.requires_grad],
         "provenance": provenance_of(state, plan),
         "sha256": sha256_of(folder / MODEL_FILE),
@@ -119,10 +123,12 @@ def load(folder: str | Path, *, model: nn.Module | None = None) -> nn.Module:
         raise SaveError(f"{weights} is {state_of}. Restore it, or run the job again.")
     model = model if model is not None else _build(folder, saved.record)
     state = load_file(weights)
-    problems = _misfits(model, state)
-    if problems:
-        raise SaveError(f"{folder} does not fit the model, which was left as it was:\n" + "\n".join(problems))
-    model.load_state_dict(state)
+    with adopt(model, [requirement_from_json(row) for row in saved.record.get("adopted", ())]) as changes:
+        problems = _misfits(model, state)
+        if problems:
+            raise SaveError(f"{folder} does not fit the model, which was left as it was:\n" + "\n".join(problems))
+        model.load_state_dict(state)
+        changes.pop_all()  # nothing failed: they stay
     return model.eval()
 
 
@@ -178,8 +184,11 @@ def file_hashes(plan: Plan) -> dict[str, str]:
     }
 
 
-def own_factory(model: nn.Module) -> Factory | None:
-    """A factory for a model whose class, built without arguments, gives the same arrays; None when it does not."""
+def own_factory(model: nn.Module, adopted: Sequence[RequirementRow] = ()) -> Factory | None:
+    """A factory for a model whose class, built without arguments, gives the same arrays; None when it does not.
+
+    adopted   what a plan changed in the model since it was built
+    """
     kind = type(model)
     if "<locals>" in kind.__qualname__ or kind.__module__ == "__main__" or kind.__module__.startswith("torch.nn"):
         return None
@@ -195,7 +204,8 @@ def own_factory(model: nn.Module) -> Factory | None:
     random_state = torch.get_rng_state()
     try:
         twin = build_model(factory.spec)
-    except JobError:
+        adopt(twin, adopted)
+    except (JobError, PlanError, AttributeError):  # the class builds another model than this one
         return None
     finally:
         torch.set_rng_state(random_state)  # saving must not change what is drawn afterwards

@@ -27,7 +27,7 @@ def same_pads(size: Sequence[int], kernel: Sequence[int], stride: Sequence[int],
     return tuple(pads)
 
 
-def _padded(x: Tensor, pads: Pairs, value: float = 0.0) -> Tensor:
+def _padded(x: Tensor, pads: Any, value: float = 0.0) -> Tensor:
     """The map with values before and after; torch counts axes from the last one."""
     flat = [width for pair in reversed(pads) for width in pair]
     return functional.pad(x, flat, value=value) if any(flat) else x
@@ -99,32 +99,62 @@ def _pair(side: Any) -> tuple[int, int]:
     return (side, side) if isinstance(side, int) else (int(side[0]), int(side[1]))
 
 
-class SameMaxPool2d(nn.Module):
+class PaddedPool(nn.Module):
+    """Pooling that pads by itself, in one, two or three dimensions.
+
+    kind     "max" or "average"
+    padding  "same" as TensorFlow pads (it depends on the input's size), or (before, after) for each axis; () is none
+    zeros    whether what is added counts as zeros; else it is never the largest and not counted in the average
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        kernel_size: Sequence[int],
+        stride: Sequence[int],
+        padding: str | Pairs = "same",
+        *,
+        zeros: bool = False,
+    ) -> None:
+        super().__init__()
+        self.kind, self.kernel_size, self.stride = kind, tuple(kernel_size), tuple(stride)
+        self.padding, self.zeros = padding, zeros
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, c, *spatial) → (n, c, *spatial), with "same" ⌈size / stride⌉ along each axis."""
+        pads = (
+            same_pads(x.shape[2:], self.kernel_size, self.stride, (1,) * len(self.stride))
+            if self.padding == "same"
+            else self.padding
+        )
+        rank = len(self.kernel_size) - 1
+        if self.kind == "max":
+            pool = (functional.max_pool1d, functional.max_pool2d, functional.max_pool3d)[rank]
+            return pool(_padded(x, pads, 0.0 if self.zeros else float("-inf")), self.kernel_size, self.stride)
+        average = (functional.avg_pool1d, functional.avg_pool2d, functional.avg_pool3d)[rank]
+        sums = average(_padded(x, pads), self.kernel_size, self.stride)
+        if self.zeros:
+            return sums
+        return sums / average(_padded(torch.ones_like(x[:1, :1]), pads), self.kernel_size, self.stride)
+
+    def extra_repr(self) -> str:
+        """What print(model) shows."""
+        zeros = " of zeros" * self.zeros
+        return f"{self.kind}, kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding!r}{zeros}"
+
+
+class SameMaxPool2d(PaddedPool):
     """Max-pooling with TensorFlow's padding "same": what is added is never the largest."""
 
     def __init__(self, kernel_size: int, stride: int) -> None:
-        super().__init__()
-        self.kernel_size, self.stride = (kernel_size, kernel_size), (stride, stride)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(n, c, h, w) → (n, c, ⌈h / stride⌉, ⌈w / stride⌉)."""
-        pads = same_pads(x.shape[2:], self.kernel_size, self.stride, (1, 1))
-        return functional.max_pool2d(_padded(x, pads, float("-inf")), self.kernel_size, self.stride)
+        super().__init__("max", (kernel_size, kernel_size), (stride, stride))
 
 
-class SameAvgPool2d(nn.Module):
+class SameAvgPool2d(PaddedPool):
     """Average-pooling with TensorFlow's padding "same": what is added does not count."""
 
     def __init__(self, kernel_size: int, stride: int) -> None:
-        super().__init__()
-        self.kernel_size, self.stride = (kernel_size, kernel_size), (stride, stride)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(n, c, h, w) → (n, c, ⌈h / stride⌉, ⌈w / stride⌉)."""
-        pads = same_pads(x.shape[2:], self.kernel_size, self.stride, (1, 1))
-        sums = functional.avg_pool2d(_padded(x, pads), self.kernel_size, self.stride)
-        counts = functional.avg_pool2d(_padded(torch.ones_like(x[:1, :1]), pads), self.kernel_size, self.stride)
-        return sums / counts
+        super().__init__("average", (kernel_size, kernel_size), (stride, stride))
 
 
 class KerasConvTranspose2d(nn.ConvTranspose2d):

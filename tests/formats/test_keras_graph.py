@@ -47,12 +47,6 @@ def test_a_model_inside_feeds_by_its_last_layer():
     assert ("fc", "inputs", ["stem/b"]) in told
 
 
-def test_pooling_tells_that_it_pads():
-    told = facts_of(layer("InputLayer", "x"), layer("MaxPooling2D", "pool", "x", padding="same"))
-
-    assert ("pool", "padding", "same") in told
-
-
 def test_a_model_of_an_own_class_has_no_wiring():
     told = {"class_name": "Mine", "config": {"name": "net", "layers": [layer("Dense", "fc")]}}
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from regraft.plans.graphs import Node, combined, leaves_of, match_graphs
+from regraft.plans.graphs import Node, bare, combined, match_graphs, unstepped
+from regraft.plans.steps import UNKNOWN, Step
 
 CONV, NORM = ("conv", (8, 8, 3, 3)), ("batch_norm", 8)
 
@@ -79,8 +80,7 @@ def test_a_layer_of_another_shape_ends_the_pairing_behind_it():
     [
         ("relu", ["a"], "a"),
         ("mul", ["a", "a"], "a"),
-        ("cat", [("cat", "a", "b"), "a"], ("cat", "a", "b", "a")),
-        ("add", [("add", "a", "b"), "c"], ("add", "a", "b", "c")),
+        ("cat", [("cat", "a", "b"), "a"], ("cat", ("cat", "a", "b"), "a")),
         ("matmul", ["a", "b"], ("matmul", "a", "b")),
         ("relu", [], ""),
     ],
@@ -89,5 +89,30 @@ def test_operations_are_written_in_one_form(word, parts, expected):
     assert combined(word, parts) == expected
 
 
-def test_the_names_of_an_expression_come_in_order():
-    assert list(leaves_of(("add", ("cat", "a", "b"), "c"))) == ["a", "b", "c"]
+RELU, SIGMOID = Step("activation", "relu"), Step("activation", "sigmoid")
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ((RELU, "a"), "a"),
+        (("add", (RELU, ("add", "a", "b")), "c"), ("add", "a", "b", "c")),
+        (("mul", ("mul", "a", "b"), "c"), ("mul", ("mul", "a", "b"), "c")),
+    ],
+)
+def test_pairing_sees_no_steps_and_no_brackets_in_sums(expression, expected):
+    assert bare(expression) == expected
+
+
+@pytest.mark.parametrize(
+    ("word", "parts", "step"),
+    [
+        ("mul", ["a", (SIGMOID, "a")], Step("activation", "silu")),
+        ("mul", [(SIGMOID, (RELU, "a")), (RELU, "a")], Step("activation", "silu")),
+        ("mul", ["a", (RELU, "a")], UNKNOWN),
+        ("add", ["a", (SIGMOID, "a")], UNKNOWN),
+    ],
+)
+def test_a_value_times_its_own_gate_is_an_activation(word, parts, step):
+    """Exporters write activations so that their format has not; anything else of one value is not compared."""
+    assert unstepped(combined(word, parts))[0][0] == step

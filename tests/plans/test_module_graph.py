@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from regraft.plans.graphs import bare
 from regraft.plans.module_graph import traced
 
 
@@ -24,13 +25,46 @@ class Residual(nn.Module):
 def test_joins_and_scales_are_seen_and_all_else_is_looked_through():
     wiring = traced(Residual())
 
-    assert wiring.inputs == {
+    assert {layer: bare(feeding) for layer, feeding in wiring.inputs.items()} == {
         "conv": "",
         "bn": "conv",
         "gamma": "bn",
         "shortcut": "",
         "out": ("cat", ("add", "gamma", "shortcut"), ""),
     }
+
+
+def test_steps_between_layers_know_where_they_are_done():
+    class Pooled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem = nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU())
+            self.head = Residual()
+
+        def forward(self, x):
+            return self.head(nn.functional.max_pool2d(self.stem(x), 2))
+
+    wiring = traced(Pooled())
+    (pool, (relu, below)) = wiring.inputs["head.conv"]
+
+    assert (pool.text, pool.where, relu.where) == ("max 2x2, stride 2x2", ("", "max_pool2d"), ("stem.1", ""))
+    assert below == "stem.0"
+    assert wiring.calls["head.conv"] == ("head", "conv")
+    assert wiring.joins[("add", "head.gamma", "head.shortcut")] == ("head", "add")
+
+
+def test_a_norm_with_an_activation_inside_gives_what_is_behind_it():
+    """As timm's BatchNormAct2d."""
+
+    class NormAct(nn.BatchNorm2d):
+        def __init__(self):
+            super().__init__(1)
+            self.act = nn.SiLU()
+
+    wiring = traced(nn.Sequential(NormAct(), nn.Conv2d(1, 1, 1)))
+
+    assert wiring.inputs["1"][0].text == "silu"
+    assert wiring.inputs["1"][0].where == ("0.act", "")
 
 
 def test_only_what_follows_directly_and_alone_counts_as_following():

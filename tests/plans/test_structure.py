@@ -34,10 +34,10 @@ class Block(nn.Module):
 
 NAMES = {"stem": "conv", "downsample": "b_0", "conv1": "b_1", "bn1": "b_1_bn", "conv2": "b_2", "fc": "predictions"}
 WIRING = {
-    "conv": [], "b_0": ["conv"], "b_1": ["conv"], "b_1_bn": ["b_1"], "b_2": ["b_1_bn"], "sum": ["b_0", "b_2"],
-    "pool": ["sum"], "predictions": ["pool"],
+    "conv": [], "b_0": ["conv"], "b_1": ["conv"], "b_1_bn": ["b_1"], "b_1_relu": ["b_1_bn"], "b_2": ["b_1_relu"],
+    "sum": ["b_0", "b_2"], "relu": ["sum"], "pool": ["relu"], "predictions": ["pool"],
 }  # fmt: skip
-OPERATIONS = {"sum": "Add", "pool": "GlobalAveragePooling2D"}
+OPERATIONS = {"sum": "Add", "pool": "GlobalAveragePooling2D", "relu": "ReLU", "b_1_relu": "ReLU"}
 
 
 def source_of(model, *, wiring=True):
@@ -46,6 +46,7 @@ def source_of(model, *, wiring=True):
     arrays = keras_arrays_of({name: layers[name] for name in NAMES.values()})
     facts = [Requirement(name, "inputs", feeding) for name, feeding in WIRING.items()]
     facts += [Requirement(name, "operation", word) for name, word in OPERATIONS.items()]
+    facts += [Requirement(name, "activation", "relu") for name, word in OPERATIONS.items() if word == "ReLU"]
     return checkpoint_of(arrays, layout="tensorflow", requirements=tuple(facts) if wiring else ())
 
 

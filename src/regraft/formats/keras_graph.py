@@ -27,8 +27,6 @@ def _of_model(model: Layer, outer: tuple[str, ...]) -> Iterator[Requirement]:
             yield from _of_model(layer, feeding)
         elif layer.class_name != "InputLayer":
             yield from _told(layer.path, feeding, layer.class_name)
-            if "Pooling" in layer.class_name and layer.settings.get("padding") == "same":
-                yield Requirement(layer.path, "padding", "same")
     for name, (class_name, inputs) in _operations(model).items():
         yield from _told(_path(model, name), [one for i in inputs for one in _outputs(model, i, outer)], class_name)
 

@@ -1,7 +1,7 @@
 """What Keras' layers hold and ask for: the names of their weights in order, and the facts that their settings tell."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from regraft.arrays import Requirement
@@ -120,9 +120,31 @@ def _facts(layer: Layer) -> dict[str, object]:
         facts |= {"head_dim": told["key_dim"], "value_dim": told.get("value_dim")} if "key_dim" in told else {}
     if "use_bias" in told:
         facts["use_bias"] = bool(told["use_bias"])
-    if "activation" in told and kind != "Activation":
+    if kind.startswith("ZeroPadding") and "padding" in told:
+        facts["pad"] = _explicit_padding(layer, rank=int(kind[-2]))["padding"]
+    if "activation" in told:
         facts["activation"] = _activation(told["activation"])
+    elif kind in _ACTIVATION_LAYERS:
+        facts["activation"] = _ACTIVATION_LAYERS[kind](told)
     return facts
+
+
+def _rectified(told: Mapping[str, Any]) -> str:
+    """ReLU is three functions."""
+    slope, most = told.get("negative_slope") or 0, told.get("max_value")
+    if told.get("threshold"):
+        return "relu with a threshold"
+    if slope:
+        return f"leaky_relu({slope:g})" if most is None else "leaky relu with a maximum"
+    return "relu" if most is None else f"relu{most:g}"
+
+
+_ACTIVATION_LAYERS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "ReLU": _rectified,
+    "LeakyReLU": lambda told: f"leaky_relu({told.get('negative_slope', told.get('alpha', 0.3)):g})",
+    "ELU": lambda told: f"elu({told.get('alpha', 1.0):g})",
+    "Softmax": lambda told: "softmax",
+}
 
 
 def _pooling(told: Mapping[str, Any]) -> dict[str, object]:

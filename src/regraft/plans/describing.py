@@ -30,6 +30,9 @@ _SETTINGS = (
     "num_layers", "bidirectional", "batch_first", "num_heads", "embed_dim", "in_channels", "out_channels",
 )  # fmt: skip
 
+# timm's convolutions that pad as TensorFlow does, whatever their `padding` says.
+_PADS_SAME = ("Conv2dSame", "ScaledStdConv2dSame", "StdConv2dSame")
+
 
 def describe_model(model: nn.Module) -> tuple[Layer, ...]:
     """The modules that own parameters or persistent buffers, in the order of the model's state dict.
@@ -49,7 +52,8 @@ def describe_model(model: nn.Module) -> tuple[Layer, ...]:
             for leaf, tensor, is_buffer in _own_arrays(module)
         }
         if arrays:
-            layers.append(Layer(name, kind_of(module), arrays, settings_of(module), type(module).__name__))
+            settings, class_name = settings_of(module), type(module).__name__
+            layers.append(Layer(name, kind_of(module), arrays, settings, class_name, _is_plain(module)))
     return tuple(layers)
 
 
@@ -69,6 +73,12 @@ def kind_of(module: nn.Module) -> Kind:
     return kind
 
 
+def _is_plain(module: nn.Module) -> bool:
+    """Whether the forward is torch's own or of this package, or does no more than padding."""
+    home = getattr(type(module).forward, "__module__", None)
+    return str(home).startswith(("torch.nn", "regraft")) or type(module).__name__ == "Conv2dSame"
+
+
 def settings_of(module: nn.Module) -> dict[str, object]:
     """What is no weight but changes the function: eps, padding, gates …, under the module's own words."""
     # Asked one by one, hasattr would search parameters, buffers and children for each of them.
@@ -78,6 +88,8 @@ def settings_of(module: nn.Module) -> dict[str, object]:
     for variance_epsilon in ("variance_epsilon", "epsilon"):
         if hasattr(module, variance_epsilon):
             settings.setdefault("eps", getattr(module, variance_epsilon))
+    if type(module).__name__ in _PADS_SAME:
+        settings["padding"] = "same"
     if "bias" in module._parameters:
         settings["bias"] = module._parameters["bias"] is not None
     if isinstance(module, (nn.LSTM, nn.LSTMCell, nn.GRU, nn.GRUCell)):

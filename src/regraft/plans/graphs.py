@@ -1,13 +1,17 @@
 """Two networks as graphs of layers, and which layer of one is which of the other: by neighbours, never by shape alone.
 
-A layer's input is an expression: the name of a layer, "" for the network's input, or ("add" | "mul" | "cat" | other
-word, expression …). Layers without weights are looked through.
+A layer's input is an expression: the name of a layer, "" for the network's input, ("add" | "mul" | "cat" | other
+word, expression …), or (Step, expression) for what a layer without arrays does. Pairing looks through steps (`bare`);
+what they do is compared afterwards.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from typing import Any
+
+from regraft.plans.steps import UNKNOWN, Step
 
 Expression = str | tuple[Any, ...]
 _UNORDERED = frozenset({"add", "mul"})
@@ -33,28 +37,63 @@ class Matches:
     ambiguous: Mapping[str, tuple[str, ...]]
 
 
-def combined(word: str, parts: list[Expression]) -> Expression:
-    """The expression of an operation on its inputs; nested sums and concatenations are one, equal inputs count once.
+def combined(word: str, parts: Sequence[Expression]) -> Expression:
+    """The expression of an operation on its inputs; of equal inputs one is enough, a single one is looked through.
 
-    >>> combined("cat", [("cat", "a", "b"), "c"]), combined("mul", ["a", "a"]), combined("relu", ["a"])
-    (('cat', 'a', 'b', 'c'), 'a', 'a')
+    >>> combined("cat", ["a", "b"]), combined("mul", ["a", "a"]), combined("relu", ["a"])
+    (('cat', 'a', 'b'), 'a', 'a')
     """
-    flat: list[Expression] = []
-    for part in parts:
-        nests = word in ("add", "cat") and isinstance(part, tuple) and part[0] == word
-        flat.extend(part[1:] if nests else [part])
-    if word != "cat" and len(set(flat)) == 1:
-        return flat[0]
-    return (word, *flat) if len(flat) > 1 else flat[0] if flat else ""
+    if word != "cat" and len(parts) > 1 and len({bare(part) for part in parts}) == 1:
+        return parts[0] if len(set(parts)) == 1 else _gated(word, parts)
+    return (word, *parts) if len(parts) > 1 else parts[0] if parts else ""
 
 
-def leaves_of(expression: Expression) -> Iterator[str]:
-    """The names in an expression, in order."""
+def stepped(steps: Sequence[Step], inner: Expression) -> Expression:
+    """The expression behind these steps, the last first."""
+    for step in reversed(steps):
+        inner = (step, inner)
+    return inner
+
+
+def bare(expression: Expression) -> Expression:
+    """The expression without its steps; sums of sums and concatenations of concatenations are one.
+
+    >>> bare((Step("activation", "relu"), ("add", (Step("activation", "relu"), ("add", "a", "b")), "c")))
+    ('add', 'a', 'b', 'c')
+    """
     if isinstance(expression, str):
-        yield expression
-    else:
-        for part in expression[1:]:
-            yield from leaves_of(part)
+        return expression
+    if isinstance(expression[0], Step):
+        return bare(expression[1])
+    word, parts = expression[0], [bare(part) for part in expression[1:]]
+    nests = word in ("add", "cat")
+    flat = [one for part in parts for one in (part[1:] if nests and _is(word, part) else [part])]
+    return flat[0] if word != "cat" and len(set(flat)) == 1 else (word, *flat)
+
+
+def _is(word: str, expression: Expression) -> bool:
+    return isinstance(expression, tuple) and expression[0] == word
+
+
+def unstepped(expression: Expression) -> tuple[tuple[Step, ...], Expression]:
+    """(the steps in front, the last first; what they are done to)."""
+    steps = []
+    while isinstance(expression, tuple) and isinstance(expression[0], Step):
+        steps.append(expression[0])
+        expression = expression[1]
+    return tuple(steps), expression
+
+
+# x · sigmoid(x), as exporters write the activations that their format has not.
+_GATES = {"sigmoid": "silu", "hard_sigmoid": "hard_swish"}
+
+
+def _gated(word: str, parts: Sequence[Expression]) -> Expression:
+    """A sum or product of one value, taken several ways: a known activation, or a step that is not compared."""
+    for plain, gate in permutations(parts, 2) if word == "mul" and len(parts) == 2 else ():
+        if isinstance(gate, tuple) and gate[1] == plain and gate[0].text in _GATES:
+            return (Step("activation", _GATES[gate[0].text]), plain)
+    return (UNKNOWN, bare(parts[0]))
 
 
 def match_graphs(ours: Graph, theirs: Graph) -> Matches:
@@ -71,9 +110,7 @@ def match_graphs(ours: Graph, theirs: Graph) -> Matches:
     pairs: dict[str, str] = {}
     for colour in reversed(rounds):
         pairs.update(_single_pairs(ours, theirs, ancestry, colour, pairs))
-    kept = {
-        name: other for name, other in pairs.items() if _same_inputs(ours[name].inputs, theirs[other].inputs, pairs)
-    }
+    kept = {name: other for name, other in pairs.items() if same_inputs(ours[name].inputs, theirs[other].inputs, pairs)}
     return Matches(kept, _ambiguous(ours, theirs, ancestry, kept))
 
 
@@ -106,17 +143,17 @@ def _ambiguous(
     return {name: tuple(free[ancestry[0, name]]) for name in ours if name not in pairs and ancestry[0, name] in free}
 
 
-def _same_inputs(mine: Expression, other: Expression, pairs: Mapping[str, str]) -> bool:
-    """Whether two inputs are one under the pairs; the order of sums and products does not count."""
+def same_inputs(mine: Expression, other: Expression, pairs: Mapping[str, str]) -> bool:
+    """Whether two bare inputs are one under the pairs; the order of sums and products does not count."""
     if isinstance(mine, str) or isinstance(other, str):
         return isinstance(mine, str) and pairs.get(mine, mine) == other
     if mine[0] != other[0] or len(mine) != len(other):
         return False
     if mine[0] not in _UNORDERED:
-        return all(_same_inputs(one, two, pairs) for one, two in zip(mine[1:], other[1:], strict=True))
+        return all(same_inputs(one, two, pairs) for one, two in zip(mine[1:], other[1:], strict=True))
     left = list(other[1:])
     for part in mine[1:]:
-        found = next((index for index, one in enumerate(left) if _same_inputs(part, one, pairs)), None)
+        found = next((index for index, one in enumerate(left) if same_inputs(part, one, pairs)), None)
         if found is None:
             return False
         del left[found]

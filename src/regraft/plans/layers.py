@@ -38,6 +38,7 @@ class Layer:
     arrays    leaf name ("weight", "running_mean" …) → TargetArray
     settings  what is no weight: eps, momentum, padding, stride, bias (whether there is one), hidden_size …
     class_name  the module's class, for messages
+    is_plain    whether it computes as torch's own class does: a class with a forward of its own may do more
     """
 
     name: str
@@ -45,6 +46,7 @@ class Layer:
     arrays: Mapping[str, TargetArray]
     settings: Mapping[str, object] = field(default_factory=dict)
     class_name: str = ""
+    is_plain: bool = True
 
     def full(self, leaf: str) -> str:
         """The array's whole name in the model."""

@@ -1,13 +1,17 @@
 """A torch model's graph of layers, from its own forward, without running it."""
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import fx, nn
 
 from regraft.plans.describing import kind_of
-from regraft.plans.graphs import Expression, combined
+from regraft.plans.functions import steps_of_call, steps_of_module
+from regraft.plans.graphs import Expression, combined, stepped
+
+Place = tuple[str, str]  # (module whose forward it is, the call's name in it)
 
 _WORDS = {
     "add": "add", "iadd": "add", "add_": "add", "mul": "mul", "imul": "mul", "mul_": "mul", "multiply": "mul",
@@ -28,10 +32,16 @@ class Traced:
 
     inputs   layer → what feeds it; a parameter that scales a map counts as a layer under its own name
     follows  layer → the layer whose output it takes directly, and alone
+    output   what the model gives
+    joins    sum, product, concatenation … → the call that makes it
+    calls    layer → the call of it
     """
 
     inputs: Mapping[str, Expression]
     follows: Mapping[str, str]
+    output: Expression = ""
+    joins: Mapping[Expression, Place] = field(default_factory=dict)
+    calls: Mapping[str, Place] = field(default_factory=dict)
 
 
 def traced(model: nn.Module) -> Traced | None:
@@ -40,24 +50,83 @@ def traced(model: nn.Module) -> Traced | None:
         graph = _Tracer().trace(model)
     except Exception:  # any model's forward runs here, with stand-ins for tensors: whatever it raises
         return None
-    modules = dict(model.named_modules())
-    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
-    values: dict[fx.Node, Expression] = {}
-    inputs: dict[str, Expression] = {}
-    for node in graph.nodes:
-        parts = [values[one] for one in node.all_input_nodes if one in values]
+    return _Reading(model).of(graph)
+
+
+class _Reading:
+    """Goes along a traced graph, and keeps the expression of each value."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.modules = dict(model.named_modules())
+        self.parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+        self.values: dict[fx.Node, Expression] = {}
+        self.inputs: dict[str, Expression] = {}
+        self.joins: dict[Expression, Place] = {}
+        self.calls: dict[str, Place] = {}
+        self.output: Expression = ""
+
+    def of(self, graph: fx.Graph) -> Traced:
+        """The wiring that the graph tells."""
+        for node, place in places_of(graph).items():
+            self._read(node, place)
+        return Traced(self.inputs, _follows(graph), self.output, self.joins, self.calls)
+
+    def _read(self, node: fx.Node, place: Place) -> None:
+        parts = [self.values[one] for one in node.all_input_nodes if one in self.values]
+        target = str(node.target)
         if node.op == "placeholder":
-            values[node] = ""
+            self.values[node] = ""
         elif node.op == "get_attr":
-            if node.target in parameters:
-                values[node] = str(node.target)
-        elif node.op == "call_module" and kind_of(modules[str(node.target)]) != "other":
-            name = str(node.target)
-            inputs.setdefault(name, combined("inputs", parts))
-            values[node] = name
+            if target in self.parameters:
+                self.values[node] = target
+        elif node.op == "output":
+            self.output = combined("outputs", parts)
+        elif node.op == "call_module":
+            self.values[node] = self._called(self.modules[target], target, parts, place)
         elif parts and not _is_size(node):
-            values[node] = _operation(node, parts, parameters, inputs)
-    return Traced(inputs, _follows(graph))
+            self.values[node] = self._operation(node, parts, place)
+
+    def _called(self, module: nn.Module, name: str, parts: list[Expression], place: Place) -> Expression:
+        """A layer's own name, behind the activation that it holds; a module without arrays is a step."""
+        before = combined("inputs", parts)
+        if kind_of(module) == "other":
+            return stepped(steps_of_module(module, (name, "")), before)
+        self.inputs.setdefault(name, before)
+        self.calls.setdefault(name, place)
+        act = getattr(module, "act", None)  # timm's norms with an activation inside
+        steps = steps_of_module(act, (f"{name}.act", "")) if isinstance(act, nn.Module) else ()
+        return stepped(steps, name)
+
+    def _operation(self, node: fx.Node, parts: list[Expression], place: Place) -> Expression:
+        """The expression of a function's result; a map times a parameter is that parameter's layer."""
+        word = word_of(node)
+        scales = [part for part in parts if isinstance(part, str) and part in self.parameters]
+        if word == "mul" and len(scales) == 1 and len(parts) == 2:
+            scale = str(scales[0])
+            self.inputs[scale] = next(part for part in parts if part is not scales[0])
+            return scale
+        if len(parts) == 1:
+            return stepped(steps_of_call(word, node.args, node.kwargs, place), parts[0])
+        joined = combined(word, parts)
+        self.joins[joined] = place
+        return joined
+
+
+def places_of(graph: fx.Graph) -> dict[fx.Node, Place]:
+    """Node → the module whose forward makes it, and the call's name there: a child's, or a function's with a number."""
+    counts: Counter[Place] = Counter()
+    found = {}
+    for node in graph.nodes:
+        stack = [name for name, _ in node.meta.get("nn_module_stack", {}).values()]
+        if node.op == "call_module":
+            owner = stack[-2] if len(stack) > 1 else ""
+            found[node] = (owner, str(node.target).removeprefix(f"{owner}." if owner else ""))
+            continue
+        owner, word = stack[-1] if stack else "", word_of(node)
+        number = counts[owner, word]
+        counts[owner, word] += 1
+        found[node] = (owner, f"{word}_{number}" if number else word)
+    return found
 
 
 def _follows(graph: fx.Graph) -> dict[str, str]:
@@ -69,25 +138,13 @@ def _follows(graph: fx.Graph) -> dict[str, str]:
     return pairs
 
 
-def _operation(
-    node: fx.Node, parts: list[Expression], parameters: set[str], inputs: dict[str, Expression]
-) -> Expression:
-    """The expression of a function's result; a map times a parameter is that parameter's layer."""
-    word = _word(node)
-    scales = [part for part in parts if isinstance(part, str) and part in parameters]
-    if word == "mul" and len(scales) == 1 and len(parts) == 2:
-        scale = str(scales[0])
-        inputs[scale] = next(part for part in parts if part is not scales[0])
-        return scale
-    return combined(word, parts)
-
-
 def _is_size(node: fx.Node) -> bool:
     """Whether a node gives the shape of a map, which carries none of its values."""
     return node.target in ("size", "dim") or (node.target is getattr and node.args[1] in ("shape", "ndim", "device"))
 
 
-def _word(node: fx.Node) -> str:
+def word_of(node: fx.Node) -> str:
+    """What a node's function is called, in one word for all its spellings."""
     target: Any = node.target
     name = target if isinstance(target, str) else getattr(target, "__name__", str(target))
     return _WORDS.get(name, name)

@@ -6,13 +6,14 @@ from math import isclose
 from typing import Any
 
 from regraft.arrays import ArrayInfo, Requirement
-from regraft.plans.layers import Layer
+from regraft.plans.layers import Layer, TargetArray
 from regraft.plans.rows import RequirementRow
 
 # Frameworks that keep `momentum` of the old statistics; torch takes `momentum` of the new ones.
 KEEPS_OLD = frozenset({"tensorflow", "flax", "onnx", "mxnet", "caffe", "tflite"})
-# Settings that `apply_plan` may set on a module: plain numbers that no array depends on.
-ADOPTABLE = frozenset({"eps", "momentum"})
+# Settings that no array depends on, so that `apply_plan` may set them: of any module, and of torch's own convolutions.
+_NUMBERS = frozenset({"eps", "momentum"})
+_OF_CONVOLUTIONS = frozenset({"stride", "dilation", "padding"})
 _OURS = {
     "strides": "stride",
     "dilation_rate": "dilation",
@@ -31,9 +32,10 @@ def compare_settings(
     layers   source layer → the layers of ours that take its arrays
     """
     rows: list[RequirementRow] = []
+    steps = {one.layer: one.value for one in requirements if one.attribute == "strides"}
     for requirement in requirements:
         for layer in layers.get(requirement.layer, ()):
-            rows.extend(_compare(requirement, layer, layout))
+            rows.extend(_compare(requirement, layer, layout, steps.get(requirement.layer)))
     told = {row.layer for row in rows if row.attribute == "eps"}
     for source_layer, takers in layers.items():
         rows.extend(_assumed_eps(layer, source_layer, layout) for layer in takers if _tells_no_eps(layer, layout, told))
@@ -51,14 +53,18 @@ def with_choices(
 
 
 def _with_choice(row: RequirementRow, accepted: Collection[str], adopted: Collection[str]) -> RequirementRow:
-    if row.name in adopted and row.attribute in ADOPTABLE:
+    if row.name in adopted and row.adoptable:
         return replace(row, status="adopted", note="apply_plan sets it")
     if row.name in accepted:
         return replace(row, status="accepted", note="the model keeps its own")
     return row
 
 
-def _compare(requirement: Requirement, layer: Layer, layout: str | None) -> list[RequirementRow]:
+def _compare(requirement: Requirement, layer: Layer, layout: str | None, steps: object) -> list[RequirementRow]:
+    """The row of one fact, where the module can show it.
+
+    steps   the source layer's strides, on which the zeros of its padding depend
+    """
     attribute = _OURS.get(requirement.attribute, requirement.attribute)
     if attribute not in layer.settings or (attribute == "groups" and layer.kind == "depthwise"):
         return []  # a depthwise kernel's own axes tell its groups
@@ -66,15 +72,24 @@ def _compare(requirement: Requirement, layer: Layer, layout: str | None) -> list
     required = _in_our_terms(attribute, requirement.value, found, layout)
     if required is None:
         return []
-    met = _same(required, found) or (attribute == "padding" and _pads_alike(required, found, layer))
+    met = _same(required, found) or (attribute == "padding" and _pads_alike(required, found, layer, steps))
     row = RequirementRow(layer.name, attribute, required, found, "met", requirement.layer)
     if met:
         return [row]
+    row = replace(row, adoptable=_is_adoptable(layer, attribute, required))
     if attribute == "momentum":
         # It moves the statistics while training; what the model computes does not depend on it.
         name = _escaped(row.name)
         return [replace(row, status="accepted", note=f'only for training the statistics; adopt="{name}" takes it over')]
-    return [replace(row, status="differs", note=_advice(layer, attribute, required, found))]
+    return [replace(row, status="differs", note=_advice(layer, row))]
+
+
+def _is_adoptable(layer: Layer, attribute: str, required: object) -> bool:
+    if attribute in _NUMBERS:
+        return True
+    is_convolution = layer.kind in ("conv", "depthwise") and layer.is_plain
+    fits = not isinstance(required, tuple) or len(required) == len(layer.arrays["weight"].shape) - 2
+    return attribute in _OF_CONVOLUTIONS and is_convolution and fits and required != "unknown"
 
 
 def _in_our_terms(attribute: str, value: object, found: object, layout: str | None) -> object:
@@ -100,13 +115,14 @@ def _padding(value: object) -> object:
     return tuple(low for low, _ in pairs) if all(low == high for low, high in pairs) else tuple(pairs)
 
 
-def _pads_alike(required: object, found: object, layer: Layer) -> bool:
+def _pads_alike(required: object, found: object, layer: Layer, steps: object) -> bool:
     """Whether two ways to write the padding mean the same zeros for every size of the input."""
     if layer.kind not in ("conv", "depthwise") or "weight" not in layer.arrays:
         return False
     kernel = layer.arrays["weight"].shape[2:]
     stride, dilation = (_each(layer.settings.get(name, 1), len(kernel)) for name in ("stride", "dilation"))
-    return _zeros(required, kernel, stride, dilation) == _zeros(found, kernel, stride, dilation) is not None
+    told = tuple(steps) if isinstance(steps, (list, tuple)) and len(steps) == len(kernel) else stride
+    return _zeros(required, kernel, told, dilation) == _zeros(found, kernel, stride, dilation) is not None
 
 
 def _zeros(padding: object, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> object:
@@ -136,19 +152,21 @@ def _same(required: object, found: object) -> bool:
     return required == found
 
 
-def _advice(layer: Layer, attribute: str, required: object, found: object) -> str:
-    name = f"{layer.name}.{attribute}" if layer.name else attribute
-    keep = f'accept="{_escaped(name)}" keeps the module\'s value'
-    if attribute in ADOPTABLE:
-        take = f'adopt="{_escaped(name)}" lets apply_plan set it'
-        return f"Set it in the model: model.{name} = {required!r}; or {take}; {keep}."
+def _advice(layer: Layer, row: RequirementRow) -> str:
+    """The way out: adopted by the plan, done by hand, or kept."""
+    attribute, required = row.attribute, row.required
+    keep = f'accept="{_escaped(row.name)}" keeps the module\'s value.'
+    take = f'adopt="{_escaped(row.name)}" lets apply_plan do it; {keep}'
     if attribute == "padding" and layer.kind in ("conv", "depthwise"):
-        return f"Put regraft.tf_layers.padded(model.{layer.name}, {required!r}) in its place; {keep}."
+        way = f"Put regraft.tf_layers.padded(model.{layer.name}, {required!r}) in its place"
+        return f"{way}; or {take}" if row.adoptable else f"{way}; {keep}"
+    if row.adoptable:
+        return f"Set it in the model: model.{row.name} = {required!r}; or {take}"
     if attribute == "padding" and layer.kind == "conv_transpose":
-        return f"Put regraft.tf_layers.KerasConvTranspose2d in its place; {keep}."
+        return f"Put regraft.tf_layers.KerasConvTranspose2d in its place; {keep}"
     if attribute == "reset_after" and not required:
         return "Put regraft.tf_layers.ResetBeforeGRU in its place: it takes the same arrays."
-    return f"Build the layer with {attribute}={required!r}; {keep}."
+    return f"Build the layer with {attribute}={required!r}; {keep}"
 
 
 def _escaped(name: str) -> str:
@@ -180,11 +198,34 @@ def left_behind(
     for name, info in unused.items():
         for layer in takers.get(source_layers[name], ()):
             leaf = name.replace("/", ".").rpartition(".")[2]
-            keep = f'accept="{_escaped(layer.name)}\\.{leaf}" leaves it behind'
-            note = f"The source layer has the array {name}, for which {layer.class_name} has no place; {keep}."
-            if leaf in ("bias", "biases"):
+            is_bias = leaf in ("bias", "biases")
+            row = RequirementRow(
+                layer.name, "bias" if is_bias else leaf, f"array {info.shape}", None, "differs", source_layers[name],
+                adoptable=is_bias and layer.settings.get("bias") is False and layer.kind in _WITH_BIAS,
+            )  # fmt: skip
+            note = f"The source layer has the array {name}, for which {layer.class_name} has no place;"
+            keep = f'accept="{_escaped(row.name)}" leaves it behind.'
+            if is_bias:
                 way = f"model.{layer.name}.bias = nn.Parameter(torch.zeros({info.count}))"
-                note += f" Give it one: {way}; or fold it into the batch-norm behind: see how-to/channels."
-            required = f"array {info.shape}"
-            rows.append(RequirementRow(layer.name, leaf, required, None, "differs", source_layers[name], note))
+                take = f'; or adopt="{_escaped(row.name)}" lets apply_plan do so' if row.adoptable else ""
+                keep += f" Give it one: {way}{take}; or fold it into the batch-norm behind: see how-to/channels."
+            rows.append(replace(row, note=f"{note} {keep}"))
     return tuple(rows)
+
+
+_WITH_BIAS = ("conv", "depthwise", "conv_transpose", "dense")
+
+
+def with_biases(layers: Sequence[Layer], adopted: Sequence[RequirementRow]) -> tuple[Layer, ...]:
+    """The layers as they are once these biases are adopted: each with an array more."""
+    names = {row.layer for row in adopted if row.attribute == "bias"}
+    return tuple(_with_bias(layer) if layer.name in names else layer for layer in layers)
+
+
+def _with_bias(layer: Layer) -> Layer:
+    weight = layer.arrays["weight"]
+    groups = layer.settings.get("groups", 1)
+    turned = layer.kind == "conv_transpose" and isinstance(groups, int)
+    outputs = weight.shape[1] * groups if turned else weight.shape[0]  # type: ignore[operator]
+    arrays = {**layer.arrays, "bias": TargetArray((outputs,), weight.dtype)}
+    return replace(layer, arrays=arrays, settings={**layer.settings, "bias": True})

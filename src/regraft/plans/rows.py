@@ -86,6 +86,7 @@ class RequirementRow:
     found      what the module has
     status     met; differs (a problem); accepted (the user keeps the module's); adopted (`apply_plan` sets it);
                assumed (the file does not tell, or a module cannot show it)
+    adoptable  whether `apply_plan` can give the module the required value
     """
 
     layer: str
@@ -95,6 +96,7 @@ class RequirementRow:
     status: RequirementStatus
     source_layer: str = ""
     note: str = ""
+    adoptable: bool = False
 
     @property
     def is_problem(self) -> bool:

@@ -2,19 +2,23 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from math import prod
 
 from regraft.operations.moves import Reshape
 from regraft.operations.operation import Operation
-from regraft.plans.graphs import Expression, Graph, Matches, Node, combined, match_graphs
+from regraft.plans.between import Between
+from regraft.plans.graphs import Expression, Graph, Matches, Node, bare, combined, match_graphs, stepped
 from regraft.plans.layers import Layer
+from regraft.plans.module_graph import Place, Traced
 from regraft.plans.pairing import Pairing, Pairings, Sources, pair_layer, suspected_flattening
 from regraft.plans.renaming import dotted
+from regraft.plans.rows import RequirementRow
 from regraft.plans.sequence_layouts import Facts
 from regraft.plans.signatures import signature_of, source_signature
+from regraft.plans.steps import UNKNOWN, Step, activation_step, told_steps
 
 # Operations of other frameworks that join maps; all others are looked through.
 _JOINS = {
@@ -32,20 +36,38 @@ class Wiring:
 
     inputs     layer → the layers that feed it, in order
     operation  layer → what it does, in the source framework's word
+    facts      layer → everything that the file tells of it
     """
 
     inputs: Mapping[str, Sequence[str]]
     operation: Mapping[str, str]
+    facts: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
-    def notes(self, padded: Sequence[str]) -> tuple[str, ...]:
-        """What no array shows, and the user has to look at: pooling that pads by itself (`padded`)."""
-        words = sorted({self.operation[layer] for layer in padded if "Pooling" in self.operation.get(layer, "")})
+    def notes(self) -> tuple[str, ...]:
+        """What no array shows, where the model's forward cannot be followed: pooling that pads by itself."""
+        padded = [layer for layer, told in self.facts.items() if "pool" in told and told.get("padding") == "same"]
+        words = sorted({self.operation[layer] for layer in padded if layer in self.operation})
         if not words:
             return ()
         return (
             f'the source network has {", ".join(words)} with padding "same": no array shows what the model does there. '
             "regraft.tf_layers has SameMaxPool2d and SameAvgPool2d; verify tells.",
         )
+
+    def steps(self, layer: str, *, has_arrays: bool) -> tuple[Step, ...]:
+        """What a layer does beside its arrays, the last first."""
+        told = self.facts.get(layer, {})
+        if has_arrays:
+            step = activation_step(str(told.get("activation", "linear")))
+            return () if step is None else (step,)
+        operation = self.operation.get(layer, "")
+        is_join = operation in _JOINS and len(self.inputs[layer]) > 1  # of one value and a number, it is a step
+        return () if is_join else told_steps(operation, told)
+
+    def ends(self) -> list[str]:
+        """The layers that feed no other: the network's outputs."""
+        feeding = {name for inputs in self.inputs.values() for name in inputs}
+        return [layer for layer in self.inputs if layer not in feeding]
 
     def behind_global_pooling(self) -> set[str]:
         """The layers that a global pooling feeds through nothing that could reorder a map: they flatten none."""
@@ -83,6 +105,25 @@ def pair_by_structure(
         how = f"by order and words in names, because {lacking}"
     note = f"matched by structure: {len(matches.pairs)} of {len(ours)} layers, {how}"
     return Pairings(_pairings(layers, sources, groups, matches), (note,))
+
+
+def compared_functions(
+    layers: Sequence[Layer],
+    sources: Sources,
+    wiring: Wiring,
+    model: Traced,
+    pairs: Mapping[str, str],
+    can_change: Callable[[Place, str], bool],
+) -> tuple[RequirementRow, ...]:
+    """The rows of poolings and activations that differ, however the layers were paired.
+
+    pairs   our layer → the source layer whose arrays it takes
+    """
+    groups = _groups(sources, wiring)
+    known = {name: group.signature for name, group in groups.items() if group.signature is not None}
+    theirs = _resolved(known, _their_inputs(groups, wiring))
+    ours = _resolved(_signatures(layers), {**model.inputs, "": model.output})
+    return Between(ours, theirs, pairs, model, can_change).rows()
 
 
 # --- both sides as layers with signatures ---------------------------------------------------------------------------
@@ -150,36 +191,52 @@ def _signature(leaves: Mapping[str, str], facts: Facts, sources: Sources) -> Has
 def _their_inputs(groups: Mapping[str, _Group], wiring: Wiring) -> dict[str, Expression]:
     """Layer → what feeds it, with joins as expressions; layers without weights are in it, to be looked through."""
     found: dict[str, Expression] = {}
+
+    def output(layer: str) -> Expression:
+        steps = wiring.steps(layer, has_arrays=True) if layer in groups else ()
+        return stepped(steps, layer)
+
     for layer, feeding in wiring.inputs.items():
         word = _JOINS.get(wiring.operation.get(layer, ""), wiring.operation.get(layer, ""))
-        inputs = combined(word, list(feeding)) if feeding else ""
+        inputs = combined(word, [output(one) for one in feeding]) if feeding else ""
         wide = _depthwise_of(layer)
         if wide in groups:
             found[wide], inputs = inputs, wide
-        found[layer] = inputs
+        steps = wiring.steps(layer, has_arrays=False) if layer not in groups else ()
+        found[layer] = stepped((UNKNOWN,) if layer in groups and groups[layer].signature is None else steps, inputs)
+    ends = wiring.ends()
+    if len(ends) == 1:
+        found[""] = output(ends[0])
     return found
 
 
 def _graph(signatures: Mapping[str, Hashable], inputs: Mapping[str, Expression]) -> Graph:
     """The layers with signatures; all others are looked through."""
-    known: dict[str, Expression] = {}
+    graph = {}
+    for name, expression in _resolved(signatures, inputs).items():
+        if name in signatures:
+            feeding = bare(expression)
+            graph[name] = Node(_at_input(signatures[name]) if feeding == "" else signatures[name], feeding)
+    return graph
+
+
+def _resolved(known: Mapping[str, object], inputs: Mapping[str, Expression]) -> dict[str, Expression]:
+    """Layer → what feeds it, in known layers and steps: all others are looked through."""
+    found: dict[str, Expression] = {}
 
     def resolved(expression: Expression) -> Expression:
         if not isinstance(expression, str):
+            if isinstance(expression[0], Step):
+                return stepped((expression[0],), resolved(expression[1]))
             return combined(expression[0], [resolved(part) for part in expression[1:]])
-        if expression in signatures or expression not in inputs:
+        if expression in known or expression not in inputs or not expression:
             return expression
-        if expression not in known:
-            known[expression] = ""  # a wiring that goes in a circle is cut here
-            known[expression] = resolved(inputs[expression])
-        return known[expression]
+        if expression not in found:
+            found[expression] = ""  # a wiring that goes in a circle is cut here
+            found[expression] = resolved(inputs[expression])
+        return found[expression]
 
-    graph = {}
-    for name in inputs:
-        feeding = resolved(inputs[name])
-        if name in signatures:
-            graph[name] = Node(_at_input(signatures[name]) if feeding == "" else signatures[name], feeding)
-    return graph
+    return {name: resolved(inputs[name]) for name in inputs}
 
 
 def _at_input(signature: Hashable) -> Hashable:

@@ -1,0 +1,171 @@
+"""Poolings and activations between paired layers: another function is a row with a way out, the same one is none."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from in_memory import checkpoint_of, keras_arrays_of
+from regraft.arrays import Requirement
+from regraft.loading import apply_plan
+from regraft.matching import plan_reuse
+from regraft.tf_layers import SameMaxPool2d
+
+
+class Net(nn.Module):
+    """stem → activation → pool → (branch + shortcut) → fc"""
+
+    def __init__(self, act=nn.ReLU, pool=None):
+        super().__init__()
+        self.stem = nn.Conv2d(2, 3, 1)
+        self.act = act()
+        self.pool = pool or nn.MaxPool2d(3, 2, 1)
+        self.branch = nn.Conv2d(3, 3, 1)
+        self.fc = nn.Linear(3, 2)
+
+    def forward(self, x):
+        x = self.pool(self.act(self.stem(x)))
+        x = functional.relu(self.branch(x)) + x
+        return self.fc(x.mean((2, 3)))
+
+
+POOL = {"pool": "max", "pool_size": [3, 3], "strides": [2, 2], "padding": "same"}
+WIRING = {
+    "a": ([], "Conv2D", {"activation": "relu"}),
+    "p": (["a"], "MaxPooling2D", POOL),
+    "b": (["p"], "Conv2D", {}),
+    "r": (["b"], "ReLU", {"activation": "relu"}),
+    "s": (["r", "p"], "Add", {}),
+    "g": (["s"], "GlobalAveragePooling2D", {}),
+    "c": (["g"], "Dense", {}),
+}
+
+
+def source_of(model, **changed):
+    arrays = keras_arrays_of({"a": model.stem, "b": model.branch, "c": model.fc})
+    told = []
+    for layer, (inputs, operation, facts) in (WIRING | changed).items():
+        facts = {"inputs": inputs, "operation": operation, **facts}
+        told += [Requirement(layer, attribute, value) for attribute, value in facts.items()]
+    return checkpoint_of(arrays, layout="tensorflow", requirements=tuple(told))
+
+
+def told(plan):
+    return {row.name: (row.required, row.found) for row in plan.requirements if row.is_problem}
+
+
+def test_another_padding_of_a_pooling_is_a_row_that_the_plan_can_adopt():
+    theirs = Net(pool=SameMaxPool2d(3, 2)).eval()
+    checkpoint, ours = source_of(theirs), Net().eval()
+
+    plan = plan_reuse(checkpoint, ours, match="structure")
+    adopted = plan_reuse(checkpoint, ours, match="structure", adopt=".*")
+    apply_plan(adopted, checkpoint, ours)
+
+    x = torch.randn(2, 2, 8, 6)
+    assert told(plan) == {"pool.pool": ("max 3x3, stride 2x2, padding same", "max 3x3, stride 2x2, padding 1x1")}
+    assert torch.equal(ours(x), theirs(x))
+    assert not told(plan_reuse(checkpoint, ours, match="structure"))
+
+
+def test_the_same_functions_are_no_rows():
+    checkpoint = source_of(Net())
+
+    assert not told(plan_reuse(checkpoint, Net(pool=SameMaxPool2d(3, 2)), match="structure"))
+
+
+@pytest.mark.parametrize(
+    ("layer", "facts", "expected"),
+    [
+        ("a", {"activation": "relu6"}, {"act.activation": ("relu6", "relu")}),
+        ("a", {}, {"act.activation": ("no activation", "relu")}),
+        ("r", {"activation": "tanh"}, {"relu": ("tanh", "relu")}),
+        ("r", {"activation": "linear"}, {"relu": ("no activation", "relu")}),
+        ("p", {**POOL, "pool": "average"}, {"pool.pool": ("average 3x3, stride 2x2, padding same",) * 1}),
+        ("s", {"activation": "relu"}, {}),
+    ],
+)
+def test_each_place_of_the_model_has_a_row_of_its_own(layer, facts, expected):
+    inputs, operation, _ = WIRING[layer]
+    checkpoint = source_of(Net(), **{layer: (inputs, operation, facts)})
+
+    found = told(plan_reuse(checkpoint, Net(pool=SameMaxPool2d(3, 2)), match="structure"))
+
+    assert {name: pair[: len(expected[name])] for name, pair in found.items()} == expected
+
+
+def test_a_pooling_that_the_model_lacks_is_put_where_it_belongs():
+    """Only the shortcut is pooled: the sum's second input."""
+    checkpoint = source_of(
+        Net(),
+        b=(["p"], "Conv2D", {"strides": [2, 2]}),
+        q=(["p"], "MaxPooling2D", {"pool": "max", "pool_size": [1, 1], "strides": [2, 2], "padding": "valid"}),
+        s=(["r", "q"], "Add", {}),
+    )
+    ours = Net(pool=SameMaxPool2d(3, 2)).eval()
+
+    plan = plan_reuse(checkpoint, ours, match="structure", adopt=".*")
+    apply_plan(plan, checkpoint, ours)
+
+    assert [row.name for row in plan.adopted] == ["branch.stride", "add.1"]
+    assert ours(torch.randn(1, 2, 8, 8)).shape == (1, 2)
+
+
+def test_an_activation_that_is_not_known_is_not_compared():
+    class Own(nn.Module):
+        def forward(self, x):
+            return x.clamp(0, 3)
+
+    assert not told(plan_reuse(source_of(Net()), Net(act=Own, pool=SameMaxPool2d(3, 2)), match="structure"))
+
+
+def test_names_that_fit_are_compared_as_well():
+    """The rows need the wiring, not the pairing by it."""
+    model = Net()
+    names = {"a": "stem", "b": "branch", "c": "fc"}
+    wiring = {names.get(k, k): ([names.get(i, i) for i in one[0]], *one[1:]) for k, one in WIRING.items()}
+    told_facts = tuple(
+        Requirement(layer, attribute, value)
+        for layer, (inputs, operation, facts) in wiring.items()
+        for attribute, value in {"inputs": inputs, "operation": operation, **facts}.items()
+    )
+    arrays = keras_arrays_of({"stem": model.stem, "branch": model.branch, "fc": model.fc})
+
+    plan = plan_reuse(checkpoint_of(arrays, layout="tensorflow", requirements=told_facts), model)
+
+    assert list(told(plan)) == ["pool.pool"]
+
+
+def test_an_activation_behind_the_last_layer_is_told_and_stops_nothing():
+    checkpoint = source_of(Net(), c=(["g"], "Dense", {"activation": "softmax"}))
+
+    plan = plan_reuse(checkpoint, Net(pool=SameMaxPool2d(3, 2)), match="structure")
+
+    (row,) = [row for row in plan.requirements if row.attribute == "output"]
+    assert (row.status, row.required, row.found) == ("accepted", "softmax", "no activation")
+
+
+def test_one_module_that_stands_for_two_functions_cannot_be_adopted():
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two, self.three = (nn.Linear(2, 2) for _ in range(3))
+            self.act = nn.ReLU()
+
+        def forward(self, x):
+            return self.three(self.act(self.two(self.act(self.one(x)))))
+
+    model = Shared()
+    wiring = {"a": ([], "tanh"), "b": (["a"], "sigmoid"), "c": (["b"], "linear")}
+    facts = tuple(
+        Requirement(layer, attribute, value)
+        for layer, (inputs, act) in wiring.items()
+        for attribute, value in {"inputs": inputs, "operation": "Dense", "activation": act}.items()
+    )
+    arrays = keras_arrays_of({"a": model.one, "b": model.two, "c": model.three})
+    checkpoint = checkpoint_of(arrays, layout="tensorflow", requirements=facts)
+
+    (row,) = [row for row in plan_reuse(checkpoint, model, match="structure").requirements if row.is_problem]
+
+    assert (row.name, row.required, row.adoptable) == ("act.activation", "tanh; sigmoid", False)
+    assert "give each place a module of its own" in row.note

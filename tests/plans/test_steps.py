@@ -1,0 +1,54 @@
+"""What lies between layers is told in one wording, equal where the functions are."""
+
+import pytest
+
+from regraft.plans.steps import Pool, Step, activation_step, merged, pool_of, told_steps
+
+POOLS = [
+    (Pool("max", (3, 3), (2, 2), "same"), "max 3x3, stride 2x2, padding same"),
+    (Pool("max", (3, 3), (1, 1), "same"), "max 3x3, stride 1x1, padding 1x1"),
+    (Pool("average", (2, 2), (1, 1), "same"), "average 2x2, stride 1x1, padding 0-1x0-1"),
+    (Pool("average", (3,), (2,), ((1, 1),), zeros=True), "average 3, stride 2, padding 1 of zeros"),
+    (Pool("average", (2, 2), (2, 2), ((0, 0), (0, 0)), zeros=True), "average 2x2, stride 2x2"),
+    (Pool("max", (3, 3), (2, 2), ceil=True), "max 3x3, stride 2x2, rounded up"),
+    (Pool("max", (1, 1), (2, 2), "same"), "max 1x1, stride 2x2"),
+]
+
+
+@pytest.mark.parametrize(("pool", "text"), POOLS)
+def test_a_pooling_is_told_in_one_form_and_read_back(pool, text):
+    assert str(pool) == text
+    assert pool_of(text) == pool.plain()
+
+
+def test_another_text_is_no_pooling():
+    assert pool_of("relu") is None
+
+
+@pytest.mark.parametrize(
+    ("word", "step"),
+    [
+        ("swish", Step("activation", "silu")),
+        ("LeakyRelu(0.2)", Step("activation", "leaky_relu(0.2)")),
+        ("linear", None),
+        ("my_own", Step("unknown")),
+    ],
+)
+def test_activations_have_one_name(word, step):
+    assert activation_step(word) == step
+
+
+@pytest.mark.parametrize(("below", "text"), [("relu", "padding 1x1"), ("tanh", "padding 1x1 of zeros")])
+def test_zeros_around_a_map_without_negatives_are_as_good_as_nothing(below, text):
+    """A maximum does not see them; behind tanh it would."""
+    pad = told_steps("ZeroPadding2D", {"pad": [[1, 1], [1, 1]]})
+    pool = told_steps("MaxPooling2D", {"pool": "max", "pool_size": [3, 3], "strides": [2, 2], "padding": "valid"})
+
+    (found, _) = merged((*pool, *pad, Step("activation", below)))
+
+    assert found.text == f"max 3x3, stride 2x2, {text}"
+
+
+def test_what_changes_no_value_is_no_step_and_what_is_not_known_is_one():
+    assert told_steps("Dropout", {}) == told_steps("GlobalAveragePooling2D", {}) == ()
+    assert told_steps("Lambda", {})[0].what == "unknown"

@@ -13,6 +13,7 @@ from regraft.errors import CheckpointError
 from regraft.formats.pickle_machine import Name, Record
 from regraft.formats.pickled_numpy import KNOWN as NUMPY_KNOWN
 from regraft.formats.pickled_numpy import PickledArray
+from regraft.formats.small_floats import SMALL_FLOATS
 from regraft.formats.stored import Order, decode
 
 _STORAGES = {
@@ -25,7 +26,7 @@ _DTYPES = {
     "half": "float16", "bfloat16": "bfloat16", "int64": "int64", "long": "int64", "int32": "int32", "int": "int32",
     "int16": "int16", "short": "int16", "int8": "int8", "uint8": "uint8", "uint16": "uint16", "uint32": "uint32",
     "uint64": "uint64", "bool": "bool", "complex64": "complex64", "complex128": "complex128",
-    "float8_e4m3fn": "float8_e4m3fn", "float8_e5m2": "float8_e5m2",
+    **{name: name for name in SMALL_FLOATS},
 }  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from regraft.errors import CheckpointError
-from regraft.formats.pickle_machine import Name
+from regraft.formats.pickle_objects import Name
 from regraft.formats.torch_pickle import PickledTensor, Storage, storage_of
 
 STORAGE = Storage("0", "float32", 12)

@@ -10,6 +10,7 @@ import numpy as np
 from regraft.arrays import ArrayInfo, Checkpoint
 from regraft.errors import CheckpointError
 from regraft.formats.named_arrays import named_leaves
+from regraft.formats.pickle_machine import Machine
 from regraft.formats.pickled_arrays import unwrapped
 from regraft.formats.pickled_numpy import PickledArray
 from regraft.formats.roles import roles_of
@@ -20,11 +21,19 @@ ReadChunk = Callable[[int, int], bytes | bytearray]
 
 
 def open_state_dict(
-    path: Path, format_name: str, root: Any, read_tensor: ReadTensor, read_chunk: ReadChunk, *, limit: int
+    path: Path,
+    format_name: str,
+    root: Any,
+    read_tensor: ReadTensor,
+    read_chunk: ReadChunk,
+    *,
+    limit: int,
+    notes: tuple[str, ...] = (),
 ) -> Checkpoint:
     """The checkpoint over an unpickled root. A single wrapper around the weights ("state_dict", "model") is dropped.
 
     limit   as for `named_leaves`
+    notes   what the reader has to say of the file
     """
     try:
         leaves = list(named_leaves(unwrapped(root), is_leaf, limit=limit))
@@ -36,7 +45,7 @@ def open_state_dict(
     # Judged with the containers' names: "optimizer", "ema", "state_dict_ema" beside the weights.
     roles = roles_of(told)
     wrapper = _wrapper([keys for keys, _ in leaves if ".".join(keys) not in roles])
-    notes = (
+    notes += (
         (f"The weights lie under {'.'.join(wrapper)!r} in the file; their names are given without it.",)
         if wrapper
         else ()
@@ -59,6 +68,14 @@ def open_state_dict(
         return read_tensor(leaf, name)
 
     return Checkpoint(path, format_name, "torch", infos, read, (path,), notes=notes)
+
+
+def kept_note(machine: Machine) -> tuple[str, ...]:
+    """What is said of the classes whose objects are in the pickle and were not made."""
+    if not machine.kept:
+        return ()
+    told = ", ".join(list(machine.kept)[:5]) + (", …" if len(machine.kept) > 5 else "")
+    return (f"Objects of {len(machine.kept)} classes were not made, only the arrays in them are read: {told}.",)
 
 
 def _info(leaf: PickledTensor | PickledArray, path: Path, name: str) -> ArrayInfo:

@@ -10,7 +10,7 @@ import numpy as np
 
 from regraft.arrays import ITEM_BYTES
 from regraft.errors import CheckpointError
-from regraft.formats.pickle_machine import Name, Record
+from regraft.formats.pickle_objects import Name, Record
 from regraft.formats.pickled_numpy import KNOWN as NUMPY_KNOWN
 from regraft.formats.pickled_numpy import PickledArray
 from regraft.formats.small_floats import SMALL_FLOATS
@@ -103,7 +103,7 @@ def _tensor_v3(
     return PickledTensor(storage, _DTYPES[dtype.text.removeprefix("torch.")], offset, tuple(shape), tuple(strides))
 
 
-def _parameter(data: Any, *_: Any) -> Any:
+def _first(data: Any, *_: Any) -> Any:
     return data
 
 
@@ -121,17 +121,21 @@ KNOWN: dict[str, Callable[..., Any]] = NUMPY_KNOWN | {
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_tensor_v3": _tensor_v3,
-    "torch._utils._rebuild_parameter": _parameter,
-    "torch._utils._rebuild_parameter_with_state": _parameter,
+    "torch._utils._rebuild_parameter": _first,
+    "torch._utils._rebuild_parameter_with_state": _first,
     "torch._tensor._rebuild_from_type_v2": _from_type,
     **{
         name: _inert(name)
         for name in (
             "torch.Size", "torch.device", "torch.nn.parameter.Parameter", "torch.Tensor", "collections.Counter",
             "torch._utils._rebuild_device_tensor_from_numpy", "argparse.Namespace", "pathlib.PosixPath",
-            "pathlib.WindowsPath", "torch.serialization._get_layout",
+            "pathlib.WindowsPath", "torch.serialization._get_layout", "pathlib.PurePosixPath", "pathlib.Path",
+            "pathlib._local.PosixPath", "pathlib._local.WindowsPath", "datetime.datetime", "datetime.timedelta",
+            "datetime.date", "datetime.timezone", "uuid.UUID", "functools.partial", "types.SimpleNamespace",
         )
     },
+    **{f"torch.jit._pickle.build_{name}list": _first for name in ("int", "double", "bool", "tensor")},
+    "torch.jit._pickle.restore_type_tag": _first,
     **{f"torch.{name}Storage": _inert(name) for name in _STORAGES},
     **{f"torch.storage.{name}Storage": _inert(name) for name in ("Untyped", "Typed", "_Untyped", "_Typed")},
     **{f"torch.{name}": _inert(name) for name in _DTYPES},

@@ -9,10 +9,12 @@ from regraft.arrays import ITEM_BYTES, Checkpoint
 from regraft.errors import CheckpointError
 from regraft.formats.format import Format
 from regraft.formats.pickle_machine import Machine
-from regraft.formats.state_dicts import ReadTensor, open_state_dict
+from regraft.formats.state_dicts import ReadTensor, kept_note, open_state_dict
 from regraft.formats.stored import Order, Span
 from regraft.formats.torch_pickle import KNOWN, PickledTensor, Storage, storage_of
 from regraft.formats.zip_archive import ZipArchive
+
+_PROGRAM = "The file is a TorchScript program: its weights are read, and nothing of it is executed."
 
 
 @final
@@ -38,16 +40,14 @@ class TorchZip(Format):
                 f"{path}: expected one data.pkl in the archive, found {len(roots)}. It is no torch file."
             )
         root = roots[0]
-        if any(name.startswith(f"{root}code/") for name in archive.members):
-            raise CheckpointError(
-                f"{path} is a TorchScript program (torch.jit.save), not a state dict; programs are not executed here.\n"
-                "Save its weights: torch.save(torch.jit.load(FILE).state_dict(), NEW)."
-            )
         order: Order = ">" if self._is_big_endian(archive, root) else "<"
         content = bytes(archive.read(archive.members[f"{root}data.pkl"]))
+        saved, notes = _load(archive, root, content)
+        if any(name.startswith(f"{root}code/") for name in archive.members):
+            notes = (_PROGRAM,)
         return open_state_dict(
-            path, self.name, _load(archive, root, content), _reader(archive, root, order),
-            lambda start, size: content[start : start + size], limit=len(content),
+            path, self.name, saved, _reader(archive, root, order),
+            lambda start, size: content[start : start + size], limit=len(content), notes=notes,
         )  # fmt: skip
 
     @staticmethod
@@ -56,8 +56,8 @@ class TorchZip(Format):
         return member is not None and bytes(archive.read(member)) == b"big"
 
 
-def _load(archive: ZipArchive, root: str, content: bytes) -> object:
-    """The pickle's object, each storage in it checked against its member."""
+def _load(archive: ZipArchive, root: str, content: bytes) -> tuple[object, tuple[str, ...]]:
+    """(the pickle's object, each storage in it checked against its member; notes)."""
 
     def persistent(identity: object) -> Storage:
         storage = storage_of(identity)
@@ -69,7 +69,8 @@ def _load(archive: ZipArchive, root: str, content: bytes) -> object:
         return storage
 
     try:
-        return Machine(content, KNOWN, persistent).load()
+        machine = Machine(content, KNOWN, persistent, keeps=True)
+        return machine.load(), kept_note(machine)
     except CheckpointError as error:
         advice = "\nSave `model.state_dict()` instead of the model." if "refused" in str(error) else ""
         raise CheckpointError(f"{archive.path}: {error}.{advice}") from error

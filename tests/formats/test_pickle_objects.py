@@ -24,11 +24,17 @@ def test_a_module_holds_what_its_state_dict_would():
 @pytest.mark.parametrize(("state", "expected"), [
     (None, {}), ({"a": 1}, {"a": 1}),
     ((None, {"slot": 2}), {"slot": 2}), (({"a": 1}, {"slot": 2}), {"a": 1, "slot": 2}),
-    (7, {}),
+    ((7, [8]), {"state": (7, [8])}),
 ])  # fmt: skip
 def test_other_objects_hold_their_attributes_and_slots(state, expected):
     """As Python itself restores them."""
     assert contents_of(Record("Thing", (), state)) == expected
+
+
+def test_a_named_tuple_holds_its_values_and_a_dictionary_s_own_kind_its_items():
+    """By their places and keys."""
+    assert contents_of(Record("Pair", (1, 2))) == {0: 1, 1: 2}
+    assert contents_of(Record("Config", (), {"b": 2}, {"a": 1})) == {"a": 1, "b": 2}
 
 
 class Thing:

@@ -5,6 +5,7 @@ from typing import Any
 
 from regraft.errors import CheckpointError
 from regraft.formats.pickle_objects import Record, contents_of
+from regraft.formats.pickled_numpy import PickledArray
 
 _DEEPEST = 64
 
@@ -23,7 +24,9 @@ def named_leaves(root: Any, is_leaf: Callable[[Any], bool], *, limit: int) -> It
         visits += 1
         if visits > limit or len(path) > _DEEPEST:
             raise CheckpointError("the objects are nested in one another without end")
-        if is_leaf(value):
+        if isinstance(value, PickledArray) and isinstance(value.content, list):
+            waiting.append((path, value.content))  # an array of objects
+        elif is_leaf(value):
             yield path, value
         elif isinstance(value, Record):
             waiting.append((path, contents_of(value)))

@@ -34,13 +34,17 @@ class Record:
 
 
 def contents_of(record: Record) -> dict[Any, Any]:
-    """What an object that was not made holds: of a torch module what its state dict would, else its attributes."""
+    """What an object that was not made holds: of a torch module what its state dict would, else all that it was given.
+
+    That is, in this order: what it was made with (a named tuple's values), its items, and its attributes.
+    """
+    held = dict(enumerate(record.arguments)) | record.items
     states = record.state if isinstance(record.state, tuple) else (record.state,)
-    attributes: dict[Any, Any] = {}
-    for state in states:  # (attributes, slots) where a class has both
-        attributes |= state if isinstance(state, dict) else {}
+    if not all(state is None or isinstance(state, dict) for state in states):
+        return held | {"state": record.state}
+    attributes = {name: one for state in states if state for name, one in state.items()}  # (attributes, slots)
     if not {"_parameters", "_buffers", "_modules"} <= attributes.keys():
-        return record.items | attributes
+        return held | attributes
     passing = attributes.get("_non_persistent_buffers_set") or ()
     parts = [attributes[name] for name in ("_parameters", "_buffers", "_modules")]
     parameters, buffers, modules = (part if isinstance(part, dict) else {} for part in parts)

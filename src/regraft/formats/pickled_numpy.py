@@ -11,7 +11,7 @@ import numpy as np
 
 from regraft.arrays import ITEM_BYTES
 from regraft.errors import CheckpointError
-from regraft.formats.npy_header import numpy_dtype
+from regraft.formats.npy_header import NoNumbersError, numpy_dtype
 from regraft.formats.pickle_machine import hashable
 from regraft.formats.pickle_objects import Chunk, Record
 from regraft.formats.stored import Order, decode
@@ -58,7 +58,7 @@ class PickledArray:
             raise CheckpointError(f"{path}: the pickle does not say what the array {name} is. It is damaged.")
         dtype, _ = numpy_dtype(self.dtype.code, path=path, name=name)
         if dtype == "object":
-            raise CheckpointError(f"{path}: {name} is an array of objects; expected an array of plain numbers.")
+            raise NoNumbersError(f"{path}: {name} is an array of objects; expected an array of plain numbers.")
         expected = prod(self.shape) * ITEM_BYTES[dtype]
         got, is_exact = _size(self.content)
         # Bytes that were written as text take one byte or two each.

@@ -36,6 +36,11 @@ def _arrays(path: Path, content: bytes | mmap.mmap, start: int, source: Source) 
         root = _all_pickles(machine)
         leaves = list(named_leaves(unwrapped(root), lambda value: isinstance(value, PickledArray), limit=len(content)))
     except CheckpointError as error:
+        if content.find(b"joblib.numpy_pickle") >= 0:
+            raise CheckpointError(
+                f"{path} is a file of joblib's, whose arrays lie between the pickle's own bytes; it is not read.\n"
+                "Save the arrays: numpy.savez(NEW, **arrays)."
+            ) from error
         raise CheckpointError(f"{path}: {error}.") from error
     found: Found = {}
     left_out: list[str] = []

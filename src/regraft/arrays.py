@@ -13,8 +13,10 @@ from regraft.errors import CheckpointError, near_names
 # "constant": a number of the graph itself, such as a shape or the bounds of a slice.
 Role = Literal["weight", "optimizer_slot", "ema", "counter", "constant"]
 
+# Four bits take one byte each, once they are unpacked.
 ITEM_BYTES = {
     "float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1, "float8_e5m2": 1,
+    "float8_e4m3fnuz": 1, "float8_e5m2fnuz": 1, "float8_e8m0fnu": 1, "float4_e2m1fn": 1, "int4": 1, "uint4": 1,
     "int64": 8, "int32": 4, "int16": 2, "int8": 1, "uint64": 8, "uint32": 4, "uint16": 2, "uint8": 1,
     "bool": 1, "complex64": 8, "complex128": 16,
 }  # fmt: skip

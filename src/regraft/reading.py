@@ -5,9 +5,11 @@ from os import PathLike
 from pathlib import Path
 
 from regraft.arrays import Checkpoint
-from regraft.errors import CheckpointError, near_names
+from regraft.errors import CheckpointError
 from regraft.formats import FORMATS
 from regraft.formats.format import HEAD_BYTES, Format
+from regraft.formats.index_of_shards import INDEX_SUFFIX, is_shard, open_index
+from regraft.formats.unknown import unknown
 
 _MOST_FILES = 1000  # of a folder that are looked at
 
@@ -33,7 +35,9 @@ def open_checkpoint(path: str | PathLike[str], *, formats: Sequence[Format] | No
             "Choose the reader: open_checkpoint(path, formats=[…]) with one of regraft.formats."
         )
     if not matches:
-        raise _unknown(target, readers)
+        if target.name.endswith(INDEX_SUFFIX) and target.is_file():
+            return open_index(target, lambda shard: open_checkpoint(shard, formats=readers))
+        raise unknown(target, _known(readers))
     return _opened(target, matches[0])
 
 
@@ -61,6 +65,9 @@ def _only_checkpoint_in(folder: Path, readers: Sequence[Format]) -> tuple[Path, 
     """(the one file of the folder that is a checkpoint, its readers). Raises when there are several or none."""
     files = sorted(path for path in folder.iterdir() if path.is_file())[:_MOST_FILES]
     found = {path: matches for path in files if (matches := _matches(path, readers))}
+    indexes = [path for path in files if path.name.endswith(INDEX_SUFFIX)]
+    if len(indexes) == 1 and found and all(is_shard(path, indexes[0]) for path in found):
+        return indexes[0], []
     if not found:
         listed = f"It holds: {_listed(files)}." if files else "It holds no files."
         raise CheckpointError(
@@ -72,33 +79,6 @@ def _only_checkpoint_in(folder: Path, readers: Sequence[Format]) -> tuple[Path, 
             f"{folder} holds {len(found)} checkpoints: {_listed(list(found))}.\nOpen one of them by its name."
         )
     return next(iter(found.items()))
-
-
-def _unknown(path: Path, readers: Sequence[Format]) -> CheckpointError:
-    """Why a path that nobody recognises cannot be opened, and what to do."""
-    if not path.exists():
-        folder = path.parent
-        names = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
-        there = f"In {folder}: {near_names(path.name, names)}" if names else f"The folder {folder} is empty or missing."
-        return CheckpointError(f"There is no checkpoint {path}. {there}")
-    with path.open("rb") as file:
-        head = file.read(HEAD_BYTES)
-    return CheckpointError(f"{path} {_what_it_is(head)}\nKnown formats: {_known(readers)}.")
-
-
-def _what_it_is(head: bytes) -> str:
-    """A sentence on files that people take for checkpoints."""
-    if not head:
-        return "is empty. The download was probably broken off: fetch it again."
-    if head.startswith(b"version https://git-lfs"):
-        return "is only a Git LFS pointer, not the checkpoint. Fetch the file itself: git lfs pull."
-    if head.lstrip()[:15].lower().startswith((b"<!doctype html", b"<html")):
-        return "is a web page, not a checkpoint. The download gave an error or a login page: fetch it again."
-    if head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ")):
-        return "is a compressed file. Unpack it first."
-    if head[257:262] == b"ustar":
-        return "is a tar archive. Unpack it first."
-    return f"is of no known format; it begins with {head[:16]!r}."
 
 
 def _listed(paths: Sequence[Path]) -> str:

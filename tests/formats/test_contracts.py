@@ -1,10 +1,14 @@
 """Every reader passes the contract's tests."""
 
+import json
 import pickle
+import zipfile
 from types import MappingProxyType
 
 import numpy as np
+import pytest
 import torch
+import torch.distributed.checkpoint as dcp
 from safetensors.numpy import save_file
 
 from flat import write_tflite
@@ -17,6 +21,9 @@ from regraft.formats.tensorflow_js import TensorFlowJS
 from regraft.formats.tensorflow_v1 import TensorFlowV1
 from regraft.formats.tensorflow_v2 import TensorFlowV2
 from regraft.formats.tflite import TFLite
+from regraft.formats.torch_distributed import TorchDistributed
+from regraft.formats.torch_export import _DTYPES as SCALAR_TYPES
+from regraft.formats.torch_export import TorchExport
 from regraft.formats.torch_legacy import TorchLegacy
 from regraft.formats.torch_zip import TorchZip
 from regraft.testing import FormatContract
@@ -89,6 +96,40 @@ class TestTorchZip(FormatContract):
     def write(self, folder, arrays):
         torch.save({name: torch.tensor(array) for name, array in arrays.items()}, folder / "model.pt")
         return folder / "model.pt"
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed:UserWarning", "ignore:TypedStorage:UserWarning")
+class TestTorchDistributed(FormatContract):
+    """What torch.distributed.checkpoint writes."""
+
+    format = TorchDistributed()
+    arrays = MappingProxyType({"kernel": np.arange(6, dtype=np.float32).reshape(2, 3)})
+
+    def write(self, folder, arrays):
+        dcp.save({name: torch.from_numpy(array) for name, array in arrays.items()}, checkpoint_id=folder / "m")
+        return folder / "m"
+
+
+class TestTorchExport(FormatContract):
+    """An archive written by the format's description: torch needs seconds for one of its own."""
+
+    format = TorchExport()
+
+    def write(self, folder, arrays):
+        described = {}
+        with zipfile.ZipFile(folder / "m.pt2", "w") as archive:
+            for number, (name, array) in enumerate(arrays.items()):
+                archive.writestr(f"m/data/weights/weight_{number}", array.tobytes())
+                meta = {
+                    "dtype": {told: code for code, told in SCALAR_TYPES.items()}[str(array.dtype)],
+                    "sizes": [{"as_int": size} for size in array.shape],
+                    "strides": [{"as_int": step // array.itemsize} for step in array.strides],
+                    "storage_offset": {"as_int": 0},
+                }
+                described[name] = {"path_name": f"weight_{number}", "use_pickle": False, "tensor_meta": meta}
+            archive.writestr("m/data/weights/model_weights_config.json", json.dumps({"config": described}))
+            archive.writestr("m/archive_format", "pt2")
+        return folder / "m.pt2"
 
 
 class TestTorchLegacy(FormatContract):

@@ -64,3 +64,17 @@ def test_raw_pairs_of_bytes_are_taken_as_bfloat16_with_a_note(tmp_path):
 
     assert checkpoint.read("a").tolist() == [1.5]
     assert "taken as bfloat16" in checkpoint["a"].note
+
+
+def test_texts_and_dates_beside_the_arrays_are_left_out_with_a_note(tmp_path):
+    """They do not close the archive; alone they are no checkpoint."""
+    texts = {"classes": np.array(["a", "b"]), "day": np.array("2020-01-01", "M8[D]")}
+    np.savez(tmp_path / "m.npz", w=np.ones(2), **texts)
+    np.savez(tmp_path / "texts.npz", **texts)
+
+    checkpoint = NumpyArchive().open(tmp_path / "m.npz")
+
+    assert list(checkpoint) == ["w"]
+    assert checkpoint.notes == ("2 arrays hold no numbers and are left out: classes, day.",)
+    with pytest.raises(CheckpointError, match="holds no array of numbers, only classes, day"):
+        NumpyArchive().open(tmp_path / "texts.npz")

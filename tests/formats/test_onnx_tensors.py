@@ -125,3 +125,21 @@ def test_texts_are_left_out(tmp_path):
     text = helper.make_tensor("words", TensorProto.STRING, [1], [b"x"])
 
     assert list(opened(tmp_path, text, numpy_helper.from_array(np.ones(2, "f"), "t"))) == ["t"]
+
+
+@pytest.mark.parametrize("raw", [True, False], ids=["raw", "numbers"])
+@pytest.mark.parametrize(("kind", "values", "dtype"), [
+    (TensorProto.INT4, [-8, 7, 3], "int4"), (TensorProto.UINT4, [15, 0, 9], "uint4"),
+    (TensorProto.FLOAT4E2M1, [-6.0, 0.5, 4.0], "float4_e2m1fn"),
+])  # fmt: skip
+def test_numbers_of_four_bits_lie_two_in_a_byte(tmp_path, kind, values, dtype, raw):
+    """An odd count, so that half a byte is left over."""
+    tensor = helper.make_tensor("t", kind, [3], values)
+    if raw:
+        codes = b"".join(number.to_bytes(1) for number in tensor.int32_data)
+        tensor = helper.make_tensor("t", kind, [3], codes, raw=True)
+
+    checkpoint = opened(tmp_path, tensor)
+
+    assert checkpoint.read("t").tolist() == values
+    assert checkpoint["t"].dtype == dtype

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regraft.errors import CheckpointError
-from regraft.formats.pickle_machine import Chunk, Machine, Name
+from regraft.formats.pickle_machine import Machine
+from regraft.formats.pickle_objects import Chunk, Name
 
 SCALARS = (
     st.none()

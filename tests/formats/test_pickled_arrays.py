@@ -13,7 +13,7 @@ A = np.arange(3.0)
 
 
 def names(value, folder, protocol=2):
-    return list(arrays_of_pickled_bytes(folder / "a.pkl", pickle.dumps(value, protocol), 0))
+    return list(arrays_of_pickled_bytes(folder / "a.pkl", pickle.dumps(value, protocol), 0)[0])
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 4])
@@ -67,3 +67,26 @@ def test_an_empty_file_is_said(tmp_path):
     (tmp_path / "a.pkl").write_bytes(b"")
     with pytest.raises(CheckpointError, match="is empty"):
         arrays_of_pickled_file(tmp_path / "a.pkl", 0)
+
+
+def test_pickles_that_follow_one_another_are_all_read(tmp_path):
+    """`pickle.dump` in a loop: only the first would be a part of the network."""
+    content = pickle.dumps("a header") + pickle.dumps({"w": np.ones(2)}) + pickle.dumps([np.zeros(3)])
+
+    assert list(arrays_of_pickled_bytes(tmp_path / "a.pkl", content, 0)[0]) == ["1.w", "2.0"]
+
+
+def test_what_follows_and_is_no_pickle_is_refused(tmp_path):
+    """Arrays may lie there, as joblib writes them."""
+    with pytest.raises(CheckpointError, match="the pickle is damaged"):
+        arrays_of_pickled_bytes(tmp_path / "a.pkl", pickle.dumps({"w": np.ones(2)}) + b"\x93raw bytes", 0)
+
+
+def test_texts_beside_the_arrays_are_left_out_by_name_and_arrays_of_arrays_are_opened(tmp_path):
+    """The names of the classes lie beside many networks."""
+    ragged = np.array([np.ones(2), np.ones(3)], dtype=object)
+    content = pickle.dumps({"w": np.ones(2), "classes": np.array(["a", "b"]), "layers": ragged})
+
+    found, left_out = arrays_of_pickled_bytes(tmp_path / "a.pkl", content, 0)
+
+    assert (list(found), left_out) == (["w", "layers.0", "layers.1"], ["classes"])

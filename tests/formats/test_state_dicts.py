@@ -1,5 +1,6 @@
 """What people save beside the weights, and which wrapper is dropped."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -60,3 +61,11 @@ def test_names_that_collide_are_refused(tmp_path):
 def test_a_lone_tensor_is_named_by_its_file(tmp_path):
     """There is nothing else."""
     assert list(opened(tmp_path, torch.ones(2))) == ["m"]
+
+
+def test_texts_among_the_arrays_are_left_out_with_a_note(tmp_path):
+    """NumPy's texts beside tensors: the names of the classes, say."""
+    checkpoint = opened(tmp_path, {"w": torch.ones(2), "classes": np.array(["a", "b"])})
+
+    assert list(checkpoint) == ["w"]
+    assert checkpoint.notes == ("1 arrays hold no numbers and are left out: classes.",)

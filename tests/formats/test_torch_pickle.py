@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from regraft.errors import CheckpointError
-from regraft.formats.pickle_machine import Name
+from regraft.formats.pickle_objects import Name
 from regraft.formats.torch_pickle import PickledTensor, Storage, storage_of
+from regraft.reading import open_checkpoint
 
 STORAGE = Storage("0", "float32", 12)
 
@@ -64,3 +66,32 @@ def test_a_storage_is_told_by_its_class():
                   ("storage", Name("torch.FloatStorage"), "0", "cpu", -1)):  # fmt: skip
         with pytest.raises(TypeError, match="storage"):
             storage_of(wrong)
+
+
+@pytest.mark.filterwarnings("ignore:.*uantiz:UserWarning", "ignore:.*uantiz:DeprecationWarning")
+def test_quantised_tensors_are_read_as_torch_dequantises_them(tmp_path):
+    """One scale, and one for each row; the integers alone would be another network."""
+    weight = torch.randn(4, 3)
+    scales, zeros = torch.rand(4) + 0.1, torch.tensor([0, 1, -2, 3])
+    state = {
+        "whole": torch.quantize_per_tensor(weight, 0.05, 3, torch.qint8),
+        "rows": torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8),
+    }
+    torch.save(state, tmp_path / "m.pt")
+
+    checkpoint = open_checkpoint(tmp_path / "m.pt")
+
+    for name, tensor in state.items():
+        np.testing.assert_array_equal(checkpoint.read(name), tensor.dequantize().numpy(), strict=True)
+    assert checkpoint["whole"].note == "dequantised from int8, one scale"
+    assert checkpoint["rows"].note == "dequantised from int8, 4 scales along axis 0"
+
+
+def test_an_expanded_tensor_is_read_unless_it_would_outgrow_its_file(tmp_path):
+    """A stride of 0 repeats numbers; of one number a terabyte could be made."""
+    torch.save({"row": torch.arange(3.0).reshape(3, 1).expand(3, 4)}, tmp_path / "m.pt")
+    torch.save({"bomb": torch.zeros(1).expand(1 << 38)}, tmp_path / "bomb.pt")
+
+    np.testing.assert_array_equal(open_checkpoint(tmp_path / "m.pt").read("row"), [[0] * 4, [1] * 4, [2] * 4])
+    with pytest.raises(CheckpointError, match="or the tensor was expanded"):
+        open_checkpoint(tmp_path / "bomb.pt")

@@ -89,20 +89,64 @@ def test_a_command_in_the_pickle_is_refused_and_not_run(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_whole_model_is_refused_with_what_to_save(tmp_path):
-    """The class is named."""
-    with pytest.raises(CheckpointError, match=r"Linear(.|\n)*Save `model\.state_dict\(\)`"):
-        open_checkpoint(save(tmp_path / "m.pt", torch.nn.Linear(1, 1)))
+class Kept(torch.nn.Module):
+    """A module of the user's own, with what a state dict leaves out."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = torch.nn.ModuleList([torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3)])
+        self.register_buffer("grid", torch.arange(4), persistent=False)
+        self.scale = torch.nn.Parameter(torch.full((3,), 2.0))
+        self.shortcut = torch.ones(5)
 
 
-def test_a_program_is_refused_by_its_kind(tmp_path):
-    """TorchScript is an archive, too."""
-    with zipfile.ZipFile(tmp_path / "m.pt", "w") as archive:
-        for name in ("m/data.pkl", "m/code/__torch__.py", "m/version"):
-            archive.writestr(name, b"")
+@pytest.mark.parametrize("is_zip", [True, False])
+@pytest.mark.parametrize("wrapped", [False, True], ids=["alone", "in a dictionary"])
+def test_a_whole_model_is_read_without_making_it(tmp_path, is_zip, wrapped):
+    """Names and order are its state dict's; no class of it is imported."""
+    model = Kept()
+    torch.save(
+        {"model": model, "epoch": 3} if wrapped else model, tmp_path / "m.pt", _use_new_zipfile_serialization=is_zip
+    )
 
-    with pytest.raises(CheckpointError, match="is a TorchScript program"):
-        open_checkpoint(tmp_path / "m.pt")
+    checkpoint = open_checkpoint(tmp_path / "m.pt")
+
+    assert list(checkpoint) == list(model.state_dict())
+    for name, tensor in model.state_dict().items():
+        np.testing.assert_array_equal(checkpoint.read(name), tensor.numpy(), strict=True)
+    assert "Objects of 4 classes were not made" in checkpoint.notes[0]
+    assert "Kept" in checkpoint.notes[0]
+
+
+def test_arrays_of_a_dictionary_s_own_kind_are_found(tmp_path):
+    """Configurations of many libraries are subclasses of dict; what lies in one must not vanish."""
+    path = save(tmp_path / "m.pt", {"state": OwnDict(w=torch.ones(2)), "list": OwnList([torch.zeros(3)])})
+
+    assert {name: info.shape for name, info in open_checkpoint(path).items()} == {"state.w": (2,), "list.0": (3,)}
+
+
+class OwnDict(dict):
+    """As EasyDict and its like."""
+
+
+class OwnList(list):
+    """The same for lists."""
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("trace", [False, True], ids=["script", "trace"])
+def test_the_weights_of_a_program_are_read_and_nothing_of_it_is_run(tmp_path, trace):
+    """TorchScript: the names are those of its state dict."""
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3)).eval()
+    program = torch.jit.trace(model, torch.zeros(1, 2)) if trace else torch.jit.script(model)
+    program.save(tmp_path / "m.pt")
+
+    checkpoint = open_checkpoint(tmp_path / "m.pt")
+
+    assert set(checkpoint) == set(model.state_dict())
+    for name, tensor in model.state_dict().items():
+        np.testing.assert_array_equal(checkpoint.read(name), tensor.numpy(), strict=True)
+    assert "TorchScript program: its weights are read, and nothing of it is executed" in checkpoint.notes[0]
 
 
 def test_storages_that_do_not_fit_are_refused(tmp_path):

@@ -19,6 +19,8 @@ from regraft.formats.tensorflow_js import TensorFlowJS
 from regraft.formats.tensorflow_v1 import TensorFlowV1
 from regraft.formats.tensorflow_v2 import TensorFlowV2
 from regraft.formats.tflite import TFLite
+from regraft.formats.torch_distributed import TorchDistributed
+from regraft.formats.torch_export import TorchExport
 from regraft.formats.torch_legacy import TorchLegacy
 from regraft.formats.torch_zip import TorchZip
 
@@ -37,6 +39,8 @@ FORMATS: tuple[Format, ...] = (
     Safetensors(),
     TorchZip(),
     TorchLegacy(),
+    TorchExport(),
+    TorchDistributed(),
     NumpyArchive(),
     NumpyArray(),
     NumpyPickle(),

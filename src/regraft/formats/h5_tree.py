@@ -81,6 +81,16 @@ class Group:
         found = self._item(name)
         return _array(self.span, name, found) if found is not None and links(found) is None else None
 
+    def leads_away(self, name: str) -> bool:
+        """Whether the child is a link to another place or another file."""
+        return (links(self.group) or {})[name] is None
+
+    def holds_numbers(self, name: str) -> bool:
+        """Whether the child is an array of numbers, rather than a link, or one of texts, of records, or of nothing."""
+        found = None if self.leads_away(name) else self._item(name)
+        values = read_values(found) if found is not None else None
+        return found is not None and values is not None and _dtype(found, values) in ITEM_BYTES
+
     def _item(self, name: str) -> Object | None:
         """The object at a path. Raises CheckpointError at a link that leads out of the group: it may lead anywhere."""
         found = self.group

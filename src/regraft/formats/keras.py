@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import final
 
@@ -10,6 +10,7 @@ from regraft.arrays import ArrayInfo, Checkpoint, Requirement, Role
 from regraft.errors import CheckpointError
 from regraft.formats.format import Format
 from regraft.formats.h5_tree import SIGNATURE, Group, InPieces, opened
+from regraft.formats.hdf5_plain import holds_group, open_plain
 from regraft.formats.keras_config import Layer, read_config, snake_case
 from regraft.formats.keras_graph import wiring
 from regraft.formats.keras_layers import (
@@ -20,6 +21,7 @@ from regraft.formats.keras_layers import (
     leaf_names,
     requirements,
 )
+from regraft.formats.keras_weights import Weight, dequantised
 from regraft.formats.located import Located
 from regraft.formats.roles import role_of
 from regraft.formats.stored import Span
@@ -44,29 +46,9 @@ _NOT_RUN = (
 )
 
 
-@dataclass(frozen=True)
-class Weight:
-    """One array of the file: its readable name, its place, and the layer that owns it.
-
-    is_state  whether it belongs to the optimiser
-    """
-
-    name: str
-    array: Located | InPieces
-    layer: str
-    layer_type: str
-    note: str = ""
-    is_state: bool = False
-
-    @property
-    def leaf(self) -> str:
-        """What follows the layer's path."""
-        return self.name.removeprefix(f"{self.layer}/") if self.layer else ""
-
-
 @final
 class KerasH5(Format):
-    """HDF5 files: whole models, files of `save_weights`, and Keras 3's `.weights.h5`."""
+    """HDF5 files: whole models, files of `save_weights`, Keras 3's `.weights.h5`, and what others keep in HDF5."""
 
     name = "keras-h5"
     layout = "keras"
@@ -84,6 +66,8 @@ class KerasH5(Format):
             group = root.child("model_weights") or root
             if group.texts("layer_names") is not None:
                 weights = [*_by_layer_names(group, model), *_optimizer(root)]
+            elif model is None and not holds_group(root, "vars"):
+                return open_plain(root)
             else:
                 weights = list(_by_tree(root, model, ""))
         return _checkpoint(path, self.name, weights, model)
@@ -135,6 +119,7 @@ def _checkpoint(path: Path, name: str, weights: list[Weight], model: Layer | Non
     else:
         weights, facts = _judged_by_weights(weights)
         lambdas = []
+    weights = dequantised(weights)
     arrays = {weight.name: weight.array for weight in weights}
     if len(arrays) < len(weights) or not weights:
         twice = sorted({w.name for w in weights if sum(o.name == w.name for o in weights) > 1})
@@ -176,6 +161,8 @@ def _role(weight: Weight) -> Role:
     """What the array is for; a dropout keeps its random seed in the file."""
     if "seed_generator" in weight.name:
         return "counter"
+    if weight.is_code or weight.leaf.endswith(("_scale", "_zero", "_amax_history", "g_idx")):
+        return "constant"
     if weight.is_state:
         return "optimizer_slot" if weight.array.shape else "counter"
     return role_of(weight.name)
@@ -227,7 +214,9 @@ def _named(layer_name: str, weight_name: str, array: Located | InPieces, model: 
     *parts, leaf = weight_name.removesuffix(":0").split("/")
     own = re.compile(re.escape(layer_name) + r"(_\d+)?$")
     at = next((index for index, part in enumerate(parts) if own.match(part)), None)
-    parts = [part for part in parts[at + 1 if at is not None else 0 :] if not _CELL.match(part)]
+    parts = parts[at + 1 if at is not None else 0 :]
+    if "stacked_rnn_cells" not in parts:  # where cells are stacked, their names tell them apart
+        parts = [part for part in parts if not _CELL.match(part)]
     owner = model.child(layer_name) if model else None
     while owner and parts:
         found = _descendant(owner, parts[0])
@@ -343,7 +332,9 @@ def _written_name(group: Group | None) -> str | None:
 def _variables(group: Group, layer: Layer | None, path: str, class_name: str, owner: str) -> Iterator[Weight]:
     """The numbered arrays of one layer, under the names that the class gives them."""
     keys = sorted((key for key in group.names() if key.isdigit()), key=int)
-    leaves = leaf_names(class_name, layer.settings if layer else None, len(keys))
+    first = group.array(keys[0]) if keys else None
+    is_coded = first is not None and first.dtype in ("int8", "uint8")
+    leaves = leaf_names(class_name, layer.settings if layer else None, len(keys), is_coded=is_coded)
     note = ""
     if keys and class_name and leaves[0] in ("0", "gamma_or_beta"):
         note = f"the file numbers the weights of this {class_name} and does not say which is which"
@@ -351,6 +342,10 @@ def _variables(group: Group, layer: Layer | None, path: str, class_name: str, ow
         array = group.array(key)
         if array is not None:
             yield Weight("/".join(filter(None, (path, leaf))), array, owner, class_name, note)
+    for key in group.names():  # a custom layer may name its own
+        array = None if key.isdigit() else group.array(key)
+        if array is not None:
+            yield Weight("/".join(filter(None, (path, key))), array, owner, class_name)
 
 
 def _attention_part(group: Group, path: str, class_name: str, owner: str) -> Iterator[Weight]:

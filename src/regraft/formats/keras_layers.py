@@ -34,18 +34,25 @@ WEIGHTS = {  # class → weights in the order in which Keras creates them; a bia
     "Normalization": ("mean", "variance", "count"),
 }
 _SWITCHES = {"bias": "use_bias", "gamma": "scale", "beta": "center"}
+_FLOAT8 = tuple(f"{name}_{what}" for name in ("inputs", "kernel", "outputs_grad") for what in ("scale", "amax_history"))
 ATTENTION = ("MultiHeadAttention", "GroupedQueryAttention", "GroupQueryAttention")
 _POOLS = re.compile(r"(Max|Average)Pool(?:ing)?[123]D$")
 _GATES = {"LSTM": "ifco", "ConvLSTM1D": "ifco", "ConvLSTM2D": "ifco", "GRU": "zrh"}
 
 
-def leaf_names(class_name: str, settings: Mapping[str, Any] | None, count: int) -> tuple[str, ...]:
+def leaf_names(
+    class_name: str, settings: Mapping[str, Any] | None, count: int, *, is_coded: bool = False
+) -> tuple[str, ...]:
     """The names of a layer's `count` weights, in order; their numbers where the file leaves a doubt.
 
     settings  the layer's own, None when the file has no description: then a batch-norm of three weights may lack
               its scale or its center, and the one that it has is called "gamma_or_beta"
+    is_coded  whether the first weight holds integers: then scales stand behind the weights
     """
     names = WEIGHTS.get(class_name, ())
+    extra = _extra_names(names, count, is_coded=is_coded)
+    if extra:
+        return (*names[: count - len(extra)], *extra)
     if settings is not None:
         names = tuple(name for name in names if settings.get(_SWITCHES.get(name, ""), True) is not False)
     elif names[-1:] == ("bias",) and count == len(names) - 1:
@@ -53,6 +60,16 @@ def leaf_names(class_name: str, settings: Mapping[str, Any] | None, count: int) 
     elif names[:2] == ("gamma", "beta") and 0 < len(names) - count <= 2:
         names = (("gamma_or_beta",) if len(names) - count == 1 else ()) + names[2:]
     return names if len(names) == count else tuple(str(index) for index in range(count))
+
+
+def _extra_names(names: tuple[str, ...], count: int, *, is_coded: bool) -> tuple[str, ...]:
+    """What `quantize` puts behind a layer's weights, of which only a bias may be off; () for a plain layer."""
+    if names not in (("kernel", "bias"), ("embeddings",)):
+        return ()
+    scale = f"{names[0]}_scale"
+    coded: tuple[tuple[str, ...], ...] = ((scale,), (scale, f"{names[0]}_zero", "g_idx"))
+    found = coded if is_coded else (_FLOAT8,)
+    return next((extra for extra in found if count - len(extra) in (1, len(names))), ())
 
 
 def class_by_weights(shapes: Mapping[str, tuple[int, ...]]) -> str:

@@ -4,12 +4,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from regraft.errors import CheckpointError
+from regraft.formats.pickle_objects import Record, contents_of
+from regraft.formats.pickled_numpy import PickledArray
 
 _DEEPEST = 64
 
 
 def named_leaves(root: Any, is_leaf: Callable[[Any], bool], *, limit: int) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """(path of keys, leaf) for all leaves under dictionaries, lists and tuples, in their order.
+    """(path of keys, leaf) for all leaves under dictionaries, lists, tuples and objects, in their order.
 
     limit   visits before it is refused: a list that holds itself twice at each of 40 levels has 2⁴⁰ paths
 
@@ -22,8 +24,12 @@ def named_leaves(root: Any, is_leaf: Callable[[Any], bool], *, limit: int) -> It
         visits += 1
         if visits > limit or len(path) > _DEEPEST:
             raise CheckpointError("the objects are nested in one another without end")
-        if is_leaf(value):
+        if isinstance(value, PickledArray) and isinstance(value.content, list):
+            waiting.append((path, value.content))  # an array of objects
+        elif is_leaf(value):
             yield path, value
+        elif isinstance(value, Record):
+            waiting.append((path, contents_of(value)))
         elif isinstance(value, dict):
             waiting += [((*path, str(key)), item) for key, item in reversed(value.items())]
         elif isinstance(value, (list, tuple)):

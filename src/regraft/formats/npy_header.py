@@ -5,6 +5,7 @@ Source: NumPy enhancement proposal 1, "A simple file format for NumPy arrays", v
 
 import ast
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +25,16 @@ _USUAL = re.compile(
     r"'shape': \((?P<shape>[\d, ]*)\), \}\s*"
 )
 _NUMBERS = re.compile(r"[<>|=]?([?O]|[biufcO]\d{1,2}|bool|float\d\d|u?int\d{1,2}|complex\d{2,3})")
+
+
+class NoNumbersError(CheckpointError):
+    """An array of texts, dates, records or objects: left out where others are beside it, with a note."""
+
+
+def left_out_note(names: Collection[str]) -> tuple[str, ...]:
+    """What is said of the arrays that were left out."""
+    told = f"{len(names)} arrays hold no numbers and are left out: {', '.join(list(names)[:5])}."
+    return (told,) if names else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +87,9 @@ def _unusual(text: str, path: Path, name: str) -> tuple[str, bool, tuple[int, ..
     if not is_sound or not isinstance(is_fortran, bool):
         raise CheckpointError(f"{path}: {name} has a damaged header: {text[:200]!r}")
     if not isinstance(descr, str):
-        raise CheckpointError(f"{path}: {name} has the structured dtype {descr!r}; expected an array of plain numbers.")
+        raise NoNumbersError(
+            f"{path}: {name} has the structured dtype {descr!r:.100}; expected an array of plain numbers."
+        )
     return descr, is_fortran, shape
 
 
@@ -85,13 +98,13 @@ def numpy_dtype(descr: str, *, path: Path, name: str) -> tuple[str, Order]:
     if descr in ("|V2", "<V2", "V2"):
         return "bfloat16", "<"  # what ml_dtypes' bfloat16, the only such type in use, becomes in NumPy's files
     if not _NUMBERS.fullmatch(descr):
-        raise CheckpointError(f"{path}: {name} has the dtype {descr[:100]!r}; expected an array of plain numbers.")
+        raise NoNumbersError(f"{path}: {name} has the dtype {descr[:100]!r}; expected an array of plain numbers.")
     try:
         dtype, order = _dtype(descr)
     except TypeError as error:
         raise CheckpointError(f"{path}: {name} has the unknown dtype {descr!r}.") from error
     if dtype not in ITEM_BYTES and dtype != "object":
-        raise CheckpointError(f"{path}: {name} has the dtype {dtype}; expected an array of plain numbers.")
+        raise NoNumbersError(f"{path}: {name} has the dtype {dtype}; expected an array of plain numbers.")
     return dtype, order
 
 

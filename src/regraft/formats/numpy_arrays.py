@@ -10,7 +10,14 @@ import numpy as np
 from regraft.arrays import ArrayInfo, Checkpoint
 from regraft.errors import CheckpointError
 from regraft.formats.format import Format
-from regraft.formats.npy_header import MAGIC, MOST_HEADER_BYTES, NpyHeader, parse_npy_header
+from regraft.formats.npy_header import (
+    MAGIC,
+    MOST_HEADER_BYTES,
+    NoNumbersError,
+    NpyHeader,
+    left_out_note,
+    parse_npy_header,
+)
 from regraft.formats.pickled_arrays import arrays_of_pickled_bytes, arrays_of_pickled_file
 from regraft.formats.roles import with_roles
 from regraft.formats.stored import Span, checked_size, decode
@@ -35,8 +42,9 @@ class NumpyArray(Format):
         begin = bytes(Span(path, 0, min(size, MOST_HEADER_BYTES)).read())
         header = parse_npy_header(begin, path=path, name=path.name)
         if header.dtype == "object":
-            found = arrays_of_pickled_file(path, header.start)
+            found, left_out = arrays_of_pickled_file(path, header.start)
             notes: tuple[str, ...] = ("The file hides a pickle; it was read without executing anything.",)
+            notes += left_out_note(left_out)
         else:
             content = Span(path, header.start, _checked(path, path.stem, header, size))
             found = {path.stem: (_info(header), lambda: _values(content.read(), header))}
@@ -62,10 +70,20 @@ class NumpyArchive(Format):
         members = {name: member for name, member in archive.members.items() if name.endswith(".npy")}
         begins = archive.beginnings(members.values(), MOST_HEADER_BYTES if len(members) < 100 else 256)
         found: Found = {}
+        left_out: list[str] = []
         for member_name, member in members.items():
-            found |= _open_member(archive, member, begins[member_name])
+            try:
+                arrays, inner = _open_member(archive, member, begins[member_name])
+            except NoNumbersError:
+                arrays, inner = {}, [member_name.removesuffix(".npy")]
+            found |= arrays
+            left_out += inner
+        if not found:
+            raise CheckpointError(f"{path}: the archive holds no array of numbers, only {', '.join(left_out[:5])}.")
         others = [name for name in archive.members if name not in members]
-        notes = (f"{len(others)} members are no arrays and are left out: {', '.join(others[:5])}.",) if others else ()
+        notes = left_out_note(left_out)
+        if others:
+            notes = (f"{len(others)} members are no arrays and are left out: {', '.join(others[:5])}.", *notes)
         infos = with_roles({name: found[name][0] for name in sorted(found, key=_automatic_last)})
         return Checkpoint(path, self.name, None, infos, lambda name: found[name][1](), (path,), notes=notes)
 
@@ -76,19 +94,20 @@ def _automatic_last(name: str) -> tuple[int, int]:
     return (1, int(match[1])) if match else (0, 0)
 
 
-def _open_member(archive: ZipArchive, member: Member, begin: bytes) -> Found:
-    """The array of one member, or the arrays of the pickle that it is."""
+def _open_member(archive: ZipArchive, member: Member, begin: bytes) -> tuple[Found, list[str]]:
+    """(the array of one member, or the arrays of the pickle that it is; names left out)."""
     name = member.name.removesuffix(".npy")
     header = parse_npy_header(begin, path=archive.path, name=member.name)
     if header.dtype == "object":
-        found = arrays_of_pickled_bytes(archive.path, bytes(archive.read(member)), header.start)
-        return {f"{name}.{inner}" if inner else name: entry for inner, entry in found.items()}
+        found, left_out = arrays_of_pickled_bytes(archive.path, bytes(archive.read(member)), header.start)
+        whole = {f"{name}.{inner}" if inner else name: entry for inner, entry in found.items()}
+        return whole, [f"{name}.{inner}" for inner in left_out]
     _checked(archive.path, name, header, member.size)
 
     def read() -> np.ndarray:
         return _values(memoryview(archive.read(member))[header.start :], header)
 
-    return {name: (_info(header), read)}
+    return {name: (_info(header), read)}, []
 
 
 def _info(header: NpyHeader) -> ArrayInfo:

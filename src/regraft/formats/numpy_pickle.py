@@ -5,6 +5,7 @@ from typing import final
 
 from regraft.arrays import Checkpoint
 from regraft.formats.format import Format
+from regraft.formats.npy_header import left_out_note
 from regraft.formats.pickled_arrays import arrays_of_pickled_file
 from regraft.formats.roles import with_roles
 
@@ -27,6 +28,8 @@ class NumpyPickle(Format):
 
     def open(self, path: Path) -> Checkpoint:
         """The arrays, named by keys and positions joined with dots."""
-        found = arrays_of_pickled_file(path, 0)
+        found, left_out = arrays_of_pickled_file(path, 0)
         infos = with_roles({name: info for name, (info, _) in found.items()})
-        return Checkpoint(path, self.name, None, infos, lambda name: found[name][1](), (path,))
+        return Checkpoint(
+            path, self.name, None, infos, lambda name: found[name][1](), (path,), notes=left_out_note(left_out)
+        )

@@ -7,7 +7,9 @@ from typing import final
 from regraft.arrays import ArrayInfo, Checkpoint, Requirement, Role
 from regraft.errors import CheckpointError
 from regraft.formats.format import Format
-from regraft.formats.onnx_graph import Graph, Layer, find_layers, read_graph, readable_names, upstream, used_as_number
+from regraft.formats.onnx_graph import Layer, find_layers, readable_names, used_as_number
+from regraft.formats.onnx_nodes import Graph, read_graph, upstream
+from regraft.formats.onnx_quantised import Dequantised
 from regraft.formats.onnx_tensors import files_of
 from regraft.formats.protobuf import BYTES, VARINT, ProtobufFile, looks_like
 
@@ -15,7 +17,7 @@ _MODEL = {1: VARINT, 5: VARINT, **dict.fromkeys((2, 3, 4, 6, 7, 8, 14, 20, 25), 
 _GATES = {"LSTM": "iofc", "GRU": "zrh", "RNN": "i"}
 _KEEPS_ORDER = {
     "Relu", "LeakyRelu", "Elu", "Selu", "Sigmoid", "Tanh", "Clip", "Dropout", "Identity", "Cast", "PRelu",
-    "BatchNormalization", "Softplus", "HardSwish", "HardSigmoid", "Add", "Mul",
+    "BatchNormalization", "Softplus", "HardSwish", "HardSigmoid", "Add", "Mul", "QuantizeLinear", "DequantizeLinear",
 }  # fmt: skip
 _KEEPS_AXES = _KEEPS_ORDER | {"MaxPool", "AveragePool", "Pad", "LRN", "Concat", "GlobalAveragePool", "GlobalMaxPool"}
 _FOLDED = "batch-norm was folded into this convolution when the model was exported"
@@ -43,7 +45,7 @@ class Onnx(Format):
         model = file.message(file.whole)
         if not model[7]:
             raise CheckpointError(f"{path}: the model has no graph. It is cut short, or no ONNX model.")
-        graph = read_graph(file, model[7][-1])
+        graph = read_graph(file, model)
         layers = find_layers(graph)
         names = readable_names(layers, graph)
         infos = _infos(graph, layers, names)
@@ -54,7 +56,7 @@ class Onnx(Format):
             path=path, format=self.name, layout=self.layout, infos=infos,
             reader=lambda name: graph.tensors[original[name]].read(),
             files=tuple(dict.fromkeys((path, *files_of([graph.tensors[original[name]] for name in infos])))),
-            requirements=tuple(_requirements(graph, layers)),
+            requirements=tuple(_requirements(graph, layers)), notes=_notes(graph),
         )  # fmt: skip
 
 
@@ -66,6 +68,7 @@ def _infos(graph: Graph, layers: list[Layer], names: dict[str, str]) -> dict[str
             tensor = graph.tensors[name]
             notes = [f"the file calls it {name!r}"] if names[name] != name else []
             notes += [_FOLDED] if _is_folded(layer) else []
+            notes += [tensor.note] if isinstance(tensor, Dequantised) else []
             infos[names[name]] = ArrayInfo(
                 tensor.shape, tensor.dtype, layer=layer.name, leaf=leaf, layer_type=layer.node.operator,
                 note="; ".join(notes),
@@ -73,8 +76,17 @@ def _infos(graph: Graph, layers: list[Layer], names: dict[str, str]) -> dict[str
     for name, tensor in graph.tensors.items():
         if names[name] not in infos and name not in graph.constants:
             role: Role = "constant" if used_as_number(graph, name) else "weight"
-            infos[names[name]] = ArrayInfo(tensor.shape, tensor.dtype, role)
+            note = tensor.note if isinstance(tensor, Dequantised) else ""
+            infos[names[name]] = ArrayInfo(tensor.shape, tensor.dtype, role, note=note)
     return infos
+
+
+def _notes(graph: Graph) -> tuple[str, ...]:
+    """What a user must know of the whole file."""
+    skipped = f"{len(graph.skipped)} tensors are texts or of two bits and are left out: {', '.join(graph.skipped[:5])}."
+    packed = sum(isinstance(tensor, Dequantised) for tensor in graph.tensors.values())
+    told = f"{packed} arrays are quantised: their values are near those of the original."
+    return (skipped,) * bool(graph.skipped) + (told,) * bool(packed)
 
 
 def _is_folded(layer: Layer) -> bool:

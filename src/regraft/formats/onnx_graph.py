@@ -1,15 +1,11 @@
-"""An ONNX graph's nodes, and the layers among them: which initializer is whose weight, and what the node asks for."""
+"""The layers of an ONNX graph: which initializer is whose weight, and what the node asks for."""
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from regraft.formats.onnx_tensors import Tensor, read_tensor
-from regraft.formats.protobuf import Fields, ProtobufFile
-from regraft.formats.wire import Value
+from regraft.formats.onnx_nodes import Graph, Node, origin
 
-DEPTH = 16  # graphs inside If and Loop nest once or twice; more is an attack on the stack
 LEAVES = {  # operator → the place of each weight among its inputs
     "Conv": {1: "weight", 2: "bias"},
     "ConvTranspose": {1: "weight", 2: "bias"},
@@ -28,19 +24,6 @@ LEAVES = {  # operator → the place of each weight among its inputs
 _ANONYMOUS = re.compile(r"onnx::\w+|\d+|_?val_\d+|const_fold_opt__\d+|(.*/)?Constant(_\d+)?(_output)?_\d+")
 _TORCH_RECURRENT = re.compile(r"(?:.*[./])?((?:weight|bias)_(?:ih|hh)_l\d+(?:_reverse)?)")
 _TORCH_GATES = {"LSTM": "ifco", "GRU": "rzh", "RNN": "i"}
-_SCOPES = "pkg.torch.onnx.name_scopes"
-
-
-@dataclass
-class Node:
-    """One operator of the graph, in the order in which it runs."""
-
-    operator: str
-    name: str
-    inputs: list[str]
-    outputs: list[str]
-    attributes: dict[str, Fields]
-    scope: str = ""
 
 
 @dataclass
@@ -57,108 +40,6 @@ class Layer:
     told: dict[str, object] = field(default_factory=dict)
 
 
-@dataclass
-class Graph:
-    """All nodes, subgraphs included, and all tensors that the file holds, by name."""
-
-    file: ProtobufFile
-    nodes: list[Node] = field(default_factory=list)
-    tensors: dict[str, Tensor] = field(default_factory=dict)
-    constants: set[str] = field(default_factory=set)
-    producers: dict[str, Node] = field(default_factory=dict)
-    consumers: dict[str, list[tuple[Node, int]]] = field(default_factory=lambda: defaultdict(list))
-
-    def integer(self, node: Node, name: str, default: int) -> int:
-        """A whole number among the node's attributes."""
-        return self.file.integer(node.attributes[name][3], default) if name in node.attributes else default
-
-    def real(self, node: Node, name: str, default: float) -> float:
-        """A real number among the node's attributes."""
-        values = self.file.floats(node.attributes[name][2]) if name in node.attributes else []
-        return values[-1] if values else default
-
-    def integers(self, node: Node, name: str) -> list[int]:
-        """A list of whole numbers among the node's attributes."""
-        return self.file.integers(node.attributes[name][8]) if name in node.attributes else []
-
-    def text(self, node: Node, name: str, default: str = "") -> str:
-        """A text among the node's attributes."""
-        return self.file.text(node.attributes[name][4], default) if name in node.attributes else default
-
-    def texts(self, node: Node, name: str) -> list[str]:
-        """A list of texts among the node's attributes."""
-        return self.file.texts(node.attributes[name][9]) if name in node.attributes else []
-
-    def number(self, name: str) -> float | None:
-        """The value of a tensor that is one number; None for all others."""
-        tensor = self.tensors.get(_origin(self, name)[0])
-        is_one = tensor is not None and tensor.shape in ((), (1,)) and tensor.dtype.startswith(("float", "bfloat"))
-        return float(tensor.read().reshape(())) if tensor is not None and is_one else None
-
-    def before(self, node: Node, index: int = 0) -> Node | None:
-        """The node that gives this one its input; None for the graph's own inputs and for weights."""
-        return self.producers.get(node.inputs[index]) if index < len(node.inputs) else None
-
-
-def read_graph(file: ProtobufFile, graph: Value) -> Graph:
-    """The graph with all its subgraphs. Raises CheckpointError when two tensors have one name."""
-    found = Graph(file)
-    _collect(found, graph, depth=0)
-    for node in found.nodes:
-        for output in node.outputs:
-            found.producers.setdefault(output, node)
-        for index, name in enumerate(node.inputs):
-            found.consumers[name].append((node, index))
-    return found
-
-
-def _collect(graph: Graph, message: Value, depth: int) -> None:
-    """Add the nodes and tensors of one GraphProto."""
-    file = graph.file
-    if depth > DEPTH:
-        raise file.damaged(f"graphs nest deeper than {DEPTH} levels")
-    fields = file.message(message)
-    for value in fields[5]:
-        tensor = file.message(value)
-        _add_tensor(graph, file.text(tensor[8]), tensor)
-    for value in fields[1]:
-        node = _node(file, value)
-        graph.nodes.append(node)
-        if node.operator == "Constant" and node.outputs and "value" in node.attributes and node.attributes["value"][5]:
-            graph.constants.add(node.outputs[0])
-            _add_tensor(graph, node.outputs[0], file.message(node.attributes["value"][5][-1]))
-        for attribute in node.attributes.values():
-            for inner in (*attribute[6], *attribute[11]):
-                _collect(graph, inner, depth + 1)
-
-
-def _add_tensor(graph: Graph, name: str, fields: Fields) -> None:
-    """Keep the tensor, when its type can hold weights."""
-    tensor = read_tensor(graph.file, name, fields)
-    if name in graph.tensors:
-        raise graph.file.damaged(f"two tensors are named {name!r}")
-    if tensor is not None:
-        graph.tensors[name] = tensor
-
-
-def _node(file: ProtobufFile, message: Value) -> Node:
-    """One NodeProto."""
-    fields = file.message(message)
-    attributes = {}
-    for value in fields[5]:
-        attribute = file.message(value)
-        attributes[file.text(attribute[1])] = attribute
-    properties = {}
-    for value in fields[9]:
-        pair = file.message(value)
-        properties[file.text(pair[1])] = file.text(pair[2])
-    scopes = re.findall(r"'([^']*)'", properties.get(_SCOPES, ""))
-    return Node(
-        operator=file.text(fields[4]), name=file.text(fields[3]), inputs=file.texts(fields[1]),
-        outputs=file.texts(fields[2]), attributes=attributes, scope=scopes[-2] if len(scopes) > 1 else "",
-    )  # fmt: skip
-
-
 def find_layers(graph: Graph) -> list[Layer]:
     """The nodes that hold weights, in the order of the graph, each with its own name.
 
@@ -169,7 +50,7 @@ def find_layers(graph: Graph) -> list[Layer]:
     for node in graph.nodes:
         layer = _unfused_norm(graph, node) or _sliced_recurrent(graph, node) or Layer(node, {})
         for index, leaf in ({} if layer.weights else LEAVES.get(node.operator, {})).items():
-            name, flips = _origin(graph, node.inputs[index]) if index < len(node.inputs) else ("", 0)
+            name, flips = origin(graph, node.inputs[index]) if index < len(node.inputs) else ("", 0)
             if leaf in layer.weights or not _is_weight(graph, node, name) or name in owned:
                 continue
             layer.weights[leaf] = name
@@ -213,7 +94,7 @@ def _unfused_norm(graph: Graph, node: Node) -> Layer | None:
         if len(uses) != 1 or uses[0][0].operator != operator:
             break
         current = uses[0][0]
-        held = [name for one in current.inputs if (name := _origin(graph, one)[0]) in graph.tensors]
+        held = [name for one in current.inputs if (name := origin(graph, one)[0]) in graph.tensors]
         if len(held) == 1 and _is_weight(graph, node, held[0]):
             weights[leaf] = held[0]
     if not weights:
@@ -244,20 +125,6 @@ def _sliced_recurrent(graph: Graph, node: Node) -> Layer | None:
     )
 
 
-def _origin(graph: Graph, name: str) -> tuple[str, int]:
-    """The tensor that an input comes from, and through how many transpositions."""
-    flips = 0
-    for _ in range(8):  # an exporter writes one or two such nodes; a cycle must end
-        node = graph.producers.get(name)
-        if name in graph.tensors or node is None or not node.inputs:
-            break
-        if node.operator not in ("Identity", "Cast", "Transpose"):
-            break
-        flips += node.operator == "Transpose"
-        name = node.inputs[0]
-    return name, flips
-
-
 def _is_weight(graph: Graph, node: Node, name: str) -> bool:
     """Whether the tensor is what the layer has learned: a Gather from a shape is no embedding."""
     tensor = graph.tensors.get(name)
@@ -275,9 +142,9 @@ def _bias_after(graph: Graph, layer: Layer) -> str | None:
         return None
     width = graph.tensors[layer.weights["weight"]].shape[-1 if layer.kernel_axes != ["out", "in"] else 0]
     for name in uses[0][0].inputs:
-        origin, _ = _origin(graph, name)
-        if origin in graph.tensors and graph.tensors[origin].shape == (width,):
-            return origin
+        found, _ = origin(graph, name)
+        if found in graph.tensors and graph.tensors[found].shape == (width,):
+            return found
     return None
 
 
@@ -331,19 +198,8 @@ def readable_names(layers: list[Layer], graph: Graph) -> dict[str, str]:
 def used_as_number(graph: Graph, name: str) -> bool:
     """Whether a tensor that belongs to no layer is a number of the graph itself: a shape, an index, a bound."""
     tensor = graph.tensors[name]
-    if not tensor.dtype.startswith(("float", "bfloat")) or name in graph.constants:
+    if not tensor.dtype.startswith(("float", "bfloat")) or name in graph.constants or name in graph.numbers:
         return True
     # A name that an exporter made up is a computed number, except where it scales or shifts: a folded batch-norm.
     scales = any(node.operator in ("Mul", "Add", "Sub", "Div") for node, _ in graph.consumers.get(name, ()))
     return is_anonymous(name) and not (scales and tensor.shape)
-
-
-def upstream(graph: Graph, node: Node, through: Mapping[str, int] | set[str]) -> Iterator[Node]:
-    """The nodes before this one along the first input, as long as they are of these operators; then the next one."""
-    seen = 0
-    current = graph.before(node)
-    while current is not None and seen < 1000:  # a cycle must end
-        yield current
-        if current.operator not in through:
-            return
-        current, seen = graph.before(current), seen + 1

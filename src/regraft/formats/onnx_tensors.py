@@ -1,5 +1,6 @@
 """ONNX tensors: where their values lie (in the message, packed as numbers, or in a file beside the model)."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
@@ -10,6 +11,7 @@ import numpy as np
 from regraft.errors import CheckpointError
 from regraft.formats.located import Located
 from regraft.formats.protobuf import Fields, ProtobufFile
+from regraft.formats.quantised import unpacked_nibbles
 from regraft.formats.stored import Span, checked_size, decode
 from regraft.formats.wire import Value
 
@@ -17,12 +19,17 @@ from regraft.formats.wire import Value
 DTYPES = {
     1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool", 10: "float16",
     11: "float64", 12: "uint32", 13: "uint64", 14: "complex64", 15: "complex128", 16: "bfloat16",
-    17: "float8_e4m3fn", 19: "float8_e5m2",
+    17: "float8_e4m3fn", 18: "float8_e4m3fnuz", 19: "float8_e5m2", 20: "float8_e5m2fnuz", 21: "uint4", 22: "int4",
+    23: "float4_e2m1fn", 24: "float8_e8m0fnu",
 }  # fmt: skip
-NAMES = {8: "string", 18: "float8_e4m3fnuz", 20: "float8_e5m2fnuz", 21: "uint4", 22: "int4", 23: "float4_e2m1"}
+_LEFT_OUT = {8: "string", 25: "uint2", 26: "int2"}
+_HALVED = ("int4", "uint4", "float4_e2m1fn")  # two in each byte
 _PACKED = {"float32": 4, "complex64": 4, "float64": 10, "complex128": 10}  # dtype → field of plain numbers
 _VARINTS = {"int64": 7, "uint64": 11, "uint32": 11}  # all other dtypes: field 5
-EXTERNAL = 1
+EXTERNAL, _UINT8 = 1, 2
+_PARTS = ("integers", "scale", "zero", "values", "places", "packed")
+# A sparse tensor is worth its name when it stores a tenth; more than this for each byte of the file is a bomb.
+_MOST_BYTES_PER_BYTE, _FREE_BYTES = 32, 1 << 16
 
 
 @dataclass(frozen=True)
@@ -42,25 +49,97 @@ class Numbers:
         numbers = np.array(self.file.integers(list(self.values)), np.int64)
         if len(numbers) != prod(self.shape):
             raise self.file.damaged(f"a tensor of shape {self.shape} holds {len(numbers)} numbers")
-        bits = {"float16": np.uint16, "bfloat16": np.uint16, "float8_e4m3fn": np.uint8, "float8_e5m2": np.uint8}
-        return decode(numbers.astype(bits.get(self.dtype, self.dtype)).tobytes(), self.dtype, self.shape)
+        bits = np.uint16 if self.dtype.endswith("float16") else np.uint8 if "float8" in self.dtype else self.dtype
+        return decode(numbers.astype(bits).tobytes(), self.dtype, self.shape)
 
 
-Tensor = Located | Numbers
+@dataclass(frozen=True)
+class Halves:
+    """A tensor of numbers of four bits, two in each byte, the lower half first; int4 comes as int8."""
+
+    file: ProtobufFile
+    shape: tuple[int, ...]
+    dtype: str
+    packed: Located | Numbers
+
+    def read(self) -> np.ndarray:
+        """The values. Raises CheckpointError when there are not as many as the shape says."""
+        halves = unpacked_nibbles(self.packed.read().tobytes(), prod(self.shape))
+        if len(halves) != prod(self.shape):
+            raise self.file.damaged(f"a tensor of shape {self.shape} holds {len(halves)} numbers")
+        halves = halves if self.dtype == "int4" else halves & 15
+        return decode(halves.tobytes(), self.dtype, self.shape)
 
 
-def read_tensor(file: ProtobufFile, name: str, fields: Fields) -> Tensor | None:
+@dataclass(frozen=True)
+class Small:
+    """Numbers that stand in a node itself."""
+
+    numbers: np.ndarray
+    is_list: bool
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """() for a single number."""
+        return self.numbers.shape if self.is_list else ()
+
+    @property
+    def dtype(self) -> str:
+        """float32 or int64."""
+        return str(self.numbers.dtype)
+
+    def read(self) -> np.ndarray:
+        """The values."""
+        return self.numbers.copy().reshape(self.shape)
+
+
+@dataclass(frozen=True)
+class Sparse:
+    """A tensor of which only some values are stored, the others being zero."""
+
+    file: ProtobufFile
+    shape: tuple[int, ...]
+    values: Located | Numbers
+    places: Located | Numbers
+
+    @property
+    def dtype(self) -> str:
+        """That of the values."""
+        return self.values.dtype
+
+    def read(self) -> np.ndarray:
+        """All values. Raises CheckpointError when a place lies outside."""
+        values, places = self.values.read(), self.places.read().astype(np.int64)
+        if places.ndim == 2 and len(self.shape) == places.shape[1]:
+            is_inside = ((places >= 0) & (places < self.shape)).all()
+            flat = np.ravel_multi_index(tuple(places.T), self.shape) if is_inside else np.array([-1])
+        else:
+            flat = places.reshape(-1)
+        if len(flat) != values.size or (flat < 0).any() or (flat >= prod(self.shape)).any():
+            raise self.file.damaged(f"the places of the values of a sparse tensor of shape {self.shape}")
+        whole = np.zeros(prod(self.shape), values.dtype)
+        whole[flat] = values.reshape(-1)
+        return whole.reshape(self.shape)
+
+
+Stored = Located | Numbers | Halves | Small | Sparse
+
+
+def read_tensor(file: ProtobufFile, name: str, fields: Fields) -> Located | Numbers | Halves | None:
     """The tensor of a TensorProto; None for texts and for types that no layer's weights have.
 
     Raises CheckpointError when shape and values disagree, or when external data lies outside the model's folder.
     """
     number = file.integer(fields[2])
     if number not in DTYPES:
-        if number in NAMES:
+        if number in _LEFT_OUT:
             return None
         raise file.damaged(f"tensor {name!r} has the unknown type {number}")
     dtype, shape = DTYPES[number], tuple(file.integers(fields[1]))
     expected = checked_size(shape, dtype, path=file.path, name=name)
+    if dtype in _HALVED:
+        packed = read_tensor(file, name, defaultdict(list, {**fields, 1: [(expected + 1) // 2], 2: [_UINT8]}))
+        return None if packed is None or isinstance(packed, Halves) else Halves(file, shape, dtype, packed)
     if file.integer(fields[14]) == EXTERNAL:
         return Located(shape, dtype, _external(file, name, fields, expected))
     field = _PACKED.get(dtype, _VARINTS.get(dtype, 5))
@@ -75,6 +154,24 @@ def read_tensor(file: ProtobufFile, name: str, fields: Fields) -> Tensor | None:
     if len(runs) > 1 or held != expected:
         raise file.damaged(f"tensor {name!r} is {dtype} of shape {shape}, {expected} bytes, and holds {held}")
     return Located(shape, dtype, runs[0] if runs else Span(file.path, 0, 0))
+
+
+def read_sparse(file: ProtobufFile, name: str, fields: Fields) -> Sparse | None:
+    """The tensor of a SparseTensorProto. Raises CheckpointError when it claims far more than is stored."""
+    shape = tuple(file.integers(fields[3]))
+    if not fields[1] or not fields[2]:
+        raise file.damaged(f"sparse tensor {name!r} has no values or no places")
+    values = read_tensor(file, name, file.message(fields[1][-1]))
+    places = read_tensor(file, name, file.message(fields[2][-1]))
+    if values is None or places is None or isinstance(values, Halves) or isinstance(places, Halves):
+        return None
+    size = checked_size(shape, values.dtype, path=file.path, name=name)
+    if size > _MOST_BYTES_PER_BYTE * len(file.whole) + _FREE_BYTES:
+        raise CheckpointError(
+            f"{file.path}: {name!r} claims {size} bytes from {prod(values.shape)} values in a file of "
+            f"{len(file.whole)} bytes. Refused: export the model without sparse tensors."
+        )
+    return Sparse(file, shape, values, places)
 
 
 def _external(file: ProtobufFile, name: str, fields: Fields, expected: int) -> Span:
@@ -117,6 +214,7 @@ def _inside(model: Path, location: str) -> Path:
     return candidate
 
 
-def files_of(tensors: Sequence[Tensor]) -> tuple[Path, ...]:
+def files_of(tensors: Sequence[object]) -> tuple[Path, ...]:
     """The files beside the model that hold values, each once."""
-    return tuple(dict.fromkeys(tensor.span.path for tensor in tensors if isinstance(tensor, Located)))
+    parts = [part for one in tensors for part in (one, *(getattr(one, name, None) for name in _PARTS))]
+    return tuple(dict.fromkeys(part.span.path for part in parts if isinstance(part, Located)))

@@ -7,6 +7,7 @@ Source: the comments in Python's pickletools.py.
 """
 
 import codecs
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from mmap import mmap
@@ -15,39 +16,14 @@ from struct import error as StructError
 from typing import Any
 
 from regraft.errors import CheckpointError
+from regraft.formats.pickle_objects import Chunk, Name, Record
 
 _LARGE = 1024  # strings from this length on stay where they are until they are read
+# Python's own modules: no class of theirs that is not in a reader's table belongs into a checkpoint.
+_REACHES_OUT = frozenset(sys.stdlib_module_names) | {"__builtin__", "nt", "commands", "urllib2", "copy_reg"}
 _STOP, _LONG_PUT, _GET, _SMALL = b".rhK"
 _U32 = Struct("<I").unpack_from
 _DAMAGE = (LookupError, TypeError, ValueError, AttributeError, OverflowError, StructError, RecursionError)
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """A long string inside the pickle: `size` bytes from `start` on.
-
-    coding   "" bytes as they are · "utf-8" text · "latin1" bytes written as UTF-8 text · "escape" a Python literal
-    """
-
-    start: int
-    size: int
-    coding: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Name:
-    """A global that the pickle names and the reader knows. It is not imported."""
-
-    text: str
-
-
-@dataclass(slots=True, eq=False)
-class Record:
-    """An object that is not needed: the name of its class, what it was made with and the state it was given."""
-
-    name: str
-    arguments: tuple[Any, ...] = ()
-    state: Any = None
 
 
 @dataclass(slots=True, eq=False)
@@ -58,16 +34,21 @@ class Machine:
     known        "module.name" → what to make of its arguments
     persistent   what to make of a persistent id: torch's storages
     position     where the next pickle begins
+    keeps        whether an object of an unknown class is kept as a Record, rather than refused: it is not made, and
+                 only a class can be named so. A function that is called, and all of Python's own classes that reach
+                 the system, are refused in any case
     """
 
     data: bytes | mmap
     known: Mapping[str, Callable[..., Any]]
     persistent: Callable[[Any], Any] | None = None
     position: int = 0
+    keeps: bool = False
     refused: dict[str, None] = field(default_factory=dict)
     stack: list[Any] = field(default_factory=list)
     outer: list[list[Any]] = field(default_factory=list)
     memo: dict[int, Any] = field(default_factory=dict)
+    kept: dict[str, None] = field(default_factory=dict)
 
     def load(self) -> Any:
         """The object of the pickle at `position`, which is then behind it.
@@ -146,27 +127,40 @@ class Machine:
 
     def name(self, text: str) -> None:
         """Push a global; one that is not known is refused when the pickle ends, with all others."""
-        if text not in self.known:
+        if text not in self.known and (not self.keeps or text.partition(".")[0] in _REACHES_OUT):
             self.refused[text] = None
         self.stack.append(Name(text))
+
+    def create(self, name: Any, arguments: Any) -> None:
+        """Push what the reader makes of an object of that class, or a Record of it."""
+        if isinstance(name, Name) and name.text not in self.known:
+            self.kept[name.text] = None
+            self.stack.append(Record(name.text, arguments if isinstance(arguments, tuple) else ()))
+        else:
+            self.construct(name, arguments)
 
     def construct(self, name: Any, arguments: Any) -> None:
         """Push what the reader makes of a call."""
         if not isinstance(name, Name):
             raise TypeError(f"a {type(name).__name__} is called")
+        if name.text not in self.known:
+            self.refused[name.text] = None
         made = self.known[name.text](*arguments) if name.text in self.known else Record(name.text)
         self.stack.append(made)
 
     def fill(self, pairs: Iterable[tuple[Any, Any]]) -> None:
-        """Put pairs into the dictionary on top; other objects that take items are not needed."""
-        target = self.stack[-1]
+        """Put pairs into the dictionary on top, or among the items of an object that was not made."""
+        target = self.stack[-1].items if isinstance(self.stack[-1], Record) else self.stack[-1]
         if isinstance(target, dict):
             target.update((hashable(key), value) for key, value in pairs)
 
     def extend(self, items: list[Any]) -> None:
-        """Append items to the list on top."""
-        if isinstance(self.stack[-1], list):
-            self.stack[-1].extend(items)
+        """Append items to the list on top, or to those of an object that was not made."""
+        target = self.stack[-1]
+        if isinstance(target, list):
+            target.extend(items)
+        elif isinstance(target, Record):
+            target.items.update(enumerate(items, len(target.items)))
 
     def build(self) -> None:
         """Give the object on top its state."""
@@ -257,9 +251,14 @@ def _reduce(machine: Machine) -> None:
     machine.construct(name, arguments)
 
 
+def _new_object(machine: Machine) -> None:
+    arguments, name = machine.stack.pop(), machine.stack.pop()
+    machine.create(name, arguments)
+
+
 def _new_object_ex(machine: Machine) -> None:
     machine.stack.pop()  # keyword arguments: no class that is known takes any
-    _reduce(machine)
+    _new_object(machine)
 
 
 def _instance(machine: Machine) -> None:
@@ -381,7 +380,7 @@ _OPERATIONS: dict[int, Callable[[Machine], None]] = {
         "c": _global,
         "\x93": _stack_global,
         "R": _reduce,
-        "\x81": _reduce,
+        "\x81": _new_object,
         "\x92": _new_object_ex,
         "i": _instance,
         "o": _object,

@@ -11,8 +11,9 @@ import numpy as np
 
 from regraft.arrays import ITEM_BYTES
 from regraft.errors import CheckpointError
-from regraft.formats.npy_header import numpy_dtype
-from regraft.formats.pickle_machine import Chunk, Record, hashable
+from regraft.formats.npy_header import NoNumbersError, numpy_dtype
+from regraft.formats.pickle_machine import hashable
+from regraft.formats.pickle_objects import Chunk, Record
 from regraft.formats.stored import Order, decode
 
 
@@ -57,7 +58,7 @@ class PickledArray:
             raise CheckpointError(f"{path}: the pickle does not say what the array {name} is. It is damaged.")
         dtype, _ = numpy_dtype(self.dtype.code, path=path, name=name)
         if dtype == "object":
-            raise CheckpointError(f"{path}: {name} is an array of objects; expected an array of plain numbers.")
+            raise NoNumbersError(f"{path}: {name} is an array of objects; expected an array of plain numbers.")
         expected = prod(self.shape) * ITEM_BYTES[dtype]
         got, is_exact = _size(self.content)
         # Bytes that were written as text take one byte or two each.
@@ -145,6 +146,13 @@ def _bytes(content: Any = b"", _: Any = None) -> Any:
     return content.encode("latin1") if isinstance(content, str) else content
 
 
+def _listed(items: Iterable[Any] = (), *_: Any) -> list[Any]:
+    """Sets and the like: the list of their items."""
+    if not isinstance(items, (list, tuple)):
+        raise TypeError("a set is made of something else than a list")
+    return list(items)
+
+
 def _record(name: str) -> Callable[..., Record]:
     return lambda *arguments: Record(name, arguments)
 
@@ -152,6 +160,7 @@ def _record(name: str) -> Callable[..., Record]:
 _CONSTRUCTORS: dict[str, Callable[..., Any]] = {
     "collections.OrderedDict": _ordered,
     "collections.defaultdict": _default,
+    "collections.deque": _listed,
     "_codecs.encode": _encode,
 }
 for _module in ("numpy.core", "numpy._core"):
@@ -160,6 +169,8 @@ for _module in ("numpy.core", "numpy._core"):
     _CONSTRUCTORS[f"{_module}.numeric._frombuffer"] = _from_buffer
 for _module in ("builtins", "__builtin__"):
     _CONSTRUCTORS |= {f"{_module}.{_name}": _record(_name) for _name in ("object", "list", "dict", "int", "float")}
+    _CONSTRUCTORS |= {f"{_module}.{_name}": _record(_name) for _name in ("complex", "slice", "range", "tuple", "bool")}
     _CONSTRUCTORS |= {f"{_module}.bytes": _bytes, f"{_module}.bytearray": _bytes}
+    _CONSTRUCTORS |= {f"{_module}.set": _listed, f"{_module}.frozenset": _listed}
 KNOWN = _CONSTRUCTORS | {"numpy.ndarray": _record("numpy.ndarray"), "numpy.dtype": _dtype}
 """Harmless globals: what NumPy's pickles and plain containers need, and nothing that could execute."""

@@ -10,33 +10,45 @@ import numpy as np
 from regraft.arrays import ArrayInfo, Checkpoint
 from regraft.errors import CheckpointError
 from regraft.formats.named_arrays import named_leaves
+from regraft.formats.npy_header import NoNumbersError, left_out_note
+from regraft.formats.pickle_machine import Machine
 from regraft.formats.pickled_arrays import unwrapped
 from regraft.formats.pickled_numpy import PickledArray
 from regraft.formats.roles import roles_of
-from regraft.formats.torch_pickle import PickledTensor, is_leaf
+from regraft.formats.torch_pickle import PickledTensor, QuantisedTensor, is_leaf
 
 ReadTensor = Callable[[PickledTensor, str], np.ndarray]
 ReadChunk = Callable[[int, int], bytes | bytearray]
 
 
 def open_state_dict(
-    path: Path, format_name: str, root: Any, read_tensor: ReadTensor, read_chunk: ReadChunk, *, limit: int
+    path: Path,
+    format_name: str,
+    root: Any,
+    read_tensor: ReadTensor,
+    read_chunk: ReadChunk,
+    *,
+    limit: int,
+    notes: tuple[str, ...] = (),
 ) -> Checkpoint:
     """The checkpoint over an unpickled root. A single wrapper around the weights ("state_dict", "model") is dropped.
 
     limit   as for `named_leaves`
+    notes   what the reader has to say of the file
     """
     try:
         leaves = list(named_leaves(unwrapped(root), is_leaf, limit=limit))
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}.") from error
+    leaves, left_out = _numeric(leaves, path)
     if not leaves:
         raise CheckpointError(f"{path} holds no tensors: {_described(root)}.\nSave `model.state_dict()`.")
     told = {".".join(keys): _info(leaf, path, ".".join(keys)) for keys, leaf in leaves}
     # Judged with the containers' names: "optimizer", "ema", "state_dict_ema" beside the weights.
     roles = roles_of(told)
     wrapper = _wrapper([keys for keys, _ in leaves if ".".join(keys) not in roles])
-    notes = (
+    notes += left_out_note(left_out)
+    notes += (
         (f"The weights lie under {'.'.join(wrapper)!r} in the file; their names are given without it.",)
         if wrapper
         else ()
@@ -56,16 +68,43 @@ def open_state_dict(
         leaf = found[name]
         if isinstance(leaf, PickledArray):
             return leaf.read(read_chunk, path=path, name=name)
+        if isinstance(leaf, QuantisedTensor):
+            return leaf.values(lambda part: read_tensor(part, name))
         return read_tensor(leaf, name)
 
     return Checkpoint(path, format_name, "torch", infos, read, (path,), notes=notes)
 
 
-def _info(leaf: PickledTensor | PickledArray, path: Path, name: str) -> ArrayInfo:
+def _numeric(
+    leaves: list[tuple[tuple[str, ...], Any]], path: Path
+) -> tuple[list[tuple[tuple[str, ...], Any]], list[str]]:
+    """(the leaves that hold numbers, the names of the others)."""
+    numeric, left_out = [], []
+    for keys, leaf in leaves:
+        try:
+            if isinstance(leaf, PickledArray):
+                leaf.told(path=path, name=".".join(keys))
+            numeric.append((keys, leaf))
+        except NoNumbersError:
+            left_out.append(".".join(keys))
+    return numeric, left_out
+
+
+def kept_note(machine: Machine) -> tuple[str, ...]:
+    """What is said of the classes whose objects are in the pickle and were not made."""
+    if not machine.kept:
+        return ()
+    told = ", ".join(list(machine.kept)[:5]) + (", …" if len(machine.kept) > 5 else "")
+    return (f"Objects of {len(machine.kept)} classes were not made, only the arrays in them are read: {told}.",)
+
+
+def _info(leaf: PickledTensor | QuantisedTensor | PickledArray, path: Path, name: str) -> ArrayInfo:
     if isinstance(leaf, PickledArray):
         dtype, _, shape = leaf.told(path=path, name=name)
         return ArrayInfo(shape, dtype)
     leaf.check(path=path, name=name)
+    if isinstance(leaf, QuantisedTensor):
+        return ArrayInfo(leaf.integers.shape, "float32", note=leaf.note)
     return ArrayInfo(leaf.shape, leaf.dtype)
 
 

@@ -8,7 +8,6 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from math import prod
 from pathlib import Path
 from typing import Literal
@@ -17,10 +16,11 @@ import numpy as np
 
 from regraft.arrays import ITEM_BYTES, widen_bfloat16
 from regraft.errors import CheckpointError
+from regraft.formats.small_floats import SMALL_FLOATS, widened_values
 
 Order = Literal["<", ">"]
 
-_AS_INTEGERS = {"bfloat16": "uint16", "float8_e4m3fn": "uint8", "float8_e5m2": "uint8"}
+_AS_INTEGERS = {"bfloat16": "uint16", "int4": "int8", "uint4": "uint8", **dict.fromkeys(SMALL_FLOATS, "uint8")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ def checked_bytes(content: bytes | bytearray | memoryview, dtype: str, shape: Se
 def decode(
     content: bytearray | bytes | memoryview, dtype: str, shape: Sequence[int], *, order: Order = "<"
 ) -> np.ndarray:
-    """The array in NumPy's native byte order; bfloat16 and float8 widened to float32 (exactly).
+    """The array in NumPy's native byte order; bfloat16, float8 and float4 widened to float32 (exactly).
 
     content  the array's bytes, row by row; exactly as many as shape and dtype ask
     order    "<" little endian or ">" big endian, as stored
@@ -106,22 +106,7 @@ def decode(
         flat = (flat.view(np.uint8) != 0) if flat.size else flat  # a byte 2 is no valid NumPy bool
     elif dtype == "bfloat16":
         flat = widen_bfloat16(flat)
-    elif dtype == "float8_e5m2":  # float16's upper byte
-        flat = (flat.astype(np.uint16) << 8).view(np.float16).astype(np.float32)
-    elif dtype == "float8_e4m3fn":
-        flat = _float8_e4m3fn_values()[flat]
+    elif dtype in SMALL_FLOATS:
+        values = widened_values(dtype)
+        flat = values[flat & (len(values) - 1)]
     return flat.reshape(tuple(shape))
-
-
-@lru_cache(maxsize=1)
-def _float8_e4m3fn_values() -> np.ndarray:
-    """The 256 values of float8 e4m3fn (4 exponent bits, bias 7, 3 of mantissa; no infinity, 0x7f and 0xff are NaN).
-
-    Source: Micikevicius et al., "FP8 formats for deep learning", 2022, table 1.
-    """
-    bits = np.arange(256)
-    exponent, mantissa = (bits >> 3) & 15, bits & 7
-    size = np.where(exponent == 0, mantissa / 8 * 2.0**-6, (1 + mantissa / 8) * 2.0 ** (exponent - 7.0))
-    values = np.where(bits & 128, -size, size).astype(np.float32)
-    values[(bits & 127) == 127] = np.nan
-    return values

@@ -12,7 +12,7 @@ from regraft.arrays import ITEM_BYTES, Checkpoint
 from regraft.errors import CheckpointError
 from regraft.formats.format import Format
 from regraft.formats.pickle_machine import Machine
-from regraft.formats.state_dicts import open_state_dict
+from regraft.formats.state_dicts import kept_note, open_state_dict
 from regraft.formats.stored import Span, mapped
 from regraft.formats.torch_pickle import KNOWN, PickledTensor, Storage, storage_of
 
@@ -42,7 +42,7 @@ class TorchLegacy(Format):
                     "Load and save it once with torch: torch.save(torch.load(FILE), NEW)."
                 )
             storages: dict[str, Storage] = {}
-            machine = Machine(content, KNOWN, lambda identity: _storage(identity, storages))
+            machine = Machine(content, KNOWN, lambda identity: _storage(identity, storages), keeps=True)
             try:
                 root = _root(machine)
                 places = _places(machine, storages)
@@ -58,7 +58,13 @@ class TorchLegacy(Format):
             return tensor.values(span.read(), order="<")
 
         return open_state_dict(
-            path, self.name, root, read, lambda start, size: Span(path, start, size).read(), limit=limit
+            path,
+            self.name,
+            root,
+            read,
+            lambda start, size: Span(path, start, size).read(),
+            limit=limit,
+            notes=kept_note(machine),
         )
 
 

@@ -10,9 +10,10 @@ import numpy as np
 
 from regraft.arrays import ITEM_BYTES
 from regraft.errors import CheckpointError
-from regraft.formats.pickle_machine import Name, Record
+from regraft.formats.pickle_objects import Name, Record
 from regraft.formats.pickled_numpy import KNOWN as NUMPY_KNOWN
 from regraft.formats.pickled_numpy import PickledArray
+from regraft.formats.small_floats import SMALL_FLOATS
 from regraft.formats.stored import Order, decode
 
 _STORAGES = {
@@ -20,12 +21,12 @@ _STORAGES = {
     "Short": "int16", "Char": "int8", "Byte": "uint8", "Bool": "bool", "ComplexFloat": "complex64",
     "ComplexDouble": "complex128", "QInt8": "int8", "QUInt8": "uint8", "QInt32": "int32", "Untyped": "uint8",
 }  # fmt: skip
-_DTYPES = {
+DTYPES = {
     "float64": "float64", "double": "float64", "float32": "float32", "float": "float32", "float16": "float16",
     "half": "float16", "bfloat16": "bfloat16", "int64": "int64", "long": "int64", "int32": "int32", "int": "int32",
     "int16": "int16", "short": "int16", "int8": "int8", "uint8": "uint8", "uint16": "uint16", "uint32": "uint32",
     "uint64": "uint64", "bool": "bool", "complex64": "complex64", "complex128": "complex128",
-    "float8_e4m3fn": "float8_e4m3fn", "float8_e5m2": "float8_e5m2",
+    **{name: name for name in SMALL_FLOATS},
 }  # fmt: skip
 
 
@@ -61,10 +62,10 @@ class PickledTensor:
         is_sound = len(self.shape) == len(self.strides) and all(type(n) is int and n >= 0 for n in numbers)
         if is_sound:
             first, count = self.reach()
-            is_sound = (
-                first + count <= self.storage.count * ITEM_BYTES[self.storage.dtype] // ITEM_BYTES[self.dtype]
-                and prod(self.shape) <= count
-            )
+            is_sound = first + count <= self.storage.count * ITEM_BYTES[self.storage.dtype] // ITEM_BYTES[self.dtype]
+        if is_sound and prod(self.shape) > count:  # expanded: no more than the file itself is made of it
+            size = path.stat().st_size if path.is_file() else 0
+            is_sound = prod(self.shape) * ITEM_BYTES[self.dtype] <= size
         if not is_sound:
             raise CheckpointError(
                 f"{path}: the tensor {name} (shape {self.shape}, strides {self.strides}, from {self.offset}) does not "
@@ -78,6 +79,44 @@ class PickledTensor:
         steps = tuple(step * flat.itemsize for step in self.strides)
         view = np.lib.stride_tricks.as_strided(flat, self.shape, steps)
         return np.ascontiguousarray(view).reshape(self.shape)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class QuantisedTensor:
+    """Integers that stand for numbers: (integer - zero point) × scale, one for all or one for each place on an axis."""
+
+    integers: PickledTensor
+    scale: float | PickledTensor
+    zero: int | PickledTensor
+    axis: int = 0
+
+    @property
+    def note(self) -> str:
+        """What is said of the array in the plan."""
+        per = "one scale" if isinstance(self.scale, float) else f"{self.scale.shape[0]} scales along axis {self.axis}"
+        return f"dequantised from {self.integers.dtype}, {per}"
+
+    def check(self, *, path: Path, name: str) -> None:
+        """Raise CheckpointError when a part lies outside its storage, or the scales do not fit."""
+        self.integers.check(path=path, name=name)
+        for part in (self.scale, self.zero):
+            if isinstance(part, PickledTensor):
+                part.check(path=path, name=name)
+                shape = self.integers.shape
+                if not 0 <= self.axis < len(shape) or part.shape != (shape[self.axis],):
+                    raise CheckpointError(f"{path}: {name} of shape {shape} has scales of shape {part.shape}.")
+
+    def values(self, read: Callable[[PickledTensor], np.ndarray]) -> np.ndarray:
+        """The numbers as float32; difference and product are those of torch's dequantize."""
+        along = [1] * len(self.integers.shape)
+        along[self.axis : self.axis + 1] = [-1]
+        scale, zero = (
+            read(part).astype(np.float32).reshape(along) if isinstance(part, PickledTensor) else np.float32(part)
+            for part in (self.scale, self.zero)
+        )
+        with np.errstate(over="ignore", invalid="ignore"):  # a damaged scale: the plan refuses what is not finite
+            return (read(self.integers).astype(np.float32) - zero) * scale
 
 
 def storage_of(identity: Any) -> Storage:
@@ -99,10 +138,24 @@ def _tensor_v3(
     storage: Storage, offset: int, shape: Any, strides: Any, _: Any, __: Any, dtype: Name, *___: Any
 ) -> PickledTensor:
     """The form of dtypes that have no storage class of their own (uint16, float8 …)."""
-    return PickledTensor(storage, _DTYPES[dtype.text.removeprefix("torch.")], offset, tuple(shape), tuple(strides))
+    return PickledTensor(storage, DTYPES[dtype.text.removeprefix("torch.")], offset, tuple(shape), tuple(strides))
 
 
-def _parameter(data: Any, *_: Any) -> Any:
+def _quantised(
+    storage: Storage, offset: int, shape: Any, strides: Any, how: tuple[Any, ...], *_: Any
+) -> QuantisedTensor:
+    """`torch._utils._rebuild_qtensor`; the numbers of the storage are the integers."""
+    integers = _tensor(storage, offset, shape, strides)
+    kind, scale, zero = how[0].text, how[1], how[2]
+    if kind == "torch.per_tensor_affine" and isinstance(scale, float) and isinstance(zero, int):
+        return QuantisedTensor(integers, scale, zero)
+    is_per_channel = kind == "torch.per_channel_affine" and isinstance(how[3], int)
+    if not is_per_channel or not (isinstance(scale, PickledTensor) and isinstance(zero, PickledTensor)):
+        raise TypeError(f"a tensor is quantised as {kind}, which is not read")
+    return QuantisedTensor(integers, scale, zero, how[3])
+
+
+def _first(data: Any, *_: Any) -> Any:
     return data
 
 
@@ -112,7 +165,8 @@ def _from_type(*arguments: Any) -> Any:
     return KNOWN[function.text](*inner)
 
 
-def _inert(name: str) -> Callable[..., Record]:
+def inert(name: str) -> Callable[..., Record]:
+    """What makes a Record of that name from any arguments."""
     return lambda *arguments: Record(name, arguments)
 
 
@@ -120,24 +174,30 @@ KNOWN: dict[str, Callable[..., Any]] = NUMPY_KNOWN | {
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_tensor_v3": _tensor_v3,
-    "torch._utils._rebuild_parameter": _parameter,
-    "torch._utils._rebuild_parameter_with_state": _parameter,
+    "torch._utils._rebuild_qtensor": _quantised,
+    "torch._utils._rebuild_parameter": _first,
+    "torch._utils._rebuild_parameter_with_state": _first,
     "torch._tensor._rebuild_from_type_v2": _from_type,
     **{
-        name: _inert(name)
+        name: inert(name)
         for name in (
             "torch.Size", "torch.device", "torch.nn.parameter.Parameter", "torch.Tensor", "collections.Counter",
+            "torch.per_tensor_affine", "torch.per_channel_affine",
             "torch._utils._rebuild_device_tensor_from_numpy", "argparse.Namespace", "pathlib.PosixPath",
-            "pathlib.WindowsPath", "torch.serialization._get_layout",
+            "pathlib.WindowsPath", "torch.serialization._get_layout", "pathlib.PurePosixPath", "pathlib.Path",
+            "pathlib._local.PosixPath", "pathlib._local.WindowsPath", "datetime.datetime", "datetime.timedelta",
+            "datetime.date", "datetime.timezone", "uuid.UUID", "functools.partial", "types.SimpleNamespace",
         )
     },
-    **{f"torch.{name}Storage": _inert(name) for name in _STORAGES},
-    **{f"torch.storage.{name}Storage": _inert(name) for name in ("Untyped", "Typed", "_Untyped", "_Typed")},
-    **{f"torch.{name}": _inert(name) for name in _DTYPES},
+    **{f"torch.jit._pickle.build_{name}list": _first for name in ("int", "double", "bool", "tensor")},
+    "torch.jit._pickle.restore_type_tag": _first,
+    **{f"torch.{name}Storage": inert(name) for name in _STORAGES},
+    **{f"torch.storage.{name}Storage": inert(name) for name in ("Untyped", "Typed", "_Untyped", "_Typed")},
+    **{f"torch.{name}": inert(name) for name in DTYPES},
 }  # fmt: skip
 """Harmless globals: what state dicts are made of. None of them is imported, let alone called."""
 
 
 def is_leaf(value: Any) -> bool:
     """Whether the value is an array or a tensor."""
-    return isinstance(value, (PickledTensor, PickledArray))
+    return isinstance(value, (PickledTensor, QuantisedTensor, PickledArray))

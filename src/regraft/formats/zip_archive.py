@@ -41,20 +41,22 @@ class Member:
 class ZipArchive:
     """The directory of a ZIP file: `members` by name, in the directory's order.
 
+    whole   where the archive lies, when it is only a part of the file
+
     Raises CheckpointError when there is no directory, or a member lies outside the file, is encrypted, of an unknown
     compression, named twice, or claims more than can be inflated from it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, whole: Span | None = None) -> None:
         self.path = path
-        self._size = path.stat().st_size
-        offset, size, count = _directory(path, self._size)
+        self._whole = whole or Span(path, 0, path.stat().st_size)
+        offset, size, count = _directory(self._whole)
         directory = Span(path, offset, size).read()
         self.members: dict[str, Member] = {}
         position = 0
         try:
             for _ in range(count):
-                member, position = _member(directory, position)
+                member, position = _member(directory, position, self._whole.offset)
                 if member.name in self.members:
                     raise CheckpointError(f"{path}: refused, {member.name!r} is in the archive twice.")
                 self._check(member)
@@ -103,7 +105,7 @@ class ZipArchive:
         return CheckpointError(f"{self.path}: {member.name} is not where the archive's directory says. It is damaged.")
 
     def _check(self, member: Member) -> None:
-        if member.header + _LOCAL_BYTES + member.stored > self._size:
+        if member.header + _LOCAL_BYTES + member.stored > self._whole.offset + self._whole.size:
             raise CheckpointError(f"{self.path}: {member.name} reaches beyond the end of the file. It is truncated.")
         limit = member.stored * _MOST_BYTES_PER_BYTE if member.is_deflated else member.stored
         if member.size > limit or (not member.is_deflated and member.size != member.stored):
@@ -118,34 +120,34 @@ def may_hold(path: Path, names: Iterable[str]) -> bool:
     False for what is no archive; true says only that it is worth a ZipArchive to know.
     """
     try:
-        offset, size, _ = _directory(path, path.stat().st_size)
+        offset, size, _ = _directory(Span(path, 0, path.stat().st_size))
         directory = Span(path, offset, size).read()
     except (CheckpointError, OSError):
         return False
     return all(name.encode() in directory for name in names)
 
 
-def _directory(path: Path, file_size: int) -> tuple[int, int, int]:
-    """(offset, size in bytes, members) of the directory, from the record at the file's end."""
-    tail_size = min(file_size, 65536 + 22)
-    tail = Span(path, file_size - tail_size, tail_size).read()
+def _directory(whole: Span) -> tuple[int, int, int]:
+    """(offset in the file, size in bytes, members) of the directory, from the record at the archive's end."""
+    path, tail_size = whole.path, min(whole.size, 65536 + 22)
+    tail = Span(path, whole.offset + whole.size - tail_size, tail_size).read()
     at = tail.rfind(b"PK\x05\x06")
     if at < 0 or at + 22 > len(tail):
         raise CheckpointError(f"{path}: the archive has no directory at its end. It is truncated: fetch it again.")
     count, size, offset = unpack_from("<HII", tail, at + 10)
     if (count == 0xFFFF or _U32 in (size, offset)) and at >= 20 and tail[at - 20 : at - 16] == b"PK\x06\x07":
         (record,) = unpack_from("<Q", tail, at - 12)
-        zip64 = Span(path, record, 56).read()
+        zip64 = Span(path, whole.offset + record, 56).read()
         if zip64[:4] != b"PK\x06\x06":
             raise CheckpointError(f"{path}: the archive's directory is damaged. Fetch the file again.")
         count, size, offset = unpack_from("<QQQ", zip64, 32)
-    if offset + size > file_size or count * 46 > size:
+    if offset + size > whole.size or count * 46 > size:
         raise CheckpointError(f"{path}: the archive's directory is damaged or truncated. Fetch the file again.")
-    return offset, size, count
+    return whole.offset + offset, size, count
 
 
-def _member(directory: bytearray, position: int) -> tuple[Member, int]:
-    """(the directory's entry at `position`, the position after it)."""
+def _member(directory: bytearray, position: int, begin: int) -> tuple[Member, int]:
+    """(the directory's entry at `position`, the position after it).  begin  of the archive in the file"""
     signature, flags, method, crc, stored, size, name_size, extra_size, comment_size, header = unpack_from(
         "<4s4xHH4xIIIHHH8xI", directory, position
     )
@@ -158,7 +160,7 @@ def _member(directory: bytearray, position: int) -> tuple[Member, int]:
     if _U32 in (size, stored, header):
         wide = _wide_fields(directory[extra_at : extra_at + extra_size])
         size, stored, header = (wide.pop(0) if value == _U32 and wide else value for value in (size, stored, header))
-    return Member(name, header, stored, size, method == 8, crc), extra_at + extra_size + comment_size
+    return Member(name, begin + header, stored, size, method == 8, crc), extra_at + extra_size + comment_size
 
 
 def _wide_fields(extra: bytearray) -> list[int]:

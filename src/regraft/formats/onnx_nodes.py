@@ -1,0 +1,282 @@
+"""An ONNX graph as it is written: its nodes, in the order in which they run, and all tensors that the file holds."""
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from regraft.formats.onnx_quantised import AXES, REAL, SCALED, Dequantised
+from regraft.formats.onnx_tensors import Small, Stored, read_sparse, read_tensor
+from regraft.formats.protobuf import Fields, ProtobufFile
+from regraft.formats.wire import Value
+
+Tensor = Stored | Dequantised
+Rename = Callable[[str], str]
+_DEPTH = 16  # graphs inside If and Loop, and functions inside functions, nest once or twice; more is an attack
+_MOST_INLINED = 50_000  # nodes of functions: ten that each call the next ten times would be 10¹⁰
+_SCOPES = "pkg.torch.onnx.name_scopes"
+_TRANSPARENT = ("Identity", "Cast", "Transpose", "QuantizeLinear", "DequantizeLinear")
+
+
+@dataclass
+class Node:
+    """One operator of the graph, in the order in which it runs."""
+
+    operator: str
+    name: str
+    inputs: list[str]
+    outputs: list[str]
+    attributes: dict[str, Fields]
+    scope: str = ""
+    domain: str = ""
+
+
+@dataclass
+class Graph:
+    """All nodes, subgraphs included, and all tensors that the file holds, by name.
+
+    constants  the tensors that Constant nodes hold
+    numbers    scales and zero points, which are used up when their tensor is read
+    skipped    texts, and types that are not read
+    """
+
+    file: ProtobufFile
+    nodes: list[Node] = field(default_factory=list)
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    constants: set[str] = field(default_factory=set)
+    numbers: set[str] = field(default_factory=set)
+    skipped: list[str] = field(default_factory=list)
+    functions: dict[tuple[str, str], Fields] = field(default_factory=dict)
+    calls: set[str] = field(default_factory=set)
+    inlined: int = 0
+    producers: dict[str, Node] = field(default_factory=dict)
+    consumers: dict[str, list[tuple[Node, int]]] = field(default_factory=lambda: defaultdict(list))
+
+    def integer(self, node: Node, name: str, default: int) -> int:
+        """A whole number among the node's attributes."""
+        return self.file.integer(node.attributes[name][3], default) if name in node.attributes else default
+
+    def real(self, node: Node, name: str, default: float) -> float:
+        """A real number among the node's attributes."""
+        values = self.file.floats(node.attributes[name][2]) if name in node.attributes else []
+        return values[-1] if values else default
+
+    def integers(self, node: Node, name: str) -> list[int]:
+        """A list of whole numbers among the node's attributes."""
+        return self.file.integers(node.attributes[name][8]) if name in node.attributes else []
+
+    def text(self, node: Node, name: str, default: str = "") -> str:
+        """A text among the node's attributes."""
+        return self.file.text(node.attributes[name][4], default) if name in node.attributes else default
+
+    def texts(self, node: Node, name: str) -> list[str]:
+        """A list of texts among the node's attributes."""
+        return self.file.texts(node.attributes[name][9]) if name in node.attributes else []
+
+    def number(self, name: str) -> float | None:
+        """The value of a tensor that is one number; None for all others."""
+        tensor = self.tensors.get(origin(self, name)[0])
+        is_one = tensor is not None and tensor.shape in ((), (1,)) and tensor.dtype.startswith(("float", "bfloat"))
+        return float(tensor.read().reshape(())) if tensor is not None and is_one else None
+
+    def before(self, node: Node, index: int = 0) -> Node | None:
+        """The node that gives this one its input; None for the graph's own inputs and for weights."""
+        return self.producers.get(node.inputs[index]) if index < len(node.inputs) else None
+
+
+def read_graph(file: ProtobufFile, model: Fields) -> Graph:
+    """The model's graph with all its subgraphs; functions are put where they are called.
+
+    Raises CheckpointError when two tensors have one name.
+    """
+    found = Graph(file)
+    for value in model[25]:
+        function = file.message(value)
+        found.functions[(file.text(function[10]), file.text(function[1]))] = function
+    _collect(found, model[7][-1], depth=0, rename=str)
+    _dequantise(found)
+    for node in found.nodes:
+        for output in node.outputs:
+            found.producers.setdefault(output, node)
+        for index, name in enumerate(node.inputs):
+            found.consumers[name].append((node, index))
+    return found
+
+
+def _collect(graph: Graph, message: Value, depth: int, rename: Rename) -> None:
+    """Add the nodes and tensors of one GraphProto."""
+    file = graph.file
+    fields = file.message(message)
+    for value in fields[5]:
+        tensor = file.message(value)
+        name = file.text(tensor[8])
+        _add_tensor(graph, rename(name), read_tensor(file, name, tensor))
+    for value in fields[15]:
+        sparse = file.message(value)
+        name = file.text(file.message(sparse[1][-1])[8]) if sparse[1] else ""
+        _add_tensor(graph, rename(name), read_sparse(file, name, sparse))
+    for value in fields[1]:
+        _add_node(graph, _node(file, value, rename), depth, rename)
+
+
+def _add_node(graph: Graph, node: Node, depth: int, rename: Rename) -> None:
+    """Add the node, or what the function does that it calls, and the graphs inside of it."""
+    if depth > _DEPTH or graph.inlined > _MOST_INLINED:
+        raise graph.file.damaged(f"graphs nest deeper than {_DEPTH} levels, or functions make too many nodes")
+    function = graph.functions.get((node.domain, node.operator))
+    if function is not None:
+        _call(graph, node, function, depth + 1)
+        return
+    graph.nodes.append(node)
+    if node.operator == "Constant" and node.outputs:
+        graph.constants.add(node.outputs[0])
+        _add_tensor(graph, node.outputs[0], _constant(graph, node))
+    for attribute in node.attributes.values():
+        for inner in (*attribute[6], *attribute[11]):
+            _collect(graph, inner, depth + 1, rename)
+
+
+def _call(graph: Graph, call: Node, function: Fields, depth: int) -> None:
+    """Add the function's nodes: its inputs and outputs named as the caller names them, all else after the call."""
+    file = graph.file
+    inputs, outputs = file.texts(function[4]), file.texts(function[5])
+    missing = [""] * len(inputs)
+    known = dict(zip(inputs, call.inputs + missing, strict=False)) | dict(zip(outputs, call.outputs, strict=False))
+    prefix = call.name if call.name and call.name not in graph.calls else "".join(call.outputs[:1])
+    graph.calls.add(prefix)
+
+    def rename(name: str) -> str:
+        return known.get(name, f"{prefix}/{name}" if name else "")
+
+    defaults = {file.text(one[1]): one for one in map(file.message, function[11])}
+    for value in function[7]:
+        node = _node(file, value, rename)
+        node.name, graph.inlined = rename(node.name) or prefix, graph.inlined + 1
+        for name, attribute in node.attributes.items():
+            if attribute[21]:
+                wanted = file.text(attribute[21])
+                node.attributes[name] = call.attributes.get(wanted) or defaults.get(wanted) or attribute
+        _add_node(graph, node, depth, rename)
+
+
+def _constant(graph: Graph, node: Node) -> Tensor | None:
+    """The value of a Constant node, in any of the ways to write one; None for texts."""
+    file, name = graph.file, node.outputs[0]
+    for key, attribute in node.attributes.items():
+        if key == "value" and attribute[5]:
+            return read_tensor(file, name, file.message(attribute[5][-1]))
+        if key == "sparse_value" and attribute[22]:
+            return read_sparse(file, name, file.message(attribute[22][-1]))
+        if key in ("value_float", "value_floats"):
+            reals = file.floats(attribute[7 if key.endswith("s") else 2])
+            return Small(np.array(reals if key.endswith("s") else reals[-1:], np.float32), is_list=key.endswith("s"))
+        if key in ("value_int", "value_ints"):
+            whole = file.integers(attribute[8 if key.endswith("s") else 3])
+            return Small(np.array(whole if key.endswith("s") else whole[-1:], np.int64), is_list=key.endswith("s"))
+    return None
+
+
+def _add_tensor(graph: Graph, name: str, tensor: Tensor | None) -> None:
+    """Keep the tensor; texts are only counted."""
+    if name in graph.tensors:
+        raise graph.file.damaged(f"two tensors are named {name!r}")
+    if tensor is None:
+        graph.skipped.append(name)
+    else:
+        graph.tensors[name] = tensor
+
+
+def _node(file: ProtobufFile, message: Value, rename: Rename) -> Node:
+    """One NodeProto."""
+    fields = file.message(message)
+    attributes = {}
+    for value in fields[5]:
+        attribute = file.message(value)
+        attributes[file.text(attribute[1])] = attribute
+    properties = {}
+    for value in fields[9]:
+        pair = file.message(value)
+        properties[file.text(pair[1])] = file.text(pair[2])
+    scopes = re.findall(r"'([^']*)'", properties.get(_SCOPES, ""))
+    return Node(
+        operator=file.text(fields[4]), name=file.text(fields[3]), domain=file.text(fields[7]),
+        inputs=[rename(name) for name in file.texts(fields[1])],
+        outputs=[rename(name) for name in file.texts(fields[2])],
+        attributes=attributes, scope=scopes[-2] if len(scopes) > 1 else "",
+    )  # fmt: skip
+
+
+def _dequantise(graph: Graph) -> None:
+    """Let every tensor of integers whose scale the graph tells read as the numbers that they stand for.
+
+    Nodes that calculate with integers become those that they stand for: QLinearConv is a Conv.
+    """
+    for number, node in enumerate(graph.nodes):
+        axis = 0 if graph.integer(node, "transB", 0) else graph.integer(node, "axis", AXES.get(node.operator, 1))
+        if node.operator in SCALED:
+            places = [node.inputs[at] if at < len(node.inputs) else "" for at in SCALED[node.operator]]
+            _scale(graph, (places[0], places[1], places[2]), axis, graph.integer(node, "block_size", 0))
+        for name in node.inputs[1:2] if node.operator in ("MatMulInteger", "ConvInteger") else ():
+            base = name.removesuffix("_quantized")  # as ONNX Runtime's quantiser names them
+            _scale(graph, (name, f"{base}_scale", f"{base}_zero_point"), axis, 0)
+        if node.operator in REAL:
+            operator, kept = REAL[node.operator]
+            if node.operator == "QLinearConv":
+                _scale_bias(graph, node)
+            inputs = [node.inputs[at] for at in kept if at < len(node.inputs)]
+            graph.nodes[number] = replace(node, operator=operator, inputs=inputs)
+
+
+def _scale_bias(graph: Graph, node: Node) -> None:
+    """The bias of a QLinearConv: integers whose scale is that of the input times that of the kernel."""
+    tensors = [graph.tensors.get(node.inputs[at]) if at < len(node.inputs) else None for at in (8, 1, 4)]
+    integers, inner, outer = tensors
+    if integers is not None and inner is not None and outer is not None and not isinstance(integers, Dequantised):
+        scale = Small((inner.read() * outer.read()).astype(np.float32).reshape(-1), is_list=True)
+        graph.tensors[node.inputs[8]] = Dequantised(integers, scale, None, 0, 0)
+
+
+def _scale(graph: Graph, names: tuple[str, str, str], axis: int, block: int) -> None:
+    """Exchange one tensor of integers for the numbers; what is no constant of the graph stays as it is.
+
+    names  of the integers, their scale and their zero point, "" where there is none
+    """
+    name, scale, zero = names
+    integers, factor = graph.tensors.get(name), graph.tensors.get(scale)
+    if integers is None or factor is None or (zero and zero not in graph.tensors):
+        return
+    if isinstance(integers, Dequantised) or isinstance(factor, Dequantised):
+        return  # tied to another layer, or a scale with a scale of its own
+    offset = graph.tensors.get(zero)
+    made = Dequantised(integers, factor, None if isinstance(offset, Dequantised) else offset, axis, block)
+    if not made.fits():
+        raise graph.file.damaged(f"{name!r} of shape {integers.shape} has scales of shape {factor.shape}")
+    graph.tensors[name] = made
+    graph.numbers |= {scale, zero}
+
+
+def origin(graph: Graph, name: str) -> tuple[str, int]:
+    """The tensor that an input comes from, and through how many transpositions."""
+    flips = 0
+    for _ in range(8):  # an exporter writes one or two such nodes; a cycle must end
+        node = graph.producers.get(name)
+        if name in graph.tensors or node is None or not node.inputs:
+            break
+        if node.operator not in _TRANSPARENT:
+            break
+        flips += node.operator == "Transpose"
+        name = node.inputs[0]
+    return name, flips
+
+
+def upstream(graph: Graph, node: Node, through: Mapping[str, int] | set[str]) -> Iterator[Node]:
+    """The nodes before this one along the first input, as long as they are of these operators; then the next one."""
+    seen = 0
+    current = graph.before(node)
+    while current is not None and seen < 1000:  # a cycle must end
+        yield current
+        if current.operator not in through:
+            return
+        current, seen = graph.before(current), seen + 1

@@ -1,0 +1,85 @@
+"""ONNX tensors of integers that stand for real numbers, as the operators around them say.
+
+Source: the operators' descriptions in onnx/onnx, docs/Operators.md (DequantizeLinear, QLinearConv, QLinearMatMul).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from regraft.formats.onnx_tensors import Stored
+
+SCALED = {  # operator → (places of the integers, their scale and their zero point among its inputs)
+    "DequantizeLinear": (0, 1, 2),
+    "QLinearConv": (3, 4, 5),
+    "QLinearMatMul": (3, 4, 5),
+    "QGemm": (3, 4, 5),
+}
+AXES = {"QLinearConv": 0, "ConvInteger": 0, "QLinearMatMul": -1, "MatMulInteger": -1, "QGemm": -1}
+REAL = {  # operator → (the one that it stands for, the places of that one's inputs)
+    "QLinearConv": ("Conv", (0, 3, 8)),
+    "ConvInteger": ("Conv", (0, 1)),
+    "QLinearMatMul": ("MatMul", (0, 3)),
+    "MatMulInteger": ("MatMul", (0, 1)),
+    "QGemm": ("Gemm", (0, 3, 6)),
+}
+
+
+@dataclass(frozen=True)
+class Dequantised:
+    """value = (integer - zero point) × scale.
+
+    axis   of the scales when there are several
+    block  numbers along the axis that share a scale; 0 is one scale for each place on the axis
+    """
+
+    integers: Stored
+    scale: Stored
+    zero: Stored | None
+    axis: int
+    block: int
+    dtype: str = "float32"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of the integers."""
+        return self.integers.shape
+
+    @property
+    def note(self) -> str:
+        """What is said of the array in the plan."""
+        count = int(np.prod(self.scale.shape))
+        per = "one scale" if count == 1 else f"{count} scales along axis {self.axis % len(self.shape)}"
+        return f"dequantised from {self.integers.dtype}, {per}"
+
+    def fits(self) -> bool:
+        """Whether the scales and zero points belong to a tensor of this shape."""
+        shape, rank = self.scale.shape, len(self.shape)
+        is_same = self.zero is None or int(np.prod(self.zero.shape)) in (1, int(np.prod(shape)))
+        if int(np.prod(shape)) == 1:
+            return is_same
+        if not -rank <= self.axis < rank:
+            return False
+        length = self.shape[self.axis]
+        if not self.block:
+            return is_same and shape == (length,)
+        wanted = list(self.shape)
+        wanted[self.axis] = -(-length // self.block)
+        return is_same and self.block > 0 and list(shape) == wanted
+
+    def read(self) -> np.ndarray:
+        """The numbers as float32; difference and product are those of ONNX Runtime."""
+        integers = self.integers.read().astype(np.float32)
+        zero = 0 if self.zero is None else self._spread(self.zero.read().astype(np.float32))
+        with np.errstate(over="ignore", invalid="ignore"):  # a damaged scale gives infinities, which the plan refuses
+            return ((integers - zero) * self._spread(self.scale.read().astype(np.float32))).astype(np.float32)
+
+    def _spread(self, values: np.ndarray) -> np.ndarray:
+        """Scales or zero points, in a shape that goes with the integers."""
+        if values.size == 1:
+            return values.reshape(())
+        if self.block:
+            return np.repeat(values, self.block, self.axis).take(range(self.shape[self.axis]), self.axis)
+        along = [1] * len(self.shape)
+        along[self.axis] = -1
+        return values.reshape(along)

@@ -1,0 +1,144 @@
+"""What torch.distributed.checkpoint writes: a folder of `.distcp` files, and a `.metadata` that says what lies where.
+
+FSDP, tensor-parallel training and torchtitan save so. Each chunk of a tensor is a small `torch.save` of its own.
+Source: torch/distributed/checkpoint/metadata.py and filesystem.py.
+"""
+
+from collections.abc import Mapping
+from math import prod
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+
+from regraft.arrays import ArrayInfo, Checkpoint
+from regraft.errors import CheckpointError
+from regraft.formats.format import Format
+from regraft.formats.pickle_machine import Machine
+from regraft.formats.pickle_objects import Name, Record
+from regraft.formats.roles import with_roles
+from regraft.formats.slices import Extents, joined, placed
+from regraft.formats.stored import Span, checked_size, mapped
+from regraft.formats.torch_archive import TorchArchive
+from regraft.formats.torch_pickle import DTYPES, KNOWN, PickledTensor, inert
+
+_METADATA = ".metadata"
+_CLASSES = (
+    "metadata.Metadata", "metadata.TensorStorageMetadata", "metadata.BytesStorageMetadata", "metadata.MetadataIndex",
+    "metadata.TensorProperties", "metadata.ChunkStorageMetadata", "metadata.StorageMeta", "filesystem._StorageInfo",
+    "metadata._MEM_FORMAT_ENCODING",
+)  # fmt: skip
+_KNOWN = KNOWN | {f"torch.distributed.checkpoint.{name}": inert(name) for name in _CLASSES}
+_Places = dict[tuple[str, tuple[int, ...]], Span]
+
+
+@final
+class TorchDistributed(Format):
+    """A folder of torch.distributed.checkpoint (DCP), of one process or many."""
+
+    name = "torch-distributed"
+    layout = "torch"
+
+    def recognises(self, path: Path, head: bytes) -> bool:
+        """A folder with its description and at least one file of chunks."""
+        return path.is_dir() and (path / _METADATA).is_file() and next(path.glob("*.distcp"), None) is not None
+
+    def open(self, path: Path) -> Checkpoint:
+        """The tensors, each put together from its chunks when it is read."""
+        described = path / _METADATA
+        with mapped(described) as content:
+            try:
+                root = Machine(content, _KNOWN).load()
+                tensors, places = _tensors(root), _places(root, path)
+            except CheckpointError as error:
+                raise CheckpointError(f"{described}: {error}.") from error
+            except (LookupError, TypeError, ValueError, AttributeError) as error:
+                raise CheckpointError(f"{described}: the description is damaged ({error!r:.200}).") from error
+        _check(path, tensors, places)
+
+        def read(name: str) -> np.ndarray:
+            dtype, shape, chunks = tensors[name]
+            try:
+                return joined(shape, dtype, ((one, _chunk(name, one, dtype, places)) for one in chunks))
+            except CheckpointError as error:
+                text = str(error)
+                raise error if str(path) in text else CheckpointError(f"{path}: {name} is damaged: {text}.") from error
+
+        infos = with_roles({name: ArrayInfo(shape, dtype) for name, (dtype, shape, _) in tensors.items()})
+        files = (described, *sorted({span.path for span in places.values()}))
+        return Checkpoint(path, self.name, self.layout, infos, read, files)
+
+
+def _tensors(root: Any) -> dict[str, tuple[str, tuple[int, ...], list[Extents]]]:
+    """name → (dtype, shape, the chunks' places in it); numbers and texts beside the tensors are passed over."""
+    found = {}
+    for name, told in root.state["state_dict_metadata"].items():
+        if told.name != "metadata.TensorStorageMetadata":
+            continue
+        dtype, shape = _dtype(told.state["properties"]), _sizes(told.state["size"])
+        chunks = [
+            tuple(zip(_sizes(one.state["offsets"]), _sizes(one.state["sizes"]), strict=True))
+            for one in told.state["chunks"]
+        ]
+        found[str(name)] = (dtype, shape, chunks)
+    return found
+
+
+def _dtype(properties: Record) -> str:
+    """NumPy's word for the dtype; the properties are restored from a list that begins with it."""
+    state = properties.state
+    kind = state["dtype"] if isinstance(state, dict) else state[0]
+    return DTYPES[(kind.text if isinstance(kind, Name) else kind.name).removeprefix("torch.")]
+
+
+def _sizes(size: Any) -> tuple[int, ...]:
+    """The numbers of a torch.Size."""
+    numbers = tuple(size.arguments[0]) if isinstance(size, Record) else tuple(size)
+    if not all(type(number) is int and number >= 0 for number in numbers):
+        raise ValueError("a size is no whole number")
+    return numbers
+
+
+def _places(root: Any, folder: Path) -> _Places:
+    """(tensor, first element of the chunk) → where the chunk lies; a file outside of the folder is refused."""
+    found = {}
+    for index, told in root.state["storage_data"].items():
+        name, where = told.state["relative_path"], index.state.get("offset")
+        if told.state.get("transform_descriptors"):
+            raise CheckpointError("refused, its chunks are compressed. Save it without stream transforms")
+        if Path(name).name != name or "\x00" in name or name in ("", ".", ".."):
+            raise CheckpointError(f"refused to open {name!r}: a file of chunks lies beside the description")
+        span = Span(folder / name, int(told.state["offset"]), int(told.state["length"]))
+        found[str(index.state["fqn"]), _sizes(where) if where is not None else ()] = span
+    return found
+
+
+def _check(path: Path, tensors: Mapping[str, tuple[str, tuple[int, ...], list[Extents]]], places: _Places) -> None:
+    """Raises CheckpointError unless each tensor is filled by chunks that lie in files that are there."""
+    missing = sorted({span.path.name for span in places.values() if not span.path.is_file()})
+    if missing:
+        raise CheckpointError(f"{path}: {len(missing)} files of chunks are missing: {', '.join(missing[:5])}.")
+    sizes = {file: file.stat().st_size for file in {span.path for span in places.values()}}
+    for name, (dtype, shape, chunks) in tensors.items():
+        size = checked_size(shape, dtype, path=path, name=name)
+        spans = [places.get((name, tuple(start for start, _ in one))) for one in chunks]
+        held = [span for span in spans if span is not None and 0 <= span.offset <= span.offset + span.size]
+        if len(held) < len(chunks) or any(span.offset + span.size > sizes[span.path] for span in held):
+            raise CheckpointError(f"{path}: a chunk of {name} is missing or lies outside of its file. Fetch it again.")
+        is_inside = all(placed(one, shape) is not None for one in chunks)
+        filled = sum(prod(length for _, length in one) for one in chunks)
+        if not is_inside or filled != prod(shape) or size > sum(span.size for span in held):
+            raise CheckpointError(
+                f"{path}: the chunks of {name} hold {filled} of {prod(shape)} numbers. The description is damaged."
+            )
+
+
+def _chunk(name: str, place: Extents, dtype: str, places: _Places) -> np.ndarray:
+    """The values of one chunk. Raises CheckpointError when it holds another tensor than was told."""
+    span = places[name, tuple(start for start, _ in place)]
+    archive = TorchArchive(span.path, span)
+    tensor, shape = archive.saved, tuple(length for _, length in place)
+    if not isinstance(tensor, PickledTensor) or (tensor.dtype, tensor.shape) != (dtype, shape):
+        raise CheckpointError(f"{span.path}: {name} should be {dtype} of shape {shape} here, and is another object.")
+    tensor.check(path=span.path, name=name)
+    return archive.read_tensor(tensor, name)

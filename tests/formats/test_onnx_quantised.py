@@ -1,0 +1,105 @@
+"""Integers of an ONNX graph that stand for real numbers."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from golden_files import facts_of
+from regraft.errors import CheckpointError
+from regraft.formats.onnx import Onnx
+
+CODES = np.array([[-127, 3, 5], [7, -9, 100]], np.int8)
+SCALES = np.array([0.5, 0.25], np.float32)
+
+
+def opened(folder, nodes, **tensors):
+    inits = [
+        array if isinstance(array, TensorProto) else numpy_helper.from_array(np.asarray(array), name)
+        for name, array in tensors.items()
+    ]
+    onnx.save(helper.make_model(helper.make_graph(nodes, "g", [], [], inits)), folder / "m.onnx")
+    return Onnx().open(folder / "m.onnx")
+
+
+def test_a_dequantised_weight_is_read_as_numbers_and_belongs_to_its_layer(tmp_path):
+    """The integers as they lie would be another network."""
+    nodes = [
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["w"], axis=0),
+        helper.make_node("Gemm", ["x", "w", "b"], ["y"], transB=1, name="fc"),
+    ]
+    zeros = np.array([1, -2], np.int8)
+
+    checkpoint = opened(tmp_path, nodes, q=CODES, s=SCALES, z=zeros, b=np.ones(2, "f"))
+
+    expected = (CODES.astype("f") - zeros[:, None]) * SCALES[:, None]
+    np.testing.assert_array_equal(checkpoint.read("q"), expected, strict=True)
+    assert checkpoint["q"].dtype == "float32"
+    assert checkpoint["q"].layer_type == "Gemm"
+    assert checkpoint["q"].note == "dequantised from int8, 2 scales along axis 0"
+    assert checkpoint["s"].role == checkpoint["z"].role == "constant"
+    assert facts_of(checkpoint, checkpoint["q"].layer)["kernel_axes"] == ["out", "in"]
+    assert checkpoint.notes == ("1 arrays are quantised: their values are near those of the original.",)
+
+
+def test_one_scale_holds_for_the_whole_tensor(tmp_path):
+    """A scalar, without a zero point."""
+    node = helper.make_node("DequantizeLinear", ["q", "s"], ["w"])
+
+    checkpoint = opened(tmp_path, [node], q=CODES, s=np.float32(0.5))
+
+    np.testing.assert_array_equal(checkpoint.read("q"), CODES.astype("f") * 0.5)
+
+
+def test_blocks_of_int4_have_a_scale_each(tmp_path):
+    """Opset 21's form of weights for language models; the last block is shorter."""
+    codes = np.array([[1, -8, 7], [0, 3, -3]])
+    tensor = helper.make_tensor("q", TensorProto.INT4, [2, 3], codes.ravel())
+    node = helper.make_node("DequantizeLinear", ["q", "s"], ["w"], axis=1, block_size=2)
+    scales = np.array([[0.5, 2], [1, 3]], np.float32)
+
+    checkpoint = opened(tmp_path, [node], q=tensor, s=scales)
+
+    np.testing.assert_array_equal(checkpoint.read("q"), [[0.5, -4, 14], [0, 3, -9]])
+
+
+def test_a_convolution_of_integers_is_a_convolution(tmp_path):
+    """Its kernel has a scale for each filter, its bias the scale of the input times that."""
+    kernel = np.arange(-8, 8, dtype=np.int8).reshape(2, 2, 2, 2)
+    names = ["x", "xs", "xz", "q", "s", "z", "ys", "yz", "b"]
+    node = helper.make_node("QLinearConv", names, ["y"], name="conv", strides=[2, 2])
+
+    checkpoint = opened(
+        tmp_path, [node], q=kernel, s=SCALES, z=np.zeros(2, np.int8), xs=np.float32(0.5), xz=np.uint8(3),
+        ys=np.float32(1), yz=np.uint8(0), b=np.array([4, -8], np.int32),
+    )  # fmt: skip
+
+    np.testing.assert_array_equal(checkpoint.read("q"), kernel * SCALES[:, None, None, None])
+    np.testing.assert_array_equal(checkpoint.read("b"), [1, -1])
+    assert (checkpoint["q"].layer_type, checkpoint["b"].leaf) == ("Conv", "bias")
+    assert facts_of(checkpoint, checkpoint["q"].layer)["strides"] == [2, 2]
+
+
+def test_onnx_runtime_s_dynamic_quantisation_is_known_by_its_names(tmp_path):
+    """The scale stands in a Mul behind the layer; the quantiser's names say which it is."""
+    node = helper.make_node("MatMulInteger", ["x", "fc_quantized", "xz", "fc_zero_point"], ["y"])
+
+    checkpoint = opened(tmp_path, [node], fc_quantized=CODES, fc_scale=np.float32(0.5), fc_zero_point=np.int8(3))
+
+    np.testing.assert_array_equal(checkpoint.read("fc_quantized"), (CODES - 3.0) * 0.5)
+    assert checkpoint["fc_quantized"].layer_type == "MatMul"
+
+
+def test_integers_without_a_scale_are_no_weights(tmp_path):
+    """Nothing is guessed."""
+    node = helper.make_node("MatMulInteger", ["x", "codes"], ["y"])
+
+    assert opened(tmp_path, [node], codes=CODES)["codes"].role == "constant"
+
+
+def test_scales_that_do_not_fit_are_refused(tmp_path):
+    """Three for two rows."""
+    node = helper.make_node("DequantizeLinear", ["q", "s"], ["w"], axis=0)
+
+    with pytest.raises(CheckpointError, match=r"'q' of shape \(2, 3\) has scales of shape \(3,\)"):
+        opened(tmp_path, [node], q=CODES, s=np.ones(3, "f"))

@@ -45,6 +45,16 @@ class Trunk:
                 features |= replay.trunk(args, kwargs)
         return features
 
+    def row_shapes(self, *args: Any, **kwargs: Any) -> dict[str, tuple[int | None, ...]]:
+        """Each leaf's shape for one example, from a batch of one; None for a size that only running can tell.
+
+        Nothing is run and no value is read: tensors of the device "meta" will do.
+        """
+        shapes: dict[str, tuple[int | None, ...]] = {}
+        for replay in self._replays.values():
+            shapes = replay.row_shapes(args, kwargs) | shapes
+        return shapes
+
     def step_from(self, shallower: "Trunk") -> Callable[[Mapping[str, Tensor]], Features]:
         """A function from the features of a shallower trunk to the features of this one: inputs are not needed.
 

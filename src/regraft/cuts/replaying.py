@@ -69,6 +69,16 @@ class Replay:
                 found.setdefault((operation.name, stubs), []).append(operation)
         return found
 
+    def row_shapes(self, args: tuple, kwargs: Mapping[str, Any]) -> dict[str, tuple[int | None, ...]]:
+        """The shape of a row of each leaf for these arguments; None for a size that grows in no straight line."""
+        symbols, found = self.batch.measured(args, kwargs), {}
+        for name, value in self.choice.leaves.items() if self.by_row else ():
+            rows = self.leaf_rows[value]
+            sizes = [size.at(symbols) if isinstance(size, Size) else size for size in self.sizes.shapes[value]]
+            sizes[rows.axis : rows.axis + 1] = [rows.each] if rows.each > 1 else []
+            found[name] = tuple(sizes)
+        return found
+
     def rename(self, leaf: str, name: str) -> None:
         """Call a leaf by another name."""
         self.choice.leaves = {name if old == leaf else old: value for old, value in self.choice.leaves.items()}

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from regraft.cuts.computation import computation_of
 from regraft.cuts.cutting import Choice
 from regraft.cuts.head_run import HeadRun
 from regraft.cuts.leaf_rows import LeafRows, rows_of
@@ -204,6 +205,10 @@ class Replay:
         """The names of the modules that ran in the trunk."""
         before = self._operations_before_the_cut()
         return {self.record.calls[operation.call].name for operation in before}
+
+    def computation_before_the_cut(self) -> list[list[Any]]:
+        """What the leaves are computed by, see `computation_of`."""
+        return computation_of(self.record, self._operations_before_the_cut())
 
     def tensors_before_the_cut(self) -> set[str]:
         """The names of the parameters and buffers that the leaves depend on."""

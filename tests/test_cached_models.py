@@ -8,6 +8,7 @@ from regraft.caching import cache_features
 from regraft.freezing import freeze
 from regraft.splitting import split
 from regraft.stores.folder import FolderStore
+from regraft.training import train
 
 IMAGES = torch.randn(22, 3, 6, 6, generator=torch.Generator().manual_seed(1))
 LABELS = torch.arange(22) % 3
@@ -145,22 +146,95 @@ class Sentences(torch.utils.data.Dataset):
         return {"ids": ids, "mask": torch.ones(len(ids))}, number % 2
 
 
-@pytest.mark.parametrize("store", ["none", "folder", "streamed"])
-def test_sentences_of_different_lengths_keep_their_masks(tmp_path, store):
-    """Shorter ones end in zeros; the head gives what the model gives for the sentence alone."""
+class Shortened(Sentences):
+    """Sentences of which each draw keeps another beginning."""
+
+    def __getitem__(self, index):
+        inputs, label = super().__getitem__(index)
+        length = int(torch.randint(1, len(inputs["ids"]) + 1, ()))
+        return {name: tensor[:length] for name, tensor in inputs.items()}, label
+
+
+def sentence_halves():
+    """Model, trunk and head; the trunk's features vary with the sentence's length, and so does the mask."""
     model = TwoInputs().eval()
     freeze(model, "table|mix")
-    trunk, head = split(model, ids=torch.ones(2, 4, dtype=torch.int64), mask=torch.ones(2, 4))
-    place = {"none": None, "folder": tmp_path, "streamed": FolderStore(tmp_path, memory_bytes=0)}[store]
+    return model, *split(model, ids=torch.ones(2, 4, dtype=torch.int64), mask=torch.ones(2, 4))
 
-    features = cache_features(trunk, Sentences(), place, batch_size=3)
 
-    rows, labels = features.gather(torch.arange(10))
-    assert labels.tolist() == [number % 2 for number in range(10)]
-    for number, got in enumerate(head(rows)["logits"]):
-        inputs, _ = Sentences()[number]
-        alone = model(ids=inputs["ids"][None], mask=inputs["mask"][None])["logits"][0]
-        assert torch.allclose(got, alone, atol=1e-6)  # other lengths, other order of sums
+def alone(model, inputs):
+    """The model's output for one sentence."""
+    return model(ids=inputs["ids"][None], mask=inputs["mask"][None])["logits"][0]
+
+
+@pytest.mark.parametrize(("precision", "atol"), [("float32", 1e-6), ("bfloat16", 0.02), ("int8", 0.02)])
+@pytest.mark.parametrize("store", ["none", "folder", "streamed", "remote"])
+def test_sentences_of_different_lengths_keep_their_masks(tmp_path, store, precision, atol):
+    """Shorter ones end in zeros; the head gives what the model gives for the sentence alone."""
+    model, trunk, head = sentence_halves()
+    place = {"none": None, "folder": tmp_path, "streamed": FolderStore(tmp_path, memory_bytes=0),
+             "remote": FolderStore(f"memory://{tmp_path.name}/ragged", memory_bytes=0)}[store]  # fmt: skip
+
+    features = cache_features(trunk, Sentences(), place, batch_size=3, precision=precision)
+
+    assert features.labels.tolist() == [number % 2 for number in range(10)]
+    for indices, rows, _ in features.batches(4, epoch=1):
+        longest = max(Sentences.lengths[number] for number in indices.tolist())
+        assert {leaf.shape[1] for leaf in rows.values()} == {longest}
+        for number, got in zip(indices.tolist(), head(rows)["logits"], strict=True):
+            expected = alone(model, Sentences()[number][0])
+            assert torch.allclose(got, expected, atol=atol)  # other lengths, other order of sums; or rounded
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_sentence_takes_the_bytes_of_its_own_length(tmp_path, precision):
+    """Of each word six values and one of the mask; of each row the shapes."""
+    _, trunk, _ = sentence_halves()
+    features = cache_features(
+        trunk, Sentences(), FolderStore(tmp_path, memory_bytes=0), batch_size=3, precision=precision
+    )
+
+    words = sum(Sentences.lengths)
+    assert features.bytes == words * 7 * (4 if precision == "float32" else 2) + 10 * 2 * 2 * 4
+    assert cache_features(trunk, Sentences(), batch_size=3).bytes == words * 7 * 4 + 10 * 2 * 2 * 8
+
+
+@pytest.mark.parametrize("store", ["folder", "streamed"])
+def test_views_of_sentences_keep_their_lengths(tmp_path, store):
+    """Two views of an example may be of different lengths; in another order they are the same."""
+    model, trunk, head = sentence_halves()
+    place = FolderStore(tmp_path, memory_bytes=None if store == "folder" else 0)
+
+    features = cache_features(trunk, Shortened(), place, batch_size=3, views=3)
+    again = cache_features(trunk, Shortened([9, 0, 4, 1]), place, batch_size=3, views=3)
+
+    assert (features.views, again.computed) == (3, 0)
+    for epoch in range(3):
+        seen = features.for_epoch(epoch)
+        for at, number in enumerate([9, 0, 4, 1]):
+            rows = seen.gather(torch.tensor([number]))[0]
+            assert 1 <= rows["tanh"].shape[1] <= Sentences.lengths[number]
+            full = {name: tensor[: rows["tanh"].shape[1]] for name, tensor in Sentences()[number][0].items()}
+            assert torch.allclose(head(rows)["logits"][0], alone(model, full), atol=1e-6)  # other order of sums
+            assert any(torch.equal(rows["tanh"], again.view(view).gather(torch.tensor([at]))[0]["tanh"])
+                       for view in range(3))  # fmt: skip
+
+
+def test_a_head_is_trained_on_sentences_as_they_are_streamed(tmp_path):
+    """The same losses as from memory: batches are as long as their longest sentence in both."""
+    losses = []
+    for place in (None, FolderStore(tmp_path, memory_bytes=0)):
+        torch.manual_seed(0)
+        _, trunk, head = sentence_halves()
+        features = cache_features(trunk, Sentences(), place, batch_size=3)
+        history = train(head, features, epochs=2, order=lambda epoch: torch.arange(10).split(4), loss=first_logit)
+        losses.append(history.train_loss)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)  # built in other company, so other orders of sums
+
+
+def first_logit(outputs, labels):
+    """A loss for a model that gives a dictionary."""
+    return nn.functional.cross_entropy(outputs["logits"], labels)
 
 
 def test_a_sentence_is_known_whatever_it_was_padded_to(tmp_path):

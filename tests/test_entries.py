@@ -10,6 +10,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from regraft.caches import engines
 from regraft.caching import cache_features
 from regraft.cli import app
 from regraft.entries import as_table, clear_entries, list_entries, verify_entries, verify_entry
@@ -103,6 +104,22 @@ def test_an_interrupted_build_is_told(tmp_path):
         clear_entries(tmp_path, key=key)
 
 
+def test_an_entry_of_another_layout_is_told_and_never_used(tmp_path, monkeypatch):
+    """What is needed is computed again beside it."""
+    monkeypatch.setattr(engines, "LAYOUT", 1)
+    cache_features(tiny_trunk(), tiny_data(), tmp_path)
+    monkeypatch.undo()
+    (old,) = list_entries(tmp_path)
+    assert old.state == "outdated"
+
+    told = []
+    assert cache_features(tiny_trunk(), tiny_data(), tmp_path, tell=told.append).computed == 40
+
+    assert told[0].startswith("1 stored entry is of a version of regraft that stored otherwise")
+    assert old.key in told[0]
+    assert sorted(entry.state for entry in list_entries(tmp_path)) == ["outdated", "whole"]
+
+
 def test_an_entry_is_cleared_by_its_key(root):
     """A beginning that only one has is enough; a stranger's folder stays."""
     gone, kept = list_entries(root)
@@ -159,6 +176,10 @@ def test_the_command_line_says_the_same(tmp_path):
     shard.write_bytes(shard.read_bytes()[:-1] + b"\x77")
     done = run(app, ["cache", "verify", folder, "--key", key])
     assert (done.exit_code, "damaged" in done.output) == (1, True)
+    assert run(app, ["cache", "ls", folder]).exit_code == 0  # sizes are compared here, contents by verify
+    shard.write_bytes(b"short")
+    listed = run(app, ["cache", "ls", folder])
+    assert (listed.exit_code, f"{key}  damaged" in listed.output) == (1, True)
     assert run(app, ["cache", "clear", folder, "--older-than-days", "1"]).output == "nothing to remove\n"
     assert key in run(app, ["cache", "clear", folder, "--key", key[:6]]).output
     assert run(app, ["cache", "ls", folder]).output == "no stored features\n"

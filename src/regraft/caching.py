@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from regraft.caches.building import Builder, positions_of, whole
 from regraft.caches.costs import Cost
 from regraft.caches.draws import Draws, names_of, own_randomness, refuse_own_randomness, refuse_random
-from regraft.caches.engines import Engine, TrunkLike, device_of, key_of, manifest_of, runner
+from regraft.caches.engines import Engine, TrunkLike, device_of, key_of, manifest_of, own_shapes, runner
 from regraft.caches.features import Built, Features, memory_budget
 from regraft.caches.precision import Difference, check_precision
 from regraft.caches.probing import COMPUTE_TOLERANCE, check_reused, expected_cost, rounding, tolerance_of
@@ -101,9 +101,9 @@ def _draws(examples: Examples, views: int, data_id: str | None, *, hashed: bool)
 def _in_memory(trunk: TrunkLike, draws: Draws, options: "_Options", started: float) -> Features:
     run, cost = runner(trunk, options.engine.compute), _expect(trunk, draws, None, options)
     with progress_bar("features", len(draws)) as advance:
-        tensors, labels = whole(draws, run, trunk.cut.leaves, batch_size=options.batch_size,
+        columns, labels = whole(draws, run, trunk.cut.leaves, own_shapes(trunk), batch_size=options.batch_size,
                                 workers=options.engine.workers, advance=advance)  # fmt: skip
-    rows = HeldRows(tensors)
+    rows = HeldRows(columns)
     positions = torch.arange(len(draws)).view(-1, draws.views) if draws.views > 1 else None
     built = Built(len(draws), 0, time.perf_counter() - started, rows.bytes, _rounding(trunk, draws, options), cost)
     return Features(rows, positions, labels, cut=trunk.cut, key="", built=built)
@@ -117,12 +117,14 @@ def _in_store(trunk: TrunkLike, draws: Draws, store: Store, options: "_Options",
     tolerance = tolerance_of(options.precision, options.engine.compute, device_of(trunk).type)
     before = rows.index()
     was_checked = check_reused(run, draws, rows, before, count=canaries, tolerance=tolerance)
+    if not len(before) and options.tell is not None and (note := _outdated(store, manifest)):
+        options.tell(note)
     cost = _expect(trunk, draws, before, options)
     labels = cheap_labels(draws.examples) if draws.ids is not None else None
     with progress_bar("features", len(draws)) as advance:
         builder = Builder(run, draws, entry, trunk.cut.leaves, batch_size=options.batch_size,
-                          precision=options.precision, labels=labels, workers=options.engine.workers,
-                          advance=advance)  # fmt: skip
+                          precision=options.precision, own=own_shapes(trunk), labels=labels,
+                          workers=options.engine.workers, advance=advance)  # fmt: skip
         builder.build()
     rows.refresh()
     draws.ids = builder.ids
@@ -134,6 +136,20 @@ def _in_store(trunk: TrunkLike, draws: Draws, store: Store, options: "_Options",
                   _rounding(trunk, draws, options), cost if builder.computed else None)  # fmt: skip
     assert builder.labels is not None, "every example was read, or its label was known"
     return Features(kept, order, builder.labels, cut=trunk.cut, key=entry.key, built=built)
+
+
+def _outdated(store: Store, manifest: Mapping[str, Any]) -> str:
+    """A sentence on entries of versions that stored otherwise; "" where there are none."""
+    keys = [
+        key for key, told in store.manifests().items() if told.get("layout", manifest["layout"]) != manifest["layout"]
+    ]
+    if not keys:
+        return ""
+    return (
+        f"{len(keys)} stored {'entry is' if len(keys) == 1 else 'entries are'} of a version of regraft that stored "
+        f"otherwise ({', '.join(sorted(keys))}): nothing of that is used, and what is needed is computed again. Remove "
+        "it with regraft cache clear."
+    )
 
 
 def _expect(trunk: TrunkLike, draws: Draws, index: Index | None, options: "_Options") -> Cost | None:
@@ -166,9 +182,9 @@ def _kept(store: Store, rows: StoredRows, positions: Tensor, precision: str) -> 
     rows.memory_bytes = min(rows.memory_bytes, limit)
     if size > limit or not exact:
         return rows, positions
-    held = HeldRows(rows.gather(positions.reshape(-1)))
-    rows.entry.forget()
-    return held, torch.arange(positions.numel()).view(positions.shape) if positions.shape[1] > 1 else None
+    return rows.hold(positions.reshape(-1)), torch.arange(positions.numel()).view(positions.shape) if positions.shape[
+        1
+    ] > 1 else None
 
 
 def cheap_labels(examples: Examples) -> Tensor | None:

@@ -175,10 +175,13 @@ OneKey = Annotated[str | None, typer.Option("--key", help="One entry's key, or i
 
 @cache_app.command("ls")
 def cache_ls(folder: FeatureFolder) -> None:
-    """What each entry belongs to, its size, and whether it is whole."""
+    """What each entry belongs to, its size, and whether it is whole. Exit 1 when one is damaged, after the list."""
     from regraft.entries import as_table, list_entries
 
-    typer.echo(as_table(list_entries(folder)))
+    entries = list_entries(folder)
+    typer.echo(as_table(entries))
+    if any(entry.state == "damaged" for entry in entries):
+        raise typer.Exit(1)
 
 
 @cache_app.command("verify")

@@ -11,7 +11,7 @@ from typing import Any, final
 
 from regraft.caches.costs import in_bytes, in_seconds
 from regraft.caches.draws import Draws, own_randomness
-from regraft.caches.engines import Engine, TrunkLike, device_of, key_of, manifest_of, runner
+from regraft.caches.engines import LAYOUT, Engine, TrunkLike, device_of, key_of, manifest_of, runner
 from regraft.caches.probing import check_reused, tolerance_of
 from regraft.caches.stored import StoredRows
 from regraft.errors import CacheError, near_names
@@ -33,7 +33,8 @@ class StoredEntry:
     cut       the leaves' names, shapes and dtypes in words
     rows      stored rows; bytes of their shards
     age_s     seconds since the last part was added
-    state     "whole", "building" (somebody is), "interrupted" (the next build goes on), or "damaged"
+    state     "whole", "building" (somebody is), "interrupted" (the next build goes on), "outdated" (of a version of
+              regraft that stored otherwise: nothing of it is used, and it may be cleared), or "damaged"
     problems  what is wrong, in sentences; sizes are compared, contents only by `verify_entry`
     """
 
@@ -169,12 +170,14 @@ def _look_at(root: str | Path, key: str) -> StoredEntry:
         except CacheError as error:
             problems.append(str(error))
     age = max(0.0, time.time() - (changed or place.changed(MANIFEST))) if changed or not problems else 0.0
-    return StoredEntry(key, *_words(manifest), rows, size, age, _state(place, problems), tuple(problems))
+    return StoredEntry(key, *_words(manifest), rows, size, age, _state(place, manifest, problems), tuple(problems))
 
 
-def _state(place: Place, problems: Sequence[str]) -> str:
+def _state(place: Place, manifest: Mapping[str, Any], problems: Sequence[str]) -> str:
     if problems:
         return "damaged"
+    if manifest.get("layout") != LAYOUT:
+        return "outdated"
     if Leases(place).living():
         return "building"
     return "interrupted" if place.names("builds") else "whole"
@@ -207,10 +210,11 @@ def _part_names(place: Place) -> list[str]:
 
 
 def _sha256(place: Place, record: Record) -> str:
-    total = hashlib.sha256()
+    total, file = hashlib.sha256(), place.opened(f"parts/{record.file}")
     for start in range(0, record.size, READ_BYTES):
-        total.update(place.view(f"parts/{record.file}", start, min(start + READ_BYTES, record.size)).data)
-        place.forget()
+        content = bytearray(min(READ_BYTES, record.size - start))
+        file.read_into(memoryview(content), [(start, start + len(content))])
+        total.update(content)
     return total.hexdigest()
 
 

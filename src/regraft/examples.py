@@ -92,18 +92,18 @@ def collated(rows: Sequence[tuple[Any, Any]]) -> tuple[Inputs, Tensor]:
 
 def has_lengths(rows: Sequence[tuple[Any, Any]]) -> bool:
     """Whether the inputs of these examples are tensors of different sizes."""
-    shapes = [_shapes(row[0]) for row in rows]
+    shapes = [shapes_in(row[0]) for row in rows]
     return None not in shapes and any(shape != shapes[0] for shape in shapes)
 
 
-def _shapes(inputs: Any) -> list[tuple[int, ...]] | None:
-    """The sizes of all tensors in order; None when something else is among them."""
+def shapes_in(inputs: Any) -> tuple[tuple[int, ...], ...] | None:
+    """The sizes of all tensors of an example's input, in order; None when something else is among them."""
     if isinstance(inputs, Tensor):
-        return [tuple(inputs.shape)]
+        return (tuple(inputs.shape),)
     if not isinstance(inputs, (Mapping, tuple)):
         return None
-    found = [_shapes(value) for value in (inputs.values() if isinstance(inputs, Mapping) else inputs)]
-    return None if None in found else [shape for shapes in found if shapes is not None for shape in shapes]
+    found = [shapes_in(value) for value in (inputs.values() if isinstance(inputs, Mapping) else inputs)]
+    return None if None in found else tuple(shape for shapes in found if shapes is not None for shape in shapes)
 
 
 def as_examples(data: Any) -> Examples:
@@ -145,7 +145,14 @@ def batches(
 def gather_ahead(
     examples: Examples, blocks: Sequence[Tensor], *, workers: int | None = None
 ) -> Iterator[tuple[Tensor, Inputs, Tensor]]:
-    """The same as `batches`, where the batches are given: one int64 tensor of indices each."""
+    """The same as `batches`, where the batches are given: one int64 tensor of indices each.
+
+    Examples that know better how to read ahead (features in a store) say so by a method `in_order(blocks)`.
+    """
+    in_order = getattr(examples, "in_order", None)
+    if in_order is not None:
+        yield from in_order(blocks)
+        return
     if workers is None:
         workers = (os.cpu_count() or 1) if isinstance(examples, DatasetExamples) else 0
     if workers == 0:

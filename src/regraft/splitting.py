@@ -18,6 +18,7 @@ from regraft.cuts.replaying import Replay
 from regraft.cuts.searching import Search, record_sizes
 from regraft.cuts.varying import Batch, batch_of
 from regraft.errors import SplitError
+from regraft.fingerprints import hash_description
 from regraft.patterns import Patterns, choose
 
 Features = dict[str, Tensor]
@@ -44,6 +45,16 @@ class Trunk:
             with undisturbed(self.model, is_training=is_training):
                 features |= replay.trunk(args, kwargs)
         return features
+
+    def row_shapes(self, *args: Any, **kwargs: Any) -> dict[str, tuple[int | None, ...]]:
+        """Each leaf's shape for one example, from a batch of one; None for a size that only running can tell.
+
+        Nothing is run and no value is read: tensors of the device "meta" will do.
+        """
+        shapes: dict[str, tuple[int | None, ...]] = {}
+        for replay in self._replays.values():
+            shapes = replay.row_shapes(args, kwargs) | shapes
+        return shapes
 
     def step_from(self, shallower: "Trunk") -> Callable[[Mapping[str, Tensor]], Features]:
         """A function from the features of a shallower trunk to the features of this one: inputs are not needed.
@@ -80,6 +91,7 @@ class Trunk:
             "leaves": [[leaf.name, _sizes(leaf), str(leaf.dtype)] for leaf in self.cut.leaves],
             "modules": {name: f"{class_name(type(modules[name]))}({modules[name].extra_repr()})" for name in names},
             "settings": {name: settings_of(modules[name]) for name in names},
+            "computation": [hash_description(replay.computation_before_the_cut()) for replay in self._replays.values()],
             "sources": {class_name(cls): source_hash(cls) for cls in classes},
             "torch": str(torch.__version__),
             "autocast": str(torch.get_autocast_dtype("cpu")) if torch.is_autocast_enabled("cpu") else "off",

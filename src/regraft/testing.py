@@ -277,15 +277,18 @@ class StoreContract(ABC):
         assert entry.lease("work")
         entry.release("work")
 
-    def test_forgetting_loses_nothing(self, tmp_path: Path) -> None:
-        """Pages given back are read again."""
+    def test_runs_of_rows_are_read_one_after_the_other(self, tmp_path: Path) -> None:
+        """From several parts, into memory that the caller uses again and again."""
         entry = self.make_entry(tmp_path)
-        ids, tensors = part_of(4)
-        part = entry.commit("p1", ids, tensors)
-        before = entry.read(part, "F32", 0, 4).clone()
-        entry.forget()
+        (ids, first), (more_ids, second) = part_of(9), part_of(4, seed="p2")
+        parts = entry.commit("p1", ids, first), entry.commit("p2", more_ids, second)
+        pieces = [(parts[0], [(0, 1), (3, 6), (7, 9)]), (parts[1], [(1, 3)])]
 
-        assert torch.equal(entry.read(part, "F32", 0, 4), before)
+        for name in first:
+            expected = torch.cat([first[name][[0, 3, 4, 5, 7, 8]], second[name][1:3]])
+            out = torch.zeros_like(expected)
+            entry.read_into(out, name, pieces)
+            assert torch.equal(out.nan_to_num(), expected.nan_to_num())
 
 
 def _cuts(content: bytes) -> Iterator[tuple[bytes, str]]:

@@ -6,6 +6,7 @@ import torch
 from regraft.caches import building
 from regraft.caches.building import Builder, check_outputs, padded, part_rows, storage_order, whole
 from regraft.caches.draws import Draws
+from regraft.caches.ragged import OwnShapes
 from regraft.errors import CacheError
 from regraft.examples import TensorExamples
 from regraft.stores.folder import FolderStore
@@ -114,7 +115,9 @@ def test_in_memory_rows_lie_in_the_data_sets_order():
     """Without ids, without a store."""
     trunk, (inputs, labels) = tiny_trunk(), tiny_data(20)
     draws = Draws(TensorExamples(inputs, labels), hashed=False)
-    rows, told = whole(draws, trunk, trunk.cut.leaves, batch_size=8, workers=None, advance=lambda *_: None)
+    rows, told = whole(
+        draws, trunk, trunk.cut.leaves, OwnShapes(None, ()), batch_size=8, workers=None, advance=lambda *_: None
+    )
     assert torch.equal(rows["hidden"][:8], trunk.module(inputs[:8]))
     assert torch.equal(told, labels)
 

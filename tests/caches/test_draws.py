@@ -1,5 +1,8 @@
 """Random inputs: found out, or drawn again exactly."""
 
+import os
+import random
+
 import numpy as np
 import pytest
 import torch
@@ -35,12 +38,51 @@ def test_a_view_is_the_same_whenever_it_is_drawn():
 def test_rows_are_examples_times_views():
     """With labels and ids for each row."""
     draws = Draws(as_examples(Images(lambda x: x + torch.rand(3))), views=3)
-    (rows, inputs, labels, ids), *rest = draws.batches(torch.arange(30), 16)
+    first, *rest = draws.batches(torch.arange(30), 16)
     assert len(draws) == 30
-    assert inputs.shape == (16, 3)
-    assert labels.tolist() == [row // 3 for row in rows.tolist()]
-    assert len({row.tobytes() for row in ids}) == 16
+    assert first.inputs.shape == (16, 3)
+    assert first.labels.tolist() == [row // 3 for row in first.rows.tolist()]
+    assert len({row.tobytes() for row in first.ids}) == 16
     assert len(rest) == 1
+
+
+@pytest.mark.parametrize("names", [None, [f"file {index}" for index in range(10)]])
+def test_several_processes_draw_what_one_draws(names):
+    """Inputs, labels and ids to the last bit, in the same order, whoever draws them."""
+    drawn = {}
+    for workers in (0, 1, 2):
+        draws = Draws(as_examples(Images(lambda x: x + torch.rand(3) + np.random.rand() + random.random())),
+                      views=3, names=names)  # fmt: skip
+        drawn[workers] = list(draws.batches(torch.randperm(30, generator=torch.Generator().manual_seed(0)), 4,
+                                            workers=workers))  # fmt: skip
+
+    for workers in (1, 2):
+        for alone, together in zip(drawn[0], drawn[workers], strict=True):
+            assert torch.equal(alone.rows, together.rows)
+            assert torch.equal(alone.inputs, together.inputs)
+            assert torch.equal(alone.labels, together.labels)
+            assert np.array_equal(alone.ids, together.ids)
+            assert alone.shapes == together.shapes == [((3,),)] * len(alone)
+
+
+def test_views_are_drawn_by_other_processes():
+    """Threads would share one set of global generators."""
+    draws = Draws(as_examples(Images(lambda x: x + torch.rand(3) + 1000 * os.getpid())), views=2)
+    pids = {int(value) // 1000 for drawn in draws.batches(torch.arange(20), 2, workers=2)
+            for value in drawn.inputs[:, 0] - drawn.rows // 2}  # fmt: skip
+    assert os.getpid() not in pids
+
+
+def test_an_error_in_another_process_is_told_here():
+    """With its own class and text."""
+
+    def fail(x):
+        if int(x[0]) == 7:
+            raise ValueError("example seven is damaged")
+        return x + torch.rand(3)
+
+    with pytest.raises(ValueError, match="example seven is damaged"):
+        list(Draws(as_examples(Images(fail)), views=2).batches(torch.arange(20), 2, workers=2))
 
 
 def test_names_stand_for_inputs():

@@ -1,13 +1,21 @@
 """Features as a data set, as whole batches, as NumPy arrays, and streamed from a store."""
 
+import pickle
+import threading
+
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from regraft.caches.stored import StoredRows
 from regraft.caching import cache_features
 from regraft.errors import CacheError
+from regraft.evaluating import evaluate
 from regraft.examples import Examples, as_examples
+from regraft.freezing import freeze
+from regraft.splitting import split
 from regraft.stores.folder import FolderStore
+from regraft.training import train
 from trunks import plainly, tiny_data, tiny_trunk
 
 
@@ -68,6 +76,47 @@ def test_an_epoch_gives_each_example_once_in_the_order_that_is_told(features, ba
     assert all(len(indices) == min(batch_size, 200) for indices in seen[:-1])
     assert torch.equal(torch.cat(seen), features.order(2, seed=5))
     assert torch.equal(torch.cat(seen).sort().values, torch.arange(200))
+
+
+def test_a_given_order_is_followed_batch_by_batch(features):
+    """Of any sizes, with repetitions; none at all too."""
+    given = [torch.tensor([5, 199, 0]), torch.tensor([7]), torch.tensor([0, 0, 3, 5])]
+    got = list(features.in_order(given))
+    for wanted, (indices, inputs, labels) in zip(given, got, strict=True):
+        assert torch.equal(indices, wanted)
+        assert torch.equal(inputs["hidden"], expected()[wanted])
+        assert torch.equal(labels, tiny_data(200)[1][wanted])
+    assert list(features.in_order([])) == []
+
+
+@pytest.mark.parametrize("work", ["train", "evaluate"])
+def test_whoever_asks_for_batches_in_order_has_them_read_ahead(tmp_path, monkeypatch, work):
+    """Training in an order of its own, and scoring."""
+    model = torch.nn.Sequential(torch.nn.Linear(6, 4), torch.nn.Tanh(), torch.nn.Dropout(0.1), torch.nn.Linear(4, 3))
+    freeze(model, "0")
+    trunk, head = split(model, torch.ones(2, 6))
+    store = FolderStore(tmp_path, memory_bytes=0)
+    features = cache_features(trunk, tiny_data(200), store, batch_size=8)
+    readers, read = [], StoredRows.read
+    monkeypatch.setattr(
+        StoredRows,
+        "read",
+        lambda self, *given: (readers.append(threading.current_thread().name), read(self, *given))[1],
+    )
+
+    if work == "train":
+        train(head, features, epochs=1, order=lambda _: torch.arange(200).split(32))
+    else:
+        evaluate(head, features)
+
+    assert sum(name.startswith("regraft-features") for name in readers) >= 1
+
+
+def test_streamed_features_go_to_another_process_in_a_pickle(tmp_path):
+    """As DataLoader's workers do where processes are not forked."""
+    features = cache_features(tiny_trunk(), tiny_data(200), FolderStore(tmp_path, memory_bytes=0), batch_size=8)
+    there = pickle.loads(pickle.dumps((features.rows, features.positions)))
+    assert torch.equal(there[0].gather(there[1][:, 0])["hidden"], expected())
 
 
 def test_epochs_and_seeds_differ_and_repeat(features):

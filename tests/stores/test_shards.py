@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load
 
 from regraft.errors import CacheError
-from regraft.stores.shards import as_tensor, layout_of, shard_chunks
+from regraft.stores.shards import layout_of, shard_chunks
 from regraft.testing import part_of
 
 
@@ -30,14 +30,6 @@ def test_a_place_tells_where_rows_lie():
     head, places = layout_of({"x": torch.zeros(10, 3)})
     assert places["x"].row_bytes == 12
     assert places["x"].rows(2, 4) == (len(head) + 24, len(head) + 48)
-
-
-def test_bytes_become_a_tensor_that_shares_them():
-    """No copy."""
-    raw = torch.arange(6.0).numpy().view("uint8").copy()
-    tensor = as_tensor(raw, "F32", (2, 3))
-    raw[:] = 0
-    assert torch.equal(tensor, torch.zeros(2, 3))
 
 
 def test_a_dtype_without_a_word_is_refused():

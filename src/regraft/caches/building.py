@@ -15,13 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regraft.caches.draws import Draws, join
-from regraft.caches.precision import encode
+from regraft.caches.draws import Drawn, Draws
+from regraft.caches.ragged import Column, OwnShapes, column_of, encode_column, ragged_leaves
 from regraft.caches.stored import Index, LeafLike, StoredRows
 from regraft.errors import CacheError
 from regraft.examples import Inputs, map_tensors
 from regraft.fingerprints import ID_BYTES
-from regraft.padding import longest, padded_cat, padded_to
 from regraft.stores.store import Entry
 
 PART_BYTES = 32 << 20
@@ -67,7 +66,7 @@ class _Group:
     mine: bool
     rows: list[int] = field(default_factory=list)
     ids: list[bytes] = field(default_factory=list)
-    outputs: list[dict[str, Tensor]] = field(default_factory=list)
+    outputs: list[dict[str, list[Tensor] | Tensor]] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -80,16 +79,19 @@ class Builder:
     """Adds the missing rows of a data set to an entry.
 
     run       inputs → leaf → rows, the trunk as it is called
+    own       takes the rows of varying size out of a batch that was filled up
     labels    where they are known without reading the examples
     advance   moves the progress bar
     """
 
     def __init__(
         self, run: Run, draws: Draws, entry: Entry, leaves: Sequence[LeafLike], *, batch_size: int, precision: str,
+        own: OwnShapes | None = None,
         labels: Tensor | None = None, workers: int | None = None, advance: Callable[..., None] = lambda *_, **__: None,
     ) -> None:  # fmt: skip
         self.run, self.draws, self.entry, self.leaves = run, draws, entry, leaves
         self.batch_size, self.precision, self.workers, self.advance = batch_size, precision, workers, advance
+        self.own = own or OwnShapes(None, ragged_leaves(leaves))
         self.part_rows = part_rows(leaves, batch_size)
         self.computed = 0
         self.labels = labels
@@ -97,7 +99,7 @@ class Builder:
         self.ids = np.zeros((len(draws), ID_BYTES), np.uint8) if draws.ids is None else draws.ids
         self._others: list[_Group] = []
         self._group: _Group | None = None
-        self._pending: list[tuple[Tensor, Inputs, np.ndarray]] = []
+        self._pending: list[Drawn] = []
         self._leased: set[str] = set()
         self._mark = ""  # the data set by its count and first row: an interrupted build's mark is found by the next
         self._begun = False
@@ -132,27 +134,24 @@ class Builder:
             self._seen.clear()
             if not len(rows):
                 return
-        for block, inputs, labels, ids in self.draws.batches(rows, self.batch_size, workers=self.workers):
-            self._note(block, labels, ids)
-            missing = self._missing(ids)
+        for drawn in self.draws.batches(rows, self.batch_size, workers=self.workers):
+            self._note(drawn)
+            missing = self._missing(drawn.ids)
             self.advance(int((~missing).sum()))
             if missing.any():
-                at = torch.from_numpy(np.flatnonzero(missing))
-                if not missing.all():
-                    inputs = map_tensors(lambda tensor, at=at: tensor.index_select(0, at.to(tensor.device)), inputs)
-                self._pending.append((block[at], inputs, ids[missing]))
+                self._pending.append(drawn if missing.all() else drawn.at(torch.from_numpy(np.flatnonzero(missing))))
                 self._flush(size, whole_only=True)
         self._flush(size, whole_only=False)
 
-    def _note(self, rows: Tensor, labels: Tensor, ids: np.ndarray) -> None:
-        self._mark = self._mark or mark_of(len(self.draws), ids[0])
+    def _note(self, drawn: Drawn) -> None:
+        self._mark = self._mark or mark_of(len(self.draws), drawn.ids[0])
         if self._labels_known:
             return
         if self.labels is None:
-            self.labels = labels.new_zeros((len(self.draws.examples), *labels.shape[1:]))
-        self.labels[torch.div(rows, self.draws.views, rounding_mode="floor")] = labels
+            self.labels = drawn.labels.new_zeros((len(self.draws.examples), *drawn.labels.shape[1:]))
+        self.labels[torch.div(drawn.rows, self.draws.views, rounding_mode="floor")] = drawn.labels
         if self.draws.ids is None:
-            self.ids[rows.numpy()] = ids
+            self.ids[drawn.rows.numpy()] = drawn.ids
 
     def _missing(self, ids: np.ndarray) -> np.ndarray:
         """Which rows neither the store had at the start nor this pass has met: the second of two equal inputs."""
@@ -165,33 +164,29 @@ class Builder:
 
     def _flush(self, size: int, *, whole_only: bool) -> None:
         """Compute pending rows by batches of `size`."""
-        while (count := sum(len(rows) for rows, _, _ in self._pending)) >= size or (count and not whole_only):
-            rows = torch.cat([rows for rows, _, _ in self._pending])
-            inputs = join([inputs for _, inputs, _ in self._pending])
-            ids = np.concatenate([ids for _, _, ids in self._pending])
+        while (count := sum(map(len, self._pending))) >= size or (count and not whole_only):
+            pending = Drawn.joined(self._pending)
             taken = min(size, count)
-            self._pending = []
-            if taken < count:
-                self._pending = [(rows[taken:], first_rows(inputs, taken, count), ids[taken:])]
-            self._compute(rows[:taken], first_rows(inputs, 0, taken), ids[:taken], size)
+            self._pending = [pending.at(torch.arange(taken, count))] if taken < count else []
+            self._compute(pending if taken == count else pending.at(torch.arange(taken)), size)
 
-    def _compute(self, rows: Tensor, inputs: Inputs, ids: np.ndarray, size: int) -> None:
+    def _compute(self, drawn: Drawn, size: int) -> None:
         if self._group is None:
-            self._group = self._start_group(ids)
+            self._group = self._start_group(drawn.ids)
         group = self._group
-        group.rows += rows.tolist()
-        group.ids += [row.tobytes() for row in ids]
+        group.rows += drawn.rows.tolist()
+        group.ids += [row.tobytes() for row in drawn.ids]
         if group.mine:
-            group.outputs.append(self._outputs(inputs, len(rows), size))
-            self.computed += len(rows)
-        self.advance(len(rows))
+            group.outputs.append(self._outputs(drawn, size))
+            self.computed += len(drawn)
+        self.advance(len(drawn))
         if len(group.rows) >= self.part_rows:
             self._end_group()
 
-    def _outputs(self, inputs: Inputs, count: int, size: int) -> dict[str, Tensor]:
-        outputs = self.run(padded(inputs, count, size))
+    def _outputs(self, drawn: Drawn, size: int) -> dict[str, list[Tensor] | Tensor]:
+        outputs = self.run(padded(drawn.inputs, len(drawn), size))
         check_outputs(outputs, self.leaves, size)
-        return {leaf.name: outputs[leaf.name][:count].detach().to("cpu", copy=True) for leaf in self.leaves}
+        return rows_of(outputs, self.leaves, self.own, drawn)
 
     def _start_group(self, ids: np.ndarray) -> _Group:
         if not self._begun:
@@ -228,8 +223,7 @@ class Builder:
     def _commit(self, group: _Group) -> None:
         tensors: dict[str, Tensor] = {}
         for leaf in self.leaves:
-            rows = padded_cat([outputs[leaf.name] for outputs in group.outputs])
-            tensors |= encode(leaf.name, rows, self.precision)
+            tensors |= encode_column(leaf.name, column(group.outputs, leaf.name), self.precision)
         self.entry.commit(group.name, np.frombuffer(b"".join(group.ids), np.uint8).reshape(-1, ID_BYTES), tensors)
         self._release(group.lease)
 
@@ -255,49 +249,71 @@ class Builder:
         rows = torch.tensor(group.rows)
         for chosen, size in ((rows[rows < full], self.batch_size), (rows[rows >= full], len(self.draws) - full)):
             for block in chosen.split(size) if len(chosen) else ():
-                group.outputs.append(self._outputs(self.draws.inputs_of(block), len(block), size))
+                group.outputs.append(self._outputs(self.draws.drawn(block), size))
                 self.computed += len(block)
         self._commit(group)
 
 
 def check_outputs(outputs: Mapping[str, Tensor], leaves: Sequence[LeafLike], count: int) -> None:
-    """Raise CacheError when the trunk gave other leaves, rows or dtypes than its cut tells."""
+    """Raise CacheError when the trunk gave other leaves, rows, sizes or dtypes than its cut tells."""
+    varying = ragged_leaves(leaves)
     for leaf in leaves:
         got = outputs.get(leaf.name)
         if got is None:
             raise CacheError(f"The trunk gave no {leaf.name!r}; it gave {', '.join(outputs)}.")
-        if len(got) != count or got.dtype != leaf.dtype:
+        is_odd = leaf.name not in varying and tuple(got.shape[1:]) != tuple(leaf.shape)
+        if len(got) != count or got.dtype != leaf.dtype or is_odd:
             raise CacheError(
                 f"The trunk gave {leaf.name} with shape {tuple(got.shape)} and {got.dtype} for {count} examples; the "
                 f"cut tells one row of {leaf.shape} per example, {leaf.dtype}."
             )
 
 
-def whole(draws: Draws, run: Run, leaves: Sequence[LeafLike], *, batch_size: int, workers: int | None,
-          advance: Callable[..., None]) -> tuple[dict[str, Tensor], Tensor]:  # fmt: skip
+def rows_of(
+    outputs: Mapping[str, Tensor], leaves: Sequence[LeafLike], own: OwnShapes, drawn: Drawn
+) -> dict[str, list[Tensor] | Tensor]:
+    """The drawn rows of each leaf, copied to memory: one tensor, or where sizes vary a tensor for each row."""
+    rows: dict[str, list[Tensor] | Tensor] = {}
+    for leaf in leaves:
+        batch = outputs[leaf.name][: len(drawn)].detach()
+        if leaf.name in own.ragged:
+            each = own.rows(leaf.name, batch.cpu(), drawn.inputs, drawn.shapes)
+            rows[leaf.name] = [row.clone(memory_format=torch.contiguous_format) for row in each]
+        else:
+            rows[leaf.name] = batch.to("cpu", copy=True)
+    return rows
+
+
+def column(outputs: Sequence[Mapping[str, list[Tensor] | Tensor]], leaf: str) -> Column:
+    """All rows of one leaf, batch after batch."""
+    batches = [rows[leaf] for rows in outputs]
+    if isinstance(batches[0], Tensor):
+        return torch.cat([rows for rows in batches if isinstance(rows, Tensor)])
+    return column_of([row for rows in batches for row in rows])
+
+
+def whole(draws: Draws, run: Run, leaves: Sequence[LeafLike], own: OwnShapes, *, batch_size: int, workers: int | None,
+          advance: Callable[..., None]) -> tuple[dict[str, Column], Tensor]:  # fmt: skip
     """All rows in memory, in the data set's order, and the labels: no store, no ids."""
     tensors: dict[str, Tensor] = {}
+    ragged: dict[str, list[Tensor]] = {leaf: [] for leaf in own.ragged}
     labels: Any = None
-    for rows, inputs, some, _ in draws.batches(torch.arange(len(draws)), batch_size, workers=workers):
-        outputs = run(inputs)
-        check_outputs(outputs, leaves, len(rows))
-        if not tensors:
-            tensors = {leaf.name: torch.zeros((len(draws), *outputs[leaf.name].shape[1:]), dtype=leaf.dtype)
-                       for leaf in leaves}  # fmt: skip
-            labels = some.new_zeros((len(draws.examples), *some.shape[1:]))
-        for name in tensors:
-            _put(tensors, name, rows, outputs[name])
-        labels[torch.div(rows, draws.views, rounding_mode="floor")] = some
-        advance(len(rows))
-    return tensors, labels
-
-
-def _put(tensors: dict[str, Tensor], name: str, rows: Tensor, values: Tensor) -> None:
-    """Write rows into a tensor, which grows when they are longer than those before."""
-    if tensors[name].shape[1:] != values.shape[1:]:
-        tensors[name] = padded_to(tensors[name], (len(tensors[name]), *longest([tensors[name][:1], values[:1]])[1:]))
-    place: Any = (rows, *(slice(size) for size in values.shape[1:]))
-    tensors[name][place] = values.to(tensors[name].device)
+    for drawn in draws.batches(torch.arange(len(draws)), batch_size, workers=workers):
+        outputs = run(drawn.inputs)
+        check_outputs(outputs, leaves, len(drawn))
+        if labels is None:
+            tensors = {leaf.name: torch.empty((len(draws), *outputs[leaf.name].shape[1:]), dtype=leaf.dtype)
+                       for leaf in leaves if leaf.name not in ragged}  # fmt: skip
+            labels = drawn.labels.new_zeros((len(draws.examples), *drawn.labels.shape[1:]))
+        for leaf, rows in rows_of(outputs, leaves, own, drawn).items():
+            if isinstance(rows, Tensor):
+                tensors[leaf][drawn.rows] = rows
+            else:
+                ragged[leaf] += rows
+        labels[torch.div(drawn.rows, draws.views, rounding_mode="floor")] = drawn.labels
+        advance(len(drawn))
+    found = {leaf: column_of(rows) for leaf, rows in ragged.items()}
+    return {leaf.name: found[leaf.name] if leaf.name in found else tensors[leaf.name] for leaf in leaves}, labels
 
 
 def mark_of(count: int, first: np.ndarray) -> str:

@@ -1,26 +1,33 @@
 """Draws: the inputs of a data set with their ids; random ones are found out, or drawn by seed as views."""
 
 import hashlib
+import multiprocessing
+import os
+import pickle
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, final
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
+from regraft.caches.ragged import Shapes
 from regraft.errors import CacheError
 from regraft.examples import (
     DatasetExamples,
     Examples,
     Inputs,
     TensorExamples,
-    batches,
     collated,
+    gather_ahead,
     has_lengths,
     map_tensors,
+    shapes_in,
     tensors_in,
 )
 from regraft.fingerprints import ID_BYTES, input_ids, named_ids
@@ -28,6 +35,47 @@ from regraft.padding import padded_cat
 
 PROBES = 8  # examples that are drawn twice
 SEEDS = 128  # further draws when the data set has taken random numbers but gave the same inputs twice
+
+
+@final
+@dataclass(frozen=True)
+class Drawn:
+    """Rows with what was drawn for them.
+
+    rows    (batch,) int64
+    inputs  `batch` rows in each tensor, the shorter ones filled with zeros at their ends
+    labels  (batch,)
+    ids     (batch, 16) uint8
+    shapes  of the tensors of each row's own input; None where only whole batches are handed out
+    """
+
+    rows: Tensor
+    inputs: Inputs
+    labels: Tensor
+    ids: np.ndarray
+    shapes: list[Shapes] | None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def at(self, places: Tensor) -> "Drawn":
+        """Some of the rows, by their places in the batch."""
+        inputs = map_tensors(lambda tensor: tensor.index_select(0, places.to(tensor.device)), self.inputs)
+        shapes = None if self.shapes is None else [self.shapes[at] for at in places.tolist()]
+        return Drawn(self.rows[places], inputs, self.labels[places], self.ids[places.numpy()], shapes)
+
+    @staticmethod
+    def joined(parts: Sequence["Drawn"]) -> "Drawn":
+        """Batches one after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        shapes: list[Shapes] | None = []
+        for part in parts:
+            shapes = None if shapes is None or part.shapes is None else shapes + part.shapes
+        return Drawn(
+            torch.cat([part.rows for part in parts]), join([part.inputs for part in parts]),
+            torch.cat([part.labels for part in parts]), np.concatenate([part.ids for part in parts]), shapes,
+        )  # fmt: skip
 
 
 @final
@@ -46,75 +94,80 @@ class Draws:
         self.ids: np.ndarray | None = None
         if names is not None:
             self.ids = named_ids(f"{name}\0{view}\0{seed}" for name in names for view in range(views))
+        self._bases: dict[int, bytes] = {}
 
     def __len__(self) -> int:
         return len(self.examples) * self.views
 
-    def batches(
-        self, rows: Tensor, batch_size: int, *, workers: int | None = None
-    ) -> Iterator[tuple[Tensor, Inputs, Tensor, np.ndarray]]:
-        """(rows, inputs, labels, ids) for each batch of `rows`; ids (batch, 16) uint8."""
-        if self.views > 1:
-            for block in rows.split(batch_size):
-                yield (block, *self._seeded(block))
-            return
-        if workers is None and not isinstance(self.examples, DatasetExamples):
-            workers = 0
-        for block, (inputs, ids), labels in batches(_WithIds(self), rows, batch_size, workers=workers):
-            yield block, inputs, labels, ids
+    def batches(self, rows: Tensor, batch_size: int, *, workers: int | None = None) -> Iterator[Drawn]:
+        """`rows` in batches, fetched ahead.
 
-    def drawn(self, rows: Tensor) -> tuple[Inputs, Tensor, np.ndarray]:
+        workers  threads, for views processes: a view is drawn from the global generators, of which a process has one
+                 set. None: one for each core where examples are fetched one by one
+        """
+        blocks = rows.split(batch_size)
+        if not isinstance(self.examples, DatasetExamples):
+            workers = 0 if workers is None or self.views > 1 else workers
+        if self.views > 1:
+            processes = min(_processes() if workers is None else workers, len(blocks) // 2)
+            yield from in_processes(self.drawn, blocks, processes)
+            return
+        for _, drawn, _ in gather_ahead(_AsExamples(self), blocks, workers=_cores() if workers is None else workers):
+            yield drawn
+
+    def drawn(self, rows: Tensor) -> Drawn:
         """The inputs, labels and ids of these rows. An example that is filled up keeps the id of what it was."""
         if self.views > 1:
             return self._seeded(rows)
-        if not isinstance(self.examples, DatasetExamples) or self.ids is not None or not self.hashed:
+        if not isinstance(self.examples, DatasetExamples):
             inputs, labels = self.examples.gather(rows)
-            return inputs, labels, self.ids_of(rows, inputs)
+            return Drawn(rows, inputs, labels, self._ids_of(rows, [(inputs, len(rows))]), None)
         pairs = self.examples.fetch(rows)
         inputs, labels = collated(pairs)
-        if not has_lengths(pairs):
-            return inputs, labels, self.ids_of(rows, inputs)
-        return inputs, labels, np.concatenate([input_ids(collated([pair])[0], 1) for pair in pairs])
+        shapes = [shapes_in(pair[0]) for pair in pairs]
+        each: Any = [(inputs, len(rows))] if not has_lengths(pairs) else ((collated([pair])[0], 1) for pair in pairs)
+        return Drawn(rows, inputs, labels, self._ids_of(rows, each), None if None in shapes else shapes)  # type: ignore[arg-type]
 
     def inputs_of(self, rows: Tensor) -> Inputs:
         """The inputs of these rows."""
-        return self._seeded(rows)[0] if self.views > 1 else self.examples.gather(rows)[0]
+        return self._seeded(rows).inputs if self.views > 1 else self.examples.gather(rows)[0]
 
-    def _seeded(self, rows: Tensor) -> tuple[Inputs, Tensor, np.ndarray]:
+    def _seeded(self, rows: Tensor) -> Drawn:
         """Each row drawn by itself after seeding: the same view of the same example is the same input, always."""
-        drawn: list[Inputs] = []
-        labels: list[Tensor] = []
-        bases: dict[int, bytes] = {}
+        inputs, labels = [], []
         with own_randomness():
             for row in rows.tolist():
                 example, view = divmod(row, self.views)
-                if example not in bases:
-                    bases[example] = self._base(example)
-                seed_all(bases[example] + view.to_bytes(4, "little"))
-                inputs, label = self.examples.gather(torch.tensor([example]))
-                drawn.append(inputs)
+                seed_all(self._base(example) + view.to_bytes(4, "little"))
+                drawn, label = self.examples.gather(torch.tensor([example]))
+                inputs.append(drawn)
                 labels.append(label)
-        inputs = join(drawn)
-        return inputs, torch.cat(labels), self.ids_of(rows, inputs)
+        shapes = [tuple(tuple(tensor.shape[1:]) for tensor in tensors_in(alone)) for alone in inputs]
+        ids = self._ids_of(rows, ((alone, 1) for alone in inputs))
+        return Drawn(rows, join(inputs), torch.cat(labels), ids, shapes)
 
-    def ids_of(self, rows: Tensor, inputs: Inputs) -> np.ndarray:
+    def _ids_of(self, rows: Tensor, inputs: Iterable[tuple[Inputs, int]]) -> np.ndarray:
         """The rows' ids (count, 16) uint8, from their names or their inputs; zeros when nobody asks for ids."""
         if self.ids is not None:
             return self.ids[rows.numpy()]
-        return input_ids(inputs, len(rows)) if self.hashed else np.zeros((len(rows), ID_BYTES), np.uint8)
+        if not self.hashed:
+            return np.zeros((len(rows), ID_BYTES), np.uint8)
+        return np.concatenate([input_ids(some, count) for some, count in inputs])
 
     def _base(self, example: int) -> bytes:
         """What an example's seeds come from: its content, so that added and reordered data keep their views."""
         start = self.seed.to_bytes(8, "little", signed=True)
         if self.ids is not None:
             return start + self.ids[example * self.views].tobytes()
-        seed_all(start)
-        return start + input_ids(self.examples.gather(torch.tensor([example]))[0], 1).tobytes()
+        if example not in self._bases:
+            seed_all(start)
+            self._bases[example] = input_ids(self.examples.gather(torch.tensor([example]))[0], 1).tobytes()
+        return start + self._bases[example]
 
 
 @final
-class _WithIds:
-    """Examples whose inputs are the pair (inputs, ids): the hashing is done where the fetching is, in its threads."""
+class _AsExamples:
+    """Draws whose inputs are all that was drawn: the hashing is done where the fetching is, in its threads."""
 
     def __init__(self, draws: Draws) -> None:
         self.draws = draws
@@ -122,9 +175,41 @@ class _WithIds:
     def __len__(self) -> int:
         return len(self.draws)
 
-    def gather(self, indices: Tensor) -> tuple[tuple[Inputs, np.ndarray], Tensor]:
-        inputs, labels, ids = self.draws.drawn(indices)
-        return (inputs, ids), labels
+    def gather(self, indices: Tensor) -> tuple[Drawn, Tensor]:
+        drawn = self.draws.drawn(indices)
+        return drawn, drawn.labels
+
+
+@final
+class _Blocks(Dataset):
+    """Blocks of rows as a data set of what is drawn for them, in bytes: these need no shared memory."""
+
+    def __init__(self, draw: Callable[[Tensor], Drawn], blocks: Sequence[Tensor]) -> None:
+        self.draw, self.blocks = draw, blocks
+
+    def __len__(self) -> int:
+        return len(self.blocks)
+
+    def __getitem__(self, number: int) -> bytes:
+        return pickle.dumps(self.draw(self.blocks[number]))
+
+
+def in_processes(draw: Callable[[Tensor], Drawn], blocks: Sequence[Tensor], workers: int) -> Iterator[Drawn]:
+    """What is drawn for each block, in their order; by so many processes, 0 for this one."""
+    if workers < 1:
+        yield from map(draw, blocks)
+        return
+    for content in DataLoader(_Blocks(draw, blocks), batch_size=None, num_workers=workers):
+        yield pickle.loads(content)  # noqa: S301 - from a process of our own
+
+
+def _processes() -> int:
+    """One for each core where a process is made by a fork; elsewhere it would import everything again."""
+    return _cores() if multiprocessing.get_start_method() == "fork" else 0
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def names_of(examples: Examples, data_id: str | None = None) -> Sequence[str] | None:

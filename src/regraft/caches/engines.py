@@ -8,10 +8,11 @@ from typing import Any, Protocol, final
 import torch
 from torch import Tensor
 
+from regraft.caches.ragged import OwnShapes, ragged_leaves
 from regraft.examples import Inputs, call, map_tensors
 from regraft.fingerprints import hash_description, hash_tensors
 
-LAYOUT = 1  # of the entry's folder; a change makes new entries
+LAYOUT = 2  # of the entry's folder; a change makes new entries
 CANARIES = 4
 
 
@@ -89,6 +90,11 @@ def modes(device: torch.device) -> dict[str, Any]:
 def device_of(trunk: TrunkLike) -> torch.device:
     """Where the trunk's tensors are; the CPU when it has none."""
     return next((tensor.device for tensor in trunk.frozen_tensors().values()), torch.device("cpu"))
+
+
+def own_shapes(trunk: TrunkLike) -> OwnShapes:
+    """What takes a leaf's rows out of a batch that was filled up to its longest example."""
+    return OwnShapes(getattr(trunk, "row_shapes", None), ragged_leaves(trunk.cut.leaves))
 
 
 def runner(trunk: TrunkLike, compute: str) -> Callable[[Inputs], dict[str, Tensor]]:

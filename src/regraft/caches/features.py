@@ -1,10 +1,9 @@
 """Features: the cut's values, one row per example, as a plain data set and as whole batches."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
@@ -16,12 +15,8 @@ from torch.utils.data import Dataset
 from regraft.caches.costs import Cost
 from regraft.caches.precision import Difference
 from regraft.caches.stored import HeldRows, Rows, StoredRows
+from regraft.caches.streams import groups_of, shuffled_groups, streamed
 from regraft.errors import CacheError
-
-BLOCK_BYTES = 2 << 20  # what is read at once: long enough for a disk, short enough for a good shuffle
-
-
-Take = Callable[[slice], dict[str, Tensor]]
 
 
 @final
@@ -144,23 +139,17 @@ class Features(Dataset):
     ) -> Iterator[tuple[Tensor, dict[str, Tensor], Tensor]]:
         """(indices, inputs, labels) for each batch of `order(epoch, seed=seed)`, the next group read ahead."""
         chosen = self.for_epoch(epoch, seed=seed)
-        left: tuple[Tensor, dict[str, Tensor]] | None = None
-        for group, take in chosen._read_ahead(chosen._groups(epoch, seed)):
-            start = 0
-            if left is not None:
-                start = min(batch_size - len(left[0]), len(group))
-                rows = {leaf: torch.cat([left[1][leaf], more]) for leaf, more in take(slice(0, start)).items()}
-                left = torch.cat([left[0], group[:start]]), rows
-                if len(left[0]) < batch_size:
-                    continue
-                yield *left, self._labels(left[0])
-            full = len(group) - (len(group) - start) % batch_size
-            for at in range(start, full, batch_size):
-                batch = slice(at, at + batch_size)
-                yield group[batch], take(batch), self._labels(group[batch])
-            left = (group[full:], take(slice(full, None))) if full < len(group) else None
-        if left is not None and not drop_last:
-            yield *left, self._labels(left[0])
+        groups = chosen._groups(epoch, seed)
+        order = torch.cat(groups).split(batch_size)
+        yield from chosen._in_order(groups, [batch for batch in order if len(batch) == batch_size or not drop_last])
+
+    def in_order(self, batches: Sequence[Tensor]) -> Iterator[tuple[Tensor, dict[str, Tensor], Tensor]]:
+        """(indices, inputs, labels) for each of these batches of indices, read ahead; of several views the first."""
+        if not isinstance(self.rows, StoredRows) or not batches:
+            yield from self._in_order([], batches)
+            return
+        order = torch.cat([*batches])
+        yield from self._in_order(order.split(groups_of(self.rows, self._positions(order))), batches)
 
     def to_numpy(self) -> tuple[np.ndarray, np.ndarray]:
         """(X, y) for scikit-learn: X (count, values) float32, the leaves flattened one after the other in the cut's
@@ -176,52 +165,28 @@ class Features(Dataset):
     def _positions(self, indices: Tensor) -> Tensor:
         return indices if self.positions is None else self.positions[:, 0].index_select(0, indices)
 
-    def _labels(self, indices: Tensor) -> Tensor:
-        return self.labels.index_select(0, indices.to(self.labels.device))
-
     def _groups(self, epoch: int, seed: int) -> list[Tensor]:
-        """The order of an epoch, in pieces that are read at once."""
-        generator = torch.Generator().manual_seed(_mixed(seed, epoch))
+        """The order of an epoch, in the groups that are read at once."""
+        mixed = _mixed(seed, epoch)
         if not isinstance(self.rows, StoredRows):
-            return [torch.randperm(len(self), generator=generator)]
-        row_bytes = max(1, sum(leaf.bytes_per_example for leaf in self.cut.leaves))
-        group_bytes = max(BLOCK_BYTES, min(self.rows.memory_bytes // 8, row_bytes * len(self) // 16))
-        block_rows = max(1, min(BLOCK_BYTES, group_bytes // 32) // row_bytes)
-        blocks = self._in_storage_order().split(block_rows)
-        permuted = [blocks[at] for at in torch.randperm(len(blocks), generator=generator).tolist()]
-        count = max(1, group_bytes // (block_rows * row_bytes))
-        groups = [torch.cat(permuted[at : at + count]) for at in range(0, len(permuted), count)]
-        return [group[torch.randperm(len(group), generator=generator)] for group in groups]
+            return [torch.randperm(len(self), generator=torch.Generator().manual_seed(mixed))]
+        return shuffled_groups(self.rows, self._in_storage_order, self._positions(self._in_storage_order), mixed)
 
+    @cached_property
     def _in_storage_order(self) -> Tensor:
+        """The examples, as their rows lie in the store."""
         return torch.arange(len(self)) if self.positions is None else self.positions[:, 0].argsort(stable=True)
 
-    def _read_ahead(self, groups: Sequence[Tensor]) -> Iterator[tuple[Tensor, "Take"]]:
-        """Each group, with what gives the rows of a slice of it; read by a thread while the group before is used."""
-        if isinstance(self.rows, HeldRows):
-            for group in groups:
-                yield group, partial(self._held, group)
+    def _in_order(
+        self, groups: Sequence[Tensor], batches: Sequence[Tensor]
+    ) -> Iterator[tuple[Tensor, dict[str, Tensor], Tensor]]:
+        """The batches; from a store by the groups that they are made of."""
+        if not isinstance(self.rows, StoredRows):
+            yield from ((batch, *self.gather(batch)) for batch in batches)
             return
-        with ThreadPoolExecutor(1, thread_name_prefix="regraft-features") as reader:
-            ahead = reader.submit(self._read, groups[0])
-            for number, group in enumerate(groups):
-                take = ahead.result()
-                if number + 1 < len(groups):
-                    ahead = reader.submit(self._read, groups[number + 1])
-                yield group, take
-                del take
-
-    def _held(self, group: Tensor, at: slice) -> dict[str, Tensor]:
-        return self.rows.gather(self._positions(group[at]))
-
-    def _read(self, group: Tensor) -> "Take":
-        """Read a group as it lies in the store; its order is made batch by batch, as for features in memory."""
-        positions = self._positions(group)
-        order = positions.argsort()
-        place = torch.empty_like(order)
-        place[order] = torch.arange(len(order))
-        rows = self.rows.gather(positions[order])
-        return lambda at: {leaf: values.index_select(0, place[at]) for leaf, values in rows.items()}
+        rows = streamed(self.rows, groups, [len(batch) for batch in batches], self._positions)
+        for batch, inputs in zip(batches, rows, strict=True):
+            yield batch, inputs, self.labels.index_select(0, batch.to(self.labels.device))
 
 
 def memory_budget() -> int:

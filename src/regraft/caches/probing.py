@@ -11,7 +11,7 @@ from torch import Tensor
 
 from regraft.caches.building import Run, first_rows
 from regraft.caches.costs import Cost
-from regraft.caches.draws import Draws, join
+from regraft.caches.draws import Drawn, Draws
 from regraft.caches.precision import SCALE, Difference, decode, difference, encode
 from regraft.caches.stored import Index, StoredRows
 from regraft.errors import CacheError
@@ -47,7 +47,7 @@ def check_reused(
     order = torch.from_numpy(np.random.default_rng().permutation(len(draws)))
     if draws.ids is None:
         order = order[:LOOK_ROWS]
-    ids = draws.ids[order.numpy()] if draws.ids is not None else draws.drawn(order)[2]
+    ids = draws.ids[order.numpy()] if draws.ids is not None else draws.drawn(order).ids
     chosen = np.flatnonzero(before.find(ids) >= 0)[:count]
     if not len(chosen):
         return False
@@ -124,8 +124,8 @@ def expected_cost(
 
 def _fetched(draws: Draws, rows: Tensor, workers: int | None) -> tuple[Inputs, np.ndarray]:
     """The inputs and ids of these rows, fetched in small blocks by as many threads as the build has."""
-    parts = [(inputs, ids) for _, inputs, _, ids in draws.batches(rows, max(1, len(rows) // 8), workers=workers)]
-    return join([inputs for inputs, _ in parts]), np.concatenate([ids for _, ids in parts])
+    drawn = Drawn.joined([*draws.batches(rows, max(1, len(rows) // 8), workers=workers)])
+    return drawn.inputs, drawn.ids
 
 
 def _trunk_seconds(run: Run, inputs: Inputs, count: int) -> tuple[float, dict[str, Tensor]]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from regraft.cuts.structures import Placeholder, map_structure
 
@@ -23,6 +24,7 @@ class Value:
     sources      for a view: the values whose storage it looks at
     is_trainable for a parameter
     storage      whose memory it lies in
+    tensor       itself, of a constant: a tensor that was there and is neither parameter nor buffer
     """
 
     index: int
@@ -36,6 +38,7 @@ class Value:
     sources: tuple[int, ...] = ()
     is_trainable: bool = False
     storage: int = 0
+    tensor: Tensor | None = field(default=None, repr=False, compare=False)
 
     @property
     def size_bytes(self) -> int:
@@ -61,6 +64,7 @@ class Operation:
     is_cheap      moves, compares or combines elements; no product, no convolution, no sort
     is_decided    whether it runs at all was decided by trainable or random data
     flops         multiply-adds × 2 of its products and convolutions
+    plain         its arguments that are no tensors, see `computation.plain_arguments`
     """
 
     index: int
@@ -77,6 +81,7 @@ class Operation:
     is_cheap: bool = True
     is_decided: bool = False
     flops: int = 0
+    plain: str = ""
 
     @property
     def writes(self) -> list[int]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from regraft.cuts.computation import plain_arguments
 from regraft.cuts.operators import (
     READS_DATA,
     flops_of,
@@ -102,6 +103,7 @@ class _Recorder:
         shape, stride = signature[2], signature[3]
         value = Value(len(self.record.values), kind, shape, stride, tensor.dtype, tensor.device, **details)
         value.storage = signature[0]
+        value.tensor = tensor if kind == "constant" else None
         self.record.values.append(value)
         self.current[signature] = self.objects[id(tensor)] = value.index
         self.alive.append(tensor)
@@ -217,6 +219,7 @@ class _Functions(TorchFunctionMode):
         before_each = [recorder.value_of(tensor) for tensor in tensors_of((args, kwargs))]
         name = function_name(func)
         operation = Operation(-1, name, -1, recorder.count(name), tuple(dict.fromkeys(before_each)))
+        operation.plain = plain_arguments(name, args, kwargs)
         recorder.operation = operation
         try:
             result = func(*args, **kwargs)

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from regraft.cuts.computation import computation_of
 from regraft.cuts.cutting import Choice
 from regraft.cuts.head_run import HeadRun
 from regraft.cuts.leaf_rows import LeafRows, rows_of
@@ -67,6 +68,16 @@ class Replay:
             stubs = tuple(value for value in operation.arguments if value not in real)
             if operation.call in self.choice.opened and stubs:
                 found.setdefault((operation.name, stubs), []).append(operation)
+        return found
+
+    def row_shapes(self, args: tuple, kwargs: Mapping[str, Any]) -> dict[str, tuple[int | None, ...]]:
+        """The shape of a row of each leaf for these arguments; None for a size that grows in no straight line."""
+        symbols, found = self.batch.measured(args, kwargs), {}
+        for name, value in self.choice.leaves.items() if self.by_row else ():
+            rows = self.leaf_rows[value]
+            sizes = [size.at(symbols) if isinstance(size, Size) else size for size in self.sizes.shapes[value]]
+            sizes[rows.axis : rows.axis + 1] = [rows.each] if rows.each > 1 else []
+            found[name] = tuple(sizes)
         return found
 
     def rename(self, leaf: str, name: str) -> None:
@@ -194,6 +205,10 @@ class Replay:
         """The names of the modules that ran in the trunk."""
         before = self._operations_before_the_cut()
         return {self.record.calls[operation.call].name for operation in before}
+
+    def computation_before_the_cut(self) -> list[list[Any]]:
+        """What the leaves are computed by, see `computation_of`."""
+        return computation_of(self.record, self._operations_before_the_cut())
 
     def tensors_before_the_cut(self) -> set[str]:
         """The names of the parameters and buffers that the leaves depend on."""

@@ -4,24 +4,24 @@ import errno
 import hashlib
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, final
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from regraft.errors import CacheError
-from regraft.fingerprints import ID_BYTES, canonical_json
+from regraft.fingerprints import ID_BYTES, as_bytes, canonical_json
 from regraft.stores.leases import STALE_S, Leases
-from regraft.stores.places import Place, place_of
+from regraft.stores.places import OpenFile, Place, place_of
+from regraft.stores.shards import DTYPES, layout_of, shard_chunks
 from regraft.stores.shards import Place as TensorPlace
-from regraft.stores.shards import as_tensor, layout_of, shard_chunks
 from regraft.stores.store import Entry, Part, Store
 
 BLOCK_BYTES = 1 << 20  # what is checked at once: small enough for single rows, large enough for the check to be cheap
-FORGET_BYTES = 8 << 20  # mapped pages are given back after so many bytes were checked
 MANIFEST = "manifest.json"
 
 
@@ -61,6 +61,14 @@ class FolderStore(Store):
             )
         return FolderEntry(place, key, stale_s=self.stale_s)
 
+    def manifests(self) -> dict[str, Mapping[str, Any]]:
+        """Those that can be read."""
+        place, found = place_of(self.root), dict[str, Mapping[str, Any]]()
+        for key in place.names():
+            with suppress(OSError, ValueError):
+                found[key] = dict(json.loads(place.read(f"{key}/{MANIFEST}")))
+        return found
+
 
 @final
 class FolderEntry(Entry):
@@ -70,7 +78,9 @@ class FolderEntry(Entry):
         self.place, self.key = place, key
         self.leases = Leases(place, stale_s=stale_s)
         self._records: dict[str, Record] = {}
-        self._looked_at = 0
+
+    def __reduce__(self) -> tuple:
+        return _reopened, (self.place, self.key, self.leases.stale_s)
 
     def parts(self) -> list[Part]:
         """The committed parts. New records are read and the sizes of their shards compared; no shard is read."""
@@ -88,24 +98,40 @@ class FolderEntry(Entry):
         """Write the shard, then its record: without the record the shard does not count."""
         if name in self._records:
             return self._records[name].part
-        record, chunks = make_record(name, ids, tensors)
+        told, chunks = make_record(name, ids, tensors)
+        record = Record(told)
         try:
             # The checksum is in the shard's name: builders on machines that round differently never mix their files.
             self.place.write(f"parts/{record.file}", chunks)
-            self.place.write(f"parts/{name}.json", [record.text()])
+            self.place.write(f"parts/{name}.json", [record_text(told)])
         except OSError as error:
             raise cannot_write(self.place, f"parts/{record.file}", error, record.size) from error
         self._records[name] = read_record(self.place, name)
         return self._records[name].part
 
     def read(self, part: Part, name: str, start: int, stop: int) -> Tensor:
-        """A view of the mapped shard, or the bytes of a ranged request."""
-        record = self._records[part.name]
-        tensor = record.places[name]
-        first, last = tensor.rows(start, stop)
-        self._check(record, first, last)
-        raw = self.place.view(f"parts/{record.file}", first, last)
-        return as_tensor(raw, tensor.dtype, (stop - start, *tensor.shape[1:]))
+        """A copy of the rows."""
+        tensor = self._records[part.name].places[name]
+        out = torch.empty((stop - start, *tensor.shape[1:]), dtype=DTYPES[tensor.dtype])
+        self.read_into(out, name, [(part, [(start, stop)])])
+        return out
+
+    def read_into(self, out: Tensor, name: str, pieces: Sequence[tuple[Part, Sequence[tuple[int, int]]]]) -> None:
+        """From the files into `out`, and nowhere between."""
+        content, at = as_bytes(out).data, 0
+        for part, runs in pieces if content.nbytes else ():
+            record = self._records[part.name]
+            tensor = record.places[name]
+            ranges = [tensor.rows(start, stop) for start, stop in runs]
+            size = sum(last - first for first, last in ranges)
+            try:
+                self._read_checked(record, content[at : at + size], ranges)
+            except OSError as error:
+                raise CacheError(
+                    f"{self.place.where(f'parts/{record.file}')} cannot be read: {error.strerror or error}.\n"
+                    "Run again: what is missing is computed again."
+                ) from error
+            at += size
 
     def lease(self, name: str) -> bool:
         """Whether this process holds the lease now. Raises CacheError when the folder cannot be written."""
@@ -130,24 +156,49 @@ class FolderEntry(Entry):
         with suppress(OSError):
             self.place.remove(f"builds/{work}.json")
 
-    def forget(self) -> None:
-        """Give the mapped pages back to the system."""
-        self.place.forget()
+    def _read_checked(self, record: "Record", content: memoryview, ranges: Sequence[tuple[int, int]]) -> None:
+        """Read, once nobody has written to the file between its check and the end of the reading."""
+        file = self.place.opened(f"parts/{record.file}")
+        while True:
+            stamp = file.stamp()
+            if stamp != record.stamp:
+                record.is_checked = False
+                record.checked[:] = False
+                record.stamp = stamp
+            if not record.is_checked:
+                self._check(record, file, ranges)
+            self._fill(record, file, content, ranges)
+            if file.stamp() == stamp:
+                return
 
-    def _check(self, record: "Record", first: int, last: int) -> None:
-        """Compare the blocks that hold these bytes with their checksums, each block once."""
-        for block in range(first // BLOCK_BYTES, -(-last // BLOCK_BYTES)):
-            if record.checked[block]:
-                continue
-            start = block * BLOCK_BYTES
-            raw = self.place.view(f"parts/{record.file}", start, min(start + BLOCK_BYTES, record.size))
-            if zlib.crc32(raw.data) != record.checksums[block]:
-                raise damaged(self.place, record, f"bytes from {start} on are not those that were written")
-            record.checked[block] = True
-            self._looked_at += len(raw)
-            if self._looked_at > FORGET_BYTES:  # a check reads more than what was asked for
-                self._looked_at = 0
-                self.place.forget()
+    def _check(self, record: "Record", file: OpenFile, ranges: Sequence[tuple[int, int]]) -> None:
+        """Compare the blocks that hold these bytes with their checksums, each once."""
+        for first, last in ranges:
+            for block in range(first // BLOCK_BYTES, -(-last // BLOCK_BYTES)):
+                if not record.checked[block]:
+                    self._check_block(record, file, block)
+        record.is_checked = bool(record.checked.all())
+
+    def _check_block(self, record: "Record", file: OpenFile, block: int) -> None:
+        start = block * BLOCK_BYTES
+        content = np.empty(min(BLOCK_BYTES, record.size - start), np.uint8)
+        self._fill(record, file, content.data, [(start, start + len(content))])
+        if zlib.crc32(content.data) != record.checksums[block]:
+            raise damaged(self.place, record, f"bytes from {start} on are not those that were written")
+        record.checked[block] = True
+
+    def _fill(
+        self, record: "Record", file: OpenFile, content: memoryview, ranges: Sequence[tuple[int, int]]
+    ) -> None:  # fmt: skip
+        if file.read_into(content, ranges) != len(content):
+            raise damaged(self.place, record, f"it ends before byte {ranges[-1][1]}, expected {record.size} bytes")
+
+
+def _reopened(place: Place, key: str, stale_s: float) -> FolderEntry:
+    """An entry in another process: its leases are its own."""
+    entry = FolderEntry(place, key, stale_s=stale_s)
+    entry.parts()
+    return entry
 
 
 @final
@@ -155,7 +206,6 @@ class Record:
     """A commit record: what the shard holds, its rows' ids, its size and checksums."""
 
     def __init__(self, told: Mapping[str, Any]) -> None:
-        self.told = dict(told)
         self.file, self.size, self.sha256 = str(told["file"]), int(told["size"]), str(told["sha256"])
         self.places = {
             name: TensorPlace(str(dtype), tuple(shape), int(start), int(stop))
@@ -163,14 +213,11 @@ class Record:
         }
         self.checksums = [int(checksum) for checksum in told["crc32"]]
         self.checked = np.zeros(len(self.checksums), bool)
+        self.is_checked = False
+        self.stamp: Any = "never read"  # of the shard when its checks began
         ids = np.frombuffer(bytes.fromhex(told["ids"]), np.uint8).reshape(-1, ID_BYTES)
         shapes = {name: (tensor.dtype, tensor.shape) for name, tensor in self.places.items()}
         self.part = Part(str(told["name"]), ids, shapes)
-
-    def text(self) -> bytes:
-        """The record's file: its facts with a checksum of themselves."""
-        own = hashlib.sha256(canonical_json(self.told).encode()).hexdigest()
-        return canonical_json({**self.told, "checksum": own}).encode()
 
     def check_size(self, place: Place) -> None:
         """Raise CacheError when the shard is shorter or longer than it was."""
@@ -182,8 +229,10 @@ class Record:
             raise damaged(place, self, f"it has {size} bytes, expected {self.size}")
 
 
-def make_record(name: str, ids: np.ndarray, tensors: Mapping[str, Tensor]) -> tuple[Record, list[bytes | memoryview]]:
-    """The record of a shard, and the shard's bytes in pieces."""
+def make_record(
+    name: str, ids: np.ndarray, tensors: Mapping[str, Tensor]
+) -> tuple[dict[str, Any], list[bytes | memoryview]]:
+    """What the record of a shard tells, and the shard's bytes in pieces."""
     head, places = layout_of(tensors)
     chunks = shard_chunks(head, tensors, places)
     checksums, size, total = [], 0, hashlib.sha256()
@@ -211,7 +260,13 @@ def make_record(name: str, ids: np.ndarray, tensors: Mapping[str, Tensor]) -> tu
         "crc32": checksums,
         "tensors": {leaf: [at.dtype, list(at.shape), at.start, at.stop] for leaf, at in places.items()},
     }
-    return Record(told), chunks
+    return told, chunks
+
+
+def record_text(told: Mapping[str, Any]) -> bytes:
+    """The record's file: its facts with a checksum of themselves."""
+    own = hashlib.sha256(canonical_json(told).encode()).hexdigest()
+    return canonical_json({**told, "checksum": own}).encode()
 
 
 def read_record(place: Place, name: str) -> Record:

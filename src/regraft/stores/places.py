@@ -1,20 +1,26 @@
 """Places: a folder on this machine or a remote one, with the few verbs that a folder store needs."""
 
-import mmap
 import os
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any, final
-
-import numpy as np
 
 from regraft.errors import CacheError
 from regraft.files import sync_folder
 
 Chunk = bytes | memoryview
+Range = tuple[int, int]  # first byte, and the byte after the last one
+
+OPEN_FILES = 64  # that a place keeps open for reading: a cache may have more shards than a process may open
+GAP_BYTES = 1 << 20  # of a remote file: reading so much in vain is quicker than another request
+SPAN_BYTES = 2 << 20  # of a remote file that one request asks for, where a range is no longer itself
+SPANS = 8  # requests at once
 
 
 class Place(ABC):
@@ -41,8 +47,8 @@ class Place(ABC):
         """The whole file. Raises FileNotFoundError."""
 
     @abstractmethod
-    def view(self, name: str, start: int, stop: int) -> np.ndarray:
-        """The bytes start … stop - 1 as uint8, without a copy where the place allows it; fewer when it ends before."""
+    def opened(self, name: str) -> "OpenFile":
+        """The file, to read parts of it. Raises FileNotFoundError, now or when it is read."""
 
     @abstractmethod
     def write(self, name: str, chunks: Iterable[Chunk]) -> None:
@@ -56,17 +62,35 @@ class Place(ABC):
     def remove(self, name: str) -> None:
         """Remove the file or the folder with all in it; nothing when it is not there."""
 
-    def forget(self) -> None:  # noqa: B027 only mapped files have pages to give back
-        """Give memory back that viewing has filled."""
+
+class OpenFile(ABC):
+    """A file of a place, to read parts of it."""
+
+    @abstractmethod
+    def read_into(self, buffer: memoryview, ranges: Sequence[Range]) -> int:
+        """Fill the buffer with these ranges of the file, one after the other; how many bytes there were.
+
+        Fewer than asked for when the file ends before. Ranges are ascending and do not overlap.
+        """
+
+    def stamp(self) -> Any:  # noqa: B027 None is an answer
+        """A value that is another one after the file was written to; always the same where that cannot be told."""
 
 
 @final
 class LocalPlace(Place):
-    """A folder of this machine; files are mapped into memory."""
+    """A folder of this machine.
+
+    Files are read, not mapped: the pages of a mapped file count as this process's own memory, and one that is cut
+    short meanwhile ends the process.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._maps: dict[str, mmap.mmap] = {}
+        self._opened = lru_cache(OPEN_FILES)(self._open)
+
+    def __reduce__(self) -> tuple:
+        return LocalPlace, (self.root,)
 
     def where(self, name: str = "") -> str:
         """The path."""
@@ -91,15 +115,9 @@ class LocalPlace(Place):
         """All bytes."""
         return (self.root / name).read_bytes()
 
-    def view(self, name: str, start: int, stop: int) -> np.ndarray:
-        """A part of the mapped file."""
-        if name not in self._maps:
-            with (self.root / name).open("rb") as file:
-                # ACCESS_COPY: a caller that writes by mistake changes its own memory, never the file.
-                self._maps[name] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-        mapped = self._maps[name]
-        stop = min(stop, len(mapped))
-        return np.frombuffer(mapped, np.uint8, max(0, stop - start), min(start, stop))
+    def opened(self, name: str) -> "LocalFile":
+        """The file, which stays open for the next time."""
+        return self._opened(name, os.getpid())
 
     def write(self, name: str, chunks: Iterable[Chunk]) -> None:
         """Temporary file beside it → fsync → rename → fsync of the folder."""
@@ -117,7 +135,7 @@ class LocalPlace(Place):
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
             raise
-        self._maps.pop(name, None)
+        self._opened.cache_clear()
         sync_folder(path.parent)
 
     def create(self, name: str, content: bytes) -> bool:
@@ -142,14 +160,40 @@ class LocalPlace(Place):
             shutil.rmtree(hidden)
         else:
             path.unlink(missing_ok=True)
-        for mapped in [mapped for mapped in self._maps if mapped == name or mapped.startswith(f"{name}/")]:
-            self._maps.pop(mapped)
+        self._opened.cache_clear()
 
-    def forget(self) -> None:
-        """Tell the system that the pages read so far are not needed; they are read again when they are."""
-        if hasattr(mmap, "MADV_DONTNEED"):
-            for mapped in self._maps.values():
-                mapped.madvise(mmap.MADV_DONTNEED)
+    def _open(self, name: str, _process: int) -> "LocalFile":
+        """Each process opens files of its own: a forked one would share the place where the next read begins."""
+        return LocalFile(self.root / name)
+
+
+@final
+class LocalFile(OpenFile):
+    """A file that is open until nobody uses it; threads take turns."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb", buffering=0)
+        self._lock = Lock()
+
+    def read_into(self, buffer: memoryview, ranges: Sequence[Range]) -> int:
+        """One read for each range."""
+        at = 0
+        with self._lock:
+            for first, last in ranges:
+                self._file.seek(first)
+                end = at + last - first
+                while at < end and (count := self._file.readinto(buffer[at:end])):
+                    at += count
+        return at
+
+    def stamp(self) -> Any:
+        """Size and times as the system notes them; of a change it makes the note by itself."""
+        told = os.fstat(self._file.fileno())
+        return told.st_size, told.st_mtime_ns, told.st_ctime_ns
+
+    def __del__(self) -> None:
+        if hasattr(self, "_file"):
+            self._file.close()
 
 
 def place_of(root: str | Path) -> Place:
@@ -208,9 +252,9 @@ class RemotePlace(Place):
         """All bytes."""
         return bytes(self.system.cat_file(self._at(name)))
 
-    def view(self, name: str, start: int, stop: int) -> np.ndarray:
-        """A ranged request."""
-        return np.frombuffer(bytearray(self.system.cat_file(self._at(name), start=start, end=stop)), np.uint8)
+    def opened(self, name: str) -> "RemoteFile":
+        """Nothing is asked for yet."""
+        return RemoteFile(self.system, self._at(name))
 
     def write(self, name: str, chunks: Iterable[Chunk]) -> None:
         """Under a hidden name, then moved: on an object store the move is a copy of a complete object."""
@@ -243,6 +287,42 @@ class RemotePlace(Place):
 
     def _at(self, name: str) -> str:
         return f"{self.path}/{name}".rstrip("/")
+
+
+@final
+class RemoteFile(OpenFile):
+    """A file of an fsspec file system."""
+
+    def __init__(self, system: Any, path: str) -> None:
+        self.system, self.path = system, path
+
+    def read_into(self, buffer: memoryview, ranges: Sequence[Range]) -> int:
+        """Ranged requests, some at a time, side by side where the system can; neighbouring ranges share one."""
+        waiting, at = deque(ranges), 0
+        while waiting:
+            spans = _spans(waiting)
+            starts, ends = [first for first, _ in spans], [last for _, last in spans]
+            answers = self.system.cat_ranges([self.path] * len(spans), starts, ends, on_error="raise")
+            for (start, end), answer in zip(spans, answers, strict=True):
+                while waiting and waiting[0][1] <= end:
+                    first, last = waiting.popleft()
+                    piece = memoryview(answer)[first - start : last - start]
+                    buffer[at : at + len(piece)] = piece
+                    at += len(piece)
+        return at
+
+
+def _spans(ranges: Iterable[Range]) -> list[Range]:
+    """The first ascending ranges, put together where little lies between them."""
+    spans: list[Range] = []
+    for first, last in ranges:
+        if spans and first - spans[-1][1] <= GAP_BYTES and last - spans[-1][0] <= SPAN_BYTES:
+            spans[-1] = (spans[-1][0], last)
+        elif len(spans) == SPANS:
+            break
+        else:
+            spans.append((first, last))
+    return spans
 
 
 def _write_all(file: Any, view: memoryview) -> None:

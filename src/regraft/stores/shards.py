@@ -1,12 +1,12 @@
-"""Shards: tensors as bytes in the plain safetensors layout, and back without a copy."""
+"""Shards: tensors as bytes in the plain safetensors layout, and where each lies."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from typing import final
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,10 +31,10 @@ class Place:
     start: int
     stop: int
 
-    @property
+    @cached_property
     def row_bytes(self) -> int:
         """Bytes of one row."""
-        return torch.empty(0, dtype=DTYPES[self.dtype]).element_size() * prod(self.shape[1:])
+        return DTYPES[self.dtype].itemsize * prod(self.shape[1:])
 
     def rows(self, start: int, stop: int) -> tuple[int, int]:
         """The shard's bytes that hold rows start … stop - 1."""
@@ -71,11 +71,6 @@ def shard_chunks(head: bytes, tensors: Mapping[str, Tensor], places: Mapping[str
     """The shard's bytes in pieces, in order; no copy of tensors that are contiguous in memory."""
     in_order = sorted(tensors, key=lambda name: (places[name].start, places[name].stop))
     return [head, *(as_bytes(tensors[name]).data for name in in_order if tensors[name].numel())]
-
-
-def as_tensor(raw: np.ndarray, dtype: str, shape: tuple[int, ...]) -> Tensor:
-    """Bytes (size,) uint8 → the tensor, sharing their memory."""
-    return torch.from_numpy(raw).view(DTYPES[dtype]).view(shape)
 
 
 def _places(told: Mapping[str, Mapping], head_bytes: int) -> dict[str, Place]:

@@ -1,7 +1,7 @@
 """The contract of a feature store: where the cut's values live, one row per example."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, final
 
@@ -63,6 +63,21 @@ class Entry(ABC):
         Raises CacheError that names the file when the bytes are not those that were committed.
         """
 
+    def read_into(self, out: Tensor, name: str, pieces: Sequence[tuple[Part, Sequence[tuple[int, int]]]]) -> None:
+        """Fill `out` with runs of rows of one tensor, from several parts, one after the other.
+
+        This is what reading a large cache is made of; a store of files overrides it to read into `out` and nowhere
+        between.
+
+        out     contiguous, on the CPU, of the stored dtype, with as many rows as the runs together
+        pieces  each part with its runs (start, stop), ascending, none of them empty
+        """
+        at = 0
+        for part, runs in pieces:
+            for start, stop in runs:
+                out[at : at + stop - start] = self.read(part, name, start, stop)
+                at += stop - start
+
     @abstractmethod
     def lease(self, name: str) -> bool:
         """Whether this process may do the work called `name`: False while another living builder does it.
@@ -79,9 +94,6 @@ class Entry(ABC):
 
     def finish(self, work: str) -> None:  # noqa: B027 see begin
         """Note that all rows of that data set are there."""
-
-    def forget(self) -> None:  # noqa: B027 only mapped stores have pages to give back
-        """Give memory back that reading has filled and that can be read again."""
 
 
 class Store(ABC):
@@ -101,3 +113,7 @@ class Store(ABC):
 
         Raises CacheError when an entry of this key has another manifest, or cannot be made.
         """
+
+    def manifests(self) -> dict[str, Mapping[str, Any]]:
+        """The manifest of each entry that is there, by its key; none where a store cannot list them."""
+        return {}

@@ -1,0 +1,123 @@
+"""Rows of different sizes: their values one after the other, and each row's own shape."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import prod
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from regraft.caches.precision import decode, encode
+from regraft.examples import Inputs, call, map_tensors
+
+SHAPES = "/shapes"  # what follows a leaf's name in the name of its rows' shapes
+
+Shape = tuple[int, ...]
+Shapes = tuple[Shape, ...]  # of the tensors of one example's input, in order
+
+
+@final
+class Ragged:
+    """Rows of different shapes, kept without what fills them up.
+
+    values  (elements,), each row's values in a line
+    shapes  (rows, dimensions) int64
+    starts  (rows,) int64, where each row begins; None: one after the other
+    """
+
+    def __init__(self, values: Tensor, shapes: Tensor, starts: Tensor | None = None) -> None:
+        self.values, self.shapes = values, shapes.long()
+        ends = self.shapes.prod(1).cumsum(0)
+        self.starts = ends - self.shapes.prod(1) if starts is None else starts
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    def index_select(self, _dimension: int, indices: Tensor) -> Tensor:
+        """The rows at `indices` (batch,) in one tensor, each with zeros at its ends up to the longest of them."""
+        shapes = self.shapes.index_select(0, indices)
+        longest = shapes.amax(0) if len(indices) else shapes.sum(0)
+        out = self.values.new_zeros((len(indices), *longest.tolist()))
+        starts = self.starts.index_select(0, indices).tolist()
+        for at, (start, shape) in enumerate(zip(starts, shapes.tolist(), strict=True)):
+            row = self.values[start : start + prod(shape)].view(shape)
+            out[at][tuple(slice(size) for size in shape)] = row
+        return out
+
+    def reordered(self, indices: Tensor) -> "Ragged":
+        """The same values with the rows in this order."""
+        return Ragged(self.values, self.shapes[indices], self.starts[indices])
+
+    @property
+    def bytes(self) -> int:
+        """Of the values and the shapes."""
+        return self.values.numel() * self.values.element_size() + self.shapes.numel() * self.shapes.element_size()
+
+
+Column = Tensor | Ragged  # one leaf's rows
+
+
+def ragged_leaves(leaves: Iterable[Any]) -> tuple[str, ...]:
+    """The names of the leaves whose rows may have different sizes."""
+    return tuple(leaf.name for leaf in leaves if None in leaf.shape or bool(getattr(leaf, "varying", None)))
+
+
+def column_of(rows: Sequence[Tensor]) -> Column:
+    """Rows (…) of one leaf: a tensor when they have one shape, else ragged."""
+    shapes = torch.tensor([row.shape for row in rows])
+    values = torch.cat([row.reshape(-1) for row in rows])
+    return Ragged(values, shapes) if (shapes != shapes[0]).any() else values.view(len(rows), *rows[0].shape)
+
+
+def encode_column(leaf: str, column: Column, precision: str) -> dict[str, Tensor]:
+    """The tensors to be stored for a leaf's rows, see `precision.encode`.
+
+    Of ragged rows the values (elements,), and beside them under `leaf/shapes` their shapes, int32. int8 then has a
+    scale for each place in the last dimension, where that has one size, and one for all where it has not.
+    """
+    if isinstance(column, Tensor):
+        return encode(leaf, column, precision)
+    last = column.shapes[:, -1]
+    channels = int(last[0]) if last[0] and bool((last == last[0]).all()) else 1
+    stored = encode(leaf, column.values.view(-1, channels), precision)
+    return stored | {leaf: stored[leaf].view(-1), leaf + SHAPES: column.shapes.int()}
+
+
+def decode_values(values: Tensor, dtype: torch.dtype, scale: Tensor | None) -> Tensor:
+    """Values (elements,) in the leaf's own dtype, from what `encode_column` stored."""
+    return values.to(dtype) if scale is None else decode(values.view(-1, len(scale)), dtype, scale).view(-1)
+
+
+@final
+class OwnShapes:
+    """Takes from a batch's outputs each row as long as its example is by itself.
+
+    ask     tells each leaf's shape for one example (a batch of one without values); None for a size that only running
+            can tell, which stays what the batch made it. Without `ask` every row stays as the batch made it
+    ragged  the leaves whose sizes vary
+    """
+
+    def __init__(self, ask: Callable[..., Mapping[str, Sequence[int | None]]] | None, ragged: Sequence[str]) -> None:
+        self.ask, self.ragged = ask, tuple(ragged)
+        self._known: dict[Shapes, Mapping[str, Sequence[int | None]]] = {}
+
+    def rows(self, leaf: str, batch: Tensor, inputs: Inputs, shapes: Sequence[Shapes] | None) -> list[Tensor]:
+        """The rows of one leaf.
+
+        batch   (rows, …), each row filled up to the longest
+        shapes  of each example's own inputs; None where nobody knows them
+        """
+        if self.ask is None or shapes is None:
+            return list(batch)
+        own = (self._of(inputs, each).get(leaf, batch.shape[1:]) for each in shapes)
+        return [row[tuple(slice(size) for size in shape)] for row, shape in zip(batch, own, strict=True)]
+
+    def _of(self, inputs: Inputs, shapes: Shapes) -> Mapping[str, Sequence[int | None]]:
+        if shapes not in self._known:
+            each = iter(shapes)
+            alone: Any = map_tensors(
+                lambda tensor: torch.empty((1, *next(each)), dtype=tensor.dtype, device="meta"), inputs
+            )
+            assert self.ask is not None
+            self._known[shapes] = call(self.ask, alone)
+        return self._known[shapes]

@@ -1,0 +1,87 @@
+"""Rows of different sizes: kept without what fills them up, handed out filled up to the longest."""
+
+import pytest
+import torch
+
+from regraft.caches.ragged import OwnShapes, Ragged, column_of, decode_values, encode_column, ragged_leaves
+from trunks import HandLeaf
+
+LENGTHS = (3, 0, 5, 1)
+ROWS = [torch.arange(1.0, 2 * length + 1).view(length, 2) for length in LENGTHS]
+
+
+def filled(numbers):
+    """These rows in one tensor."""
+    longest = max(LENGTHS[number] for number in numbers)
+    out = torch.zeros(len(numbers), longest, 2)
+    for at, number in enumerate(numbers):
+        out[at, : LENGTHS[number]] = ROWS[number]
+    return out
+
+
+@pytest.mark.parametrize("numbers", [[0, 1, 2, 3], [3, 0], [1], [2, 2]])
+def test_a_batch_is_as_long_as_its_longest_row(numbers):
+    """In any order, repeated, one of no length."""
+    column = column_of(ROWS)
+    assert isinstance(column, Ragged)
+    assert torch.equal(column.index_select(0, torch.tensor(numbers)), filled(numbers))
+    assert torch.equal(column.reordered(torch.tensor(numbers)).index_select(0, torch.arange(len(numbers))),
+                       filled(numbers))  # fmt: skip
+
+
+def test_no_rows_are_an_empty_batch():
+    """As an index_select of nothing."""
+    assert column_of(ROWS).index_select(0, torch.tensor([], dtype=torch.int64)).shape == (0, 0, 0)
+
+
+def test_only_the_rows_own_values_are_kept():
+    """18 values and the shapes of four rows."""
+    column = column_of(ROWS)
+    assert (len(column), column.values.numel(), column.bytes) == (4, 18, 18 * 4 + 4 * 2 * 8)
+
+
+def test_rows_of_one_shape_are_a_tensor():
+    """Scalars too."""
+    assert torch.equal(column_of([torch.ones(2, 3)] * 4), torch.ones(4, 2, 3))
+    assert torch.equal(column_of([torch.tensor(2.0)] * 3), torch.full((3,), 2.0))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
+def test_values_are_stored_in_every_precision(precision):
+    """int8 by a scale for each place of the last dimension."""
+    stored = encode_column("x", column_of(ROWS), precision)
+    assert stored["x"].shape == (18,)
+    assert torch.equal(stored["x/shapes"], torch.tensor([[length, 2] for length in LENGTHS], dtype=torch.int32))
+    values = decode_values(stored["x"], torch.float32, stored.get("x/scale"))
+    assert torch.allclose(values, torch.cat([row.flatten() for row in ROWS]), atol=10 / 254)  # half a step of int8
+
+
+def test_a_last_dimension_that_varies_has_one_scale():
+    """Nothing to tell the channels by."""
+    stored = encode_column("x", column_of([torch.ones(2), torch.full((3,), 2.0)]), "int8")
+    assert stored["x/scale"].shape == (1,)
+    values = decode_values(stored["x"], torch.float32, stored["x/scale"])
+    assert torch.allclose(values, torch.tensor([1.0, 1, 2, 2, 2]), atol=2 / 254)  # half a step of int8
+
+
+def test_a_row_is_as_long_as_its_example():
+    """What the batch was filled up with is cut off; what nobody can tell stays as the batch made it."""
+    asked = []
+
+    def ask(ids, mask):
+        asked.append((tuple(ids.shape), tuple(mask.shape)))
+        return {"x": (ids.shape[1], 2), "odd": (None, 2)}
+
+    own = OwnShapes(ask, ("x", "odd"))
+    inputs = {"ids": torch.zeros(3, 5, dtype=torch.int64), "mask": torch.zeros(3, 5)}
+    shapes = [((2,), (2,)), ((5,), (5,)), ((2,), (2,))]
+
+    assert [len(row) for row in own.rows("x", torch.ones(3, 5, 2), inputs, shapes)] == [2, 5, 2]
+    assert [len(row) for row in own.rows("odd", torch.ones(3, 5, 2), inputs, shapes)] == [5, 5, 5]
+    assert [len(row) for row in own.rows("x", torch.ones(3, 5, 2), inputs, None)] == [5, 5, 5]
+    assert asked == [((1, 2), (1, 2)), ((1, 5), (1, 5))]
+
+
+def test_leaves_that_vary_are_known_by_their_shape():
+    """A size that is None, or one that the cut marks."""
+    assert ragged_leaves([HandLeaf("even", (3,)), HandLeaf("ragged", (None, 3))]) == ("ragged",)

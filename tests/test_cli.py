@@ -12,6 +12,8 @@ import time
 import numpy as np
 import pytest
 
+from typed import typed
+
 
 def regraft(*words, cwd=None):
     """The finished command."""
@@ -89,8 +91,8 @@ def test_predictions_come_as_text_json_and_csv(run_folder):
         (["plan", "x", "--model", "net"], 1, "JobError: 'net' names no factory"),
         (["plan", "x", "--model", "a:b", "--model-args", "[1]"], 1, "is no JSON object"),
         (["plan", "x", "--model", "torch.nn:ReLU", "--rename", "a"], 1, "is not of the form THEIRS=OURS"),
-        (["reuse"], 2, "Missing argument"),
-        (["shw"], 2, "No such command"),
+        (["reuse"], 2, "the following arguments are required: job"),
+        (["shw"], 2, "invalid choice: 'shw'"),
     ],
 )
 def test_errors_are_a_sentence_and_an_exit_code(tmp_path, words, code, told):
@@ -125,3 +127,21 @@ def test_ctrl_c_leaves_no_half_written_run(job_file):
     assert "Stopped; nothing half-written was left" in told
     assert "Traceback" not in told
     assert {path.name for path in job_file.parent.iterdir()} - {"__pycache__"} == before
+
+
+def test_no_words_print_the_commands():
+    """As --help does."""
+    done = typed()
+    assert done.code == 0
+    assert "Names, shapes and dtypes of a checkpoint's arrays" in done.output
+    assert typed("--help") == done
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(theirs):
+    """`regraft show … | head`: a pipe that is closed before all is written."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    words = [sys.executable, "-m", "regraft", "show", theirs]
+    done = subprocess.run(words, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60)
+    os.close(writing)
+    assert (done.stderr, done.returncode) == ("", 1)

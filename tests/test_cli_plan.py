@@ -5,10 +5,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
-from typer.testing import CliRunner
 
-from regraft.cli import app
-from regraft.errors import JobError, VerifyError
+from typed import typed
 
 FACTORY = "import torch.nn as nn\ndef build(): return nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))\n"
 
@@ -27,21 +25,17 @@ def place(tmp_path):
     return tmp_path
 
 
-def run(*arguments):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
 def planned(place, name, *more):
     checkpoint, factory = place / "net.safetensors", f"{place / 'net.py'}:build"
-    return run("plan", checkpoint, "--model", factory, "--out", place / name, *more)
+    return typed("plan", checkpoint, "--model", factory, "--out", place / name, *more)
 
 
 def test_a_plan_is_verified_against_recorded_outputs(place):
     planned(place, "plan.json")
 
-    told = run("verify", place / "plan.json", "--model", f"{place / 'net.py'}:build", "--golden", place / "io.npz")
+    told = typed("verify", place / "plan.json", "--model", f"{place / 'net.py'}:build", "--golden", place / "io.npz")
 
-    assert told.exit_code == 0, told.output
+    assert told.code == 0, told.errors
     assert "agrees within 1e-05: max error 0.00e+00" in told.output
 
 
@@ -51,27 +45,28 @@ def test_other_outputs_fail_and_name_the_first_layer(place):
         arrays = {name: recorded[name] for name in recorded.files}
     np.savez(place / "io.npz", **{**arrays, "y": arrays["y"] + 1, "layer.0": arrays["layer.0"] + 1})
 
-    told = run("verify", place / "plan.json", "--model", f"{place / 'net.py'}:build", "--golden", place / "io.npz")
+    told = typed("verify", place / "plan.json", "--model", f"{place / 'net.py'}:build", "--golden", place / "io.npz")
 
-    assert isinstance(told.exception, VerifyError)
-    assert "The first layer that differs is 0" in str(told.exception)
+    assert told.code == 1
+    assert told.errors.startswith("VerifyError: ")
+    assert "The first layer that differs is 0" in told.errors
 
 
 def test_a_recording_without_inputs_is_told(place):
     planned(place, "plan.json")
     np.savez(place / "io.npz", a=np.ones(2))
 
-    told = run("verify", place / "plan.json", "--model", f"{place / 'net.py'}:build", "--golden", place / "io.npz")
+    told = typed("verify", place / "plan.json", "--model", f"{place / 'net.py'}:build", "--golden", place / "io.npz")
 
-    assert "has no x and y: it holds a" in str(told.exception)
+    assert "has no x and y: it holds a" in told.errors
 
 
 def test_two_plans_are_compared(place):
     planned(place, "one.json")
     planned(place, "two.json", "--fresh", "2")
 
-    told = run("plan", "--diff", place / "one.json", place / "two.json")
-    same = run("plan", "--diff", place / "one.json", place / "one.json")
+    told = typed("plan", "--diff", place / "one.json", place / "two.json")
+    same = typed("plan", "--diff", place / "one.json", place / "one.json")
 
     assert "~ 2.weight: exact" in told.output
     assert "-> kept_init" in told.output
@@ -79,11 +74,13 @@ def test_two_plans_are_compared(place):
 
 
 def test_a_plan_that_is_no_file_is_told(place):
-    assert isinstance(run("plan", "--diff", place / "one.json", place / "two.json").exception, JobError)
+    told = typed("plan", "--diff", place / "one.json", place / "two.json")
+
+    assert (told.code, told.errors[:10]) == (1, "JobError: ")
 
 
 def test_a_plan_needs_a_checkpoint_and_a_model_or_two_plans(place):
-    told = run("plan", place / "net.safetensors")
+    told = typed("plan", place / "net.safetensors")
 
-    assert told.exit_code == 2
-    assert "give a checkpoint and --model" in told.output
+    assert told.code == 2
+    assert "give a checkpoint and --model" in told.errors

@@ -8,16 +8,15 @@ import time
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
 from regraft.caches import engines
 from regraft.caching import cache_features
-from regraft.cli import app
 from regraft.entries import as_table, clear_entries, list_entries, verify_entries, verify_entry
 from regraft.errors import CacheError
 from regraft.freezing import freeze
 from regraft.splitting import split
 from trunks import tiny_data, tiny_trunk
+from typed import typed
 
 
 @pytest.fixture(params=["here", "memory", "local"])
@@ -168,21 +167,21 @@ def test_a_missing_folder_or_entry_is_named(tmp_path):
 def test_the_command_line_says_the_same(tmp_path):
     """ls, verify with exit 1, clear."""
     cache_features(tiny_trunk(), tiny_data(), tmp_path)
-    folder, run = str(tmp_path), CliRunner().invoke
+    folder = str(tmp_path)
     key = list_entries(folder)[0].key
-    assert f"{key}  whole" in run(app, ["cache", "ls", folder]).output
-    assert run(app, ["cache", "verify", folder]).output == f"{key}  verified\n"
+    assert f"{key}  whole" in typed("cache", "ls", folder).output
+    assert typed("cache", "verify", folder).output == f"{key}  verified\n"
     shard = next(tmp_path.rglob("*.safetensors"))
     shard.write_bytes(shard.read_bytes()[:-1] + b"\x77")
-    done = run(app, ["cache", "verify", folder, "--key", key])
-    assert (done.exit_code, "damaged" in done.output) == (1, True)
-    assert run(app, ["cache", "ls", folder]).exit_code == 0  # sizes are compared here, contents by verify
+    done = typed("cache", "verify", folder, "--key", key)
+    assert (done.code, "damaged" in done.output) == (1, True)
+    assert typed("cache", "ls", folder).code == 0  # sizes are compared here, contents by verify
     shard.write_bytes(b"short")
-    listed = run(app, ["cache", "ls", folder])
-    assert (listed.exit_code, f"{key}  damaged" in listed.output) == (1, True)
-    assert run(app, ["cache", "clear", folder, "--older-than-days", "1"]).output == "nothing to remove\n"
-    assert key in run(app, ["cache", "clear", folder, "--key", key[:6]]).output
-    assert run(app, ["cache", "ls", folder]).output == "no stored features\n"
+    listed = typed("cache", "ls", folder)
+    assert (listed.code, f"{key}  damaged" in listed.output) == (1, True)
+    assert typed("cache", "clear", folder, "--older-than-days", "1").output == "nothing to remove\n"
+    assert key in typed("cache", "clear", folder, "--key", key[:6]).output
+    assert typed("cache", "ls", folder).output == "no stored features\n"
 
 
 def test_listing_is_quick_and_prints_errors_without_a_traceback(tmp_path):

@@ -1,77 +1,48 @@
-"""The command line: each command parses, calls one function, prints."""
+"""The command line: each command parses, calls one function, prints.
 
-import csv
+By argparse: `regraft show` answers before a larger library for commands would be imported (benchmarks/startup.py).
+"""
+
 import gc
 import json
+import os
 import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter, _SubParsersAction
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any, NoReturn
 
 from regraft.errors import JobError, RegraftError
 
-app = typer.Typer(
-    help="Reuse pretrained layers: restore, freeze, compute once, train the rest.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-cache_app = typer.Typer(help="Look at, check and clear stored features.", no_args_is_help=True)
-app.add_typer(cache_app, name="cache")
-
 INTERRUPTED = 130  # the exit code that shells give a command stopped by Ctrl-C
+SPEC = "timm:NAME, torchvision:NAME, package.module:factory, file.py:factory"
 
-CheckpointPath = Annotated[Path, typer.Argument(help="A checkpoint: file, folder, or TensorFlow prefix.")]
 
-
-@app.command()
-def show(
-    checkpoint: CheckpointPath,
-    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
-) -> None:
+def show(checkpoint: Path, *, as_json: bool) -> None:
     """Names, shapes and dtypes of a checkpoint's arrays. Reads no values."""
-    from regraft.reading import open_checkpoint
-    from regraft.showing import as_table, as_text
-
     # 10,000 arrays are 100,000 small objects that all stay: looking for garbage among them is a quarter of the time.
     gc.disable()
     try:
+        from regraft.reading import open_checkpoint
+        from regraft.showing import as_table, as_text
+
         opened = open_checkpoint(checkpoint)
-        typer.echo(as_text(opened) if as_json else as_table(opened))
+        _say(as_text(opened) if as_json else as_table(opened))
     finally:
         gc.enable()
 
 
-@app.command()
 def plan(
-    checkpoint: Annotated[
-        Path | None, typer.Argument(help="A checkpoint: file, folder, or TensorFlow prefix.", show_default=False)
-    ] = None,
-    model: Annotated[
-        str, typer.Option(help="timm:NAME, torchvision:NAME, package.module:factory, file.py:factory")
-    ] = "",
-    model_args: Annotated[str, typer.Option(help="The factory's arguments as JSON.")] = "{}",
-    reuse: Annotated[list[str] | None, typer.Option(help="Pattern of layers to restore; may be given again.")] = None,
-    fresh: Annotated[
-        list[str] | None, typer.Option(help="Pattern of layers that stay new; may be given again.")
-    ] = None,
-    rename: Annotated[list[str] | None, typer.Option(help="THEIRS=OURS, a regular expression; again for more.")] = None,
-    layout: Annotated[str | None, typer.Option(help="Whose axis orders the arrays follow.")] = None,
-    match: Annotated[str, typer.Option(help="names or structure")] = "names",
-    out: Annotated[Path | None, typer.Option(help="Write the plan as JSON.")] = None,
-    diff: Annotated[
-        tuple[Path, Path] | None, typer.Option(help="Two plans as JSON: what the second does otherwise, nothing else.")
-    ] = None,
-    show_all: Annotated[bool, typer.Option("--all", help="A row for every array.")] = False,
-) -> None:
+    checkpoint: Path | None, *, model: str, model_args: str, reuse: list[str] | None, fresh: list[str] | None,
+    rename: list[str] | None, layout: str | None, match: str, out: Path | None, diff: tuple[Path, Path] | None,
+    show_all: bool,
+) -> None:  # fmt: skip
     """Where each array would go, and why; nothing is changed. Exit 1 when the plan has problems."""
     if diff is not None:
         _tell_differences(*diff)
         return
     if checkpoint is None or not model:
-        raise typer.BadParameter("give a checkpoint and --model, or --diff and two plans")
+        _refuse_usage("give a checkpoint and --model, or --diff and two plans")
     from regraft.factories import build_model
     from regraft.files import write_whole
     from regraft.matching import plan_reuse
@@ -88,21 +59,14 @@ def plan(
         layout=layout,
         match=match,  # type: ignore[arg-type]  # plan_reuse refuses other words itself
     )
-    typer.echo(made.table(all=show_all))
+    _say(made.table(all=show_all))
     if out is not None:
         write_whole(out, made.to_json())
     if made.problems:
-        raise typer.Exit(1)
+        sys.exit(1)
 
 
-@app.command()
-def verify(
-    plan: Annotated[Path, typer.Argument(help="A plan as JSON; its checkpoint must still be where the plan says.")],
-    model: Annotated[str, typer.Option(help="timm:NAME, torchvision:NAME, package.module:factory, file.py:factory")],
-    golden: Annotated[Path, typer.Option(help="An .npz of x, y and layer.NAME: what the source framework recorded.")],
-    model_args: Annotated[str, typer.Option(help="The factory's arguments as JSON.")] = "{}",
-    atol: Annotated[float, typer.Option(help="The largest absolute difference.")] = 1e-5,
-) -> None:
+def verify(plan: Path, *, model: str, golden: Path, model_args: str, atol: float) -> None:
     """Apply a plan to a new model and compare its outputs with recorded ones. Exit 1 when they differ."""
     from regraft.factories import build_model
     from regraft.loading import apply_plan
@@ -115,39 +79,27 @@ def verify(
     built = build_model(model, _json_object(model_args))
     apply_plan(made, open_checkpoint(made.checkpoint.path), built)
     recorded = read_golden(golden)
-    told = compare(built, recorded.inputs, recorded.outputs, atol=atol, intermediate=recorded.layers)
-    typer.echo(str(told))
+    _say(str(compare(built, recorded.inputs, recorded.outputs, atol=atol, intermediate=recorded.layers)))
 
 
-@app.command("reuse")
-def run_job(
-    job: Annotated[Path, typer.Argument(help="A job.toml.")],
-    settings: Annotated[list[str] | None, typer.Option("--set", help="section.key=value; again for more.")] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace the run folder if it exists.")] = False,
-    skip_unreadable: Annotated[bool, typer.Option(help="Go on without damaged images, with a note.")] = False,
-) -> None:
+def run_job(job: Path, *, settings: list[str] | None, overwrite: bool, skip_unreadable: bool) -> None:
     """The main job: restore, freeze, cache, train, evaluate, save, report."""
     from regraft.job import Job
     from regraft.recipe import reuse
 
     extra = ["out.overwrite=true"] * overwrite + ["data.skip_unreadable=true"] * skip_unreadable
-    run = reuse(Job.from_file(job, [*(settings or []), *extra]), tell=typer.echo)
-    typer.echo(run.summary())
+    _say(reuse(Job.from_file(job, [*(settings or []), *extra]), tell=_say).summary())
 
 
-@app.command()
-def predict(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
-    paths: Annotated[list[Path], typer.Argument(help="Images, folders of images, or .npz files.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable, with every class's probability.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated: name, class, probability.")] = False,
-) -> None:
+def predict(run: Path, paths: list[Path], *, as_json: bool, as_csv: bool) -> None:
     """The class and its probability for new images."""
+    import csv
+
     from regraft.recipe import predict as predict_with
 
     answers = predict_with(run, paths)
     if as_json:
-        typer.echo(json.dumps([vars(answer) for answer in answers], indent=1))
+        _say(json.dumps([vars(answer) for answer in answers], indent=1))
     elif as_csv:
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(["name", "class", "probability"])
@@ -155,81 +107,164 @@ def predict(
     else:
         width = max(len(answer.name) for answer in answers)
         for answer in answers:
-            typer.echo(f"{answer.name:<{width}}  {answer.label}  {answer.probability:.3f}")
+            _say(f"{answer.name:<{width}}  {answer.label}  {answer.probability:.3f}")
 
 
-@app.command()
-def demo(
-    out: Annotated[Path, typer.Option(help="The folder for the run and its report.")] = Path("regraft-demo"),
-    overwrite: Annotated[bool, typer.Option(help="Replace the folder if it exists.")] = False,
-) -> None:
+def demo(*, out: Path, overwrite: bool) -> None:
     """The main job on handwritten digits that ship with scikit-learn: no network, no files, under two minutes."""
     from regraft.demo import run_demo
 
-    typer.echo(run_demo(out, overwrite=overwrite).summary())
+    _say(run_demo(out, overwrite=overwrite).summary())
 
 
-FeatureFolder = Annotated[str, typer.Argument(help="A feature folder, or a URL that fsspec knows.")]
-OneKey = Annotated[str | None, typer.Option("--key", help="One entry's key, or its beginning.")]
-
-
-@cache_app.command("ls")
-def cache_ls(folder: FeatureFolder) -> None:
+def cache_ls(folder: str) -> None:
     """What each entry belongs to, its size, and whether it is whole. Exit 1 when one is damaged, after the list."""
     from regraft.entries import as_table, list_entries
 
     entries = list_entries(folder)
-    typer.echo(as_table(entries))
+    _say(as_table(entries))
     if any(entry.state == "damaged" for entry in entries):
-        raise typer.Exit(1)
+        sys.exit(1)
 
 
-@cache_app.command("verify")
-def cache_verify(folder: FeatureFolder, key: OneKey = None) -> None:
+def cache_verify(folder: str, *, key: str | None) -> None:
     """Read and hash every stored byte. Exit 1 when something is not what was written."""
     from regraft.entries import verify_entries
 
     found = verify_entries(folder, [key] if key else [])
     for entry, problems in found.items():
-        typer.echo("\n  ".join([f"{entry}  {'damaged' if problems else 'verified'}", *problems]))
+        _say("\n  ".join([f"{entry}  {'damaged' if problems else 'verified'}", *problems]))
     if any(found.values()):
-        raise typer.Exit(1)
+        sys.exit(1)
 
 
-@cache_app.command("clear")
-def cache_clear(
-    folder: FeatureFolder,
-    key: OneKey = None,
-    older_than_days: Annotated[float | None, typer.Option(help="To which nothing was added for so long.")] = None,
-    keep_gb: Annotated[float | None, typer.Option(help="The oldest, until the rest is no larger.")] = None,
-) -> None:
+def cache_clear(folder: str, *, key: str | None, older_than_days: float | None, keep_gb: float | None) -> None:
     """Remove entries by key, age or size; those that are being built stay."""
     from regraft.entries import as_table, clear_entries
 
     age = None if older_than_days is None else older_than_days * 86400
     size = None if keep_gb is None else int(keep_gb * 1e9)
     removed = clear_entries(folder, key=key, older_than_s=age, keep_bytes=size)
-    typer.echo("removed:\n" + as_table(removed) if removed else "nothing to remove")
+    _say("removed:\n" + as_table(removed) if removed else "nothing to remove")
 
 
-def main() -> None:
-    """Run the command line: a RegraftError prints without a traceback and exits with 1, wrong usage with 2."""
+def main(words: Sequence[str] | None = None) -> None:
+    """Run the command line: a RegraftError prints without a traceback and exits with 1, wrong usage with 2.
+
+    words  what was typed after `regraft`; None takes them from the process
+    """
+    typed = sys.argv[1:] if words is None else list(words)
+    given = vars(_parser().parse_args(typed or ["--help"]))
+    command = given.pop("command")
     try:
-        app(standalone_mode=True)
-    except (RegraftError, OSError) as error:
-        typer.echo(f"{type(error).__name__}: {error}", err=True)
+        command(**given)
+    except BrokenPipeError:  # `regraft show … | head` has read enough; Python would complain once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except SystemExit as ended:
-        if ended.code == INTERRUPTED:
-            typer.echo("Stopped; nothing half-written was left.", err=True)
-        raise
+    except (RegraftError, OSError) as error:
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.stderr.write("Stopped; nothing half-written was left.\n")
+        sys.exit(INTERRUPTED)
+
+
+def _parser() -> ArgumentParser:
+    """All commands with their arguments."""
+    parser = ArgumentParser(
+        "regraft", description="Reuse pretrained layers: restore, freeze, compute once, train the rest."
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    add = _adder(commands, show)
+    checkpoint = {"type": Path, "help": "a checkpoint: file, folder, or TensorFlow prefix"}
+    model_args = {"default": "{}", "metavar": "JSON", "help": "the factory's arguments"}
+    again = {"action": "append", "metavar": "PATTERN"}
+    add("checkpoint", **checkpoint)
+    add("--json", dest="as_json", action="store_true", help="machine-readable")
+
+    add = _adder(commands, plan)
+    add("checkpoint", nargs="?", **checkpoint)
+    add("--model", default="", metavar="SPEC", help=SPEC)
+    add("--model-args", **model_args)
+    add("--reuse", **again, help="layers to restore; may be given again")
+    add("--fresh", **again, help="layers that stay new; may be given again")
+    add("--rename", action="append", metavar="THEIRS=OURS", help="a regular expression; again for more")
+    add("--layout", help="whose axis orders the arrays follow")
+    add("--match", default="names", help="names (the default) or structure")
+    add("--out", type=Path, metavar="FILE", help="write the plan as JSON")
+    add("--diff", type=Path, nargs=2, metavar="PLAN", help="what the second does otherwise, nothing else")
+    add("--all", dest="show_all", action="store_true", help="a row for every array")
+
+    add = _adder(commands, verify)
+    add("plan", type=Path, help="a plan as JSON; its checkpoint must still be where the plan says")
+    add("--model", required=True, metavar="SPEC", help=SPEC)
+    add("--golden", type=Path, required=True, metavar="FILE", help="an .npz of x, y and layer.NAME: what the source "
+        "framework recorded")  # fmt: skip
+    add("--model-args", **model_args)
+    add("--atol", type=float, default=1e-5, help="the largest absolute difference; 1e-5 unless told")
+
+    add = _adder(commands, run_job, "reuse")
+    add("job", type=Path, help="a job.toml")
+    add("--set", dest="settings", action="append", metavar="SECTION.KEY=VALUE", help="again for more")
+    add("--overwrite", action="store_true", help="replace the run folder if it exists")
+    add("--skip-unreadable", action="store_true", help="go on without damaged images, with a note")
+
+    add = _adder(commands, predict)
+    add("run", type=Path, help="a run folder")
+    add("paths", type=Path, nargs="+", help="images, folders of images, or .npz files")
+    add("--json", dest="as_json", action="store_true", help="machine-readable, with every class's probability")
+    add("--csv", dest="as_csv", action="store_true", help="comma-separated: name, class, probability")
+
+    add = _adder(commands, demo)
+    add("--out", type=Path, default=Path("regraft-demo"), metavar="FOLDER", help="for the run and its report")
+    add("--overwrite", action="store_true", help="replace the folder if it exists")
+
+    _add_cache(commands)
+    return parser
+
+
+def _add_cache(commands: "_SubParsersAction[ArgumentParser]") -> None:
+    """The commands of `regraft cache`."""
+    summary = "Look at, check and clear stored features."
+    cache = commands.add_parser("cache", help=summary, description=summary)
+    inner = cache.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for function in (cache_ls, cache_verify, cache_clear):
+        add = _adder(inner, function, function.__name__.removeprefix("cache_"))
+        add("folder", help="a feature folder, or a URL that fsspec knows")
+        if function is not cache_ls:
+            add("--key", help="one entry's key, or its beginning")
+    add("--older-than-days", type=float, metavar="DAYS", help="to which nothing was added for so long")
+    add("--keep-gb", type=float, metavar="GB", help="the oldest, until the rest is no larger")
+
+
+def _adder(
+    commands: "_SubParsersAction[ArgumentParser]", function: Callable[..., None], name: str = ""
+) -> Callable[..., Any]:
+    """A new command that calls the function and tells its docstring; gives what adds an argument to it."""
+    told = str(function.__doc__)
+    command = commands.add_parser(
+        name or function.__name__, help=told.partition(".")[0], description=told, allow_abbrev=False,
+        formatter_class=RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    command.set_defaults(command=function)
+    return command.add_argument
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()  # a job tells what it does while it runs, also into a pipe
+
+
+def _refuse_usage(text: str) -> NoReturn:
+    sys.stderr.write(f"regraft plan: error: {text}\n")
+    sys.exit(2)
 
 
 def _tell_differences(before: Path, after: Path) -> None:
     from regraft.plan import Plan
 
     lines = Plan.from_json(_text_of(before)).diff(Plan.from_json(_text_of(after)))
-    typer.echo("\n".join(lines) if lines else "The plans do the same.")
+    _say("\n".join(lines) if lines else "The plans do the same.")
 
 
 def _text_of(path: Path) -> str:

@@ -69,7 +69,8 @@ def train(
     epochs        None: 20
     patience      stop after so many epochs without a better validation loss, and go back to the best epoch's weights
     clip_value    limit each gradient to ± this; clip_norm: limit the length of all gradients together
-    precision     "float32", or "bfloat16" for the arithmetic of forward and backward (weights stay float32)
+    precision     "float32", or "bfloat16" or "float16" for the arithmetic of forward and backward (weights stay
+                  float32); float16 with a scaled loss, where steps whose gradients overflow are left out
     step          "auto" traces the step into a flat list of operators where that is proven equal; "eager" never
     order         epoch (from 0) → its batches, each an array of indices; None shuffles by `seed` and `batch_size`
     seed          of the batches and of dropout

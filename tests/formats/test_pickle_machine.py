@@ -128,6 +128,6 @@ def test_every_operation_of_python_is_known_but_those_of_other_processes():
     """Extension registry and out-of-band buffers need what a file cannot hold."""
     from regraft.formats.pickle_machine import _OPERATIONS
 
-    inline = {ord("."), ord("r"), ord("h"), ord("K")}
+    inline = set(b".rhK(t")
     unknown = {o.name for o in pickletools.opcodes if ord(o.code) not in _OPERATIONS and ord(o.code) not in inline}
     assert unknown == {"EXT1", "EXT2", "EXT4", "NEXT_BUFFER", "READONLY_BUFFER"}

@@ -1,5 +1,7 @@
+import copy
 import random
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -101,12 +103,12 @@ def test_the_proof_leaves_everything_as_it_was():
 
 
 class Temperature(TwoParts):
-    """Counts its calls in Python and computes by the count."""
+    """Counts its calls, where nobody looks, and computes by the count."""
 
     calls = 0
 
     def forward(self, x):
-        self.calls += 1
+        type(self).calls += 1
         return super().forward(x) / self.calls
 
 
@@ -134,7 +136,7 @@ class Unused(TwoParts):
 
 @pytest.mark.parametrize(
     ("model", "told"),
-    [(Temperature, "not do the same each time"), (Coin, "not do the same each time"), (Peeks, "looks at values"),
+    [(Temperature, "not do the same each time"), (Coin, "changes more than tensors"), (Peeks, "looks at values"),
      (Unused, "does not use all trainable parameters")],
 )  # fmt: skip
 def test_a_step_that_python_decides_stays_eager(model, told):
@@ -142,6 +144,130 @@ def test_a_step_that_python_decides_stays_eager(model, told):
     assert not quick.flat
     assert quick.note.startswith("eager step: ")
     assert told in quick.note
+
+
+class Sometimes(TwoParts):
+    """Doubles its answer in the 30th call, and at random by a generator of its own."""
+
+    calls = 0
+
+    def __init__(self):
+        super().__init__()
+        self.generator = np.random.default_rng(0)
+
+    def forward(self, x):
+        self.calls += 1
+        is_other = self.calls == 30 or self.generator.random() < 0.02
+        return super().forward(x) * (2 if is_other else 1)
+
+
+def test_a_step_that_rarely_differs_is_found_by_what_it_keeps():
+    """No step of the proof tells; the tried steps are not counted."""
+    model = Sometimes()
+    quick = quick_of(model)
+    assert quick.note == "eager step: it changes more than tensors (attribute generator)"
+    assert model.calls == 0
+    assert model.generator.random() == np.random.default_rng(0).random()
+
+
+class Sum(nn.Module):
+    """Two parameters with one and the same gradient."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.other = nn.Parameter(torch.zeros(3, 4)), nn.Parameter(torch.zeros(3, 4))
+
+    def forward(self, x):
+        return F.linear(x, self.one + self.other)
+
+
+def test_a_gradient_that_two_parameters_share_is_limited_once():
+    examples, batches = TensorExamples(*three_classes(64)), list(torch.arange(64).split(16))
+    one, other = Sum(), Sum()
+    quick, eager = quick_of(one, examples=examples, clip_norm=0.1), eager_of(other, clip_norm=0.1)
+    assert quick.flat
+    assert run(quick, examples, batches) == run(eager, examples, batches)
+    assert same_weights(weights_of(one), weights_of(other))
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(4, 2, 8, dropout=0.1, batch_first=True)
+        self.output = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.output(self.layer(torch.stack([x, x.flip(1)], 1)).mean(1))
+
+
+class Gates(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cells = nn.GRU(2, 4, batch_first=True)
+        self.output = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.output(self.cells(x.view(len(x), 2, 2))[0][:, -1])
+
+
+class Normed(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.utils.parametrizations.weight_norm(nn.Linear(4, 8)), nn.GroupNorm(2, 8), nn.PReLU(),
+                         nn.Dropout(0.3), nn.Linear(8, 3))  # fmt: skip
+
+
+def groups(parameters):
+    """Weight decay on matrices only, as fine-tuning recipes have it."""
+    wide = [parameter for parameter in parameters if parameter.ndim > 1]
+    narrow = [parameter for parameter in parameters if parameter.ndim < 2]
+    return torch.optim.AdamW([{"params": wide}, {"params": narrow, "weight_decay": 0.0, "lr": 0.01}], amsgrad=True)
+
+
+class Lookback(torch.optim.Optimizer):
+    """Keeps the last gradient itself, not a copy."""
+
+    def __init__(self, parameters):
+        super().__init__(parameters, {})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for parameter in self.param_groups[0]["params"]:
+            last = self.state[parameter].get("last", torch.zeros_like(parameter))
+            parameter -= 0.05 * parameter.grad + 0.05 * (parameter.grad - last)
+            self.state[parameter]["last"] = parameter.grad
+
+
+@pytest.mark.parametrize("head", [Attention, Gates, Normed])
+@pytest.mark.parametrize("options", [{}, {"precision": "bfloat16", "clip_norm": 0.1}], ids=["plain", "reduced"])
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        "adamw", groups, Lookback, lambda p: torch.optim.SGD(p, 0.05, momentum=0.9, nesterov=True, weight_decay=0.01),
+        lambda p: torch.optim.RMSprop(p, momentum=0.5, centered=True), torch.optim.Adagrad, torch.optim.NAdam,
+    ],
+    ids=["adamw", "groups", "lookback", "nesterov", "rmsprop", "adagrad", "nadam"],
+)  # fmt: skip
+def test_other_heads_and_optimizers_are_quick_and_equal_too(head, optimizer, options):
+    examples, batches = TensorExamples(*three_classes(56)), list(torch.arange(56).split(16))
+    torch.manual_seed(0)
+    one = head()
+    other = copy.deepcopy(one)
+    quick, eager = quick_of(one, optimizer, examples=examples, **options), eager_of(other, optimizer, **options)
+    other.train()
+    assert len(quick.flat) == 2, quick.note
+    assert run(quick, examples, batches) == run(eager, examples, batches)
+    assert same_weights(weights_of(one), weights_of(other))
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "options", "told"),
+    [
+        ("adamw", {"precision": "float16"}, "float16 scales the loss by what the gradients were"),
+        (torch.optim.LBFGS, {}, "the optimiser evaluates the loss several times a step"),
+    ],
+)
+def test_steps_that_follow_from_the_last_one_stay_eager(optimizer, options, told):
+    assert quick_of(TwoParts(), optimizer, **options).note == f"eager step: {told}"
 
 
 def test_a_model_with_hooks_stays_eager_and_the_layer_is_named():

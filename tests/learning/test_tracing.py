@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -131,3 +132,40 @@ def test_the_work_of_a_recording_leaves_out_views():
     weight, bias = torch.randn(3, 4), torch.randn(3)
     recording = record(lambda x: [F.linear(x.flatten(1), weight, bias)], torch.randn(2, 2, 2))
     assert [str(call.operator) for call in recording.work()] == ["aten.addmm.default"]
+
+
+def test_a_view_that_takes_its_own_place_is_read_before_it_is_named():
+    """`detach` of a value that has a variable; later variables get names of their own."""
+
+    def function(x):
+        cast = x.to(torch.bfloat16).detach()
+        other = (x + 1).to(torch.bfloat16).detach()
+        return [(cast * other).float()]
+
+    flat, x = flat_of(function, torch.ones(3)), torch.arange(3.0)
+    assert torch.equal(flat.call(x)[0], function(x)[0])
+
+
+def test_rows_taken_by_number_are_flat_and_those_by_a_mask_are_not():
+    """A mask's values decide how many there are."""
+    flat = flat_of(lambda x, rows: [x[rows] * 1], torch.ones(3), torch.tensor([0, 1]))
+    assert flat.call(torch.arange(3.0), torch.tensor([2, 0]))[0].tolist() == [2.0, 0.0]
+    with pytest.raises(NotFlatError, match="it looks at values"):
+        record(lambda x: [x[x > 0]], torch.ones(3))
+
+
+@pytest.mark.parametrize(
+    "look", [torch.Tensor.tolist, torch.Tensor.numpy, np.asarray], ids=["tolist", "numpy", "array"]
+)
+def test_values_handed_to_python_are_noticed_though_no_operator_runs(look):
+    with pytest.raises(NotFlatError, match="it looks at values"):
+        record(lambda x: [x * float(look(x)[0])], torch.ones(3))
+
+
+@pytest.mark.parametrize("loss", [F.mse_loss, F.smooth_l1_loss, F.huber_loss, F.binary_cross_entropy])
+def test_a_mean_loss_is_flat_without_a_warning_of_torch(loss, capfd):
+    """Its form for given memory would resize that to the examples' losses and back."""
+    one, other = torch.rand(5, 2), torch.rand(5, 2)
+    flat = flat_of(lambda x, y: [loss(x, y)], one, other)
+    assert torch.equal(flat.call(other, one)[0], loss(other, one))
+    assert capfd.readouterr().err == ""

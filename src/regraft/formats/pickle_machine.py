@@ -21,7 +21,7 @@ from regraft.formats.pickle_objects import Chunk, Name, Record
 _LARGE = 1024  # strings from this length on stay where they are until they are read
 # Python's own modules: no class of theirs that is not in a reader's table belongs into a checkpoint.
 _REACHES_OUT = frozenset(sys.stdlib_module_names) | {"__builtin__", "nt", "commands", "urllib2", "copy_reg"}
-_STOP, _LONG_PUT, _GET, _SMALL = b".rhK"
+_STOP, _LONG_PUT, _GET, _SMALL, _MARK, _TUPLE, _TEXT = b".rhK(tX"
 _U32 = Struct("<I").unpack_from
 _DAMAGE = (LookupError, TypeError, ValueError, AttributeError, OverflowError, StructError, RecursionError)
 
@@ -67,9 +67,10 @@ class Machine:
 
     def _run(self) -> Any:
         data, memo, stack, position = self.data, self.memo, self.stack, self.position
+        length = len(data)
         while (code := data[position]) != _STOP:
             position += 1
-            # The three that a state dict is mostly made of, in local variables: calls would take twice the time.
+            # Those that a state dict is mostly made of, in local variables: calls would take twice the time.
             if code == _LONG_PUT:
                 memo[_U32(data, position)[0]] = stack[-1]
                 position += 4
@@ -79,6 +80,16 @@ class Machine:
             elif code == _SMALL:
                 stack.append(data[position])
                 position += 1
+            elif code == _MARK:
+                self.outer.append(stack)
+                stack = self.stack = []
+            elif code == _TUPLE:
+                items, stack = tuple(stack), self.outer.pop()
+                stack.append(items)
+                self.stack = stack
+            elif code == _TEXT and (size := _U32(data, position)[0]) < _LARGE and position + size + 4 <= length:
+                stack.append(data[position + 4 : position + 4 + size].decode("utf-8", "surrogatepass"))
+                position += 4 + size
             else:
                 self.position = position
                 _OPERATIONS[code](self)
@@ -194,11 +205,6 @@ def _push(value: Callable[[Machine], Any]) -> Callable[[Machine], None]:
 
 def _constant(value: Any) -> Callable[[Machine], None]:
     return lambda machine: machine.stack.append(value)
-
-
-def _mark(machine: Machine) -> None:
-    machine.outer.append(machine.stack)
-    machine.stack = []
 
 
 def _pop(machine: Machine) -> None:
@@ -326,7 +332,6 @@ _OPERATIONS: dict[int, Callable[[Machine], None]] = {
     ord(code): operation
     for code, operation in {
         # stack and memo
-        "(": _mark,
         "0": _pop,
         "1": lambda machine: machine.above_mark() and None,
         "2": _push(lambda machine: machine.stack[-1]),
@@ -364,7 +369,6 @@ _OPERATIONS: dict[int, Callable[[Machine], None]] = {
         "\x85": _tuple(1),
         "\x86": _tuple(2),
         "\x87": _tuple(3),
-        "t": _push(lambda machine: tuple(machine.above_mark())),
         "]": _push(lambda machine: []),
         "l": _push(lambda machine: machine.above_mark()),
         "a": _append,

@@ -58,8 +58,8 @@ class PickledTensor:
 
     def check(self, *, path: Path, name: str) -> None:
         """Raise CheckpointError when the tensor lies outside its storage or claims more numbers than that holds."""
-        numbers = (self.offset, *self.shape, *self.strides)
-        is_sound = len(self.shape) == len(self.strides) and all(type(n) is int and n >= 0 for n in numbers)
+        numbers = [self.offset, *self.shape, *self.strides]
+        is_sound = len(self.shape) == len(self.strides) and {*map(type, numbers)} == {int} and min(numbers) >= 0
         if is_sound:
             first, count = self.reach()
             is_sound = first + count <= self.storage.count * ITEM_BYTES[self.storage.dtype] // ITEM_BYTES[self.dtype]

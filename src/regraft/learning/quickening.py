@@ -4,18 +4,16 @@ A small head's step costs overhead, not arithmetic: modules, autograd and the op
 step is therefore run once under observation, and the operators seen are run again for each batch of that size.
 """
 
-import pickle
-import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import final
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from regraft.examples import DatasetExamples, Examples, Inputs, map_tensors, tensors_in
 from regraft.learning.learners import draws, set_draws, to_device
+from regraft.learning.python_state import PythonState
 from regraft.learning.sources import Epoch
 from regraft.learning.stepping import EagerStep
 from regraft.learning.tracing import FlatFunction, NotFlatError, flatten, record
@@ -37,13 +35,13 @@ class QuickStep:
     def __init__(self, eager: EagerStep, *, owns_update: bool) -> None:
         self.eager, self.owns_update = eager, owns_update
         self.note = ""
-        self.flat: dict[tuple, FlatFunction] = {}
+        self.flat: dict[tuple, FlatFunction] = {}  # by the batch's look in memory
         self.parameters = list(eager.learner.parameters)
 
     def __call__(self, inputs: Inputs, labels: Tensor) -> Tensor:
         """Move the parameters by one batch; returns the loss before the move."""
         tensors = [*tensors_in(inputs), labels]
-        flat = self.flat.get(_shapes(tensors))
+        flat = self.flat.get(_look(tensors))
         if flat is None:
             return self.eager(inputs, labels)
         if self.owns_update:
@@ -52,7 +50,7 @@ class QuickStep:
         with torch.no_grad():
             loss, *gradients = flat.call(*tensors)
             for parameter, gradient in zip(self.parameters, gradients, strict=True):
-                parameter.grad = gradient
+                parameter.grad = gradient.clone()  # an optimiser may keep it; the next run writes over this one
             self.eager.optimizer.step()
             return loss.clone()
 
@@ -65,7 +63,8 @@ def quicken(eager: EagerStep, epoch: Epoch, epochs: int, *, owns_update: bool) -
                  have hooks or change its rates, so its own `step` runs
 
     Equal means `torch.equal` on losses, gradients, parameters, buffers, the state of an optimiser of ours and of the
-    random generators, in two steps. The model, the optimiser and the generator are afterwards as they were.
+    random generators, in two steps; a step that changes anything else that the model keeps (a counter, a list) is not
+    flattened. The model, the optimiser and the generators are afterwards as they were.
     """
     step = QuickStep(eager, owns_update=owns_update)
     reason = _unfit(eager, epoch.examples)
@@ -78,7 +77,7 @@ def quicken(eager: EagerStep, epoch: Epoch, epochs: int, *, owns_update: bool) -
         trial = [_fetch(eager, epoch.examples, indices) for indices in (every[:size], every[-size:])]
         tensors = [*tensors_in(trial[0][0]), trial[0][1]]
         try:
-            flat = step.flat[_shapes(tensors)] = _prove(step, trial)
+            flat = step.flat[_look(tensors)] = _prove(step, trial)
         except NotFlatError as error:
             reason = str(error)
             break
@@ -92,6 +91,10 @@ def _unfit(eager: EagerStep, examples: Examples) -> str:
     """Why the step has to stay eager, known without running it; "" where nothing is in the way."""
     if isinstance(examples, DatasetExamples):
         return "examples are fetched one by one, which costs more than the step"
+    if eager.scaler is not None:
+        return "float16 scales the loss by what the gradients were"
+    if eager.reevaluates:
+        return "the optimiser evaluates the loss several times a step"
     for name, module in eager.learner.model.named_modules():
         if type(module).__name__ == "OptimizedModule":
             return "the model is compiled by torch.compile"
@@ -120,6 +123,8 @@ def _prove(step: QuickStep, trial: Sequence[Batch]) -> FlatFunction:
     try:
         move = eager if step.owns_update else eager.differentiate
         expected = [scene.outcome(move(*batch)) for batch in trial]
+        if kept := scene.python.changed():
+            raise NotFlatError(f"it changes more than tensors ({kept})")
         scene.reset()
         flat = _flat_step(step, scene, trial)
         for batch, told in zip(trial, expected, strict=True):
@@ -139,8 +144,7 @@ def _prove(step: QuickStep, trial: Sequence[Batch]) -> FlatFunction:
 
 
 def _flat_step(step: QuickStep, scene: "_Scene", trial: Sequence[Batch]) -> FlatFunction:
-    """The flat function, recorded twice: a step that counts, or draws from Python's generators, differs from itself."""
-    python_draws = _python_draws()
+    """The flat function, recorded twice: a step may differ from itself."""
     recordings = []
     for inputs, labels in trial:
         structure = inputs
@@ -156,7 +160,7 @@ def _flat_step(step: QuickStep, scene: "_Scene", trial: Sequence[Batch]) -> Flat
                 f"its values take {recordings[0].made_bytes() >> 20} MiB: arithmetic costs, not overhead"
             )
     first, second = recordings
-    if _python_draws() != python_draws or not first.same_as(second):
+    if not first.same_as(second):
         raise NotFlatError("it does not do the same each time")
     return flatten(first, scene.changing())
 
@@ -170,6 +174,7 @@ class _Scene:
         self.device = self.learner.device
         self.start = self.learner.state()
         self.draws = draws(self.device)
+        self.python = PythonState(self.learner.model, step.eager.loss)
 
     def one_step(self, inputs: Inputs, labels: Tensor) -> list[Tensor]:
         """The step, to be recorded: loss and gradients; the update where it is ours."""
@@ -178,7 +183,7 @@ class _Scene:
             gradients = torch.autograd.grad(loss, self.step.parameters, allow_unused=True)
         if any(gradient is None for gradient in gradients):
             raise NotFlatError("it does not use all trainable parameters")
-        self.set_gradients(gradients)
+        self.set_gradients(_apart(gradients))
         self.step.eager.limit_gradients()
         if self.step.owns_update:
             self.optimizer.step()
@@ -205,6 +210,7 @@ class _Scene:
         self.learner.restore(self.start)
         self.optimizer.zero_grad(set_to_none=True)
         set_draws(self.draws, self.device)
+        self.python.restore()
         for tensor in self._state():
             tensor.zero_()  # where all of our optimisers start; in place, for the flat step knows these tensors
 
@@ -215,9 +221,15 @@ class _Scene:
         return [v for values in self.optimizer.state.values() for v in values.values() if isinstance(v, Tensor)]
 
 
-def _python_draws() -> tuple:
-    """Where Python's and NumPy's generators stand, from which a model's code may draw."""
-    return random.getstate(), pickle.dumps(np.random.get_state())
+def _apart(gradients: Sequence[Tensor]) -> list[Tensor]:
+    """The gradients, none in the memory of another: limiting one must not limit it twice. `backward` does the same."""
+    taken: set[int] = set()
+    apart = []
+    for gradient in gradients:
+        memory = gradient.untyped_storage()._cdata
+        apart.append(gradient.clone() if memory in taken else gradient)
+        taken.add(memory)
+    return apart
 
 
 def _equal(one: Sequence[Tensor], other: Sequence[Tensor]) -> bool:
@@ -225,5 +237,6 @@ def _equal(one: Sequence[Tensor], other: Sequence[Tensor]) -> bool:
     return len(one) == len(other) and all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-def _shapes(tensors: Sequence[Tensor]) -> tuple:
-    return tuple(tensor.shape for tensor in tensors)
+def _look(tensors: Sequence[Tensor]) -> tuple:
+    """What an operator's result may depend on beside the values."""
+    return tuple((tensor.shape, tensor.stride(), tensor.dtype) for tensor in tensors)

@@ -6,11 +6,13 @@ most operators write where they wrote before, and views cost nothing.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from types import BuiltinFunctionType
 from typing import Any, final
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
@@ -21,6 +23,11 @@ EMPTY = {aten.empty.memory_format, aten.empty_like.default, aten.empty_strided.d
          aten.new_empty_strided.default}  # fmt: skip
 SHAPED = EMPTY | {aten.ones_like.default, aten.zeros_like.default, aten.full_like.default, aten.new_zeros.default,
                   aten.new_ones.default, aten.new_full.default}  # fmt: skip
+# Their forms for given memory resize it to the examples' losses and back, with a warning each time.
+RESIZING = {aten.mse_loss.default, aten.smooth_l1_loss.default, aten.huber_loss.default, aten.soft_margin_loss.default,
+            aten.binary_cross_entropy.default}  # fmt: skip
+# Methods that hand a tensor's values to Python, below which no operator runs that could be seen.
+LOOKS = {"tolist", "numpy", "__array__", "__dlpack__"}
 # The same arithmetic by an operator that can write into given memory.
 BETTER = {aten.relu.default: (torch.clamp_min, (0,))}
 
@@ -109,7 +116,7 @@ class _Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         outputs = func(*args, **(kwargs or {}))
-        if torch.Tag.data_dependent_output in func.tags or torch.Tag.dynamic_output_shape in func.tags:
+        if torch.Tag.data_dependent_output in func.tags or _has_shape_by_values(func, args):
             raise NotFlatError(f"it looks at values ({func})")
         if func.namespace == "profiler":
             return outputs
@@ -119,12 +126,28 @@ class _Recorder(TorchDispatchMode):
         return outputs
 
 
+class _Watcher(TorchFunctionMode):
+    """Refuses what hands values to Python without an operator."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") in LOOKS:
+            raise NotFlatError(f"it looks at values ({func.__name__})")
+        return func(*args, **(kwargs or {}))
+
+
+def _has_shape_by_values(operator: torch._ops.OpOverload, args: tuple) -> bool:
+    """Whether the values of its arguments decide the shape of what it makes. Indexing has it only by masks."""
+    if operator is aten.index.Tensor:
+        return any(index is not None and index.dtype in (torch.bool, torch.uint8) for index in args[1])
+    return torch.Tag.dynamic_output_shape in operator.tags or operator is aten._pack_padded_sequence.default
+
+
 def record(function: Callable[..., Sequence[Tensor]], *inputs: Tensor) -> Recording:
     """Run `function(*inputs)` and note every operator of it; it really runs, with all its effects.
 
     Raises NotFlatError when it looks at values, or works on tensors without memory of their own.
     """
-    with _Recorder() as recorder:
+    with _Watcher(), _Recorder() as recorder:
         results = function(*inputs)
     return Recording(tuple(map(_held, inputs)), tuple(recorder.calls), tuple(map(_held, results)))
 
@@ -172,6 +195,7 @@ class _Writer:
         self.names: dict[str, Any] = {}
         self.name_of: dict[Any, str] = {}
         self.local: dict[tuple, str] = {}  # where in memory -> variable that holds it in a run
+        self.numbers = count()
         self.moving: set[int] = set()  # memory that is another one in each run
         self.known: set[int] = set()  # memory whose origin is told
         self.constant: set[int] = set()  # memory whose values never change
@@ -200,7 +224,7 @@ class _Writer:
                 raise NotFlatError(f"it makes new memory while it writes ({call.operator})")
         elif outputs and all(_memory(output) in self.known for output in outputs):  # a view
             if any(_memory(output) in self.moving for output in outputs):
-                self._line(call, self._targets(call))
+                self._line(call, is_bound=True)
         elif self._is_settled(call):
             for output in outputs:
                 self.known.add(_memory(output))
@@ -215,7 +239,7 @@ class _Writer:
         if function is None:
             for output in outputs:
                 self.moving.add(_memory(output))
-            self._line(call, self._targets(call))
+            self._line(call, is_bound=True)
         else:
             words = [*self._words(call.args), *map(repr, extra)] + [
                 f"{name}={self._word(value)}" for name, value in call.kwargs.items()
@@ -224,10 +248,12 @@ class _Writer:
             self.lines.append(f"{self._constant(function, _short(call))}({', '.join(words)})")
         self.known.update(map(_memory, outputs))
 
-    def _line(self, call: Call, target: str = "") -> None:
-        """The call in its own form."""
+    def _line(self, call: Call, *, is_bound: bool = False) -> None:
+        """The call in its own form; bound, its outputs get variables."""
         words = [*self._words(call.args), *(f"{name}={self._word(value)}" for name, value in call.kwargs.items())]
-        self.lines.append(f"{target}{self._constant(_direct(call), _short(call))}({', '.join(words)})")
+        text = f"{self._constant(_direct(call), _short(call))}({', '.join(words)})"
+        # The targets come after the words: an output may take the place of an argument, as a detached view does.
+        self.lines.append(self._targets(call) + text if is_bound else text)
 
     def _targets(self, call: Call) -> str:
         """`a, b = ` for the call's outputs; None among them keeps its place."""
@@ -258,7 +284,7 @@ class _Writer:
 
     def _bind(self, tensor: Tensor) -> str:
         """A variable for this value."""
-        name = f"t{len(self.local)}"
+        name = f"t{next(self.numbers)}"
         self.local[_place(tensor)] = name
         self.known.add(_memory(tensor))
         self.moving.add(_memory(tensor))
@@ -300,6 +326,8 @@ def _writing_form(call: Call) -> tuple[Any, tuple, Callable[[list[str]], list[st
     if call.operator in BETTER:
         function, extra = BETTER[call.operator]
         return function, extra, _as_out
+    if call.operator in RESIZING:
+        return None, (), _as_out
     packet = call.operator.overloadpacket
     arguments = [argument.name for argument in call.operator._schema.arguments]
     for name in packet.overloads():
@@ -309,7 +337,7 @@ def _writing_form(call: Call) -> tuple[Any, tuple, Callable[[list[str]], list[st
         into = [argument.name for argument in schema if argument.is_out]
         if into and own == arguments and torch.Tag.generated not in form.tags:
             door = getattr(torch, packet.__name__, None)
-            if isinstance(door, BuiltinFunctionType):
+            if isinstance(door, BuiltinFunctionType) and (into == ["out"] or len(into) > 1):
                 return door, (), _as_out
             return form._op, (), lambda words, into=into: [f"{a}={b}" for a, b in zip(into, words, strict=True)]
     return None, (), _as_out

@@ -139,8 +139,8 @@ def split(model: nn.Module, *args: Any, at: Patterns | None = None, **kwargs: An
     for is_training in (True, False):
         try:
             record, sizes = record_sizes(model, batch, is_training=is_training)
-        except (ValueError, RuntimeError) as error:
-            failures.append(error)  # BatchNorm cannot train on one row: the head then works in evaluation only
+        except Exception as error:  # BatchNorm cannot train on one row: the head then works in evaluation only
+            failures.append(error)
             continue
         search = Search(model, record, sizes, batch, at=chosen, is_training=is_training)
         replays[is_training] = search.proven()

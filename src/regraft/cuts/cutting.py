@@ -67,14 +67,14 @@ def choose_cut(
 
 
 def _impure(record: Record, sizes: Sizes, dependent: list[bool]) -> set[int]:
-    """Calls that give Python numbers made of data: the head has to compute these again."""
+    """Calls that the head has to run: they give Python numbers made of data, or leave more than their output."""
     reading = {op.call for op in record.operations if op.needs_data and any(dependent[index] for index in op.arguments)}
     for index in sorted(reading, reverse=True):
         while index >= 0:
             reading.add(index)
             index = record.calls[index].parent
     numbered = {call.index for call in record.calls if call.index in reading and holds_numbers(call.output)}
-    return numbered | sizes.unstable
+    return numbered | sizes.unstable | {call.index for call in record.calls if call.has_traces}
 
 
 def _liveness(record: Record) -> tuple[list[bool], list[bool]]:

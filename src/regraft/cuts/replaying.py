@@ -3,18 +3,19 @@
 The user's own forward runs. A skipped call gives its leaf, or a stub: a tensor with shape and type and no data.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
+from regraft.cuts.arguments import Pair, by_name, pairs
 from regraft.cuts.cutting import Choice
 from regraft.cuts.head_run import HeadRun
 from regraft.cuts.leaf_rows import LeafRows, rows_of
 from regraft.cuts.recorded import Operation, Record, slots_of
 from regraft.cuts.recording import shadowed_forwards
 from regraft.cuts.sizes import ROWS, Size, Sizes
-from regraft.cuts.structures import NUMBERS, map_structure
+from regraft.cuts.structures import NUMBERS, found_in
 from regraft.cuts.trunk_run import TrunkRun, measured
 from regraft.cuts.varying import Batch
 from regraft.errors import SplitError
@@ -23,13 +24,15 @@ from regraft.errors import SplitError
 class Replay:
     """A recorded forward with a choice of where to cut it: runs its trunk and its head with the model's own modules.
 
-    by_row  whether each leaf has one row per example
-    fixed   lengths that the head takes from the example, since no leaf tells them
+    by_row       whether each leaf has one row per example
+    fixed        lengths that the head takes from the example, since no leaf tells them
+    reads_plain  whether the head looks at arguments that are no tensors
     """
 
     def __init__(self, model: nn.Module, record: Record, sizes: Sizes, choice: Choice, batch: Batch) -> None:
         self.model, self.record, self.sizes, self.choice, self.batch = model, record, sizes, choice, batch
         self.fixed: set[str] = set()
+        self.reads_plain = True
         self._told: dict[tuple, dict[str, int | None]] = {}
         self._shapes: dict[tuple, tuple[int, ...] | None] = {}
         places = {v: rows_of(record.values[v], sizes.rows(v)) for v in choice.leaves.values()}
@@ -39,7 +42,7 @@ class Replay:
         self.modules = dict(model.named_modules())
         self.children = record.children()
         self.called = {call.name for call in record.calls}
-        self.numbers = {index: _numbers(record.calls[index].output) for index in choice.skipped}
+        self.numbers = {index: list(found_in(record.calls[index].output, (*NUMBERS, Size))) for index in choice.skipped}
         self.outputs = self._outputs()
         self.operations = self._operations()
         self._name_leaves()
@@ -108,20 +111,21 @@ class Replay:
                 real.update(operation.writes)
         return real
 
-    def head(self, features: Mapping[str, Tensor]) -> Any:
-        """The model's output from the features."""
+    def head(self, features: Mapping[str, Tensor], given: Callable[[Any], Any] = lambda arguments: arguments) -> Any:
+        """The model's output from the features, its forward called with the arguments as `given` makes them."""
         missing = [name for name in self.choice.leaves if name not in features]
         if missing:
             raise SplitError(
                 f"The features lack {', '.join(missing)}; they hold {', '.join(features) or 'nothing'}.\n"
                 "Compute them with the trunk of the same split."
             )
-        return HeadRun(self, features).run()
+        return HeadRun(self, features).run(given)
 
     def trunk(self, args: tuple, kwargs: Mapping[str, Any]) -> dict[str, Tensor]:
         """The features of these inputs: the model's forward without gradients, up to the last leaf."""
+        inputs = self._beside_the_example(args, kwargs)
         run = TrunkRun(self, measured(self, args, kwargs))
-        return run.run(lambda: self.model(*args, **kwargs), args, kwargs)
+        return run.run(lambda: self.model(*args, **kwargs), inputs)
 
     def trunk_from(self, shallower: "Replay", features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The features from those of a shallower cut of the same model, without the inputs."""
@@ -129,7 +133,13 @@ class Replay:
         args, kwargs = head.fill(shallower.record.inputs)
         run = TrunkRun(self, head.symbols)
         with shadowed_forwards(head.shadows({})):
-            return run.run(lambda: self.model(*args, **kwargs), args, kwargs)
+            return run.run(lambda: self.model(*args, **kwargs), self._beside_the_example(args, kwargs))
+
+    def _beside_the_example(self, args: tuple, kwargs: Mapping[str, Any]) -> list[Pair]:
+        """The tensors of these arguments, each with the recorded one in its place; refused where these differ."""
+        recorded, given = by_name(self.model, *self.record.inputs), by_name(self.model, args, kwargs)
+        any_count = self.batch.rows if self.batch.is_listed and self.by_row else -1
+        return list(pairs(recorded, given, plain=self.reads_plain, any_count=any_count))
 
     def leaf(self, value: int, rows: Tensor) -> Tensor:
         """A leaf as the forward handed it on, from its rows."""
@@ -226,10 +236,3 @@ class Replay:
                 found.add(value.operation)
                 todo += self.record.operations[value.operation].inputs
         return [self.record.operations[index] for index in sorted(found)]
-
-
-def _numbers(output: Any) -> list[Any]:
-    """The plain numbers of a recorded output, and the Sizes in the place of some, in order."""
-    found: list[Any] = []
-    map_structure(found.append, output, kind=(*NUMBERS, Size))
-    return found

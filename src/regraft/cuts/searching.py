@@ -1,16 +1,28 @@
 """Search for the cheapest cut that can be proven, for one mode of the model."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
-from torch import nn
+from torch import Tensor, nn
 
+from regraft.cuts.arguments import unread
 from regraft.cuts.cutting import choose_cut
 from regraft.cuts.outlining import Outline, outline_forward
-from regraft.cuts.proving import mixing_leaves, own, prove, refuse_random, undisturbed
+from regraft.cuts.proving import (
+    DifferenceError,
+    mixing_leaves,
+    model_step,
+    own,
+    prove,
+    refuse_random,
+    trunk_features,
+    undisturbed,
+)
 from regraft.cuts.recorded import Record
 from regraft.cuts.recording import record_forward
 from regraft.cuts.replaying import Replay
 from regraft.cuts.sizes import ROWS, Sizes, learn_sizes
+from regraft.cuts.structures import NUMBERS, found_in
 from regraft.cuts.stubs import MissingDataError
 from regraft.cuts.varying import Arguments, Batch
 from regraft.errors import SplitError
@@ -37,11 +49,12 @@ def record_sizes(model: nn.Module, batch: Batch, *, is_training: bool) -> tuple[
         except Exception:  # a model may say what it likes to sizes that it does not take
             return None
 
+    # Before the recording: a layer or a mask that a first forward makes is not made again in later ones.
+    more = outline(batch.another())
     args, kwargs = own(batch.all)
     with undisturbed(model, is_training=is_training):
         record = record_forward(model, args, kwargs)
     runs: dict[str, list[tuple[int, Outline]]] = {}
-    more = outline(batch.another())
     if more is not None:
         runs[ROWS] = [(batch.rows + 1, more)]
     lengths = {}
@@ -65,6 +78,7 @@ class Search:
     ) -> None:  # fmt: skip
         self.model, self.record, self.sizes, self.batch = model, record, sizes, batch
         self.at, self.is_training = at, is_training
+        self._expected: dict[str, dict[str, Tensor]] = {}
 
     def proven(self) -> Replay:
         """The first replay that is proven: by rows before whole batches, inside layers before at their outputs.
@@ -92,7 +106,7 @@ class Search:
             refuse_random(self.model, self.record, choice.live)
             replay = Replay(self.model, self.record, self.sizes, choice, self.batch)
             try:
-                self._prove(replay)
+                self._prove_whole(replay) if whole else self._prove_rows(replay)
             except MissingDataError as error:
                 if needed >= set(error.values) or len(needed) >= ATTEMPTS:
                     raise
@@ -104,15 +118,59 @@ class Search:
             else:
                 return replay
 
-    def _prove(self, replay: Replay) -> None:
-        """Prove the example, and, where rows are cached, another batch in which no row may have changed."""
-        features = prove(replay, self.batch.all, is_training=self.is_training)
-        if not replay.by_row:
-            return
-        others = prove(replay, self.batch.another(), is_training=self.is_training)
-        mixing = mixing_leaves(features, others, self.batch.order())
+    def _prove_rows(self, replay: Replay) -> None:
+        """Prove the example and a batch with one row more, and that no row depends on the rest of its batch."""
+        expected, expected_others = self._step("example", self.batch.all), self._step("another", self.batch.another())
+        # All but the heads before: what a frozen layer leaves in the model is then another batch's, and is seen.
+        features = self._features(replay, self.batch.all)
+        others = self._features(replay, self.batch.another())
+        again = self._features(replay, self.batch.another(mate=1))
+        self._prove(replay, features, expected)
+        self._prove(replay, others, expected_others)
+        replay.reads_plain = self._reads_plain(replay, features, expected)
+        mixing = mixing_leaves(features, others, again, self.batch.order())
         if mixing:
             raise MixingError(
                 f"{', '.join(mixing)}: the rows depend on the other examples of their batch, so they cannot be cached.",
                 {replay.choice.leaves[name] for name in mixing},
             )
+
+    def _prove_whole(self, replay: Replay) -> None:
+        """Prove the example and, where the model takes it in the same way, a batch of other values and equal sizes."""
+        expected, features = self._step("example", self.batch.all), self._features(replay, self.batch.all)
+        others: dict[str, Tensor] = {}
+        with suppress(SplitError):
+            expected_others = self._step("altered", self.batch.altered())
+            others = self._features(replay, self.batch.altered())
+        self._prove(replay, features, expected)
+        if others:
+            try:
+                self._prove(replay, others, expected_others)
+            except DifferenceError:
+                raise
+            except SplitError:  # a head that refuses such a batch gives nothing wrong
+                return
+
+    def _step(self, batch: str, arguments: Arguments) -> dict[str, Tensor]:
+        """What the model gives for a batch; the same for every attempt."""
+        if batch not in self._expected:
+            self._expected[batch] = model_step(self.model, arguments, is_training=self.is_training)
+        return self._expected[batch]
+
+    def _features(self, replay: Replay, arguments: Arguments) -> dict[str, Tensor]:
+        """What the trunk gives for a batch."""
+        return trunk_features(replay, arguments, is_training=self.is_training)
+
+    def _prove(self, replay: Replay, features: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+        """Compare the head with the model."""
+        prove(replay, features, expected, is_training=self.is_training)
+
+    def _reads_plain(self, replay: Replay, features: dict[str, Tensor], expected: dict[str, Tensor]) -> bool:
+        """Whether the head looks at arguments that are no tensors: these have to stay as they are on the example."""
+        if not any(True for _ in found_in(self.record.inputs, (str, bytes, *NUMBERS))):
+            return True
+        try:
+            prove(replay, features, expected, is_training=self.is_training, given=unread)
+        except SplitError:
+            return True
+        return False

@@ -6,7 +6,7 @@ from typing import Any
 
 from regraft.cuts.outlining import Outline, Shapes
 from regraft.cuts.recorded import Record, slots_of
-from regraft.cuts.structures import NUMBERS, Placeholder, map_structure, numbers_of
+from regraft.cuts.structures import NUMBERS, Placeholder, found_in, map_structure, numbers_of
 
 ROWS = "rows"
 
@@ -122,9 +122,7 @@ def learn_sizes(record: Record, example: dict[str, int], runs: Runs) -> Sizes:
 
 def holds_numbers(output: Any) -> bool:
     """Whether a recorded output has plain numbers in it, or Sizes in their place."""
-    found: list[Any] = []
-    map_structure(found.append, output, kind=(*NUMBERS, Size))
-    return bool(found)
+    return any(True for _ in found_in(output, (*NUMBERS, Size)))
 
 
 def _size_at(other: tuple[int, ...] | None, shape: tuple[int, ...], axis: int) -> int | None:

@@ -1,6 +1,6 @@
 """One run of the trunk: the model's own forward, watched, up to the last leaf."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from regraft.cuts.arguments import Pair
 from regraft.cuts.operators import function_name
-from regraft.cuts.recorded import slots_of
 from regraft.cuts.recording import shadowed_forwards
 from regraft.cuts.sizes import ROWS, Size, Symbols
 from regraft.cuts.structures import numbers_of, tensors_of
@@ -31,9 +31,9 @@ class TrunkRun:
         self.features: dict[str, Tensor] = {}
         self.running: list[list[int]] = [[-1, 0]]  # for each running call: its index (-2: not followed), calls so far
 
-    def run(self, forward: Callable[[], Any], args: tuple, kwargs: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Run the forward until every leaf is captured."""
-        self.take_inputs(args, kwargs)
+    def run(self, forward: Callable[[], Any], inputs: Iterable[Pair]) -> dict[str, Tensor]:
+        """Run the forward, whose inputs stand beside the recorded ones, until every leaf is captured."""
+        self.take_inputs(inputs)
         shadows = {self.replay.modules[name]: self.shadow(name) for name in self.replay.called}
         mode: Any = _Catch(self) if self.replay.caught_inside else nullcontext()
         try:
@@ -49,16 +49,11 @@ class TrunkRun:
             raise other_order(missing[0])
         return {name: self.features[name] for name in self.replay.choice.leaves}
 
-    def take_inputs(self, args: tuple, kwargs: Mapping[str, Any]) -> None:
+    def take_inputs(self, inputs: Iterable[Pair]) -> None:
         """The leaves that are inputs."""
-        slots, tensors = slots_of(self.replay.record.inputs), tensors_of((args, dict(kwargs)))
-        wanted = any(slot.value in self.replay.leaf_names for slot in slots)
-        if wanted and len(slots) != len(tensors):
-            raise SplitError(f"The trunk got {len(tensors)} tensors; the example had {len(slots)}.")
-        if wanted:
-            for slot, tensor in zip(slots, tensors, strict=True):
-                if slot.value in self.replay.leaf_names:
-                    self.keep(self.replay.leaf_names[slot.value], tensor)
+        for slot, tensor in inputs:
+            if slot.value in self.replay.leaf_names:
+                self.keep(self.replay.leaf_names[slot.value], tensor)
 
     def keep(self, name: str, tensor: Tensor) -> None:
         """Take a leaf, as rows; copied where the forward writes into it later."""

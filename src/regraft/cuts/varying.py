@@ -30,15 +30,16 @@ class Batch:
         """Positional and keyword arguments."""
         return self.args, dict(self.kwargs)
 
-    def another(self) -> Arguments:
+    def another(self, *, mate: int = 0) -> Arguments:
         """One row more, in the opposite order.
 
         The new row comes first; of numbers it is the largest row doubled, without signs: a maximum, a mean or a first
-        row of the whole batch is then another one, and what depends on it is seen.
+        row of the whole batch is then another one, and what depends on it is seen. `mate` 1 gives another new row.
         """
         if self.is_listed:
-            return _map_lists(self.all, self.rows)
+            return _map_lists(self.all, self.rows, mate)
         order = torch.arange(self.rows + 1).flip(0) % self.rows
+        order[0] = mate % self.rows
 
         def pick(tensor: Tensor) -> Tensor:
             if tensor.shape[:1] != (self.rows,):
@@ -46,8 +47,8 @@ class Batch:
             picked = tensor.index_select(0, order.to(tensor.device))
             if tensor.is_floating_point():
                 largest = tensor.detach().abs().reshape(self.rows, -1).amax(1).argmax()
-                picked[0] = 2 * tensor[largest].abs()
-            elif self.rows == 1 and tensor.dim() > 1:
+                picked[0] = (2 - 3 * mate) * tensor[largest].abs()
+            elif self.rows == 1 and tensor.dim() > 1 and mate == 0:
                 picked[0] = picked[0].flip(-1)
             return picked
 
@@ -59,6 +60,14 @@ class Batch:
         if not self.is_listed or self.rows == 1:
             order[0] = -1
         return order
+
+    def altered(self) -> Arguments:
+        """The same sizes, other numbers; rows of whole numbers (places, classes) stay, for they may have to fit."""
+
+        def alter(tensor: Tensor) -> Tensor:
+            return 2 * tensor.flip(0) if tensor.is_floating_point() and tensor.dim() else tensor
+
+        return map_structure(alter, self.all)
 
     def lengths(self) -> dict[str, int]:
         """Sizes that may be lengths: the second one of each input of two or three dimensions."""
@@ -113,13 +122,13 @@ def batch_of(args: tuple, kwargs: Mapping[str, Any]) -> Batch:
     return Batch(args, kwargs, 0, False)
 
 
-def _map_lists(arguments: Arguments, rows: int) -> Arguments:
+def _map_lists(arguments: Arguments, rows: int, mate: int) -> Arguments:
     """Each list of examples in the order of `Batch.order`."""
     args, kwargs = arguments
 
     def turn(value: Any) -> Any:
         if isinstance(value, (list, tuple)) and len(value) == rows:
-            return type(value)([value[0], *reversed(value)])
+            return type(value)([value[mate % rows], *reversed(value)])
         return value
 
     return tuple(turn(arg) for arg in args), {name: turn(value) for name, value in kwargs.items()}

@@ -125,3 +125,27 @@ def test_lengths_that_the_model_does_not_take_are_no_symbols():
     assert sizes.example == {"rows": 4}
     _, sizes = record_sizes(model, batch_of((torch.zeros(2, 8, 6),), {}), is_training=False)
     assert sizes.example == {"rows": 2, "length of 0": 8}
+
+
+def test_a_length_that_makes_no_difference_to_the_head_may_be_another():
+    """The forward asks for it, and the pooled features do not tell; where the head needs it, it stays fixed."""
+
+    class Pools(nn.Module):
+        divides = False
+
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(6, 6), nn.Linear(6, 2)
+
+        def forward(self, x):
+            length = x.shape[1]
+            pooled = self.last(self.first(x).amax(1))
+            return pooled / length if self.divides else pooled
+
+    x, y = torch.randn(2, 8, 6), torch.randn(3, 11, 6)
+    model = frozen(Pools(), "first").train()
+    run = found(model, x)
+    assert torch.equal(run.head(run.trunk((y,), {})), model(y))
+    model.divides = True
+    with pytest.raises(SplitError, match="The length of 0 is 11; on the example it was 8"):
+        found(model, x).trunk((y,), {})

@@ -35,7 +35,7 @@ class Choice:
 
 def choose_cut(
     record: Record, sizes: Sizes, *, needed: Iterable[int] = (), inside: bool = True, whole: bool = False,
-    at: Collection[str] | None = None, mixing: Collection[int] = (),
+    at: Collection[str] | None = None, unfit: Collection[int] = (),
 ) -> Choice:  # fmt: skip
     """The cheapest cut, in bytes per example, that leaves no costly frozen operation in the head.
 
@@ -43,7 +43,7 @@ def choose_cut(
     inside   whether the cut may lie inside a frozen layer when that is cheaper
     whole    whether a leaf may lack a row for each example
     at       the names of the layers whose outputs are to cross; inputs may cross beside them
-    mixing   values whose rows depend on the rest of the batch: they may not cross
+    unfit    values that may not cross: their rows depend on the rest of the batch
 
     Raises SplitError when nothing with one row per example can be cut.
     """
@@ -54,9 +54,12 @@ def choose_cut(
     while True:
         sinks = _sinks(record, live, opened) | {value for value in wanted if not live[value]}
         costs = _costs(record, sizes, _visible(record, opened, inside=inside, at=at), whole=whole, at=at)
-        costs = {value: cost for value, cost in costs.items() if value not in mixing}
-        costly = _costly(record) - set(mixing) if at is None else set()
-        cut = _cheapest(record, sinks, live, dependent, costs, costly)
+        costs = {value: cost for value, cost in costs.items() if value not in unfit}
+        costly = _costly(record) - set(unfit) if at is None else set()
+        try:
+            cut = _cheapest(record, sinks, live, dependent, costs, costly)
+        except SplitError:  # something costly cannot cross (it is written in place): the head computes that again
+            cut = _cheapest(record, sinks, live, dependent, costs, costly & costs.keys())
         repeated = _repeated(record, sinks, cut, live, dependent)
         now_open = _opened(record, repeated, live, opened)
         skipped = _skipped(record, now_open)

@@ -26,13 +26,17 @@ class Replay:
 
     by_row       whether each leaf has one row per example
     fixed        lengths that the head takes from the example, since no leaf tells them
+    free         lengths that the head takes from the example and that are proven to make no difference
     reads_plain  whether the head looks at arguments that are no tensors
+    laid_out     leaves whose order in memory is known from a run of the trunk, the first on the example
     """
 
     def __init__(self, model: nn.Module, record: Record, sizes: Sizes, choice: Choice, batch: Batch) -> None:
         self.model, self.record, self.sizes, self.choice, self.batch = model, record, sizes, choice, batch
         self.fixed: set[str] = set()
+        self.free: set[str] = set()
         self.reads_plain = True
+        self.laid_out: set[int] = set()
         self._told: dict[tuple, dict[str, int | None]] = {}
         self._shapes: dict[tuple, tuple[int, ...] | None] = {}
         places = {v: rows_of(record.values[v], sizes.rows(v)) for v in choice.leaves.values()}

@@ -24,18 +24,11 @@ from regraft.cuts.replaying import Replay
 from regraft.cuts.sizes import ROWS, Sizes, learn_sizes
 from regraft.cuts.structures import NUMBERS, found_in
 from regraft.cuts.stubs import MissingDataError
+from regraft.cuts.trunk_run import UnfitLeafError
 from regraft.cuts.varying import Arguments, Batch
 from regraft.errors import SplitError
 
 ATTEMPTS = 20  # leaves that may be added or ruled out because the record alone did not show it
-
-
-class MixingError(SplitError):
-    """The rows of leaves depend on the rest of their batch; `values` says of which."""
-
-    def __init__(self, message: str, values: set[int]) -> None:
-        super().__init__(message)
-        self.values = values
 
 
 def record_sizes(model: nn.Module, batch: Batch, *, is_training: bool) -> tuple[Record, Sizes]:
@@ -59,10 +52,10 @@ def record_sizes(model: nn.Module, batch: Batch, *, is_training: bool) -> tuple[
         runs[ROWS] = [(batch.rows + 1, more)]
     lengths = {}
     for symbol, length in batch.lengths().items():
-        shorter = [(to, outline(batch.shortened(length, to))) for to in (length // 2, length - 1)]
-        known = [(to, seen) for to, seen in shorter if seen is not None]
-        if len(known) == len(shorter):
-            runs[symbol], lengths[symbol] = known, length
+        half = outline(batch.shortened(length, length // 2))
+        less = outline(batch.shortened(length, length - 1)) if half is not None else None
+        if half is not None and less is not None:
+            runs[symbol], lengths[symbol] = [(length // 2, half), (length - 1, less)], length
     return record, learn_sizes(record, {ROWS: batch.rows, **lengths}, runs)
 
 
@@ -98,10 +91,10 @@ class Search:
     def _completed(self, *, whole: bool, inside: bool) -> Replay:
         """A cut of one kind; where it turns out to lack a tensor, that is added and the cut tried again."""
         needed: set[int] = set()
-        mixing: set[int] = set()
+        unfit: set[int] = set()
         while True:
             choice = choose_cut(
-                self.record, self.sizes, needed=needed, inside=inside, whole=whole, at=self.at, mixing=mixing
+                self.record, self.sizes, needed=needed, inside=inside, whole=whole, at=self.at, unfit=unfit
             )
             refuse_random(self.model, self.record, choice.live)
             replay = Replay(self.model, self.record, self.sizes, choice, self.batch)
@@ -111,10 +104,10 @@ class Search:
                 if needed >= set(error.values) or len(needed) >= ATTEMPTS:
                     raise
                 needed |= set(error.values)
-            except MixingError as error:
-                if len(mixing) >= ATTEMPTS:
+            except UnfitLeafError as error:
+                if len(unfit) >= ATTEMPTS:
                     raise
-                mixing |= error.values
+                unfit |= error.values
             else:
                 return replay
 
@@ -128,9 +121,11 @@ class Search:
         self._prove(replay, features, expected)
         self._prove(replay, others, expected_others)
         replay.reads_plain = self._reads_plain(replay, features, expected)
+        for symbol in sorted(replay.fixed):
+            self._prove_free(replay, symbol)
         mixing = mixing_leaves(features, others, again, self.batch.order())
         if mixing:
-            raise MixingError(
+            raise UnfitLeafError(
                 f"{', '.join(mixing)}: the rows depend on the other examples of their batch, so they cannot be cached.",
                 {replay.choice.leaves[name] for name in mixing},
             )
@@ -150,6 +145,17 @@ class Search:
                 raise
             except SplitError:  # a head that refuses such a batch gives nothing wrong
                 return
+
+    def _prove_free(self, replay: Replay, symbol: str) -> None:
+        """A length that the head asks for and no leaf tells: see whether it makes a difference."""
+        length = self.sizes.example[symbol]
+        shorter = self.batch.shortened(length, length // 2)
+        replay.free.add(symbol)
+        try:
+            features = self._features(replay, shorter)
+            self._prove(replay, features, self._step(f"shorter {symbol}", shorter))
+        except SplitError:
+            replay.free.discard(symbol)
 
     def _step(self, batch: str, arguments: Arguments) -> dict[str, Tensor]:
         """What the model gives for a batch; the same for every attempt."""

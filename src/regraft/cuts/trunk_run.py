@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,6 +22,14 @@ if TYPE_CHECKING:
 
 class _Captured(BaseException):
     """Ends the trunk's run when the last leaf is there. No Exception: the user's forward must not catch it."""
+
+
+class UnfitLeafError(SplitError):
+    """Tensors that cannot be kept by rows; `values` says which."""
+
+    def __init__(self, message: str, values: set[int]) -> None:
+        super().__init__(message)
+        self.values = values
 
 
 class TrunkRun:
@@ -59,6 +68,8 @@ class TrunkRun:
         """Take a leaf, as rows; copied where the forward writes into it later."""
         replay = self.replay
         value = replay.choice.leaves[name]
+        if tensor.is_nested or tensor.layout != torch.strided:
+            raise UnfitLeafError(f"{name} is a nested or sparse tensor: it has no rows that could be kept.", {value})
         shape = replay.sizes.shape(replay.record, value, self.symbols)
         if shape is not None and tuple(tensor.shape) != shape and replay.by_row:
             raise SplitError(
@@ -68,6 +79,10 @@ class TrunkRun:
             )
         tensor = tensor.detach()
         rows = replay.leaf_rows.get(value)
+        if rows is not None and value not in replay.laid_out:
+            # Not as recorded: a forward that is watched takes other kernels (nn.MultiheadAttention does).
+            rows = replay.leaf_rows[value] = replace(rows, shape=tuple(tensor.shape), stride=tensor.stride())
+            replay.laid_out.add(value)
         tensor = rows.to_rows(tensor) if rows is not None else tensor
         self.features.setdefault(name, tensor.clone() if value in replay.overwritten else tensor)
 
@@ -153,7 +168,7 @@ class _Catch(TorchFunctionMode):
 def measured(replay: "Replay", args: tuple, kwargs: Mapping[str, Any]) -> dict[str, int | None]:
     """The symbols of these arguments; refused where the head could not know a length that it needs."""
     symbols = replay.batch.measured(args, kwargs)
-    for symbol in replay.fixed:
+    for symbol in replay.fixed - replay.free:
         if symbols.get(symbol) != replay.sizes.example[symbol] and symbol != ROWS:
             raise SplitError(
                 f"The {symbol} is {symbols.get(symbol)}; on the example it was {replay.sizes.example[symbol]}. The "

@@ -11,6 +11,7 @@ from regraft.cuts.sizes import ROWS
 from regraft.cuts.structures import map_structure, tensors_of
 
 Arguments = tuple[tuple, dict[str, Any]]
+_LENGTHS = ("", "length", "width")  # of axis 1, of axis 2
 
 
 @dataclass(frozen=True)
@@ -70,11 +71,15 @@ class Batch:
         return map_structure(alter, self.all)
 
     def lengths(self) -> dict[str, int]:
-        """Sizes that may be lengths: the second one of each input of two or three dimensions."""
+        """Sizes that may be lengths: the second one of each input, or the third one of three (points, samples).
+
+        Pictures, of four dimensions, are taken to be of one size.
+        """
         found: dict[str, int] = {}
         for name, tensor in self._named():
-            if tensor.dim() in (2, 3) and tensor.shape[0] == self.rows and tensor.shape[1] > 3:
-                found.setdefault(f"length of {name}", tensor.shape[1])
+            if tensor.dim() in (2, 3, 5) and tensor.shape[0] == self.rows:
+                axes = [axis for axis in range(1, 3 if tensor.dim() == 3 else 2) if tensor.shape[axis] > 3]
+                found |= {f"{_LENGTHS[axis]} of {name}": tensor.shape[axis] for axis in axes}
         unique = {size: name for name, size in reversed(found.items())}
         return {} if self.is_listed else {name: size for size, name in reversed(unique.items())}
 
@@ -83,6 +88,8 @@ class Batch:
         kept = torch.cat([torch.arange((to + 1) // 2), torch.arange(length - to // 2, length)])
 
         def cut(tensor: Tensor) -> Tensor:
+            if tensor.dim() == 1 and not tensor.is_floating_point() and tensor.numel() and tensor.max() == length:
+                return tensor.clamp(max=to)  # the lengths of the examples
             for axis in range(1, tensor.dim()):
                 if tensor.shape[axis] == length:
                     tensor = tensor.index_select(axis, kept.to(tensor.device))
@@ -96,8 +103,9 @@ class Batch:
         sizes: dict[str, int | None] = {ROWS: other.rows}
         tensors = dict(other._named())
         for name in self.lengths():
-            tensor = tensors.get(name.removeprefix("length of "))
-            sizes[name] = tensor.shape[1] if tensor is not None and tensor.dim() > 1 else None
+            kind, _, argument = name.partition(" of ")
+            tensor, axis = tensors.get(argument), 1 + _LENGTHS[1:].index(kind)
+            sizes[name] = tensor.shape[axis] if tensor is not None and tensor.dim() > axis else None
         return sizes
 
     def _named(self) -> Iterator[tuple[str, Tensor]]:

@@ -306,6 +306,54 @@ def test_what_depends_on_the_whole_batch_never_crosses_as_a_row(name, rows):
     assert [leaf.name for leaf in trunk.cut.leaves] == ["input:x"] or not trunk.cut.by_row
 
 
+class Yields(nn.Linear):
+    """A forward that is a generator: its work is done later."""
+
+    def forward(self, x):
+        yield super().forward(x)
+
+
+@pytest.mark.parametrize(
+    ("make", "x", "told"),
+    [
+        (torch.jit.script, torch.zeros(2, 6), "The model is TorchScript"),
+        (lambda model: nn.Sequential(torch.compile(model)), torch.zeros(2, 6), "0 is compiled, and rounds otherwise"),
+        (nn.Sequential, (torch.zeros(2, 6),), "The example holds a nested tensor"),
+        (lambda _: Yields(6, 2), torch.zeros(2, 6), "its output holds no tensor"),
+        (nn.Sequential, torch.zeros(2, 5), "The model cannot run the example: mat1 and mat2"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")  # TorchScript, nested tensors
+def test_what_cannot_be_watched_is_refused_in_a_sentence(make, x, told):
+    """With a way out."""
+    x = torch.nested.nested_tensor(list(x)) if isinstance(x, tuple) else x
+    with pytest.raises(SplitError, match=told):
+        split(make(nn.Linear(6, 2)), x)
+
+
+def test_a_layers_own_dice_are_thrown_as_in_the_model():
+    """A generator of random numbers that the model holds goes back to where it stood."""
+
+    class Noisy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(6, 6), nn.Linear(6, 2)
+            self.dice = torch.Generator().manual_seed(3)
+
+        def forward(self, x):
+            return self.last(self.first(x) + torch.randn(x.shape, generator=self.dice))
+
+    model = Noisy()
+    freeze(model, "first")
+    before = model.dice.get_state()
+    trunk, head = split(model, torch.randn(4, 6))
+    assert torch.equal(model.dice.get_state(), before)
+    x = torch.randn(4, 6)
+    expected = model(x)
+    model.dice.set_state(before)
+    assert torch.equal(head(trunk(x)), expected)
+
+
 class Pictures(nn.Module):
     """Pictures of several sizes in a list, each through the trunk by itself."""
 

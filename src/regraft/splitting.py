@@ -15,6 +15,7 @@ from regraft.caches.identifying import class_name, settings_of, source_hash
 from regraft.cuts.cut import Cut, Leaf
 from regraft.cuts.cutting import describe_cut
 from regraft.cuts.proving import own, undisturbed
+from regraft.cuts.recorded import slots_of
 from regraft.cuts.replaying import Replay
 from regraft.cuts.searching import Search, record_sizes
 from regraft.cuts.varying import Batch, batch_of
@@ -166,6 +167,7 @@ def split(model: nn.Module, *args: Any, at: Patterns | None = None, **kwargs: An
     Raises SplitError for a model that cannot be cut or proven equal, FreezeError for a frozen layer that is random,
     PatternError when `at` matches nothing.
     """
+    _refuse_compiled(model)
     batch = batch_of(args, kwargs)
     if not batch.rows:
         raise SplitError("The example holds no tensor with rows. Give a batch as the model takes it.")
@@ -180,6 +182,8 @@ def _proven_way(model: nn.Module, batch: Batch, chosen: list[str] | None) -> Way
     for is_training in (True, False):
         try:
             record, sizes = record_sizes(model, batch, is_training=is_training)
+            if not slots_of(record.calls[0].output):
+                raise SplitError("its output holds no tensor, so that nothing could be compared.")
         except Exception as error:  # BatchNorm cannot train on one row: the head then works in evaluation only
             failures.append(error)
             continue
@@ -189,6 +193,18 @@ def _proven_way(model: nn.Module, batch: Batch, chosen: list[str] | None) -> Way
         raise SplitError(f"The model cannot run the example: {failures[0]}") from failures[0]
     _tell_apart(replays, batch)
     return replays
+
+
+def _refuse_compiled(model: nn.Module) -> None:
+    """A compiled model is one piece of code, which neither shows its layers nor rounds as they do."""
+    if isinstance(model, torch.jit.ScriptModule):
+        raise SplitError("The model is TorchScript, whose layers cannot be watched: split the Python model instead.")
+    for name, module in model.named_modules():
+        if type(module).__name__ == "OptimizedModule" or module._compiled_call_impl is not None:
+            raise SplitError(
+                f"{name or 'The model'} is compiled, and rounds otherwise than its layers do one by one.\nSplit the "
+                "model before it is compiled (`torch.compile(model)` keeps it as `_orig_mod`)."
+            )
 
 
 def _sizes(leaf: Leaf) -> list[int | None]:

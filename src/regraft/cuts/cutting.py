@@ -1,7 +1,7 @@
 """Choose where to cut a recorded forward: the cheapest tensors that carry all that the head needs of the trunk."""
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from regraft.cuts.cut import Cut, Leaf
 from regraft.cuts.flows import INFINITE, Flow
@@ -331,7 +331,12 @@ def describe_cut(record: Record, sizes: Sizes, choice: Choice, *, by_row: bool) 
         if by_row and place is not None:
             axis, each = place
             rows = max(1, sizes.example[ROWS])
-            shape[axis : axis + 1] = now[axis : axis + 1] = [each] if each > 1 else []
+            merged = sizes.shapes[index][axis]
+            if each != 1 and isinstance(merged, Size):
+                others = tuple(symbol for symbol in merged.times if symbol != ROWS)
+                shape[axis], now[axis] = (replace(merged, times=others), now[axis] // rows) if others else (each, each)
+            else:
+                del shape[axis], now[axis]
         varying = tuple(axis for axis, size in enumerate(shape) if isinstance(size, Size))
         leaves.append(Leaf(name, tuple(now), value.dtype, value.size_bytes // rows, varying))
     total = sum(operation.flops for operation in record.operations)

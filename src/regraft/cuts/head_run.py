@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from regraft.cuts.operators import function_name
@@ -24,7 +25,8 @@ class HeadRun:
     def __init__(self, replay: "Replay", features: Mapping[str, Tensor]) -> None:
         self.replay = replay
         self.leaves = {value: replay.leaf(value, features[name]) for name, value in replay.choice.leaves.items()}
-        self.symbols = replay.symbols_of(self.leaves)
+        rows = {features[name].shape[0] for name in replay.choice.leaves} if replay.by_row else set()
+        self.symbols = replay.symbols_of(self.leaves, rows.pop() if len(rows) == 1 else None)
         known = {symbol: size for symbol, size in self.symbols.items() if size is not None}
         self.assumed = replay.sizes.example | known
         self.counts: dict[tuple, int] = {}
@@ -165,8 +167,10 @@ class HeadRun:
 
 def _strides(shape: tuple[int, ...], value: Any) -> tuple[int, ...]:
     """Strides for a stub: the recorded ones, or, for other sizes, those of the same order of dimensions."""
-    if shape == value.shape:
+    if shape == value.shape and len(value.stride) == len(shape):
         return value.stride
+    if not value.stride:  # a sparse tensor has none
+        return torch.empty(shape, device="meta").stride()
     order = sorted(range(len(shape)), key=lambda axis: (-value.stride[axis], axis))
     strides, step = [0] * len(shape), 1
     for axis in reversed(order):

@@ -132,7 +132,7 @@ def refuse_random(model: nn.Module, record: Record, live: list[bool]) -> None:
 def _step(model: nn.Module, forward: Callable[[], Any]) -> dict[str, Tensor]:
     """Outputs, gradients and buffers of one training step, by name."""
     with torch.enable_grad():
-        outputs = tensors_of(forward())
+        outputs = [_dense(tensor) for tensor in tensors_of(forward())]
         result = {f"output {index}": tensor.detach() for index, tensor in enumerate(outputs)}
         parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         differentiable = [tensor for tensor in outputs if tensor.requires_grad]
@@ -141,8 +141,13 @@ def _step(model: nn.Module, forward: Callable[[], Any]) -> dict[str, Tensor]:
             gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)  # type: ignore[arg-type]
             for name, gradient in zip(parameters, gradients, strict=True):
                 if gradient is not None:
-                    result[f"gradient of {name}"] = gradient
-    return result | {f"buffer {name}": buffer.clone() for name, buffer in model.named_buffers()}
+                    result[f"gradient of {name}"] = _dense(gradient)
+    return result | {f"buffer {name}": _dense(buffer.clone()) for name, buffer in model.named_buffers()}
+
+
+def _dense(tensor: Tensor) -> Tensor:
+    """The tensor with all its zeros, if it is sparse."""
+    return tensor if tensor.layout == torch.strided else tensor.to_dense()
 
 
 def _weighted(tensor: Tensor) -> Tensor:
@@ -167,6 +172,7 @@ def undisturbed(model: nn.Module, *, is_training: bool) -> Iterator[None]:
         (m._buffers, name, b, b.clone()) for m in model.modules() for name, b in m._buffers.items() if b is not None
     ]
     dice = random.getstate(), np.random.get_state()
+    own_dice = {v: v.get_state() for m in model.modules() for v in vars(m).values() if isinstance(v, torch.Generator)}
     try:
         model.train(is_training)
         torch.clear_autocast_cache()  # weights that were cast without gradients would be used again with them
@@ -175,10 +181,12 @@ def undisturbed(model: nn.Module, *, is_training: bool) -> Iterator[None]:
     finally:
         random.setstate(dice[0])
         np.random.set_state(dice[1])
+        for generator, state in own_dice.items():
+            generator.set_state(state)
         for module, mode in modes:
             module.training = mode
         for owner, name, buffer, before in buffers:
             owner[name] = buffer  # a forward may put another tensor in its place
-            if not torch.equal(buffer, before):
+            if not _equal(_dense(buffer), _dense(before)):
                 with torch.no_grad():
                     buffer.copy_(before)

@@ -26,6 +26,7 @@ from regraft.cuts.operators import (
 from regraft.cuts.recorded import Call, Operation, Record, Slot, Value
 from regraft.cuts.structures import map_structure, tensors_of
 from regraft.cuts.traces import Traces, gives_code
+from regraft.errors import SplitError
 
 
 def record_forward(model: nn.Module, args: tuple, kwargs: Mapping[str, Any]) -> Record:
@@ -89,6 +90,8 @@ class _Recorder:
 
     def signature(self, tensor: Tensor) -> tuple:
         """What tells this view from others: storage, place, shape, type."""
+        if tensor.is_nested:
+            raise SplitError("it makes a nested tensor, which has no shape. Pad instead, or leave the layer trainable.")
         try:
             storage = tensor.untyped_storage()
         except (NotImplementedError, RuntimeError):  # sparse and other tensors without a storage

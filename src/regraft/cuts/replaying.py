@@ -150,12 +150,12 @@ class Replay:
         places = self.leaf_rows.get(value)
         return rows if places is None else places.from_rows(rows)
 
-    def symbols_of(self, leaves: Mapping[int, Tensor]) -> dict[str, int | None]:
-        """The number of rows and the lengths that these leaves tell; None for what they do not tell."""
-        shapes = tuple(leaf.shape for leaf in leaves.values())
-        if shapes not in self._told:  # a head runs thousands of steps on batches of one shape
-            self._told[shapes] = self._symbols_of(leaves)
-        return self._told[shapes]
+    def symbols_of(self, leaves: Mapping[int, Tensor], rows: int | None) -> dict[str, int | None]:
+        """The lengths that these leaves of so many rows tell; None for what they do not tell."""
+        key = (rows, *(leaf.shape for leaf in leaves.values()))
+        if key not in self._told:  # a head runs thousands of steps on batches of one shape
+            self._told[key] = self._symbols_of(leaves, rows)
+        return self._told[key]
 
     def shape_of(self, value: int, symbols: Mapping[str, int | None]) -> tuple[int, ...] | None:
         """The shape of a value for these symbols; None where it cannot be told."""
@@ -164,14 +164,15 @@ class Replay:
             self._shapes[key] = self.sizes.shape(self.record, value, symbols)
         return self._shapes[key]
 
-    def _symbols_of(self, leaves: Mapping[int, Tensor]) -> dict[str, int | None]:
-        record, symbols = self.record, dict.fromkeys(self.sizes.example)
-        found: dict[str, int | None] = dict(symbols)
-        if all(leaf.shape == record.values[value].shape for value, leaf in leaves.items()) and not self.varies(leaves):
-            return dict(self.sizes.example)
+    def _symbols_of(self, leaves: Mapping[int, Tensor], rows: int | None) -> dict[str, int | None]:
+        record, example = self.record, self.sizes.example
+        as_recorded = all(leaf.shape == record.values[value].shape for value, leaf in leaves.items())
+        if as_recorded and rows in (None, example[ROWS]) and not self.varies(leaves):
+            return dict(example)
+        found: dict[str, int | None] = dict.fromkeys(example) | {ROWS: rows}
         for value, leaf in leaves.items():
             for size, got in zip(self.sizes.shapes[value], leaf.shape, strict=True):
-                told = size.solved(got) if isinstance(size, Size) else None
+                told = size.solved(got, found) if isinstance(size, Size) else None
                 if told is not None and found[told[0]] is None:
                     found[told[0]] = told[1]
         for value, leaf in leaves.items():
@@ -190,7 +191,7 @@ class Replay:
             for value in leaves
             for size in self.sizes.shapes[value]
             if isinstance(size, Size)
-            for symbol, _ in size.slopes
+            for symbol in (*dict(size.slopes), *size.times)
         }
         return bool(leaves) and bool(set(self.sizes.example) - told - {ROWS})
 

@@ -83,7 +83,7 @@ class TrunkRun:
             # Not as recorded: a forward that is watched takes other kernels (nn.MultiheadAttention does).
             rows = replay.leaf_rows[value] = replace(rows, shape=tuple(tensor.shape), stride=tensor.stride())
             replay.laid_out.add(value)
-        tensor = rows.to_rows(tensor) if rows is not None else tensor
+        tensor = rows.to_rows(tensor, self.symbols.get(ROWS)) if rows is not None else tensor
         self.features.setdefault(name, tensor.clone() if value in replay.overwritten else tensor)
 
     def stop_when_whole(self) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from regraft.cuts.sizes import ROWS
 from regraft.cuts.structures import map_structure, tensors_of
+from regraft.errors import SplitError
 
 Arguments = tuple[tuple, dict[str, Any]]
 _LENGTHS = ("", "length", "width")  # of axis 1, of axis 2
@@ -46,6 +47,8 @@ class Batch:
             if tensor.shape[:1] != (self.rows,):
                 return tensor
             picked = tensor.index_select(0, order.to(tensor.device))
+            if tensor.layout != torch.strided:
+                return picked
             if tensor.is_floating_point():
                 largest = tensor.detach().abs().reshape(self.rows, -1).amax(1).argmax()
                 picked[0] = (2 - 3 * mate) * tensor[largest].abs()
@@ -66,7 +69,9 @@ class Batch:
         """The same sizes, other numbers; rows of whole numbers (places, classes) stay, for they may have to fit."""
 
         def alter(tensor: Tensor) -> Tensor:
-            return 2 * tensor.flip(0) if tensor.is_floating_point() and tensor.dim() else tensor
+            if not tensor.is_floating_point() or tensor.layout != torch.strided or not tensor.dim():
+                return tensor
+            return 2 * tensor.flip(0)
 
         return map_structure(alter, self.all)
 
@@ -125,6 +130,8 @@ def batch_of(args: tuple, kwargs: Mapping[str, Any]) -> Batch:
         if isinstance(value, (list, tuple)) and tensors and all(t.dim() == 3 and t.shape[0] in (1, 3) for t in tensors):
             return Batch(args, kwargs, len(value), True)
         for tensor in tensors:
+            if tensor.is_nested:
+                raise SplitError("The example holds a nested tensor, which has no rows. Give it padded, with a mask.")
             if tensor.dim():
                 return Batch(args, kwargs, tensor.shape[0], False)
     return Batch(args, kwargs, 0, False)

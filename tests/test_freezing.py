@@ -117,6 +117,16 @@ def test_normalisation_by_the_batch_cannot_be_frozen():
     assert model[0].weight.requires_grad
 
 
+def test_a_lazy_layer_without_values_cannot_be_frozen():
+    """Nothing is changed; after a first forward it can."""
+    model = nn.Sequential(nn.LazyLinear(3), nn.Linear(3, 2))
+    with pytest.raises(FreezeError, match=r"0\.weight, 0\.bias: no values yet"):
+        freeze(model, ".*")
+    assert model[1].weight.requires_grad
+    model(torch.zeros(2, 4))
+    assert freeze(model, "0") == ["0"]
+
+
 def test_exactly_one_way_of_choosing():
     """Two ways at once would leave open which wins."""
     with pytest.raises(FreezeError, match="exactly one of"):

@@ -304,3 +304,98 @@ def test_what_depends_on_the_whole_batch_never_crosses_as_a_row(name, rows):
     freeze(model, "frozen")
     trunk, _ = split(model, torch.randn(rows, 10))
     assert [leaf.name for leaf in trunk.cut.leaves] == ["input:x"] or not trunk.cut.by_row
+
+
+class Yields(nn.Linear):
+    """A forward that is a generator: its work is done later."""
+
+    def forward(self, x):
+        yield super().forward(x)
+
+
+@pytest.mark.parametrize(
+    ("make", "x", "told"),
+    [
+        (torch.jit.script, torch.zeros(2, 6), "The model is TorchScript"),
+        (lambda model: nn.Sequential(torch.compile(model)), torch.zeros(2, 6), "0 is compiled, and rounds otherwise"),
+        (nn.Sequential, (torch.zeros(2, 6),), "The example holds a nested tensor"),
+        (lambda _: Yields(6, 2), torch.zeros(2, 6), "its output holds no tensor"),
+        (nn.Sequential, torch.zeros(2, 5), "The model cannot run the example: mat1 and mat2"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")  # TorchScript, nested tensors
+def test_what_cannot_be_watched_is_refused_in_a_sentence(make, x, told):
+    """With a way out."""
+    x = torch.nested.nested_tensor(list(x)) if isinstance(x, tuple) else x
+    with pytest.raises(SplitError, match=told):
+        split(make(nn.Linear(6, 2)), x)
+
+
+def test_a_layers_own_dice_are_thrown_as_in_the_model():
+    """A generator of random numbers that the model holds goes back to where it stood."""
+
+    class Noisy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(6, 6), nn.Linear(6, 2)
+            self.dice = torch.Generator().manual_seed(3)
+
+        def forward(self, x):
+            return self.last(self.first(x) + torch.randn(x.shape, generator=self.dice))
+
+    model = Noisy()
+    freeze(model, "first")
+    before = model.dice.get_state()
+    trunk, head = split(model, torch.randn(4, 6))
+    assert torch.equal(model.dice.get_state(), before)
+    x = torch.randn(4, 6)
+    expected = model(x)
+    model.dice.set_state(before)
+    assert torch.equal(head(trunk(x)), expected)
+
+
+class Pictures(nn.Module):
+    """Pictures of several sizes in a list, each through the trunk by itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 4, 3), nn.Linear(4, 2)
+
+    def forward(self, pictures):
+        return self.last(torch.stack([self.first(picture[None]).relu().mean((0, 2, 3)) for picture in pictures]))
+
+
+def test_a_whole_batch_that_takes_another_way_is_split_for_itself():
+    """More pictures in a list: the features tell the head which way they belong to."""
+    model = Pictures().train()
+    freeze(model, "first")
+
+    def pictures(count):
+        return [torch.rand(3, 6 + index, 7) for index in range(count)]
+
+    trunk, head = split(model, pictures(2))
+    batches = [pictures(count) for count in (2, 3, 2, 1)]
+    features = [trunk(batch) for batch in batches]
+
+    assert not trunk.cut.by_row
+    for batch, given in reversed([*zip(batches, features, strict=True)]):
+        assert torch.equal(head(given), model(batch))
+
+
+def test_features_of_one_row_need_no_mode_that_one_row_cannot_run():
+    """BatchNorm does not train on one row; in evaluation the trunk does not try."""
+
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.norm, self.last = nn.Linear(6, 6), nn.BatchNorm1d(6), nn.Linear(6, 2)
+
+        def forward(self, x):
+            return self.last(self.norm(self.first(x))) + self.last(self.norm(self.first(2 * x)))
+
+    model = Twice()
+    freeze(model, "first")
+    trunk, head = split(model, torch.randn(4, 6))
+    x = torch.randn(1, 6)
+    model.eval()
+    assert torch.equal(head(trunk(x)), model(x))

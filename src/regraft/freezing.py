@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parameter import UninitializedParameter
 
 from regraft.cuts.frozen import is_frozen, mark_frozen, unmark_frozen
 from regraft.errors import FreezeError, PatternError, near_names
@@ -42,6 +43,7 @@ def freeze(
         chosen = _up_to(model, str(upto))
     modules = _modules_to_mark(model, chosen)
     _refuse_batch_statistics(modules)
+    _refuse_without_weights(model, chosen)
     for name, parameter in model.named_parameters(remove_duplicate=False):
         if name in chosen:
             parameter.requires_grad_(False)
@@ -147,12 +149,7 @@ def _modules_to_mark(model: nn.Module, chosen: set[str]) -> dict[str, nn.Module]
 
 def _refuse_batch_statistics(modules: Mapping[str, nn.Module]) -> None:
     """A normalisation without running statistics mixes the examples of a batch, in evaluation mode too."""
-    unfit = [
-        name
-        for name, module in modules.items()
-        for child in [module]
-        if isinstance(child, _NormBase) and "BatchNorm" in type(child).__name__ and not _has_statistics(child)
-    ]
+    unfit = [name for name, module in modules.items() if isinstance(module, _BatchNorm) and not _has_statistics(module)]
     if unfit:
         raise FreezeError(
             f"{', '.join(unfit)}: BatchNorm without running statistics normalises by the batch, so a frozen one would "
@@ -160,7 +157,21 @@ def _refuse_batch_statistics(modules: Mapping[str, nn.Module]) -> None:
         )
 
 
-def _has_statistics(module: _NormBase) -> bool:
+def _refuse_without_weights(model: nn.Module, chosen: set[str]) -> None:
+    """A lazy layer that has seen no input yet has nothing to freeze."""
+    lazy = [
+        name
+        for name, parameter in model.named_parameters(remove_duplicate=False)
+        if name in chosen and isinstance(parameter, UninitializedParameter)
+    ]
+    if lazy:
+        raise FreezeError(
+            f"{', '.join(lazy)}: no values yet; a lazy layer gets them from its first input.\n"
+            "Run the model on one batch, then freeze."
+        )
+
+
+def _has_statistics(module: _BatchNorm) -> bool:
     """Whether the normalisation can do without the batch's own statistics."""
     statistics: tuple[Tensor | None, ...] = (module.running_mean, module.running_var)
     return all(tensor is not None for tensor in statistics)

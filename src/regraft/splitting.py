@@ -4,6 +4,7 @@ The trunk is all that depends only on inputs and frozen layers; the head is the 
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, final
 
@@ -14,6 +15,7 @@ from regraft.caches.identifying import class_name, settings_of, source_hash
 from regraft.cuts.cut import Cut, Leaf
 from regraft.cuts.cutting import describe_cut
 from regraft.cuts.proving import own, undisturbed
+from regraft.cuts.recorded import slots_of
 from regraft.cuts.replaying import Replay
 from regraft.cuts.searching import Search, record_sizes
 from regraft.cuts.varying import Batch, batch_of
@@ -22,6 +24,8 @@ from regraft.fingerprints import hash_description
 from regraft.patterns import Patterns, choose
 
 Features = dict[str, Tensor]
+Way = Mapping[bool, Replay]  # mode (whether training) → the proven replay of a batch
+WAY = "(way)"  # among the features of a whole batch: the number of the way that it takes through the model
 
 
 @final
@@ -32,18 +36,36 @@ class Trunk:
     cut     what crosses to the head
     """
 
-    def __init__(self, model: nn.Module, replays: Mapping[bool, Replay], cut: Cut) -> None:
+    def __init__(self, model: nn.Module, ways: list[Way], cut: Cut, at: list[str] | None) -> None:
         self.model, self.cut = model, cut
-        self._replays = replays
+        self._ways, self._at = ways, at
+
+    @property
+    def replays(self) -> Way:
+        """The example's way."""
+        return self._ways[0]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Features:
-        """The features of a batch: leaf name → tensor. They have no gradients; nothing changes in the model."""
+        """The features of a batch: leaf name → tensor. They have no gradients; nothing changes in the model.
+
+        Where features hold for a batch as a whole, a batch that takes another way than those before (more pictures in
+        a list, other experts) is split and proven for itself.
+        """
+        try:
+            return self._run(self.replays, args, kwargs)
+        except SplitError as error:
+            if self.cut.by_row:
+                raise
+            return self._run_another_way(error, args, kwargs)
+
+    def _run(self, way: Way, args: tuple, kwargs: Mapping[str, Any]) -> Features:
+        """The leaves of every mode. The present mode comes first: the model may not run the batch in the other."""
         features: Features = {}
-        for is_training, replay in self._replays.items():
-            if all(name in features for name in replay.choice.leaves):
+        for is_training in sorted(way, key=lambda mode: mode != self.model.training):
+            if all(name in features for name in way[is_training].choice.leaves):
                 continue
             with undisturbed(self.model, is_training=is_training):
-                features |= replay.trunk(args, kwargs)
+                features |= way[is_training].trunk(args, kwargs)
         return features
 
     def row_shapes(self, *args: Any, **kwargs: Any) -> dict[str, tuple[int | None, ...]]:
@@ -52,9 +74,22 @@ class Trunk:
         Nothing is run and no value is read: tensors of the device "meta" will do.
         """
         shapes: dict[str, tuple[int | None, ...]] = {}
-        for replay in self._replays.values():
+        for replay in self.replays.values():
             shapes = replay.row_shapes(args, kwargs) | shapes
         return shapes
+
+    def _run_another_way(self, problem: SplitError, args: tuple, kwargs: Mapping[str, Any]) -> Features:
+        """The features by one of the other ways known, else by a new one."""
+        for number, way in enumerate(self._ways[1:], 1):
+            with suppress(SplitError):
+                return self._run(way, args, kwargs) | {WAY: torch.tensor(number)}
+        try:
+            way = _proven_way(self.model, batch_of(args, kwargs), self._at)
+            features = self._run(way, args, kwargs)
+        except SplitError:
+            raise problem from None
+        self._ways.append(way)
+        return features | {WAY: torch.tensor(len(self._ways) - 1)}
 
     def step_from(self, shallower: "Trunk") -> Callable[[Mapping[str, Tensor]], Features]:
         """A function from the features of a shallower trunk to the features of this one: inputs are not needed.
@@ -67,31 +102,31 @@ class Trunk:
 
         def step(features: Mapping[str, Tensor]) -> Features:
             deeper: Features = {}
-            for is_training, replay in self._replays.items():
+            for is_training, replay in self.replays.items():
                 if all(name in deeper for name in replay.choice.leaves):
                     continue
                 with undisturbed(self.model, is_training=is_training):
-                    deeper |= replay.trunk_from(shallower._replays[is_training], features)
+                    deeper |= replay.trunk_from(shallower.replays[is_training], features)
             return deeper
 
         return step
 
     def frozen_tensors(self) -> dict[str, Tensor]:
         """The parameters and buffers that the features depend on, by name."""
-        names = sorted({name for replay in self._replays.values() for name in replay.tensors_before_the_cut()})
+        names = sorted({name for replay in self.replays.values() for name in replay.tensors_before_the_cut()})
         state = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
         return {name: state[name].detach() for name in names}
 
     def describe(self) -> dict[str, Any]:
         """What, beside the tensors, the features depend on; plain data, equal for equal trunks."""
         modules = dict(self.model.named_modules())
-        names = sorted({name for replay in self._replays.values() for name in replay.modules_before_the_cut()})
+        names = sorted({name for replay in self.replays.values() for name in replay.modules_before_the_cut()})
         classes = sorted({type(modules[name]) for name in names}, key=lambda cls: cls.__qualname__)
         return {
             "leaves": [[leaf.name, _sizes(leaf), str(leaf.dtype)] for leaf in self.cut.leaves],
             "modules": {name: f"{class_name(type(modules[name]))}({modules[name].extra_repr()})" for name in names},
             "settings": {name: settings_of(modules[name]) for name in names},
-            "computation": [hash_description(replay.computation_before_the_cut()) for replay in self._replays.values()],
+            "computation": [hash_description(replay.computation_before_the_cut()) for replay in self.replays.values()],
             "sources": {class_name(cls): source_hash(cls) for cls in classes},
             "torch": str(torch.__version__),
             "autocast": str(torch.get_autocast_dtype("cpu")) if torch.is_autocast_enabled("cpu") else "off",
@@ -111,15 +146,16 @@ class Head(nn.Module):
 
     takes_features = True  # tells training apart a head, called with features, from a model, called with inputs
 
-    def __init__(self, model: nn.Module, replays: Mapping[bool, Replay]) -> None:
+    def __init__(self, model: nn.Module, ways: list[Way]) -> None:
         super().__init__()
         self.model = model
         self.training = model.training
-        self._replays = dict(replays)
+        self._ways = ways
 
     def forward(self, features: Mapping[str, Tensor]) -> Any:
         """The model's output for these features (leaf name → tensor, one row per example)."""
-        replay = self._replays.get(self.model.training)
+        way = self._ways[int(features[WAY])] if WAY in features else self._ways[0]
+        replay = way.get(self.model.training)
         if replay is None:
             mode = "training" if self.model.training else "evaluation"
             raise SplitError(f"The example could not be run in {mode} mode, so the head cannot be either.")
@@ -143,23 +179,44 @@ def split(model: nn.Module, *args: Any, at: Patterns | None = None, **kwargs: An
     Raises SplitError for a model that cannot be cut or proven equal, FreezeError for a frozen layer that is random,
     PatternError when `at` matches nothing.
     """
+    _refuse_compiled(model)
     batch = batch_of(args, kwargs)
     if not batch.rows:
         raise SplitError("The example holds no tensor with rows. Give a batch as the model takes it.")
     chosen = None if at is None else choose([name for name, _ in model.named_modules() if name], at)
+    ways = [_proven_way(model, batch, chosen)]
+    return Trunk(model, ways, _whole_cut(ways[0]), chosen), Head(model, ways)
+
+
+def _proven_way(model: nn.Module, batch: Batch, chosen: list[str] | None) -> Way:
+    """A proven replay of the batch for each mode in which the model runs."""
     replays, failures = {}, []
     for is_training in (True, False):
         try:
             record, sizes = record_sizes(model, batch, is_training=is_training)
-        except (ValueError, RuntimeError) as error:
-            failures.append(error)  # BatchNorm cannot train on one row: the head then works in evaluation only
+            if not slots_of(record.calls[0].output):
+                raise SplitError("its output holds no tensor, so that nothing could be compared.")
+        except Exception as error:  # BatchNorm cannot train on one row: the head then works in evaluation only
+            failures.append(error)
             continue
         search = Search(model, record, sizes, batch, at=chosen, is_training=is_training)
         replays[is_training] = search.proven()
     if not replays:
         raise SplitError(f"The model cannot run the example: {failures[0]}") from failures[0]
     _tell_apart(replays, batch)
-    return Trunk(model, replays, _whole_cut(replays)), Head(model, replays)
+    return replays
+
+
+def _refuse_compiled(model: nn.Module) -> None:
+    """A compiled model is one piece of code, which neither shows its layers nor rounds as they do."""
+    if isinstance(model, torch.jit.ScriptModule):
+        raise SplitError("The model is TorchScript, whose layers cannot be watched: split the Python model instead.")
+    for name, module in model.named_modules():
+        if type(module).__name__ == "OptimizedModule" or module._compiled_call_impl is not None:
+            raise SplitError(
+                f"{name or 'The model'} is compiled, and rounds otherwise than its layers do one by one.\nSplit the "
+                "model before it is compiled (`torch.compile(model)` keeps it as `_orig_mod`)."
+            )
 
 
 def _sizes(leaf: Leaf) -> list[int | None]:
@@ -167,7 +224,7 @@ def _sizes(leaf: Leaf) -> list[int | None]:
     return [None if axis in leaf.varying else size for axis, size in enumerate(leaf.shape)]
 
 
-def _whole_cut(replays: Mapping[bool, Replay]) -> Cut:
+def _whole_cut(replays: Way) -> Cut:
     """The leaves of every mode: a head that was trained on the features is evaluated on them too."""
     by_row = all(replay.by_row for replay in replays.values())
     cuts = [describe_cut(replay.record, replay.sizes, replay.choice, by_row=by_row) for replay in replays.values()]
@@ -177,7 +234,7 @@ def _whole_cut(replays: Mapping[bool, Replay]) -> Cut:
     return replace(cuts[0], leaves=tuple(leaves.values()))
 
 
-def _tell_apart(replays: Mapping[bool, Replay], batch: Batch) -> None:
+def _tell_apart(replays: Way, batch: Batch) -> None:
     """Give a leaf of evaluation another name where the leaf of the same name is not the same in training."""
     if len(replays) < 2:
         return

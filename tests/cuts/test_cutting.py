@@ -35,7 +35,7 @@ def test_what_mixes_examples_does_not_cross():
     """The cut goes before it."""
     _record, _, _, choice = parts(frozen(Branch()), example())
     mixing = set(choice.leaves.values())
-    assert leaves(frozen(Branch()), example(), mixing=mixing) == ["relu", "second"]
+    assert leaves(frozen(Branch()), example(), unfit=mixing) == ["relu", "second"]
 
 
 def test_a_layer_that_gives_numbers_made_of_data_runs_again():

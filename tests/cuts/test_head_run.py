@@ -38,6 +38,51 @@ def test_a_leaf_that_the_head_writes_into_is_copied():
     assert all(torch.equal(rows, before[name]) for name, rows in features.items())
 
 
+def test_a_longer_way_than_the_examples_is_refused():
+    """A frozen layer that is called once more has no output to give."""
+
+    class Loops(nn.Module):
+        times = 2
+
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(6, 6), nn.Linear(6, 2)
+
+        def forward(self, x):
+            return sum(self.last(self.first(x)) for _ in range(self.times))
+
+    model = frozen(Loops(), "first")
+    run = replay(model, example())
+    features = run.trunk((example(),), {})
+    model.times = 3
+    with pytest.raises(SplitError, match="first is not called as it was on the example"):
+        run.head(features)
+
+
+def test_a_buffer_that_frozen_results_fill_has_no_data_either():
+    """It is made in the forward; what stood in its memory must not be read."""
+
+    class Fills(nn.Module):
+        times = 1
+
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(6, 6), nn.Linear(6, 2)
+
+        def forward(self, x):
+            both = torch.empty(len(x), 6)
+            both[:] = self.first(x)
+            return sum(self.last(both.relu()) for _ in range(self.times))
+
+    model = frozen(Fills(), "first")
+    run = replay(model, example())
+    features = run.trunk((example(),), {})
+    assert torch.equal(run.head(features), model.eval()(example()))
+    model.times = 2
+    with pytest.raises(SplitError, match="relu asks for the data"):
+        run.head(features)
+
+
 def test_data_that_does_not_cross_is_missed_by_name():
     """When the head's way depends on something that the example did not show."""
 

@@ -7,14 +7,14 @@ from regraft.cuts.leaf_rows import LeafRows
 
 
 @pytest.mark.parametrize(
-    ("shape", "axis", "each"), [((2, 3, 4), 0, 1), ((3, 2, 4), 1, 1), ((6, 4), 0, 3), ((5, 8, 2), 1, 4)]
+    ("shape", "axis", "each"), [((2, 3, 4), 0, 1), ((3, 2, 4), 1, 1), ((6, 4), 0, 3), ((5, 8, 2), 1, 4), ((6, 4), 0, 0)]
 )
 def test_rows_go_back_to_the_same_tensor(shape, axis, each):
     """Whatever the axis of the examples, and with several places for each."""
     tensor = torch.randn(shape)
     places = LeafRows(axis, each, shape, tensor.stride())
 
-    rows = places.to_rows(tensor)
+    rows = places.to_rows(tensor, 2)
     back = places.from_rows(rows.contiguous())
 
     assert len(rows) == 2

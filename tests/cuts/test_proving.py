@@ -7,7 +7,15 @@ import pytest
 import torch
 from torch import nn
 
-from regraft.cuts.proving import mixing_leaves, prove, refuse_random, undisturbed
+from regraft.cuts.proving import (
+    DifferenceError,
+    mixing_leaves,
+    model_step,
+    prove,
+    refuse_random,
+    trunk_features,
+    undisturbed,
+)
 from regraft.errors import FreezeError, SplitError
 from splits import Branch, example, frozen, parts, replay
 
@@ -16,20 +24,43 @@ def test_a_head_that_differs_by_a_bit_is_refused():
     """What differs is named."""
     model = frozen(Branch())
     run = replay(model, example())
-    trunk = run.trunk
-    run.trunk = lambda args, kwargs: {name: rows.nextafter(rows + 1) for name, rows in trunk(args, kwargs).items()}
-    with pytest.raises(SplitError, match=r"output 0, gradient of last\.weight differ on the example"):
-        prove(run, ((example(),), {}), is_training=False)
+    arguments = (example(),), {}
+    features = trunk_features(run, arguments, is_training=False)
+    expected = model_step(model, arguments, is_training=False)
+    prove(run, features, expected, is_training=False)
+    off = {name: rows.nextafter(rows + 1) for name, rows in features.items()}
+    with pytest.raises(DifferenceError, match=r"output 0, gradient of last\.weight differ on the example"):
+        prove(run, off, expected, is_training=False)
+
+
+def test_a_model_that_cannot_train_on_the_example_is_refused():
+    """Its own words are passed on."""
+
+    class Overwrites(nn.Linear):
+        def forward(self, x):
+            out = super().forward(x).sigmoid()
+            kept = out * out
+            out.zero_()
+            return kept
+
+    with pytest.raises(SplitError, match=r"The model itself cannot make a training step on the example: .*inplace"):
+        model_step(Overwrites(6, 2), ((example(),), {}), is_training=True)
 
 
 def test_rows_that_change_with_their_batch_mix():
-    """Rounding does not count, whole numbers must be equal."""
+    """Rounding does not count where the order is another one; in the same place every bit does."""
     rows = torch.tensor([[1.0, 2], [3, 4]])
     order = torch.tensor([1, 0, -1])
     others = torch.tensor([[3.0, 4], [1, 2], [9, 9]])
-    assert mixing_leaves({"a": rows}, {"a": others * (1 + 1e-6)}, order) == []
-    assert mixing_leaves({"a": rows}, {"a": others * 1.01}, order) == ["a"]
-    assert mixing_leaves({"a": rows.long()}, {"a": others.long() + 1}, order) == ["a"]
+
+    def mixing(here, there, again):
+        return mixing_leaves({"a": here}, {"a": there}, {"a": again}, order)
+
+    near = others * (1 + 1e-6)
+    assert mixing(rows, near, near) == []
+    assert mixing(rows, near, others) == ["a"]
+    assert mixing(rows, others * 1.01, others * 1.01) == ["a"]
+    assert mixing(rows.long(), others.long() + 1, others.long() + 1) == ["a"]
 
 
 def test_nothing_is_left_behind():

@@ -34,4 +34,4 @@ def test_rows_and_lengths_are_told_by_the_leaves():
     """The number of rows of any batch."""
     run = replay(frozen(Branch()), example())
     (leaf,) = run.choice.leaves.values()
-    assert run.symbols_of({leaf: torch.zeros(9, 8)})["rows"] == 9
+    assert run.symbols_of({leaf: torch.zeros(9, 8)}, None)["rows"] == 9

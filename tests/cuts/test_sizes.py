@@ -82,8 +82,31 @@ def test_without_another_number_of_rows_no_shape_is_told():
     assert sizes.shape(record, value, {ROWS: 3}) is None
 
 
+def test_examples_and_places_in_one_dimension_are_a_product():
+    """Its rows are known, and how many places each has follows the length."""
+
+    class Merges(nn.Module):
+        def forward(self, x):
+            return x.reshape(-1, 4)
+
+    model, runs = Merges(), {ROWS: [(3, 8)], "length": [(6, 6), (4, 4)]}
+    record = record_forward(model, (torch.zeros(2, 8, 4),), {})
+    seen = {
+        symbol: [(n, outline_forward(model, (torch.zeros(3 if symbol == ROWS else 2, t, 4),), {})) for n, t in points]
+        for symbol, points in runs.items()
+    }
+    sizes = learn_sizes(record, {ROWS: 2, "length": 8}, seen)
+    value = slots_of(record.calls[0].output)[0].value
+    merged = sizes.shapes[value][0]
+    assert merged == Size(1, (), (), (ROWS, "length"))
+    assert sizes.rows(value) == (0, 0)
+    assert sizes.shape(record, value, {ROWS: 5, "length": 3}) == (15, 4)
+    assert merged.solved(15, {ROWS: 5}) == ("length", 3)
+    assert merged.solved(15, {}) is None
+
+
 def test_a_size_tells_its_symbol():
     """Where it depends on one alone."""
-    assert Size(1, ((ROWS, 2),)).solved(7) == (ROWS, 3)
-    assert Size(1, ((ROWS, 2),)).solved(8) is None
-    assert Size(0, ((ROWS, 1), ("length", 1))).solved(8) is None
+    assert Size(1, ((ROWS, 2),)).solved(7, {}) == (ROWS, 3)
+    assert Size(1, ((ROWS, 2),)).solved(8, {}) is None
+    assert Size(0, ((ROWS, 1), ("length", 1))).solved(8, {}) is None

@@ -1,6 +1,6 @@
 """Nested values: tensors are found and replaced wherever they are."""
 
-from collections import namedtuple
+from collections import deque, namedtuple
 from dataclasses import dataclass
 
 import torch
@@ -35,6 +35,24 @@ def test_a_replaced_structure_is_a_copy_of_the_same_kind():
     assert isinstance(other["pair"], Pair)
     assert other["box"] == Box(torch.ones(1), "y")
     assert value["pair"].left.sum() == 0
+
+
+def test_odd_containers_keep_their_kind():
+    """Slots, a bounded deque, and a packed sequence, whose constructor would look into its tensors."""
+
+    class Slotted:
+        __slots__ = ("kept", "other")
+
+    slotted = Slotted()
+    slotted.kept = torch.zeros(1)
+    packed = torch.nn.utils.rnn.pack_sequence([torch.zeros(2, 3)])
+    value = (slotted, deque([torch.zeros(1)], maxlen=2), packed)
+    assert len(tensors_of(value)) == 4
+    other = map_structure(lambda tensor: "found", value)
+    assert (other[0].kept, other[1], other[1].maxlen) == ("found", deque(["found"]), 2)
+    assert type(other[2]) is type(packed)
+    assert other[2].data == other[2].batch_sizes == "found"
+    assert torch.equal(slotted.kept, torch.zeros(1))
 
 
 def test_numbers_are_found_without_the_tensors():

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from regraft.cuts.trunk_run import TrunkRun, UnfitLeafError
 from regraft.errors import SplitError
 from splits import Branch, example, frozen, replay
 
@@ -66,6 +67,42 @@ def test_other_numbers_of_a_kept_layer_are_refused():
     model.told.number = 3
     with pytest.raises(SplitError, match=r"told gives the numbers \[3\]; on the example it gave \[2\]"):
         run.trunk((example(),), {})
+
+
+def test_a_leaf_without_rows_is_told():
+    """The search then cuts before it."""
+
+    class Sparse(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(6, 6), nn.Linear(6, 2)
+
+        def forward(self, x):
+            return self.last(self.first(x).to_sparse().to_dense())
+
+    run = replay(frozen(Sparse(), "first"), example())
+    leaf = next(iter(run.choice.leaves))
+    with pytest.raises(UnfitLeafError, match="to_dense is a nested or sparse tensor"):
+        TrunkRun(run, {}).keep(leaf, example().to_sparse())
+
+
+def test_the_order_in_memory_is_that_of_a_run_without_a_watch():
+    """A watched nn.MultiheadAttention takes another kernel, which lays its output out in another way."""
+    attention = nn.MultiheadAttention(8, 2, batch_first=True).eval()
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = attention, nn.Linear(8, 2)
+
+        def forward(self, x):
+            return self.last(self.first(x, x, x, need_weights=False)[0])
+
+    x = torch.randn(2, 5, 8)
+    run = replay(frozen(Model(), "first"), x)
+    features = run.trunk((x,), {})
+    (rows,) = run.leaf_rows.values()
+    assert rows.stride == next(iter(features.values())).stride()
 
 
 def test_the_run_ends_at_the_last_leaf():

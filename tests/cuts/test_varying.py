@@ -42,6 +42,35 @@ def test_lengths_are_cut_in_the_middle_in_every_input():
     assert shorter["mask"].shape == (2, 1, 5, 5)
 
 
+def test_a_third_dimension_may_be_a_length_and_pictures_have_none():
+    """Points and samples of sound come last, frames of a film second."""
+    assert batch_of((torch.zeros(2, 3, 20),), {}).lengths() == {"width of 0": 20}
+    assert batch_of((torch.zeros(2, 5, 3, 8, 8),), {}).lengths() == {"length of 0": 5}
+    assert batch_of((torch.zeros(2, 5, 8, 8),), {}).lengths() == {}
+
+
+def test_the_lengths_of_the_examples_are_shortened_too():
+    """An argument that says how much of each row counts."""
+    x, lengths = torch.zeros(2, 8), torch.tensor([8, 3])
+    assert batch_of((x, lengths), {}).shortened(8, 5)[0][1].tolist() == [5, 3]
+
+
+def test_an_altered_batch_has_the_same_sizes_and_whole_numbers():
+    """Indices of nodes stay as they are."""
+    (x, edges), _ = batch_of((torch.tensor([[1.0], [2]]), torch.tensor([[0, 1]])), {}).altered()
+    assert x.tolist() == [[4], [2]]
+    assert edges.tolist() == [[0, 1]]
+
+
+def test_another_mate_changes_the_new_row_alone():
+    """The same places, other numbers."""
+    batch = batch_of((torch.randn(3, 2), torch.arange(3)), {})
+    (x, ids), (y, others) = batch.another()[0], batch.another(mate=1)[0]
+    assert torch.equal(x[1:], y[1:])
+    assert not torch.equal(x[0], y[0])
+    assert (ids.tolist(), others.tolist()) == ([0, 2, 1, 0], [1, 2, 1, 0])
+
+
 def test_rows_and_lengths_of_other_arguments_are_measured():
     """By the same names."""
     batch = batch_of((), {"ids": torch.zeros(2, 8)})

@@ -1,7 +1,7 @@
 """Choose where to cut a recorded forward: the cheapest tensors that carry all that the head needs of the trunk."""
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from regraft.cuts.cut import Cut, Leaf
 from regraft.cuts.flows import INFINITE, Flow
@@ -35,7 +35,7 @@ class Choice:
 
 def choose_cut(
     record: Record, sizes: Sizes, *, needed: Iterable[int] = (), inside: bool = True, whole: bool = False,
-    at: Collection[str] | None = None, mixing: Collection[int] = (),
+    at: Collection[str] | None = None, unfit: Collection[int] = (),
 ) -> Choice:  # fmt: skip
     """The cheapest cut, in bytes per example, that leaves no costly frozen operation in the head.
 
@@ -43,7 +43,7 @@ def choose_cut(
     inside   whether the cut may lie inside a frozen layer when that is cheaper
     whole    whether a leaf may lack a row for each example
     at       the names of the layers whose outputs are to cross; inputs may cross beside them
-    mixing   values whose rows depend on the rest of the batch: they may not cross
+    unfit    values that may not cross: their rows depend on the rest of the batch
 
     Raises SplitError when nothing with one row per example can be cut.
     """
@@ -54,9 +54,12 @@ def choose_cut(
     while True:
         sinks = _sinks(record, live, opened) | {value for value in wanted if not live[value]}
         costs = _costs(record, sizes, _visible(record, opened, inside=inside, at=at), whole=whole, at=at)
-        costs = {value: cost for value, cost in costs.items() if value not in mixing}
-        costly = _costly(record) - set(mixing) if at is None else set()
-        cut = _cheapest(record, sinks, live, dependent, costs, costly)
+        costs = {value: cost for value, cost in costs.items() if value not in unfit}
+        costly = _costly(record) - set(unfit) if at is None else set()
+        try:
+            cut = _cheapest(record, sinks, live, dependent, costs, costly)
+        except SplitError:  # something costly cannot cross (it is written in place): the head computes that again
+            cut = _cheapest(record, sinks, live, dependent, costs, costly & costs.keys())
         repeated = _repeated(record, sinks, cut, live, dependent)
         now_open = _opened(record, repeated, live, opened)
         skipped = _skipped(record, now_open)
@@ -67,14 +70,14 @@ def choose_cut(
 
 
 def _impure(record: Record, sizes: Sizes, dependent: list[bool]) -> set[int]:
-    """Calls that give Python numbers made of data: the head has to compute these again."""
+    """Calls that the head has to run: they give Python numbers made of data, or leave more than their output."""
     reading = {op.call for op in record.operations if op.needs_data and any(dependent[index] for index in op.arguments)}
     for index in sorted(reading, reverse=True):
         while index >= 0:
             reading.add(index)
             index = record.calls[index].parent
     numbered = {call.index for call in record.calls if call.index in reading and holds_numbers(call.output)}
-    return numbered | sizes.unstable
+    return numbered | sizes.unstable | {call.index for call in record.calls if call.has_traces}
 
 
 def _liveness(record: Record) -> tuple[list[bool], list[bool]]:
@@ -328,7 +331,12 @@ def describe_cut(record: Record, sizes: Sizes, choice: Choice, *, by_row: bool) 
         if by_row and place is not None:
             axis, each = place
             rows = max(1, sizes.example[ROWS])
-            shape[axis : axis + 1] = now[axis : axis + 1] = [each] if each > 1 else []
+            merged = sizes.shapes[index][axis]
+            if each != 1 and isinstance(merged, Size):
+                others = tuple(symbol for symbol in merged.times if symbol != ROWS)
+                shape[axis], now[axis] = (replace(merged, times=others), now[axis] // rows) if others else (each, each)
+            else:
+                del shape[axis], now[axis]
         varying = tuple(axis for axis, size in enumerate(shape) if isinstance(size, Size))
         leaves.append(Leaf(name, tuple(now), value.dtype, value.size_bytes // rows, varying))
     total = sum(operation.flops for operation in record.operations)

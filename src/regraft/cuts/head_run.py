@@ -3,13 +3,14 @@
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from regraft.cuts.operators import function_name
-from regraft.cuts.recorded import Slot
+from regraft.cuts.recorded import Operation, Slot
 from regraft.cuts.recording import shadowed_forwards
 from regraft.cuts.sizes import Size
-from regraft.cuts.structures import map_structure
+from regraft.cuts.structures import map_structure, tensors_of
 from regraft.cuts.stubs import MissingDataError, Stub, hollow
 from regraft.cuts.trunk_run import other_order
 from regraft.errors import SplitError
@@ -24,18 +25,19 @@ class HeadRun:
     def __init__(self, replay: "Replay", features: Mapping[str, Tensor]) -> None:
         self.replay = replay
         self.leaves = {value: replay.leaf(value, features[name]) for name, value in replay.choice.leaves.items()}
-        self.symbols = replay.symbols_of(self.leaves)
+        rows = {features[name].shape[0] for name in replay.choice.leaves} if replay.by_row else set()
+        self.symbols = replay.symbols_of(self.leaves, rows.pop() if len(rows) == 1 else None)
         known = {symbol: size for symbol, size in self.symbols.items() if size is not None}
         self.assumed = replay.sizes.example | known
         self.counts: dict[tuple, int] = {}
 
-    def run(self) -> Any:
-        """Run the model's forward with the skipped modules shadowed."""
+    def run(self, given: Callable[[Any], Any]) -> Any:
+        """Run the model's forward, on its arguments as `given` makes them, with the skipped modules shadowed."""
         replay = self.replay
         if 0 in replay.choice.skipped:
             return self.fill(replay.record.calls[0].output)
         progress: dict[str, int] = {}
-        args, kwargs = self.fill(replay.record.inputs)
+        args, kwargs = given(self.fill(replay.record.inputs))
         with shadowed_forwards(self.shadows(progress)):
             result = replay.model(*args, **kwargs)
         for name, waiting in replay.outputs.items():
@@ -55,7 +57,9 @@ class HeadRun:
         def give(*args: Any, **kwargs: Any) -> Any:
             position = progress.get(name, 0)
             progress[name] = position + 1
-            if position >= len(waiting) or waiting[position] is None:
+            if position >= len(waiting):
+                raise other_order(name)
+            if waiting[position] is None:
                 return forward(*args, **kwargs)
             return self.fill(waiting[position][0])
 
@@ -124,9 +128,13 @@ class HeadRun:
             raise self.no_data(stubs, func)
         position = self.counts.get(key, 0)
         self.counts[key] = position + 1
-        operation = known[min(position, len(known) - 1)]
+        if position >= len(known):
+            raise self.no_data(stubs, func)
+        operation = known[position]
         if operation.index in self.replay.choice.repeated:
             return func(*map_structure(hollow, args), **map_structure(hollow, kwargs))
+        self.hollow_out(operation, tensors_of((args, kwargs)))
+        stubs = [tensor for tensor in tensors_of((args, kwargs)) if isinstance(tensor, Stub)]
         before = {stub: stub.value for stub in stubs}
         for stub in stubs:
             stub.value = operation.changes.get(stub.value, stub.value)
@@ -136,6 +144,15 @@ class HeadRun:
             return changed[slot.value] if slot.value in changed else self.tensor(slot)
 
         return map_structure(give, operation.outputs, kind=Slot)
+
+    def hollow_out(self, operation: Operation, given: list[Tensor]) -> None:
+        """Make stubs of the tensors with data (buffers made in the forward) that this operation would have filled."""
+        if len(given) != len(operation.arguments):
+            return
+        for tensor, value in zip(given, operation.arguments, strict=True):
+            if value in operation.changes and not isinstance(tensor, Stub):
+                tensor.__class__ = Stub
+                tensor.value, tensor.run, tensor.is_certain = value, self, True  # type: ignore[attr-defined]
 
     def no_data(self, stubs: list[Stub], func: Any) -> MissingDataError:
         """The error for an operation that needs what the features do not hold."""
@@ -150,8 +167,10 @@ class HeadRun:
 
 def _strides(shape: tuple[int, ...], value: Any) -> tuple[int, ...]:
     """Strides for a stub: the recorded ones, or, for other sizes, those of the same order of dimensions."""
-    if shape == value.shape:
+    if shape == value.shape and len(value.stride) == len(shape):
         return value.stride
+    if not value.stride:  # a sparse tensor has none
+        return torch.empty(shape, device="meta").stride()
     order = sorted(range(len(shape)), key=lambda axis: (-value.stride[axis], axis))
     strides, step = [0] * len(shape), 1
     for axis in reversed(order):

@@ -13,7 +13,7 @@ class LeafRows:
     """Where the examples lie in a leaf.
 
     axis   the dimension along which they lie
-    each   how many consecutive places along it belong to one example (windows, heads)
+    each   how many consecutive places along it belong to one example (windows, heads); 0 where a length decides it
     shape, stride  of the recorded tensor
     """
 
@@ -22,10 +22,12 @@ class LeafRows:
     shape: tuple[int, ...]
     stride: tuple[int, ...]
 
-    def to_rows(self, tensor: Tensor) -> Tensor:
-        """The leaf with one row per example, in front."""
+    def to_rows(self, tensor: Tensor, rows: int | None) -> Tensor:
+        """The leaf with one row per example, in front; `rows` says how many examples there are."""
         if self.each > 1:
             tensor = tensor.unflatten(self.axis, (-1, self.each))
+        elif not self.each:
+            tensor = tensor.unflatten(self.axis, (rows or 1, -1))
         return tensor.movedim(self.axis, 0)
 
     def from_rows(self, rows: Tensor) -> Tensor:
@@ -33,7 +35,7 @@ class LeafRows:
         if self.axis == 0 and self.each == 1 and rows.stride() == self.stride:
             return rows
         tensor = rows.movedim(0, self.axis)
-        if self.each > 1:
+        if self.each != 1:
             tensor = tensor.flatten(self.axis, self.axis + 1)
         return _laid_out(tensor, self.stride, self.shape)
 

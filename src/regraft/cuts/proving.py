@@ -21,45 +21,71 @@ from regraft.errors import FreezeError, RegraftError, SplitError
 ROUNDING = {torch.float64: 1e-8, torch.float32: 1e-3, torch.float16: 5e-2, torch.bfloat16: 1e-1}
 
 
-def prove(replay: Replay, arguments: Arguments, *, is_training: bool) -> dict[str, Tensor]:
-    """Run a step of the model, and of trunk and head, from the same state; gives the features.
+class DifferenceError(SplitError):
+    """Trunk and head give something else than the model."""
 
-    Raises SplitError when anything differs by a bit.
+
+def model_step(model: nn.Module, arguments: Arguments, *, is_training: bool) -> dict[str, Tensor]:
+    """Outputs, gradients and buffers of a step of the unsplit model, by name. Nothing changes in the model.
+
+    Raises SplitError when the model cannot make one.
     """
-    args, kwargs = arguments
-    model = replay.model
-    with undisturbed(model, is_training=is_training):
-        expected = _step(model, lambda: model(*own(args), **own(kwargs)))
-    with undisturbed(model, is_training=is_training):
-        features = replay.trunk(own(args), own(kwargs))
+    args, kwargs = own(arguments)
     with undisturbed(model, is_training=is_training):
         try:
-            got = _step(model, lambda: replay.head(features))
+            return _step(model, lambda: model(*args, **kwargs))
+        except Exception as error:  # the model's own forward and backward may say anything
+            raise SplitError(f"The model itself cannot make a training step on the example: {error}") from error
+
+
+def trunk_features(replay: Replay, arguments: Arguments, *, is_training: bool) -> dict[str, Tensor]:
+    """The features of these arguments. Nothing changes in the model."""
+    with undisturbed(replay.model, is_training=is_training):
+        return replay.trunk(*own(arguments))
+
+
+def prove(
+    replay: Replay, features: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, is_training: bool,
+    given: Callable[[Any], Any] = lambda arguments: arguments,
+) -> None:  # fmt: skip
+    """Run a step of the head, on the model's arguments as `given` makes them, and compare it with a `model_step`.
+
+    Raises DifferenceError when anything differs by a bit.
+    """
+    with undisturbed(replay.model, is_training=is_training):
+        try:
+            got = _step(replay.model, lambda: replay.head(features, given))
         except RegraftError:
             raise
         except Exception as error:  # the model's own forward may say anything to a tensor of a wrong shape
-            raise SplitError(f"The head does not run where the model does: {error}") from error
+            raise DifferenceError(f"The head does not run where the model does: {error}") from error
     different = [name for name in expected if name not in got or not _equal(expected[name], got[name])]
-    if different or expected.keys() != got.keys():
-        raise SplitError(
+    different += [name for name in got if name not in expected]
+    if different:
+        raise DifferenceError(
             f"The head does not give what the model gives: {', '.join(different[:5])} differ on the example.\n"
             'Cut after a layer that you name, at="…", or train this model without cached features.'
         )
-    return features
 
 
-def mixing_leaves(features: Mapping[str, Tensor], others: Mapping[str, Tensor], order: Tensor) -> list[str]:
+def mixing_leaves(
+    features: Mapping[str, Tensor], others: Mapping[str, Tensor], again: Mapping[str, Tensor], order: Tensor
+) -> list[str]:
     """The leaves whose rows changed with the rest of the batch: they mix the examples.
 
-    others  the features of the same examples in another batch
-    order   for each of its rows the row that it is here; -1 for one that is not
+    others  the features of the same examples in another batch, in another order: equal but for rounding
+    again   those of that batch with another new row: equal in every bit, since nothing rounds otherwise in its place
+    order   for each row of both the row that it is in `features`; -1 for one that is not
     """
-    known = order >= 0
-    return [
-        name
-        for name, rows in features.items()
-        if not _same_rows(rows[order[known].to(rows.device)], others[name][known.to(rows.device)])
-    ]
+    known = (order >= 0).nonzero()[:, 0]
+    mixing = []
+    for name, rows in features.items():
+        at = known.to(rows.device)
+        same = _equal(others[name][at], again[name][at]) and _same_rows(
+            rows[order.to(rows.device)[at]], others[name][at]
+        )
+        mixing += [] if same else [name]
+    return mixing
 
 
 def _same_rows(rows: Tensor, others: Tensor) -> bool:
@@ -106,7 +132,7 @@ def refuse_random(model: nn.Module, record: Record, live: list[bool]) -> None:
 def _step(model: nn.Module, forward: Callable[[], Any]) -> dict[str, Tensor]:
     """Outputs, gradients and buffers of one training step, by name."""
     with torch.enable_grad():
-        outputs = tensors_of(forward())
+        outputs = [_dense(tensor) for tensor in tensors_of(forward())]
         result = {f"output {index}": tensor.detach() for index, tensor in enumerate(outputs)}
         parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         differentiable = [tensor for tensor in outputs if tensor.requires_grad]
@@ -115,8 +141,13 @@ def _step(model: nn.Module, forward: Callable[[], Any]) -> dict[str, Tensor]:
             gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)  # type: ignore[arg-type]
             for name, gradient in zip(parameters, gradients, strict=True):
                 if gradient is not None:
-                    result[f"gradient of {name}"] = gradient
-    return result | {f"buffer {name}": buffer.clone() for name, buffer in model.named_buffers()}
+                    result[f"gradient of {name}"] = _dense(gradient)
+    return result | {f"buffer {name}": _dense(buffer.clone()) for name, buffer in model.named_buffers()}
+
+
+def _dense(tensor: Tensor) -> Tensor:
+    """The tensor with all its zeros, if it is sparse."""
+    return tensor if tensor.layout == torch.strided else tensor.to_dense()
 
 
 def _weighted(tensor: Tensor) -> Tensor:
@@ -141,6 +172,7 @@ def undisturbed(model: nn.Module, *, is_training: bool) -> Iterator[None]:
         (m._buffers, name, b, b.clone()) for m in model.modules() for name, b in m._buffers.items() if b is not None
     ]
     dice = random.getstate(), np.random.get_state()
+    own_dice = {v: v.get_state() for m in model.modules() for v in vars(m).values() if isinstance(v, torch.Generator)}
     try:
         model.train(is_training)
         torch.clear_autocast_cache()  # weights that were cast without gradients would be used again with them
@@ -149,10 +181,12 @@ def undisturbed(model: nn.Module, *, is_training: bool) -> Iterator[None]:
     finally:
         random.setstate(dice[0])
         np.random.set_state(dice[1])
+        for generator, state in own_dice.items():
+            generator.set_state(state)
         for module, mode in modes:
             module.training = mode
         for owner, name, buffer, before in buffers:
             owner[name] = buffer  # a forward may put another tensor in its place
-            if not torch.equal(buffer, before):
+            if not _equal(_dense(buffer), _dense(before)):
                 with torch.no_grad():
                     buffer.copy_(before)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regraft.cuts.structures import Placeholder, map_structure
+from regraft.cuts.structures import Placeholder, found_in
 
 
 @dataclass
@@ -112,6 +112,7 @@ class Call:
     arguments   values of the tensors that it was given
     output      what it gave: the nested structure with Slots for tensors
     operations  indices of the operations that its own forward ran (not those of modules below)
+    has_traces  it left more behind than its output shows: attributes set, arguments filled, or a function given
     """
 
     index: int
@@ -121,6 +122,7 @@ class Call:
     arguments: tuple[int, ...] = ()
     output: Any = None
     operations: list[int] = field(default_factory=list)
+    has_traces: bool = False
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,4 @@ class Record:
 
 def slots_of(structure: Any) -> list[Slot]:
     """All Slots of a recorded structure, in order."""
-    found: list[Slot] = []
-    map_structure(found.append, structure, kind=Slot)
-    return found
+    return list(found_in(structure, Slot))

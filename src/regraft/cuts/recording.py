@@ -26,6 +26,8 @@ from regraft.cuts.operators import (
 )
 from regraft.cuts.recorded import Call, Operation, Record, Slot, Value
 from regraft.cuts.structures import map_structure, tensors_of
+from regraft.cuts.traces import Traces, gives_code
+from regraft.errors import SplitError
 
 
 def record_forward(model: nn.Module, args: tuple, kwargs: Mapping[str, Any]) -> Record:
@@ -89,6 +91,8 @@ class _Recorder:
 
     def signature(self, tensor: Tensor) -> tuple:
         """What tells this view from others: storage, place, shape, type."""
+        if tensor.is_nested:
+            raise SplitError("it makes a nested tensor, which has no shape. Pad instead, or leave the layer trainable.")
         try:
             storage = tensor.untyped_storage()
         except (NotImplementedError, RuntimeError):  # sparse and other tensors without a storage
@@ -180,7 +184,7 @@ def _positional_names(model: nn.Module, count: int) -> list[str]:
 def _noting(recorder: _Recorder, name: str, module: nn.Module, counts: dict[str, int]) -> Callable:
     """A forward that notes its call, its arguments and its output."""
     forward = module.forward
-    draws_none = type(module).__module__.startswith("torch.nn.")  # a look takes 50 µs, and torch's modules are many
+    is_torchs = type(module).__module__.startswith("torch.nn.")  # known to draw and to leave nothing; looks take time
 
     def forward_and_note(*args: Any, **kwargs: Any) -> Any:
         recorder.watch_dice()
@@ -191,9 +195,10 @@ def _noting(recorder: _Recorder, name: str, module: nn.Module, counts: dict[str,
         with torch._C.DisableTorchFunction():
             call.arguments = tuple(recorder.value_of(tensor) for tensor in tensors_of((args, kwargs)))
         recorder.running.append(call)
+        traces = None if is_torchs else Traces(module, args, kwargs)
         try:
             output = forward(*args, **kwargs)
-            if draws_none:
+            if is_torchs:
                 recorder.watched = len(recorder.record.operations)
             else:
                 recorder.watch_dice()
@@ -201,6 +206,7 @@ def _noting(recorder: _Recorder, name: str, module: nn.Module, counts: dict[str,
             recorder.running.pop()
         with torch._C.DisableTorchFunction():
             call.output = recorder.slots(output)
+        call.has_traces = traces is not None and (traces.left() or gives_code(output))
         return output
 
     return forward_and_note

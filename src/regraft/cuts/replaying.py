@@ -3,11 +3,12 @@
 The user's own forward runs. A skipped call gives its leaf, or a stub: a tensor with shape and type and no data.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
+from regraft.cuts.arguments import Pair, by_name, pairs
 from regraft.cuts.computation import computation_of
 from regraft.cuts.cutting import Choice
 from regraft.cuts.head_run import HeadRun
@@ -15,7 +16,7 @@ from regraft.cuts.leaf_rows import LeafRows, rows_of
 from regraft.cuts.recorded import Operation, Record, slots_of
 from regraft.cuts.recording import shadowed_forwards
 from regraft.cuts.sizes import ROWS, Size, Sizes
-from regraft.cuts.structures import NUMBERS, map_structure
+from regraft.cuts.structures import NUMBERS, found_in
 from regraft.cuts.trunk_run import TrunkRun, measured
 from regraft.cuts.varying import Batch
 from regraft.errors import SplitError
@@ -24,13 +25,19 @@ from regraft.errors import SplitError
 class Replay:
     """A recorded forward with a choice of where to cut it: runs its trunk and its head with the model's own modules.
 
-    by_row  whether each leaf has one row per example
-    fixed   lengths that the head takes from the example, since no leaf tells them
+    by_row       whether each leaf has one row per example
+    fixed        lengths that the head takes from the example, since no leaf tells them
+    free         lengths that the head takes from the example and that are proven to make no difference
+    reads_plain  whether the head looks at arguments that are no tensors
+    laid_out     leaves whose order in memory is known from a run of the trunk, the first on the example
     """
 
     def __init__(self, model: nn.Module, record: Record, sizes: Sizes, choice: Choice, batch: Batch) -> None:
         self.model, self.record, self.sizes, self.choice, self.batch = model, record, sizes, choice, batch
         self.fixed: set[str] = set()
+        self.free: set[str] = set()
+        self.reads_plain = True
+        self.laid_out: set[int] = set()
         self._told: dict[tuple, dict[str, int | None]] = {}
         self._shapes: dict[tuple, tuple[int, ...] | None] = {}
         places = {v: rows_of(record.values[v], sizes.rows(v)) for v in choice.leaves.values()}
@@ -40,7 +47,7 @@ class Replay:
         self.modules = dict(model.named_modules())
         self.children = record.children()
         self.called = {call.name for call in record.calls}
-        self.numbers = {index: _numbers(record.calls[index].output) for index in choice.skipped}
+        self.numbers = {index: list(found_in(record.calls[index].output, (*NUMBERS, Size))) for index in choice.skipped}
         self.outputs = self._outputs()
         self.operations = self._operations()
         self._name_leaves()
@@ -119,20 +126,21 @@ class Replay:
                 real.update(operation.writes)
         return real
 
-    def head(self, features: Mapping[str, Tensor]) -> Any:
-        """The model's output from the features."""
+    def head(self, features: Mapping[str, Tensor], given: Callable[[Any], Any] = lambda arguments: arguments) -> Any:
+        """The model's output from the features, its forward called with the arguments as `given` makes them."""
         missing = [name for name in self.choice.leaves if name not in features]
         if missing:
             raise SplitError(
                 f"The features lack {', '.join(missing)}; they hold {', '.join(features) or 'nothing'}.\n"
                 "Compute them with the trunk of the same split."
             )
-        return HeadRun(self, features).run()
+        return HeadRun(self, features).run(given)
 
     def trunk(self, args: tuple, kwargs: Mapping[str, Any]) -> dict[str, Tensor]:
         """The features of these inputs: the model's forward without gradients, up to the last leaf."""
+        inputs = self._beside_the_example(args, kwargs)
         run = TrunkRun(self, measured(self, args, kwargs))
-        return run.run(lambda: self.model(*args, **kwargs), args, kwargs)
+        return run.run(lambda: self.model(*args, **kwargs), inputs)
 
     def trunk_from(self, shallower: "Replay", features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The features from those of a shallower cut of the same model, without the inputs."""
@@ -140,19 +148,25 @@ class Replay:
         args, kwargs = head.fill(shallower.record.inputs)
         run = TrunkRun(self, head.symbols)
         with shadowed_forwards(head.shadows({})):
-            return run.run(lambda: self.model(*args, **kwargs), args, kwargs)
+            return run.run(lambda: self.model(*args, **kwargs), self._beside_the_example(args, kwargs))
+
+    def _beside_the_example(self, args: tuple, kwargs: Mapping[str, Any]) -> list[Pair]:
+        """The tensors of these arguments, each with the recorded one in its place; refused where these differ."""
+        recorded, given = by_name(self.model, *self.record.inputs), by_name(self.model, args, kwargs)
+        any_count = self.batch.rows if self.batch.is_listed and self.by_row else -1
+        return list(pairs(recorded, given, plain=self.reads_plain, any_count=any_count))
 
     def leaf(self, value: int, rows: Tensor) -> Tensor:
         """A leaf as the forward handed it on, from its rows."""
         places = self.leaf_rows.get(value)
         return rows if places is None else places.from_rows(rows)
 
-    def symbols_of(self, leaves: Mapping[int, Tensor]) -> dict[str, int | None]:
-        """The number of rows and the lengths that these leaves tell; None for what they do not tell."""
-        shapes = tuple(leaf.shape for leaf in leaves.values())
-        if shapes not in self._told:  # a head runs thousands of steps on batches of one shape
-            self._told[shapes] = self._symbols_of(leaves)
-        return self._told[shapes]
+    def symbols_of(self, leaves: Mapping[int, Tensor], rows: int | None) -> dict[str, int | None]:
+        """The lengths that these leaves of so many rows tell; None for what they do not tell."""
+        key = (rows, *(leaf.shape for leaf in leaves.values()))
+        if key not in self._told:  # a head runs thousands of steps on batches of one shape
+            self._told[key] = self._symbols_of(leaves, rows)
+        return self._told[key]
 
     def shape_of(self, value: int, symbols: Mapping[str, int | None]) -> tuple[int, ...] | None:
         """The shape of a value for these symbols; None where it cannot be told."""
@@ -161,14 +175,15 @@ class Replay:
             self._shapes[key] = self.sizes.shape(self.record, value, symbols)
         return self._shapes[key]
 
-    def _symbols_of(self, leaves: Mapping[int, Tensor]) -> dict[str, int | None]:
-        record, symbols = self.record, dict.fromkeys(self.sizes.example)
-        found: dict[str, int | None] = dict(symbols)
-        if all(leaf.shape == record.values[value].shape for value, leaf in leaves.items()) and not self.varies(leaves):
-            return dict(self.sizes.example)
+    def _symbols_of(self, leaves: Mapping[int, Tensor], rows: int | None) -> dict[str, int | None]:
+        record, example = self.record, self.sizes.example
+        as_recorded = all(leaf.shape == record.values[value].shape for value, leaf in leaves.items())
+        if as_recorded and rows in (None, example[ROWS]) and not self.varies(leaves):
+            return dict(example)
+        found: dict[str, int | None] = dict.fromkeys(example) | {ROWS: rows}
         for value, leaf in leaves.items():
             for size, got in zip(self.sizes.shapes[value], leaf.shape, strict=True):
-                told = size.solved(got) if isinstance(size, Size) else None
+                told = size.solved(got, found) if isinstance(size, Size) else None
                 if told is not None and found[told[0]] is None:
                     found[told[0]] = told[1]
         for value, leaf in leaves.items():
@@ -187,7 +202,7 @@ class Replay:
             for value in leaves
             for size in self.sizes.shapes[value]
             if isinstance(size, Size)
-            for symbol, _ in size.slopes
+            for symbol in (*dict(size.slopes), *size.times)
         }
         return bool(leaves) and bool(set(self.sizes.example) - told - {ROWS})
 
@@ -241,10 +256,3 @@ class Replay:
                 found.add(value.operation)
                 todo += self.record.operations[value.operation].inputs
         return [self.record.operations[index] for index in sorted(found)]
-
-
-def _numbers(output: Any) -> list[Any]:
-    """The plain numbers of a recorded output, and the Sizes in the place of some, in order."""
-    found: list[Any] = []
-    map_structure(found.append, output, kind=(*NUMBERS, Size))
-    return found

@@ -1,29 +1,34 @@
 """Search for the cheapest cut that can be proven, for one mode of the model."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
-from torch import nn
+from torch import Tensor, nn
 
+from regraft.cuts.arguments import unread
 from regraft.cuts.cutting import choose_cut
 from regraft.cuts.outlining import Outline, outline_forward
-from regraft.cuts.proving import mixing_leaves, own, prove, refuse_random, undisturbed
+from regraft.cuts.proving import (
+    DifferenceError,
+    mixing_leaves,
+    model_step,
+    own,
+    prove,
+    refuse_random,
+    trunk_features,
+    undisturbed,
+)
 from regraft.cuts.recorded import Record
 from regraft.cuts.recording import record_forward
 from regraft.cuts.replaying import Replay
 from regraft.cuts.sizes import ROWS, Sizes, learn_sizes
+from regraft.cuts.structures import NUMBERS, found_in
 from regraft.cuts.stubs import MissingDataError
+from regraft.cuts.trunk_run import UnfitLeafError
 from regraft.cuts.varying import Arguments, Batch
 from regraft.errors import SplitError
 
 ATTEMPTS = 20  # leaves that may be added or ruled out because the record alone did not show it
-
-
-class MixingError(SplitError):
-    """The rows of leaves depend on the rest of their batch; `values` says of which."""
-
-    def __init__(self, message: str, values: set[int]) -> None:
-        super().__init__(message)
-        self.values = values
 
 
 def record_sizes(model: nn.Module, batch: Batch, *, is_training: bool) -> tuple[Record, Sizes]:
@@ -37,19 +42,20 @@ def record_sizes(model: nn.Module, batch: Batch, *, is_training: bool) -> tuple[
         except Exception:  # a model may say what it likes to sizes that it does not take
             return None
 
+    # Before the recording: a layer or a mask that a first forward makes is not made again in later ones.
+    more = outline(batch.another())
     args, kwargs = own(batch.all)
     with undisturbed(model, is_training=is_training):
         record = record_forward(model, args, kwargs)
     runs: dict[str, list[tuple[int, Outline]]] = {}
-    more = outline(batch.another())
     if more is not None:
         runs[ROWS] = [(batch.rows + 1, more)]
     lengths = {}
     for symbol, length in batch.lengths().items():
-        shorter = [(to, outline(batch.shortened(length, to))) for to in (length // 2, length - 1)]
-        known = [(to, seen) for to, seen in shorter if seen is not None]
-        if len(known) == len(shorter):
-            runs[symbol], lengths[symbol] = known, length
+        half = outline(batch.shortened(length, length // 2))
+        less = outline(batch.shortened(length, length - 1)) if half is not None else None
+        if half is not None and less is not None:
+            runs[symbol], lengths[symbol] = [(length // 2, half), (length - 1, less)], length
     return record, learn_sizes(record, {ROWS: batch.rows, **lengths}, runs)
 
 
@@ -65,6 +71,7 @@ class Search:
     ) -> None:  # fmt: skip
         self.model, self.record, self.sizes, self.batch = model, record, sizes, batch
         self.at, self.is_training = at, is_training
+        self._expected: dict[str, dict[str, Tensor]] = {}
 
     def proven(self) -> Replay:
         """The first replay that is proven: by rows before whole batches, inside layers before at their outputs.
@@ -84,35 +91,92 @@ class Search:
     def _completed(self, *, whole: bool, inside: bool) -> Replay:
         """A cut of one kind; where it turns out to lack a tensor, that is added and the cut tried again."""
         needed: set[int] = set()
-        mixing: set[int] = set()
+        unfit: set[int] = set()
         while True:
             choice = choose_cut(
-                self.record, self.sizes, needed=needed, inside=inside, whole=whole, at=self.at, mixing=mixing
+                self.record, self.sizes, needed=needed, inside=inside, whole=whole, at=self.at, unfit=unfit
             )
             refuse_random(self.model, self.record, choice.live)
             replay = Replay(self.model, self.record, self.sizes, choice, self.batch)
             try:
-                self._prove(replay)
+                self._prove_whole(replay) if whole else self._prove_rows(replay)
             except MissingDataError as error:
                 if needed >= set(error.values) or len(needed) >= ATTEMPTS:
                     raise
                 needed |= set(error.values)
-            except MixingError as error:
-                if len(mixing) >= ATTEMPTS:
+            except UnfitLeafError as error:
+                if len(unfit) >= ATTEMPTS:
                     raise
-                mixing |= error.values
+                unfit |= error.values
             else:
                 return replay
 
-    def _prove(self, replay: Replay) -> None:
-        """Prove the example, and, where rows are cached, another batch in which no row may have changed."""
-        features = prove(replay, self.batch.all, is_training=self.is_training)
-        if not replay.by_row:
-            return
-        others = prove(replay, self.batch.another(), is_training=self.is_training)
-        mixing = mixing_leaves(features, others, self.batch.order())
+    def _prove_rows(self, replay: Replay) -> None:
+        """Prove the example and a batch with one row more, and that no row depends on the rest of its batch."""
+        expected, expected_others = self._step("example", self.batch.all), self._step("another", self.batch.another())
+        # All but the heads before: what a frozen layer leaves in the model is then another batch's, and is seen.
+        features = self._features(replay, self.batch.all)
+        others = self._features(replay, self.batch.another())
+        again = self._features(replay, self.batch.another(mate=1))
+        self._prove(replay, features, expected)
+        self._prove(replay, others, expected_others)
+        replay.reads_plain = self._reads_plain(replay, features, expected)
+        for symbol in sorted(replay.fixed):
+            self._prove_free(replay, symbol)
+        mixing = mixing_leaves(features, others, again, self.batch.order())
         if mixing:
-            raise MixingError(
+            raise UnfitLeafError(
                 f"{', '.join(mixing)}: the rows depend on the other examples of their batch, so they cannot be cached.",
                 {replay.choice.leaves[name] for name in mixing},
             )
+
+    def _prove_whole(self, replay: Replay) -> None:
+        """Prove the example and, where the model takes it in the same way, a batch of other values and equal sizes."""
+        expected, features = self._step("example", self.batch.all), self._features(replay, self.batch.all)
+        others: dict[str, Tensor] = {}
+        with suppress(SplitError):
+            expected_others = self._step("altered", self.batch.altered())
+            others = self._features(replay, self.batch.altered())
+        self._prove(replay, features, expected)
+        if others:
+            try:
+                self._prove(replay, others, expected_others)
+            except DifferenceError:
+                raise
+            except SplitError:  # a head that refuses such a batch gives nothing wrong
+                return
+
+    def _prove_free(self, replay: Replay, symbol: str) -> None:
+        """A length that the head asks for and no leaf tells: see whether it makes a difference."""
+        length = self.sizes.example[symbol]
+        shorter = self.batch.shortened(length, length // 2)
+        replay.free.add(symbol)
+        try:
+            features = self._features(replay, shorter)
+            self._prove(replay, features, self._step(f"shorter {symbol}", shorter))
+        except SplitError:
+            replay.free.discard(symbol)
+
+    def _step(self, batch: str, arguments: Arguments) -> dict[str, Tensor]:
+        """What the model gives for a batch; the same for every attempt."""
+        if batch not in self._expected:
+            self._expected[batch] = model_step(self.model, arguments, is_training=self.is_training)
+        return self._expected[batch]
+
+    def _features(self, replay: Replay, arguments: Arguments) -> dict[str, Tensor]:
+        """What the trunk gives for a batch."""
+        return trunk_features(replay, arguments, is_training=self.is_training)
+
+    def _prove(self, replay: Replay, features: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+        """Compare the head with the model."""
+        prove(replay, features, expected, is_training=self.is_training)
+
+    def _reads_plain(self, replay: Replay, features: dict[str, Tensor], expected: dict[str, Tensor]) -> bool:
+        """Whether the head looks at arguments that are no tensors: these have to stay as they are on the example."""
+        if not any(True for _ in found_in(self.record.inputs, (str, bytes, *NUMBERS))):
+            return True
+        try:
+            prove(replay, features, expected, is_training=self.is_training, given=unread)
+        except SplitError:
+            return True
+        return False

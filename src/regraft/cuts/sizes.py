@@ -1,12 +1,13 @@
 """How the sizes in a recorded forward grow with the batch and with lengths, learnt from forwards of other sizes."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from regraft.cuts.outlining import Outline, Shapes
 from regraft.cuts.recorded import Record, slots_of
-from regraft.cuts.structures import NUMBERS, Placeholder, map_structure, numbers_of
+from regraft.cuts.structures import NUMBERS, Placeholder, found_in, map_structure, numbers_of
 
 ROWS = "rows"
 
@@ -18,16 +19,18 @@ class Size(Placeholder):
     """A size that is not always the same: constant + slope × symbol, summed over the symbols.
 
     only_at  symbols in which it grows in no straight line, with the one value for which it is known
+    times    or: constant × each of these symbols (examples and places merged into one dimension)
     """
 
     constant: int
     slopes: tuple[tuple[str, int], ...]
     only_at: tuple[tuple[str, int], ...] = ()
+    times: tuple[str, ...] = ()
 
     @property
     def symbols(self) -> set[str]:
         """What it depends on."""
-        return {symbol for symbol, _ in (*self.slopes, *self.only_at)}
+        return {symbol for symbol, _ in (*self.slopes, *self.only_at)} | set(self.times)
 
     def at(self, symbols: Symbols) -> int | None:
         """The size for these symbols; None when it cannot be told."""
@@ -39,14 +42,27 @@ class Size(Placeholder):
             if size is None:
                 return None
             total += slope * size
+        for symbol in self.times:
+            size = symbols.get(symbol)
+            if size is None:
+                return None
+            total *= size
         return total
 
-    def solved(self, size: int) -> tuple[str, int] | None:
-        """The one symbol that this size tells, and its value; None when it depends on several or does not fit."""
-        if len(self.slopes) != 1 or self.only_at:
+    def solved(self, size: int, known: Symbols) -> tuple[str, int] | None:
+        """The one symbol that this size tells beside the known ones, and its value; None where it tells none."""
+        if self.only_at:
             return None
-        symbol, slope = self.slopes[0]
-        return (symbol, (size - self.constant) // slope) if (size - self.constant) % slope == 0 else None
+        unknown = [symbol for symbol in self.times if known.get(symbol) is None]
+        if len(unknown) == 1:
+            symbol, slope, constant = unknown[0], self.constant, 0
+            for other in self.times:
+                slope *= known.get(other) or 1
+        elif len(self.slopes) == 1:
+            (symbol, slope), constant = self.slopes[0], self.constant
+        else:
+            return None
+        return (symbol, (size - constant) // slope) if (size - constant) % slope == 0 else None
 
 
 @dataclass
@@ -63,12 +79,15 @@ class Sizes:
     unstable: set[int] = field(default_factory=set)
 
     def rows(self, value: int) -> tuple[int, int] | None:
-        """(axis, k) where a value has k consecutive rows along `axis` for each example; None where it has not."""
+        """(axis, k) where a value has k consecutive rows along `axis` for each example; None where it has not.
+
+        k is 0 where a length decides it.
+        """
         found = [
-            (axis, size.slopes[0][1])
+            (axis, 0 if size.times else size.slopes[0][1])
             for axis, size in enumerate(self.shapes.get(value, ()))
-            if isinstance(size, Size) and ROWS in size.symbols
-            if size.constant == 0 and len(size.slopes) == 1 and size.slopes[0][1] > 0
+            if isinstance(size, Size) and ROWS in size.symbols and not (size.times and size.only_at)
+            if size.times or (size.constant == 0 and len(size.slopes) == 1 and size.slopes[0][1] > 0)
         ]
         mixed = [
             size
@@ -122,9 +141,7 @@ def learn_sizes(record: Record, example: dict[str, int], runs: Runs) -> Sizes:
 
 def holds_numbers(output: Any) -> bool:
     """Whether a recorded output has plain numbers in it, or Sizes in their place."""
-    found: list[Any] = []
-    map_structure(found.append, output, kind=(*NUMBERS, Size))
-    return bool(found)
+    return any(True for _ in found_in(output, (*NUMBERS, Size)))
 
 
 def _size_at(other: tuple[int, ...] | None, shape: tuple[int, ...], axis: int) -> int | None:
@@ -154,7 +171,8 @@ def _shapes_by_value(record: Record, outline: Outline) -> dict[int, tuple[int, .
 def _line(size: Any, example: Mapping[str, int], seen: Mapping[str, list[tuple[int, Any]]]) -> int | Size | None:
     """The straight line through the sizes seen; the size itself where nothing moves it, None where rows move it oddly.
 
-    Where a length moves it in no straight line (convolutions, padding to blocks), it is known for that length alone.
+    A size that is proportional to several symbols is their product. Where a length moves it in no straight line
+    (convolutions, padding to blocks), it is known for that length alone.
     """
     constant, slopes, only_at = size, [], []
     for symbol, points in seen.items():
@@ -166,6 +184,10 @@ def _line(size: Any, example: Mapping[str, int], seen: Mapping[str, list[tuple[i
         elif slope:
             slopes.append((symbol, slope))
             constant -= slope * example[symbol]
+    if len(slopes) > 1 and all(slope * example[symbol] == size for symbol, slope in slopes):
+        each = math.prod(example[symbol] for symbol, _ in slopes)
+        if size % each == 0:
+            return Size(size // each, (), tuple(only_at), tuple(symbol for symbol, _ in slopes))
     return Size(constant, tuple(slopes), tuple(only_at)) if slopes or only_at else size
 
 

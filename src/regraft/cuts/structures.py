@@ -1,7 +1,8 @@
 """Nested inputs and outputs: find the tensors in them, and rebuild them with others."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ class Placeholder:
 
 
 NUMBERS: tuple[type, ...] = (bool, int, float, complex)
-PLAIN = (str, bytes, int, float, complex, bool, type(None), type, nn.Module, Placeholder)
+PLAIN = (str, bytes, int, float, complex, bool, type(None), type, nn.Module, Placeholder, Tensor)
 
 
 Kind = type | tuple[type, ...]
@@ -29,29 +30,46 @@ def map_structure(function: Callable[[Any], Any], value: Any, *, kind: Kind = Te
         return function(value)
     if isinstance(value, PLAIN) or callable(value):
         return value
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(map_structure(function, item, kind=kind) for item in value))
+    if isinstance(value, tuple) and hasattr(value, "_make"):  # no constructor: a PackedSequence looks into its tensors
+        return type(value)._make(map_structure(function, item, kind=kind) for item in value)
     if isinstance(value, torch.Size):
         return tuple(map_structure(function, item, kind=kind) for item in value)
     if isinstance(value, (tuple, list)):
         return type(value)(map_structure(function, item, kind=kind) for item in value)
+    if isinstance(value, deque):
+        return type(value)((map_structure(function, item, kind=kind) for item in value), value.maxlen)
     if isinstance(value, Mapping):
         return _map_mapping(function, value, kind)
     return _map_attributes(function, value, kind)
 
 
+def found_in(value: Any, kind: Kind) -> Iterator[Any]:
+    """All of a kind in a nested value, in the order in which `map_structure` meets them."""
+    if isinstance(value, kind):
+        yield value
+        return
+    if isinstance(value, PLAIN) or callable(value):
+        return
+    if isinstance(value, Mapping):
+        inside = list(value.values())
+    elif isinstance(value, (tuple, list, deque)):
+        inside = list(value)
+    else:
+        inside = list(attributes_of(value).values())
+        if not any(_holds(item, kind) for item in inside):
+            return
+    for item in inside:
+        yield from found_in(item, kind)
+
+
 def tensors_of(value: Any) -> list[Tensor]:
     """All tensors in a nested value, in order."""
-    found: list[Tensor] = []
-    map_structure(found.append, value)
-    return found
+    return list(found_in(value, Tensor))
 
 
 def numbers_of(value: Any) -> list[Any]:
     """All plain numbers in a nested value, in order."""
-    found: list[Any] = []
-    map_structure(found.append, value, kind=NUMBERS)
-    return found
+    return list(found_in(value, NUMBERS))
 
 
 def _map_mapping(function: Callable[[Any], Any], value: Mapping, kind: Kind) -> Mapping:
@@ -71,10 +89,7 @@ def _map_mapping(function: Callable[[Any], Any], value: Mapping, kind: Kind) -> 
 
 def _map_attributes(function: Callable[[Any], Any], value: Any, kind: Kind) -> Any:
     """A shallow copy of an object with its tensors replaced; the object itself when it holds none."""
-    if is_dataclass(value):
-        attributes = {item.name: getattr(value, item.name) for item in fields(value)}
-    else:
-        attributes = dict(getattr(value, "__dict__", {}))
+    attributes = attributes_of(value)
     if not any(_holds(item, kind) for item in attributes.values()):
         return value
     result = copy.copy(value)
@@ -83,10 +98,25 @@ def _map_attributes(function: Callable[[Any], Any], value: Any, kind: Kind) -> A
     return result
 
 
+def attributes_of(value: Any) -> dict[str, Any]:
+    """An object's own attributes: the fields of a data class, else its dictionary and its slots."""
+    if is_dataclass(value):
+        return {item.name: getattr(value, item.name) for item in fields(value)}
+    slots = [name for cls in type(value).__mro__ for name in _slot_names(cls)]
+    return {name: getattr(value, name) for name in slots if hasattr(value, name)} | getattr(value, "__dict__", {})
+
+
+def _slot_names(cls: type) -> list[str]:
+    """The names of the slots that a class adds."""
+    slots = cls.__dict__.get("__slots__", ())
+    names = [slots] if isinstance(slots, str) else list(slots)
+    return [name for name in names if name not in ("__dict__", "__weakref__")]
+
+
 def _holds(value: Any, kind: Kind) -> bool:
     """Whether there is a tensor in this attribute, looking into the usual containers."""
     if isinstance(value, kind):
         return True
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple, deque)):
         return any(_holds(item, kind) for item in value)
     return isinstance(value, Mapping) and any(_holds(item, kind) for item in value.values())

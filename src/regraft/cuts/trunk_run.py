@@ -1,15 +1,16 @@
 """One run of the trunk: the model's own forward, watched, up to the last leaf."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from regraft.cuts.arguments import Pair
 from regraft.cuts.operators import function_name
-from regraft.cuts.recorded import slots_of
 from regraft.cuts.recording import shadowed_forwards
 from regraft.cuts.sizes import ROWS, Size, Symbols
 from regraft.cuts.structures import numbers_of, tensors_of
@@ -23,6 +24,14 @@ class _Captured(BaseException):
     """Ends the trunk's run when the last leaf is there. No Exception: the user's forward must not catch it."""
 
 
+class UnfitLeafError(SplitError):
+    """Tensors that cannot be kept by rows; `values` says which."""
+
+    def __init__(self, message: str, values: set[int]) -> None:
+        super().__init__(message)
+        self.values = values
+
+
 class TrunkRun:
     """One run of the trunk of a `Replay`; calls are followed in the order in which the recording made them."""
 
@@ -31,9 +40,9 @@ class TrunkRun:
         self.features: dict[str, Tensor] = {}
         self.running: list[list[int]] = [[-1, 0]]  # for each running call: its index (-2: not followed), calls so far
 
-    def run(self, forward: Callable[[], Any], args: tuple, kwargs: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Run the forward until every leaf is captured."""
-        self.take_inputs(args, kwargs)
+    def run(self, forward: Callable[[], Any], inputs: Iterable[Pair]) -> dict[str, Tensor]:
+        """Run the forward, whose inputs stand beside the recorded ones, until every leaf is captured."""
+        self.take_inputs(inputs)
         shadows = {self.replay.modules[name]: self.shadow(name) for name in self.replay.called}
         mode: Any = _Catch(self) if self.replay.caught_inside else nullcontext()
         try:
@@ -49,21 +58,18 @@ class TrunkRun:
             raise other_order(missing[0])
         return {name: self.features[name] for name in self.replay.choice.leaves}
 
-    def take_inputs(self, args: tuple, kwargs: Mapping[str, Any]) -> None:
+    def take_inputs(self, inputs: Iterable[Pair]) -> None:
         """The leaves that are inputs."""
-        slots, tensors = slots_of(self.replay.record.inputs), tensors_of((args, dict(kwargs)))
-        wanted = any(slot.value in self.replay.leaf_names for slot in slots)
-        if wanted and len(slots) != len(tensors):
-            raise SplitError(f"The trunk got {len(tensors)} tensors; the example had {len(slots)}.")
-        if wanted:
-            for slot, tensor in zip(slots, tensors, strict=True):
-                if slot.value in self.replay.leaf_names:
-                    self.keep(self.replay.leaf_names[slot.value], tensor)
+        for slot, tensor in inputs:
+            if slot.value in self.replay.leaf_names:
+                self.keep(self.replay.leaf_names[slot.value], tensor)
 
     def keep(self, name: str, tensor: Tensor) -> None:
         """Take a leaf, as rows; copied where the forward writes into it later."""
         replay = self.replay
         value = replay.choice.leaves[name]
+        if tensor.is_nested or tensor.layout != torch.strided:
+            raise UnfitLeafError(f"{name} is a nested or sparse tensor: it has no rows that could be kept.", {value})
         shape = replay.sizes.shape(replay.record, value, self.symbols)
         if shape is not None and tuple(tensor.shape) != shape and replay.by_row:
             raise SplitError(
@@ -73,7 +79,11 @@ class TrunkRun:
             )
         tensor = tensor.detach()
         rows = replay.leaf_rows.get(value)
-        tensor = rows.to_rows(tensor) if rows is not None else tensor
+        if rows is not None and value not in replay.laid_out:
+            # Not as recorded: a forward that is watched takes other kernels (nn.MultiheadAttention does).
+            rows = replay.leaf_rows[value] = replace(rows, shape=tuple(tensor.shape), stride=tensor.stride())
+            replay.laid_out.add(value)
+        tensor = rows.to_rows(tensor, self.symbols.get(ROWS)) if rows is not None else tensor
         self.features.setdefault(name, tensor.clone() if value in replay.overwritten else tensor)
 
     def stop_when_whole(self) -> None:
@@ -158,7 +168,7 @@ class _Catch(TorchFunctionMode):
 def measured(replay: "Replay", args: tuple, kwargs: Mapping[str, Any]) -> dict[str, int | None]:
     """The symbols of these arguments; refused where the head could not know a length that it needs."""
     symbols = replay.batch.measured(args, kwargs)
-    for symbol in replay.fixed:
+    for symbol in replay.fixed - replay.free:
         if symbols.get(symbol) != replay.sizes.example[symbol] and symbol != ROWS:
             raise SplitError(
                 f"The {symbol} is {symbols.get(symbol)}; on the example it was {replay.sizes.example[symbol]}. The "

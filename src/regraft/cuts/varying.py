@@ -9,8 +9,10 @@ from torch import Tensor
 
 from regraft.cuts.sizes import ROWS
 from regraft.cuts.structures import map_structure, tensors_of
+from regraft.errors import SplitError
 
 Arguments = tuple[tuple, dict[str, Any]]
+_LENGTHS = ("", "length", "width")  # of axis 1, of axis 2
 
 
 @dataclass(frozen=True)
@@ -30,24 +32,27 @@ class Batch:
         """Positional and keyword arguments."""
         return self.args, dict(self.kwargs)
 
-    def another(self) -> Arguments:
+    def another(self, *, mate: int = 0) -> Arguments:
         """One row more, in the opposite order.
 
         The new row comes first; of numbers it is the largest row doubled, without signs: a maximum, a mean or a first
-        row of the whole batch is then another one, and what depends on it is seen.
+        row of the whole batch is then another one, and what depends on it is seen. `mate` 1 gives another new row.
         """
         if self.is_listed:
-            return _map_lists(self.all, self.rows)
+            return _map_lists(self.all, self.rows, mate)
         order = torch.arange(self.rows + 1).flip(0) % self.rows
+        order[0] = mate % self.rows
 
         def pick(tensor: Tensor) -> Tensor:
             if tensor.shape[:1] != (self.rows,):
                 return tensor
             picked = tensor.index_select(0, order.to(tensor.device))
+            if tensor.layout != torch.strided:
+                return picked
             if tensor.is_floating_point():
                 largest = tensor.detach().abs().reshape(self.rows, -1).amax(1).argmax()
-                picked[0] = 2 * tensor[largest].abs()
-            elif self.rows == 1 and tensor.dim() > 1:
+                picked[0] = (2 - 3 * mate) * tensor[largest].abs()
+            elif self.rows == 1 and tensor.dim() > 1 and mate == 0:
                 picked[0] = picked[0].flip(-1)
             return picked
 
@@ -60,12 +65,26 @@ class Batch:
             order[0] = -1
         return order
 
+    def altered(self) -> Arguments:
+        """The same sizes, other numbers; rows of whole numbers (places, classes) stay, for they may have to fit."""
+
+        def alter(tensor: Tensor) -> Tensor:
+            if not tensor.is_floating_point() or tensor.layout != torch.strided or not tensor.dim():
+                return tensor
+            return 2 * tensor.flip(0)
+
+        return map_structure(alter, self.all)
+
     def lengths(self) -> dict[str, int]:
-        """Sizes that may be lengths: the second one of each input of two or three dimensions."""
+        """Sizes that may be lengths: the second one of each input, or the third one of three (points, samples).
+
+        Pictures, of four dimensions, are taken to be of one size.
+        """
         found: dict[str, int] = {}
         for name, tensor in self._named():
-            if tensor.dim() in (2, 3) and tensor.shape[0] == self.rows and tensor.shape[1] > 3:
-                found.setdefault(f"length of {name}", tensor.shape[1])
+            if tensor.dim() in (2, 3, 5) and tensor.shape[0] == self.rows:
+                axes = [axis for axis in range(1, 3 if tensor.dim() == 3 else 2) if tensor.shape[axis] > 3]
+                found |= {f"{_LENGTHS[axis]} of {name}": tensor.shape[axis] for axis in axes}
         unique = {size: name for name, size in reversed(found.items())}
         return {} if self.is_listed else {name: size for size, name in reversed(unique.items())}
 
@@ -74,6 +93,8 @@ class Batch:
         kept = torch.cat([torch.arange((to + 1) // 2), torch.arange(length - to // 2, length)])
 
         def cut(tensor: Tensor) -> Tensor:
+            if tensor.dim() == 1 and not tensor.is_floating_point() and tensor.numel() and tensor.max() == length:
+                return tensor.clamp(max=to)  # the lengths of the examples
             for axis in range(1, tensor.dim()):
                 if tensor.shape[axis] == length:
                     tensor = tensor.index_select(axis, kept.to(tensor.device))
@@ -87,8 +108,9 @@ class Batch:
         sizes: dict[str, int | None] = {ROWS: other.rows}
         tensors = dict(other._named())
         for name in self.lengths():
-            tensor = tensors.get(name.removeprefix("length of "))
-            sizes[name] = tensor.shape[1] if tensor is not None and tensor.dim() > 1 else None
+            kind, _, argument = name.partition(" of ")
+            tensor, axis = tensors.get(argument), 1 + _LENGTHS[1:].index(kind)
+            sizes[name] = tensor.shape[axis] if tensor is not None and tensor.dim() > axis else None
         return sizes
 
     def _named(self) -> Iterator[tuple[str, Tensor]]:
@@ -108,18 +130,20 @@ def batch_of(args: tuple, kwargs: Mapping[str, Any]) -> Batch:
         if isinstance(value, (list, tuple)) and tensors and all(t.dim() == 3 and t.shape[0] in (1, 3) for t in tensors):
             return Batch(args, kwargs, len(value), True)
         for tensor in tensors:
+            if tensor.is_nested:
+                raise SplitError("The example holds a nested tensor, which has no rows. Give it padded, with a mask.")
             if tensor.dim():
                 return Batch(args, kwargs, tensor.shape[0], False)
     return Batch(args, kwargs, 0, False)
 
 
-def _map_lists(arguments: Arguments, rows: int) -> Arguments:
+def _map_lists(arguments: Arguments, rows: int, mate: int) -> Arguments:
     """Each list of examples in the order of `Batch.order`."""
     args, kwargs = arguments
 
     def turn(value: Any) -> Any:
         if isinstance(value, (list, tuple)) and len(value) == rows:
-            return type(value)([value[0], *reversed(value)])
+            return type(value)([value[mate % rows], *reversed(value)])
         return value
 
     return tuple(turn(arg) for arg in args), {name: turn(value) for name, value in kwargs.items()}

@@ -1,0 +1,102 @@
+"""The arguments of another batch beside those of the recorded example: tensors in pairs, all else equal."""
+
+import inspect
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import Any, NoReturn
+
+import numpy as np
+from torch import Tensor, nn
+
+from regraft.cuts.recorded import Slot
+from regraft.cuts.structures import PLAIN, attributes_of, found_in, map_structure
+from regraft.errors import SplitError
+
+Pair = tuple[Slot, Tensor]
+
+
+def by_name(model: nn.Module, args: tuple, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments by the names of the forward's parameters, defaults included."""
+    try:
+        bound = inspect.signature(model.forward).bind(*args, **kwargs)
+    except (TypeError, ValueError):  # the model itself will say what is wrong
+        return {"args": args, "kwargs": dict(kwargs)}
+    bound.apply_defaults()
+    return dict(bound.arguments)
+
+
+def pairs(recorded: Any, given: Any, *, name: str = "", plain: bool = True, any_count: int = -1) -> Iterator[Pair]:
+    """Each recorded tensor with the given one in its place.
+
+    plain      whether numbers, texts and other values have to be equal, too
+    any_count  the length of lists that may be another one: where the examples are the items of lists
+
+    Raises SplitError where the two are not built in the same way.
+    """
+    if isinstance(recorded, Slot) and isinstance(given, Tensor):
+        yield recorded, given
+    elif isinstance(recorded, Slot) or isinstance(given, Tensor):
+        _refuse(name, recorded, given)
+    elif isinstance(recorded, (Mapping, tuple, list, deque)) or next(found_in(recorded, Slot), None) is not None:
+        parts, others = _parts(recorded), _parts(given)
+        if type(recorded) is not type(given) or parts.keys() != others.keys():
+            if isinstance(recorded, list) and isinstance(given, list) and len(recorded) == any_count:
+                return
+            _refuse(name, recorded, given)
+        for key, part in parts.items():
+            inside = f"{name}.{key}" if name else str(key)
+            yield from pairs(part, others[key], name=inside, plain=plain, any_count=any_count)
+    elif plain and not _equal(recorded, given):
+        _refuse(name, recorded, given)
+
+
+def _parts(value: Any) -> dict[Any, Any]:
+    """What a container or an object holds, by key, position or name."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, (tuple, list, deque)):
+        return dict(enumerate(value))
+    return {} if isinstance(value, PLAIN) else attributes_of(value)
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """The same object or an equal value; arrays by their elements."""
+    if one is other or np.array_equal(one, other):
+        return True
+    return type(one) is type(other) and not isinstance(one, PLAIN) and _parts(one) == _parts(other) != {}
+
+
+def _refuse(name: str, recorded: Any, given: Any) -> NoReturn:
+    raise SplitError(
+        f"The argument {name} is {_shown(given)}; on the example it was {_shown(recorded)}: the head runs with the "
+        "example's.\nSplit with an example that has it as this batch does, or give what varies as a tensor."
+    )
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, (Slot, Tensor)):
+        return "a tensor"
+    if isinstance(value, (Mapping, tuple, list, deque)):
+        return f"a {type(value).__name__} of {len(value)}"
+    return repr(value)[:60]
+
+
+class ReadError(SplitError):
+    """The head looked at a plain argument."""
+
+
+class Unread:
+    """Stands for a plain argument (a number, a text) in a trial run of the head: whoever looks at it fails."""
+
+    def _read(self, *_: Any) -> NoReturn:
+        raise ReadError("The head reads an argument that is no tensor.")
+
+    __bool__ = __len__ = __iter__ = __next__ = __getitem__ = __contains__ = __call__ = __getattr__ = _read
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __hash__ = __index__ = __int__ = __float__ = _read
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __neg__ = _read
+    __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __pow__ = __rpow__ = __str__ = __format__ = _read
+
+
+def unread(arguments: Any) -> Any:
+    """The arguments with an `Unread` in the place of every plain value."""
+    return map_structure(lambda _: Unread(), arguments, kind=(str, bytes, bool, int, float, complex, type(None)))

@@ -11,8 +11,40 @@ from regraft.fingerprints import hash_tensors
 
 # Functions whose whole numbers are factors and bounds; those of others may be sizes, which grow with the example.
 ARITHMETIC = frozenset(
-    """add sub mul div truediv true_divide floordiv floor_divide pow float_power rsub rpow rdiv remainder fmod clamp
-    clamp_min clamp_max clip maximum minimum eq ne lt le gt ge masked_fill where lerp addcmul addcdiv""".split()
+    [
+        "add",
+        "sub",
+        "mul",
+        "div",
+        "truediv",
+        "true_divide",
+        "floordiv",
+        "floor_divide",
+        "pow",
+        "float_power",
+        "rsub",
+        "rpow",
+        "rdiv",
+        "remainder",
+        "fmod",
+        "clamp",
+        "clamp_min",
+        "clamp_max",
+        "clip",
+        "maximum",
+        "minimum",
+        "eq",
+        "ne",
+        "lt",
+        "le",
+        "gt",
+        "ge",
+        "masked_fill",
+        "where",
+        "lerp",
+        "addcmul",
+        "addcdiv",
+    ]
 )
 
 

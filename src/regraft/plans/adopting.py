@@ -192,7 +192,7 @@ def _edit(graph: fx.Graph, node: fx.Node, call: str, child: str | None) -> None:
 
 
 def _is_before(call: str, node: fx.Node) -> bool:
-    """Whether the name means an input of the call and not the call itself: "add_1.0"; a child may be called "conv.0"."""
+    """Whether the name means an input of the call, not the call: "add_1.0"; a child may be called "conv.0"."""
     return "." in call and not (node.op == "call_module" and node.target == call)
 
 

@@ -138,9 +138,15 @@ def run_model(name: str, depths: Iterable[str]) -> None:
             result = judge(copy.deepcopy(model), inputs, DEPTHS[depth])
         except Exception as error:
             result = {"verdict": "failed", "why": f"{type(error).__name__}: {error}"}
-        result |= {"model": name, "depth": depth, "seconds": round(time.perf_counter() - started, 1)}
+        result |= {"model": name, "depth": depth, "seconds": round(time.perf_counter() - started, 1), "code": code()}
         with RESULTS.open("a") as file:
             file.write(json.dumps(result) + "\n")
+
+
+def code() -> str:
+    """The commit that is measured."""
+    asked = ["git", "describe", "--always", "--dirty"]
+    return subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def results() -> dict[tuple[str, str], dict[str, Any]]:
@@ -167,7 +173,9 @@ def page(found: dict[tuple[str, str], dict[str, Any]], names: list[str]) -> str:
     counts = Counter(line["verdict"] for line in found.values())
     total = sum(counts.values())
     made = f"Measured {date.today()} with torch {torch.__version__} by `make zoo`: "
-    made += f"{len({model for model, _ in found})} of {len(names)} models, {total} of {len(names) * len(DEPTHS)} cuts. "
+    made += f"{len({model for model, _ in found})} of {len(names)} models, {total} of {len(names) * len(DEPTHS)} cuts, "
+    commits = Counter(line.get("code", "unknown") for line in found.values())
+    made += f"at commit {', '.join(f'{commit} ({count})' for commit, count in commits.items())}.\n"
     share = f"{counts['equal'] / max(total, 1):.1%}"
     rest = f"{counts['refused']} refused, {counts['wrong']} wrong, {counts['failed']} failed"
     summary = f"**{total} cuts: {counts['equal']} equal ({share}), {rest}.**"

@@ -10,42 +10,11 @@ from regraft.cuts.structures import map_structure
 from regraft.fingerprints import hash_tensors
 
 # Functions whose whole numbers are factors and bounds; those of others may be sizes, which grow with the example.
-ARITHMETIC = frozenset(
-    [
-        "add",
-        "sub",
-        "mul",
-        "div",
-        "truediv",
-        "true_divide",
-        "floordiv",
-        "floor_divide",
-        "pow",
-        "float_power",
-        "rsub",
-        "rpow",
-        "rdiv",
-        "remainder",
-        "fmod",
-        "clamp",
-        "clamp_min",
-        "clamp_max",
-        "clip",
-        "maximum",
-        "minimum",
-        "eq",
-        "ne",
-        "lt",
-        "le",
-        "gt",
-        "ge",
-        "masked_fill",
-        "where",
-        "lerp",
-        "addcmul",
-        "addcdiv",
-    ]
-)
+ARITHMETIC = frozenset((
+    "add", "sub", "mul", "div", "truediv", "true_divide", "floordiv", "floor_divide", "pow", "float_power",
+    "rsub", "rpow", "rdiv", "remainder", "fmod", "clamp", "clamp_min", "clamp_max", "clip", "maximum", "minimum",
+    "eq", "ne", "lt", "le", "gt", "ge", "masked_fill", "where", "lerp", "addcmul", "addcdiv",
+))  # fmt: skip
 
 
 def plain_arguments(name: str, args: tuple, kwargs: Mapping[str, Any]) -> str:

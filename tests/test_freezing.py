@@ -60,6 +60,26 @@ def test_a_copy_stays_frozen_and_belongs_to_itself(duplicate):
     assert twin.norm1.__dict__["train"].args[0] is twin.norm1
 
 
+def test_an_optimizer_over_all_parameters_leaves_the_frozen_ones_alone():
+    """With momentum, weight decay and gradients from before the freezing."""
+    model = Net()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.1)
+    model(torch.randn(4, 6)).sum().backward()
+    optimizer.step()
+    model(torch.randn(4, 6)).sum().backward()
+    freeze(model, trainable="outputs")
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+    for _ in range(2):
+        model.train()
+        model(torch.randn(4, 6)).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=False)
+
+    changed = {name.partition(".")[0] for name, tensor in model.state_dict().items() if not before[name].equal(tensor)}
+    assert changed == {"outputs"}
+
+
 def test_trainable_leaves_the_dropout_after_it_alone():
     """Layers without parameters that come after the first trainable layer keep working."""
     model = Net()

@@ -47,6 +47,7 @@ def freeze(
     for name, parameter in model.named_parameters(remove_duplicate=False):
         if name in chosen:
             parameter.requires_grad_(False)
+            parameter.grad = None  # an optimizer would still take a step along what was left
     for module in modules.values():
         mark_frozen(module)
     return frozen_names(model)

@@ -161,7 +161,7 @@ def _equal(expected: Tensor, got: Tensor) -> bool:
     """Equal in shape, type and every bit of value; a NaN equals a NaN."""
     if expected.shape != got.shape or expected.dtype != got.dtype:
         return False
-    return bool(((expected == got) | ((expected != expected) & (got != got))).all())
+    return torch.equal(expected, got) or bool(((expected == got) | ((expected != expected) & (got != got))).all())
 
 
 @contextmanager
@@ -172,7 +172,8 @@ def undisturbed(model: nn.Module, *, is_training: bool) -> Iterator[None]:
         (m._buffers, name, b, b.clone()) for m in model.modules() for name, b in m._buffers.items() if b is not None
     ]
     dice = random.getstate(), np.random.get_state()
-    own_dice = {v: v.get_state() for m in model.modules() for v in vars(m).values() if isinstance(v, torch.Generator)}
+    others = [module for module in model.modules() if not type(module).__module__.startswith("torch.nn.")]
+    own_dice = {v: v.get_state() for m in others for v in vars(m).values() if isinstance(v, torch.Generator)}
     try:
         model.train(is_training)
         torch.clear_autocast_cache()  # weights that were cast without gradients would be used again with them

@@ -1,5 +1,7 @@
 """The trunk follows the recorded way, or refuses."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -84,6 +86,15 @@ def test_a_leaf_without_rows_is_told():
     leaf = next(iter(run.choice.leaves))
     with pytest.raises(UnfitLeafError, match="to_dense is a nested or sparse tensor"):
         TrunkRun(run, {}).keep(leaf, example().to_sparse())
+
+
+def test_a_leaf_whose_examples_cannot_be_told_is_refused():
+    """Sixteen places are no whole number of examples of twelve."""
+    run = replay(frozen(Branch()), example())
+    name, value = next(iter(run.choice.leaves.items()))
+    run.leaf_rows[value] = replace(run.leaf_rows[value], each=12)
+    with pytest.raises(UnfitLeafError, match=r"has the shape \(16, 8\): its examples cannot be told"):
+        TrunkRun(run, {}).keep(name, torch.zeros(16, 8))
 
 
 def test_the_order_in_memory_is_that_of_a_run_without_a_watch():

@@ -79,6 +79,8 @@ class TrunkRun:
             )
         tensor = tensor.detach()
         rows = replay.leaf_rows.get(value)
+        if rows is not None and tensor.shape[rows.axis] % (rows.each or self.symbols.get(ROWS) or 1):
+            raise UnfitLeafError(f"{name} has the shape {tuple(tensor.shape)}: its examples cannot be told.", {value})
         if rows is not None and value not in replay.laid_out:
             # Not as recorded: a forward that is watched takes other kernels (nn.MultiheadAttention does).
             rows = replay.leaf_rows[value] = replace(rows, shape=tuple(tensor.shape), stride=tensor.stride())

@@ -198,3 +198,13 @@ def test_a_node_without_outputs_has_a_name(tmp_path):
     nodes = [helper.make_node("Gemm", ["x", "12"], []), helper.make_node("Gemm", ["x", "13"], [])]
 
     assert len({info.layer for info in opened(tmp_path, nodes, **{"12": np.eye(2), "13": np.eye(3)}).values()}) == 2
+
+
+def test_a_recurrent_layer_s_direction_and_activations_are_told_in_the_plan_s_words(tmp_path):
+    """Both change what the weights mean, and no array shows them."""
+    node = helper.make_node("RNN", ["x", "W", "R"], ["y"], name="rnn", direction="reverse", activations=["Relu"])
+
+    checkpoint = opened(tmp_path, [node], W=np.ones((1, 4, 3), "f"), R=np.ones((1, 4, 4), "f"))
+
+    told = facts_of(checkpoint, checkpoint["W"].layer)
+    assert (told["go_backwards"], told["activation"]) == (True, "relu")

@@ -1,7 +1,9 @@
 """What a bundle becomes: real names, no copies, no texts."""
 
 import numpy as np
+import pytest
 
+from regraft.errors import CheckpointError
 from regraft.formats.bundle_checkpoint import NO_GRAPH, open_bundle
 from regraft.formats.tensor_bundle import Bundle
 from tables import field, shape_message, write_bundle
@@ -35,3 +37,11 @@ def test_a_damaged_graph_costs_its_facts_and_not_the_weights(tmp_path):
 
     assert list(checkpoint) == ["w"]
     assert any("m.meta is damaged" in note for note in checkpoint.notes)
+
+
+def test_a_bundle_of_texts_alone_is_refused(tmp_path):
+    """A program without variables, say."""
+    words = {b"words": field(1, 7) + field(2, shape_message((1,)))}
+
+    with pytest.raises(CheckpointError, match="holds no arrays of numbers"):
+        opened(tmp_path, {}, words)

@@ -24,6 +24,8 @@ def facts(*layers):
     ("BatchNormalization", None, 3, ("gamma_or_beta", "moving_mean", "moving_variance")),
     ("BatchNormalization", None, 2, ("moving_mean", "moving_variance")),
     ("Dense", {"use_bias": True}, 5, ("0", "1", "2", "3", "4")),
+    ("Dense", {"use_bias": True}, 8, ("kernel", "bias", "inputs_scale", "inputs_amax_history", "kernel_scale",
+                                      "kernel_amax_history", "outputs_grad_scale", "outputs_grad_amax_history")),
     ("Mine", {}, 2, ("0", "1")),
 ])  # fmt: skip
 def test_numbered_weights_get_names_only_without_doubt(kind, settings, count, names):
@@ -108,3 +110,51 @@ def test_pooling_tells_its_window_strides_and_padding():
     }  # fmt: skip
     assert (found["b", "pool"], found["b", "pool_size"], found["b", "strides"]) == ("average", [4], [2])
     assert not [key for key in found if key[0] == "c"]
+
+
+def test_a_flatten_of_a_map_with_its_channels_first():
+    """Plain flattening keeps torch's order; `data_format="channels_first"` moves the channels last before it."""
+
+    def order(conv, flatten):
+        found = facts(
+            ("conv", "Conv2D", {"filters": 6, "data_format": conv}), ("flat", "Flatten", {"data_format": flatten}),
+            ("dense", "Dense", {}),
+        )  # fmt: skip
+        return found["dense", "flatten_order"]
+
+    assert order("channels_first", "channels_last") == "channels_first"
+    assert order("channels_first", "channels_first") == "channels_last"
+    assert order("channels_last", "channels_last") == "channels_last"
+    assert order("channels_last", "channels_first") == "permuted"
+
+
+@pytest.mark.parametrize(("equation", "axes"), [
+    ("abc,cd->abd", ["in", "out"]), ("abc, dc -> abd", ["out", "in"]), ("abc,cde->abde", None), ("ab,ab->ab", None),
+    (None, None), ("...x,xy->...y", ["in", "out"]),
+])  # fmt: skip
+def test_an_einsum_tells_the_axes_of_its_kernel(equation, axes):
+    """A square kernel's shape could not."""
+    assert facts(("e", "EinsumDense", {"equation": equation})).get(("e", "kernel_axes")) == axes
+
+
+def test_layers_in_a_ring_end():
+    """A forged description may feed a layer with itself."""
+    kinds = (("drop", "Dropout", "drop"), ("flat", "Flatten", "drop"), ("dense", "Dense", "flat"))
+    told = [
+        {"class_name": kind, "config": {"name": name}, "inbound_nodes": [[[before, 0, 0, {}]]]}
+        for name, kind, before in kinds
+    ]
+    root = read_config(json.dumps({"class_name": "Functional", "config": {"layers": told}}), Path("net.h5"))
+
+    assert "flatten_order" in {one.attribute for one in requirements(root)}
+
+
+def test_only_a_layer_of_its_own_reads_backwards():
+    """Inside a Bidirectional it is the other direction of torch's layer."""
+    inner = {"class_name": "LSTM", "config": {"name": "lstm", "go_backwards": False}}
+    backward = {"class_name": "LSTM", "config": {"name": "backward_lstm", "go_backwards": True}}
+    both = {"layer": inner, "backward_layer": backward}
+    found = facts(("alone", "LSTM", {"go_backwards": True}), ("both", "Bidirectional", both))
+
+    assert found["alone", "go_backwards"] is True
+    assert ("both/backward_lstm", "go_backwards") not in found

@@ -155,3 +155,56 @@ def test_a_recurrent_layer_that_the_graph_cuts_itself_keeps_torch_s_names_and_ga
     assert checkpoint["gru.bias_hh_l0"].leaf == "bias_hh_l0"
     assert (facts_of(checkpoint, "memory")["gate_order"], facts_of(checkpoint, "gru")["gate_order"]) == ("ifco", "rzh")
     assert facts_of(checkpoint, "memory")["use_bias"] is True
+
+
+@pytest.mark.parametrize("groups", [2, 4], ids=["groups", "as many groups as channels"])
+@pytest.mark.parametrize("unsqueezed", [False, True])
+def test_a_group_norm_in_pieces_is_one_layer_with_its_own_weights(tmp_path, groups, unsqueezed):
+    """torch's exporters write an instance norm with ones for it; those are nobody's weights."""
+    weight = np.arange(4, dtype="f")
+    nodes = [
+        helper.make_node("Reshape", ["x", "shape"], ["g"]),
+        helper.make_node("InstanceNormalization", ["g", "ones", "zeros"], ["n"], epsilon=1e-3),
+        helper.make_node("Reshape", ["n", "back"], ["r"]),
+        helper.make_node("Unsqueeze", ["w", "axes"], ["u"]),
+        helper.make_node("Mul", ["r", "u" if unsqueezed else "w"], ["m"]),
+        helper.make_node("Add", ["m", "b"], ["y"]),
+    ]
+
+    checkpoint = opened(
+        tmp_path, nodes, ones=np.ones(groups, "f"), zeros=np.zeros(groups, "f"), b=weight.reshape(4, 1, 1),
+        w=weight if unsqueezed else weight.reshape(4, 1, 1), shape=np.array([0, groups, -1]),
+        back=np.array([2, 4, 5, 6]), axes=np.array([1, 2]),
+    )  # fmt: skip
+
+    layer = checkpoint["w"].layer
+    assert (checkpoint["w"].leaf, checkpoint["b"].leaf, checkpoint["b"].layer) == ("weight", "bias", layer)
+    assert facts_of(checkpoint, layer) == {"eps": 0.001, "groups": groups}
+    assert checkpoint["ones"].role == checkpoint["zeros"].role == "constant"
+
+
+def test_an_instance_norm_keeps_its_weights(tmp_path):
+    """Without the reshapes around it."""
+    node = helper.make_node("InstanceNormalization", ["x", "w", "b"], ["y"])
+
+    checkpoint = opened(tmp_path, [node], w=np.ones(4, "f"), b=np.zeros(4, "f"))
+
+    assert checkpoint["w"].layer_type == "InstanceNormalization"
+    assert (checkpoint["w"].role, checkpoint["w"].leaf) == ("weight", "weight")
+
+
+def test_a_node_without_outputs_has_a_name(tmp_path):
+    """A damaged graph must not end in an error of Python's."""
+    nodes = [helper.make_node("Gemm", ["x", "12"], []), helper.make_node("Gemm", ["x", "13"], [])]
+
+    assert len({info.layer for info in opened(tmp_path, nodes, **{"12": np.eye(2), "13": np.eye(3)}).values()}) == 2
+
+
+def test_a_recurrent_layer_s_direction_and_activations_are_told_in_the_plan_s_words(tmp_path):
+    """Both change what the weights mean, and no array shows them."""
+    node = helper.make_node("RNN", ["x", "W", "R"], ["y"], name="rnn", direction="reverse", activations=["Relu"])
+
+    checkpoint = opened(tmp_path, [node], W=np.ones((1, 4, 3), "f"), R=np.ones((1, 4, 4), "f"))
+
+    told = facts_of(checkpoint, checkpoint["W"].layer)
+    assert (told["go_backwards"], told["activation"]) == (True, "relu")

@@ -64,6 +64,29 @@ def test_another_form_of_the_gru_names_the_module_that_has_it():
     assert "ResetBeforeGRU" in row.note
 
 
+def test_groups_of_a_norm_are_compared():
+    """They change what is normalised and leave no trace in the arrays; Keras writes -1 for a group for each channel."""
+    assert rows_of(nn.GroupNorm(2, 8), ("groups", 4))[0].is_problem
+    assert rows_of(nn.GroupNorm(4, 8), ("groups", 4))[0].status == "met"
+    assert rows_of(nn.GroupNorm(8, 8), ("groups", -1))[0].status == "met"
+    assert rows_of(nn.GroupNorm(2, 8), ("groups", -1))[0].required == 8
+
+
+def test_a_plain_recurrent_layer_s_activation_is_compared():
+    """torch's default is tanh, and its own word for it nonlinearity."""
+    assert rows_of(nn.RNN(2, 3), ("activation", "relu"))[0].is_problem
+    assert rows_of(nn.RNN(2, 3, nonlinearity="relu"), ("activation", "relu"))[0].status == "met"
+
+
+def test_a_layer_that_reads_backwards_is_another_function():
+    """No setting of torch's has it: the inputs are turned round."""
+    row = rows_of(nn.LSTM(2, 3), ("go_backwards", True))[0]
+
+    assert row.is_problem
+    assert "x.flip(1)" in row.note
+    assert rows_of(nn.LSTM(2, 3), ("go_backwards", False))[0].status == "met"
+
+
 def test_a_hard_sigmoid_is_another_function():
     assert rows_of(nn.LSTM(2, 3), ("recurrent_activation", "hard_sigmoid"))[0].is_problem
 

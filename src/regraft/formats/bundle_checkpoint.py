@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from regraft.arrays import ArrayInfo, Checkpoint
+from regraft.errors import CheckpointError
 from regraft.formats.object_graph import GRAPH_KEY, path_of, unique_names, variable_names
 from regraft.formats.roles import roles_of
 from regraft.formats.tensor_bundle import Bundle
@@ -37,6 +38,8 @@ def open_bundle(path: Path, bundle: Bundle, name: str, *, program: Path) -> Chec
     skipped = [key for key, entry in bundle.entries.items() if entry.dtype in NOT_NUMBERS and key != GRAPH_KEY]
     if skipped:
         notes.append(f"{len(skipped)} entries hold no numbers and are left out: {_listed(skipped)}.")
+    if not keys:
+        raise CheckpointError(f"{path}: it holds no arrays of numbers: a program without variables, or only tables.")
     facts = graph_facts(program, keys)
     if not facts.layer_types:
         notes.append(NO_GRAPH)

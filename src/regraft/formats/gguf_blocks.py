@@ -149,6 +149,7 @@ BLOCK_TYPES = {
     19: BlockType("IQ1_S", 256, 50), 20: BlockType("IQ4_NL", 32, 18, _iq4_nl), 21: BlockType("IQ3_S", 256, 110),
     22: BlockType("IQ2_S", 256, 82), 23: BlockType("IQ4_XS", 256, 136, _iq4_xs), 29: BlockType("IQ1_M", 256, 56),
     34: BlockType("TQ1_0", 256, 54), 35: BlockType("TQ2_0", 256, 66), 39: BlockType("MXFP4", 32, 17, _mxfp4),
+    40: BlockType("NVFP4", 64, 36), 41: BlockType("Q1_0", 128, 18),
 }  # fmt: skip
 PLAIN_TYPES = {
     0: "float32", 1: "float16", 24: "int8", 25: "int16", 26: "int32", 27: "int64", 28: "float64", 30: "bfloat16",

@@ -106,6 +106,8 @@ def requirements(root: Layer) -> Iterator[Requirement]:
     for model in root.walk():
         for layer in model.children:
             facts = {**_facts(layer), **_from_neighbours(layer, model)}
+            if model.class_name == "Bidirectional":
+                facts.pop("go_backwards", None)  # its second layer does, as the other direction of torch's layer
             yield from (Requirement(layer.path, attribute, value) for attribute, value in facts.items())
 
 
@@ -128,6 +130,8 @@ def _facts(layer: Layer) -> dict[str, object]:
         facts["recurrent_activation"] = _activation(told.get("recurrent_activation", "hard_sigmoid"))
     if kind == "GRU":
         facts["reset_after"] = bool(told.get("reset_after", False))  # Keras below 2.1 knows no other form
+    if kind == "EinsumDense" and (axes := _einsum_axes(told.get("equation"))):
+        facts["kernel_axes"] = axes
     if kind == "Bidirectional":
         facts["merge"] = told.get("merge_mode", "concat")
     if kind in ATTENTION:
@@ -162,6 +166,16 @@ _ACTIVATION_LAYERS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "ELU": lambda told: f"elu({told.get('alpha', 1.0):g})",
     "Softmax": lambda told: "softmax",
 }
+
+
+def _einsum_axes(equation: object) -> list[str] | None:
+    """The axes of a kernel of two, "in" the one that is summed over; None for kernels of more axes, or of a batch."""
+    text = equation.replace(" ", "") if isinstance(equation, str) else ""
+    parts = re.fullmatch(r"([^,>-]*),([^,>-]*)->([^,>-]*)", text)
+    if parts is None or len(parts[2]) != 2:
+        return None
+    axes = ["in" if axis in parts[1] and axis not in parts[3] else "out" for axis in parts[2]]
+    return axes if sorted(axes) == ["in", "out"] else None
 
 
 def _pooling(told: Mapping[str, Any]) -> dict[str, object]:
@@ -215,9 +229,7 @@ def _from_neighbours(layer: Layer, model: Layer) -> dict[str, object]:
         if before is not None and before.class_name in ("ZeroPadding1D", "ZeroPadding2D"):
             return _explicit_padding(before, rank=1 if layer.class_name == "Conv1D" else 2)
     if layer.class_name in ("Dense", "BatchNormalization", "LayerNormalization"):
-        before = _before(layer, model)
-        while before is not None and before.class_name in _TRANSPARENT:
-            before = _before(before, model)
+        before = next((one for one in _upstream(layer, model) if one.class_name not in _TRANSPARENT), None)
         if before is not None and before.class_name == "Flatten":
             return _flattened(before, model)
     return {}
@@ -226,6 +238,16 @@ def _from_neighbours(layer: Layer, model: Layer) -> dict[str, object]:
 def _before(layer: Layer, model: Layer) -> Layer | None:
     """The layer that feeds this one, when there is exactly one."""
     return model.child(layer.inputs[0]) if len(layer.inputs) == 1 else None
+
+
+def _upstream(layer: Layer, model: Layer) -> Iterator[Layer]:
+    """The layers before this one, the nearest first, as long as each has one alone before it; a ring ends."""
+    before = _before(layer, model)
+    for _ in model.children:
+        if before is None:
+            return
+        yield before
+        before = _before(before, model)
 
 
 def _explicit_padding(padding: Layer, *, rank: int) -> dict[str, object]:
@@ -240,13 +262,18 @@ def _explicit_padding(padding: Layer, *, rank: int) -> dict[str, object]:
 
 def _flattened(flatten: Layer, model: Layer) -> dict[str, object]:
     """In which order a feature map was flattened, and over how many channels, as far as the file tells it."""
-    if flatten.settings.get("data_format") == "channels_first":
-        return {"flatten_order": "channels_first"}
-    channels = flatten.shape[-1] if flatten.shape is not None and len(flatten.shape) > 1 else None
     if flatten.shape is not None and len(flatten.shape) < 2:
         return {}
-    before = _before(flatten, model)
-    while before is not None and channels is None:
+    moves = flatten.settings.get("data_format") == "channels_first"  # then Keras moves the channels last, and flattens
+    is_first = _holds_channels_first(flatten, model)
+    if is_first and not moves:
+        return {"flatten_order": "channels_first"}
+    if moves and is_first is False:
+        return {"flatten_order": "permuted"}
+    channels = flatten.shape[0 if moves else -1] if flatten.shape is not None else None
+    for before in _upstream(flatten, model):
+        if channels is not None:
+            break
         if before.class_name == "Permute" and list(before.settings.get("dims", ()))[-1:] != [
             len(before.settings.get("dims", ()))
         ]:
@@ -254,8 +281,14 @@ def _flattened(flatten: Layer, model: Layer) -> dict[str, object]:
         channels = _channels(before)
         if before.class_name not in _KEEPS_CHANNELS:
             break
-        before = _before(before, model)
     return {"flatten_order": "channels_last"} | ({"flatten_channels": channels} if channels else {})
+
+
+def _holds_channels_first(flatten: Layer, model: Layer) -> bool | None:
+    """Whether the map before the flatten has its channels first; None when no layer before it says."""
+    told = (one.settings["data_format"] for one in _upstream(flatten, model) if "data_format" in one.settings)
+    found = next(told, None)
+    return found == "channels_first" if found is not None else None
 
 
 def _channels(layer: Layer) -> int | None:

@@ -124,8 +124,11 @@ def _facts(graph: Graph, layer: Layer) -> dict[str, object]:
         facts["direction"] = graph.text(node, "direction", "forward")
         if kind == "GRU":
             facts["reset_after"] = graph.integer(node, "linear_before_reset", 0) == 1
+        facts["go_backwards"] = facts["direction"] == "reverse"
         if activations := graph.texts(node, "activations"):
             facts["activations"] = activations
+            words = ("activation",) if kind == "RNN" else ("recurrent_activation", "activation")
+            facts |= {word: one.lower() for word, one in zip(words, activations, strict=False)}
     if kind in ("Conv", "ConvTranspose") and _is_folded(layer):
         facts["folded_batch_norm"] = True
     return facts

@@ -48,8 +48,10 @@ def find_layers(graph: Graph) -> list[Layer]:
     layers: list[Layer] = []
     owned: set[str] = set()
     for node in graph.nodes:
-        layer = _unfused_norm(graph, node) or _sliced_recurrent(graph, node) or Layer(node, {})
-        for index, leaf in ({} if layer.weights else LEAVES.get(node.operator, {})).items():
+        layer = _unfused_norm(graph, node) or _group_norm(graph, node) or _sliced_recurrent(graph, node)
+        leaves = LEAVES.get(node.operator, {}) if layer is None else {}
+        layer = layer or Layer(node, {})
+        for index, leaf in leaves.items():
             name, flips = origin(graph, node.inputs[index]) if index < len(node.inputs) else ("", 0)
             if leaf in layer.weights or not _is_weight(graph, node, name) or name in owned:
                 continue
@@ -87,19 +89,54 @@ def _unfused_norm(graph: Graph, node: Node) -> Layer | None:
         return None  # over more than the last axis: another norm
     if eps is None or square is None or square.operator not in ("Pow", "Mul") or graph.before(square) is not centred:
         return None
-    weights: dict[str, str] = {}
-    current = node
-    for operator, leaf in (("Mul", "weight"), ("Add", "bias")):
-        uses = graph.consumers.get(current.outputs[0], []) if current.outputs else []
-        if len(uses) != 1 or uses[0][0].operator != operator:
-            break
-        current = uses[0][0]
-        held = [name for one in current.inputs if (name := origin(graph, one)[0]) in graph.tensors]
-        if len(held) == 1 and _is_weight(graph, node, held[0]):
-            weights[leaf] = held[0]
+    weights = _scale_and_shift(graph, node)
     if not weights:
         return None
     return Layer(replace(node, operator="LayerNormalization", attributes={}), weights, told={"eps": eps})
+
+
+def _group_norm(graph: Graph, node: Node) -> Layer | None:
+    """The group norm that torch's exporters write with an instance norm: Reshape, InstanceNormalization, Reshape.
+
+    The instance norm's own scale and shift, one for each group, are ones and zeros; what was learned comes behind.
+    """
+    before, after = graph.before(node), _only_user(graph, node)
+    if node.operator != "InstanceNormalization" or before is None or after is None:
+        return None
+    scale = graph.tensors.get(origin(graph, node.inputs[1])[0]) if len(node.inputs) > 2 else None
+    if (before.operator, after.operator) != ("Reshape", "Reshape") or scale is None or len(scale.shape) != 1:
+        return None
+    graph.numbers.update(node.inputs[1:3])
+    told: dict[str, object] = {"groups": scale.shape[0]}
+    return Layer(replace(node, operator="GroupNormalization"), _scale_and_shift(graph, after), told=told)
+
+
+def _only_user(graph: Graph, node: Node) -> Node | None:
+    """The node that takes what this one gives, when it is the only one."""
+    uses = graph.consumers.get(node.outputs[0], []) if node.outputs else []
+    return uses[0][0] if len(uses) == 1 else None
+
+
+def _scale_and_shift(graph: Graph, node: Node) -> dict[str, str]:
+    """The tensors that are multiplied with what the node gives, and then added."""
+    weights: dict[str, str] = {}
+    current = node
+    for operator, leaf in (("Mul", "weight"), ("Add", "bias")):
+        user = _only_user(graph, current)
+        if user is None or user.operator != operator:
+            break
+        current = user
+        held = [name for one in current.inputs if (name := _unsqueezed(graph, one)) in graph.tensors]
+        if len(held) == 1 and _is_weight(graph, node, held[0]):
+            weights[leaf] = held[0]
+    return weights
+
+
+def _unsqueezed(graph: Graph, name: str) -> str:
+    """The tensor that an input comes from, also when axes are put behind it as the graph runs."""
+    found, _ = origin(graph, name)
+    node = graph.producers.get(found)
+    return origin(graph, node.inputs[0])[0] if node and node.operator == "Unsqueeze" and node.inputs else found
 
 
 def _sliced_recurrent(graph: Graph, node: Node) -> Layer | None:
@@ -156,12 +193,13 @@ def _name_layers(layers: list[Layer]) -> None:
             for beginning in _beginnings(name):
                 owners[beginning].add(number)
     taken: set[str] = set()
-    for layer in layers:
+    for number, layer in enumerate(layers):
         named = [_beginnings(name) for name in layer.weights.values() if not is_anonymous(name)]
         shared = [one for one in (named[0] if named else []) if all(one in other for other in named)]
         candidates = [*(one for one in shared if len(owners[one]) == 1), _module_of(layer.node), layer.node.name]
         candidates += list(layer.weights.values())
-        layer.name = next((one for one in candidates if one and one not in taken), layer.node.outputs[0])
+        candidates += [*layer.node.outputs[:1], f"{layer.node.operator}_{number}"]
+        layer.name = next(one for one in candidates if one and one not in taken)
         taken.add(layer.name)
 
 

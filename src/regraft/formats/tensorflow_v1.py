@@ -82,10 +82,11 @@ def _note(variable: _Variable) -> str:
 
 
 def _files(path: Path) -> list[Path]:
-    """The file itself, or the shards that begin with its name."""
+    """The file itself, or the shards that begin with its name, which TensorFlow gives as `name-?????-of-00002`."""
     if path.is_file():
         return [path]
-    return [file for file in sorted(path.parent.glob(f"{path.name}-?????-of-?????")) if _SHARD.search(file.name)]
+    name = re.sub(r"-\?{5}-of-\d{5}$", "", path.name)
+    return [file for file in sorted(path.parent.glob(f"{name}-?????-of-?????")) if _SHARD.search(file.name)]
 
 
 def _is_v1(table: Table) -> bool:

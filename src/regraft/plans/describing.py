@@ -94,6 +94,12 @@ def settings_of(module: nn.Module) -> dict[str, object]:
         settings["bias"] = module._parameters["bias"] is not None
     if isinstance(module, (nn.LSTM, nn.LSTMCell, nn.GRU, nn.GRUCell)):
         settings |= {"activation": "tanh", "recurrent_activation": "sigmoid"}
+    if isinstance(module, (nn.RNN, nn.RNNCell)):
+        settings["activation"] = module.nonlinearity
+    if isinstance(module, (nn.RNNBase, nn.RNNCellBase, ResetBeforeGRU)):
+        settings["go_backwards"] = False
+    if isinstance(module, nn.GroupNorm):
+        settings["groups"] = module.num_groups
     if isinstance(module, (nn.GRU, nn.GRUCell, ResetBeforeGRU)):
         settings["reset_after"] = not isinstance(module, ResetBeforeGRU)
     return {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}

@@ -39,7 +39,7 @@ NORM_BIAS = r"bias|beta|offset"
 MEAN = r"running_mean|moving_mean|mean"
 VARIANCE = r"running_var|moving_variance|moving_var|variance|var"
 EMBEDDING = r"weight|weights|embedding|embeddings"
-ALPHA = r"weight|alpha|alphas|gamma"
+ALPHA = r"weight|alpha|alphas|gamma|slope"
 
 # A leaf that only one family uses tells the layout of a file that does not declare one.
 _OWNED = {
@@ -130,7 +130,10 @@ def leaf_rules(layout: str, layer: Layer) -> dict[str, tuple[LeafRule, ...]]:
     if layer.kind == "batch_norm":
         return _batch_norm_rules(layout)
     if layer.kind == "norm":
-        return {"weight": (_as_stored(NORM_WEIGHT),), "bias": (_as_stored(NORM_BIAS),)}
+        # Behind a map of channels they may be stored as (c, 1, 1): the same numbers.
+        is_flat = all(len(array.shape) == 1 for array in layer.arrays.values())
+        patterns = {"weight": NORM_WEIGHT, "bias": NORM_BIAS}
+        return {leaf: (LeafRule((one,), _flat) if is_flat else _as_stored(one),) for leaf, one in patterns.items()}
     if layer.kind == "embedding":
         return {"weight": (_as_stored(EMBEDDING),)}
     if layer.kind == "prelu":
@@ -147,7 +150,7 @@ def _as_stored(pattern: str) -> LeafRule:
 
 
 def _flat(shapes: Sequence[Shape], facts: Facts) -> tuple[Operation, ...]:
-    """Keras' PReLU has an alpha of (1, 1, c) when it is shared over the map: the same numbers as (c,)."""
+    """What goes with a map of channels is stored as (1, 1, c) or (c, 1, 1): the same numbers as (c,)."""
     big = [size for size in shapes[0] if size != 1]
     return (Reshape((big[0] if big else 1,)),) if len(shapes[0]) > 1 and len(big) <= 1 else ()
 

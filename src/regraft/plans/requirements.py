@@ -70,6 +70,8 @@ def _compare(requirement: Requirement, layer: Layer, layout: str | None, steps: 
         return []  # a depthwise kernel's own axes tell its groups
     found = layer.settings[attribute]
     required = _in_our_terms(attribute, requirement.value, found, layout)
+    if attribute == "groups" and required == -1 and "weight" in layer.arrays:
+        required = layer.arrays["weight"].shape[0]  # Keras: a group for each channel
     if required is None:
         return []
     met = _same(required, found) or (attribute == "padding" and _pads_alike(required, found, layer, steps))
@@ -164,6 +166,8 @@ def _advice(layer: Layer, row: RequirementRow) -> str:
         return f"Set it in the model: model.{row.name} = {required!r}; or {take}"
     if attribute == "padding" and layer.kind == "conv_transpose":
         return f"Put regraft.tf_layers.KerasConvTranspose2d in its place; {keep}"
+    if attribute == "go_backwards":
+        return f"The source reads its steps from last to first: give it x.flip(1) in forward(), and {keep}"
     if attribute == "reset_after" and not required:
         return "Put regraft.tf_layers.ResetBeforeGRU in its place: it takes the same arrays."
     return f"Build the layer with {attribute}={required!r}; {keep}"

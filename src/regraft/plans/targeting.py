@@ -30,6 +30,9 @@ class Wishes:
     ways: Mapping[str, str]
 
 
+_SCALES = ("_scale", "_scale_inv", "_scales", "_scale_2")  # how compressed models name an array's scales
+
+
 def target_rows(
     layers: Sequence[Layer],
     pairings: Mapping[str, Pairing],
@@ -87,7 +90,25 @@ def _target_row(
     )
     if pairing.problem and not (way or "").startswith(pairing.answers or ("no way",)):
         return replace(row, status=pairing.problem)
+    codes = next((told for source in pairing.sources if (told := _codes(source, array, infos))), "")
+    if codes and way is None:
+        return replace(row, status="ambiguous", note=codes)
     return _fitted(row, layer, leaf, way)
+
+
+def _codes(source: str, array: TargetArray, infos: Mapping[str, ArrayInfo]) -> str:
+    """Why the source may hold codes of a quantised model, which a cast would take for weights; "" when it does not."""
+    dtype = infos[source].dtype
+    if not array.dtype.startswith(("float", "bfloat", "complex")) or array.dtype == dtype:
+        return ""
+    scale = next((source + end for end in _SCALES if source + end in infos), None)
+    if "int" not in dtype and not (dtype.startswith(("float8", "float4")) and scale):
+        return ""
+    told = f"and {scale} scales them" if scale else "and nothing in the file tells what they stand for"
+    return (
+        f"The source holds {dtype} numbers {told}: codes of a quantised model, most likely, and no weights.\n"
+        'Take the checkpoint from before it was quantised; or say adapt={"…": "as stored"} to take them as numbers.'
+    )
 
 
 def _fitted(row: Row, layer: Layer, leaf: str, way: str | None) -> Row:

@@ -255,10 +255,11 @@ def main():
         for what, (_, words) in FAULTS.items()
         if what not in TORCH_ONLY
     }
+    versions = ", ".join(version(tool, pythons.get(tool, options.peers)) for tool in TOOLS)
     before, _, rest = PAGE.read_text().partition("<!-- tables -->")
     _, _, after = rest.partition("<!-- end -->")
     tables = [
-        f"\nRun on {date.today()}: {', '.join(version(tool, pythons.get(tool, options.peers)) for tool in TOOLS)}.\n", "### Which arrays come out right\n", table(read, readers),
+        f"\nRun on {date.today()}: {versions}.\n", "### Which arrays come out right\n", table(read, readers),
         "\n### A torch file with a fault, all but its last layer reused\n",
         table(fault, [tool for tool in TOOLS if tool != "onnx2torch"]),
         "\n### The same in an ONNX file\n", table(onnx, ["regraft", "onnx2torch"]), "",

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test quick check zoo twins bench golden clean
+.PHONY: demo test quick check zoo twins bench golden compared clean
 
 demo: $(VENV)/.demo
 	$(BIN)/regraft demo --out regraft-demo --overwrite
@@ -58,6 +58,16 @@ twins: $(VENV)/.test .venv-golden/.keras
 .venv-golden/.keras:
 	test -x .venv-golden/bin/python || $(PYTHON) -m venv .venv-golden
 	.venv-golden/bin/python -m pip install --quiet 'tensorflow==2.21.*' 'keras==3.15.*'
+	touch $@
+
+# The tools that regraft is compared with, in an environment of their own; Orbax comes with the golden one.
+compared: $(VENV)/.test .venv-peers/.made .venv-golden/.made
+	$(BIN)/python benchmarks/compared.py --peers .venv-peers/bin/python --jax .venv-golden/bin/python
+
+.venv-peers/.made: constraints.txt
+	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --constraint constraints.txt torch numpy safetensors transformers gguf onnx
+	.venv-peers/bin/python -m pip install --quiet --no-deps timm torchvision onnx2torch monai
 	touch $@
 
 clean:

@@ -3,7 +3,6 @@
 from collections import OrderedDict
 
 import numpy as np
-import pytest
 import torch
 from torch import nn
 
@@ -11,7 +10,6 @@ from in_memory import arrays_of, checkpoint_of, keras_arrays_of
 from regraft.arrays import Requirement
 from regraft.loading import apply_plan
 from regraft.matching import plan_reuse
-from regraft.plans.structure import match_orders
 
 
 class Block(nn.Module):
@@ -115,35 +113,6 @@ def test_repeated_layers_that_only_numbers_tell_apart_keep_their_order():
     plan = plan_reuse(checkpoint, ours, match="structure")
 
     assert [row.sources[0] for row in plan.reused[::2]] == [f"layers.{index}.weight" for index in range(12)]
-
-
-def test_an_order_that_contradicts_the_numbers_is_not_believed():
-    signature = ("dense", (4, 4))
-
-    matches = match_orders({"a1": signature, "a2": signature}, {"b2": signature, "b1": signature})
-
-    assert not matches.pairs
-    assert set(matches.ambiguous) == {"a1", "a2"}
-
-
-def test_roles_are_paired_by_the_words_that_both_use():
-    signature = ("dense", (4, 4))
-    ours = {f"layer.{i}.attn.{part}": signature for i in range(2) for part in ("query", "key", "value")}
-    theirs = {f"h{i}_{part}_projection": signature for i in range(2) for part in ("key", "query", "value")}
-
-    matches = match_orders(ours, theirs)
-
-    assert matches.pairs["layer.1.attn.query"] == "h1_query_projection"
-    assert len(matches.pairs) == 6
-
-
-@pytest.mark.parametrize("words", [("q", "k"), ("left", "right")])
-def test_roles_without_a_shared_word_stay_ambiguous(words):
-    signature = ("dense", (4, 4))
-
-    matches = match_orders(dict.fromkeys(("one", "two"), signature), dict.fromkeys(words, signature))
-
-    assert not matches.pairs
 
 
 def test_a_separable_convolution_is_two_layers():

@@ -17,7 +17,7 @@ from regraft.plans.sequence_layouts import Facts, LeafRule
 
 Below = Mapping[str, Sequence[str]]  # name below a layer → the sources of that name
 # Frameworks whose maps are (h, w, c): what they flatten has another order than ours.
-_CHANNELS_LAST = frozenset({"tensorflow", "flax", "tflite", "tensorflow-or-flax"})
+CHANNELS_LAST = frozenset({"tensorflow", "flax", "tflite", "tensorflow-or-flax"})
 
 _ORDERED = ("as stored", "transposed", "bicubic", "linear")  # the ways whose words fix the order of the axes
 
@@ -66,7 +66,7 @@ def pair_by_names(layers: Sequence[Layer], sources: Sources) -> Pairings:
     """Pair by equal layer names, after separators and wrappers, and by the leaf names of each kind of layer."""
     rules = {layer.name: leaf_rules(sources.layout or "torch", layer) for layer in layers}
     below, notes = _sources_below(layers, sources.names, rules, sources.layout)
-    flattened = suspected_flattening(layers) if sources.layout in _CHANNELS_LAST else {}
+    flattened = suspected_flattening(layers) if sources.layout in CHANNELS_LAST else {}
     pairings: dict[str, Pairing] = {}
     for layer in layers:
         known = rules[layer.name]

@@ -298,7 +298,11 @@ def _pairings(
         for name in (layer.name, *(layer.full(leaf) for leaf in layer.arrays)):
             if name in matches.pairs:
                 group = groups[matches.pairs[name]]
-                found |= _scaled(layer, name, group) if name != layer.name else _whole(layer, group, sources, flattened)
+                found |= (
+                    _scaled(layer, name, group, sources)
+                    if name != layer.name
+                    else _whole(layer, group, sources, flattened)
+                )
             elif name in matches.ambiguous:
                 found |= _confused(layer, name, [groups[other] for other in matches.ambiguous[name]])
     return found
@@ -310,11 +314,12 @@ def _whole(layer: Layer, group: _Group, sources: Sources, flattened: Mapping[str
     return {name: pairing if pairing.note else replace(pairing, note=_BY) for name, pairing in paired.items()}
 
 
-def _scaled(layer: Layer, name: str, group: _Group) -> dict[str, Pairing]:
-    """A vector that scales a map, whatever axes of 1 it has."""
+def _scaled(layer: Layer, name: str, group: _Group, sources: Sources) -> dict[str, Pairing]:
+    """A vector that scales a map, whatever axes of 1 it has on either side."""
     shape = next(array.shape for leaf, array in layer.arrays.items() if layer.full(leaf) == name)
-    operations: tuple[Operation, ...] = (Reshape(shape),) if len(shape) > 1 else ()
-    return {name: Pairing(tuple(group.arrays.values()), operations, _BY)}
+    names = tuple(group.arrays.values())
+    operations: tuple[Operation, ...] = (Reshape(shape),) if sources.infos[names[0]].shape != shape else ()
+    return {name: Pairing(names, operations, _BY)}
 
 
 def _confused(layer: Layer, name: str, candidates: Sequence[_Group]) -> dict[str, Pairing]:

@@ -190,7 +190,7 @@ def page(outcomes: list[Outcome]) -> str:
             "",
             f"{complete} of {len(outcomes)} complete, {wrong} arrays wrong. Written by benchmarks/twins.py, "
             f"{date.today()}, torch {torch.__version__}.",
-            "The difference is relative to the largest logit; the time is the processor's for planning, twice if adopting.",
+            "The difference is relative to the largest logit; the time is the processor's, for both plans.",
             "",
             HEAD,
             *map(line, outcomes),

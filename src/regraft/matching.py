@@ -50,7 +50,7 @@ def plan_reuse(
     layout  whose axis orders the checkpoint follows, where the file does not tell: "tensorflow", "torch" …
     adapt   pattern → way to make an array fit that does not: {"conv1": "sum"} (how-to/channels)
     accept  what is kept though it looks wrong: settings that differ (r"bn1\\.eps"), arrays with infinite values
-    adopt   settings that `apply_plan` takes over from the checkpoint: r".*\\.eps"
+    adopt   what `apply_plan` changes in the model to compute as the source does: r".*\\.eps", or ".*" for all it can
     ema     use the moving averages of the weights, where the checkpoint has them
 
     Raises PatternError when a pattern or a rule matches nothing. What does not fit is no error but a row of the plan:

@@ -11,7 +11,7 @@ from regraft.operations.joins import Fill
 from regraft.operations.operation import Operation
 from regraft.plans.layers import ORIENTED, Layer
 from regraft.plans.layouts import OURS, absent_value, leaf_rules
-from regraft.plans.renaming import dotted, unwrapped
+from regraft.plans.renaming import dotted, taken_off, unwrapped
 from regraft.plans.rows import Status
 from regraft.plans.sequence_layouts import Facts, LeafRule
 
@@ -114,7 +114,7 @@ def _sources_below(
             for layer_name, rest in met:
                 below[layer_name][rest].append(source)
             if met:
-                stripped[whole.removesuffix(name)] += 1
+                stripped[taken_off(whole, name)] += 1
                 break
         else:
             # No leaf of ours, but perhaps a part of a layer of ours: it tells that a layer is not whole.
@@ -122,7 +122,7 @@ def _sources_below(
                 if prefix and prefix in variants:
                     below[variants[prefix]][rest].append(source)
                     break
-    notes = [f"{wrapper!r} was taken off the front of {count} names" for wrapper, count in stripped.items() if wrapper]
+    notes = [f"{wrapper!r} was taken off {count} names" for wrapper, count in stripped.items() if wrapper]
     return below, tuple(notes)
 
 

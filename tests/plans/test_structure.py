@@ -1,6 +1,7 @@
 """Networks under other names are matched by wiring, else by order and words: right or ambiguous, never wrong."""
 
 from collections import OrderedDict
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -94,6 +95,23 @@ def test_without_wiring_layers_that_only_order_tells_apart_are_ambiguous():
 
     assert {status[f"{name}.weight"] for name in ("conv1", "conv2", "downsample")} == {"ambiguous"}
     assert status["fc.weight"] == "converted"
+
+
+def test_a_forward_that_cannot_be_followed_is_told_and_its_poolings_too():
+    """Values decide in it: names and order are all there is, and nothing tells how it pools."""
+
+    class Deciding(Block):
+        def forward(self, x):
+            return super().forward(x) if x.sum() > 0 else x
+
+    theirs = source_of(randomised(Block()))
+    same = {"pool": "max", "pool_size": [3, 3], "strides": [2, 2], "padding": "same", "operation": "MaxPooling2D"}
+    facts = [Requirement("p", attribute, value) for attribute, value in same.items()]
+
+    plan = plan_reuse(replace(theirs, requirements=(*theirs.requirements, *facts)), Deciding(), match="structure")
+
+    assert "because the model's forward cannot be followed" in plan.notes[-1]
+    assert any('MaxPooling2D with padding "same"' in note for note in plan.notes)
 
 
 def test_a_rename_rule_settles_what_is_ambiguous():

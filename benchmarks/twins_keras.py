@@ -16,10 +16,10 @@ import keras
 import numpy as np
 
 NAMES = (
-    "ResNet50", "ResNet101", "ResNet152", "ResNet50V2", "ResNet101V2", "VGG16", "VGG19", "DenseNet121", "DenseNet169",
-    "DenseNet201", "MobileNet", "MobileNetV2", "MobileNetV3Small", "MobileNetV3Large", "InceptionV3",
-    "InceptionResNetV2", "Xception", "EfficientNetB0", "EfficientNetB1", "EfficientNetV2B0", "EfficientNetV2S",
-    "ConvNeXtTiny", "ConvNeXtSmall",
+    "ResNet50", "ResNet101", "ResNet152", "ResNet50V2", "ResNet101V2", "ResNet152V2", "VGG16", "VGG19",
+    "DenseNet121", "DenseNet169", "DenseNet201", "MobileNet", "MobileNetV2", "MobileNetV3Small",
+    "MobileNetV3Large", "InceptionV3", "InceptionResNetV2", "Xception", "EfficientNetB0", "EfficientNetB1",
+    "EfficientNetV2B0", "EfficientNetV2S", "ConvNeXtTiny", "ConvNeXtSmall",
 )  # fmt: skip
 
 

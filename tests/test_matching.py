@@ -58,12 +58,23 @@ def test_the_same_names_need_no_rename_from_keras():
     }
 
 
-@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.module.", "model.", "state_dict.model."])
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.module.", "model.", "state_dict.model.", "_model."])
 def test_wrappers_are_taken_off_and_told(prefix):
     plan = plan_reuse(checkpoint_of(arrays_of(net(3, 4, 2), prefix=prefix)), net(3, 4, 2))
 
     assert not plan.problems
     assert any(prefix and repr(prefix) in note for note in plan.notes) == bool(prefix)
+
+
+@pytest.mark.parametrize("word", ["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"])
+def test_a_part_that_was_compiled_or_sharded_keeps_its_name(word):
+    """torch.compile of one layer puts its word into the middle of the names."""
+    source = {f"model.{name.replace('hidden1.', f'hidden1.{word}.')}": a for name, a in arrays_of(net(3, 4, 2)).items()}
+
+    plan = plan_reuse(checkpoint_of(source), net(3, 4, 2))
+
+    assert not plan.problems
+    assert any(repr(f"model.{word}.") in note for note in plan.notes)
 
 
 def test_a_wrapper_of_the_model_is_seen_through_too():

@@ -34,8 +34,8 @@ def show(checkpoint: Path, *, as_json: bool) -> None:
 
 def plan(
     checkpoint: Path | None, *, model: str, model_args: str, reuse: list[str] | None, fresh: list[str] | None,
-    rename: list[str] | None, layout: str | None, match: str, out: Path | None, diff: tuple[Path, Path] | None,
-    show_all: bool,
+    rename: list[str] | None, layout: str | None, match: str, adopt: list[str] | None, accept: list[str] | None,
+    out: Path | None, diff: tuple[Path, Path] | None, show_all: bool,
 ) -> None:  # fmt: skip
     """Where each array would go, and why; nothing is changed. Exit 1 when the plan has problems."""
     if diff is not None:
@@ -58,6 +58,8 @@ def plan(
         rename=rules,
         layout=layout,
         match=match,  # type: ignore[arg-type]  # plan_reuse refuses other words itself
+        adopt=adopt or (),
+        accept=accept or (),
     )
     _say(made.table(all=show_all))
     if out is not None:
@@ -191,6 +193,8 @@ def _parser() -> ArgumentParser:
     add("--rename", action="append", metavar="THEIRS=OURS", help="a regular expression; again for more")
     add("--layout", help="whose axis orders the arrays follow")
     add("--match", default="names", help="names (the default) or structure")
+    add("--adopt", **again, help="settings to take over from the checkpoint: '.*' is all that can be")
+    add("--accept", **again, help="settings that stay the model's own though they differ")
     add("--out", type=Path, metavar="FILE", help="write the plan as JSON")
     add("--diff", type=Path, nargs=2, metavar="PLAN", help="what the second does otherwise, nothing else")
     add("--all", dest="show_all", action="store_true", help="a row for every array")

@@ -16,7 +16,7 @@ from regraft.plan import CheckpointIdentity, FileIdentity, Plan
 from regraft.plans.adapting import chosen_ways
 from regraft.plans.adopting import can_change
 from regraft.plans.describing import describe_model
-from regraft.plans.folding import fold_as_asked, fold_biases, left_biases
+from regraft.plans.folding import fold_as_asked, fold_biases, left_biases, unfold_norms
 from regraft.plans.layers import Layer
 from regraft.plans.layouts import deduced_layout, known_layout
 from regraft.plans.module_graph import Traced, traced
@@ -50,7 +50,7 @@ def plan_reuse(
     layout  whose axis orders the checkpoint follows, where the file does not tell: "tensorflow", "torch" …
     adapt   pattern → way to make an array fit that does not: {"conv1": "sum"} (how-to/channels)
     accept  what is kept though it looks wrong: settings that differ (r"bn1\\.eps"), arrays with infinite values
-    adopt   settings that `apply_plan` takes over from the checkpoint: r".*\\.eps"
+    adopt   what `apply_plan` changes in the model to compute as the source does: r".*\\.eps", or ".*" for all it can
     ema     use the moving averages of the weights, where the checkpoint has them
 
     Raises PatternError when a pattern or a rule matches nothing. What does not fit is no error but a row of the plan:
@@ -139,8 +139,11 @@ def _paired(
     ways, asked = fold_as_asked(ways, found.of, sources)
     biases = left_biases(layers, found.of, sources)
     wiring = wiring or (traced(model) if biases else None)
-    folded = fold_biases(biases, found.of, sources, wiring.follows) if wiring is not None else {}
-    return replace(found, of={**found.of, **folded, **asked}), ways
+    if wiring is None:
+        return replace(found, of={**found.of, **asked}), ways
+    folded = fold_biases(biases, found.of, sources, wiring.follows)
+    unfolded = unfold_norms(biases, found.of, sources, wiring.follows, layers)
+    return replace(found, of={**found.of, **folded, **unfolded, **asked}), ways
 
 
 def _matched(
@@ -154,7 +157,7 @@ def _matched(
     told = {name for name, new in sources.names.items() if new not in (name, _layered(checkpoint, name))}
     by_names = pair_by_names(layers, replace(sources, names={name: sources.names[name] for name in told}))
     rest = replace(sources, names={name: new for name, new in sources.names.items() if name not in told})
-    by_structure = pair_by_structure(layers, rest, _wiring(checkpoint), None if wiring is None else wiring.inputs)
+    by_structure = pair_by_structure(layers, rest, _wiring(checkpoint), wiring)
     return Pairings({**by_structure.of, **by_names.of}, (*by_names.notes, *by_structure.notes))
 
 
@@ -264,6 +267,12 @@ def _settings(
         # A bias folded into a norm belongs to another layer, whose settings are not the norm's.
         for source in row.sources[:1] if is_folded else row.sources:
             layer = by_name[row.target or ""]
+            if layer.kind == "batch_norm" and checkpoint[source].layer_type not in (
+                "",
+                "BatchNormalization",
+                "BatchNorm",
+            ):
+                continue  # the bias of a layer that a norm was folded into
             for source_layer in _parents(source_layers[source], told):
                 if all(taker is not layer for taker in takers[source_layer]):
                     takers[source_layer].append(layer)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from golden_files import GOLDEN
 from regraft.errors import CheckpointError
 from regraft.formats.savedmodel import SavedModel
 from regraft.reading import open_checkpoint
@@ -26,3 +27,13 @@ def test_a_frozen_model_is_answered_with_what_to_do(tmp_path):
 
     with pytest.raises(CheckpointError, match=r"holds no variables(.|\n)*frozen model(.|\n)*export it"):
         SavedModel().open(tmp_path)
+
+
+def test_a_description_beside_the_program_tells_the_wiring():
+    """So that match="structure" finds its layers under any name."""
+    told = SavedModel().open(GOLDEN / "tf_keras_savedmodel").requirements
+
+    assert {one.layer: one.value for one in told if one.attribute == "inputs"} == {
+        "conv": [""], "depthwise": ["conv"], "norm": ["depthwise"], "up": ["norm"], "flat": ["up"], "hidden": ["flat"],
+        "logits": ["hidden"],
+    }  # fmt: skip

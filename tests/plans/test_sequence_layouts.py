@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from in_memory import checkpoint_of
+from regraft.arrays import Requirement
 from regraft.loading import apply_plan
 from regraft.matching import plan_reuse
 from regraft.plans.sequence_layouts import ORDERS
@@ -110,3 +111,20 @@ def test_the_gru_of_flax_has_a_bias_inside_the_reset():
 @pytest.mark.parametrize("words", ORDERS)
 def test_every_order_of_gates_has_each_gate_once(words):
     assert sorted(ORDERS[words]) == list(range(len(words)))
+
+
+def test_the_files_own_word_for_the_gates_counts_under_torchs_names_too():
+    """An ONNX graph that cuts torch's own arrays says ifco; one whose arrays are in ONNX' order says iofc."""
+    source = nn.LSTM(INPUTS, UNITS, batch_first=True)
+    blocks = [0, 3, 1, 2]  # i o f c, of i f c o
+    arrays = {
+        f"layer/{name}": np.concatenate([np.split(array.numpy(), 4)[block] for block in blocks])
+        for name, array in source.state_dict().items()
+    }
+    told = (Requirement("layer", "gate_order", "iofc"),)
+    checkpoint = checkpoint_of(arrays, layout="onnx", requirements=told)
+    model = nn.ModuleDict({"layer": nn.LSTM(INPUTS, UNITS, batch_first=True)})
+
+    apply_plan(plan_reuse(checkpoint, model), checkpoint, model)
+
+    assert all(torch.equal(array, model["layer"].state_dict()[name]) for name, array in source.state_dict().items())

@@ -1,9 +1,9 @@
 """Networks under other names are matched by wiring, else by order and words: right or ambiguous, never wrong."""
 
 from collections import OrderedDict
+from dataclasses import replace
 
 import numpy as np
-import pytest
 import torch
 from torch import nn
 
@@ -11,7 +11,6 @@ from in_memory import arrays_of, checkpoint_of, keras_arrays_of
 from regraft.arrays import Requirement
 from regraft.loading import apply_plan
 from regraft.matching import plan_reuse
-from regraft.plans.structure import match_orders
 
 
 class Block(nn.Module):
@@ -98,6 +97,23 @@ def test_without_wiring_layers_that_only_order_tells_apart_are_ambiguous():
     assert status["fc.weight"] == "converted"
 
 
+def test_a_forward_that_cannot_be_followed_is_told_and_its_poolings_too():
+    """Values decide in it: names and order are all there is, and nothing tells how it pools."""
+
+    class Deciding(Block):
+        def forward(self, x):
+            return super().forward(x) if x.sum() > 0 else x
+
+    theirs = source_of(randomised(Block()))
+    same = {"pool": "max", "pool_size": [3, 3], "strides": [2, 2], "padding": "same", "operation": "MaxPooling2D"}
+    facts = [Requirement("p", attribute, value) for attribute, value in same.items()]
+
+    plan = plan_reuse(replace(theirs, requirements=(*theirs.requirements, *facts)), Deciding(), match="structure")
+
+    assert "because the model's forward cannot be followed" in plan.notes[-1]
+    assert any('MaxPooling2D with padding "same"' in note for note in plan.notes)
+
+
 def test_a_rename_rule_settles_what_is_ambiguous():
     rename = {"b_0/(.*)": r"downsample/\1", "b_1/(.*)": r"conv1/\1", "b_2/(.*)": r"conv2/\1"}
 
@@ -115,35 +131,6 @@ def test_repeated_layers_that_only_numbers_tell_apart_keep_their_order():
     plan = plan_reuse(checkpoint, ours, match="structure")
 
     assert [row.sources[0] for row in plan.reused[::2]] == [f"layers.{index}.weight" for index in range(12)]
-
-
-def test_an_order_that_contradicts_the_numbers_is_not_believed():
-    signature = ("dense", (4, 4))
-
-    matches = match_orders({"a1": signature, "a2": signature}, {"b2": signature, "b1": signature})
-
-    assert not matches.pairs
-    assert set(matches.ambiguous) == {"a1", "a2"}
-
-
-def test_roles_are_paired_by_the_words_that_both_use():
-    signature = ("dense", (4, 4))
-    ours = {f"layer.{i}.attn.{part}": signature for i in range(2) for part in ("query", "key", "value")}
-    theirs = {f"h{i}_{part}_projection": signature for i in range(2) for part in ("key", "query", "value")}
-
-    matches = match_orders(ours, theirs)
-
-    assert matches.pairs["layer.1.attn.query"] == "h1_query_projection"
-    assert len(matches.pairs) == 6
-
-
-@pytest.mark.parametrize("words", [("q", "k"), ("left", "right")])
-def test_roles_without_a_shared_word_stay_ambiguous(words):
-    signature = ("dense", (4, 4))
-
-    matches = match_orders(dict.fromkeys(("one", "two"), signature), dict.fromkeys(words, signature))
-
-    assert not matches.pairs
 
 
 def test_a_separable_convolution_is_two_layers():

@@ -11,6 +11,7 @@ from regraft.formats.onnx_graph import Layer, find_layers, readable_names, used_
 from regraft.formats.onnx_nodes import Graph, read_graph, upstream
 from regraft.formats.onnx_quantised import Dequantised
 from regraft.formats.onnx_tensors import files_of
+from regraft.formats.onnx_wiring import wiring
 from regraft.formats.protobuf import BYTES, VARINT, ProtobufFile, looks_like
 
 _MODEL = {1: VARINT, 5: VARINT, **dict.fromkeys((2, 3, 4, 6, 7, 8, 14, 20, 25), BYTES)}
@@ -56,7 +57,7 @@ class Onnx(Format):
             path=path, format=self.name, layout=self.layout, infos=infos,
             reader=lambda name: graph.tensors[original[name]].read(),
             files=tuple(dict.fromkeys((path, *files_of([graph.tensors[original[name]] for name in infos])))),
-            requirements=tuple(_requirements(graph, layers)), notes=_notes(graph),
+            requirements=(*_requirements(graph, layers), *wiring(graph, layers)), notes=_notes(graph),
         )  # fmt: skip
 
 
@@ -164,6 +165,8 @@ def _flattened(graph: Graph, layer: Layer) -> dict[str, object]:
     before = list(upstream(graph, nodes[-1], _KEEPS_AXES))
     last = before[-1] if before else None
     if last is not None and last.operator == "Transpose":
+        if graph.integers(last, "perm") == [0, 3, 1, 2]:
+            return {"flatten_order": "channels_first"}  # back from (h, w, c), as torch's own permute does
         if graph.integers(last, "perm") not in ([0, 2, 3, 1], [0, 2, 1]):
             return {"flatten_order": "permuted"}
         filters = next((n for n in upstream(graph, last, _KEEPS_AXES) if n.operator == "Conv"), None)

@@ -38,6 +38,7 @@ class Graph:
     """All nodes, subgraphs included, and all tensors that the file holds, by name.
 
     constants  the tensors that Constant nodes hold
+    inputs     the names of what is fed in
     numbers    scales and zero points, which are used up when their tensor is read
     skipped    texts, and types that are not read
     """
@@ -46,6 +47,7 @@ class Graph:
     nodes: list[Node] = field(default_factory=list)
     tensors: dict[str, Tensor] = field(default_factory=dict)
     constants: set[str] = field(default_factory=set)
+    inputs: list[str] = field(default_factory=list)
     numbers: set[str] = field(default_factory=set)
     skipped: list[str] = field(default_factory=list)
     functions: dict[tuple[str, str], Fields] = field(default_factory=dict)
@@ -96,6 +98,8 @@ def read_graph(file: ProtobufFile, model: Fields) -> Graph:
         function = file.message(value)
         found.functions[(file.text(function[10]), file.text(function[1]))] = function
     _collect(found, model[7][-1], depth=0, rename=str)
+    named = (file.text(file.message(value)[1]) for value in file.message(model[7][-1])[11])
+    found.inputs = [name for name in named if name not in found.tensors]  # older files list their weights as inputs
     _dequantise(found)
     for node in found.nodes:
         for output in node.outputs:

@@ -8,6 +8,7 @@ from regraft.arrays import Checkpoint
 from regraft.errors import CheckpointError
 from regraft.formats.bundle_checkpoint import NO_GRAPH, open_bundle
 from regraft.formats.format import Format
+from regraft.formats.keras_graph import wiring
 from regraft.formats.keras_layers import requirements
 from regraft.formats.keras_metadata import FILE_NAME, described_model
 from regraft.formats.keras_owners import with_keras_layers
@@ -49,7 +50,7 @@ class SavedModel(Format):
             checkpoint,
             infos=with_keras_layers(checkpoint.infos, model),
             files=(*checkpoint.files, folder / FILE_NAME),
-            requirements=tuple(requirements(model)),
+            requirements=(*requirements(model), *wiring(model)),
             notes=tuple(note for note in checkpoint.notes if note != NO_GRAPH),
         )
 

@@ -1,6 +1,8 @@
-"""A bias that the model has no place for, before a batch-norm: taken off the norm's mean, it is the same function.
+"""A bias that the model has no place for, before a batch-norm: as a part of the norm it is the same function.
 
-(w·x + b - mean) · scale + shift = (w·x - (mean - b)) · scale + shift. In training too: the batch's mean holds b.
+Where both networks have the norm, the bias is taken off its mean: (w·x + b - mean) · scale + shift =
+(w·x - (mean - b)) · scale + shift. In training too: the batch's mean holds b. Where an exporter has folded the norm
+into the layer before it, the model's norm gets what changes nothing, and the bias as its shift.
 """
 
 import re
@@ -8,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from regraft.errors import PlanError, near_names
-from regraft.operations.joins import Subtract
+from regraft.operations.joins import Fill, Subtract
 from regraft.plans.layers import Layer
 from regraft.plans.layouts import BIAS
 from regraft.plans.pairing import Pairing, Sources
@@ -55,6 +57,60 @@ def fold_biases(
         if is_linear and told.get("inputs") == [sources.owners[bias]] and _alike(mean.sources[0], bias, sources):
             folded[f"{norm}.running_mean"] = _folded(mean, bias)
     return folded
+
+
+# Formats for inference, whose writers fold norms into the layers before them.
+_FOLDING = frozenset({"onnx", "tflite"})
+# Their words for the layers that a norm may be folded into.
+FOLDED_INTO = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Conv2D", "DepthwiseConv2D", "Dense"})
+
+
+def unfold_norms(
+    biases: Mapping[str, str],
+    pairings: Mapping[str, Pairing],
+    sources: Sources,
+    follows: Mapping[str, str],
+    layers: Sequence[Layer],
+) -> dict[str, Pairing]:
+    """The pairings of norms that the file has folded into the layers before them: no array of theirs is anywhere.
+
+    biases    layer of ours → bias left behind
+    follows   norm of ours → the layer whose output it takes, alone and directly
+    """
+    found: dict[str, Pairing] = {}
+    if sources.layout not in _FOLDING:
+        return found
+    normed = {name for told in sources.facts.values() if told.get("operation") in _NORMS for name in _inputs(told)}
+    for layer in layers:
+        bias = biases.get(follows.get(layer.name, ""))
+        if layer.kind != "batch_norm" or bias is None or sources.owners[bias] in normed:
+            continue
+        if any(layer.full(leaf) in pairings for leaf in layer.arrays) or "bias" not in layer.arrays:
+            continue
+        found |= _unfolded(layer, bias)
+    return found
+
+
+_NORMS = frozenset({"BatchNormalization"})
+
+
+def _inputs(told: Mapping[str, object]) -> Sequence[str]:
+    inputs = told.get("inputs")
+    return inputs if isinstance(inputs, list) else ()
+
+
+def _unfolded(layer: Layer, bias: str) -> dict[str, Pairing]:
+    """With mean 0, variance 1 - eps and scale 1 a norm adds its shift and does nothing else."""
+    eps = layer.settings["eps"]
+    assert isinstance(eps, float), "our bug: a batch-norm without an eps"
+    note = f"the file has this norm folded into the layer before it: it adds {bias} and changes nothing else"
+    values = {"weight": 1.0, "running_mean": 0.0, "running_var": 1.0 - eps}
+    found = {
+        layer.full(leaf): Pairing((), (Fill(value, layer.arrays[leaf].shape),), note)
+        for leaf, value in values.items()
+        if leaf in layer.arrays
+    }
+    return {**found, layer.full("bias"): Pairing((bias,), (), note)}
 
 
 def fold_as_asked(

@@ -14,6 +14,7 @@ from typing import Any
 from regraft.plans.steps import UNKNOWN, Step
 
 Expression = str | tuple[Any, ...]
+_JOINS = frozenset({"add", "mul", "cat"})
 _UNORDERED = frozenset({"add", "mul"})
 _MOST_ROUNDS = 64  # of refinement; stable far earlier in every network seen
 
@@ -58,6 +59,8 @@ def stepped(steps: Sequence[Step], inner: Expression) -> Expression:
 def bare(expression: Expression) -> Expression:
     """The expression without its steps; sums of sums and concatenations of concatenations are one.
 
+    All other operations on several values are a "mix": frameworks cut attention into other pieces.
+
     >>> bare((Step("activation", "relu"), ("add", (Step("activation", "relu"), ("add", "a", "b")), "c")))
     ('add', 'a', 'b', 'c')
     """
@@ -65,9 +68,9 @@ def bare(expression: Expression) -> Expression:
         return expression
     if isinstance(expression[0], Step):
         return bare(expression[1])
-    word, parts = expression[0], [bare(part) for part in expression[1:]]
-    nests = word in ("add", "cat")
-    flat = [one for part in parts for one in (part[1:] if nests and _is(word, part) else [part])]
+    word = expression[0] if expression[0] in _JOINS else "mix"
+    parts = [bare(part) for part in expression[1:]]
+    flat = [one for part in parts for one in (part[1:] if word != "mul" and _is(word, part) else [part])]
     return flat[0] if word != "cat" and len(set(flat)) == 1 else (word, *flat)
 
 

@@ -105,8 +105,11 @@ class _Reading:
             scale = str(scales[0])
             self.inputs[scale] = next(part for part in parts if part is not scales[0])
             return scale
-        if len(parts) == 1:
-            return stepped(steps_of_call(word, node.args, node.kwargs, place), parts[0])
+        # Other parameters (a position table, a class token) are no layers: what they are added to is.
+        maps = [part for part in parts if part not in self.parameters or part in self.inputs]
+        if len(maps) == 1:
+            return stepped(steps_of_call(word, node.args, node.kwargs, place), maps[0])
+        parts = maps or parts
         joined = combined(word, parts)
         self.joins[joined] = place
         return joined

@@ -11,13 +11,13 @@ from regraft.operations.joins import Fill
 from regraft.operations.operation import Operation
 from regraft.plans.layers import ORIENTED, Layer
 from regraft.plans.layouts import OURS, absent_value, leaf_rules
-from regraft.plans.renaming import dotted, unwrapped
+from regraft.plans.renaming import dotted, taken_off, unwrapped
 from regraft.plans.rows import Status
 from regraft.plans.sequence_layouts import Facts, LeafRule
 
 Below = Mapping[str, Sequence[str]]  # name below a layer → the sources of that name
 # Frameworks whose maps are (h, w, c): what they flatten has another order than ours.
-_CHANNELS_LAST = frozenset({"tensorflow", "flax", "tflite", "tensorflow-or-flax"})
+CHANNELS_LAST = frozenset({"tensorflow", "flax", "tflite", "tensorflow-or-flax"})
 
 _ORDERED = ("as stored", "transposed", "bicubic", "linear")  # the ways whose words fix the order of the axes
 
@@ -66,7 +66,7 @@ def pair_by_names(layers: Sequence[Layer], sources: Sources) -> Pairings:
     """Pair by equal layer names, after separators and wrappers, and by the leaf names of each kind of layer."""
     rules = {layer.name: leaf_rules(sources.layout or "torch", layer) for layer in layers}
     below, notes = _sources_below(layers, sources.names, rules, sources.layout)
-    flattened = suspected_flattening(layers) if sources.layout in _CHANNELS_LAST else {}
+    flattened = suspected_flattening(layers) if sources.layout in CHANNELS_LAST else {}
     pairings: dict[str, Pairing] = {}
     for layer in layers:
         known = rules[layer.name]
@@ -114,7 +114,7 @@ def _sources_below(
             for layer_name, rest in met:
                 below[layer_name][rest].append(source)
             if met:
-                stripped[whole.removesuffix(name)] += 1
+                stripped[taken_off(whole, name)] += 1
                 break
         else:
             # No leaf of ours, but perhaps a part of a layer of ours: it tells that a layer is not whole.
@@ -122,7 +122,7 @@ def _sources_below(
                 if prefix and prefix in variants:
                     below[variants[prefix]][rest].append(source)
                     break
-    notes = [f"{wrapper!r} was taken off the front of {count} names" for wrapper, count in stripped.items() if wrapper]
+    notes = [f"{wrapper!r} was taken off {count} names" for wrapper, count in stripped.items() if wrapper]
     return below, tuple(notes)
 
 

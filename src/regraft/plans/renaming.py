@@ -10,8 +10,12 @@ from regraft.patterns import compile_pattern
 # Names that trainers and savers put around a whole network: they say nothing of the network itself.
 WRAPPERS = (
     "module", "_orig_mod", "model", "state_dict", "model_state_dict", "net", "network", "params", "batch_stats",
-    "variables", "target", "optimizer.target", "ema", "model_ema", "params_ema", "ema_model", "shadow_params",
+    "variables", "target", "optimizer.target", "state", "_model", "ema", "model_ema", "params_ema", "ema_model",
+    "shadow_params",
 )  # fmt: skip
+
+# Names that a compiled, sharded or checkpointed part of a network gets, anywhere in it: nobody else's.
+_INSIDE = re.compile(r"(?<![^.])(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\.")
 
 _SEPARATOR = re.compile(r"[/\\]+")
 # TensorFlow's moving averages and object checkpoints; Keras 2's ":0".
@@ -36,10 +40,10 @@ def dotted(name: str, layout: str | None = None) -> str:
 
 
 def unwrapped(name: str) -> Iterable[str]:
-    """The dotted name, then the name with one wrapper after the other taken off its front.
+    """The dotted name, then the name with one wrapper after the other taken off: off its front, then off its parts.
 
-    >>> list(unwrapped("state_dict.module.fc.weight"))
-    ['state_dict.module.fc.weight', 'module.fc.weight', 'fc.weight']
+    >>> list(unwrapped("module.fc._orig_mod.weight"))
+    ['module.fc._orig_mod.weight', 'fc._orig_mod.weight', 'fc.weight']
     """
     yield name
     stripping = True
@@ -51,6 +55,20 @@ def unwrapped(name: str) -> Iterable[str]:
                 yield name
                 stripping = True
                 break
+    plain = _INSIDE.sub("", name)
+    if plain != name:
+        yield plain
+
+
+def taken_off(name: str, shorter: str) -> str:
+    """What `unwrapped` left out of a name.
+
+    >>> taken_off("module.fc._orig_mod.weight", "fc.weight")
+    'module._orig_mod.'
+    """
+    if name.endswith(shorter):
+        return name.removesuffix(shorter)
+    return _INSIDE.sub("", name).removesuffix(shorter) + "".join(_INSIDE.findall(name))
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ Rules = dict[str, tuple[LeafRule, ...]]
 # Block k of torch's gates is block ORDERS[word][k] of theirs. c, g, j and the GRU's h and n name the candidate.
 ORDERS: dict[str, tuple[int, ...]] = {
     "ifco": (0, 1, 2, 3), "ifgo": (0, 1, 2, 3), "iofc": (0, 2, 3, 1), "ijfo": (0, 2, 1, 3),
-    "zrh": (1, 0, 2), "rzn": (0, 1, 2), "i": (0,),
+    "zrh": (1, 0, 2), "rzn": (0, 1, 2), "rzh": (0, 1, 2), "i": (0,),
 }  # fmt: skip
 _STORED = {
     ("tensorflow", "lstm"): "ifco", ("tensorflow", "gru"): "zrh", ("tensorflow", "rnn"): "i",
@@ -153,7 +153,9 @@ def _onnx_rules(layer: Layer, base: str, _: str, direction: int) -> tuple[LeafRu
         part = Take(0, 0, half) if base == "bias_ih" else Take(0, half, 2 * half)
         return (chosen, part, *_gates("onnx", layer, facts))
 
-    return (LeafRule((source,), operations),)
+    # A graph that cuts torch's own arrays as it runs keeps them whole, under torch's names.
+    name = f"{base}_l0" + "_reverse" * direction
+    return (LeafRule((source,), operations), LeafRule((name,), lambda _, facts: _gates("onnx", layer, facts)))
 
 
 # --- MXNet: as torch, with other words ------------------------------------------------------------------------------

@@ -48,6 +48,11 @@ def signature_of(layer: Layer) -> Hashable | None:
     return ("attention", layer.settings.get("embed_dim")) if layer.kind == "attention" else None
 
 
+def kind_of_signature(signature: Hashable) -> object:
+    """The kind of layer that a signature tells."""
+    return signature[0] if isinstance(signature, tuple) else None
+
+
 def source_signature(leaves: Mapping[str, Shape], layer_type: str, layout: str, facts: Facts) -> Hashable | None:
     """Of a layer of theirs, from its arrays' names and stored shapes; None when kind or axis order is not certain.
 
@@ -69,6 +74,8 @@ def source_signature(leaves: Mapping[str, Shape], layer_type: str, layout: str, 
         return (kind, leaves["kernel"][0], leaves["recurrent_kernel"][0])
     if kind in ("lstm", "gru", "rnn") and layout == "onnx" and {"W", "R"} <= leaves.keys():
         return (kind, leaves["W"][2], leaves["R"][2])
+    if kind in ("lstm", "gru", "rnn") and {"weight_ih_l0", "weight_hh_l0"} <= leaves.keys():
+        return (kind, leaves["weight_ih_l0"][1], leaves["weight_hh_l0"][1])
     if kind == "attention" and "query/kernel" in leaves:
         return (kind, leaves["query/kernel"][0])
     return None

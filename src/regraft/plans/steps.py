@@ -96,7 +96,7 @@ def _crossed(sizes: Sequence[int]) -> str:
 # Operations of the source frameworks that change no value, or only where it stands.
 _INERT = re.compile(
     r"InputLayer|.*Dropout.*|Flatten|Reshape|Permute|Identity|Linear|Cast|Squeeze|Unsqueeze|Transpose|Split|Slice|"
-    r"ActivityRegularization|GaussianNoise|Global\w+|ReduceMean|Masking|Concat|Concatenate|Input|Data"
+    r"ActivityRegularization|GaussianNoise|Global\w+|ReduceMean|Masking|QuantizeLinear|DequantizeLinear|Concat|Concatenate|Input|Data"
 )
 _ACTIVATIONS = {
     "swish": "silu", "leakyrelu": "leaky_relu", "hardswish": "hard_swish", "hardsigmoid": "hard_sigmoid",

@@ -1,10 +1,8 @@
 """Which of their layers is which of ours when names differ: by the wiring of both networks, else by order and words."""
 
-import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from math import prod
 
 from regraft.operations.moves import Reshape
@@ -12,12 +10,14 @@ from regraft.operations.operation import Operation
 from regraft.plans.between import Between
 from regraft.plans.graphs import Expression, Graph, Matches, Node, bare, combined, match_graphs, stepped
 from regraft.plans.layers import Layer
+from regraft.plans.layouts import OURS
 from regraft.plans.module_graph import Place, Traced
-from regraft.plans.pairing import Pairing, Pairings, Sources, pair_layer, suspected_flattening
+from regraft.plans.orders import match_orders, natural, same_names
+from regraft.plans.pairing import CHANNELS_LAST, Pairing, Pairings, Sources, pair_layer, suspected_flattening
 from regraft.plans.renaming import dotted
 from regraft.plans.rows import RequirementRow
 from regraft.plans.sequence_layouts import Facts
-from regraft.plans.signatures import signature_of, source_signature
+from regraft.plans.signatures import kind_of_signature, signature_of, source_signature
 from regraft.plans.steps import UNKNOWN, Step, activation_step, told_steps
 
 # Operations of other frameworks that join maps; all others are looked through.
@@ -27,7 +27,6 @@ _JOINS = {
     "CustomScaleLayer": "add",  # of keras.applications' InceptionResNetV2: a sum whose second part is scaled
 }  # fmt: skip
 _BY = "matched by structure"
-_Skeletons = Mapping[Hashable, Mapping[str, Sequence[str]]]
 
 
 @dataclass(frozen=True)
@@ -86,18 +85,19 @@ class _Group:
     signature: Hashable | None
 
 
-def pair_by_structure(
-    layers: Sequence[Layer], sources: Sources, wiring: Wiring, our_inputs: Mapping[str, Expression] | None
-) -> Pairings:
+def pair_by_structure(layers: Sequence[Layer], sources: Sources, wiring: Wiring, model: Traced | None) -> Pairings:
     """Pair layers by kind, shape and surroundings together; what fits several ways is ambiguous, never guessed.
 
-    our_inputs   layer of ours → what feeds it, None when the model's forward cannot be followed
+    model   the wiring of ours, None when the forward cannot be followed
     """
     ours = _signatures(layers)
-    groups = _groups(sources, wiring)
+    groups = _in_order_of_numbers(sources, _groups(sources, wiring))
     theirs = {name: group.signature for name, group in groups.items() if group.signature is not None}
-    if our_inputs is not None and wiring.inputs:
-        matches = match_graphs(_graph(ours, our_inputs), _graph(theirs, _their_inputs(groups, wiring)))
+    if model is not None and wiring.inputs:
+        if _is_folded(theirs, wiring):
+            ours = {name: signature for name, signature in ours.items() if not _is_folding(name, ours, model)}
+        matches = match_graphs(_graph(ours, model.inputs), _graph(theirs, _their_inputs(groups, wiring)))
+        matches = _with_same_names(matches, ours, theirs)
         how = "by the wiring of both networks"
     else:
         matches = match_orders(ours, theirs)
@@ -124,6 +124,32 @@ def compared_functions(
     theirs = _resolved(known, _their_inputs(groups, wiring))
     ours = _resolved(_signatures(layers), {**model.inputs, "": model.output})
     return Between(ours, theirs, pairs, model, can_change).rows()
+
+
+def _with_same_names(matches: Matches, ours: Mapping[str, Hashable], theirs: Mapping[str, Hashable]) -> Matches:
+    """The pairs, and among the layers that the wiring leaves those of one name and one shape."""
+    rest = {name: one for name, one in ours.items() if name not in matches.pairs and name not in matches.ambiguous}
+    taken = set(matches.pairs.values())
+    named = same_names(rest, {name: one for name, one in theirs.items() if name not in taken})
+    return Matches({**matches.pairs, **named}, matches.ambiguous)
+
+
+def _is_folded(theirs: Mapping[str, Hashable], wiring: Wiring) -> bool:
+    """Whether no layer of theirs has a norm directly behind it: an exporter has folded them, or there are none."""
+    return not any(
+        kind_of_signature(signature) == "batch_norm"
+        and len(feeding) == 1
+        and kind_of_signature(theirs.get(feeding[0])) in OURS
+        for name, signature in theirs.items()
+        for feeding in [wiring.inputs.get(name, ())]
+    )
+
+
+def _is_folding(name: str, ours: Mapping[str, Hashable], model: Traced) -> bool:
+    return (
+        kind_of_signature(ours[name]) == "batch_norm"
+        and kind_of_signature(ours.get(model.follows.get(name, ""))) in OURS
+    )
 
 
 # --- both sides as layers with signatures ---------------------------------------------------------------------------
@@ -158,7 +184,20 @@ def _groups(sources: Sources, wiring: Wiring) -> dict[str, _Group]:
             outer = _depthwise_of(outer)
         arrays[outer][leaf] = name
         facts[outer] = {**sources.facts.get(name, {}), "layer_type": info.layer_type}
-    return {layer: _Group(leaves, _signature(leaves, facts[layer], sources)) for layer, leaves in arrays.items()}
+    return {
+        layer: _Group(leaves, _signature(leaves, facts[layer], sources, wiring.operation.get(layer, "")))
+        for layer, leaves in arrays.items()
+    }
+
+
+def _in_order_of_numbers(sources: Sources, groups: Mapping[str, _Group]) -> dict[str, _Group]:
+    """The layers of a file that is sorted by names (safetensors), 2 before 10: its order tells nothing else."""
+    names: dict[str, list[str]] = defaultdict(list)
+    for name in sources.names:
+        names[sources.infos[name].dtype].append(name)  # safetensors sorts by type first
+    if any(listed != sorted(listed) for listed in names.values()):
+        return dict(groups)
+    return dict(sorted(groups.items(), key=lambda item: natural(item[0])))
 
 
 def _depthwise_of(separable: str) -> str:
@@ -179,11 +218,11 @@ def _wired(layer: str, wiring: Wiring) -> str:
     return outer or layer
 
 
-def _signature(leaves: Mapping[str, str], facts: Facts, sources: Sources) -> Hashable | None:
+def _signature(leaves: Mapping[str, str], facts: Facts, sources: Sources, operation: str) -> Hashable | None:
     shapes = {leaf: sources.infos[name].shape for leaf, name in leaves.items()}
     kind = str(facts.get("layer_type") or "")
-    if len(shapes) == 1 and (kind == "LayerScale" or shapes.keys() <= {"gamma", "layer_scale"}):
-        return ("scale", next(iter(shapes.values()))[-1])
+    if len(shapes) == 1 and (kind == "LayerScale" or operation == "Mul" or shapes.keys() <= {"gamma", "layer_scale"}):
+        return ("scale", prod(next(iter(shapes.values()))))
     kind = "" if kind.startswith("Separable") else kind
     return source_signature(shapes, kind, sources.layout or "", facts) if sources.layout else None
 
@@ -247,98 +286,23 @@ def _at_input(signature: Hashable) -> Hashable:
     return signature
 
 
-# --- without wiring: order, and words in names ----------------------------------------------------------------------
-
-
-def match_orders(ours: Mapping[str, Hashable], theirs: Mapping[str, Hashable]) -> Matches:
-    """Pair layers of one kind and shape where nothing but a running number tells them apart, on both sides.
-
-    Layers that are told apart by words (shortcut, query) are paired word by word, and only when the words are the same
-    or the pattern in which they occur is unique. What then still fits several ways is ambiguous: order alone would
-    take a block's shortcut for its last convolution.
-    """
-    sides = [_skeletons(side) for side in (ours, theirs)]
-    pairs: dict[str, str] = {}
-    ambiguous: dict[str, tuple[str, ...]] = {}
-    partner = _partners(*sides)
-    for signature, mine in sides[0].items():
-        others = sides[1].get(signature, {})
-        for skeleton, names in mine.items():
-            fitting = others.get(partner.get(skeleton, ""), [])
-            if len(fitting) == len(names) and _in_order(names) and _in_order(fitting):
-                pairs.update(zip(names, fitting, strict=True))
-            elif others:
-                every = tuple(name for candidates in others.values() for name in candidates)
-                ambiguous.update(dict.fromkeys(names, every))
-    return Matches(pairs, ambiguous)
-
-
-def _skeletons(side: Mapping[str, Hashable]) -> dict[Hashable, dict[str, list[str]]]:
-    """Signature → name without its numbers → names, in order."""
-    found: dict[Hashable, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for name, signature in side.items():
-        found[signature][re.sub(r"\d+", "#", name)].append(name)
-    return found
-
-
-def _partners(ours: _Skeletons, theirs: _Skeletons) -> dict[str, str]:
-    """Skeleton of ours → the only one of theirs that occurs with the same signatures equally often."""
-    profiles = []
-    for side in (ours, theirs):
-        profile: dict[str, Counter[Hashable]] = defaultdict(Counter)
-        for signature, skeletons in side.items():
-            for skeleton, names in skeletons.items():
-                profile[skeleton][signature] += len(names)
-        by_profile: dict[frozenset, list[str]] = defaultdict(list)
-        for skeleton, counts in profile.items():
-            by_profile[frozenset(counts.items())].append(skeleton)
-        profiles.append(by_profile)
-    found = {}
-    for profile_key, mine in profiles[0].items():
-        others = profiles[1].get(profile_key, [])
-        if len(mine) == len(others) == 1:
-            found[mine[0]] = others[0]
-        else:
-            found.update(_by_words(mine, others))
-    return found
-
-
-def _by_words(mine: Sequence[str], others: Sequence[str]) -> dict[str, str]:
-    """The skeletons that share a word which no other of these has."""
-    found = {}
-    for skeleton in mine:
-        rest = {word for other in mine if other != skeleton for word in _words(other)}
-        own = _words(skeleton) - rest
-        fitting = [other for other in others if own & _words(other)]
-        if len(fitting) == 1 and not any((_words(one) - _words(skeleton)) & own for one in mine if one != skeleton):
-            found[skeleton] = fitting[0]
-    taken = Counter(found.values())
-    return {one: other for one, other in found.items() if taken[other] == 1}
-
-
-def _words(skeleton: str) -> set[str]:
-    return {word for word in re.split(r"[^a-z]+", skeleton.lower()) if len(word) > 1}
-
-
-def _in_order(names: Sequence[str]) -> bool:
-    """Whether the running numbers in the names grow with the order, so that both tell the same."""
-    numbers = [tuple(int(number) for number in re.findall(r"\d+", name)) for name in names]
-    return all(one < two for one, two in pairwise(numbers))
-
-
 # --- pairs of layers → pairs of arrays ------------------------------------------------------------------------------
 
 
 def _pairings(
     layers: Sequence[Layer], sources: Sources, groups: Mapping[str, _Group], matches: Matches
 ) -> dict[str, Pairing]:
-    flattened = suspected_flattening(layers)
+    flattened = suspected_flattening(layers) if sources.layout in CHANNELS_LAST else {}
     found: dict[str, Pairing] = {}
     for layer in layers:
         for name in (layer.name, *(layer.full(leaf) for leaf in layer.arrays)):
             if name in matches.pairs:
                 group = groups[matches.pairs[name]]
-                found |= _scaled(layer, name, group) if name != layer.name else _whole(layer, group, sources, flattened)
+                found |= (
+                    _scaled(layer, name, group, sources)
+                    if name != layer.name
+                    else _whole(layer, group, sources, flattened)
+                )
             elif name in matches.ambiguous:
                 found |= _confused(layer, name, [groups[other] for other in matches.ambiguous[name]])
     return found
@@ -350,11 +314,12 @@ def _whole(layer: Layer, group: _Group, sources: Sources, flattened: Mapping[str
     return {name: pairing if pairing.note else replace(pairing, note=_BY) for name, pairing in paired.items()}
 
 
-def _scaled(layer: Layer, name: str, group: _Group) -> dict[str, Pairing]:
-    """A vector that scales a map, whatever axes of 1 it has."""
+def _scaled(layer: Layer, name: str, group: _Group, sources: Sources) -> dict[str, Pairing]:
+    """A vector that scales a map, whatever axes of 1 it has on either side."""
     shape = next(array.shape for leaf, array in layer.arrays.items() if layer.full(leaf) == name)
-    operations: tuple[Operation, ...] = (Reshape(shape),) if len(shape) > 1 else ()
-    return {name: Pairing(tuple(group.arrays.values()), operations, _BY)}
+    names = tuple(group.arrays.values())
+    operations: tuple[Operation, ...] = (Reshape(shape),) if sources.infos[names[0]].shape != shape else ()
+    return {name: Pairing(names, operations, _BY)}
 
 
 def _confused(layer: Layer, name: str, candidates: Sequence[_Group]) -> dict[str, Pairing]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from regraft.caches.building import Builder, positions_of, whole
 from regraft.caches.costs import Cost
-from regraft.caches.draws import Draws, names_of, own_randomness, refuse_own_randomness, refuse_random
+from regraft.caches.draws import Draws, names_of, own_randomness, refuse_own_randomness, refuse_random, renaming
 from regraft.caches.engines import Engine, TrunkLike, device_of, key_of, manifest_of, own_shapes, runner
 from regraft.caches.features import Built, Features, memory_budget
 from regraft.caches.precision import Difference, check_precision
@@ -92,7 +92,9 @@ def _draws(examples: Examples, views: int, data_id: str | None, *, hashed: bool)
     """The rows of the data set, after a look whether they can be drawn again."""
     if views == 1:
         refuse_random(examples)
-    draws = Draws(examples, views=views, names=names_of(examples, data_id) if hashed else None, hashed=hashed)
+    names = names_of(examples, data_id) if hashed else None
+    rename = None if data_id is not None or names is None else renaming(examples)
+    draws = Draws(examples, views=views, names=names, rename=rename, hashed=hashed)
     if views > 1:
         refuse_own_randomness(draws)
     return draws

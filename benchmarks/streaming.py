@@ -225,7 +225,7 @@ def main() -> None:
     }
     fair = sum(entropy(torch.randint(CLASSES, (BATCH,))) for _ in range(1000)) / 1000
     heads = ("features", "rows/s read", "rows/s with a linear head's step",
-             "rank correlation of consecutive epochs, the largest of nine", "label entropy of a batch, bits")  # fmt: skip
+             "largest rank correlation of nine pairs of epochs", "label entropy of a batch, bits")  # fmt: skip
     command = " ".join(["benchmarks/streaming.py", *sys.argv[1:]])
     measured = "\n".join([
         f"An epoch over {count:,} rows of {4 * WIDTH} bytes ({given.times} × {given.memory_mib} MiB), sorted by class",
@@ -244,8 +244,8 @@ def main() -> None:
         f"sample of {BATCH} rows of {CLASSES} classes has",
         f"{fair:.2f} bits of entropy.",
         "",
-        f"Resident memory grew by {used['opened'] / (1 << 20):.0f} MiB when the features were opened (the data set's own inputs",
-        f"and labels take {count * 40 / (1 << 20):.0f} MiB of it) and by {used['streaming'] / (1 << 20):.0f} MiB more, at most, "
+        f"Resident memory grew by {used['opened'] >> 20} MiB when the features were opened (the data set's own inputs",
+        f"and labels take {count * 40 >> 20} MiB of it) and by {used['streaming'] >> 20} MiB more, at most,",
         "while streaming: shuffled,",
         "with the head's step, and in an order of single rows from everywhere. The same epochs ran in a process that "
         "was",

@@ -19,6 +19,7 @@ from regraft.caches.probing import COMPUTE_TOLERANCE, check_reused, expected_cos
 from regraft.caches.stored import HeldRows, Index, StoredRows
 from regraft.errors import CacheError, DoesNotPayError
 from regraft.examples import Examples, as_examples
+from regraft.fingerprints import digest_of
 from regraft.progress import progress_bar
 from regraft.stores.folder import FolderStore
 from regraft.stores.memory import MemoryStore
@@ -76,9 +77,22 @@ def cache_features(
     with own_randomness():
         started = time.perf_counter()
         draws = _draws(as_examples(dataset), views, data_id, hashed=store is not None or precision != "float32")
+        frozen = _digests(trunk)
         if store is None and precision == "float32":
-            return _in_memory(trunk, draws, options, started)
-        return _in_store(trunk, draws, as_store(store), options, started)
+            features = _in_memory(trunk, draws, options, started)
+        else:
+            features = _in_store(trunk, draws, as_store(store), options, started)
+        if _digests(trunk) != frozen:
+            raise CacheError(
+                "Frozen weights changed while the features were computed, so they belong to no model.\n"
+                f"{'Clear the entry ' + features.key + ', and call' if features.key else 'Call'} cache_features again."
+            )
+        features.frozen = frozen
+        return features
+
+
+def _digests(trunk: TrunkLike) -> dict[str, str]:
+    return {name: digest_of(tensor) for name, tensor in trunk.frozen_tensors().items()}
 
 
 def as_store(store: Store | str | os.PathLike | None) -> Store:

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from regraft.caching import cache_features
+from regraft.errors import CacheError, TrainError
 from regraft.freezing import freeze
 from regraft.splitting import split
 from regraft.stores.folder import FolderStore
@@ -120,6 +121,48 @@ def test_training_the_head_leaves_the_key_alone(tmp_path):
     with torch.no_grad():
         model.head.weight += 1
     assert cached(model, tmp_path).key == key
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda model: model.conv.weight.data.view(-1)[3:4].add_(1e-6),
+        lambda model: model.norm.running_mean.add_(0.1),
+        lambda model: model.conv.weight.requires_grad_(True),
+    ],
+    ids=["one element", "statistics", "trainable again"],
+)
+def test_a_head_is_not_trained_on_features_of_other_weights(tmp_path, change):
+    """They are those of a model that is no more; what is computed again is."""
+    model = Convolutions()
+    _, head = halves(model)
+    features = cached(model, tmp_path)
+    change(model)
+
+    with pytest.raises(TrainError, match=r"(?s)features are not those of this model any more: (conv|norm)\..*call"):
+        train(head, features, epochs=1)
+
+    model.conv.weight.requires_grad_(False)
+    trunk, head = halves(model)
+    train(head, cache_features(trunk, (IMAGES, LABELS), tmp_path, batch_size=BATCH), epochs=1)
+
+
+def test_weights_that_change_while_features_are_computed_are_told(tmp_path):
+    """By another thread, or by the data set."""
+    model = Convolutions()
+    trunk, _ = halves(model)
+
+    class Meddling(torch.utils.data.Dataset):
+        def __len__(self):
+            return 22
+
+        def __getitem__(self, index):
+            if index == 21:
+                model.conv.weight.data.add_(1e-3)
+            return IMAGES[index], 0
+
+    with pytest.raises(CacheError, match=r"(?s)Frozen weights changed while the features were computed.*Clear the ent"):
+        cache_features(trunk, Meddling(), tmp_path, batch_size=BATCH)
 
 
 def test_the_modes_of_torch_are_part_of_the_key(tmp_path):

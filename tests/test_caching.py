@@ -1,5 +1,6 @@
 """cache_features: each row once, never a wrong one."""
 
+import hashlib
 import random
 
 import numpy as np
@@ -14,7 +15,7 @@ from regraft.errors import CacheError, DoesNotPayError
 from regraft.inputs import InputContract
 from regraft.stores.folder import FolderStore
 from regraft.stores.memory import MemoryStore
-from trunks import plainly, tiny_data, tiny_trunk
+from trunks import HandTrunk, plainly, tiny_data, tiny_trunk
 
 BATCH = 8
 
@@ -95,6 +96,55 @@ def test_an_edited_example_is_computed_again(tmp_path):
 
     assert features.computed == 1
     assert torch.equal(features.inputs["hidden"], plainly(trunk, edited, BATCH))
+
+
+class Files:
+    """Examples in files, known by their bytes."""
+
+    def __init__(self, folder, count=24):
+        self.paths = [folder / f"{number}.pt" for number in range(count)]
+        for number, path in enumerate(self.paths):
+            torch.save(torch.full((6,), float(number)), path)
+
+    def __len__(self):
+        return len(self.paths)
+
+    def __getitem__(self, index):
+        return torch.load(self.paths[index]), index % 2
+
+    def content_ids(self, indices=None):
+        """A hash of each file."""
+        return [hashlib.sha256(self.paths[at].read_bytes()).hexdigest() for at in indices or range(len(self.paths))]
+
+
+def test_an_example_that_is_edited_while_it_is_computed_is_refused(tmp_path):
+    """Its row would be found under the name of what it was, for ever."""
+    (tmp_path / "data").mkdir()
+    data = Files(tmp_path / "data")
+
+    class Editing(HandTrunk):
+        def __call__(self, inputs):
+            torch.save(torch.zeros(6), data.paths[5])  # known by now, read or not
+            return super().__call__(inputs)
+
+    trunk = Editing(tiny_trunk().module, (4,))
+    with pytest.raises(CacheError, match=r"(?s)Example 5 was changed while the features were computed.*Run again"):
+        cache_features(trunk, data, tmp_path / "features", batch_size=8)
+    features = cache_features(tiny_trunk(), data, tmp_path / "features", batch_size=8)
+
+    assert features.computed == 24
+    with torch.no_grad():
+        assert torch.allclose(features[5][0]["hidden"], trunk.module(torch.zeros(1, 6))[0], atol=1e-6)  # batch of 8
+
+
+@pytest.mark.parametrize("edited", range(4))
+def test_a_promise_that_is_broken_in_the_first_examples_is_noticed(tmp_path, edited):
+    """By another preprocessing, mostly."""
+    inputs, labels = tiny_data()
+    cache_features(tiny_trunk(), (inputs, labels), tmp_path, data_id="flowers")
+    changed = inputs.clone()
+    changed[edited, 3] += 1
+    assert cache_features(tiny_trunk(), (changed, labels), tmp_path, data_id="flowers").computed == 40
 
 
 def test_other_labels_invalidate_nothing(tmp_path):

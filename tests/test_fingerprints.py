@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from regraft.errors import CacheError
-from regraft.fingerprints import canonical_json, hash_description, hash_tensors, input_ids, named_ids
+from regraft.fingerprints import canonical_json, digest_of, hash_description, hash_tensors, input_ids, named_ids
 
 WEIGHTS = {"a": torch.arange(6.0).view(2, 3), "b": torch.zeros(2, dtype=torch.bfloat16)}
 
@@ -73,3 +73,21 @@ def test_names_make_ids():
     """One for each name."""
     assert named_ids(["a", "b", "a"]).shape == (3, 16)
     assert (named_ids(["a"]) == named_ids(["b", "a"])[1]).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64, torch.bool])
+def test_a_digest_tells_one_changed_element(dtype):
+    """Of every dtype."""
+    tensor = torch.zeros(3, 4).to(dtype)
+    changed = tensor.clone()
+    changed[2, 1] = 1
+    assert digest_of(tensor) == digest_of(tensor.clone())
+    assert digest_of(tensor) != digest_of(changed)
+
+
+def test_a_digest_follows_the_values_not_the_memory():
+    """Strides are no content."""
+    tensor = torch.arange(6.0).reshape(2, 3)
+    assert digest_of(tensor.T.contiguous().T) == digest_of(tensor)
+    assert digest_of(torch.zeros(0)) == digest_of(torch.zeros(0, 3))
+    assert digest_of(torch.tensor(3)) != digest_of(torch.tensor(4))

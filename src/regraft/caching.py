@@ -11,7 +11,7 @@ from torch import Tensor
 
 from regraft.caches.building import Builder, positions_of, whole
 from regraft.caches.costs import Cost
-from regraft.caches.draws import Draws, names_of, own_randomness, refuse_own_randomness, refuse_random
+from regraft.caches.draws import Draws, names_of, own_randomness, refuse_own_randomness, refuse_random, renaming
 from regraft.caches.engines import Engine, TrunkLike, device_of, key_of, manifest_of, own_shapes, runner
 from regraft.caches.features import Built, Features, memory_budget
 from regraft.caches.precision import Difference, check_precision
@@ -19,6 +19,7 @@ from regraft.caches.probing import COMPUTE_TOLERANCE, check_reused, expected_cos
 from regraft.caches.stored import HeldRows, Index, StoredRows
 from regraft.errors import CacheError, DoesNotPayError
 from regraft.examples import Examples, as_examples
+from regraft.fingerprints import digest_of
 from regraft.progress import progress_bar
 from regraft.stores.folder import FolderStore
 from regraft.stores.memory import MemoryStore
@@ -76,9 +77,22 @@ def cache_features(
     with own_randomness():
         started = time.perf_counter()
         draws = _draws(as_examples(dataset), views, data_id, hashed=store is not None or precision != "float32")
+        frozen = _digests(trunk)
         if store is None and precision == "float32":
-            return _in_memory(trunk, draws, options, started)
-        return _in_store(trunk, draws, as_store(store), options, started)
+            features = _in_memory(trunk, draws, options, started)
+        else:
+            features = _in_store(trunk, draws, as_store(store), options, started)
+        if _digests(trunk) != frozen:
+            raise CacheError(
+                "Frozen weights changed while the features were computed, so they belong to no model.\n"
+                f"{'Clear the entry ' + features.key + ', and call' if features.key else 'Call'} cache_features again."
+            )
+        features.frozen = frozen
+        return features
+
+
+def _digests(trunk: TrunkLike) -> dict[str, str]:
+    return {name: digest_of(tensor) for name, tensor in trunk.frozen_tensors().items()}
 
 
 def as_store(store: Store | str | os.PathLike | None) -> Store:
@@ -92,7 +106,9 @@ def _draws(examples: Examples, views: int, data_id: str | None, *, hashed: bool)
     """The rows of the data set, after a look whether they can be drawn again."""
     if views == 1:
         refuse_random(examples)
-    draws = Draws(examples, views=views, names=names_of(examples, data_id) if hashed else None, hashed=hashed)
+    names = names_of(examples, data_id) if hashed else None
+    rename = None if data_id is not None or names is None else renaming(examples)
+    draws = Draws(examples, views=views, names=names, rename=rename, hashed=hashed)
     if views > 1:
         refuse_own_randomness(draws)
     return draws

@@ -124,8 +124,10 @@ def clear_entries(
             left += entry.bytes
             chosen += [entry] if left > keep_bytes else []
     removed = [entry for entry in entries if entry in chosen and entry.state != "building"]
+    place = place_of(root)
+    place.sweep("")
     for entry in removed:
-        place_of(root).remove(entry.key)
+        place.remove(entry.key)
     return removed
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from regraft.errors import TrainError, near_names
 from regraft.examples import Examples, TensorExamples, as_examples
+from regraft.fingerprints import digest_of
 from regraft.learning.histories import Candidate, History
 from regraft.learning.learners import HeadLike, Learner, draws, modes_kept, to_device
 from regraft.learning.linear_heads import linear_layer, solve_head
@@ -112,6 +113,8 @@ def train(
     with modes_kept(learner.model), _random_state_kept(learner.device):
         check = _try_out(learner, source.examples, loss_function, precision)
         frozen = learner.frozen_digests()
+        for data in (features, validation):
+            _refuse_stale(learner, data, frozen)
         layer, note = _exact(learner, source.examples, loss_function, solver, asked)
         torch.manual_seed(seed)
         if layer is not None and isinstance(source.examples, TensorExamples):
@@ -305,6 +308,21 @@ def _random_state_kept(device: torch.device) -> Iterator[None]:
     """The caller's random draws go on afterwards as if nothing had been drawn."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield
+
+
+def _refuse_stale(learner: Learner, features: Any, frozen: dict[str, str]) -> None:
+    """Raise TrainError when the features were computed by other weights than the head's model has now."""
+    computed_by = getattr(features, "frozen", {}) if learner.is_head else {}
+    tensors = learner.tensors()
+    now = {name: frozen.get(name) or digest_of(tensors[name]) for name in computed_by if name in tensors}
+    changed = [name for name, digest in now.items() if digest != computed_by[name]]
+    changed += [name for name in now if name not in changed and tensors[name].requires_grad]
+    if changed:
+        raise TrainError(
+            f"The features are not those of this model any more: {', '.join(changed[:10])} changed, or may be trained, "
+            "since they were computed.\nFreeze as it was meant, split, and call cache_features again: in a folder only "
+            "what is missing is computed."
+        )
 
 
 def _refuse_moved(before: dict[str, str], after: dict[str, str]) -> None:

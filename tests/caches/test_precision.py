@@ -56,6 +56,13 @@ def test_float16_refuses_what_it_cannot_hold():
         encode("pool", torch.tensor([[1e5]]), "float16")
 
 
+@pytest.mark.parametrize("gap", [torch.nan, torch.inf])
+def test_int8_refuses_gaps(gap):
+    """They would come back as numbers."""
+    with pytest.raises(CacheError, match=r"(?s)x has values that are no finite numbers.*bfloat16"):
+        encode("x", torch.tensor([[1.0, gap]]), "int8")
+
+
 def test_differences_are_told_in_numbers():
     """The largest one, and the relative root mean square."""
     told = difference(torch.tensor([3.0, 4.0]), torch.tensor([3.0, 4.5]))

@@ -74,6 +74,36 @@ def test_any_flipped_bit_of_a_shard_is_found(filled):
             read_all(root)
 
 
+@pytest.mark.parametrize("damage", ["flip", "cut"])
+def test_damage_after_the_check_is_found_too(filled, damage):
+    """The entry is open, and every block was checked; the way out of a cut file is not the end of the process."""
+    root, shard, _ = filled
+    entry = FolderStore(root).entry("k1", STORE_MANIFEST)
+    (part,) = entry.parts()
+    entry.read(part, "F32", 0, 5)
+    with shard.open("r+b") as file:
+        if damage == "flip":
+            at = entry._records["p1"].places["F32"].start
+            file.seek(at)
+            byte = file.read(1)
+            file.seek(at)
+            file.write(bytes([byte[0] ^ 1]))
+        else:
+            file.truncate(100)
+    with pytest.raises(CacheError, match=rf"(?s){shard.name} is damaged.*Remove the file"):
+        entry.read(part, "F32", 0, 5)
+
+
+def test_a_shard_that_is_gone_is_told(filled):
+    """By its name, with what to do."""
+    root, shard, _ = filled
+    entry = FolderStore(root).entry("k1", STORE_MANIFEST)
+    (part,) = entry.parts()
+    shard.unlink()
+    with pytest.raises(CacheError, match=rf"(?s){shard.name} cannot be read.*Run again"):
+        entry.read(part, "F32", 0, 5)
+
+
 @pytest.mark.parametrize("left", [0, 100, -1])
 def test_a_truncated_shard_is_found_before_it_is_read(filled, left):
     """By its size."""

@@ -1,7 +1,10 @@
 """The few verbs of a folder, here and remote: the same answers."""
 
+import errno
 import os
+import signal
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -60,6 +63,52 @@ def test_of_two_creators_one_wins(place):
     assert place.create("f/lock", b"first")
     assert not place.create("f/lock", b"second")
     assert place.read("f/lock") == b"first"
+
+
+def test_a_file_is_created_with_its_content(tmp_path, monkeypatch):
+    """A process that is killed between the two would leave an empty lease, which nobody can tell the owner of."""
+    seen = []
+    link = os.link
+    monkeypatch.setattr(os, "link", lambda old, new: (seen.append(Path(old).read_bytes()), link(old, new))[1])
+    place = LocalPlace(tmp_path)
+    assert place.create("f/lock", b"mine")
+    assert not place.create("f/lock", b"yours")
+    assert seen == [b"mine", b"yours"]
+    assert [path.name for path in (tmp_path / "f").iterdir()] == ["lock"]
+
+
+def test_a_system_without_links_creates_in_two_steps(tmp_path, monkeypatch):
+    """FAT, for one."""
+
+    def refuse(old, new):
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    place = LocalPlace(tmp_path)
+    assert place.create("lock", b"mine")
+    assert not place.create("lock", b"yours")
+    assert place.read("lock") == b"mine"
+
+
+def test_what_a_killed_writer_left_is_swept_away(tmp_path):
+    """Of a process of this machine that no longer runs; of a living one it stays."""
+    place = LocalPlace(tmp_path)
+
+    def killed():
+        yield b"half"
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    pid = os.fork()
+    if pid == 0:
+        place.write("parts/shard", killed())
+    os.waitpid(pid, 0)
+    mine = place._temporary(tmp_path / "parts" / "mine")
+    mine.write_bytes(b"")
+    assert len(list((tmp_path / "parts").iterdir())) == 2
+
+    place.sweep("parts")
+
+    assert list((tmp_path / "parts").iterdir()) == [mine]
 
 
 def test_removing_takes_all_below(place):

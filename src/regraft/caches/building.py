@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regraft.caches.draws import Drawn, Draws
+from regraft.caches.draws import Drawn, Draws, changed_meanwhile
 from regraft.caches.ragged import Column, OwnShapes, column_of, encode_column, ragged_leaves
 from regraft.caches.stored import Index, LeafLike, StoredRows
 from regraft.errors import CacheError
@@ -224,7 +224,9 @@ class Builder:
         tensors: dict[str, Tensor] = {}
         for leaf in self.leaves:
             tensors |= encode_column(leaf.name, column(group.outputs, leaf.name), self.precision)
-        self.entry.commit(group.name, np.frombuffer(b"".join(group.ids), np.uint8).reshape(-1, ID_BYTES), tensors)
+        ids = np.frombuffer(b"".join(group.ids), np.uint8).reshape(-1, ID_BYTES)
+        self.draws.refuse_changed(group.rows, ids)
+        self.entry.commit(group.name, ids, tensors)
         self._release(group.lease)
 
     def _do_the_others(self) -> None:
@@ -249,7 +251,10 @@ class Builder:
         rows = torch.tensor(group.rows)
         for chosen, size in ((rows[rows < full], self.batch_size), (rows[rows >= full], len(self.draws) - full)):
             for block in chosen.split(size) if len(chosen) else ():
-                group.outputs.append(self._outputs(self.draws.drawn(block), size))
+                drawn = self.draws.drawn(block)
+                if not np.array_equal(drawn.ids, self.ids[block.numpy()]):
+                    raise changed_meanwhile([row // self.draws.views for row in block.tolist()])
+                group.outputs.append(self._outputs(drawn, size))
                 self.computed += len(block)
         self._commit(group)
 

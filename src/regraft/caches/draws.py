@@ -1,6 +1,7 @@
 """Draws: the inputs of a data set with their ids; random ones are found out, or drawn by seed as views."""
 
 import hashlib
+import inspect
 import multiprocessing
 import os
 import pickle
@@ -33,6 +34,7 @@ from regraft.examples import (
 from regraft.fingerprints import ID_BYTES, input_ids, named_ids
 from regraft.padding import padded_cat
 
+PROMISED = 4  # examples, the first ones, by which a promise about the data is checked
 PROBES = 8  # examples that are drawn twice
 SEEDS = 128  # further draws when the data set has taken random numbers but gave the same inputs twice
 
@@ -83,17 +85,18 @@ class Draws:
     """Rows to be featurised: row number = example · views + view.
 
     names   for each example a text that changes when its input does; inputs then need not be read to be known
+    rename  gives those texts again for some examples, to see whether they have changed meanwhile
     hashed  False where nobody asks for ids
     """
 
     def __init__(
         self, examples: Examples, *, views: int = 1, seed: int = 0, names: Sequence[str] | None = None,
-        hashed: bool = True,
+        rename: Callable[[list[int]], Sequence[str] | None] | None = None, hashed: bool = True,
     ) -> None:  # fmt: skip
-        self.examples, self.views, self.seed, self.hashed = examples, views, seed, hashed
+        self.examples, self.views, self.seed, self.hashed, self.rename = examples, views, seed, hashed, rename
         self.ids: np.ndarray | None = None
         if names is not None:
-            self.ids = named_ids(f"{name}\0{view}\0{seed}" for name in names for view in range(views))
+            self.ids = self._named(names).reshape(-1, ID_BYTES)
         self._bases: dict[int, bytes] = {}
 
     def __len__(self) -> int:
@@ -131,6 +134,23 @@ class Draws:
     def inputs_of(self, rows: Tensor) -> Inputs:
         """The inputs of these rows."""
         return self._seeded(rows).inputs if self.views > 1 else self.examples.gather(rows)[0]
+
+    def refuse_changed(self, rows: Sequence[int], ids: np.ndarray) -> None:
+        """Raise CacheError when an example is no longer what its id says: edited while its features were computed."""
+        if self.rename is None:
+            return
+        names = self.rename([row // self.views for row in rows])
+        assert names is not None, "they were given names before"
+        now = self._named(names)[np.arange(len(rows)), np.array(rows) % self.views]
+        changed = [row // self.views for row in np.array(rows)[(now != ids).any(1)]]
+        if changed:
+            raise changed_meanwhile(changed)
+
+    def _named(self, names: Sequence[str]) -> np.ndarray:
+        """The ids (examples, views, 16) of these names."""
+        drawn = f"{self.seed} drawn" if self.views > 1 else f"{self.seed}"
+        ids = named_ids(f"{name}\0{view}\0{drawn}" for name in names for view in range(self.views))
+        return ids.reshape(-1, self.views, ID_BYTES)
 
     def _seeded(self, rows: Tensor) -> Drawn:
         """Each row drawn by itself after seeding: the same view of the same example is the same input, always."""
@@ -216,10 +236,31 @@ def names_of(examples: Examples, data_id: str | None = None) -> Sequence[str] | 
     """A text for each example that changes when its input does, where somebody vouches for that."""
     if data_id is not None:
         seed_all(b"probe")
-        probe = input_ids(examples.gather(torch.arange(1))[0], 1).tobytes().hex()
+        # The first ones: examples that are added do not change the names of those that were there.
+        first = [examples.gather(torch.tensor([index]))[0] for index in range(min(len(examples), PROMISED))]
+        probe = hashlib.sha256(b"".join(input_ids(inputs, 1).tobytes() for inputs in first)).hexdigest()
         return [f"{data_id}\0{probe}\0{index}" for index in range(len(examples))]
-    vouched = getattr(examples, "content_ids", None) or getattr(getattr(examples, "dataset", None), "content_ids", None)
+    vouched = _vouching(examples)
     return vouched() if vouched else None
+
+
+def renaming(examples: Examples) -> Callable[[list[int]], Sequence[str] | None] | None:
+    """What gives the names of some examples again, where the data set can tell them for some."""
+    vouched = _vouching(examples)
+    return vouched if vouched is not None and inspect.signature(vouched).parameters else None
+
+
+def _vouching(examples: Examples) -> Callable[..., Sequence[str] | None] | None:
+    return getattr(examples, "content_ids", None) or getattr(getattr(examples, "dataset", None), "content_ids", None)
+
+
+def changed_meanwhile(examples: Sequence[int]) -> CacheError:
+    """The error for data that was edited while its features were computed."""
+    several = f"Examples {', '.join(map(str, examples[:5]))}{' …' if len(examples) > 5 else ''} were"
+    return CacheError(
+        f"{f'Example {examples[0]} was' if len(examples) == 1 else several} changed while the features were computed.\n"
+        "Nothing of their part was stored. Run again: what is stored already stays."
+    )
 
 
 def refuse_random(examples: Examples) -> None:

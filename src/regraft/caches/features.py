@@ -51,6 +51,8 @@ class Features(Dataset):
     cut      what crosses, see `trunk.cut`
     key      of the store's entry; "" when the features live in memory alone
     views    stored augmented copies of each example; `for_epoch` chooses among them
+    frozen   name → digest of each parameter and buffer that they were computed by: `train` refuses a head whose model
+             has others now
 
     Resident memory while features are streamed from a store, beside one batch and 40 bytes an example: the store's
     `memory_bytes`, at most 256 MiB and at least 16 MiB: rows are read, and shuffled together, by an eighth of it. What
@@ -62,6 +64,7 @@ class Features(Dataset):
     ) -> None:
         self.rows, self.positions, self.labels = rows, positions, labels
         self.cut, self.key, self.built = cut, key, built
+        self.frozen: dict[str, str] = {}
 
     @property
     def views(self) -> int:
@@ -160,7 +163,9 @@ class Features(Dataset):
         return torch.cat(flat, dim=1).cpu().numpy(), self.labels.cpu().numpy()
 
     def _with(self, positions: Tensor) -> "Features":
-        return Features(self.rows, positions, self.labels, cut=self.cut, key=self.key, built=self.built)
+        chosen = Features(self.rows, positions, self.labels, cut=self.cut, key=self.key, built=self.built)
+        chosen.frozen = self.frozen
+        return chosen
 
     def _positions(self, indices: Tensor) -> Tensor:
         return indices if self.positions is None else self.positions[:, 0].index_select(0, indices)

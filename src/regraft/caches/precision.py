@@ -42,11 +42,16 @@ def encode(leaf: str, rows: Tensor, precision: str) -> dict[str, Tensor]:
     int8      -127 … 127 times a scale for each channel of these rows: the first dimension of (channels, h, w), the
               last one of everything flatter
 
-    Raises CacheError when float16 cannot hold a value.
+    Raises CacheError when float16 cannot hold a value, or int8 a gap (a value that is no finite number).
     """
     if precision == "float32" or not rows.is_floating_point():
         return {leaf: rows}
     if precision == "int8":
+        if not bool(rows.isfinite().all()):
+            raise CacheError(
+                f"The feature {leaf} has values that are no finite numbers, which int8 cannot hold.\n"
+                "Choose precision='bfloat16' or 'float32'."
+            )
         scale = scales(rows)
         return {leaf: (rows / _along(scale, rows)).round().clamp(-127, 127).to(torch.int8), leaf + SCALE: scale}
     stored = rows.to(getattr(torch, precision))

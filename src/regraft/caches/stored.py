@@ -143,6 +143,12 @@ class StoredRows(Rows):
         columns = {leaf.name: self._column(leaf, pieces, (buffers or {}).get(leaf.name)) for leaf in self.leaves}
         return columns, place
 
+    def buffers(self, count: int) -> dict[str, Tensor]:
+        """Memory for `read`, room for `count` rows of each leaf that has one size."""
+        whole = [(part, np.empty((0, 2), np.int64)) for part in self.parts]
+        sizes = [(leaf, self._size(leaf, whole)) for leaf in self.leaves]
+        return {leaf.name: torch.empty((count, *size), dtype=leaf.dtype) for leaf, size in sizes if size is not None}
+
     def hold(self, positions: Tensor) -> HeldRows:
         """All rows at `positions` (count,) in memory, in this order, without a second copy of them."""
         ascending, place = _ascending(positions)

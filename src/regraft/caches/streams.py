@@ -7,7 +7,6 @@ from typing import final
 import torch
 from torch import Tensor
 
-from regraft.caches.ragged import Ragged
 from regraft.caches.stored import HeldRows, StoredRows
 from regraft.padding import padded_cat
 
@@ -98,14 +97,10 @@ def _read_ahead(
 ) -> Iterator[_Block]:  # fmt: skip
     """Each group; the next one is being read meanwhile, into the memory of the one before."""
     longest = max(map(len, groups), default=0)
-    buffers: tuple[Rows, Rows] = ({}, {})
+    buffers = [rows.buffers(longest) for _ in groups[:2]]
 
     def read(number: int) -> _Block:
         columns, place = rows.read(positions(groups[number]), buffers[number % 2])
-        for leaf, column in columns.items():
-            if not isinstance(column, Ragged) and leaf not in buffers[number % 2]:
-                column = columns[leaf] = _enlarged(column, longest)
-                buffers[number % 2][leaf] = column
         return _Block(HeldRows(columns), place)
 
     with ThreadPoolExecutor(1, thread_name_prefix="regraft-features") as reader:
@@ -115,13 +110,6 @@ def _read_ahead(
             block = ahead.result()
             ahead = reader.submit(read, number) if number < len(groups) else None
             yield block
-
-
-def _enlarged(column: Tensor, count: int) -> Tensor:
-    """The rows at the beginning of a tensor with room for `count`."""
-    out = column.new_empty((max(count, len(column)), *column.shape[1:]))
-    out[: len(column)] = column
-    return out
 
 
 def _joined(pieces: Sequence[Rows]) -> Rows:

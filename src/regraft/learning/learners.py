@@ -1,6 +1,5 @@
 """What is trained and scored: a whole model, or the head of a split one, called in one way."""
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol, final, runtime_checkable
@@ -10,10 +9,9 @@ from torch import Tensor, nn
 
 from regraft.errors import TrainError
 from regraft.examples import Examples, Inputs, TensorExamples, call, map_tensors, tensors_in
+from regraft.fingerprints import digest_of
 
 State = dict[str, Tensor]
-
-DIGEST_BLOCK = 1 << 15  # words whose products fit into a processor's cache
 
 
 @runtime_checkable
@@ -99,25 +97,6 @@ class Learner:
     def tensors(self) -> State:
         """The model's own parameters and buffers by name."""
         return dict(self.model.named_parameters()) | dict(self.model.named_buffers())
-
-
-def digest_of(tensor: Tensor) -> str:
-    """A digest of the tensor's bytes in row order: other bytes, other digest.
-
-    Blocks of 64-bit words are summed up with a random odd factor for each place, modulo 2⁶⁴, and the sums hashed: one
-    changed word always shows, several cancel with a chance of 2⁻⁶⁴. Four times quicker than SHA-256 over all bytes,
-    and it runs where the tensor lies.
-    """
-    # NumPy has no bfloat16: the bytes are what counts.
-    raw = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
-    if raw.storage_offset() % 8:  # words have to start at whole words
-        raw = raw.clone()
-    words, rest = raw[: raw.numel() // 8 * 8].view(torch.int64), raw[raw.numel() // 8 * 8 :]
-    factors = torch.randint(1 << 62, (DIGEST_BLOCK,), generator=torch.Generator().manual_seed(1)).mul_(2).add_(1)
-    factors = factors.to(tensor.device)
-    sums = [(block * factors[: len(block)]).sum() for block in words.split(DIGEST_BLOCK)]
-    told = torch.stack(sums).cpu().numpy().tobytes() if len(words) else b""
-    return hashlib.sha256(told + rest.cpu().numpy().tobytes()).hexdigest()
 
 
 @contextmanager

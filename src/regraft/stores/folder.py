@@ -145,8 +145,10 @@ class FolderEntry(Entry):
         self.leases.release(name)
 
     def begin(self, work: str, facts: Mapping[str, Any]) -> None:
-        """Leave a mark that stays when the build is interrupted."""
+        """Leave a mark that stays when the build is interrupted; take away what dead builders left half-written."""
         try:
+            for folder in ("parts", "leases", "builds"):
+                self.place.sweep(folder)
             self.place.write(f"builds/{work}.json", [canonical_json(facts).encode()])
         except OSError as error:
             raise cannot_write(self.place, f"builds/{work}.json", error) from error

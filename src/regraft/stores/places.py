@@ -1,7 +1,10 @@
 """Places: a folder on this machine or a remote one, with the few verbs that a folder store needs."""
 
+import errno
+import hashlib
 import os
 import secrets
+import shutil
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -13,10 +16,13 @@ from typing import Any, final
 
 from regraft.errors import CacheError
 from regraft.files import sync_folder
+from regraft.stores.processes import machine, started
 
 Chunk = bytes | memoryview
 Range = tuple[int, int]  # first byte, and the byte after the last one
 
+# What systems say that cannot link files (FAT, some network folders).
+NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
 OPEN_FILES = 64  # that a place keeps open for reading: a cache may have more shards than a process may open
 GAP_BYTES = 1 << 20  # of a remote file: reading so much in vain is quicker than another request
 SPAN_BYTES = 2 << 20  # of a remote file that one request asks for, where a range is no longer itself
@@ -61,6 +67,9 @@ class Place(ABC):
     @abstractmethod
     def remove(self, name: str) -> None:
         """Remove the file or the folder with all in it; nothing when it is not there."""
+
+    def sweep(self, folder: str) -> None:  # noqa: B027 a place may leave nothing half-written
+        """Remove what writers that no longer run have left half-written in the folder."""
 
 
 class OpenFile(ABC):
@@ -124,7 +133,7 @@ class LocalPlace(Place):
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         # Not mkstemp: it makes files that only their owner may read, and caches are shared by a group.
-        temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
+        temporary = self._temporary(path)
         try:
             with temporary.open("xb", buffering=0) as file:
                 for chunk in chunks:
@@ -139,23 +148,42 @@ class LocalPlace(Place):
         sync_folder(path.parent)
 
     def create(self, name: str, content: bytes) -> bool:
-        """Exclusive creation by the file system."""
+        """Exclusive creation by the file system, whole at once: who finds the file finds its content."""
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self._temporary(path)
         try:
-            with path.open("xb") as file:
-                file.write(content)
+            temporary.write_bytes(content)
+            os.link(temporary, path)
         except FileExistsError:
             return False
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+            return _create_in_two_steps(path, content)
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
         return True
+
+    def sweep(self, folder: str) -> None:
+        """Remove what writers of this machine that no longer run have left half-written in the folder."""
+        here = _machine_tag()
+        for path in self.root.joinpath(folder).glob(f".*.{here}-*"):
+            number = path.name.rpartition(f".{here}-")[2].partition("-")[0]
+            if number.isdecimal() and not started(int(number)):
+                with suppress(OSError):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def _temporary(self, path: Path) -> Path:
+        """A hidden name beside the file that tells whose it is."""
+        return path.with_name(f".{path.name}.{_machine_tag()}-{os.getpid()}-{secrets.token_hex(4)}")
 
     def remove(self, name: str) -> None:
         """Remove a file or a folder; a folder vanishes from sight at once."""
         path = self.root / name
         if path.is_dir():
-            import shutil
-
-            hidden = path.with_name(f".{path.name}.removed-{secrets.token_hex(4)}")
+            hidden = self._temporary(path)
             path.rename(hidden)  # at once: nobody opens an entry of which half the parts are gone
             shutil.rmtree(hidden)
         else:
@@ -323,6 +351,20 @@ def _spans(ranges: Iterable[Range]) -> list[Range]:
         else:
             spans.append((first, last))
     return spans
+
+
+def _machine_tag() -> str:
+    return hashlib.sha256(machine().encode()).hexdigest()[:8]
+
+
+def _create_in_two_steps(path: Path, content: bytes) -> bool:
+    """For file systems without links: a crash between the two leaves an empty file."""
+    try:
+        with path.open("xb") as file:
+            file.write(content)
+    except FileExistsError:
+        return False
+    return True
 
 
 def _write_all(file: Any, view: memoryview) -> None:

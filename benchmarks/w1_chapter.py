@@ -246,6 +246,7 @@ def lightning_trainer():
 
 
 def main() -> None:
+    graph = tensorflow_graph()  # before Keras: it sets the number of threads
     predict_and_fit, fit = keras_predict_and_fit()
     contenders = [
         Contender("regraft, cached", regraft_cached),
@@ -253,7 +254,7 @@ def main() -> None:
         Contender("regraft, uncached", regraft_uncached),
         Contender("bare eager loop", bare_eager, GUIDES["eager"]),
         Contender("DataLoader loop", torch_dataloader, GUIDES["loader"]),
-        Contender("TensorFlow graph", tensorflow_graph(), GUIDES["tensorflow"]),
+        Contender("TensorFlow graph", graph, GUIDES["tensorflow"]),
         Contender("Keras fit", fit, GUIDES["keras"]),
         Contender("Keras predict + fit", predict_and_fit, GUIDES["keras"]),
         Contender("Lightning", lightning_trainer(), GUIDES["lightning"]),

@@ -71,7 +71,8 @@ def train(
     clip_value    limit each gradient to ± this; clip_norm: limit the length of all gradients together
     precision     "float32", or "bfloat16" or "float16" for the arithmetic of forward and backward (weights stay
                   float32); float16 with a scaled loss, where steps whose gradients overflow are left out
-    step          "auto" traces the step into a flat list of operators where that is proven equal; "eager" never
+    step          "auto" traces the step into a flat list of operators where that is proven equal; "eager" never: for
+                  a model that computes by something outside of it, a global counter, say
     order         epoch (from 0) → its batches, each an array of indices; None shuffles by `seed` and `batch_size`
     seed          of the batches and of dropout
 

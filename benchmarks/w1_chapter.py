@@ -4,6 +4,8 @@
 
 All contenders train hidden3, hidden4 and outputs (50-50-20-10, ReLU) by plain gradient descent, rate 0.01, on the same
 55,000 rows in shuffled order. Each is warm when it is measured: what is done once (tracing, sessions) is not counted.
+Keras is measured twice: its `fit` on features against a cached epoch, and its `predict` of the features with that `fit`
+against the same two in regraft.
 """
 
 import gzip
@@ -77,6 +79,14 @@ def regraft_cached() -> float:
     history = regraft.train(head, FEATURES, optimizer="sgd", lr=RATE, batch_size=BATCH, epochs=2)
     assert "traced" in history.notes[-1], history.notes
     return history.seconds[-1]
+
+
+def regraft_whole() -> float:
+    """The features, into memory, and one epoch on them."""
+    data = (torch.from_numpy(IMAGES), TARGETS)
+    began = time.perf_counter()
+    regraft.cache_features(TRUNK, data, batch_size=BATCH)
+    return time.perf_counter() - began + regraft_cached()
 
 
 def regraft_uncached() -> float:
@@ -166,22 +176,32 @@ def tensorflow_graph():
     return epoch
 
 
-def keras_fit():
-    """Keras's guide: features by `predict` once, then `fit` on them."""
+def keras_predict_and_fit():
+    """Keras's guide: features by `predict` once, then `fit` on them. Gives both, and `fit` alone."""
     import keras
 
-    layers = [keras.layers.Dense(units, activation="relu") for units in (50, 20)]
-    model = keras.Sequential([keras.Input((50,)), *layers, keras.layers.Dense(10)])
+    def dense(*sizes: int) -> list[keras.layers.Layer]:
+        return [keras.layers.Dense(units, activation="relu") for units in sizes]
+
+    frozen = keras.Sequential([keras.Input((784,)), *dense(300, 50)])
+    for layer, name in zip(frozen.layers, ("hidden1", "hidden2"), strict=True):
+        layer.set_weights([START[f"{name}/kernel"], START[f"{name}/bias"]])
+    model = keras.Sequential([keras.Input((50,)), *dense(50, 20), keras.layers.Dense(10)])
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer=keras.optimizers.SGD(RATE), loss=loss)
-    features = CACHED.numpy()
 
-    def epoch() -> float:
+    def fit(features: np.ndarray) -> float:
         began = time.perf_counter()
         model.fit(features, LABELS, batch_size=BATCH, epochs=1, verbose=0)
         return time.perf_counter() - began
 
-    return epoch
+    def predict_and_fit() -> float:
+        began = time.perf_counter()
+        features = frozen.predict(IMAGES, batch_size=BATCH, verbose=0)
+        seconds = time.perf_counter() - began
+        return seconds + fit(features)
+
+    return predict_and_fit, lambda: fit(CACHED.numpy())
 
 
 def lightning_trainer():
@@ -226,13 +246,17 @@ def lightning_trainer():
 
 
 def main() -> None:
+    graph = tensorflow_graph()  # before Keras: it sets the number of threads
+    predict_and_fit, fit = keras_predict_and_fit()
     contenders = [
         Contender("regraft, cached", regraft_cached),
+        Contender("regraft, features and epoch", regraft_whole),
         Contender("regraft, uncached", regraft_uncached),
         Contender("bare eager loop", bare_eager, GUIDES["eager"]),
         Contender("DataLoader loop", torch_dataloader, GUIDES["loader"]),
-        Contender("TensorFlow graph", tensorflow_graph(), GUIDES["tensorflow"]),
-        Contender("Keras fit", keras_fit(), GUIDES["keras"]),
+        Contender("TensorFlow graph", graph, GUIDES["tensorflow"]),
+        Contender("Keras fit", fit, GUIDES["keras"]),
+        Contender("Keras predict + fit", predict_and_fit, GUIDES["keras"]),
         Contender("Lightning", lightning_trainer(), GUIDES["lightning"]),
         Contender("NumPy by hand", numpy_by_hand),
     ]  # fmt: skip
@@ -242,9 +266,15 @@ def main() -> None:
         Goal("bare eager loop ≥ 1.3×", "bare eager loop", "regraft, cached", least=1.3),
         Goal("DataLoader over the cached tensors ≥ 3.5×", "DataLoader loop", "regraft, cached", least=3.5),
         Goal("Keras 3 fit ≥ 5×", "Keras fit", "regraft, cached", least=5),
+        Goal(
+            "Keras 3 predict + fit ≥ 5×", "Keras predict + fit", "regraft, features and epoch", least=5,
+            limit="55,000 times the frozen layers' products (784-300-50) are the same arithmetic for both, and regraft "
+            "adds the hashes by which it knows each example again. Beside one epoch they weigh; each further epoch is "
+            "that of the row above.",
+        ),
         Goal("Lightning ≥ 5×", "Lightning", "regraft, cached", least=5),
         Goal("regraft within 1.6× of NumPy by hand", "regraft, cached", "NumPy by hand", most=1.6),
-    ]
+    ]  # fmt: skip
     title = "W1: the chapter, one cached epoch (275 steps of batch 200), one thread"
     tell([take_turns(title, "s", contenders, rounds=7, goals=goals)])
 

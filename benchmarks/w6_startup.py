@@ -8,9 +8,10 @@ from harness import Goal, Table, asked_rounds, tell
 
 LIMITS = {
     "regraft beyond torch": "see what is imported with `python -X importtime -c 'import torch, regraft'`.",
-    "show": "of a run profiled on safetensors about half is imports (NumPy 0.17 s, typer and rich 0.09 s, then every "
-    "reader), the rest reads, summarises and draws 10,000 rows. Needed: import a reader when its format is recognised, "
-    "and draw long tables plainly.",
+    "show": "on an idle machine, of 0.3 to 0.55 s importing NumPy takes 0.13, the readers 0.08 (each of nineteen "
+    "formats looks at the file), Python itself 0.02; the rest reads and draws 10,000 rows, 8 µs a row for safetensors "
+    "and 25 for torch, whose pickle has 30 instructions an array. Needed for less: import a reader when a file may be "
+    "its own, and a pickle machine that is not written in Python.",
 }
 
 

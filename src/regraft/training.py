@@ -72,14 +72,16 @@ def train(
     clip_value    limit each gradient to ± this; clip_norm: limit the length of all gradients together
     precision     "float32", or "bfloat16" or "float16" for the arithmetic of forward and backward (weights stay
                   float32); float16 with a scaled loss, where steps whose gradients overflow are left out
-    step          "auto" traces the step into a flat list of operators where that is proven equal; "eager" never
+    step          "auto" traces the step into a flat list of operators where that is proven equal; "eager" never: for
+                  a model that computes by something outside of it, a global counter, say
     order         epoch (from 0) → its batches, each an array of indices; None shuffles by `seed` and `batch_size`
     seed          of the batches and of dropout
 
-    The same seed gives the same batches and draws, so two runs end in the same weights, always on the CPU, on a GPU
-    where its operators are deterministic; and so do a head on features and its whole model on their data set, where the
-    frozen layers round alike for every batch size (a smaller last batch may move the last bits). Where the
-    data set itself draws at random, it decides. Features larger than memory are read in an order of their own.
+    The same seed gives the same batches and draws, so two runs end in equal weights: on the CPU with as many threads
+    (others sum in another order), on a GPU where its operators are deterministic. So do a head on features and its
+    whole model on their data set, where the frozen layers round alike for every batch size (a smaller last batch may
+    move the last bits). Where the data set itself draws at random, it decides. Features larger than memory are read in
+    an order of their own.
 
     Raises before anything changes: TrainError for options that make no sense or a head without trainable parameters,
     DataError for empty data, labels beyond the classes, or one class only. Whatever ends training early — a loss that

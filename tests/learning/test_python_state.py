@@ -45,7 +45,7 @@ def test_a_change_is_named_and_taken_back(told):
     assert state.changed().startswith(told)
     state.restore()
     assert state.changed() == ""
-    assert (model.count, model.seen, list(model.last)) == (0, [1, {"a": 2}], [3])
+    assert (model.count, model.seen, model.last.maxlen, list(model.last)) == (0, [1, {"a": 2}], 2, [3])
 
 
 def test_an_attribute_that_is_gone_comes_back():

@@ -52,6 +52,17 @@ def test_the_optimum_is_that_of_a_plain_method_in_double_precision(weight_decay)
     assert solution.iterations < 60
 
 
+def test_columns_far_from_zero_are_solved_around_their_mean():
+    """As outlying channels of transformers are: float32's moments would hold the mean's square alone."""
+    features, labels = points()
+    features[:, ::3] += 1000
+    (solution,) = solve_linear(features, labels, 4, [1e-3])
+    best = reference(features - features.mean(0), labels, 4, 1e-3)
+    # float32 logits of features near 1000 are known to about 1e-4
+    assert objective(solution, features, labels) == pytest.approx(best, rel=1e-3)
+    assert solution.iterations < 60
+
+
 def test_several_strengths_side_by_side_are_each_as_alone():
     features, labels = points()
     decays = [1e-3, 1e-1, 10.0]

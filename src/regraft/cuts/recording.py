@@ -249,6 +249,10 @@ class _Operators(TorchDispatchMode):
         super().__init__()
         self.recorder = recorder
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # the wrapping that torch would do imports its compiler: four seconds, once a process
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         recorder, kwargs = self.recorder, kwargs or {}
         reads = tuple(dict.fromkeys(recorder.value_of(tensor) for tensor in tensors_of((args, kwargs))))

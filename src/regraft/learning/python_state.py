@@ -9,12 +9,14 @@ import pickle
 import random
 from collections import deque
 from collections.abc import Callable, Mapping
+from types import ModuleType
 from typing import Any, final
 
 import numpy as np
 from torch import Tensor, nn
 
 DEEPEST = 3  # objects in one another that are looked into
+LARGE = 1 << 20  # bytes of an array that is data, and not compared
 OWN = {"_parameters", "_buffers", "_modules", "training"}  # of a module; the learner remembers these
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
 GENERATORS = (random.Random, np.random.Generator, np.random.RandomState)
@@ -25,7 +27,7 @@ CONTAINERS = (list, tuple, set, frozenset, deque)
 class PythonState:
     """Attributes of a model's layers and of its loss, and where Python's generators stand, at one moment.
 
-    Not seen: global variables, and what lies deeper than three objects in one another.
+    Not seen: global variables, large arrays, and what lies deeper than three objects in one another.
     """
 
     def __init__(self, model: nn.Module, loss: Callable[..., Any]) -> None:
@@ -73,10 +75,10 @@ def _told(value: Any, depth: int = 0) -> Any:
     if isinstance(value, PLAIN):
         return type(value), repr(value)  # repr: a number that is none equals itself
     if isinstance(value, np.ndarray):
-        return value.tobytes()
+        return value.tobytes() if value.nbytes < LARGE else id(value)
     if isinstance(value, GENERATORS):
         return pickle.dumps(value)
-    if isinstance(value, (Tensor, nn.Module)) or depth == DEEPEST:
+    if isinstance(value, (Tensor, nn.Module, type, ModuleType)) or depth == DEEPEST:
         return id(value)  # what is written into a tensor is seen by the recording
     if isinstance(value, Mapping):
         return [(name, _told(one, depth + 1)) for name, one in value.items()]
@@ -91,6 +93,8 @@ def _copied(value: Any) -> Any:
         return copy.deepcopy(value)
     if isinstance(value, dict):
         return {name: _copied(one) for name, one in value.items()} if type(value) is dict else copy.copy(value)
-    if type(value) in (list, set, deque):
+    if type(value) in (list, set):
         return type(value)(_copied(one) for one in value)
+    if type(value) is deque:
+        return deque(map(_copied, value), value.maxlen)
     return value

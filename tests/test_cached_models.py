@@ -5,6 +5,8 @@ import torch
 from torch import nn
 
 from regraft.caching import cache_features
+from regraft.datasets.array_file import ArrayExamples
+from regraft.datasets.augmented import Augmented
 from regraft.freezing import freeze
 from regraft.splitting import split
 from regraft.stores.folder import FolderStore
@@ -245,3 +247,27 @@ def test_a_sentence_is_known_whatever_it_was_padded_to(tmp_path):
     cache_features(trunk, Sentences(), tmp_path, batch_size=3)
 
     assert cache_features(trunk, Sentences([9, 0, 4, 1]), tmp_path, batch_size=3).computed == 0
+
+
+@pytest.mark.parametrize("views", [1, 3])
+@pytest.mark.parametrize("store", ["none", "folder", "streamed"])
+def test_features_of_a_deeper_cut_are_computed_from_these(tmp_path, store, views):
+    """They are those that the inputs give, view by view, and are kept in the same place."""
+    place = {"none": None, "folder": tmp_path, "streamed": FolderStore(tmp_path, memory_bytes=0)}[store]
+    data = Augmented(ArrayExamples(IMAGES, LABELS, "abc")) if views > 1 else (IMAGES, LABELS)
+    model = Convolutions()
+    trunk, head = halves(model, "conv")
+    features = cache_features(trunk, data, place, batch_size=BATCH, views=views)
+    freeze(model, "norm")
+    part, _ = head.recut()
+
+    deeper = features.deeper(part)
+
+    straight = cache_features(split(model, IMAGES[:2])[0], data, None, batch_size=BATCH, views=views)
+    assert (len(deeper), deeper.views) == (22, views)
+    assert torch.equal(deeper.labels, LABELS)
+    for epoch in range(views):
+        rows, expected = (each.for_epoch(epoch).gather(torch.arange(22))[0] for each in (deeper, straight))
+        assert all(torch.equal(rows[name], expected[name]) for name in expected)
+    again = features.deeper(part)
+    assert again.computed == (22 * views if store == "none" else 0)

@@ -84,6 +84,17 @@ class Learner:
         """Name → digest of each frozen tensor's bytes: equal before and after training, or training is wrong."""
         return {name: digest_of(tensor) for name, tensor in self.frozen_tensors().items()}
 
+    def refuse_moved(self, digests: Mapping[str, str]) -> None:
+        """Raise TrainError when a frozen tensor is not what it was when its digest was taken."""
+        now = self.frozen_digests() if digests else {}
+        moved = [name for name, digest in digests.items() if now.get(name) != digest]
+        if moved:
+            raise TrainError(
+                f"{len(moved)} frozen tensors changed while training: {', '.join(moved[:10])}.\n"
+                "A frozen BatchNorm in train mode moves its statistics. Freeze with regraft.freeze, which keeps frozen "
+                "layers in eval mode, not with requires_grad alone."
+            )
+
     def state(self) -> State:
         """Copies of all that training may change: trainable parameters and the buffers that are not frozen."""
         frozen = self.frozen_tensors()

@@ -16,7 +16,7 @@ STEPS = [
 FOLDERS = {"formats", "stores", "datasets", "plans", "cuts", "caches", "learning", "reports"}
 FLOOR_BY_NAME = {
     "errors": 0,
-    **dict.fromkeys(FOLDERS | {"plan", "factories", "tf_layers"}, 2),
+    **dict.fromkeys(FOLDERS | {"plan", "factories", "tf_layers", "stages"}, 2),
     **dict.fromkeys(STEPS, 3),
     "reporting": 4, "summarising": 4, "testing": 4, "recipe": 5, "demo": 6, "cli": 7, "__main__": 8,
 }  # fmt: skip

@@ -5,6 +5,8 @@ import torch
 from torch import nn
 
 from regraft.caching import cache_features
+from regraft.datasets.array_file import ArrayExamples
+from regraft.datasets.augmented import Augmented
 from regraft.errors import CacheError, TrainError
 from regraft.freezing import freeze
 from regraft.splitting import split
@@ -121,48 +123,6 @@ def test_training_the_head_leaves_the_key_alone(tmp_path):
     with torch.no_grad():
         model.head.weight += 1
     assert cached(model, tmp_path).key == key
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda model: model.conv.weight.data.view(-1)[3:4].add_(1e-6),
-        lambda model: model.norm.running_mean.add_(0.1),
-        lambda model: model.conv.weight.requires_grad_(True),
-    ],
-    ids=["one element", "statistics", "trainable again"],
-)
-def test_a_head_is_not_trained_on_features_of_other_weights(tmp_path, change):
-    """They are those of a model that is no more; what is computed again is."""
-    model = Convolutions()
-    _, head = halves(model)
-    features = cached(model, tmp_path)
-    change(model)
-
-    with pytest.raises(TrainError, match=r"(?s)features are not those of this model any more: (conv|norm)\..*call"):
-        train(head, features, epochs=1)
-
-    model.conv.weight.requires_grad_(False)
-    trunk, head = halves(model)
-    train(head, cache_features(trunk, (IMAGES, LABELS), tmp_path, batch_size=BATCH), epochs=1)
-
-
-def test_weights_that_change_while_features_are_computed_are_told(tmp_path):
-    """By another thread, or by the data set."""
-    model = Convolutions()
-    trunk, _ = halves(model)
-
-    class Meddling(torch.utils.data.Dataset):
-        def __len__(self):
-            return 22
-
-        def __getitem__(self, index):
-            if index == 21:
-                model.conv.weight.data.add_(1e-3)
-            return IMAGES[index], 0
-
-    with pytest.raises(CacheError, match=r"(?s)Frozen weights changed while the features were computed.*Clear the ent"):
-        cache_features(trunk, Meddling(), tmp_path, batch_size=BATCH)
 
 
 def test_the_modes_of_torch_are_part_of_the_key(tmp_path):
@@ -288,3 +248,69 @@ def test_a_sentence_is_known_whatever_it_was_padded_to(tmp_path):
     cache_features(trunk, Sentences(), tmp_path, batch_size=3)
 
     assert cache_features(trunk, Sentences([9, 0, 4, 1]), tmp_path, batch_size=3).computed == 0
+
+
+@pytest.mark.parametrize("views", [1, 3])
+@pytest.mark.parametrize("store", ["none", "folder", "streamed"])
+def test_features_of_a_deeper_cut_are_computed_from_these(tmp_path, store, views):
+    """They are those that the inputs give, view by view, and are kept in the same place."""
+    place = {"none": None, "folder": tmp_path, "streamed": FolderStore(tmp_path, memory_bytes=0)}[store]
+    data = Augmented(ArrayExamples(IMAGES, LABELS, "abc")) if views > 1 else (IMAGES, LABELS)
+    model = Convolutions()
+    trunk, head = halves(model, "conv")
+    features = cache_features(trunk, data, place, batch_size=BATCH, views=views)
+    freeze(model, "norm")
+    part, _ = head.recut()
+
+    deeper = features.deeper(part)
+
+    straight = cache_features(split(model, IMAGES[:2])[0], data, None, batch_size=BATCH, views=views)
+    assert (len(deeper), deeper.views) == (22, views)
+    assert torch.equal(deeper.labels, LABELS)
+    for epoch in range(views):
+        rows, expected = (each.for_epoch(epoch).gather(torch.arange(22))[0] for each in (deeper, straight))
+        assert all(torch.equal(rows[name], expected[name]) for name in expected)
+    again = features.deeper(part)
+    assert again.computed == (22 * views if store == "none" else 0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda model: model.conv.weight.data.view(-1)[3:4].add_(1e-6),
+        lambda model: model.norm.running_mean.add_(0.1),
+        lambda model: model.conv.weight.requires_grad_(True),
+    ],
+    ids=["one element", "statistics", "trainable again"],
+)
+def test_a_head_is_not_trained_on_features_of_other_weights(tmp_path, change):
+    """They are those of a model that is no more; what is computed again is."""
+    model = Convolutions()
+    _, head = halves(model)
+    features = cached(model, tmp_path)
+    change(model)
+
+    with pytest.raises(TrainError, match=r"(?s)features are not those of this model any more: (conv|norm)\..*call"):
+        train(head, features, epochs=1)
+
+    model.conv.weight.requires_grad_(False)
+    trunk, head = halves(model)
+    train(head, cache_features(trunk, (IMAGES, LABELS), tmp_path, batch_size=BATCH), epochs=1)
+
+
+def test_weights_that_change_while_features_are_computed_are_told(tmp_path):
+    """By another thread, or by the data set."""
+    model = Convolutions()
+    trunk, _ = halves(model)
+
+    class Meddling(torch.utils.data.Dataset):
+        def __len__(self):
+            return 22
+
+        def __getitem__(self, index):
+            if index == 21:
+                model.conv.weight.data.add_(1e-3)
+            return IMAGES[index], 0
+
+    with pytest.raises(CacheError, match=r"(?s)Frozen weights changed while the features were computed.*Clear the ent"):
+        cache_features(trunk, Meddling(), tmp_path, batch_size=BATCH)

@@ -97,3 +97,11 @@ def test_a_missing_file_is_named(tmp_path):
     """With the system's own reason."""
     with pytest.raises(JobError, match=r"none.toml cannot be read: .*No such file"):
         Job.from_file(tmp_path / "none.toml")
+
+
+def test_the_epochs_of_a_schedule_are_numbers(job_file):
+    """TOML's keys are texts; what is no number is told by its place."""
+    job = Job.from_file(job_file, ['train.schedule={0 = "head", 5 = ["a", "b"]}'])
+    assert job.train.schedule == {0: "head", 5: ["a", "b"]}
+    with pytest.raises(JobError, match=r"\[train\] schedule is 'five'"):
+        Job.from_file(job_file, ['train.schedule={five = "head"}'])

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from regraft import errors, load
 from regraft.job import Job
 from regraft.recipe import open_parts, predict, reuse
+from small_models import same_weights
 
 FOLDER = ["metrics.json", "model.safetensors", "net.py", "plan.json", "regraft.json", "report.html"]
 
@@ -192,3 +193,30 @@ def test_stopping_in_the_middle_leaves_no_run_folder(job_file, monkeypatch):
     with pytest.raises(KeyboardInterrupt, match="stopped by the user"):
         reuse(job_file)
     assert {path.name for path in job_file.parent.iterdir()} - {"__pycache__"} == before
+
+
+def test_a_job_unfreezes_by_a_schedule_and_a_cache_changes_no_bit(job_file):
+    """Without [freeze] all that the schedule never trains is frozen; the record tells the stages."""
+    text = job_file.read_text().replace('[freeze]\nlayers = "[01]"\n', "")
+    job_file.write_text(text.replace("epochs = 3", 'epochs = 3\nschedule = {0 = "5", 2 = ["1"]}'))
+    told = []
+    runs = [
+        reuse(Job.from_file(job_file, [f"cache.use={use}", f"out.folder='{use}'"]), tell=told.append)
+        for use in ("true", "false")
+    ]
+
+    assert same_weights(*(run.model.state_dict() for run in runs))
+    assert runs[0].metrics["frozen"] == ["0"]
+    stages = runs[0].metrics["history"]["stages"]
+    assert [(stage["first_epoch"], tuple(stage["layers"])) for stage in stages] == [(1, ("5",)), (3, ("1",))]
+    assert any(line.startswith("epoch 2: 1 trains, ") for line in told)
+    assert "Unfrozen step by step" in (runs[0].folder / "report.html").read_text()
+
+
+def test_a_schedule_is_checked_before_any_feature_is_computed(job_file):
+    """The job freezes the layer that its schedule wants to train."""
+    job = Job.from_file(job_file, ['train.schedule={0 = "5", 1 = "1", 7 = "0"}'])
+    told = []
+    with pytest.raises(errors.TrainError, match=r"(?s)epoch 1 of the schedule: 1 is frozen.*epoch 7 .* none of the 3"):
+        reuse(job, tell=told.append)
+    assert not any("Caching" in line for line in told)

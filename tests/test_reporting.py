@@ -17,6 +17,7 @@ from regraft.reports.record import (
     PlanRowRecord,
     RunRecord,
     ScoreRecord,
+    StageRecord,
     VariantRecord,
 )
 
@@ -145,3 +146,19 @@ def test_a_problem_is_shown_at_once(page):
 def test_the_same_record_gives_the_same_bytes(page):
     """So that reports can be compared."""
     assert page(a_run()) == page(a_run())
+
+
+def test_the_stages_of_a_schedule_are_a_table(page):
+    """What trains from which epoch, on how many bytes; and in the list of epochs, where it began."""
+    stages = (
+        StageRecord(1, ("head",), 27, ("mean",), 32, 768, 0.5),
+        StageRecord(3, ("conv3", "norm3"), 483, ("norm2",), 1536, note="it does not pay"),
+    )
+    run = a_run()
+    html = page(replace(run, history=replace(run.history, stages=stages)))
+    assert "Unfrozen step by step" in html
+    assert '<code>conv3 | norm3</code></td><td class="r n">483' in html
+    assert "768 B, computed from those of the last cut in 0.500 s" in html
+    assert html.count("<code>conv3 | norm3</code>") == 2
+    assert "it does not pay" in html
+    assert "Unfrozen step by step" not in page(run)

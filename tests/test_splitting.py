@@ -1,5 +1,6 @@
 """Trunk and head together are the model."""
 
+import copy
 from dataclasses import dataclass
 
 import pytest
@@ -399,3 +400,128 @@ def test_features_of_one_row_need_no_mode_that_one_row_cannot_run():
     x = torch.randn(1, 6)
     model.eval()
     assert torch.equal(head(trunk(x)), model(x))
+
+
+def test_a_head_is_cut_again_after_more_layers_were_frozen():
+    """By the example of its split; the way from its features to the deeper ones is a trunk for the cache."""
+    model, x = Skip(), torch.randn(4, 6)
+    freeze(model, "first")
+    trunk, head = split(model, x)
+    rows = trunk(x)
+    freeze(model, "second|norm")
+
+    part, deeper_head = head.recut()
+
+    assert [leaf.name for leaf in part.cut.leaves] != [leaf.name for leaf in trunk.cut.leaves]
+    model.eval()
+    assert torch.equal(deeper_head(part(rows))["logits"], model(x)["logits"])
+    assert part(**rows).keys() == part(rows).keys()
+    assert part.describe()["from"] == ["first"]
+    assert "second.weight" in part.frozen_tensors()
+
+
+def test_a_way_that_gives_other_features_than_the_inputs_is_refused():
+    """The features of the example that the head was split on are not those of the model any more."""
+    model = Skip()
+    freeze(model, "first")
+    _, head = split(model, torch.randn(4, 6))
+    with torch.no_grad():
+        model.first.weight += 1
+    freeze(model, "second")
+
+    with pytest.raises(SplitError, match=r"second.* cannot be computed from the features of the shallower cut"):
+        head.recut()
+
+
+def test_only_trunks_of_one_model_follow_each_other():
+    """Another model's features are not these."""
+    trunks = []
+    for _ in range(2):
+        model = Skip()
+        freeze(model, "first")
+        trunks.append(split(model, torch.randn(4, 6))[0])
+    with pytest.raises(SplitError, match="only be carried on from a trunk of the same model"):
+        trunks[0].step_from(trunks[1])
+
+
+class Remembers(nn.Module):
+    """Two layers, each of which leaves its output in a cache that is part of the outputs, as decoders do."""
+
+    class Cache:
+        def __init__(self):
+            self.layers = []
+
+    class Layer(nn.Module):
+        def __init__(self, width):
+            super().__init__()
+            self.linear = nn.Linear(width, 6)
+
+        def forward(self, x, cache):
+            out = self.linear(x)
+            cache.layers.append([Box(out)])
+            return out[:, :3]
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = Remembers.Layer(6), Remembers.Layer(3)
+
+    def forward(self, x):
+        cache = Remembers.Cache()
+        out = self.second(self.first(x, cache), cache)
+        return {"out": out, "cache": cache}
+
+
+class Box:
+    """Hides a tensor from a look into containers."""
+
+    def __init__(self, tensor):
+        self.tensor = tensor
+
+
+def test_a_cache_that_frozen_layers_fill_is_not_handed_out_with_holes():
+    """The rest of the outputs is the model's; whoever asks for the cache is told where to get it."""
+    model, x = Remembers(), torch.randn(4, 6)
+    freeze(model, "first")
+    trunk, head = split(model, x)
+
+    outputs = head(trunk(x))
+
+    assert torch.equal(outputs["out"], model(x)["out"])
+    assert repr(outputs["cache"]) == "<Cache without the part of the frozen layers>"
+    for ask in (lambda c: c.layers, lambda c: c[0], len, list):
+        with pytest.raises(SplitError, match="The Cache of the outputs lacks what the frozen layers put into it"):
+            ask(outputs["cache"])
+    assert len(copy.deepcopy(outputs["cache"]).__dict__) == 1
+
+
+def test_a_cache_that_only_trained_layers_fill_is_the_models():
+    """Nothing is missing in it."""
+    model, x = Remembers(), torch.randn(4, 6)
+    trunk, head = split(model, x)
+    assert len(head(trunk(x))["cache"].layers) == 2
+
+
+@pytest.mark.parametrize("family", ["GPT2", "Llama"])
+def test_decoders_split_with_the_cache_that_they_keep_by_default(family):
+    """`use_cache` is True in transformers' configurations: logits and gradients are the model's."""
+    transformers = pytest.importorskip("transformers")
+    options = {
+        "GPT2": {"n_layer": 3, "n_embd": 16, "n_head": 2, "n_positions": 16, "bos_token_id": 0, "eos_token_id": 0},
+        "Llama": {"num_hidden_layers": 3, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24},
+    }[family]
+    config = getattr(transformers, f"{family}Config")(vocab_size=30, pad_token_id=0, **options)
+    model = getattr(transformers, {"GPT2": "GPT2LMHeadModel"}.get(family, f"{family}ForCausalLM"))(config)
+    freeze(model, {"GPT2": r"transformer\.(wte|wpe|h\.[01])", "Llama": r"model\.(embed_tokens|layers\.[01])"}[family])
+    ids = torch.randint(1, 30, (3, 7))
+    arguments = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
+    assert config.use_cache
+
+    trunk, head = split(model, **arguments)
+    model.eval()
+    outputs, expected = head(trunk(**arguments)), model(**arguments)
+
+    assert torch.equal(outputs.logits, expected.logits)
+    assert torch.equal(outputs.loss, expected.loss)
+    assert len(expected.past_key_values) == 3
+    with pytest.raises(SplitError, match=r"(?s)The DynamicCache of the outputs lacks.*Ask the model itself"):
+        outputs.past_key_values.get_seq_length()

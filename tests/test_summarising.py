@@ -4,8 +4,9 @@ import torch
 from torch import nn
 
 from regraft.evaluating import Score
+from regraft.reports.record import StageRecord
 from regraft.summarising import machine, metrics_of, parameters_of, record_of
-from regraft.training import History
+from regraft.training import History, Stage
 
 
 def record(scores, in_memory_plan):
@@ -22,7 +23,10 @@ def record(scores, in_memory_plan):
         cut=None,
         cost="",
         history=History(
-            train_loss=(1.0, 0.5), validation_accuracy=(None, None), stopped_because="all 2 epochs were run"
+            train_loss=(1.0, 0.5),
+            validation_accuracy=(None, None),
+            stopped_because="all 2 epochs were run",
+            stages=(Stage(0, ("0",), 9, note="why"),),
         ),
         scores=scores,
         classes=["a", "b"],
@@ -50,6 +54,7 @@ def test_the_record_holds_what_the_steps_gave():
     assert (made.test.accuracy, made.test.confusion, made.validation) == (0.75, ((8, 2), (3, 7)), None)
     assert made.notes[-1].text == "train: 3 unreadable images skipped"
     assert made.history.validation_accuracy == ()
+    assert made.history.stages == (StageRecord(1, ("0",), 9, note="why"),)  # epochs are counted from 1 there
 
 
 def test_metrics_have_stable_names():

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from regraft.caches.building import Builder, positions_of, whole
 from regraft.caches.costs import Cost
 from regraft.caches.draws import Draws, names_of, own_randomness, refuse_own_randomness, refuse_random, renaming
 from regraft.caches.engines import Engine, TrunkLike, device_of, key_of, manifest_of, own_shapes, runner
-from regraft.caches.features import Built, Features, memory_budget
+from regraft.caches.features import Again, Built, Features, memory_budget
 from regraft.caches.precision import Difference, check_precision
 from regraft.caches.probing import COMPUTE_TOLERANCE, check_reused, expected_cost, rounding, tolerance_of
 from regraft.caches.stored import HeldRows, Index, StoredRows
@@ -36,6 +37,7 @@ class _Options:
     head: Callable[[Any], Any] | None
     epochs: int | None
     tell: Callable[[str], None] | None
+    again: Again
 
 
 def cache_features(
@@ -73,7 +75,8 @@ def cache_features(
     engine = engine or Engine()
     if engine.compute not in COMPUTE_TOLERANCE:
         raise CacheError(f"No compute {engine.compute!r}. Choose one of {', '.join(COMPUTE_TOLERANCE)}.")
-    options = _Options(batch_size, precision, engine, head, epochs, tell)
+    again = partial(cache_features, store=store, batch_size=batch_size, precision=precision, engine=engine)
+    options = _Options(batch_size, precision, engine, head, epochs, tell, again)
     with own_randomness():
         started = time.perf_counter()
         draws = _draws(as_examples(dataset), views, data_id, hashed=store is not None or precision != "float32")
@@ -122,7 +125,7 @@ def _in_memory(trunk: TrunkLike, draws: Draws, options: "_Options", started: flo
     rows = HeldRows(columns)
     positions = torch.arange(len(draws)).view(-1, draws.views) if draws.views > 1 else None
     built = Built(len(draws), 0, time.perf_counter() - started, rows.bytes, _rounding(trunk, draws, options), cost)
-    return Features(rows, positions, labels, cut=trunk.cut, key="", built=built)
+    return Features(rows, positions, labels, cut=trunk.cut, key="", built=built, again=options.again)
 
 
 def _in_store(trunk: TrunkLike, draws: Draws, store: Store, options: "_Options", started: float) -> Features:
@@ -151,7 +154,7 @@ def _in_store(trunk: TrunkLike, draws: Draws, store: Store, options: "_Options",
     built = Built(builder.computed, positions.numel() - builder.computed, time.perf_counter() - started, kept.bytes,
                   _rounding(trunk, draws, options), cost if builder.computed else None)  # fmt: skip
     assert builder.labels is not None, "every example was read, or its label was known"
-    return Features(kept, order, builder.labels, cut=trunk.cut, key=entry.key, built=built)
+    return Features(kept, order, builder.labels, cut=trunk.cut, key=entry.key, built=built, again=options.again)
 
 
 def _outdated(store: Store, manifest: Mapping[str, Any]) -> str:

@@ -50,7 +50,10 @@ class PlanSection:
 
 @dataclass(frozen=True, config=STRICT_KEYS)
 class FreezeSection:
-    """[freeze]: one of three ways to say what stays as restored, as in `freeze`; none freezes nothing."""
+    """[freeze]: one of three ways to say what stays as restored, as in `freeze`.
+
+    None of them freezes nothing, or, with a schedule in [train], all that the schedule never trains.
+    """
 
     layers: Patterns | None = None
     trainable: Patterns | None = None
@@ -111,6 +114,7 @@ class TrainSection:
     clip_norm: float | None = None
     precision: str = "float32"
     patience: Annotated[int, Field(ge=1)] | None = None
+    schedule: Mapping[int, Patterns] | None = None
     seed: Annotated[int, Field(ge=0)] = 0
 
 

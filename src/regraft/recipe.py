@@ -22,9 +22,10 @@ from regraft.factories import build_model
 from regraft.files import refuse_existing, whole_folder
 from regraft.freezing import freeze, frozen_names
 from regraft.inputs import InputContract
-from regraft.job import FreezeSection, Job
+from regraft.job import Job
 from regraft.loading import apply_plan
 from regraft.matching import plan_reuse
+from regraft.patterns import as_patterns
 from regraft.predicting import Prediction
 from regraft.predicting import predict as predict_with
 from regraft.reading import open_checkpoint
@@ -32,8 +33,9 @@ from regraft.reporting import write_report
 from regraft.reports.record import RunRecord
 from regraft.saving import Factory, load, load_record, write_model
 from regraft.splitting import split
+from regraft.stages import check_schedule
 from regraft.summarising import metrics_of, record_of
-from regraft.training import train
+from regraft.training import EPOCHS, train
 
 REPORT_FILE, METRICS_FILE = "report.html", "metrics.json"
 
@@ -80,7 +82,7 @@ def reuse(job: Job | str | Path, *, tell: Callable[[str], None] = lambda line: N
         plan.check()
         data = open_parts(job)
         apply_plan(plan, checkpoint, model)
-    freeze_layers(model, job.freeze)
+    freeze_layers(model, job)
 
     trained: Any = model
     examples: dict[str, Any] = dict(data)
@@ -94,6 +96,8 @@ def reuse(job: Job | str | Path, *, tell: Callable[[str], None] = lambda line: N
             trained, examples, cut = head, features, trunk.cut
     with watch("training"):
         history = train(trained, examples["train"], validation=examples.get("validation"), **vars_of(job.train))
+    for stage in history.stages:
+        tell(str(stage))
     with watch("evaluation"):
         scores = {part: evaluate(trained, examples[part]) for part in examples if part != "train"}
 
@@ -167,7 +171,7 @@ def features_of(
 ) -> dict[str, Any]:
     """The cached features of each part of the data; none when caching does not pay and the job leaves the choice."""
     store = job.path(job.cache.folder) if job.cache.folder else None
-    epochs = (job.train.epochs or 20) if job.cache.use == "auto" else None
+    epochs = (job.train.epochs or EPOCHS) if job.cache.use == "auto" else None
     features: dict[str, Any] = {}
     for part, dataset in data.items():
         views = job.cache.views if part == "train" else 1  # what is measured is never augmented
@@ -196,11 +200,19 @@ def notes_of(data: Mapping[str, Labelled]) -> list[str]:
     return [f"{part}: {note}" for note, part in first_part.items()]
 
 
-def freeze_layers(model: nn.Module, section: FreezeSection) -> None:
-    """Freeze what the job says; nothing when it says nothing."""
-    chosen = {name: value for name, value in vars_of(section).items() if value is not None}
+def freeze_layers(model: nn.Module, job: Job) -> None:
+    """Freeze what the job says; when it says nothing, what its schedule never trains, without one nothing.
+
+    Raises TrainError for a schedule that cannot be followed: now, not after hours of features.
+    """
+    chosen = {name: value for name, value in vars_of(job.freeze).items() if value is not None}
+    schedule = job.train.schedule
+    if schedule and not chosen:
+        chosen = {"trainable": [pattern for patterns in schedule.values() for pattern in as_patterns(patterns)]}
     if chosen:
         freeze(model, **chosen)
+    if schedule is not None:
+        check_schedule(model, schedule, job.train.epochs or EPOCHS)
 
 
 def first_inputs(dataset: Labelled, count: int = 2) -> tuple[Any, ...]:

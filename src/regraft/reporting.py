@@ -175,9 +175,10 @@ def _history(history: HistoryRecord) -> dict[str, Any]:
     listed = {index + 1 for index in thinned(epochs, LISTED_EPOCHS)}
     if history.best_epoch is not None and 1 <= history.best_epoch <= epochs:
         listed.add(history.best_epoch)
+    began = {stage.first_epoch: " | ".join(stage.layers) for stage in history.stages}
     table = [
-        (epoch, [column[epoch - 1] if epoch <= len(column) else None for column in columns if column])
-        for epoch in sorted(listed)
+        (epoch, [column[epoch - 1] if epoch <= len(column) else None for column in columns if column], began.get(epoch))
+        for epoch in sorted(listed | began.keys())
     ]
     names = ("Training loss", "Validation loss", "Validation accuracy")
     headings = [name for name, column in zip(names, columns, strict=True) if column]

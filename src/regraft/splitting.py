@@ -3,7 +3,7 @@
 The trunk is all that depends only on inputs and frozen layers; the head is the rest. Both run the model's own forward.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, final
@@ -18,6 +18,7 @@ from regraft.cuts.proving import own, undisturbed
 from regraft.cuts.recorded import slots_of
 from regraft.cuts.replaying import Replay
 from regraft.cuts.searching import Search, record_sizes
+from regraft.cuts.structures import map_structure
 from regraft.cuts.varying import Batch, batch_of
 from regraft.errors import SplitError
 from regraft.fingerprints import hash_description
@@ -32,18 +33,21 @@ WAY = "(way)"  # among the features of a whole batch: the number of the way that
 class Trunk:
     """The frozen part of a model: `trunk(*args, **kwargs)` gives the features, one row per example for each leaf.
 
-    model   the user's model
-    cut     what crosses to the head
+    model    the user's model
+    cut      what crosses to the head
+    example  its features of the example
+    ways     how batches run through the model; the example's is the first, and without whole batches the only one
     """
 
-    def __init__(self, model: nn.Module, ways: list[Way], cut: Cut, at: list[str] | None) -> None:
-        self.model, self.cut = model, cut
-        self._ways, self._at = ways, at
+    def __init__(self, model: nn.Module, batch: Batch, at: list[str] | None) -> None:
+        self.model, self._at = model, at
+        way, self.example = _proven_way(model, batch, at)
+        self.ways, self.cut = [way], _whole_cut(way)
 
     @property
     def replays(self) -> Way:
         """The example's way."""
-        return self._ways[0]
+        return self.ways[0]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Features:
         """The features of a batch: leaf name → tensor. They have no gradients; nothing changes in the model.
@@ -80,36 +84,26 @@ class Trunk:
 
     def _run_another_way(self, problem: SplitError, args: tuple, kwargs: Mapping[str, Any]) -> Features:
         """The features by one of the other ways known, else by a new one."""
-        for number, way in enumerate(self._ways[1:], 1):
+        for number, way in enumerate(self.ways[1:], 1):
             with suppress(SplitError):
                 return self._run(way, args, kwargs) | {WAY: torch.tensor(number)}
         try:
-            way = _proven_way(self.model, batch_of(args, kwargs), self._at)
+            way, _ = _proven_way(self.model, batch_of(args, kwargs), self._at)
             features = self._run(way, args, kwargs)
         except SplitError:
             raise problem from None
-        self._ways.append(way)
-        return features | {WAY: torch.tensor(len(self._ways) - 1)}
+        self.ways.append(way)
+        return features | {WAY: torch.tensor(len(self.ways) - 1)}
 
-    def step_from(self, shallower: "Trunk") -> Callable[[Mapping[str, Tensor]], Features]:
-        """A function from the features of a shallower trunk to the features of this one: inputs are not needed.
+    def step_from(self, shallower: "Trunk") -> "TrunkPart":
+        """The way from the features of a shallower trunk to the features of this one: inputs are not needed.
 
-        Split again after freezing more layers, then compute the new features from the cached ones:
-        `step = new_trunk.step_from(old_trunk)`, `new = step(old)`, batch by batch.
+        Split again after freezing more layers, then carry the cached features on:
+        `features.deeper(new_trunk.step_from(old_trunk))`, or batch by batch `new_trunk.step_from(old_trunk)(old)`.
         """
         if shallower.model is not self.model:
             raise SplitError("Features can only be carried on from a trunk of the same model.")
-
-        def step(features: Mapping[str, Tensor]) -> Features:
-            deeper: Features = {}
-            for is_training, replay in self.replays.items():
-                if all(name in deeper for name in replay.choice.leaves):
-                    continue
-                with undisturbed(self.model, is_training=is_training):
-                    deeper |= replay.trunk_from(shallower.replays[is_training], features)
-            return deeper
-
-        return step
+        return TrunkPart(self, shallower)
 
     def frozen_tensors(self) -> dict[str, Tensor]:
         """The parameters and buffers that the features depend on, by name."""
@@ -138,23 +132,70 @@ class Trunk:
 
 
 @final
+class TrunkPart:
+    """The part of a trunk between a shallower cut and its own: `part(features)` gives the features of the deeper cut.
+
+    For `cache_features` it is a trunk, whose data set are the shallower features.
+    """
+
+    def __init__(self, trunk: Trunk, shallower: Trunk) -> None:
+        self.trunk, self.shallower, self.cut = trunk, shallower, trunk.cut
+
+    def __call__(self, features: Mapping[str, Tensor] | None = None, /, **leaves: Tensor) -> Features:
+        """The deeper features of a batch, from its shallower ones as a dictionary or by their names."""
+        given, deeper = leaves if features is None else features, dict[str, Tensor]()
+        model, replays = self.trunk.model, self.trunk.replays
+        for is_training in sorted(replays, key=lambda mode: mode != model.training):  # as the trunk does
+            if not all(name in deeper for name in replays[is_training].choice.leaves):
+                with undisturbed(model, is_training=is_training):
+                    deeper |= replays[is_training].trunk_from(self.shallower.replays[is_training], given)
+        return deeper
+
+    def frozen_tensors(self) -> dict[str, Tensor]:
+        """The parameters and buffers that the deeper features depend on, by name."""
+        return self.trunk.frozen_tensors()
+
+    def describe(self) -> dict[str, Any]:
+        """What the deeper features depend on beside the tensors."""
+        return {**self.trunk.describe(), "from": [leaf.name for leaf in self.shallower.cut.leaves]}
+
+
+@final
 class Head(nn.Module):
     """The trainable part of a model: `head(features)` gives what the model gives. Training it trains the model.
 
+    trunk   what computes its features
     model   the user's model, whose own layers run; `train()`, `eval()`, `to()` reach it
     """
 
     takes_features = True  # tells training apart a head, called with features, from a model, called with inputs
 
-    def __init__(self, model: nn.Module, ways: list[Way]) -> None:
+    def __init__(self, trunk: Trunk) -> None:
         super().__init__()
-        self.model = model
-        self.training = model.training
-        self._ways = ways
+        self.trunk, self.model, self.training = trunk, trunk.model, trunk.model.training
+
+    def recut(self) -> tuple[TrunkPart, "Head"]:
+        """After more layers were frozen: the way from this head's features to the deeper ones, and the head for those.
+
+        The model is split on the example on which it was split before, and the way is proven on it: the features
+        that it gives are those that the inputs give, bit by bit.
+
+        Raises as `split` does, and SplitError where the deeper features need what the features do not hold.
+        """
+        device = next((tensor.device for tensor in self.model.parameters()), torch.device("cpu"))
+        batch = next(iter(self.trunk.replays.values())).batch
+        args, kwargs = map_structure(lambda tensor: tensor.to(device), batch.all)
+        trunk, head = split(self.model, *args, **kwargs)
+        part = trunk.step_from(self.trunk)
+        got = part({name: rows.to(device) for name, rows in self.trunk.example.items()})
+        different = [name for name, rows in trunk.example.items() if not torch.equal(got[name], rows)]
+        if different:
+            raise SplitError(f"{', '.join(different)} cannot be computed from the features of the shallower cut.")
+        return part, head
 
     def forward(self, features: Mapping[str, Tensor]) -> Any:
         """The model's output for these features (leaf name → tensor, one row per example)."""
-        way = self._ways[int(features[WAY])] if WAY in features else self._ways[0]
+        way = self.trunk.ways[int(features[WAY])] if WAY in features else self.trunk.replays
         replay = way.get(self.model.training)
         if replay is None:
             mode = "training" if self.model.training else "evaluation"
@@ -184,12 +225,12 @@ def split(model: nn.Module, *args: Any, at: Patterns | None = None, **kwargs: An
     if not batch.rows:
         raise SplitError("The example holds no tensor with rows. Give a batch as the model takes it.")
     chosen = None if at is None else choose([name for name, _ in model.named_modules() if name], at)
-    ways = [_proven_way(model, batch, chosen)]
-    return Trunk(model, ways, _whole_cut(ways[0]), chosen), Head(model, ways)
+    trunk = Trunk(model, batch, chosen)
+    return trunk, Head(trunk)
 
 
-def _proven_way(model: nn.Module, batch: Batch, chosen: list[str] | None) -> Way:
-    """A proven replay of the batch for each mode in which the model runs."""
+def _proven_way(model: nn.Module, batch: Batch, chosen: list[str] | None) -> tuple[Way, Features]:
+    """A proven replay of the batch for each mode in which the model runs, and the batch's features."""
     replays, failures = {}, []
     for is_training in (True, False):
         try:
@@ -203,8 +244,7 @@ def _proven_way(model: nn.Module, batch: Batch, chosen: list[str] | None) -> Way
         replays[is_training] = search.proven()
     if not replays:
         raise SplitError(f"The model cannot run the example: {failures[0]}") from failures[0]
-    _tell_apart(replays, batch)
-    return replays
+    return replays, _told_apart(replays, batch)
 
 
 def _refuse_compiled(model: nn.Module) -> None:
@@ -234,15 +274,18 @@ def _whole_cut(replays: Way) -> Cut:
     return replace(cuts[0], leaves=tuple(leaves.values()))
 
 
-def _tell_apart(replays: Way, batch: Batch) -> None:
-    """Give a leaf of evaluation another name where the leaf of the same name is not the same in training."""
-    if len(replays) < 2:
-        return
-    features = {}
+def _told_apart(replays: Way, batch: Batch) -> Features:
+    """The batch's features, after a leaf of evaluation that is not the same in training was given another name."""
+    features: dict[bool, Features] = {}
     for is_training, replay in replays.items():
         with undisturbed(replay.model, is_training=is_training):
             features[is_training] = replay.trunk(*own(batch.all))
-    for name, rows in features[False].items():
-        other = features[True].get(name)
-        if other is not None and not (rows.shape == other.shape and torch.equal(rows, other)):
-            replays[False].rename(name, f"{name} (evaluation)")
+    told = features.get(True, {})
+    for name, rows in features.get(False, {}).items():
+        other = told.get(name)
+        is_same = other is None or (rows.shape == other.shape and torch.equal(rows, other))
+        own_name = name if is_same else f"{name} (evaluation)"
+        if not is_same:
+            replays[False].rename(name, own_name)
+        told = told | {own_name: rows}
+    return told

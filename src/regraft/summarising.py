@@ -26,9 +26,10 @@ from regraft.reports.record import (
     PlanRowRecord,
     RunRecord,
     ScoreRecord,
+    StageRecord,
 )
 from regraft.saving import file_hashes, versions
-from regraft.training import History
+from regraft.training import History, Stage
 
 
 def record_of(
@@ -71,6 +72,7 @@ def record_of(
             validation_accuracy=tuple(value for value in history.validation_accuracy if value is not None),
             best_epoch=history.best_epoch,
             stopped=history.stopped_because,
+            stages=tuple(_stage(stage) for stage in history.stages),
         ),
         test=_score(scores.get("test")),
         validation=_score(scores.get("validation")),
@@ -117,6 +119,12 @@ def machine() -> str:
 def _row(row: Row) -> PlanRowRecord:
     shape = row.target_shape if row.target_shape is not None else (row.source_shapes or ((),))[0]
     return PlanRowRecord(row.target or "", row.sources, row.status, row.work(), tuple(shape), row.note)
+
+
+def _stage(stage: Stage) -> StageRecord:
+    """The same, with epochs counted from 1 as in all of the report."""
+    told = asdict(stage)
+    return StageRecord(first_epoch=told.pop("epoch") + 1, **told)
 
 
 def _cut(cut: Cut, cost: str) -> CutRecord:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice, product
 from typing import Any
 
@@ -10,21 +11,21 @@ import torch
 from torch import Tensor, nn
 
 from regraft.errors import TrainError, near_names
-from regraft.examples import Examples, TensorExamples, as_examples
-from regraft.fingerprints import digest_of
-from regraft.learning.histories import Candidate, History
+from regraft.examples import Examples, TensorExamples
+from regraft.learning.histories import Candidate, History, Stage
 from regraft.learning.learners import HeadLike, Learner, draws, modes_kept, to_device
 from regraft.learning.linear_heads import linear_layer, solve_head
 from regraft.learning.losses import LabelCheck, Loss, LossFunction, as_loss, class_count, whole_labels
 from regraft.learning.optimizers import Optimizer, make_optimizer
 from regraft.learning.quickening import quicken
 from regraft.learning.scoring import score
-from regraft.learning.sources import Batch, Epoch, Order, Source, held
+from regraft.learning.sources import Batch, Epoch, Order, Source
 from regraft.learning.stepping import EagerStep, lower_precision
 from regraft.learning.trials import Trial
 from regraft.progress import progress_bar
+from regraft.stages import Schedule, Stages, schedule_problems
 
-__all__ = ["Candidate", "History", "train"]
+__all__ = ["Candidate", "History", "Stage", "train"]
 
 SOLVERS = ("steps", "lbfgs")
 STEPS = ("auto", "eager")
@@ -51,6 +52,7 @@ def train(
     precision: str = "float32",
     step: str = "auto",
     order: Order | None = None,
+    schedule: Schedule | None = None,
     seed: int = 0,
 ) -> History:
     """Train the head on its features, in place; a whole model on a plain data set goes the same way.
@@ -60,7 +62,7 @@ def train(
     loss          "cross_entropy", "mean_squared_error", or a function (outputs, labels) → mean of the batch
     solver        "steps" descends batch by batch. "lbfgs" finds the optimum of a head that is one linear layer under
                   cross-entropy, in seconds. None takes "lbfgs" where it can be had and nothing below asks for steps:
-                  no optimizer, lr, epochs, patience, clip_*, order, nor another precision or step
+                  no optimizer, lr, epochs, patience, clip_*, order, schedule, nor another precision or step
     optimizer     "adamw" (None), "sgd" (plain), "momentum", "adam", a function of the parameters, or a torch optimiser
     lr            None: 0.01 for "sgd" and "momentum", 0.001 for the others
     weight_decay  None: the optimiser's own default. For "lbfgs" the w in mean loss + ½·w·|weight|²; None tries seven
@@ -72,9 +74,12 @@ def train(
     clip_value    limit each gradient to ± this; clip_norm: limit the length of all gradients together
     precision     "float32", or "bfloat16" or "float16" for the arithmetic of forward and backward (weights stay
                   float32); float16 with a scaled loss, where steps whose gradients overflow are left out
-    step          "auto" traces the step into a flat list of operators where that is proven equal; "eager" never: for
-                  a model that computes by something outside of it, a global counter, say
+    step          "auto" traces the step into a flat list of operators where that is proven equal; "eager" never
     order         epoch (from 0) → its batches, each an array of indices; None shuffles by `seed` and `batch_size`
+    schedule      gradual unfreezing, {0: "head", 5: "layer4"}: epoch (from 0) → patterns of the layers that train from
+                  then on; the rest of the model does not. Until its turn a layer is frozen as by `freeze`, and features
+                  behind it are computed from the given ones once, where that pays. The optimiser is made of all that
+                  will ever train, and goes on. Afterwards everything is as frozen as it was before
     seed          of the batches and of dropout
 
     The same seed gives the same batches and draws, so two runs end in equal weights: on the CPU with as many threads
@@ -83,85 +88,111 @@ def train(
     move the last bits). Where the data set itself draws at random, it decides. Features larger than memory are read in
     an order of their own.
 
-    Raises before anything changes: TrainError for options that make no sense or a head without trainable parameters,
-    DataError for empty data, labels beyond the classes, or one class only. Whatever ends training early — a loss that
-    is not a number (TrainError names epoch and step), Ctrl-C — leaves the weights of the last finished epoch, with
-    `patience` of the best one. Raises TrainError when a frozen tensor has moved.
+    Raises before anything changes: TrainError for options that make no sense, a schedule that cannot be followed or a
+    head without trainable parameters, DataError for empty data, labels beyond the classes, or one class only. Whatever
+    ends training early — a loss that is not a number (TrainError names epoch and step), Ctrl-C — leaves the weights of
+    the last finished epoch, with `patience` of the best one. Raises TrainError when a frozen tensor has moved.
     """
     rates, decays = _several(lr), _several(weight_decay)
+    epochs_asked, epochs = epochs, EPOCHS if epochs is None else epochs
+    model = Learner(head).model
     _check_options(
+        schedule_problems(head, schedule, epochs) if schedule is not None else [],
         epochs=epochs, batch_size=batch_size, patience=patience, lr=rates, weight_decay=decays, clip_value=clip_value,
-        clip_norm=clip_norm, validation=validation, solver=solver, step=step,
+        clip_norm=clip_norm, validation=validation, solver=solver, step=step, schedule=schedule,
     )  # fmt: skip
-    learner = Learner(head)
-    if not learner.parameters:
-        raise TrainError("There is nothing to train: all parameters are frozen. Leave the new layers out of freeze().")
-    source = Source(features, learner.device, order=order, batch_size=batch_size, seed=seed)
-    held_out = None if validation is None else held(as_examples(validation), learner.device)
     loss_function = as_loss(loss)
     kind: Optimizer = "adamw" if optimizer is None else optimizer
-    trials = [Trial(learner, patience, lr=rate, weight_decay=decay) for rate, decay in product(rates, decays)]
-    for trial in trials:
-        moved_by = make_optimizer(kind, learner.parameters, lr=trial.lr, weight_decay=trial.weight_decay)
-        trial.step = EagerStep(
-            learner, loss_function, moved_by, clip_value=clip_value, clip_norm=clip_norm, precision=precision
-        )  # fmt: skip
     asked = [name for name, value in (
-        ("optimizer", optimizer), ("lr", lr), ("epochs", epochs), ("patience", patience), ("clip_value", clip_value),
-        ("clip_norm", clip_norm), ("order", order), ("precision", None if precision == "float32" else precision),
-        ("step", None if step == "auto" else step),
+        ("optimizer", optimizer), ("lr", lr), ("epochs", epochs_asked), ("patience", patience),
+        ("clip_value", clip_value), ("clip_norm", clip_norm), ("order", order), ("schedule", schedule),
+        ("precision", None if precision == "float32" else precision), ("step", None if step == "auto" else step),
     ) if value is not None]  # fmt: skip
+    source = partial(Source, order=order, batch_size=batch_size, seed=seed)
 
-    with modes_kept(learner.model), _random_state_kept(learner.device):
-        check = _try_out(learner, source.examples, loss_function, precision)
-        frozen = learner.frozen_digests()
-        for data in (features, validation):
-            _refuse_stale(learner, data, frozen)
-        layer, note = _exact(learner, source.examples, loss_function, solver, asked)
-        torch.manual_seed(seed)
-        if layer is not None and isinstance(source.examples, TensorExamples):
-            history = solve_head(
-                learner, layer, source.examples, held_out, loss_function, decays, batch_size=batch_size, notes=[note]
-            )  # fmt: skip
-        else:
-            owner = None if step == "eager" else isinstance(kind, str)
-            history = _descend(trials, source, held_out, loss_function, check, epochs or EPOCHS, owner, [note])
-    _refuse_moved(frozen, learner.frozen_digests())
+    with modes_kept(model), Stages(head, features, validation, schedule, epochs=epochs, source=source) as stages:
+        trials = _trials(
+            stages, kind, product(rates, decays), patience, loss=loss_function, clip_value=clip_value,
+            clip_norm=clip_norm, precision=precision,
+        )  # fmt: skip
+        with _random_state_kept(stages.learner.device):
+            stages.prove()
+            stages.enter(0)
+            check = _try_out(stages.learner, stages.source.examples, loss_function, precision)
+            layer, note = _exact(stages.learner, stages.source.examples, loss_function, solver, asked)
+            torch.manual_seed(seed)
+            if layer is not None and isinstance(stages.source.examples, TensorExamples):
+                history = solve_head(
+                    stages.learner, layer, stages.source.examples, stages.held_out, loss_function, decays,
+                    batch_size=batch_size, notes=[note],
+                )  # fmt: skip
+            else:
+                owner = None if step == "eager" else isinstance(kind, str)
+                history = _descend(trials, stages, loss_function, check, owner, [note])
+        stages.check_frozen()
     return history
 
 
+def _trials(
+    stages: Stages, kind: Optimizer, pairs: Iterable[tuple[float | None, float | None]], patience: int | None,
+    **options: Any,
+) -> list[Trial]:  # fmt: skip
+    """One way of training for each pair (lr, weight decay): its optimiser is made of all that will ever train."""
+    parameters = stages.open_all()
+    if not parameters:
+        raise TrainError("There is nothing to train: all parameters are frozen. Leave the new layers out of freeze().")
+    trials = []
+    for lr, weight_decay in pairs:
+        optimizer = make_optimizer(kind, parameters, lr=lr, weight_decay=weight_decay)
+        eager = EagerStep(stages.learner, optimizer=optimizer, **options)
+        trials.append(Trial(stages.learner, patience, lr=lr, weight_decay=weight_decay, eager=eager))
+    return trials
+
+
 def _descend(
-    trials: list[Trial], source: Source, held_out: Examples | None, loss: LossFunction, check: LabelCheck | None,
-    epochs: int, owns_update: bool | None, notes: list[str],
+    trials: list[Trial], stages: Stages, loss: LossFunction, check: LabelCheck | None, owns_update: bool | None,
+    notes: list[str],
 ) -> History:  # fmt: skip
     """Run the epochs, leave the best trial's weights in the model, and tell."""
-    learner, seconds = trials[0].learner, []
-    for trial in trials:
-        trial.keep()
-        if len(trials) > 1:
-            trial.values, trial.draws = learner.state(), draws(learner.device)
-    first = source.epoch(0)
-    with _best_kept(trials), progress_bar("training", epochs * len(first.indices)) as advance:
-        learner.model.train()
-        notes += _quicken(trials, first, epochs, owns_update)
-        for number in range(epochs):
+    seconds: list[float] = []
+    if len(trials) > 1:
+        for trial in trials:
+            trial.values, trial.draws = {}, draws(stages.learner.device)
+    first = stages.source.epoch(0)
+    with _best_kept(trials), progress_bar("training", stages.epochs * len(first.indices)) as advance:
+        for number in range(stages.epochs):
             running = [trial for trial in trials if trial.is_running()]
             if not running:
                 break
+            if number in stages:
+                notes += _begin_stage(running, stages, number, owns_update)
             began = time.perf_counter()
-            epoch = source.epoch(number) if number else first
+            epoch = stages.source.epoch(number) if number else first
             _run_epoch(running, epoch, check, number, advance)
             seconds.append(time.perf_counter() - began)
             check = None
             for trial in (trial for trial in running if not trial.failed):
                 with trial.in_model():
-                    judged = score(learner, held_out, loss, batch_size=source.batch_size) if held_out else None
+                    held_out, batch_size = stages.held_out, stages.source.batch_size
+                    judged = score(trial.learner, held_out, loss, batch_size=batch_size) if held_out else None
                     trial.note_epoch(judged)
             advance(0, note=min(trials, key=Trial.rank).told())
     best = min(trials, key=Trial.rank)
     if not best.losses:
         raise TrainError("No candidate could be trained:\n" + "\n".join(trial.failed for trial in trials))
-    return best.history(seconds, [trial.candidate() for trial in trials] if len(trials) > 1 else [], notes)
+    candidates = [trial.candidate() for trial in trials] if len(trials) > 1 else []
+    return best.history(seconds, candidates, stages.begun, [*notes, *stages.notes()])
+
+
+def _begin_stage(trials: list[Trial], stages: Stages, number: int, owns_update: bool | None) -> list[str]:
+    """Let the trials go on with what this stage trains, by the quickest step that is proven; which it is, in words."""
+    if number:  # the first one has begun, for the options were tried out on it
+        with _random_state_kept(stages.learner.device):
+            stages.enter(number)
+    for trial in trials:
+        trial.begin(stages.learner)
+    stages.learner.model.train()
+    return _quicken(trials, stages.source.epoch(number), stages.epochs_of(number), owns_update)
 
 
 def _quicken(trials: list[Trial], epoch: Epoch, epochs: int, owns_update: bool | None) -> list[str]:
@@ -170,9 +201,9 @@ def _quicken(trials: list[Trial], epoch: Epoch, epochs: int, owns_update: bool |
         return ["eager step, as asked"]
     notes = []
     for trial in trials:
-        assert isinstance(trial.step, EagerStep), "trials begin with the eager step"
+        assert trial.eager is not None, "trials begin with the eager step"
         with trial.in_model():
-            trial.step = quick = quicken(trial.step, epoch, epochs, owns_update=owns_update)
+            trial.step = quick = quicken(trial.eager, epoch, epochs, owns_update=owns_update)
             notes.append(quick.note)
     return list(dict.fromkeys(notes))
 
@@ -277,9 +308,9 @@ def _several(values: float | Sequence[float] | None) -> list[float | None]:
     return list(values) if isinstance(values, (list, tuple)) else [values]  # type: ignore[list-item]
 
 
-def _check_options(**options: Any) -> None:
-    """Raise one TrainError that tells every option that makes no sense."""
-    problems = [
+def _check_options(problems: list[str], **options: Any) -> None:
+    """Raise one TrainError that tells every option that makes no sense, after the problems found so far."""
+    problems = [*problems] + [
         f"{name} is {options[name]}, expected at least 1"
         for name in ("epochs", "batch_size", "patience")
         if options[name] is not None and options[name] < 1
@@ -301,6 +332,8 @@ def _check_options(**options: Any) -> None:
         problems.append("patience waits for a better validation loss: give validation examples")
     if len(options["lr"]) * len(options["weight_decay"]) > 1 and options["validation"] is None:
         problems.append("several candidates are compared by their validation loss: give validation examples")
+    if options["schedule"] is not None and options["solver"] == "lbfgs":
+        problems.append("solver='lbfgs' finds the optimum at once and knows no epochs: leave out the schedule")
     if problems:
         raise TrainError("Training cannot start: " + "; ".join(problems) + ".")
 
@@ -310,29 +343,3 @@ def _random_state_kept(device: torch.device) -> Iterator[None]:
     """The caller's random draws go on afterwards as if nothing had been drawn."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield
-
-
-def _refuse_stale(learner: Learner, features: Any, frozen: dict[str, str]) -> None:
-    """Raise TrainError when the features were computed by other weights than the head's model has now."""
-    computed_by = getattr(features, "frozen", {}) if learner.is_head else {}
-    tensors = learner.tensors()
-    now = {name: frozen.get(name) or digest_of(tensors[name]) for name in computed_by if name in tensors}
-    changed = [name for name, digest in now.items() if digest != computed_by[name]]
-    changed += [name for name in now if name not in changed and tensors[name].requires_grad]
-    if changed:
-        raise TrainError(
-            f"The features are not those of this model any more: {', '.join(changed[:10])} changed, or may be trained, "
-            "since they were computed.\nFreeze as it was meant, split, and call cache_features again: in a folder only "
-            "what is missing is computed."
-        )
-
-
-def _refuse_moved(before: dict[str, str], after: dict[str, str]) -> None:
-    """Raise TrainError when a frozen tensor is not what it was."""
-    moved = [name for name, digest in before.items() if after.get(name) != digest]
-    if moved:
-        raise TrainError(
-            f"{len(moved)} frozen tensors changed while training: {', '.join(moved[:10])}.\n"
-            "A frozen BatchNorm in train mode moves its statistics. Freeze with regraft.freeze, which keeps frozen "
-            "layers in eval mode, not with requires_grad alone."
-        )

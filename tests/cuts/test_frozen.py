@@ -7,7 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from regraft.cuts.frozen import is_frozen, mark_frozen, unmark_frozen
+from regraft.cuts.frozen import (
+    freeze_chosen,
+    frozen_as_now,
+    is_frozen,
+    mark_frozen,
+    unfreeze_chosen,
+    unmark_frozen,
+)
 
 
 def reloaded(module):
@@ -53,3 +60,17 @@ def test_an_unmarked_module_trains_again():
     module.train()
     assert module.training
     assert "train" not in module.__dict__
+
+
+def test_what_was_frozen_can_be_had_again():
+    """Marks and gradients, whatever was frozen and unfrozen in between."""
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2))
+    freeze_chosen(model, {"0", "0.weight", "0.bias"})
+    restore = frozen_as_now(model)
+
+    unfreeze_chosen(model, {"0", "0.weight"})
+    freeze_chosen(model, {"2", "2.weight", "2.bias"})
+    restore()
+
+    assert [is_frozen(layer) for layer in model] == [True, False, False]
+    assert [p.requires_grad for p in model.parameters()] == [False, False, True, True, True, True]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from regraft.cuts.structures import map_structure, numbers_of, tensors_of
+from regraft.cuts.structures import map_structure, numbers_of, sealed_of, tensors_of
 
 Pair = namedtuple("Pair", "left right")
 
@@ -58,3 +58,24 @@ def test_odd_containers_keep_their_kind():
 def test_numbers_are_found_without_the_tensors():
     """A torch.Size is as good as a tuple."""
     assert numbers_of((torch.zeros(2), 3, [True, "x"], torch.Size([4, 5]))) == [3, True, 4, 5]
+
+
+def test_tensors_deep_inside_an_object_are_told_with_its_class():
+    """A list of objects in an object, as transformers keeps keys and values."""
+
+    class Layer:
+        def __init__(self, tensor):
+            self.keys, self.owner = tensor, self
+
+    class Kept:
+        def __init__(self, tensor):
+            self.layers = [Layer(tensor), Layer(None)]
+
+    inside = torch.ones(2)
+    value = {"logits": torch.zeros(1), "kept": (Kept(inside), Kept(None)), "name": "x"}
+
+    ((kind, tensors),) = sealed_of(value)
+
+    assert kind is Kept
+    assert tensors[0] is inside
+    assert len(tensors_of(value)) == 1

@@ -310,3 +310,20 @@ def test_a_loss_function_is_part_of_the_list():
     other.train()
     assert run(quick, examples, batches) == run(eager, examples, batches)
     assert quick.flat
+
+
+@pytest.mark.parametrize("optimizer", ["momentum", "adamw"])
+def test_an_optimizer_that_has_made_steps_goes_on_where_it_stood(optimizer):
+    """Its moments are part of the start to which the proof goes back."""
+    examples = TensorExamples(*three_classes(56))
+    batches = list(torch.arange(56).split(16))[:3]
+    steps = [eager_of(TwoParts(), optimizer) for _ in range(2)]
+    for step in steps:
+        step.learner.model.train()
+        run(step, examples, batches)
+
+    quick = quicken(steps[0], Epoch(examples, batches), 20, owns_update=True)
+
+    assert quick.flat
+    assert run(quick, examples, batches, seed=1) == run(steps[1], examples, batches, seed=1)
+    assert same_weights(*(weights_of(step.learner.model) for step in steps))

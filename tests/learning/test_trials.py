@@ -4,7 +4,9 @@ from torch import nn
 
 from regraft.errors import TrainError
 from regraft.learning.learners import Learner, draws
+from regraft.learning.losses import cross_entropy
 from regraft.learning.scoring import Score
+from regraft.learning.stepping import EagerStep
 from regraft.learning.trials import Trial
 from small_models import weights_of
 
@@ -65,3 +67,24 @@ def test_a_failure_is_an_error_alone_and_a_sentence_among_several():
     assert not trial.is_running()
     with pytest.raises(TrainError, match="at step 4"), trial.failing(alone=True):
         raise TrainError("The loss is nan at step 4")
+
+
+def test_a_trial_goes_on_with_what_trains_in_addition():
+    """The values at which the further tensors began are kept to go back to; the optimiser stays."""
+    model = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model[0].requires_grad_(False)
+    trial = Trial(Learner(model), None, eager=EagerStep(Learner(model), cross_entropy, optimizer))
+    trial.begin(Learner(model))
+    assert set(trial.kept) == {"1.weight", "1.bias"}
+
+    model[0].requires_grad_(True)
+    before = weights_of(model)
+    with torch.no_grad():
+        model[1].weight += 1
+    learner = Learner(model)
+    trial.begin(learner)
+
+    assert all(torch.equal(trial.kept[name], tensor) for name, tensor in before.items())
+    assert trial.step is trial.eager
+    assert (trial.eager.learner, trial.eager.optimizer) == (learner, optimizer)

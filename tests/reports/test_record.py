@@ -16,6 +16,7 @@ from regraft.reports.record import (
     PlanRowRecord,
     RunRecord,
     ScoreRecord,
+    StageRecord,
     VariantRecord,
 )
 
@@ -29,7 +30,10 @@ records = st.builds(
     plan=st.none() | st.builds(PlanRecord, texts, st.lists(rows, max_size=3).map(tuple)),
     cut=st.none()
     | st.builds(CutRecord, st.just((LeafRecord("a", (3,), "float32", 12),)), st.just(12), st.none() | numbers),
-    history=st.none() | st.builds(HistoryRecord, st.lists(numbers, max_size=3).map(tuple)),
+    history=st.none()
+    | st.builds(
+        HistoryRecord, st.lists(numbers, max_size=3).map(tuple), stages=st.just((StageRecord(1, ("a", "b"), 3),))
+    ),
     test=st.none() | st.builds(ScoreRecord, numbers, numbers, st.integers(1, 9), numbers, st.just(((1, 2), (3, 4)))),
     seconds=st.dictionaries(texts, numbers, max_size=2),
     notes=st.lists(st.builds(NoteRecord, texts, st.just(("x",))), max_size=2).map(tuple),

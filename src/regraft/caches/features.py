@@ -1,7 +1,7 @@
 """Features: the cut's values, one row per example, as a plain data set and as whole batches."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,8 @@ from regraft.caches.precision import Difference
 from regraft.caches.stored import HeldRows, Rows, StoredRows
 from regraft.caches.streams import groups_of, shuffled_groups, streamed
 from regraft.errors import CacheError
+
+Again = Callable[..., "Features"]
 
 
 @final
@@ -50,6 +52,7 @@ class Features(Dataset):
     labels   (count, …), from the data set each time: never stored
     cut      what crosses, see `trunk.cut`
     key      of the store's entry; "" when the features live in memory alone
+    again    trunk, data set → its features, cached with the options with which these were
     views    stored augmented copies of each example; `for_epoch` chooses among them
     frozen   name → digest of each parameter and buffer that they were computed by: `train` refuses a head whose model
              has others now
@@ -60,10 +63,10 @@ class Features(Dataset):
     """
 
     def __init__(
-        self, rows: Rows, positions: Tensor | None, labels: Tensor, *, cut: Any, key: str, built: Built
+        self, rows: Rows, positions: Tensor | None, labels: Tensor, *, cut: Any, key: str, built: Built, again: Again
     ) -> None:
         self.rows, self.positions, self.labels = rows, positions, labels
-        self.cut, self.key, self.built = cut, key, built
+        self.cut, self.key, self.built, self.again = cut, key, built, again
         self.frozen: dict[str, str] = {}
 
     @property
@@ -129,6 +132,19 @@ class Features(Dataset):
         first = torch.randint(self.views, (len(self),), generator=torch.Generator().manual_seed(seed))
         return self._with(self.positions.gather(1, ((first + epoch) % self.views)[:, None]))
 
+    def deeper(self, part: Any, *, epochs: int | None = None) -> "Features":
+        """The features of a deeper cut, computed from these once for each row, and kept as these are.
+
+        part    from these features to the deeper ones: `deep_trunk.step_from(trunk)`
+        epochs  of the training to come, as in `cache_features`: DoesNotPayError when computing takes longer than saved
+        """
+        made = self.again(part, self if self.views == 1 else _EveryView(self), epochs=epochs)
+        positions = made.positions
+        if self.views > 1:
+            every = torch.arange(len(made)) if positions is None else positions[:, 0]
+            positions = every.view(-1, self.views)
+        return made._with(positions, self.labels)
+
     def order(self, epoch: int, *, seed: int = 0) -> Tensor:
         """The order of an epoch (count,) int64: random, and cheap to read. The same seed and epoch, the same order.
 
@@ -162,10 +178,11 @@ class Features(Dataset):
         flat = [rows.reshape(len(self), -1).float() for rows in inputs.values()]
         return torch.cat(flat, dim=1).cpu().numpy(), self.labels.cpu().numpy()
 
-    def _with(self, positions: Tensor) -> "Features":
-        chosen = Features(self.rows, positions, self.labels, cut=self.cut, key=self.key, built=self.built)
-        chosen.frozen = self.frozen
-        return chosen
+    def _with(self, positions: Tensor | None, labels: Tensor | None = None) -> "Features":
+        labels = self.labels if labels is None else labels
+        one = Features(self.rows, positions, labels, cut=self.cut, key=self.key, built=self.built, again=self.again)
+        one.frozen = self.frozen
+        return one
 
     def _positions(self, indices: Tensor) -> Tensor:
         return indices if self.positions is None else self.positions[:, 0].index_select(0, indices)
@@ -192,6 +209,23 @@ class Features(Dataset):
         rows = streamed(self.rows, groups, [len(batch) for batch in batches], self._positions)
         for batch, inputs in zip(batches, rows, strict=True):
             yield batch, inputs, self.labels.index_select(0, batch.to(self.labels.device))
+
+
+@final
+class _EveryView:
+    """Each view of each example as an example of its own: row number = example · views + view."""
+
+    def __init__(self, features: Features) -> None:
+        self.features = features
+
+    def __len__(self) -> int:
+        return len(self.features) * self.features.views
+
+    def gather(self, indices: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        features = self.features
+        assert features.positions is not None, "several views have their positions"
+        rows = features.rows.gather(features.positions.reshape(-1)[indices])
+        return rows, features.labels[torch.div(indices, features.views, rounding_mode="floor")]
 
 
 def memory_budget() -> int:

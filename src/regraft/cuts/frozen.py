@@ -1,9 +1,15 @@
-"""The mark of a frozen module: it stays in evaluation mode, whoever calls `model.train()` later."""
+"""Frozen: no gradients, and a mark by which a module stays in evaluation mode, whoever calls `model.train()` later."""
 
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parameter import UninitializedParameter
+
+from regraft.errors import FreezeError
+from regraft.patterns import Patterns, choose, parents
 
 
 def stay_in_eval(module: nn.Module, mode: bool = True) -> nn.Module:
@@ -31,3 +37,114 @@ def is_frozen(module: nn.Module) -> bool:
     """Whether `freeze` has frozen this module."""
     mark: Any = module.__dict__.get("train")
     return isinstance(mark, partial) and mark.func is stay_in_eval
+
+
+def freeze_chosen(model: nn.Module, chosen: set[str]) -> None:
+    """Freeze the modules and parameters of these names, and every module that is then frozen as a whole.
+
+    Raises FreezeError, before anything changes, for a layer that would not be deterministic.
+    """
+    modules = _modules_to_mark(model, chosen)
+    _refuse_batch_statistics(modules)
+    _refuse_without_weights(model, chosen)
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if name in chosen:
+            parameter.requires_grad_(False)
+            parameter.grad = None  # an optimizer would still take a step along what was left
+    for module in modules.values():
+        mark_frozen(module)
+
+
+def unfreeze_chosen(model: nn.Module, chosen: set[str]) -> None:
+    """Make the modules and parameters of these names trainable; they take the model's mode."""
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if name in chosen:
+            parameter.requires_grad_(parameter.is_floating_point() or parameter.is_complex())
+            parameter.grad = None
+    # A parent of something trainable is no longer frozen as a whole; its other children are.
+    reopened = {parent for name in chosen for parent in [*parents(name), ""]}
+    for name, module in model.named_modules(remove_duplicate=False):
+        if name in reopened:
+            unmark_frozen(module)
+    for name, module in model.named_modules(remove_duplicate=False):
+        if name in reopened and not is_frozen(module):
+            module.training = model.training
+
+
+def frozen_as_now(model: nn.Module) -> Callable[[], None]:
+    """A function that makes frozen exactly what is frozen now, whatever was frozen and unfrozen in between."""
+    needs_gradient = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    marked = [module for module in model.modules() if is_frozen(module)]
+
+    def restore() -> None:
+        for parameter, needed in needs_gradient.items():
+            parameter.requires_grad_(needed)
+        for module in model.modules():
+            unmark_frozen(module)
+        for module in marked:
+            mark_frozen(module)
+
+    return restore
+
+
+def names_of(model: nn.Module) -> list[str]:
+    """Every module and parameter, in the order of registration."""
+    modules = [name for name, _ in model.named_modules(remove_duplicate=False) if name]
+    return [*modules, *(name for name, _ in model.named_parameters(remove_duplicate=False))]
+
+
+def all_but(model: nn.Module, trainable: Patterns) -> set[str]:
+    """All names but the trainable ones, their parents, and the parameter-free layers that come after them."""
+    kept = set(choose(names_of(model), trainable))
+    kept |= {parent for name in kept for parent in parents(name)}
+    modules = [name for name, _ in model.named_modules(remove_duplicate=False) if name]
+    first = min((index for index, name in enumerate(modules) if name in kept), default=len(modules))
+    owners = {parent for name, _ in model.named_parameters(remove_duplicate=False) for parent in parents(name)}
+    kept |= {name for name in modules[first:] if name not in owners}
+    places = dict(model.named_parameters(remove_duplicate=False))
+    shared = {id(places[name]) for name in kept if name in places}
+    kept |= {parent for name, p in places.items() if id(p) in shared for parent in parents(name)}
+    return {name for name in names_of(model) if name not in kept}
+
+
+def _modules_to_mark(model: nn.Module, chosen: set[str]) -> dict[str, nn.Module]:
+    """The chosen modules, all below them, and every module whose parameters are all frozen by this choice."""
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    frozen = {id(parameters[name]) for name in chosen if name in parameters}
+    modules = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        own = list(module.parameters())
+        is_whole = any(id(p) in frozen for p in own) and all(id(p) in frozen or not p.requires_grad for p in own)
+        if name in chosen or is_whole or any(parent in modules for parent in ["", *parents(name)]):
+            modules[name] = module
+    return modules
+
+
+def _refuse_batch_statistics(modules: Mapping[str, nn.Module]) -> None:
+    """A normalisation without running statistics mixes the examples of a batch, in evaluation mode too."""
+    unfit = [name for name, module in modules.items() if isinstance(module, _BatchNorm) and not _has_statistics(module)]
+    if unfit:
+        raise FreezeError(
+            f"{', '.join(unfit)}: BatchNorm without running statistics normalises by the batch, so a frozen one would "
+            "not be deterministic.\nBuild the layer with track_running_stats=True, or leave it trainable."
+        )
+
+
+def _refuse_without_weights(model: nn.Module, chosen: set[str]) -> None:
+    """A lazy layer that has seen no input yet has nothing to freeze."""
+    lazy = [
+        name
+        for name, parameter in model.named_parameters(remove_duplicate=False)
+        if name in chosen and isinstance(parameter, UninitializedParameter)
+    ]
+    if lazy:
+        raise FreezeError(
+            f"{', '.join(lazy)}: no values yet; a lazy layer gets them from its first input.\n"
+            "Run the model on one batch, then freeze."
+        )
+
+
+def _has_statistics(module: _BatchNorm) -> bool:
+    """Whether the normalisation can do without the batch's own statistics."""
+    statistics: tuple[Tensor | None, ...] = (module.running_mean, module.running_var)
+    return all(tensor is not None for tensor in statistics)

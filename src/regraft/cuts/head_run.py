@@ -11,7 +11,7 @@ from regraft.cuts.recorded import Operation, Slot
 from regraft.cuts.recording import shadowed_forwards
 from regraft.cuts.sizes import Size
 from regraft.cuts.structures import map_structure, tensors_of
-from regraft.cuts.stubs import MissingDataError, Stub, hollow
+from regraft.cuts.stubs import MissingDataError, Stub, Unfilled, hollow
 from regraft.cuts.trunk_run import other_order
 from regraft.errors import SplitError
 
@@ -28,6 +28,7 @@ class HeadRun:
         rows = {features[name].shape[0] for name in replay.choice.leaves} if replay.by_row else set()
         self.symbols = replay.symbols_of(self.leaves, rows.pop() if len(rows) == 1 else None)
         known = {symbol: size for symbol, size in self.symbols.items() if size is not None}
+        self.told = tuple(self.symbols.values())
         self.assumed = replay.sizes.example | known
         self.counts: dict[tuple, int] = {}
 
@@ -43,7 +44,7 @@ class HeadRun:
         for name, waiting in replay.outputs.items():
             if progress.get(name, 0) < len(waiting):
                 raise other_order(name)
-        return result
+        return map_structure(Unfilled, result, kind=tuple(replay.unfilled)) if replay.unfilled else result
 
     def shadows(self, progress: dict[str, int]) -> dict[nn.Module, Callable]:
         """For each module with skipped calls what it runs instead; `progress` counts its calls."""
@@ -95,11 +96,21 @@ class HeadRun:
         if value.kind in ("parameter", "buffer"):
             getter = self.replay.model.get_parameter if value.kind == "parameter" else self.replay.model.get_buffer
             return getter(value.name)
-        certain = self.replay.shape_of(slot.value, self.symbols)
-        shape = certain if certain is not None else self.replay.shape_of(slot.value, self.assumed) or value.shape
-        stub = Stub(shape, _strides(shape, value), value.dtype, value.device)
-        stub.value, stub.run, stub.is_certain = slot.value, self, certain is not None
+        form, is_certain = self.form_of(slot.value)
+        stub = Stub(*form)
+        stub.value, stub.run, stub.is_certain = slot.value, self, is_certain
         return stub
+
+    def form_of(self, value: int) -> tuple[tuple, bool]:
+        """Shape, strides, type and device of a stub, and whether the shape is known; every step asks for many."""
+        key = (value, self.told)
+        if key not in self.replay.forms:
+            recorded = self.replay.record.values[value]
+            certain = self.replay.shape_of(value, self.symbols)
+            shape = certain if certain is not None else self.replay.shape_of(value, self.assumed) or recorded.shape
+            form = (shape, _strides(shape, recorded), recorded.dtype, recorded.device)
+            self.replay.forms[key] = form, certain is not None
+        return self.replay.forms[key]
 
     def asked_for_size(self, stub: Stub) -> None:
         """A size is wanted that the features do not tell: the example's is given when the trunk can see to it."""

@@ -3,6 +3,8 @@
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,8 @@ from torch import Tensor, nn
 from regraft.cuts.frozen import is_frozen
 from regraft.cuts.recorded import Record, slots_of
 from regraft.cuts.replaying import Replay
-from regraft.cuts.structures import map_structure, tensors_of
+from regraft.cuts.structures import map_structure, sealed_of, tensors_of
+from regraft.cuts.stubs import Stub
 from regraft.cuts.varying import Arguments
 from regraft.errors import FreezeError, RegraftError, SplitError
 
@@ -25,7 +28,15 @@ class DifferenceError(SplitError):
     """Trunk and head give something else than the model."""
 
 
-def model_step(model: nn.Module, arguments: Arguments, *, is_training: bool) -> dict[str, Tensor]:
+@dataclass(frozen=True)
+class Outcome:
+    """What a step gives: outputs, gradients and buffers by name, and what is sealed in the outputs, see `sealed_of`."""
+
+    tensors: dict[str, Tensor]
+    sealed: list[tuple[type, list[Tensor]]]
+
+
+def model_step(model: nn.Module, arguments: Arguments, *, is_training: bool) -> Outcome:
     """Outputs, gradients and buffers of a step of the unsplit model, by name. Nothing changes in the model.
 
     Raises SplitError when the model cannot make one.
@@ -45,7 +56,7 @@ def trunk_features(replay: Replay, arguments: Arguments, *, is_training: bool) -
 
 
 def prove(
-    replay: Replay, features: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, is_training: bool,
+    replay: Replay, features: Mapping[str, Tensor], expected: Outcome, *, is_training: bool,
     given: Callable[[Any], Any] = lambda arguments: arguments,
 ) -> None:  # fmt: skip
     """Run a step of the head, on the model's arguments as `given` makes them, and compare it with a `model_step`.
@@ -59,13 +70,17 @@ def prove(
             raise
         except Exception as error:  # the model's own forward may say anything to a tensor of a wrong shape
             raise DifferenceError(f"The head does not run where the model does: {error}") from error
-    different = [name for name in expected if name not in got or not _equal(expected[name], got[name])]
-    different += [name for name in got if name not in expected]
+    wanted, there = expected.tensors, got.tensors
+    different = [name for name in wanted if name not in there or not _equal(wanted[name], there[name])]
+    different += [name for name in there if name not in wanted]
     if different:
         raise DifferenceError(
             f"The head does not give what the model gives: {', '.join(different[:5])} differ on the example.\n"
             'Cut after a layer that you name, at="…", or train this model without cached features.'
         )
+    for (kind, inside), (_, others) in zip_longest(expected.sealed, got.sealed, fillvalue=(object, [])):
+        if not _all_equal(inside, others):
+            replay.unfilled.add(kind)
 
 
 def mixing_leaves(
@@ -129,10 +144,11 @@ def refuse_random(model: nn.Module, record: Record, live: list[bool]) -> None:
             )
 
 
-def _step(model: nn.Module, forward: Callable[[], Any]) -> dict[str, Tensor]:
-    """Outputs, gradients and buffers of one training step, by name."""
+def _step(model: nn.Module, forward: Callable[[], Any]) -> Outcome:
+    """The outcome of one training step."""
     with torch.enable_grad():
-        outputs = [_dense(tensor) for tensor in tensors_of(forward())]
+        whole = forward()
+        outputs = [_dense(tensor) for tensor in tensors_of(whole)]
         result = {f"output {index}": tensor.detach() for index, tensor in enumerate(outputs)}
         parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         differentiable = [tensor for tensor in outputs if tensor.requires_grad]
@@ -142,7 +158,8 @@ def _step(model: nn.Module, forward: Callable[[], Any]) -> dict[str, Tensor]:
             for name, gradient in zip(parameters, gradients, strict=True):
                 if gradient is not None:
                     result[f"gradient of {name}"] = _dense(gradient)
-    return result | {f"buffer {name}": _dense(buffer.clone()) for name, buffer in model.named_buffers()}
+    buffers = {f"buffer {name}": _dense(buffer.clone()) for name, buffer in model.named_buffers()}
+    return Outcome(result | buffers, sealed_of(whole))
 
 
 def _dense(tensor: Tensor) -> Tensor:
@@ -162,6 +179,11 @@ def _equal(expected: Tensor, got: Tensor) -> bool:
     if expected.shape != got.shape or expected.dtype != got.dtype:
         return False
     return torch.equal(expected, got) or bool(((expected == got) | ((expected != expected) & (got != got))).all())
+
+
+def _all_equal(expected: list[Tensor], got: list[Tensor]) -> bool:
+    are_real = len(expected) == len(got) and not any(isinstance(tensor, Stub) for tensor in got)
+    return are_real and all(map(_equal, expected, got))
 
 
 @contextmanager

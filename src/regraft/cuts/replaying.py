@@ -29,6 +29,7 @@ class Replay:
     fixed        lengths that the head takes from the example, since no leaf tells them
     free         lengths that the head takes from the example and that are proven to make no difference
     reads_plain  whether the head looks at arguments that are no tensors
+    unfilled     classes of objects in the outputs to which skipped layers add what the head lacks
     laid_out     leaves whose order in memory is known from a run of the trunk, the first on the example
     """
 
@@ -36,10 +37,12 @@ class Replay:
         self.model, self.record, self.sizes, self.choice, self.batch = model, record, sizes, choice, batch
         self.fixed: set[str] = set()
         self.free: set[str] = set()
+        self.unfilled: set[type] = set()
         self.reads_plain = True
         self.laid_out: set[int] = set()
         self._told: dict[tuple, dict[str, int | None]] = {}
         self._shapes: dict[tuple, tuple[int, ...] | None] = {}
+        self.forms: dict[tuple, tuple[tuple, bool]] = {}  # of stubs, see `HeadRun.form_of`
         places = {v: rows_of(record.values[v], sizes.rows(v)) for v in choice.leaves.values()}
         self.leaf_rows: dict[int, LeafRows] = {v: rows for v, rows in places.items() if rows is not None}
         self.by_row = len(self.leaf_rows) == len(places) and not choice.whole

@@ -10,6 +10,7 @@ from regraft.cuts.cutting import choose_cut
 from regraft.cuts.outlining import Outline, outline_forward
 from regraft.cuts.proving import (
     DifferenceError,
+    Outcome,
     mixing_leaves,
     model_step,
     own,
@@ -71,7 +72,7 @@ class Search:
     ) -> None:  # fmt: skip
         self.model, self.record, self.sizes, self.batch = model, record, sizes, batch
         self.at, self.is_training = at, is_training
-        self._expected: dict[str, dict[str, Tensor]] = {}
+        self._expected: dict[str, Outcome] = {}
 
     def proven(self) -> Replay:
         """The first replay that is proven: by rows before whole batches, inside layers before at their outputs.
@@ -157,7 +158,7 @@ class Search:
         except SplitError:
             replay.free.discard(symbol)
 
-    def _step(self, batch: str, arguments: Arguments) -> dict[str, Tensor]:
+    def _step(self, batch: str, arguments: Arguments) -> Outcome:
         """What the model gives for a batch; the same for every attempt."""
         if batch not in self._expected:
             self._expected[batch] = model_step(self.model, arguments, is_training=self.is_training)
@@ -167,11 +168,11 @@ class Search:
         """What the trunk gives for a batch."""
         return trunk_features(replay, arguments, is_training=self.is_training)
 
-    def _prove(self, replay: Replay, features: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    def _prove(self, replay: Replay, features: dict[str, Tensor], expected: Outcome) -> None:
         """Compare the head with the model."""
         prove(replay, features, expected, is_training=self.is_training)
 
-    def _reads_plain(self, replay: Replay, features: dict[str, Tensor], expected: dict[str, Tensor]) -> bool:
+    def _reads_plain(self, replay: Replay, features: dict[str, Tensor], expected: Outcome) -> bool:
         """Whether the head looks at arguments that are no tensors: these have to stay as they are on the example."""
         if not any(True for _ in found_in(self.record.inputs, (str, bytes, *NUMBERS))):
             return True

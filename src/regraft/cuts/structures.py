@@ -67,6 +67,19 @@ def tensors_of(value: Any) -> list[Tensor]:
     return list(found_in(value, Tensor))
 
 
+def sealed_of(value: Any) -> list[tuple[type, list[Tensor]]]:
+    """The objects in a nested value that `map_structure` keeps as they are though tensors lie deep inside them.
+
+    Each by its class and those tensors; transformers' `past_key_values` is one.
+    """
+    if isinstance(value, (Tensor, *PLAIN)) or callable(value):
+        return []
+    if isinstance(value, (tuple, list, deque, Mapping)) or tensors_of(value):
+        return [sealed for item in _items(value) for sealed in sealed_of(item)]
+    tensors = _deep_tensors(value, set())
+    return [(type(value), tensors)] if tensors else []
+
+
 def numbers_of(value: Any) -> list[Any]:
     """All plain numbers in a nested value, in order."""
     return list(found_in(value, NUMBERS))
@@ -111,6 +124,23 @@ def _slot_names(cls: type) -> list[str]:
     slots = cls.__dict__.get("__slots__", ())
     names = [slots] if isinstance(slots, str) else list(slots)
     return [name for name in names if name not in ("__dict__", "__weakref__")]
+
+
+def _items(value: Any) -> list[Any]:
+    """What a container or an object holds."""
+    if isinstance(value, Mapping):
+        return list(value.values())
+    return list(value) if isinstance(value, (tuple, list, deque)) else list(attributes_of(value).values())
+
+
+def _deep_tensors(value: Any, seen: set[int]) -> list[Tensor]:
+    """All tensors that can be reached through containers and attributes."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, PLAIN) or callable(value) or id(value) in seen:
+        return []
+    seen.add(id(value))
+    return [tensor for item in _items(value) for tensor in _deep_tensors(item, seen)]
 
 
 def _holds(value: Any, kind: Kind) -> bool:

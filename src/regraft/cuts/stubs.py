@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from regraft.cuts.operators import function_name
-from regraft.cuts.structures import tensors_of
+from regraft.cuts.structures import Placeholder, tensors_of
 from regraft.errors import SplitError
 
 # What may be asked of a tensor without looking at its data.
@@ -73,3 +73,33 @@ def hollow(tensor: Tensor) -> Tensor:
     if not tensor.is_certain:
         tensor.run.asked_for_size(tensor)
     return torch.zeros((), dtype=tensor.dtype, device=tensor.device).expand(tensor.shape)
+
+
+class Unfilled(Placeholder):
+    """Stands for an object of the outputs to which frozen layers, which do not run in the head, add their part."""
+
+    def __init__(self, value: Any) -> None:
+        self._kind = type(value).__name__
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # copying and pickling ask for some that are not there
+            raise AttributeError(name)
+        raise self._refusal()
+
+    def __getitem__(self, key: Any) -> Any:
+        raise self._refusal()
+
+    def __iter__(self) -> Any:
+        raise self._refusal()
+
+    def __len__(self) -> int:
+        raise self._refusal()
+
+    def __repr__(self) -> str:
+        return f"<{self._kind} without the part of the frozen layers>"
+
+    def _refusal(self) -> SplitError:
+        return SplitError(
+            f"The {self._kind} of the outputs lacks what the frozen layers put into it (keys and values for generating "
+            "text, say): they do not run in the head.\nAsk the model itself for it: the head has trained it."
+        )

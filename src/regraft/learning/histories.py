@@ -26,6 +26,35 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class Stage:
+    """What trains from an epoch on, and on which features.
+
+    epoch              its first epoch, counted from 0 as in the schedule
+    layers             the patterns that the schedule gives: what trains in addition from here on
+    parameters         how many values train
+    leaves             what crosses at its cut; empty without cached features
+    bytes_per_example  of what crosses
+    bytes, seconds     of the features that were computed for this stage alone; 0 where it takes the given ones
+    note               why no such features were kept, where they could have been; else ""
+    """
+
+    epoch: int
+    layers: tuple[str, ...]
+    parameters: int
+    leaves: tuple[str, ...] = ()
+    bytes_per_example: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    note: str = ""
+
+    def __str__(self) -> str:
+        kept = f"{self.bytes:,} bytes of features, computed in {self.seconds:.1f} s" if self.bytes else self.note
+        cut = f" from {', '.join(self.leaves)} ({self.bytes_per_example:,} bytes per example)" if self.leaves else ""
+        told = f"epoch {self.epoch}: {' | '.join(self.layers)} trains, {self.parameters:,} values in all{cut}"
+        return f"{told}; {kept}" if kept else told
+
+
+@dataclass(frozen=True)
 class History:
     """What training did, one entry per epoch that was run; of several candidates, that of the best one.
 
@@ -38,6 +67,7 @@ class History:
     solver               "steps" (gradient descent) or "lbfgs" (the exact optimum: one entry for the whole solution)
     lr, weight_decay     of the weights that stayed; None: the optimiser's own
     candidates           all that were compared, where there were several
+    stages               what trained from which epoch on, where there was a schedule
     notes                sentences: which training step ran and why, which solver was chosen and why
     """
 
@@ -51,6 +81,7 @@ class History:
     lr: float | None = None
     weight_decay: float | None = None
     candidates: tuple[Candidate, ...] = ()
+    stages: tuple[Stage, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property

@@ -82,6 +82,34 @@ class Learner:
         """Name → digest of each frozen tensor's bytes: equal before and after training, or training is wrong."""
         return {name: digest_of(tensor) for name, tensor in self.frozen_tensors().items()}
 
+    def refuse_stale(self, features: Any, digests: Mapping[str, str]) -> None:
+        """Raise TrainError when the features were computed by other weights than the head's model has now.
+
+        digests   those of the frozen tensors
+        """
+        computed_by = getattr(features, "frozen", {}) if self.is_head else {}
+        tensors = self.tensors()
+        now = {name: digests.get(name) or digest_of(tensors[name]) for name in computed_by if name in tensors}
+        changed = [name for name, digest in now.items() if digest != computed_by[name]]
+        changed += [name for name in now if name not in changed and tensors[name].requires_grad]
+        if changed:
+            raise TrainError(
+                f"The features are not those of this model any more: {', '.join(changed[:10])} changed, or may be "
+                "trained, since they were computed.\nFreeze as it was meant, split, and call cache_features again: in "
+                "a folder only what is missing is computed."
+            )
+
+    def refuse_moved(self, digests: Mapping[str, str]) -> None:
+        """Raise TrainError when a frozen tensor is not what it was when its digest was taken."""
+        now = self.frozen_digests() if digests else {}
+        moved = [name for name, digest in digests.items() if now.get(name) != digest]
+        if moved:
+            raise TrainError(
+                f"{len(moved)} frozen tensors changed while training: {', '.join(moved[:10])}.\n"
+                "A frozen BatchNorm in train mode moves its statistics. Freeze with regraft.freeze, which keeps frozen "
+                "layers in eval mode, not with requires_grad alone."
+            )
+
     def state(self) -> State:
         """Copies of all that training may change: trainable parameters and the buffers that are not frozen."""
         frozen = self.frozen_tensors()

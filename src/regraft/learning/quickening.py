@@ -175,6 +175,7 @@ class _Scene:
         self.start = self.learner.state()
         self.draws = draws(self.device)
         self.python = PythonState(self.learner.model, step.eager.loss)
+        self.moments = {tensor: tensor.clone() for tensor in self._state()}
 
     def one_step(self, inputs: Inputs, labels: Tensor) -> list[Tensor]:
         """The step, to be recorded: loss and gradients; the update where it is ours."""
@@ -211,8 +212,11 @@ class _Scene:
         self.optimizer.zero_grad(set_to_none=True)
         set_draws(self.draws, self.device)
         self.python.restore()
-        for tensor in self._state():
-            tensor.zero_()  # where all of our optimisers start; in place, for the flat step knows these tensors
+        for tensor in self._state():  # in place, for the flat step knows these tensors
+            if tensor in self.moments:
+                tensor.copy_(self.moments[tensor])
+            else:
+                tensor.zero_()  # where all of our optimisers start
 
     def _state(self) -> list[Tensor]:
         """The optimiser's own tensors, where it is ours: a given one makes no step here."""

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from regraft.errors import TrainError
-from regraft.learning.histories import Candidate, History
+from regraft.learning.histories import Candidate, History, Stage
 from regraft.learning.learners import Learner, State, draws, set_draws, to_device
 from regraft.learning.losses import LabelCheck, all_finite
 from regraft.learning.scoring import Score
 from regraft.learning.sources import Batch
-from regraft.learning.stepping import Step
+from regraft.learning.stepping import EagerStep, Step
 
 LOOK_EVERY = 200  # steps between looks at the losses: a look waits for the device
 
@@ -27,6 +27,7 @@ class Trial:
 
     lr, weight_decay  as they were asked for; None: the optimiser's own
     values            where this trial's weights and moving buffers lie; None while it is the only one
+    eager             its plain step with its optimiser; `step` is the one that runs
     failed            why it stopped early; "" while all is well
     """
 
@@ -35,6 +36,7 @@ class Trial:
     lr: float | None = None
     weight_decay: float | None = None
     values: State | None = None
+    eager: EagerStep | None = None
     step: Step | None = None
     losses: list[float] = field(default_factory=list)
     scores: list[Score] = field(default_factory=list)
@@ -98,6 +100,19 @@ class Trial:
                 raise
             self.failed = str(error).partition(";")[0] + "."
 
+    def begin(self, learner: Learner) -> None:
+        """Go on with a learner that trains more than the one before, or start with the first one.
+
+        What did not move until now is remembered, to go back to; the optimiser's state goes on.
+        """
+        assert self.eager is not None, "a trial has its optimiser when it begins"
+        further = {name: values for name, values in learner.state().items() if name not in self.kept}
+        self.kept |= further
+        if self.values is not None:
+            self.values |= {name: values.clone() for name, values in further.items()}
+        self.learner = self.eager.learner = learner
+        self.step = self.eager
+
     def keep(self) -> None:
         """Remember the weights as they are now in the model."""
         self.kept, self.kept_epoch = self.learner.state(), len(self.losses)
@@ -141,7 +156,9 @@ class Trial:
             tuple(judged.accuracy for judged in self.scores), self.kept_epoch, self.stopped_because(),
         )  # fmt: skip
 
-    def history(self, seconds: Sequence[float], candidates: Sequence[Candidate], notes: Sequence[str]) -> History:
+    def history(
+        self, seconds: Sequence[float], candidates: Sequence[Candidate], stages: Sequence[Stage], notes: Sequence[str]
+    ) -> History:
         """The record of the run whose weights stay."""
         return History(
             train_loss=tuple(self.losses),
@@ -153,6 +170,7 @@ class Trial:
             lr=self.lr,
             weight_decay=self.weight_decay,
             candidates=tuple(candidates),
+            stages=tuple(stages),
             notes=tuple(notes),
         )
 

@@ -92,12 +92,35 @@ class CutRecord:
 
 
 @dataclass(frozen=True)
+class StageRecord:
+    """What trained from an epoch on, where layers were unfrozen by a schedule.
+
+    first_epoch        counted from 1
+    layers             patterns of what trained in addition
+    parameters         how many values trained
+    leaves             what crossed at the stage's cut, and bytes_per_example of it; empty without a cache
+    bytes, seconds     of features computed for this stage alone; 0 where it took those that there were
+    note               why none were kept, where they could have been
+    """
+
+    first_epoch: int
+    layers: tuple[str, ...]
+    parameters: int
+    leaves: tuple[str, ...] = ()
+    bytes_per_example: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class HistoryRecord:
     """The course of training, one value for each epoch.
 
     validation_loss, validation_accuracy   empty without a validation set
     best_epoch                             the epoch with the lowest validation loss, counted from 1; None without
     stopped                                why training ended, in words
+    stages                                 what trained from when, with a schedule
     """
 
     train_loss: tuple[float, ...]
@@ -105,6 +128,7 @@ class HistoryRecord:
     validation_accuracy: tuple[float, ...] = ()
     best_epoch: int | None = None
     stopped: str = ""
+    stages: tuple[StageRecord, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -157,10 +157,8 @@ def export(name: str, folder: Path) -> Path:
     if not path.is_file():
         generator = torch.Generator().manual_seed(0)
         model = build_model(f"torchvision:{name}", {}).eval()
-        for leaf, tensor in model.state_dict().items():
-            if leaf.endswith(("running_mean", "running_var", "bias")) or (
-                tensor.is_floating_point() and tensor.ndim < 2
-            ):
+        for tensor in model.state_dict().values():
+            if tensor.is_floating_point() and tensor.numel() == max(tensor.shape):  # equal vectors are exported once
                 tensor.copy_(0.1 * torch.randn(tensor.shape, generator=generator).abs() + 0.8)
         x = torch.randn(2, 3, 224, 224, generator=generator)
         with torch.no_grad():

@@ -77,7 +77,7 @@ def test_a_hundredth_of_a_gigabyte_is_read_once_and_nothing_else(tmp_path, write
 
     assert done.returncode == 0, done.stderr
     used = json.loads(done.stdout)
-    assert used["opening"] < used["arrays"] * each + 64_000  # what modules read when they are first imported
+    assert used["opening"] < used["arrays"] * each + 128_000  # what modules read when they are first imported
     assert used["planning"] < 64_000
     assert layers * MATRIX_BYTES <= used["applying"] < layers * MATRIX_BYTES + 64_000
     assert used["peak_above_torch"] < 150 * MB

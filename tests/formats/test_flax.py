@@ -88,3 +88,12 @@ def test_numbers_of_all_widths_are_read(tmp_path, value):
         value = 2**63 - 1
 
     assert Flax().open(saved(tmp_path, msgpack.packb({"step": value}))).read("step") == value
+
+
+def test_pieces_of_a_large_array_without_numbers_are_refused(tmp_path):
+    piece = msgpack.ExtType(1, msgpack.packb(((2,), "float32", bytes(8)), use_bin_type=True))
+    chunked = {"__msgpack_chunked_array__": True, "shape": {"0": 2}, "chunks": {"first": piece}}
+    (tmp_path / "pieces.msgpack").write_bytes(msgpack.packb({"w": chunked}))
+
+    with pytest.raises(CheckpointError, match=r"pieces of a large array .* do not fit together"):
+        Flax().open(tmp_path / "pieces.msgpack")

@@ -150,3 +150,13 @@ def test_the_dtln_lstms_read_in_order():
         "lstm_4_W", "lstm_4_R", "lstm_4_B", "lstm_5_W", "lstm_5_R", "lstm_5_B", "dense_2/kernel:0", "dense_2/bias:0",
     ]  # fmt: skip
     assert checkpoint["lstm_4_W"].layer == "lstm_4"
+
+
+def test_a_convolution_with_an_odd_number_of_pads_is_refused(tmp_path):
+    model = onnx.load(GOLDEN / "torch_folded.onnx")
+    (pads,) = (one for one in model.graph.node[0].attribute if one.name == "pads")
+    pads.ints.append(1)
+    (tmp_path / "odd.onnx").write_bytes(model.SerializeToString())
+
+    with pytest.raises(CheckpointError, match=r"odd\.onnx: the convolution stem has 5 pads, expected two"):
+        Onnx().open(tmp_path / "odd.onnx")

@@ -1,5 +1,7 @@
 """Bytes in files, and the arrays that they are."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -77,3 +79,8 @@ def test_an_empty_file_cannot_be_mapped(tmp_path):
     (tmp_path / "f").write_bytes(b"")
     with pytest.raises(CheckpointError, match="f is empty"), mapped(tmp_path / "f"):
         pass
+
+
+def test_a_shape_that_numpy_cannot_count_is_refused_though_the_array_is_empty():
+    with pytest.raises(CheckpointError, match="w has the impossible shape"):
+        checked_size((3, 2**62, 0), "float32", path=Path("x"), name="w")

@@ -129,7 +129,9 @@ class Unpacker:
     def _chunked(self, found: dict[str, Any]) -> Chunked:
         """The array that was split when it was written."""
         match found:
-            case {"shape": dict(sizes), "chunks": dict(pieces)} if all(type(size) is int for size in sizes.values()):
+            case {"shape": dict(sizes), "chunks": dict(pieces)} if all(
+                type(size) is int for size in sizes.values()
+            ) and all(str(key).isdecimal() for key in (*sizes, *pieces)):
                 shape = tuple(sizes[key] for key in sorted(sizes, key=int))
                 chunks = tuple(pieces[key] for key in sorted(pieces, key=int))
                 is_whole = all(isinstance(chunk, Located) for chunk in chunks) and len({c.dtype for c in chunks}) == 1

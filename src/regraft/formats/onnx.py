@@ -52,12 +52,16 @@ class Onnx(Format):
         infos = _infos(graph, layers, names)
         if not infos:
             raise CheckpointError(f"{path}: the graph holds no tensors: its weights are inputs. Export it with them.")
+        try:
+            requirements = (*_requirements(graph, layers), *wiring(graph, layers))
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: {error}. The file is damaged.") from error
         original = {readable: name for name, readable in names.items()}
         return Checkpoint(
             path=path, format=self.name, layout=self.layout, infos=infos,
             reader=lambda name: graph.tensors[original[name]].read(),
             files=tuple(dict.fromkeys((path, *files_of([graph.tensors[original[name]] for name in infos])))),
-            requirements=(*_requirements(graph, layers), *wiring(graph, layers)), notes=_notes(graph),
+            requirements=requirements, notes=_notes(graph),
         )  # fmt: skip
 
 
@@ -140,6 +144,8 @@ def _convolution(graph: Graph, layer: Layer) -> dict[str, object]:
     node = layer.node
     rank = len(graph.tensors[layer.weights["weight"]].shape) - 2 if "weight" in layer.weights else 2
     pads = graph.integers(node, "pads") or [0] * (2 * rank)
+    if len(pads) % 2:
+        raise CheckpointError(f"the convolution {layer.name} has {len(pads)} pads, expected two for each axis")
     automatic = graph.text(node, "auto_pad", "NOTSET")
     facts: dict[str, object] = {
         "padding": {"SAME_UPPER": "same", "SAME_LOWER": "same_lower", "VALID": "valid"}.get(

@@ -75,7 +75,8 @@ def checked_size(shape: Sequence[int], dtype: str, *, path: Path, name: str) -> 
     """Bytes that an array of this shape and dtype has. Raises CheckpointError for an impossible shape or dtype."""
     if dtype not in ITEM_BYTES:
         raise CheckpointError(f"{path}: {name} has the dtype {dtype!r}, which is none of {', '.join(ITEM_BYTES)}.")
-    if any(size < 0 for size in shape) or len(shape) > 32:
+    # NumPy refuses more elements than it can count, even of an array that one size of 0 makes empty.
+    if any(size < 0 for size in shape) or len(shape) > 32 or prod(size for size in shape if size) >= 1 << 59:
         raise CheckpointError(f"{path}: {name} has the impossible shape {tuple(shape)}. The file is damaged.")
     return prod(shape) * ITEM_BYTES[dtype]
 

@@ -145,7 +145,7 @@ def run_model(name: str, depths: Iterable[str]) -> None:
 
 def code() -> str:
     """The commit that is measured."""
-    asked = ["git", "describe", "--always", "--dirty"]
+    asked = ["git", "describe", "--always"]
     return subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
 
 

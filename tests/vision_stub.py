@@ -4,6 +4,8 @@ torchvision has no build for the CPU wheel of torch used here; its Python code o
 Detection models call `nms`, which has a plain definition here; `roi_align` has one in torchvision.
 """
 
+import sys
+
 import torch
 from torch import Tensor
 
@@ -37,3 +39,7 @@ def let_detection_run() -> None:
     import torchvision.ops.boxes
 
     torchvision.ops.boxes._assert_has_ops = lambda: None
+    # Its stand-in for roi_align hands itself to torch.compile, for each size anew: minutes that no user with the
+    # compiled operator spends.
+    pooling = sys.modules["torchvision.ops.roi_align"]
+    pooling._roi_align = getattr(pooling._roi_align, "__wrapped__", pooling._roi_align)

@@ -149,3 +149,29 @@ def test_a_length_that_makes_no_difference_to_the_head_may_be_another():
     model.divides = True
     with pytest.raises(SplitError, match="The length of 0 is 11; on the example it was 8"):
         found(model, x).trunk((y,), {})
+
+
+def test_functions_that_compile_themselves_are_recorded_as_they_are_written():
+    """To compile them for every size and every watcher takes minutes."""
+    compiled = []
+
+    def note(graph, _):
+        compiled.append(graph)
+        return graph
+
+    double = torch.compile(lambda x: torch.relu(x) * 2, backend=note)
+
+    class Doubling(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two = nn.Linear(6, 4), nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.two(double(self.one(x)))
+
+    model = frozen(Doubling(), "one")
+
+    record, _ = record_sizes(model, batch_of((torch.randn(3, 6),), {}), is_training=True)
+
+    assert "relu" in [operation.name for operation in record.operations]
+    assert compiled == []

@@ -1,8 +1,10 @@
 """Search for the cheapest cut that can be proven, for one mode of the model."""
 
+import sys
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 
+import torch
 from torch import Tensor, nn
 
 from regraft.cuts.arguments import unread
@@ -38,7 +40,7 @@ def record_sizes(model: nn.Module, batch: Batch, *, is_training: bool) -> tuple[
     def outline(arguments: Arguments) -> Outline | None:
         args, kwargs = own(arguments)
         try:
-            with undisturbed(model, is_training=is_training):
+            with undisturbed(model, is_training=is_training), _as_written():
                 return outline_forward(model, args, kwargs)
         except Exception:  # a model may say what it likes to sizes that it does not take
             return None
@@ -46,7 +48,7 @@ def record_sizes(model: nn.Module, batch: Batch, *, is_training: bool) -> tuple[
     # Before the recording: a layer or a mask that a first forward makes is not made again in later ones.
     more = outline(batch.another())
     args, kwargs = own(batch.all)
-    with undisturbed(model, is_training=is_training):
+    with undisturbed(model, is_training=is_training), _as_written():
         record = record_forward(model, args, kwargs)
     runs: dict[str, list[tuple[int, Outline]]] = {}
     if more is not None:
@@ -58,6 +60,15 @@ def record_sizes(model: nn.Module, batch: Batch, *, is_training: bool) -> tuple[
         if half is not None and less is not None:
             runs[symbol], lengths[symbol] = [(length // 2, half), (length - 1, less)], length
     return record, learn_sizes(record, {ROWS: batch.rows, **lengths}, runs)
+
+
+def _as_written() -> AbstractContextManager[object]:
+    """Run functions that compile themselves (torchvision's stand-in for roi_align does) as they are written.
+
+    To compile them again for each size and under each watcher takes minutes. What is then proven is run as ever.
+    """
+    # Asking for the stance imports the compiler, which takes seconds; without it nothing can be compiled.
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
 class Search:

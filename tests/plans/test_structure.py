@@ -11,6 +11,7 @@ from in_memory import arrays_of, checkpoint_of, keras_arrays_of
 from regraft.arrays import Requirement
 from regraft.loading import apply_plan
 from regraft.matching import plan_reuse
+from regraft.plans.structure import Wiring
 
 
 class Block(nn.Module):
@@ -152,3 +153,12 @@ def test_a_separable_convolution_is_two_layers():
         "point.weight": ("sep/pointwise_kernel",),
         "point.bias": ("sep/bias",),
     }
+
+
+def test_what_a_recurrent_layer_calls_its_activation_lies_inside_of_it():
+    """A dense layer behind an LSTM gets the LSTM's output as it is."""
+    gated = {"recurrent_activation": "sigmoid", "activation": "tanh"}
+    facts = {"lstm": gated, "rnn": {"activation": "tanh"}, "dense": {"activation": "tanh"}}
+    wiring = Wiring(dict.fromkeys(facts, ()), {"lstm": "LSTM", "rnn": "RNN", "dense": "Dense"}, facts=facts)
+    assert [wiring.steps(layer, has_arrays=True) for layer in ("lstm", "rnn")] == [(), ()]
+    assert [step.text for step in wiring.steps("dense", has_arrays=True)] == ["tanh"]

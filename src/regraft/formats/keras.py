@@ -351,7 +351,7 @@ def _variables(group: Group, layer: Layer | None, path: str, class_name: str, ow
 def _attention_part(group: Group, path: str, class_name: str, owner: str) -> Iterator[Weight]:
     """One of the four projections, which are layers of their own inside an attention layer."""
     variables = group.child("vars")
-    keys = sorted(variables.names(), key=int) if variables else []
+    keys = sorted(filter(str.isdigit, variables.names()), key=int) if variables else []
     for key, leaf in zip(keys, ("kernel", "bias"), strict=False):
         array = variables.array(key) if variables else None
         if array is not None:

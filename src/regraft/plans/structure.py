@@ -26,6 +26,7 @@ _JOINS = {
     "Concat": "cat",
     "CustomScaleLayer": "add",  # of keras.applications' InceptionResNetV2: a sum whose second part is scaled
 }  # fmt: skip
+_RECURRENT = ("SimpleRNN", "RNN")  # those without gates
 _BY = "matched by structure"
 
 
@@ -57,6 +58,8 @@ class Wiring:
         """What a layer does beside its arrays, the last first."""
         told = self.facts.get(layer, {})
         if has_arrays:
+            if "recurrent_activation" in told or self.operation.get(layer) in _RECURRENT:
+                return ()  # what these call their activation works inside of them, at every step in time
             step = activation_step(str(told.get("activation", "linear")))
             return () if step is None else (step,)
         operation = self.operation.get(layer, "")

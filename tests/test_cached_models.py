@@ -189,6 +189,15 @@ def test_sentences_of_different_lengths_keep_their_masks(tmp_path, store, precis
             assert torch.allclose(got, expected, atol=atol)  # other lengths, other order of sums; or rounded
 
 
+@pytest.mark.parametrize("store", ["none", "folder"])
+def test_sentences_that_fit_into_memory_come_in_the_order_of_their_data_set(tmp_path, store):
+    """So that a head on them and its whole model train alike."""
+    _, trunk, _ = sentence_halves()
+    features = cache_features(trunk, Sentences(), None if store == "none" else tmp_path, batch_size=3)
+    dense = cache_features(halves(Convolutions())[0], (IMAGES[:10], LABELS[:10]))
+    assert torch.equal(features.order(1, seed=4), dense.order(1, seed=4))
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_sentence_takes_the_bytes_of_its_own_length(tmp_path, precision):
     """Of each word six values and one of the mask; of each row the shapes."""

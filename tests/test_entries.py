@@ -145,7 +145,16 @@ def test_old_entries_are_cleared_by_age(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("rule", "told"), [({}, "say which"), ({"key": "zz"}, r"No entry has the key 'zz'"), ({"key": ""}, "2 entries")]
+    ("rule", "told"),
+    [
+        ({}, "say which"),
+        ({"key": "zz"}, r"No entry has the key 'zz'"),
+        ({"key": ""}, "the key is empty"),
+        ({"older_than_s": -1.0}, r"the age in seconds is -1\.0, expected 0 or more"),
+        ({"keep_bytes": -1}, "the size in bytes is -1"),
+        ({"keep_bytes": float("nan")}, "the size in bytes is nan"),
+        ({"keep_bytes": float("inf")}, "the size in bytes is inf"),
+    ],
 )
 def test_clearing_without_a_clear_rule_is_refused(tmp_path, rule, told):
     """Nothing is removed."""

@@ -1,8 +1,11 @@
 import pytest
 import torch
 
-from regraft.errors import DataError
+from regraft.caching import cache_features
+from regraft.errors import DataError, TrainError
 from regraft.evaluating import Score, evaluate
+from regraft.splitting import split
+from regraft.training import train
 from small_models import PartHead, features_of, frozen_model, three_classes
 
 
@@ -31,3 +34,15 @@ def test_an_own_loss_is_used():
     got = evaluate(frozen_model(), three_classes(), loss=lambda outputs, labels: outputs.sum() * 0 + 2)
     assert got.loss == 2
     assert got.accuracy is not None
+
+
+def test_a_whole_model_is_not_given_its_heads_features():
+    """The other way round a head says so, too."""
+    inputs, labels = three_classes()
+    model = frozen_model()
+    trunk, _ = split(model, inputs[:2])
+    features = cache_features(trunk, (inputs, labels))
+    with pytest.raises(TrainError, match=r"cached features, and this is a whole model[\s\S]*the head that"):
+        evaluate(model, features)
+    with pytest.raises(TrainError, match="cached features, and this is a whole model"):
+        train(model, features)

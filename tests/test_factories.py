@@ -51,7 +51,7 @@ def test_the_file_of_a_spec_is_found(folder):
         ("resnet18", "names no factory. Expected timm:NAME"),
         ("net.py:nett", r"there is no factory 'nett'. Did you mean 'net'"),
         ("nat.py:net", r"does not exist: .*nat.py. Did you mean 'net.py'"),
-        ("no_such_package:net", "cannot be imported: No module named 'no_such_package'"),
+        ("no_such_package:net", "cannot be imported: ModuleNotFoundError: No module named 'no_such_package'"),
         ("net.py:width", "there is no factory 'width'"),
         ("builtins:dict", "gave a dict; expected a torch.nn.Module"),
         ("torch.nn:Linear", r"The factory torch.nn:Linear failed with {}: TypeError[\s\S]*--model-args"),
@@ -68,3 +68,11 @@ def test_a_file_that_fails_is_named_with_its_reason(folder):
     (folder / "bad.py").write_text("1 / 0\n")
     with pytest.raises(JobError, match=r"bad.py cannot be imported: ZeroDivisionError"):
         build_model("bad.py:net", folder=folder)
+
+
+def test_a_package_whose_parts_do_not_fit_is_told(tmp_path, monkeypatch):
+    """As torchvision does beside another torch: a RuntimeError while it is imported."""
+    (tmp_path / "unfit_parts.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(JobError, match=r"unfit_parts:net cannot be imported: RuntimeError: operator .* Install it"):
+        build_model("unfit_parts:net", {}, folder=tmp_path)

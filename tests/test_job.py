@@ -48,6 +48,12 @@ def test_settings_override_the_file_and_bare_words_are_text(job_file):
     assert (job.train.epochs, job.data.train, job.out.folder) == (5, "photos/", "x")
 
 
+def test_settings_stand_above_the_jobs_text(job_file):
+    """A report that leaves them out tells of another run."""
+    source = Job.from_file(job_file, ["train.epochs=5"]).source
+    assert source == "# run with --set train.epochs=5\n" + job_file.read_text()
+
+
 def test_all_problems_are_told_at_once(job_file):
     """Each with its section, key and near names."""
     job_file.write_text('[checkpoint]\npth="a"\n[modl]\n[data]\ntrain="t"\n[train]\nepochs="many"\n[input]\nsiz=3\n')

@@ -16,6 +16,7 @@ from regraft.errors import PlanError
 from regraft.loading import apply_plan
 from regraft.matching import plan_reuse
 from regraft.plan import Plan
+from regraft.reading import open_checkpoint
 from test_matching import Convolutional, keras_checkpoint, net
 
 
@@ -171,6 +172,16 @@ def test_a_plan_of_another_checkpoint_is_refused_row_by_row():
         PlanError, match=r"hidden1.weight  planned \(4, 3\) float32, the checkpoint has \(4, 2\) float32"
     ):
         apply_plan(plan, checkpoint_of(arrays_of(net(2, 4))), model)
+
+
+def test_a_plan_is_not_applied_to_another_file(tmp_path):
+    """Of the same names and shapes: the provenance would name the wrong one."""
+    model = net(4, 3)
+    for name in ("one.pt", "other.pt"):
+        torch.save(model.state_dict(), tmp_path / name)
+    plan = plan_reuse(open_checkpoint(tmp_path / "one.pt"), model)
+    with pytest.raises(PlanError, match=r"files   planned one\.pt \([\d,]+ bytes\), the checkpoint has other\.pt"):
+        apply_plan(plan, open_checkpoint(tmp_path / "other.pt"), model)
 
 
 def test_a_row_that_was_made_fresh_by_hand_is_left_alone():

@@ -1,5 +1,6 @@
 """A saved model can be loaded by regraft, and by torch and safetensors alone."""
 
+import copy
 import json
 
 import pytest
@@ -194,3 +195,18 @@ def test_state_that_is_no_tensor_is_refused_by_name(tmp_path):
     with pytest.raises(SaveError, match=r"holds what is no tensor: _extra_state"):
         save(Odd(1, 1), tmp_path / "saved")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_adopted_travels_with_the_model(tmp_path):
+    """Saved without the plan, loaded, saved again, and as a part of a larger model."""
+    model = Normed().eval()
+    adopting_plan(model)
+    x = torch.randn(1, 2, 4, 4)
+    save(model, tmp_path / "one")
+    save(load(tmp_path / "one"), tmp_path / "two")
+    assert torch.equal(load(tmp_path / "two")(x), model(x))
+
+    whole = nn.Sequential(copy.deepcopy(model), nn.ReLU()).eval()
+    save(whole, tmp_path / "whole")
+    again = load(tmp_path / "whole", model=nn.Sequential(Normed(), nn.ReLU()))
+    assert torch.equal(again(x), whole(x))

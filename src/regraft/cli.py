@@ -145,7 +145,7 @@ def cache_clear(folder: str, *, key: str | None, older_than_days: float | None, 
     from regraft.entries import as_table, clear_entries
 
     age = None if older_than_days is None else older_than_days * 86400
-    size = None if keep_gb is None else int(keep_gb * 1e9)
+    size = None if keep_gb is None else keep_gb * 1e9
     removed = clear_entries(folder, key=key, older_than_s=age, keep_bytes=size)
     _say("removed:\n" + as_table(removed) if removed else "nothing to remove")
 

@@ -105,7 +105,7 @@ def verify_entries(root: str | Path, keys: Iterable[str] = ()) -> dict[str, list
 
 
 def clear_entries(
-    root: str | Path, *, key: str | None = None, older_than_s: float | None = None, keep_bytes: int | None = None
+    root: str | Path, *, key: str | None = None, older_than_s: float | None = None, keep_bytes: float | None = None
 ) -> list[StoredEntry]:
     """Remove entries: one by its key (or a key's beginning), those to which nothing was added for so long, or the
     oldest until the rest fits into `keep_bytes`. Returns what was removed. Entries that are being built stay.
@@ -114,6 +114,11 @@ def clear_entries(
     """
     if key is older_than_s is keep_bytes is None:
         raise CacheError("Nothing was cleared: say which by key, by age or by the size that may stay.")
+    if key == "":
+        raise CacheError("Nothing was cleared: the key is empty, which would mean every entry.")
+    for told, number in (("age in seconds", older_than_s), ("size in bytes", keep_bytes)):
+        if number is not None and not 0 <= number < float("inf"):
+            raise CacheError(f"Nothing was cleared: the {told} is {number}, expected 0 or more.")
     entries = list_entries(root)
     chosen = [entry for entry in entries if older_than_s is not None and entry.age_s > older_than_s]
     if key is not None:

@@ -20,7 +20,9 @@ def evaluate(model: nn.Module | HeadLike, dataset: Any, *, loss: Loss = "cross_e
     batch_size  examples per call; 64 is also how features are built, so both ways see the same batches
 
     The model is in eval mode meanwhile and afterwards in the mode in which it was; nothing of it changes.
-    Raises DataError for an empty data set and for a label that is none of the classes (it names the example).
+    Raises TrainError for a whole model with cached features, DataError for an empty data set and for a label that is
+    none of the classes (it names the example).
     """
     learner = Learner(model)
+    learner.refuse_features(dataset)
     return score(learner, resident(as_examples(dataset), learner.device), as_loss(loss), batch_size=batch_size)

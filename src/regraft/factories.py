@@ -64,8 +64,9 @@ def factory_file(spec: str, folder: Path) -> Path | None:
 def _import(spec: str, module: str) -> ModuleType:
     try:
         return importlib.import_module(module)
-    except ImportError as error:
-        raise JobError(f"The module of {spec} cannot be imported: {error}. Install it, or mend the name.") from error
+    except Exception as error:  # parts of an installation that do not fit each other raise what they like
+        told = f"{type(error).__name__}: {error}"
+        raise JobError(f"The module of {spec} cannot be imported: {told}. Install it, or mend the name.") from error
 
 
 def _load_file(spec: str, path: Path) -> ModuleType:

@@ -164,7 +164,8 @@ class Job:
             raise JobError(f"The job {path} is no valid TOML: {error}") from error
         for setting in settings:
             _set(data, setting)
-        return cls.from_dict(data, folder=path.resolve().parent, source=text, where=str(path))
+        overridden = "".join(f"# run with --set {setting}\n" for setting in settings)
+        return cls.from_dict(data, folder=path.resolve().parent, source=overridden + text, where=str(path))
 
     @classmethod
     def from_dict(

@@ -41,6 +41,7 @@ def _refuse_strangers(plan: Plan, checkpoint: Checkpoint, model: nn.Module) -> N
     arrays = {layer.full(leaf): array for layer in describe_model(model) for leaf, array in layer.arrays.items()}
     planned = Counter(row.target for row in plan.rows if row.target is not None)
     wrong = [f"  target  {name} is planned {count} times" for name, count in planned.items() if count > 1]
+    wrong += _strange_files(plan, checkpoint)
     wrong += [f"  target  {name} is in the model and not in the plan" for name in arrays if name not in planned]
     for row in plan.rows:
         wrong += [*_strange_target(row, arrays), *_strange_sources(row, checkpoint)]
@@ -51,6 +52,15 @@ def _refuse_strangers(plan: Plan, checkpoint: Checkpoint, model: nn.Module) -> N
             + "\n".join(wrong)
             + "\nMake a new plan with plan_reuse, or mend these rows."
         )
+
+
+def _strange_files(plan: Plan, checkpoint: Checkpoint) -> Iterator[str]:
+    """Files of another name or size; a plan that was made of no files goes with any."""
+    planned = {(file.name, file.size_bytes) for file in plan.checkpoint.files}
+    has = {(path.name, path.stat().st_size) for path in checkpoint.files if path.is_file()}
+    if planned and has and planned != has:
+        told = (", ".join(f"{name} ({size:,} bytes)" for name, size in sorted(files)[:5]) for files in (planned, has))
+        yield "  files   planned {}, the checkpoint has {}".format(*told)
 
 
 def _strange_target(row: Row, arrays: Mapping[str, TargetArray]) -> Iterator[str]:

@@ -115,7 +115,7 @@ def reuse(job: Job | str | Path, *, tell: Callable[[str], None] = lambda line: N
         scores=scores,
         classes=data["train"].classes,
         seconds=watch.seconds,
-        notes=notes_of(data),
+        notes=notes_of(data) + (precision_notes(examples["train"], job.cache.precision) if cut is not None else []),
     )
     metrics = metrics_of(record)
     with whole_folder(out, overwrite=job.out.overwrite) as part_folder:
@@ -198,6 +198,11 @@ def notes_of(data: Mapping[str, Labelled]) -> list[str]:
     """What was skipped or assumed in the data; once where parts come from one folder."""
     first_part = {note: part for part, dataset in reversed(list(data.items())) for note in dataset.notes}
     return [f"{part}: {note}" for note, part in first_part.items()]
+
+
+def precision_notes(features: Any, precision: str) -> list[str]:
+    """What keeping the features in a lower precision changed on a sample; nothing when they are exact."""
+    return [f"features kept in {precision} differ: {name}, {told}" for name, told in features.built.rounding.items()]
 
 
 def freeze_layers(model: nn.Module, job: Job) -> None:

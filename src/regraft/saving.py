@@ -20,7 +20,7 @@ from regraft.factories import build_model, factory_file
 from regraft.files import sha256_of, whole_folder
 from regraft.inputs import InputContract
 from regraft.plan import Plan, requirement_from_json
-from regraft.plans.adopting import adopt
+from regraft.plans.adopting import adopt, adopted_by
 from regraft.plans.rows import RequirementRow
 
 MODEL_FILE, RECORD_FILE, PLAN_FILE = "model.safetensors", "regraft.json", "plan.json"
@@ -84,7 +84,7 @@ def write_model(
     """Write a model's files into a folder that exists: the part of `save` inside the whole-or-nothing folder."""
     state = plain_state(model)
     save_file(state, folder / MODEL_FILE, metadata={"format": "pt"})
-    adopted = plan.adopted if plan is not None else ()
+    adopted = adopted_by(model)
     factory = factory or own_factory(model, adopted)
     source = factory_file(factory.spec, factory.folder) if factory else None
     if source is not None:
@@ -107,7 +107,7 @@ def write_model(
 
 
 def load(folder: str | Path, *, model: nn.Module | None = None) -> nn.Module:
-    """The saved model, in eval mode.
+    """The saved model, in eval mode; nothing of it is frozen (regraft.json names what was).
 
     folder  as written by `save` or a run
     model   a module to load the arrays into, for models that have no factory; else one is built

@@ -95,7 +95,10 @@ def train(
     """
     rates, decays = _several(lr), _several(weight_decay)
     epochs_asked, epochs = epochs, EPOCHS if epochs is None else epochs
-    model = Learner(head).model
+    learner = Learner(head)
+    for examples in (features, validation):
+        learner.refuse_features(examples)
+    model = learner.model
     _check_options(
         schedule_problems(head, schedule, epochs) if schedule is not None else [],
         epochs=epochs, batch_size=batch_size, patience=patience, lr=rates, weight_decay=decays, clip_value=clip_value,

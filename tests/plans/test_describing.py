@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from regraft.errors import PlanError
-from regraft.plans.describing import describe_model, kind_of, state_tensors
+from regraft.plans.describing import _is_plain, describe_model, kind_of, state_tensors
 from regraft.tf_layers import ResetBeforeGRU
 
 
@@ -57,3 +57,11 @@ def test_a_tied_tensor_knows_its_first_name():
 def test_arrays_without_shape_or_memory_are_told(model, told):
     with pytest.raises(PlanError, match=told):
         describe_model(nn.ModuleDict({"layer": model()}))
+
+
+def test_an_own_forward_stays_an_own_one_in_a_package_of_a_like_name():
+    """A job's factory file is called regraft_factory_NAME."""
+    own = type("Own", (nn.Conv2d,), {"forward": lambda self, x: 2 * nn.Conv2d.forward(self, x)})
+    own.forward.__module__ = "regraft_factory_net"
+    assert not _is_plain(own(2, 3, 1))
+    assert _is_plain(nn.Conv2d(2, 3, 1))

@@ -190,8 +190,11 @@ class Features(Dataset):
     def _groups(self, epoch: int, seed: int) -> list[Tensor]:
         """The order of an epoch, in the groups that are read at once."""
         mixed = _mixed(seed, epoch)
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(mixed))
         if not isinstance(self.rows, StoredRows):
-            return [torch.randperm(len(self), generator=torch.Generator().manual_seed(mixed))]
+            return [order]
+        if self.rows.bytes <= self.rows.memory_bytes:  # ragged rows that would fit: the order that the data set has
+            return list(order.split(groups_of(self.rows, self._positions(order))))
         return shuffled_groups(self.rows, self._in_storage_order, self._positions(self._in_storage_order), mixed)
 
     @cached_property

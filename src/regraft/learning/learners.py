@@ -63,6 +63,14 @@ class Learner:
             )
         return self.head(inputs)
 
+    def refuse_features(self, examples: Any) -> None:
+        """Raise TrainError when a whole model is given the cached features that are its head's."""
+        if not self.is_head and hasattr(examples, "cut"):
+            raise TrainError(
+                "These are cached features, and this is a whole model.\nGive the head that regraft.split returned with "
+                "them, or the data set with the model."
+            )
+
     def frozen_tensors(self) -> State:
         """Name → each parameter without gradient, and each buffer of a frozen layer.
 

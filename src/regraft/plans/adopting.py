@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,8 +21,11 @@ _NUMBERS = ("eps", "momentum", "stride", "dilation")
 _MODULES = ("pool", "activation")
 
 
+_KEPT = "_regraft_adopted"  # on the module that was changed: deepcopy, pickle and `save` take it along
+
+
 def adopt(model: nn.Module, rows: Sequence[RequirementRow]) -> ExitStack:
-    """Give the model what these rows require; closing the result takes it back.
+    """Give the model what these rows require, and let it remember; closing the result takes it back.
 
     Raises PlanError, with the model as it was, for a row that cannot be adopted.
     """
@@ -34,8 +38,21 @@ def adopt(model: nn.Module, rows: Sequence[RequirementRow]) -> ExitStack:
             _adopt(model, row, changes)
         for layer, edits in _edits(rows).items():
             _change_forward(model.get_submodule(layer), edits, changes)
+        if rows:
+            changes.callback(model.__dict__.__setitem__, _KEPT, model.__dict__.get(_KEPT, ()))
+            model.__dict__[_KEPT] = (*model.__dict__.get(_KEPT, ()), *rows)
         undone.pop_all()
     return changes
+
+
+def adopted_by(model: nn.Module) -> tuple[RequirementRow, ...]:
+    """All that was adopted in the model or in a part of it, by the names of the whole."""
+    found: dict[tuple[str, str], RequirementRow] = {}
+    for name, module in model.named_modules():
+        for row in module.__dict__.get(_KEPT, ()):
+            layer = ".".join(filter(None, (name, row.layer)))
+            found[layer, row.attribute] = replace(row, layer=layer)
+    return tuple(found.values())
 
 
 def _adopt(model: nn.Module, row: RequirementRow, changes: ExitStack) -> None:

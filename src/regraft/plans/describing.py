@@ -76,7 +76,8 @@ def kind_of(module: nn.Module) -> Kind:
 def _is_plain(module: nn.Module) -> bool:
     """Whether the forward is torch's own or of this package, or does no more than padding."""
     home = getattr(type(module).forward, "__module__", None)
-    return str(home).startswith(("torch.nn", "regraft")) or type(module).__name__ == "Conv2dSame"
+    # With the dots: a user's own package may be called regraft_more, and a job's factory file is called so.
+    return str(home).startswith(("torch.nn.", "regraft.")) or type(module).__name__ == "Conv2dSame"
 
 
 def settings_of(module: nn.Module) -> dict[str, object]:

@@ -28,3 +28,9 @@ def test_a_broken_regular_expression_is_explained():
     """With its position."""
     with pytest.raises(PatternError, match=r"'hidden\[' is not a regular expression: unterminated character set"):
         choose(NAMES, "hidden[")
+
+
+@pytest.mark.parametrize("patterns", [0, None, ["layer4", 3]])
+def test_what_is_no_text_is_no_pattern(patterns):
+    with pytest.raises(PatternError, match="is no pattern: expected a text such as 'layer4'"):
+        choose(["layer4"], patterns)

@@ -435,3 +435,16 @@ def test_without_a_schedule_there_is_one_stage_and_nothing_is_told():
         stages.enter(0)
     assert stages.begun == []
     assert same_weights(weights_of(model), state)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "told"),
+    [
+        (["head"], r"the schedule is \['head'\], expected epochs and layers"),
+        ({0: "head", 2: None}, "epoch 2 of the schedule: None is no pattern"),
+        ({0: "head", 2: []}, "epoch 2 of the schedule: an empty list has no parameters"),
+    ],
+)
+def test_a_schedule_of_another_form_is_told(schedule, told):
+    with pytest.raises(TrainError, match=told):
+        train(prepared(), images(), schedule=schedule, epochs=6)

@@ -138,3 +138,9 @@ def test_several_inputs_and_outputs_keep_their_structure():
     assert [output.name for output in result.outputs] == ["output 0", "output 1"]
     with pytest.raises(VerifyError, match="3 arrays were recorded, the model gives 2"):
         verify(Two(), (a, b), (a, a, a))
+
+
+def test_inputs_that_the_model_cannot_take_are_told_with_their_shapes():
+    """Recorded channels last, as TensorFlow does."""
+    with pytest.raises(VerifyError, match=r"recorded inputs \(5, 7, 8, 3\): [\s\S]*transposed: x\.transpose"):
+        verify(small(), INPUTS.transpose(0, 2, 3, 1), outputs(small()))

@@ -9,8 +9,12 @@ Patterns = str | Sequence[str]
 
 
 def as_patterns(patterns: Patterns) -> list[str]:
-    """One pattern or several, always as a list."""
-    return [patterns] if isinstance(patterns, str) else list(patterns)
+    """One pattern or several, always as a list. Raises PatternError for what is no text."""
+    several = [patterns] if isinstance(patterns, str) or not isinstance(patterns, Iterable) else list(patterns)
+    strange = [pattern for pattern in several if not isinstance(pattern, str)]
+    if strange:
+        raise PatternError(f"{strange[0]!r} is no pattern: expected a text such as 'layer4', or several of them.")
+    return several
 
 
 def compile_pattern(pattern: str) -> re.Pattern[str]:

@@ -27,6 +27,8 @@ WAY_OUT = (
 
 def schedule_problems(head: nn.Module | HeadLike, schedule: Schedule, epochs: int) -> list[str]:
     """A sentence for each reason why a training of so many epochs cannot follow the schedule; none changes anything."""
+    if not isinstance(schedule, Mapping):
+        return [f'the schedule is {schedule!r}, expected epochs and layers: {{0: "head", 5: "layer4"}}']
     model, cached = Learner(head).model, _cached_parameters(head)
     problems = [f"the schedule has the key {key!r}, expected the number of an epoch" for key in _no_numbers(schedule)]
     if 0 not in schedule:
@@ -255,7 +257,7 @@ def _named_parameters(model: nn.Module, patterns: Patterns) -> set[nn.Parameter]
 
 
 def _told(patterns: Patterns) -> str:
-    return " | ".join(as_patterns(patterns))
+    return " | ".join(as_patterns(patterns)) or "an empty list"
 
 
 def _begun(plan: _Plan, learner: Learner, data: Any, note: str, *, is_own: bool) -> Stage:

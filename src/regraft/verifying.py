@@ -157,6 +157,12 @@ def _run(model: nn.Module, inputs: Any, recorded: Mapping[str, Any]) -> tuple[An
     handles = [modules[name].register_forward_hook(watch(name)) for name in recorded]
     try:
         return call(model, inputs), layers
+    except (RuntimeError, TypeError, ValueError) as error:
+        told = ", ".join(str(tuple(tensor.shape)) for tensor in tensors_in(inputs))
+        raise VerifyError(
+            f"The model cannot take the recorded inputs {told}: {error}\nImages go in as (batch, channels, height, "
+            "width); what TensorFlow recorded, channels last, has to be transposed: x.transpose(0, 3, 1, 2)."
+        ) from error
     finally:
         for handle in handles:
             handle.remove()

@@ -140,3 +140,9 @@ def test_a_forward_that_does_something_else_in_training_is_not_rewritten():
 
     assert not can_change(model, ("", "avg_pool2d"), "no pooling")
     assert not model.training
+
+
+def test_a_layer_that_the_model_has_not_is_named():
+    """The plan is another model's."""
+    with pytest.raises(PlanError, match=r"this model[\s\S]*no layer 'inner\.bm'. Did you mean 'inner\.bn'"):
+        adopt(Outer(), [row("inner.bm", "eps", 0.5)])

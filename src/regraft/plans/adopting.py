@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from regraft.errors import PlanError
+from regraft.errors import PlanError, near_names
 from regraft.plans.functions import module_for
 from regraft.plans.module_graph import Place, places_of
 from regraft.plans.rows import RequirementRow
@@ -29,6 +29,11 @@ def adopt(model: nn.Module, rows: Sequence[RequirementRow]) -> ExitStack:
 
     Raises PlanError, with the model as it was, for a row that cannot be adopted.
     """
+    layers = dict(model.named_modules())
+    unknown = [row.layer for row in rows if row.layer not in layers]
+    if unknown:
+        told = "\n".join(f"  There is no layer {name!r}. {near_names(name, layers)}" for name in dict.fromkeys(unknown))
+        raise PlanError(f"What the plan adopts does not belong to this model; nothing was changed.\n{told}")
     changes = ExitStack()
     with ExitStack() as undone:
         undone.push(changes)

@@ -10,10 +10,10 @@ demo: $(VENV)/.demo
 	$(BIN)/regraft demo --out regraft-demo --overwrite
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest --cov --cov-report=term
+	$(BIN)/python -m pytest -n 2 --cov --cov-report=term
 
 quick: $(VENV)/.test
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n 2 -m "not slow"
 
 check: $(VENV)/.test
 	./check

@@ -505,6 +505,7 @@ def test_a_cache_that_only_trained_layers_fill_is_the_models():
 def test_decoders_split_with_the_cache_that_they_keep_by_default(family):
     """`use_cache` is True in transformers' configurations: logits and gradients are the model's."""
     import transformers
+
     options = {
         "GPT2": {"n_layer": 3, "n_embd": 16, "n_head": 2, "n_positions": 16, "bos_token_id": 0, "eos_token_id": 0},
         "Llama": {"num_hidden_layers": 3, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24},

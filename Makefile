@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test quick check zoo twins bench golden compared clean
+.PHONY: demo test quick fuzz check zoo twins bench golden compared clean
 
 demo: $(VENV)/.demo
 	$(BIN)/regraft demo --out regraft-demo --overwrite
@@ -14,6 +14,10 @@ test: $(VENV)/.test
 
 quick: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+# New random damage each time, a thousand of each kind; what it finds becomes a test.
+fuzz: $(VENV)/.test
+	REGRAFT_HYPOTHESIS=search $(BIN)/python -m pytest -n 2 tests/hostile
 
 check: $(VENV)/.test
 	./check

@@ -28,7 +28,7 @@ def assert_same(before, model):
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(sizes=st.lists(st.integers(1, 6), min_size=2, max_size=5), seed=st.integers(0, 99))
 def test_a_keras_network_answers_the_same_after_plan_json_and_apply(sizes, seed):
     """save → open → plan → JSON → plan → apply, for dense stacks of any sizes, squares among them."""

@@ -5,7 +5,7 @@ import zlib
 import h5py
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hdf5_files import object_at, reopened, root_of, write
@@ -14,7 +14,7 @@ from regraft.formats.hdf5_arrays import read_values
 from regraft.formats.hdf5_filters import Filter, unfiltered
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30)
 @given(
     dtype=st.sampled_from(["f4", ">f8", "i2", "u1"]),
     shape=st.lists(st.integers(1, 9), min_size=1, max_size=3),

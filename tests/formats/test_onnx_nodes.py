@@ -1,7 +1,5 @@
 """What an ONNX file holds besides initializers of the main graph."""
 
-import time
-
 import numpy as np
 import onnx
 import pytest
@@ -100,14 +98,11 @@ def test_functions_that_call_each_other_end(tmp_path):
         )
         for depth in range(14)
     ]  # fmt: skip
-    begin = time.process_time()
 
     for functions, first in (([ring], "Linear"), (many, "f0")):
         path = saved(tmp_path, [helper.make_node(first, ["x", "b"], ["y"], domain="own")], functions=functions)
         with pytest.raises(CheckpointError, match="graphs nest deeper than 16 levels, or functions make too many"):
             Onnx().open(path)
-
-    assert time.process_time() - begin < 4
 
 
 def test_texts_are_left_out_with_a_note(tmp_path):

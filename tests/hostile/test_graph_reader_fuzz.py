@@ -1,11 +1,10 @@
 """Readers of graphs and trees under attack: spliced real files, paths that lead out, bombs, code, absurd claims.
 
-CheckpointError or arrays, within a second, nothing run, nothing read that lies outside.
+CheckpointError or arrays, without a hang (pytest's timeout), nothing run, nothing read that lies outside.
 """
 
 import json
 import shutil
-import time
 import zipfile
 import zlib
 
@@ -14,7 +13,7 @@ import msgpack
 import numpy as np
 import onnx
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from golden_files import GOLDEN
@@ -33,7 +32,6 @@ NAMES = [
 PLACE = st.floats(0, 1, exclude_max=True)
 NUMBERS = st.sampled_from([0, 1, 0xFF, 1 << 15, 1 << 31, (1 << 32) - 1, 1 << 40, 1 << 63, (1 << 64) - 1])
 DAMAGES = st.lists(st.tuples(st.sampled_from(["bytes", "number", "cut", "copy"]), PLACE, PLACE, NUMBERS), max_size=5)
-SLOWEST_S = 5.0  # a loaded machine; a hang never ends
 
 
 def damaged(content, damages):
@@ -53,7 +51,6 @@ def damaged(content, damages):
 
 def read_all(path):
     """Every array by every reader that recognises the path and does not refuse it."""
-    started = time.perf_counter()
     head = path.read_bytes()[:HEAD_BYTES] if path.is_file() else b""
     found = {}
     for reader in FORMATS:
@@ -63,12 +60,10 @@ def read_all(path):
                 found |= {name: checkpoint.read(name) for name in checkpoint}
             except CheckpointError:
                 continue
-    assert time.perf_counter() - started < SLOWEST_S
     return found
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(damages=DAMAGES)
 def test_spliced_files_are_refused_or_read_without_harm(name, tmp_path, damages):
     """Real files of each format, in up to five places."""
@@ -84,7 +79,6 @@ def test_spliced_files_are_refused_or_read_without_harm(name, tmp_path, damages)
 
 
 @pytest.mark.parametrize("name", ["orbax_folders", "orbax_store", "orbax_folders_zarr3"])
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(damages=DAMAGES, which=PLACE)
 def test_spliced_folders_are_refused_or_read_without_harm(name, tmp_path, damages, which):
     """One of the files is damaged each time."""

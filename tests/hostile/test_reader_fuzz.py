@@ -6,14 +6,13 @@ what those miss: spliced, repeated and exchanged parts of real files, in front o
 
 import os
 import pickle
-import time
 import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
@@ -113,17 +112,15 @@ def damages(draw):
 
 
 @pytest.mark.parametrize("name", WRITERS)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(damage=damages(), which=PLACE)
 def test_damaged_files_are_refused_or_read_without_harm(name, tmp_path_factory, damage, which):
-    """CheckpointError or arrays, within a second, and never more memory than the file's own measure."""
+    """CheckpointError or arrays, without a hang (pytest's timeout), and never more memory than the file's own measure."""
     folder = tmp_path_factory.mktemp("f")
     path = WRITERS[name](folder)
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     target = files[int(which * (len(files) - 1) + 0.5)]
     target.write_bytes(damage(target.read_bytes()))
     size = sum(file.stat().st_size for file in files)
-    begin = time.perf_counter()
     tracemalloc.start()
     try:
         checkpoint = READERS[name].open(path)
@@ -135,10 +132,8 @@ def test_damaged_files_are_refused_or_read_without_harm(name, tmp_path_factory, 
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert peak < 64 * size + (2 << 20)
-    assert time.perf_counter() - begin < 10
 
 
-@settings(max_examples=150, deadline=None)
 @given(content=st.binary(max_size=200), begin=st.sampled_from([
     b"", b"PK\x03\x04", b"\x93NUMPY\x01\x00", b"\x80\x02", b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.",
     b"\x18\x00\x00\x00TFL3", b'{"modelTopology"', b"\x10\x00\x00\x00\x00\x00\x00\x00{", b"(lp0\n", b"cnumpy",

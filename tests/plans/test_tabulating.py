@@ -40,7 +40,7 @@ def test_all_shows_every_row():
     assert all(re.search(rf"{re.escape(row.target)} ", table) for row in plan.rows)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(st.integers(0, 99))
 def test_one_problem_among_four_hundred_is_seen(block):
     model = deep(100)

@@ -114,7 +114,7 @@ def damages(draw):
 @pytest.mark.parametrize("name", WRITERS)
 @given(damage=damages(), which=PLACE)
 def test_damaged_files_are_refused_or_read_without_harm(name, tmp_path_factory, damage, which):
-    """CheckpointError or arrays, without a hang (pytest's timeout), and never more memory than the file's own measure."""
+    """CheckpointError or arrays, no hang (pytest's timeout), and never more memory than the file's own measure."""
     folder = tmp_path_factory.mktemp("f")
     path = WRITERS[name](folder)
     files = sorted(file for file in folder.rglob("*") if file.is_file())

@@ -122,7 +122,10 @@ def test_ctrl_c_leaves_no_half_written_run(job_file):
             break
     time.sleep(1)
     os.killpg(started.pid, signal.SIGINT)
-    _, told = started.communicate(timeout=60)
+    try:
+        _, told = started.communicate(timeout=60)
+    finally:
+        started.kill()
     assert started.returncode == 130, told
     assert "Stopped; nothing half-written was left" in told
     assert "Traceback" not in told

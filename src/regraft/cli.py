@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from regraft.errors import JobError, RegraftError
+from regraft.stopping import stoppable
 
 INTERRUPTED = 130  # the exit code that shells give a command stopped by Ctrl-C
 SPEC = "timm:NAME, torchvision:NAME, package.module:factory, file.py:factory"
@@ -159,7 +160,8 @@ def main(words: Sequence[str] | None = None) -> None:
     given = vars(_parser().parse_args(typed or ["--help"]))
     command = given.pop("command")
     try:
-        command(**given)
+        with stoppable():
+            command(**given)
     except BrokenPipeError:  # `regraft show … | head` has read enough; Python would complain once more at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -168,7 +170,8 @@ def main(words: Sequence[str] | None = None) -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.stderr.write("Stopped; nothing half-written was left.\n")
-        sys.exit(INTERRUPTED)
+        sys.stderr.flush()
+        os._exit(INTERRUPTED)  # sys.exit waits for threads, and Python may end itself by the signal instead (-2)
 
 
 def _parser() -> ArgumentParser:

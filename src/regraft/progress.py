@@ -4,6 +4,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from regraft.stopping import stop_if_asked
+
 
 @contextmanager
 def progress_bar(label: str, total: int) -> Iterator[Callable[..., None]]:
@@ -12,7 +14,7 @@ def progress_bar(label: str, total: int) -> Iterator[Callable[..., None]]:
     label   what is happening, in the words of the design: "features", "training"
     total   steps until the end
 
-    The bar goes to standard error, so that standard output stays data.
+    The bar goes to standard error, so that standard output stays data. `advance` is where a lost Ctrl-C is noticed.
     """
     if not sys.stderr.isatty():
         yield _silent
@@ -25,6 +27,7 @@ def progress_bar(label: str, total: int) -> Iterator[Callable[..., None]]:
         task = bar.add_task(label, total=total, note="")
 
         def advance(count: int = 1, *, note: str = "") -> None:
+            stop_if_asked()
             if note:
                 bar.update(task, note=note)
             bar.advance(task, count)
@@ -34,3 +37,4 @@ def progress_bar(label: str, total: int) -> Iterator[Callable[..., None]]:
 
 def _silent(count: int = 1, *, note: str = "") -> None:
     """No terminal: nobody looks."""
+    stop_if_asked()

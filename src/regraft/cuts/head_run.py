@@ -27,22 +27,26 @@ class HeadRun:
         self.leaves = {value: replay.leaf(value, features[name]) for name, value in replay.choice.leaves.items()}
         rows = {features[name].shape[0] for name in replay.choice.leaves} if replay.by_row else set()
         self.symbols = replay.symbols_of(self.leaves, rows.pop() if len(rows) == 1 else None)
-        known = {symbol: size for symbol, size in self.symbols.items() if size is not None}
-        self.told = tuple(self.symbols.values())
-        self.assumed = replay.sizes.example | known
+        self.forms = replay.forms.setdefault(tuple(self.symbols.values()), {})
         self.counts: dict[tuple, int] = {}
+
+    @property
+    def assumed(self) -> dict[str, int]:
+        """The lengths, the example's where the features do not tell them."""
+        known = {symbol: size for symbol, size in self.symbols.items() if size is not None}
+        return self.replay.sizes.example | known
 
     def run(self, given: Callable[[Any], Any]) -> Any:
         """Run the model's forward, on its arguments as `given` makes them, with the skipped modules shadowed."""
         replay = self.replay
         if 0 in replay.choice.skipped:
             return self.fill(replay.record.calls[0].output)
-        progress: dict[str, int] = {}
+        progress = dict.fromkeys(replay.outputs, 0)
         args, kwargs = given(self.fill(replay.record.inputs))
         with shadowed_forwards(self.shadows(progress)):
             result = replay.model(*args, **kwargs)
         for name, waiting in replay.outputs.items():
-            if progress.get(name, 0) < len(waiting):
+            if progress[name] < len(waiting):
                 raise other_order(name)
         return map_structure(Unfilled, result, kind=tuple(replay.unfilled)) if replay.unfilled else result
 
@@ -52,11 +56,10 @@ class HeadRun:
 
     def shadow(self, name: str, progress: dict[str, int]) -> Callable:
         """The forward of a module with skipped calls: gives what the call gave in the recording."""
-        waiting, module = self.replay.outputs[name], self.replay.modules[name]
-        forward = module.forward
+        waiting, forward = self.replay.outputs[name], self.replay.modules[name].forward
 
         def give(*args: Any, **kwargs: Any) -> Any:
-            position = progress.get(name, 0)
+            position = progress[name]
             progress[name] = position + 1
             if position >= len(waiting):
                 raise other_order(name)
@@ -103,14 +106,13 @@ class HeadRun:
 
     def form_of(self, value: int) -> tuple[tuple, bool]:
         """Shape, strides, type and device of a stub, and whether the shape is known; every step asks for many."""
-        key = (value, self.told)
-        if key not in self.replay.forms:
+        if value not in self.forms:
             recorded = self.replay.record.values[value]
             certain = self.replay.shape_of(value, self.symbols)
             shape = certain if certain is not None else self.replay.shape_of(value, self.assumed) or recorded.shape
             form = (shape, _strides(shape, recorded), recorded.dtype, recorded.device)
-            self.replay.forms[key] = form, certain is not None
-        return self.replay.forms[key]
+            self.forms[value] = form, certain is not None
+        return self.forms[value]
 
     def asked_for_size(self, stub: Stub) -> None:
         """A size is wanted that the features do not tell: the example's is given when the trunk can see to it."""

@@ -42,7 +42,7 @@ class Replay:
         self.laid_out: set[int] = set()
         self._told: dict[tuple, dict[str, int | None]] = {}
         self._shapes: dict[tuple, tuple[int, ...] | None] = {}
-        self.forms: dict[tuple, tuple[tuple, bool]] = {}  # of stubs, see `HeadRun.form_of`
+        self.forms: dict[tuple, dict[int, tuple[tuple, bool]]] = {}  # lengths → of stubs, see `HeadRun.form_of`
         places = {v: rows_of(record.values[v], sizes.rows(v)) for v in choice.leaves.values()}
         self.leaf_rows: dict[int, LeafRows] = {v: rows for v, rows in places.items() if rows is not None}
         self.by_row = len(self.leaf_rows) == len(places) and not choice.whole
@@ -150,7 +150,7 @@ class Replay:
         head = HeadRun(shallower, features)
         args, kwargs = head.fill(shallower.record.inputs)
         run = TrunkRun(self, head.symbols)
-        with shadowed_forwards(head.shadows({})):
+        with shadowed_forwards(head.shadows(dict.fromkeys(shallower.outputs, 0))):
             return run.run(lambda: self.model(*args, **kwargs), self._beside_the_example(args, kwargs))
 
     def _beside_the_example(self, args: tuple, kwargs: Mapping[str, Any]) -> list[Pair]:

@@ -28,6 +28,10 @@ def map_structure(function: Callable[[Any], Any], value: Any, *, kind: Kind = Te
     """
     if isinstance(value, kind):
         return function(value)
+    if type(value) in (tuple, list):  # first: each step of a head asks, and isinstance of a Tensor is slow
+        return type(value)([map_structure(function, item, kind=kind) for item in value])
+    if type(value) is dict:
+        return {key: map_structure(function, item, kind=kind) for key, item in value.items()}
     if isinstance(value, PLAIN) or callable(value):
         return value
     if isinstance(value, tuple) and hasattr(value, "_make"):  # no constructor: a PackedSequence looks into its tensors
@@ -88,8 +92,6 @@ def numbers_of(value: Any) -> list[Any]:
 def _map_mapping(function: Callable[[Any], Any], value: Mapping, kind: Kind) -> Mapping:
     """The same kind of mapping; a data class that is one (as transformers' outputs are) is rebuilt by its fields."""
     items = {key: map_structure(function, item, kind=kind) for key, item in value.items()}
-    if type(value) is dict:
-        return items
     if is_dataclass(value):
         return type(value)(**items)
     if hasattr(value, "__setitem__"):

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from regraft.cuts.computation import plain_arguments
 from regraft.cuts.operators import (
@@ -70,8 +72,11 @@ class _Recorder:
         self.current: dict[tuple, int] = {}  # a view's signature → the value that it holds
         self.last_write: dict[int, int] = {}  # a storage → the value last written into it
         self.first: dict[int, int] = {}  # a storage → the first value seen in it
-        self.objects: dict[int, int] = {}  # a tensor object → its value: tells apart two views of the same place
-        self.alive: list[Any] = []  # what is kept so that an address is not used twice
+        # A tensor object → its value: tells apart two views of the same place. Weak, as are the storages: a recording
+        # needs no more memory than the forward.
+        self.objects = WeakTensorKeyDictionary()
+        self.storages: dict[int, StorageWeakRef] = {}  # as long as one is known, its address is not used again
+        self.bare: list[Tensor] = []  # tensors without a storage, kept for the same reason
         self.dice, self.watched = _dice(), 0
         self.outside: set[int] = set()  # storages that were there before the forward, other than inputs
         for name, parameter in model.named_parameters():
@@ -96,9 +101,10 @@ class _Recorder:
         try:
             storage = tensor.untyped_storage()
         except (NotImplementedError, RuntimeError):  # sparse and other tensors without a storage
-            self.alive.append(tensor)
+            self.bare.append(tensor)
             return (-id(tensor), 0, tuple(tensor.shape), (), tensor.dtype)
-        self.alive.append(storage)
+        if storage._cdata not in self.storages:
+            self.storages[storage._cdata] = StorageWeakRef(storage)
         return (storage._cdata, tensor.storage_offset(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
 
     def add(self, tensor: Tensor, kind: str, **details: Any) -> int:
@@ -109,8 +115,7 @@ class _Recorder:
         value.storage = signature[0]
         value.tensor = tensor if kind == "constant" else None
         self.record.values.append(value)
-        self.current[signature] = self.objects[id(tensor)] = value.index
-        self.alive.append(tensor)
+        self.current[signature] = self.objects[tensor] = value.index
         if signature[0] not in self.first:
             self.first[signature[0]] = value.index
             if kind in ("parameter", "buffer", "constant"):
@@ -121,10 +126,9 @@ class _Recorder:
         """The value that this tensor holds now."""
         signature = self.signature(tensor)
         written = self.last_write.get(signature[0], -1)
-        for known in (self.objects.get(id(tensor), -1), self.current.get(signature, -1)):
+        for known in (self.objects.get(tensor, -1), self.current.get(signature, -1)):
             if known >= max(written, 0):
-                self.objects[id(tensor)] = known
-                self.alive.append(tensor)
+                self.objects[tensor] = known
                 return known
         source = written if written >= 0 else self.first.get(signature[0], -1)
         if source < 0:
@@ -283,7 +287,7 @@ def _write(recorder: _Recorder, operation: Operation, changed: list[Tensor], res
         recorder.last_write[recorder.signature(tensor)[0]] = index
         written.append(index)
     for tensor in results:
-        known = recorder.objects.get(id(tensor), -1)
+        known = recorder.objects.get(tensor, -1)
         if known < 0 or known < recorder.last_write.get(recorder.signature(tensor)[0], -1):
             written.append(recorder.add(tensor, "result", operation=operation.index))
     return tuple(written)

@@ -146,7 +146,7 @@ def _timm(name: str) -> tuple[nn.Module, Inputs]:
 
     model = timm.create_model(name, num_classes=10)
     channels, *full = model.default_cfg.get("input_size", (3, 224, 224))
-    for side in (64, 96, 128):
+    for side in (64, 96, 128, 112):  # the last for patches of 14
         inputs = images(channels, side, side)
         with contextlib.suppress(TypeError, AssertionError, ValueError, RuntimeError):
             model = timm.create_model(name, num_classes=10, img_size=side)

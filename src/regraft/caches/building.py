@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from regraft.caches.draws import Drawn, Draws, changed_meanwhile
+from regraft.caches.met import Met
 from regraft.caches.ragged import Column, OwnShapes, column_of, encode_column, ragged_leaves
 from regraft.caches.stored import Index, LeafLike, StoredRows
 from regraft.errors import CacheError
@@ -110,7 +111,7 @@ class Builder:
         Raises CacheError when the store cannot take a part; what was committed stays, and the next build goes on.
         """
         self._before = StoredRows(self.entry, self.leaves).index()
-        self._seen: set[bytes] = set()
+        self._met = Met()
         order = storage_order(len(self.draws), self.batch_size)
         try:
             self._pass_over(order[: len(order) - len(order) % self.batch_size], self.batch_size)
@@ -131,7 +132,7 @@ class Builder:
             missing = self._missing(self.draws.ids[rows.numpy()])
             self.advance(int((~missing).sum()))
             rows = rows[torch.from_numpy(missing)]
-            self._seen.clear()
+            self._met = Met()
             if not len(rows):
                 return
         for drawn in self.draws.batches(rows, self.batch_size, workers=self.workers):
@@ -156,10 +157,7 @@ class Builder:
     def _missing(self, ids: np.ndarray) -> np.ndarray:
         """Which rows neither the store had at the start nor this pass has met: the second of two equal inputs."""
         missing = self._before.find(ids) < 0
-        for at in np.flatnonzero(missing):
-            key = ids[at].tobytes()
-            missing[at] = key not in self._seen
-            self._seen.add(key)
+        missing[missing] = self._met.first(ids[missing])
         return missing
 
     def _flush(self, size: int, *, whole_only: bool) -> None:

@@ -189,12 +189,11 @@ def _all_equal(expected: list[Tensor], got: list[Tensor]) -> bool:
 @contextmanager
 def undisturbed(model: nn.Module, *, is_training: bool) -> Iterator[None]:
     """Run something in a mode, and leave modes, buffers and random numbers as they were."""
-    modes = [(module, module.training) for module in model.modules()]
-    buffers = [
-        (m._buffers, name, b, b.clone()) for m in model.modules() for name, b in m._buffers.items() if b is not None
-    ]
+    modules = list(model.modules())
+    modes = [(module, module.training) for module in modules]
+    buffers = [(m._buffers, name, b, b.clone()) for m in modules for name, b in m._buffers.items() if b is not None]
     dice = random.getstate(), np.random.get_state()
-    others = [module for module in model.modules() if not type(module).__module__.startswith("torch.nn.")]
+    others = [module for module in modules if not type(module).__module__.startswith("torch.nn.")]
     own_dice = {v: v.get_state() for m in others for v in vars(m).values() if isinstance(v, torch.Generator)}
     try:
         model.train(is_training)
@@ -207,7 +206,8 @@ def undisturbed(model: nn.Module, *, is_training: bool) -> Iterator[None]:
         for generator, state in own_dice.items():
             generator.set_state(state)
         for module, mode in modes:
-            module.training = mode
+            if module.training != mode:  # to set it takes ten times as long as to look, and every batch comes here
+                module.training = mode
         for owner, name, buffer, before in buffers:
             owner[name] = buffer  # a forward may put another tensor in its place
             if not _equal(_dense(buffer), _dense(before)):

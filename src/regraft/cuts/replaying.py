@@ -4,6 +4,7 @@ The user's own forward runs. A skipped call gives its leaf, or a stub: a tensor 
 """
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor, nn
@@ -155,9 +156,13 @@ class Replay:
 
     def _beside_the_example(self, args: tuple, kwargs: Mapping[str, Any]) -> list[Pair]:
         """The tensors of these arguments, each with the recorded one in its place; refused where these differ."""
-        recorded, given = by_name(self.model, *self.record.inputs), by_name(self.model, args, kwargs)
+        recorded, given = self._recorded_arguments, by_name(self.model, args, kwargs)
         any_count = self.batch.rows if self.batch.is_listed and self.by_row else -1
         return list(pairs(recorded, given, plain=self.reads_plain, any_count=any_count))
+
+    @cached_property
+    def _recorded_arguments(self) -> dict[str, Any]:
+        return by_name(self.model, *self.record.inputs)
 
     def leaf(self, value: int, rows: Tensor) -> Tensor:
         """A leaf as the forward handed it on, from its rows."""

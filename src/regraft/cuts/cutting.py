@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from regraft.cuts.cut import Cut, Leaf
 from regraft.cuts.flows import INFINITE, Flow
+from regraft.cuts.hindrances import hindrance_note
 from regraft.cuts.recorded import Operation, Record, slots_of
 from regraft.cuts.sizes import ROWS, Size, Sizes, holds_numbers
 from regraft.errors import SplitError
@@ -348,8 +349,12 @@ def _note(record: Record, choice: Choice, *, by_row: bool) -> str:
     """What the user should know of this cut."""
     if record.calls[0].index in choice.skipped:
         return "Everything is frozen: the cut is the output, and the head has nothing to train."
+    hindrance = hindrance_note(record, choice.repeated)
+    notes = [hindrance] if hindrance else []
     if not by_row:
-        return "These features hold for their batch as a whole: they have no row for each example, or mix the examples."
-    if all(name.startswith("input:") for name in choice.leaves):
-        return "Nothing costly is frozen below the first trainable layer: the cut is the inputs themselves."
-    return ""
+        notes.append(
+            "These features hold for their batch as a whole: they have no row for each example, or mix the examples."
+        )
+    elif all(name.startswith("input:") for name in choice.leaves) and not hindrance:
+        notes.append("Nothing costly is frozen below the first trainable layer: the cut is the inputs themselves.")
+    return "\n".join(notes)

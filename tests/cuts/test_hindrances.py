@@ -1,0 +1,50 @@
+"""Layers that are not frozen and keep frozen ones behind them in the head."""
+
+import torch
+from torch import nn
+
+import regraft
+
+
+class Shaken(nn.Module):
+    """Adds noise to its input in training; owns no parameters."""
+
+    def forward(self, x):
+        return x + 0.1 * torch.randn_like(x) if self.training else x
+
+
+def network():
+    return nn.Sequential(Shaken(), nn.Linear(8, 64), nn.ReLU(), nn.Dropout(0.5), nn.Linear(64, 3))
+
+
+def test_a_random_layer_before_a_frozen_one_is_named_with_the_way_out():
+    """Otherwise one only sees that nothing is saved."""
+    model = network()
+    regraft.freeze(model, "1")
+    trunk, _ = regraft.split(model, torch.randn(4, 8))
+
+    assert trunk.cut.note == (
+        "0 draws random numbers or changes state and is not frozen: 72.7% of the forward's work, of frozen layers "
+        "behind it, stays in the head.\nTo have it computed once, freeze it too: freeze(model, ['0'])."
+    )
+    assert "0.0% of the forward's work saved" in str(trunk.cut)
+
+
+def test_the_way_out_leads_out():
+    """Frozen, the layer is still, and the frozen work is computed once."""
+    model = network()
+    regraft.freeze(model, ["0", "1"])
+    trunk, _ = regraft.split(model, torch.randn(4, 8))
+
+    assert (trunk.cut.note, round(trunk.cut.work_saved, 3)) == ("", 0.727)
+
+
+def test_dropout_behind_the_frozen_layers_hinders_nothing():
+    """It belongs to the head; so does a random layer behind a trainable one, whatever is frozen after it."""
+    model = nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.5), nn.Linear(8, 64), nn.Linear(64, 3))
+    regraft.freeze(model, "2")
+    trunk, _ = regraft.split(model, torch.randn(4, 8))
+
+    assert (
+        trunk.cut.note == "Nothing costly is frozen below the first trainable layer: the cut is the inputs themselves."
+    )

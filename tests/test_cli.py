@@ -18,7 +18,7 @@ from typed import typed
 def regraft(*words, cwd=None):
     """The finished command."""
     return subprocess.run(
-        [sys.executable, "-m", "regraft", *map(str, words)], capture_output=True, text=True, cwd=cwd, timeout=300
+        [sys.executable, "-m", "regraft", *map(str, words)], capture_output=True, text=True, cwd=cwd, timeout=900
     )
 
 
@@ -123,7 +123,7 @@ def test_ctrl_c_leaves_no_half_written_run(job_file):
     time.sleep(1)
     os.killpg(started.pid, signal.SIGINT)
     try:
-        _, told = started.communicate(timeout=60)
+        _, told = started.communicate(timeout=600)
     finally:
         started.kill()
     assert started.returncode == 130, told
@@ -145,6 +145,6 @@ def test_a_reader_that_has_seen_enough_is_no_error(theirs):
     reading, writing = os.pipe()
     os.close(reading)
     words = [sys.executable, "-m", "regraft", "show", theirs]
-    done = subprocess.run(words, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60)
+    done = subprocess.run(words, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=600)
     os.close(writing)
     assert (done.stderr, done.returncode) == ("", 1)

@@ -31,7 +31,7 @@ def test_every_block_of_a_page_runs(page, tmp_path):
     script.write_text(code)
 
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", script], cwd=tmp_path, capture_output=True, text=True, timeout=300,
+        [sys.executable, "-W", "ignore", script], cwd=tmp_path, capture_output=True, text=True, timeout=900,
         env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "CUDA_VISIBLE_DEVICES": ""},
     )  # fmt: skip
 

@@ -84,16 +84,18 @@ def test_an_interrupted_build_goes_on_where_it_stopped(tmp_path, small_parts):
 
 
 def test_another_builders_part_is_waited_for(tmp_path, small_parts):
-    """Its lease is seen; its rows are not computed twice."""
+    """Its lease is seen; its rows are not computed twice. Neither goes on before both have begun."""
     import threading
-    import time
 
-    def slowly(module):
-        return lambda x, plain=module.forward: (time.sleep(0.02), plain(x))[1]
+    both_began = threading.Barrier(2)
+
+    def together(module):
+        plain, waits = module.forward, iter([both_began.wait])
+        return lambda x: (next(waits, lambda: None)(), plain(x))[1]
 
     trunks = [tiny_trunk(), tiny_trunk()]
     for trunk in trunks:
-        trunk.module.forward = slowly(trunk.module)
+        trunk.module.forward = together(trunk.module)
     builders = []
     threads = [
         threading.Thread(target=lambda trunk=trunk: builders.append(

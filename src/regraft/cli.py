@@ -9,8 +9,9 @@ import os
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter, _SubParsersAction
 from collections.abc import Callable, Sequence
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 from regraft.errors import JobError, RegraftError
 from regraft.stopping import stoppable
@@ -35,11 +36,14 @@ def show(checkpoint: Path, *, as_json: bool) -> None:
 
 def plan(
     checkpoint: Path | None, *, model: str, model_args: str, reuse: list[str] | None, fresh: list[str] | None,
-    rename: list[str] | None, layout: str | None, match: str, adopt: list[str] | None, accept: list[str] | None,
-    out: Path | None, diff: tuple[Path, Path] | None, show_all: bool,
+    rename: list[str] | None, layout: str | None, match: Literal["names", "structure"], adapt: list[str] | None,
+    adopt: list[str] | None, accept: list[str] | None, ema: bool, out: Path | None, show_all: bool,
+    diff: tuple[Path, Path] | None,
 ) -> None:  # fmt: skip
     """Where each array would go, and why; nothing is changed. Exit 1 when the plan has problems."""
     if diff is not None:
+        if any((checkpoint, model, reuse, fresh, rename, layout, adapt, adopt, accept, ema, out, show_all)):
+            _refuse_usage("--diff compares two finished plans and takes nothing else")
         _tell_differences(*diff)
         return
     if checkpoint is None or not model:
@@ -48,21 +52,25 @@ def plan(
     from regraft.files import write_whole
     from regraft.matching import plan_reuse
     from regraft.reading import open_checkpoint
+    from regraft.spelling import spelled, spelled_for
 
-    rules = _pairs(rename or [])
+    rules, ways = _pairs("rename", "THEIRS=OURS", rename or []), _pairs("adapt", "PATTERN=WAY", adapt or [])
     built = build_model(model, _json_object(model_args))
-    made = plan_reuse(
-        open_checkpoint(checkpoint),
-        built,
-        reuse=reuse or ".*",
-        fresh=fresh or (),
-        rename=rules,
-        layout=layout,
-        match=match,  # type: ignore[arg-type]  # plan_reuse refuses other words itself
-        adopt=adopt or (),
-        accept=accept or (),
-    )
-    _say(made.table(all=show_all))
+    with spelled_for("command line"):
+        made = plan_reuse(
+            open_checkpoint(checkpoint),
+            built,
+            reuse=reuse or ".*",
+            fresh=fresh or (),
+            rename=rules,
+            layout=layout,
+            match=match,
+            adapt=ways,
+            adopt=adopt or (),
+            accept=accept or (),
+            ema=ema,
+        )
+    _say(spelled(made.table(all=show_all), "command line"))
     if out is not None:
         write_whole(out, made.to_json())
     if made.problems:
@@ -75,12 +83,14 @@ def verify(plan: Path, *, model: str, golden: Path, model_args: str, atol: float
     from regraft.loading import apply_plan
     from regraft.plan import Plan
     from regraft.reading import open_checkpoint
+    from regraft.spelling import spelled_for
     from regraft.verifying import read_golden
     from regraft.verifying import verify as compare
 
     made = Plan.from_json(_text_of(plan))
     built = build_model(model, _json_object(model_args))
-    apply_plan(made, open_checkpoint(made.checkpoint.path), built)
+    with spelled_for("command line"):
+        apply_plan(made, open_checkpoint(made.checkpoint.path), built)
     recorded = read_golden(golden)
     _say(str(compare(built, recorded.inputs, recorded.outputs, atol=atol, intermediate=recorded.layers)))
 
@@ -94,13 +104,13 @@ def run_job(job: Path, *, settings: list[str] | None, overwrite: bool, skip_unre
     _say(reuse(Job.from_file(job, [*(settings or []), *extra]), tell=_say).summary())
 
 
-def predict(run: Path, paths: list[Path], *, as_json: bool, as_csv: bool) -> None:
+def predict(run: Path, paths: list[Path], *, skip_unreadable: bool, as_json: bool, as_csv: bool) -> None:
     """The class and its probability for new images."""
     import csv
 
     from regraft.recipe import predict as predict_with
 
-    answers = predict_with(run, paths)
+    answers = predict_with(run, paths, skip_unreadable=skip_unreadable, tell=lambda line: _warn(f"note: {line}"))
     if as_json:
         _say(json.dumps([vars(answer) for answer in answers], indent=1))
     elif as_csv:
@@ -108,7 +118,7 @@ def predict(run: Path, paths: list[Path], *, as_json: bool, as_csv: bool) -> Non
         writer.writerow(["name", "class", "probability"])
         writer.writerows([answer.name, answer.label, f"{answer.probability:.6f}"] for answer in answers)
     else:
-        width = max(len(answer.name) for answer in answers)
+        width = max((len(answer.name) for answer in answers), default=0)
         for answer in answers:
             _say(f"{answer.name:<{width}}  {answer.label}  {answer.probability:.3f}")
 
@@ -157,21 +167,31 @@ def main(words: Sequence[str] | None = None) -> None:
     words  what was typed after `regraft`; None takes them from the process
     """
     typed = sys.argv[1:] if words is None else list(words)
-    given = vars(_parser().parse_args(typed or ["--help"]))
-    command = given.pop("command")
+    _write_anywhere()
     try:
+        given = vars(_parser().parse_args(typed or ["--help"]))
+        command = given.pop("command")
         with stoppable():
             command(**given)
     except BrokenPipeError:  # `regraft show … | head` has read enough; Python would complain once more at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except (RegraftError, OSError) as error:
-        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        _warn(f"{type(error).__name__}: {error}")
         sys.exit(1)
     except KeyboardInterrupt:
-        sys.stderr.write("Stopped; nothing half-written was left.\n")
-        sys.stderr.flush()
+        _warn("Stopped; nothing half-written was left.")
         os._exit(INTERRUPTED)  # sys.exit waits for threads, and Python may end itself by the signal instead (-2)
+
+
+def _write_anywhere() -> None:
+    """Let a terminal or pipe that lacks a character get another one, and a closed output swallow all."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by `>&-`
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  # as long as the process
+        elif isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _parser() -> ArgumentParser:
@@ -195,9 +215,11 @@ def _parser() -> ArgumentParser:
     add("--fresh", **again, help="layers that stay new; may be given again")
     add("--rename", action="append", metavar="THEIRS=OURS", help="a regular expression; again for more")
     add("--layout", help="whose axis orders the arrays follow")
-    add("--match", default="names", help="names (the default) or structure")
+    add("--match", default="names", choices=("names", "structure"), help="names (the default) or structure")
+    add("--adapt", action="append", metavar="PATTERN=WAY", help="make an array fit that does not: conv1=sum")
     add("--adopt", **again, help="settings to take over from the checkpoint: '.*' is all that can be")
     add("--accept", **again, help="settings that stay the model's own though they differ")
+    add("--ema", action="store_true", help="use the moving averages of the weights")
     add("--out", type=Path, metavar="FILE", help="write the plan as JSON")
     add("--diff", type=Path, nargs=2, metavar="PLAN", help="what the second does otherwise, nothing else")
     add("--all", dest="show_all", action="store_true", help="a row for every array")
@@ -220,6 +242,7 @@ def _parser() -> ArgumentParser:
     add("run", type=Path, help="a run folder")
     add("paths", type=Path, nargs="+", help="images, folders of images, or .npz files")
     add("--json", dest="as_json", action="store_true", help="machine-readable, with every class's probability")
+    add("--skip-unreadable", action="store_true", help="go on without damaged images, with a note")
     add("--csv", dest="as_csv", action="store_true", help="comma-separated: name, class, probability")
 
     add = _adder(commands, demo)
@@ -262,8 +285,13 @@ def _say(text: str) -> None:
     sys.stdout.flush()  # a job tells what it does while it runs, also into a pipe
 
 
+def _warn(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
 def _refuse_usage(text: str) -> NoReturn:
-    sys.stderr.write(f"regraft plan: error: {text}\n")
+    _warn(f"regraft plan: error: {text}")
     sys.exit(2)
 
 
@@ -291,8 +319,10 @@ def _json_object(text: str) -> dict[str, Any]:
     return value
 
 
-def _pairs(rules: list[str]) -> dict[str, str]:
+def _pairs(option: str, form: str, rules: list[str]) -> dict[str, str]:
+    """What was given as one text each, taken apart at the first "="."""
     wrong = [rule for rule in rules if "=" not in rule]
     if wrong:
-        raise JobError(f"--rename {wrong[0]!r} is not of the form THEIRS=OURS, as in 'dnn/(.*)=\\1'.")
+        example = {"rename": "'dnn/(.*)=\\1'", "adapt": "'conv1=sum'"}[option]
+        raise JobError(f"--{option} {wrong[0]!r} is not of the form {form}, as in {example}.")
     return dict(tuple(rule.split("=", 1)) for rule in rules)  # type: ignore[misc]  # two parts, as just checked

@@ -111,7 +111,8 @@ class InputContract:
         except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
             raise DataError(
                 f"{path} cannot be read as an image: {error}.\n"
-                "Mend or remove it, or go on without such files: --skip-unreadable, or data.skip_unreadable = true."
+                "Mend or remove it, or go on without such files: --skip-unreadable, in a job "
+                "data.skip_unreadable = true."
             ) from error
 
 

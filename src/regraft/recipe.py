@@ -32,6 +32,7 @@ from regraft.reading import open_checkpoint
 from regraft.reporting import write_report
 from regraft.reports.record import RunRecord
 from regraft.saving import Factory, load, load_record, write_model
+from regraft.spelling import spelled, spelled_for
 from regraft.splitting import split
 from regraft.stages import check_schedule
 from regraft.summarising import metrics_of, record_of
@@ -60,6 +61,7 @@ class Run:
         return "\n".join([*lines, f"model      {self.folder}", f"report     {self.folder / REPORT_FILE}"])
 
 
+@spelled_for("job")
 def reuse(job: Job | str | Path, *, tell: Callable[[str], None] = lambda line: None) -> Run:
     """Run a whole job and leave its run folder, whole or not at all.
 
@@ -78,7 +80,7 @@ def reuse(job: Job | str | Path, *, tell: Callable[[str], None] = lambda line: N
         checkpoint = open_checkpoint(job.path(job.checkpoint.path))
         model = build_model(job.model.factory, job.model.args, folder=job.folder)
         plan = plan_reuse(checkpoint, model, **vars_of(job.plan))
-        tell(str(plan))
+        tell(spelled(str(plan), "job"))
         plan.check()
         data = open_parts(job)
         apply_plan(plan, checkpoint, model)
@@ -132,13 +134,23 @@ def reuse(job: Job | str | Path, *, tell: Callable[[str], None] = lambda line: N
     return Run(out, model, record, metrics)
 
 
-def predict(run: str | Path, paths: Sequence[Path]) -> list[Prediction]:
+def predict(
+    run: str | Path,
+    paths: Sequence[Path],
+    *,
+    skip_unreadable: bool = False,
+    tell: Callable[[str], None] = lambda line: None,
+) -> list[Prediction]:
     """The answers of a run's model for images, folders of images or .npz files.
+
+    skip_unreadable  leave out damaged images instead of refusing
+    tell             is given a sentence that names those that were left out
 
     Raises SaveError when the folder is no run with an input contract and classes, DataError for unusable paths.
     """
     saved = load_record(run)
-    return predict_with(load(run), paths, saved.inputs or InputContract(), saved.classes)
+    contract = saved.inputs or InputContract()
+    return predict_with(load(run), paths, contract, saved.classes, skip_unreadable=skip_unreadable, tell=tell)
 
 
 def open_parts(job: Job) -> dict[str, Labelled]:

@@ -108,5 +108,5 @@ class ImageFiles(Labelled):
         named = "\n".join(f"  {path}" for path in bad[:20]) + (f"\n  … and {len(bad) - 20} more" if bad[20:] else "")
         return DataError(
             f"{len(bad)} of {len(self.paths)} files cannot be read as images:\n{named}\n"
-            "Mend or remove them, or go on without such files: --skip-unreadable, or data.skip_unreadable = true."
+            "Mend or remove them, or go on without such files: --skip-unreadable, in a job data.skip_unreadable = true."
         )

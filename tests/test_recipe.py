@@ -215,8 +215,41 @@ def test_a_job_unfreezes_by_a_schedule_and_a_cache_changes_no_bit(job_file):
 
 def test_a_schedule_is_checked_before_any_feature_is_computed(job_file):
     """The job freezes the layer that its schedule wants to train."""
-    job = Job.from_file(job_file, ['train.schedule={0 = "5", 1 = "1", 7 = "0"}'])
+    job = Job.from_file(job_file, ['train.schedule={0 = "5", 1 = "1"}'])
     told = []
-    with pytest.raises(errors.TrainError, match=r"(?s)epoch 1 of the schedule: 1 is frozen.*epoch 7 .* none of the 3"):
+    with pytest.raises(errors.TrainError, match=r"epoch 1 of the schedule: 1 is frozen.*in a job leave out \[freeze\]"):
         reuse(job, tell=told.append)
     assert not any("Caching" in line for line in told)
+
+
+def test_layers_that_the_model_lacks_are_told_before_anything_is_read(job_file):
+    """Of [freeze] and the schedule at once; the checkpoint need not even be there."""
+    settings = ["checkpoint.path=none", 'train.schedule={0 = "5", 1 = "fc", 2 = "head"}']
+    job_file.write_text(job_file.read_text().replace('[freeze]\nlayers = "[01]"\n', '[freeze]\ntrainable = "9"\n'))
+    with pytest.raises(errors.PatternError) as caught:
+        reuse(Job.from_file(job_file, settings))
+    names = "Names: 0, 1, 2, 3, 4, 5, 0.weight, 0.bias, 1.weight, 1.bias, 5.weight, 5.bias."
+    assert str(caught.value).splitlines() == [
+        "The job names layers that the model does not have.",
+        f"  [freeze] trainable: No layer matches the pattern '9'. {names}",
+        f"  [train] schedule, epoch 1: No layer matches the pattern 'fc'. {names}",
+        f"  [train] schedule, epoch 2: No layer matches the pattern 'head'. {names}",
+        "A pattern must match the whole dotted name of a layer, a parameter or a parent.",
+    ]
+
+
+def test_missing_data_are_told_before_anything_is_read(job_file):
+    """All of them; a validation share is no path."""
+    job = Job.from_file(job_file, ["data.train=photos", "data.test=none.npz", "checkpoint.path=none"])
+    with pytest.raises(
+        errors.DataError, match=r"There are no data at:\n  \[data\] train = \"photos\": /.*/photos\n.*none.npz"
+    ):
+        reuse(job)
+
+
+def test_a_jobs_plan_speaks_the_jobs_words(job_file):
+    """In the table and in the error, which Python's words would not help."""
+    job, told = Job.from_file(job_file, ["plan.reuse=.*"]), []
+    with pytest.raises(errors.PlanError, match=r"Leave it out with \[plan\] fresh = \[\"5\"\]"):
+        reuse(job, tell=told.append)
+    assert 'Leave it out with [plan] fresh = ["5"]' in told[0]

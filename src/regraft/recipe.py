@@ -12,10 +12,11 @@ import torch
 from torch import nn
 
 from regraft.caching import cache_features
+from regraft.cuts.frozen import names_of
 from regraft.datasets.augmented import Augmented
 from regraft.datasets.labelled import Chosen, Labelled, pick_per_class, stratified_split
 from regraft.datasets.opening import open_data
-from regraft.errors import DataError, DoesNotPayError
+from regraft.errors import DataError, DoesNotPayError, PatternError
 from regraft.evaluating import evaluate
 from regraft.examples import as_examples
 from regraft.factories import build_model
@@ -23,20 +24,22 @@ from regraft.files import refuse_existing, whole_folder
 from regraft.freezing import freeze, frozen_names
 from regraft.inputs import InputContract
 from regraft.job import Job
+from regraft.job_words import as_toml
 from regraft.loading import apply_plan
 from regraft.matching import plan_reuse
-from regraft.patterns import as_patterns
+from regraft.patterns import WHOLE_NAMES, as_patterns, choose
 from regraft.predicting import Prediction
 from regraft.predicting import predict as predict_with
 from regraft.reading import open_checkpoint
 from regraft.reporting import write_report
 from regraft.reports.record import RunRecord
 from regraft.saving import Factory, load, load_record, write_model
+from regraft.schedules import EPOCHS
 from regraft.spelling import spelled, spelled_for
 from regraft.splitting import split
 from regraft.stages import check_schedule
 from regraft.summarising import metrics_of, record_of
-from regraft.training import EPOCHS, train
+from regraft.training import train
 
 REPORT_FILE, METRICS_FILE = "report.html", "metrics.json"
 
@@ -77,14 +80,16 @@ def reuse(job: Job | str | Path, *, tell: Callable[[str], None] = lambda line: N
     torch.manual_seed(job.train.seed)  # the fresh layers' initial weights
 
     with watch("reading"):
-        checkpoint = open_checkpoint(job.path(job.checkpoint.path))
+        refuse_missing_data(job)
         model = build_model(job.model.factory, job.model.args, folder=job.folder)
+        refuse_unknown_layers(model, job)
+        checkpoint = open_checkpoint(job.path(job.checkpoint.path))
         plan = plan_reuse(checkpoint, model, **vars_of(job.plan))
         tell(spelled(str(plan), "job"))
         plan.check()
-        data = open_parts(job)
         apply_plan(plan, checkpoint, model)
-    freeze_layers(model, job)
+        freeze_layers(model, job)
+        data = open_parts(job)
 
     trained: Any = model
     examples: dict[str, Any] = dict(data)
@@ -151,6 +156,29 @@ def predict(
     saved = load_record(run)
     contract = saved.inputs or InputContract()
     return predict_with(load(run), paths, contract, saved.classes, skip_unreadable=skip_unreadable, tell=tell)
+
+
+def refuse_missing_data(job: Job) -> None:
+    """Raise DataError that names every path of [data] at which there is nothing."""
+    given = {name: getattr(job.data, name) for name in ("train", "validation", "test")}
+    missing = {name: path for name, path in given.items() if isinstance(path, str) and not job.path(path).exists()}
+    if missing:
+        told = [f"  [data] {name} = {as_toml(path)}: {job.path(path)}" for name, path in missing.items()]
+        raise DataError("\n".join(["There are no data at:", *told]))
+
+
+def refuse_unknown_layers(model: nn.Module, job: Job) -> None:
+    """Raise PatternError with every pattern of [freeze] and of the schedule that matches nothing in the model."""
+    given = {"[freeze] layers": job.freeze.layers, "[freeze] trainable": job.freeze.trainable}
+    given |= {f"[train] schedule, epoch {epoch}": named for epoch, named in (job.train.schedule or {}).items()}
+    problems = []
+    for key, patterns in given.items():
+        try:
+            choose(names_of(model), patterns or ())
+        except PatternError as error:
+            problems += [f"  {key}: {line}" for line in str(error).splitlines()[:-1]]
+    if problems:
+        raise PatternError("\n".join(["The job names layers that the model does not have.", *problems, WHOLE_NAMES]))
 
 
 def open_parts(job: Job) -> dict[str, Labelled]:

@@ -131,12 +131,12 @@ def demo(*, out: Path, overwrite: bool) -> None:
 
 
 def cache_ls(folder: str) -> None:
-    """What each entry belongs to, its size, and whether it is whole. Exit 1 when one is damaged, after the list."""
+    """What each entry belongs to, its size, and whether it is whole. Exit 1 when one has changed since."""
     from regraft.entries import as_table, list_entries
 
     entries = list_entries(folder)
     _say(as_table(entries))
-    if any(entry.state == "damaged" for entry in entries):
+    if any(entry.state == "changed" for entry in entries):
         sys.exit(1)
 
 
@@ -146,7 +146,7 @@ def cache_verify(folder: str, *, key: str | None) -> None:
 
     found = verify_entries(folder, [key] if key else [])
     for entry, problems in found.items():
-        _say("\n  ".join([f"{entry}  {'damaged' if problems else 'verified'}", *problems]))
+        _say("\n  ".join([f"{entry}  {'changed' if problems else 'verified'}", *problems]))
     if any(found.values()):
         sys.exit(1)
 

@@ -34,7 +34,8 @@ class StoredEntry:
     rows      stored rows; bytes of their shards
     age_s     seconds since the last part was added
     state     "whole", "building" (somebody is), "interrupted" (the next build goes on), "outdated" (of a version of
-              regraft that stored otherwise: nothing of it is used, and it may be cleared), or "damaged"
+              regraft that stored otherwise: nothing of it is used, and it may be cleared), or "changed" (since it was
+              written, by whatever)
     problems  what is wrong, in sentences; sizes are compared, contents only by `verify_entry`
     """
 
@@ -182,7 +183,7 @@ def _look_at(root: str | Path, key: str) -> StoredEntry:
 
 def _state(place: Place, manifest: Mapping[str, Any], problems: Sequence[str]) -> str:
     if problems:
-        return "damaged"
+        return "changed"
     if manifest.get("layout") != LAYOUT:
         return "outdated"
     if Leases(place).living():

@@ -177,7 +177,7 @@ def test_unreadable_images_can_be_skipped_and_are_counted_in_the_report(job_file
     """Named in metrics and report."""
     damage_image(job_file.parent)
     run = reuse(Job.from_file(job_file, ["data.skip_unreadable=true"]))
-    assert any("1 unreadable images skipped" in note and "00.png" in note for note in run.metrics["notes"])
+    assert any("1 unreadable image skipped" in note and "00.png" in note for note in run.metrics["notes"])
     assert "00.png" in (run.folder / "report.html").read_text()
 
 
@@ -253,3 +253,13 @@ def test_a_jobs_plan_speaks_the_jobs_words(job_file):
     with pytest.raises(errors.PlanError, match=r"Leave it out with \[plan\] fresh = \[\"5\"\]"):
         reuse(job, tell=told.append)
     assert 'Leave it out with [plan] fresh = ["5"]' in told[0]
+
+
+def test_the_cost_says_what_it_does_not_count(job_file):
+    """It is of the training data; validation and test data are cached besides."""
+    told = []
+    run = reuse(Job.from_file(job_file), tell=told.append)
+    (at,) = [number for number, line in enumerate(told) if line.startswith("Caching 12 examples")]
+    others = "That is the training data alone; 4 examples for validation and 16 examples for test are cached besides."
+    assert told[at + 1] == others
+    assert run.record.cut.cost == f"{told[at]} {others}"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from regraft.datasets.array_file import INPUT_NAMES, inputs_from, read_npz
-from regraft.errors import DataError
+from regraft.errors import DataError, counted
 from regraft.inputs import InputContract
 from regraft.progress import progress_bar
 
@@ -66,7 +66,7 @@ def predict(
                     found += _answers(model, block_rows, of_rows, classes)
                 advance(1)
     if skipped:
-        tell(f"{len(skipped)} unreadable image{'s' * (len(skipped) > 1)} skipped: {', '.join(skipped)}")
+        tell(f"{counted(len(skipped), 'unreadable image')} skipped: {', '.join(skipped)}")
     return found
 
 
@@ -110,7 +110,8 @@ def _answers(model: nn.Module, inputs: Tensor, names: Sequence[str], classes: Se
         shape = tuple(inputs.shape[1:])
         raise DataError(f"The model cannot take examples of shape {shape}, such as {names[0]}: {error}") from error
     if probabilities.shape[1] != len(classes):
-        raise DataError(f"The model gives {probabilities.shape[1]} outputs, but {len(classes)} classes are named.")
+        given, named = counted(probabilities.shape[1], "output"), counted(len(classes), "class/classes", "is/are")
+        raise DataError(f"The model gives {given}, but {named} named.")
     best = probabilities.argmax(dim=1).tolist()
     rows = probabilities.tolist()
     return [

@@ -16,7 +16,7 @@ from regraft.cuts.frozen import names_of
 from regraft.datasets.augmented import Augmented
 from regraft.datasets.labelled import Chosen, Labelled, pick_per_class, stratified_split
 from regraft.datasets.opening import open_data
-from regraft.errors import DataError, DoesNotPayError, PatternError
+from regraft.errors import DataError, DoesNotPayError, PatternError, counted
 from regraft.evaluating import evaluate
 from regraft.examples import as_examples
 from regraft.factories import build_model
@@ -56,7 +56,7 @@ class Run:
     def summary(self) -> str:
         """What a person wants to know at the end, in a few lines."""
         lines = [
-            f"{name:<10} accuracy {part.accuracy:.4f} ± {part.standard_error:.4f} ({part.count} examples)"
+            f"{name:<10} accuracy {part.accuracy:.4f} ± {part.standard_error:.4f} ({counted(part.count, 'example')})"
             for name, part in (("validation", self.record.validation), ("test", self.record.test))
             if part is not None
         ]
@@ -117,7 +117,7 @@ def reuse(job: Job | str | Path, *, tell: Callable[[str], None] = lambda line: N
         model=model,
         frozen=frozen_names(model),
         cut=cut,
-        cost=str(getattr(examples["train"], "cost", None) or ""),
+        cost=f"{cost} {cached_besides(data)}" if (cost := getattr(examples["train"], "cost", None)) else "",
         history=history,
         scores=scores,
         classes=data["train"].classes,
@@ -228,10 +228,18 @@ def features_of(
                 epochs=epochs if part == "train" else None,
                 tell=tell if part == "train" else None,
             )
+            if part == "train" and features[part].cost is not None and (others := cached_besides(data)):
+                tell(others)
         except DoesNotPayError as error:
             tell(f"{error}\nTraining without a cache; cache.use = true builds it all the same.")
             return {}
     return features
+
+
+def cached_besides(data: Mapping[str, Labelled]) -> str:
+    """What the cost, which is of the training data, does not count; "" when there is nothing else."""
+    others = [f"{counted(len(dataset), 'example')} for {part}" for part, dataset in data.items() if part != "train"]
+    return f"That is the training data alone; {' and '.join(others)} are cached besides." if others else ""
 
 
 def notes_of(data: Mapping[str, Labelled]) -> list[str]:

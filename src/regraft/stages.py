@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from regraft.cuts.frozen import all_but, freeze_chosen, frozen_as_now, names_of
-from regraft.errors import DoesNotPayError, FreezeError, PatternError, SplitError, TrainError
+from regraft.errors import DoesNotPayError, FreezeError, PatternError, SplitError, TrainError, counted
 from regraft.examples import Examples, as_examples
 from regraft.learning.histories import Stage
 from regraft.learning.learners import HeadLike, Learner
@@ -172,9 +172,8 @@ class Stages(AbstractContextManager):
         sentences = [f"epoch {plan.epoch} was not reached: {_told(plan.layers)} did not train" for plan in late]
         if self._left_out:
             some = ", ".join(self._left_out[:3])
-            sentences.insert(
-                0, f"{len(self._left_out)} parameters that no entry of the schedule names did not train: {some}"
-            )
+            left_out = counted(len(self._left_out), "parameter")
+            sentences.insert(0, f"{left_out} that no entry of the schedule names did not train: {some}")
         return sentences
 
     def _open(self, plan: _Plan) -> bool:

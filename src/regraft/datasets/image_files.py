@@ -10,7 +10,7 @@ import PIL
 import torch
 
 from regraft.datasets.labelled import Labelled, check_labels
-from regraft.errors import DataError
+from regraft.errors import DataError, counted
 from regraft.files import sha256_of
 from regraft.inputs import InputContract
 
@@ -86,7 +86,7 @@ class ImageFiles(Labelled):
         if not bad:
             return
         keep = [index for index, path in enumerate(self.paths) if path not in bad]
-        self.notes += (f"{len(bad)} unreadable images skipped: " + ", ".join(sorted(map(str, bad))),)
+        self.notes += (f"{counted(len(bad), 'unreadable image')} skipped: " + ", ".join(sorted(map(str, bad))),)
         self.paths = [self.paths[index] for index in keep]
         self.ids = tuple(self.ids[index] for index in keep)
         self.labels = self.labels[keep]

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regraft.errors import CacheError
+from regraft.errors import CacheError, counted
 from regraft.fingerprints import ID_BYTES, as_bytes, canonical_json
 from regraft.stores.leases import STALE_S, Leases
 from regraft.stores.places import OpenFile, Place, place_of
@@ -293,7 +293,8 @@ def changed(place: Place, record: Record, what: str) -> CacheError:
     """The error for a shard that is not what was committed."""
     return CacheError(
         f"{place.where(f'parts/{record.file}')} has changed since it was written: {what}.\n"
-        f"Nothing of it is used. Remove the file and run again: only its {record.part.count} rows are computed again."
+        "Nothing of it is used. Remove the file and run again: only "
+        f"{counted(record.part.count, 'row', 'is/are')} computed again."
     )
 
 

@@ -103,6 +103,12 @@ def test_damaged_images_are_skipped_when_asked_and_named_on_standard_error(run_f
         (["plan", "x", "--model", "torch.nn:ReLU", "--rename", "a"], 1, "is not of the form THEIRS=OURS"),
         (["reuse"], 2, "the following arguments are required: job"),
         (["shw"], 2, "invalid choice: 'shw'"),
+        (["predict", "run", "a.png", "--json", "--csv"], 2, "are two forms of the answer: choose one"),
+        (
+            ["cache", "clear", "."],
+            1,
+            "by key (--key), by age (--older-than-days) or by the size that may stay (--keep-gb)",
+        ),
     ],
 )
 def test_errors_are_a_sentence_and_an_exit_code(tmp_path, words, code, told):

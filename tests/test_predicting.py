@@ -85,7 +85,10 @@ def test_images_of_several_sizes_are_answered_where_each_keeps_its_own(pictures)
 
 def test_outputs_that_do_not_fit_the_classes_are_refused(pictures):
     """Instead of a wrong name."""
-    with pytest.raises(DataError, match="The model gives 2 outputs, but 3 classes are named"):
+    with pytest.raises(
+        DataError,
+        match=r"The model gives 2 outputs, but 3 classes are named\.\nTrain one with as many outputs as classes",
+    ):
         predict(Brightness(), [pictures / "b.png"], CONTRACT, ("a", "b", "c"))
 
 

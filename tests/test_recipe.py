@@ -263,3 +263,9 @@ def test_the_cost_says_what_it_does_not_count(job_file):
     others = "That is the training data alone; 4 examples for validation and 16 examples for test are cached besides."
     assert told[at + 1] == others
     assert run.record.cut.cost == f"{told[at]} {others}"
+
+
+def test_a_job_that_freezes_all_is_refused_before_any_data_are_read(job_file):
+    """Not after hours of features, and in the job's words."""
+    with pytest.raises(errors.TrainError, match=r"\[freeze\] leaves nothing to train"):
+        reuse(Job.from_file(job_file, ["freeze.layers=.*"]))

@@ -11,10 +11,13 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter, _SubParsersAct
 from collections.abc import Callable, Sequence
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from regraft.errors import JobError, RegraftError
+from regraft.errors import JobError, PlanError, RegraftError, SaveError
 from regraft.stopping import stoppable
+
+if TYPE_CHECKING:
+    from regraft.plan import Plan
 
 INTERRUPTED = 130  # the exit code that shells give a command stopped by Ctrl-C
 SPEC = "timm:NAME, torchvision:NAME, package.module:factory, file.py:factory"
@@ -43,11 +46,11 @@ def plan(
     """Where each array would go, and why; nothing is changed. Exit 1 when the plan has problems."""
     if diff is not None:
         if any((checkpoint, model, reuse, fresh, rename, layout, adapt, adopt, accept, ema, out, show_all)):
-            _refuse_usage("--diff compares two finished plans and takes nothing else")
+            _refuse_usage("plan", "--diff compares two finished plans and takes nothing else")
         _tell_differences(*diff)
         return
     if checkpoint is None or not model:
-        _refuse_usage("give a checkpoint and --model, or --diff and two plans")
+        _refuse_usage("plan", "give a checkpoint and --model, or --diff and two plans")
     from regraft.factories import build_model
     from regraft.files import write_whole
     from regraft.matching import plan_reuse
@@ -72,7 +75,10 @@ def plan(
         )
     _say(spelled(made.table(all=show_all), "command line"))
     if out is not None:
-        write_whole(out, made.to_json())
+        try:
+            write_whole(out, made.to_json())
+        except OSError as error:
+            raise SaveError(f"The plan cannot be written to {out}: {error.strerror}. Choose another place.") from error
     if made.problems:
         sys.exit(1)
 
@@ -81,13 +87,12 @@ def verify(plan: Path, *, model: str, golden: Path, model_args: str, atol: float
     """Apply a plan to a new model and compare its outputs with recorded ones. Exit 1 when they differ."""
     from regraft.factories import build_model
     from regraft.loading import apply_plan
-    from regraft.plan import Plan
     from regraft.reading import open_checkpoint
     from regraft.spelling import spelled_for
     from regraft.verifying import read_golden
     from regraft.verifying import verify as compare
 
-    made = Plan.from_json(_text_of(plan))
+    made = _plan_in(plan)
     built = build_model(model, _json_object(model_args))
     with spelled_for("command line"):
         apply_plan(made, open_checkpoint(made.checkpoint.path), built)
@@ -110,6 +115,8 @@ def predict(run: Path, paths: list[Path], *, skip_unreadable: bool, as_json: boo
 
     from regraft.recipe import predict as predict_with
 
+    if as_json and as_csv:
+        _refuse_usage("predict", "--json and --csv are two forms of the answer: choose one")
     answers = predict_with(run, paths, skip_unreadable=skip_unreadable, tell=lambda line: _warn(f"note: {line}"))
     if as_json:
         _say(json.dumps([vars(answer) for answer in answers], indent=1))
@@ -290,23 +297,26 @@ def _warn(text: str) -> None:
     sys.stderr.flush()
 
 
-def _refuse_usage(text: str) -> NoReturn:
-    _warn(f"regraft plan: error: {text}")
+def _refuse_usage(command: str, text: str) -> NoReturn:
+    _warn(f"regraft {command}: error: {text}")
     sys.exit(2)
 
 
 def _tell_differences(before: Path, after: Path) -> None:
-    from regraft.plan import Plan
-
-    lines = Plan.from_json(_text_of(before)).diff(Plan.from_json(_text_of(after)))
+    lines = _plan_in(before).diff(_plan_in(after))
     _say("\n".join(lines) if lines else "The plans do the same.")
 
 
-def _text_of(path: Path) -> str:
+def _plan_in(path: Path) -> "Plan":
+    """The plan in a file. Raises JobError or PlanError that names the file."""
+    from regraft.plan import Plan
+
     try:
-        return path.read_text()
+        return Plan.from_json(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise JobError(f"{path} cannot be read as a plan: {error}. `regraft plan … --out` writes one.") from error
+    except PlanError as error:
+        raise PlanError(f"{path}: {error}") from error
 
 
 def _json_object(text: str) -> dict[str, Any]:

@@ -114,7 +114,10 @@ def clear_entries(
     Raises CacheError when no rule is given, no entry has the key, or the one that has it is being built.
     """
     if key is older_than_s is keep_bytes is None:
-        raise CacheError("Nothing was cleared: say which by key, by age or by the size that may stay.")
+        raise CacheError(
+            "Nothing was cleared: say which by key (--key), by age (--older-than-days) or by the size that may stay "
+            "(--keep-gb)."
+        )
     if key == "":
         raise CacheError("Nothing was cleared: the key is empty, which would mean every entry.")
     for told, number in (("age in seconds", older_than_s), ("size in bytes", keep_bytes)):

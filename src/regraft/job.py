@@ -179,7 +179,7 @@ class Job:
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise JobError(f"The job {path} cannot be read: {error}") from error
+            raise JobError(f"The job {path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
         try:
             data = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:

@@ -111,7 +111,9 @@ def _answers(model: nn.Module, inputs: Tensor, names: Sequence[str], classes: Se
         raise DataError(f"The model cannot take examples of shape {shape}, such as {names[0]}: {error}") from error
     if probabilities.shape[1] != len(classes):
         given, named = counted(probabilities.shape[1], "output"), counted(len(classes), "class/classes", "is/are")
-        raise DataError(f"The model gives {given}, but {named} named.")
+        raise DataError(
+            f"The model gives {given}, but {named} named.\nTrain one with as many outputs as classes: model.args."
+        )
     best = probabilities.argmax(dim=1).tolist()
     rows = probabilities.tolist()
     return [

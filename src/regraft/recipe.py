@@ -16,7 +16,7 @@ from regraft.cuts.frozen import names_of
 from regraft.datasets.augmented import Augmented
 from regraft.datasets.labelled import Chosen, Labelled, pick_per_class, stratified_split
 from regraft.datasets.opening import open_data
-from regraft.errors import DataError, DoesNotPayError, PatternError, counted
+from regraft.errors import DataError, DoesNotPayError, PatternError, TrainError, counted
 from regraft.evaluating import evaluate
 from regraft.examples import as_examples
 from regraft.factories import build_model
@@ -256,7 +256,8 @@ def precision_notes(features: Any, precision: str) -> list[str]:
 def freeze_layers(model: nn.Module, job: Job) -> None:
     """Freeze what the job says; when it says nothing, what its schedule never trains, without one nothing.
 
-    Raises TrainError for a schedule that cannot be followed: now, not after hours of features.
+    Raises TrainError when nothing is left to train, and for a schedule that cannot be followed: now, not after hours
+    of features.
     """
     chosen = {name: value for name, value in vars_of(job.freeze).items() if value is not None}
     schedule = job.train.schedule
@@ -264,6 +265,8 @@ def freeze_layers(model: nn.Module, job: Job) -> None:
         chosen = {"trainable": [pattern for patterns in schedule.values() for pattern in as_patterns(patterns)]}
     if chosen:
         freeze(model, **chosen)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise TrainError("[freeze] leaves nothing to train: all parameters are frozen. Leave the new layers out of it.")
     if schedule is not None:
         check_schedule(model, schedule, job.train.epochs or EPOCHS)
 

@@ -187,7 +187,7 @@ def problem_text(rows: Sequence[Row], requirements: Sequence[RequirementRow]) ->
 
 def _ways_out(rows: Sequence[Row], limit: int | None) -> list[str]:
     """What to do about each kind of problem, where the table's own line does not tell all of it."""
-    causes = _causes(rows, MOST_CAUSES if limit is None else limit // 10)
+    causes = _causes(rows, MOST_CAUSES if limit is None else limit // 10, by_layer=True)
     lines = []
     for members in causes if limit is None else causes[: limit // 8]:
         told = _way_out(members, rows).splitlines()
@@ -197,7 +197,7 @@ def _ways_out(rows: Sequence[Row], limit: int | None) -> list[str]:
     return lines
 
 
-def _causes(rows: Sequence[Row], most: int) -> list[list[Row]]:
+def _causes(rows: Sequence[Row], most: int, *, by_layer: bool = False) -> list[list[Row]]:
     """The problems, together where the same is to be done about them; where there are many, by wider and wider parts
     of the model until at most so many groups are left, or what is to be done differs."""
     problems = [row for row in rows if row.is_problem]
@@ -208,7 +208,7 @@ def _causes(rows: Sequence[Row], most: int) -> list[list[Row]]:
         for row in problems:
             # What is advised, whatever it names: one way out for all layers that it can be said of.
             advice = row.note if not row.sources else _NAMED.sub("", row.note.rpartition("\n")[2])
-            place = _prefix(row.name, depth) if row.sources else ""
+            place = _prefix(row.name, min(depth, row.name.count(".")) if by_layer else depth) if row.sources else ""
             groups.setdefault((row.status, advice, place), []).append(row)
         if len(groups) <= most:
             break

@@ -85,6 +85,9 @@ def test_all_problems_are_told_at_once(job_file):
         ("data.validation=1.5", "validation is 1.5: expected a part below 1, a whole number of examples, or a path"),
         ("train.epochs=0", r"\[train\] epochs is 0"),
         ("train.seed=-1", r"\[train\] seed is -1"),
+        ("train.epochs=true", r"\[train\] epochs is true: expected a whole number of 1 or more$"),
+        ("data.validation=true", r"run:\n  \[data\] validation is true: expected a number of 0 or more or a text$"),
+        ("train.lr=true", r"run:\n  \[train\] lr is true: expected a number above 0 or a list of numbers above 0$"),
     ],
 )
 def test_numbers_out_of_range_are_refused_when_the_job_is_read(job_file, setting, told):

@@ -7,8 +7,9 @@ from dataclasses import field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
 
 from regraft.errors import JobError, PatternError, near_names
 from regraft.inputs import InputContract
@@ -38,11 +39,20 @@ def _share_or_count(validation: float | str) -> float | str:
     return validation
 
 
+def _no_truth(value: Any) -> Any:
+    """Refuses true and false, which Python takes for 1 and 0."""
+    if isinstance(value, bool):
+        raise PydanticCustomError("number", "no number")
+    return value
+
+
+Number = BeforeValidator(_no_truth)
+Count = Annotated[int, Number, Field(ge=1)]
 CheckedPatterns = Annotated[Patterns, AfterValidator(_compiled)]
 CheckedTable = Annotated[Mapping[str, str], AfterValidator(_compiled)]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Share = Annotated[Annotated[float, Field(ge=0)] | str, AfterValidator(_share_or_count)]
+Positive = Annotated[float, Number, Field(gt=0)]
+NotNegative = Annotated[float, Number, Field(ge=0)]
+Share = Annotated[NotNegative | str, AfterValidator(_share_or_count)]
 
 
 @dataclass(frozen=True, config=STRICT_KEYS)
@@ -99,7 +109,7 @@ class DataSection:
     train: str
     test: str | None = None
     validation: Share = 0.2
-    per_class: Annotated[int, Field(ge=0)] = 0
+    per_class: Annotated[int, Number, Field(ge=0)] = 0
     skip_unreadable: bool = False
 
 
@@ -114,11 +124,11 @@ class CacheSection:
 
     use: bool | Literal["auto"] = "auto"
     folder: str | None = None
-    views: Annotated[int, Field(ge=1)] = 1
+    views: Count = 1
     flip: bool = True
-    shift: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    shift: Annotated[float, Number, Field(ge=0, lt=1)] = 0.1
     precision: Literal["float32", "bfloat16", "float16", "int8"] = "float32"
-    batch_size: Annotated[int, Field(ge=1)] = 64
+    batch_size: Count = 64
 
 
 @dataclass(frozen=True, config=STRICT_KEYS)
@@ -126,18 +136,18 @@ class TrainSection:
     """[train]: as in `train`; what is left out is chosen there, an exact solver for a linear head included."""
 
     solver: Literal["steps", "lbfgs"] | None = None
-    epochs: Annotated[int, Field(ge=1)] | None = None
+    epochs: Count | None = None
     lr: Positive | Annotated[list[Positive], Field(min_length=1)] | None = None
-    batch_size: Annotated[int, Field(ge=1)] = 32
+    batch_size: Count = 32
     optimizer: Literal["sgd", "momentum", "adam", "adamw"] | None = None
     weight_decay: NotNegative | Annotated[list[NotNegative], Field(min_length=1)] | None = None
     loss: Literal["cross_entropy", "mean_squared_error"] = "cross_entropy"
     clip_value: Positive | None = None
     clip_norm: Positive | None = None
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    patience: Annotated[int, Field(ge=1)] | None = None
+    patience: Count | None = None
     schedule: Mapping[int, CheckedPatterns] | None = None
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Number, Field(ge=0)] = 0
 
 
 @dataclass(frozen=True, config=STRICT_KEYS)

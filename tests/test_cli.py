@@ -82,6 +82,16 @@ def test_predictions_come_as_text_json_and_csv(run_folder):
     assert objects[0]["label"] == rows[0]["class"]
 
 
+def test_damaged_images_are_skipped_when_asked_and_named_on_standard_error(run_folder):
+    """What the error advises is an option of the command."""
+    image = run_folder.parent / "test" / "dark" / "00.png"
+    image.write_bytes(b"damaged")
+    assert "--skip-unreadable" in regraft("predict", run_folder, image).stderr
+    done = regraft("predict", run_folder, run_folder.parent / "test", "--skip-unreadable")
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, 15)
+    assert done.stderr == f"note: 1 unreadable image skipped: {image}\n"
+
+
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [
@@ -93,6 +103,12 @@ def test_predictions_come_as_text_json_and_csv(run_folder):
         (["plan", "x", "--model", "torch.nn:ReLU", "--rename", "a"], 1, "is not of the form THEIRS=OURS"),
         (["reuse"], 2, "the following arguments are required: job"),
         (["shw"], 2, "invalid choice: 'shw'"),
+        (["predict", "run", "a.png", "--json", "--csv"], 2, "are two forms of the answer: choose one"),
+        (
+            ["cache", "clear", "."],
+            1,
+            "by key (--key), by age (--older-than-days) or by the size that may stay (--keep-gb)",
+        ),
     ],
 )
 def test_errors_are_a_sentence_and_an_exit_code(tmp_path, words, code, told):
@@ -148,3 +164,29 @@ def test_a_reader_that_has_seen_enough_is_no_error(theirs):
     done = subprocess.run(words, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=600)
     os.close(writing)
     assert (done.stderr, done.returncode) == ("", 1)
+
+
+@pytest.mark.parametrize("words", [["plan", "theirs.npz", "--model", "net.py:net"], ["reuse", "·"], ["--help"]])
+def test_an_output_without_our_characters_gets_others(theirs, words):
+    """PYTHONIOENCODING=ascii, as on old terminals and in some pipelines."""
+    (theirs.parent / "net.py").write_text("from torch import nn\ndef net(): return nn.Linear(2, 3)\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "regraft", *words], cwd=theirs.parent, capture_output=True, timeout=60,
+        env={**os.environ, "PYTHONIOENCODING": "ascii:strict", "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    assert b"Traceback" not in done.stderr
+    assert (done.stdout + done.stderr).decode("ascii")
+
+
+@pytest.mark.parametrize("words", [["--help"], ["plan", "theirs.npz", "--model", "net.py:net"]])
+def test_a_closed_output_ends_quietly(theirs, words):
+    """A pipe whose reader has gone, and `>&-`."""
+    (theirs.parent / "net.py").write_text("from torch import nn\ndef net(): return nn.Linear(2, 3)\n")
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "regraft", *words]
+    gone = subprocess.run(command, cwd=theirs.parent, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60)
+    os.close(writing)
+    shell = ["sh", "-c", 'exec "$@" >&-', "sh", *command]
+    closed = subprocess.run(shell, cwd=theirs.parent, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (gone.stderr, closed.stderr) == ("", "")

@@ -84,3 +84,53 @@ def test_a_plan_needs_a_checkpoint_and_a_model_or_two_plans(place):
 
     assert told.code == 2
     assert "give a checkpoint and --model" in told.errors
+
+
+def test_a_comparison_takes_nothing_else(place):
+    """What would be ignored is refused."""
+    planned(place, "one.json")
+
+    told = typed("plan", place / "net.safetensors", "--diff", place / "one.json", place / "one.json")
+
+    assert (told.code, "takes nothing else" in told.errors) == (2, True)
+
+
+def test_the_folder_of_the_written_plan_is_created(place):
+    assert planned(place, "new/folder/plan.json").code == 0
+    assert (place / "new" / "folder" / "plan.json").is_file()
+
+
+def test_a_plan_that_cannot_be_written_is_told_by_its_own_name(place):
+    told = planned(place, "net.py/plan.json")
+
+    assert told.code == 1
+    assert told.errors.startswith(f"SaveError: The plan cannot be written to {place / 'net.py' / 'plan.json'}: ")
+
+
+def test_the_table_tells_the_way_out_as_options(place):
+    """`missing` alone helps nobody; Python's words do not help at a command line."""
+    (place / "more.py").write_text(FACTORY.replace("nn.Linear(4, 2))", "nn.Linear(4, 2), nn.Linear(2, 2))"))
+
+    told = typed("plan", place / "net.safetensors", "--model", f"{place / 'more.py'}:build")
+
+    assert told.output.endswith(
+        "missing: 3.weight, 3.bias\n  no array of the checkpoint belongs to it\n"
+        "  Say --fresh 3 for what is to stay as initialised, or name its source with a rename rule (how-to/rename).\n"
+    )
+
+
+def test_averages_and_ways_to_fit_are_options_too(place):
+    (place / "wide.py").write_text(FACTORY.replace("4, 2", "4, 3"))
+    told = typed("plan", place / "net.safetensors", "--model", f"{place / 'wide.py'}:build", "--adapt", "2=first rows")
+    assert (told.code, "4 reused" in told.output) == (0, True)
+
+    told = typed("plan", place / "net.safetensors", "--model", f"{place / 'net.py'}:build", "--ema")
+    assert (told.code, "leave out --ema." in told.errors) == (1, True)
+
+
+def test_what_is_no_plan_is_told_by_its_file(place):
+    planned(place, "one.json")
+
+    told = typed("plan", "--diff", place / "one.json", place / "net.py")
+
+    assert told.errors.startswith(f"PlanError: {place / 'net.py'}: The plan is not JSON")

@@ -64,11 +64,11 @@ def test_verifying_finds_a_changed_byte(tmp_path):
 
 
 def test_a_truncated_shard_and_a_lost_manifest_are_listed(tmp_path):
-    """As damaged, with the file's name."""
+    """As changed, with the file's name."""
     cache_features(tiny_trunk(), tiny_data(), tmp_path)
     shard = next(tmp_path.rglob("*.safetensors"))
     shard.write_bytes(shard.read_bytes()[:-1])
-    assert list_entries(tmp_path)[0].state == "damaged"
+    assert list_entries(tmp_path)[0].state == "changed"
     assert shard.name in as_table(list_entries(tmp_path))
     next(tmp_path.rglob("manifest.json")).unlink()
     assert "manifest.json is missing" in as_table(list_entries(tmp_path))
@@ -183,11 +183,11 @@ def test_the_command_line_says_the_same(tmp_path):
     shard = next(tmp_path.rglob("*.safetensors"))
     shard.write_bytes(shard.read_bytes()[:-1] + b"\x77")
     done = typed("cache", "verify", folder, "--key", key)
-    assert (done.code, "damaged" in done.output) == (1, True)
+    assert (done.code, f"{key}  changed" in done.output) == (1, True)
     assert typed("cache", "ls", folder).code == 0  # sizes are compared here, contents by verify
     shard.write_bytes(b"short")
     listed = typed("cache", "ls", folder)
-    assert (listed.code, f"{key}  damaged" in listed.output) == (1, True)
+    assert (listed.code, f"{key}  changed" in listed.output) == (1, True)
     assert typed("cache", "clear", folder, "--older-than-days", "1").output == "nothing to remove\n"
     assert key in typed("cache", "clear", folder, "--key", key[:6]).output
     assert typed("cache", "ls", folder).output == "no stored features\n"

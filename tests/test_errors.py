@@ -30,6 +30,13 @@ def test_without_near_names_the_first_twenty_show_the_form():
     assert told.endswith("layer19, … (10 more).")
 
 
+def test_one_is_counted_in_the_singular():
+    """1 tensor crosses, 2 tensors cross."""
+    told = [errors.counted(number, "tensor", "crosses/cross") for number in (0, 1, 2000)]
+    assert told == ["0 tensors cross", "1 tensor crosses", "2,000 tensors cross"]
+    assert [errors.counted(number, "entry/entries") for number in (1, 2)] == ["1 entry", "2 entries"]
+
+
 def test_no_names_are_said_to_be_none():
     """Instead of an empty list."""
     assert errors.near_names("x", []) == "There are no names to choose from."

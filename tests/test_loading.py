@@ -100,7 +100,7 @@ def test_a_value_that_is_no_number_is_refused_and_changes_nothing(value):
     checkpoint, model = checkpoint_of(source), net(3, 4, 2)
     before = state_of(model)
 
-    with pytest.raises(PlanError, match=r"(?s)hidden2.bias.*nonfinite: 1 values are NaN or infinite"):
+    with pytest.raises(PlanError, match=r"(?s)hidden2.bias.*nonfinite: 1 value is NaN or infinite"):
         apply_plan(plan_reuse(checkpoint, model), checkpoint, model)
     assert_same(before, model)
 

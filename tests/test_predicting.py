@@ -65,9 +65,30 @@ def test_an_unreadable_image_is_named(pictures):
         predict(Brightness(), [pictures / "a.png"], CONTRACT, CLASSES)
 
 
+def test_unreadable_images_are_left_out_when_asked_and_named(pictures):
+    """The others are answered; nothing is left out in silence."""
+    (pictures / "a.png").write_bytes(b"damaged")
+    told = []
+
+    answers = predict(Brightness(), [pictures], CONTRACT, CLASSES, skip_unreadable=True, tell=told.append)
+
+    assert [answer.name[-5:] for answer in answers] == ["b.png"]
+    assert told == [f"1 unreadable image skipped: {pictures / 'a.png'}"]
+
+
+def test_images_of_several_sizes_are_answered_where_each_keeps_its_own(pictures):
+    """A model that takes any size."""
+    Image.new("RGB", (5, 4), "white").save(pictures / "c.png")
+    answers = predict(Brightness(), [pictures], InputContract(), CLASSES)
+    assert [answer.label for answer in answers] == ["dark", "light", "light"]
+
+
 def test_outputs_that_do_not_fit_the_classes_are_refused(pictures):
     """Instead of a wrong name."""
-    with pytest.raises(DataError, match="The model gives 2 outputs, but 3 classes are named"):
+    with pytest.raises(
+        DataError,
+        match=r"The model gives 2 outputs, but 3 classes are named\.\nTrain one with as many outputs as classes",
+    ):
         predict(Brightness(), [pictures / "b.png"], CONTRACT, ("a", "b", "c"))
 
 

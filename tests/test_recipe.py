@@ -177,7 +177,7 @@ def test_unreadable_images_can_be_skipped_and_are_counted_in_the_report(job_file
     """Named in metrics and report."""
     damage_image(job_file.parent)
     run = reuse(Job.from_file(job_file, ["data.skip_unreadable=true"]))
-    assert any("1 unreadable images skipped" in note and "00.png" in note for note in run.metrics["notes"])
+    assert any("1 unreadable image skipped" in note and "00.png" in note for note in run.metrics["notes"])
     assert "00.png" in (run.folder / "report.html").read_text()
 
 
@@ -208,15 +208,64 @@ def test_a_job_unfreezes_by_a_schedule_and_a_cache_changes_no_bit(job_file):
     assert same_weights(*(run.model.state_dict() for run in runs))
     assert runs[0].metrics["frozen"] == ["0"]
     stages = runs[0].metrics["history"]["stages"]
-    assert [(stage["first_epoch"], tuple(stage["layers"])) for stage in stages] == [(1, ("5",)), (3, ("1",))]
+    assert [(stage["first_epoch"], tuple(stage["layers"])) for stage in stages] == [(0, ("5",)), (2, ("1",))]
     assert any(line.startswith("epoch 2: 1 trains, ") for line in told)
     assert "Unfrozen step by step" in (runs[0].folder / "report.html").read_text()
 
 
 def test_a_schedule_is_checked_before_any_feature_is_computed(job_file):
     """The job freezes the layer that its schedule wants to train."""
-    job = Job.from_file(job_file, ['train.schedule={0 = "5", 1 = "1", 7 = "0"}'])
+    job = Job.from_file(job_file, ['train.schedule={0 = "5", 1 = "1"}'])
     told = []
-    with pytest.raises(errors.TrainError, match=r"(?s)epoch 1 of the schedule: 1 is frozen.*epoch 7 .* none of the 3"):
+    with pytest.raises(errors.TrainError, match=r"epoch 1 of the schedule: 1 is frozen.*in a job leave out \[freeze\]"):
         reuse(job, tell=told.append)
     assert not any("Caching" in line for line in told)
+
+
+def test_layers_that_the_model_lacks_are_told_before_anything_is_read(job_file):
+    """Of [freeze] and the schedule at once; the checkpoint need not even be there."""
+    settings = ["checkpoint.path=none", 'train.schedule={0 = "5", 1 = "fc", 2 = "head"}']
+    job_file.write_text(job_file.read_text().replace('[freeze]\nlayers = "[01]"\n', '[freeze]\ntrainable = "9"\n'))
+    with pytest.raises(errors.PatternError) as caught:
+        reuse(Job.from_file(job_file, settings))
+    names = "Names: 0, 1, 2, 3, 4, 5, 0.weight, 0.bias, 1.weight, 1.bias, 5.weight, 5.bias."
+    assert str(caught.value).splitlines() == [
+        "The job names layers that the model does not have.",
+        f"  [freeze] trainable: No layer matches the pattern '9'. {names}",
+        f"  [train] schedule, epoch 1: No layer matches the pattern 'fc'. {names}",
+        f"  [train] schedule, epoch 2: No layer matches the pattern 'head'. {names}",
+        "A pattern must match the whole dotted name of a layer, a parameter or a parent.",
+    ]
+
+
+def test_missing_data_are_told_before_anything_is_read(job_file):
+    """All of them; a validation share is no path."""
+    job = Job.from_file(job_file, ["data.train=photos", "data.test=none.npz", "checkpoint.path=none"])
+    with pytest.raises(
+        errors.DataError, match=r"There are no data at:\n  \[data\] train = \"photos\": /.*/photos\n.*none.npz"
+    ):
+        reuse(job)
+
+
+def test_a_jobs_plan_speaks_the_jobs_words(job_file):
+    """In the table and in the error, which Python's words would not help."""
+    job, told = Job.from_file(job_file, ["plan.reuse=.*"]), []
+    with pytest.raises(errors.PlanError, match=r"Leave it out with \[plan\] fresh = \[\"5\"\]"):
+        reuse(job, tell=told.append)
+    assert 'Leave it out with [plan] fresh = ["5"]' in told[0]
+
+
+def test_the_cost_says_what_it_does_not_count(job_file):
+    """It is of the training data; validation and test data are cached besides."""
+    told = []
+    run = reuse(Job.from_file(job_file), tell=told.append)
+    (at,) = [number for number, line in enumerate(told) if line.startswith("Caching 12 examples")]
+    others = "That is the training data alone; 4 examples for validation and 16 examples for test are cached besides."
+    assert told[at + 1] == others
+    assert run.record.cut.cost == f"{told[at]} {others}"
+
+
+def test_a_job_that_freezes_all_is_refused_before_any_data_are_read(job_file):
+    """Not after hours of features, and in the job's words."""
+    with pytest.raises(errors.TrainError, match=r"\[freeze\] leaves nothing to train"):
+        reuse(Job.from_file(job_file, ["freeze.layers=.*"]))

@@ -151,8 +151,8 @@ def test_the_same_record_gives_the_same_bytes(page):
 def test_the_stages_of_a_schedule_are_a_table(page):
     """What trains from which epoch, on how many bytes; and in the list of epochs, where it began."""
     stages = (
-        StageRecord(1, ("head",), 27, ("mean",), 32, 768, 0.5),
-        StageRecord(3, ("conv3", "norm3"), 483, ("norm2",), 1536, note="it does not pay"),
+        StageRecord(0, ("head",), 27, ("mean",), 32, 768, 0.5),
+        StageRecord(2, ("conv3", "norm3"), 483, ("norm2",), 1536, note="it does not pay"),
     )
     run = a_run()
     html = page(replace(run, history=replace(run.history, stages=stages)))
@@ -162,3 +162,11 @@ def test_the_stages_of_a_schedule_are_a_table(page):
     assert html.count("<code>conv3 | norm3</code>") == 2
     assert "it does not pay" in html
     assert "Unfrozen step by step" not in page(run)
+
+
+def test_epochs_count_from_0_everywhere(page):
+    """As in a schedule, and it says so: in the text, the table, the charts, and where the best one was."""
+    html = page(a_run(epochs=3))
+    assert "The validation loss was lowest in epoch 2. Epochs count from 0, as in a schedule." in html
+    assert [f"epoch {number}: " in html for number in range(4)] == [True, True, True, False]
+    assert [f'<th scope="row" class="r">{number}</th>' in html for number in range(4)] == [True, True, True, False]

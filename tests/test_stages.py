@@ -243,7 +243,7 @@ def test_the_best_epoch_brings_back_layers_that_unfroze_after_it():
     freeze(best, trainable="head")
     train(best, data, epochs=1, batch_size=BATCH, optimizer="sgd", lr=1e-3)
 
-    assert history.best_epoch == 1
+    assert history.best_epoch == 0
     assert same_weights(weights_of(model), weights_of(best))
     assert torch.equal(model.norm3.running_mean, untouched["norm3.running_mean"])
     assert history.notes[-1] == "epoch 3 was not reached: conv2 | norm2 did not train"
@@ -350,7 +350,7 @@ def test_a_schedule_that_cannot_be_followed_is_told_with_all_its_problems():
         "the schedule has the key 'five', expected the number of an epoch",
         "the schedule has no entry for epoch 0: say what trains first",
         "epoch 1 of the schedule: No layer matches the pattern 'layr3'",
-        "epoch 2 of the schedule: conv1 is frozen. Freeze only what never trains, freeze(model, trainable=[",
+        "epoch 2 of the schedule: conv1 is frozen. Freeze only what never trains: in a job leave out [freeze]",
         "epoch 4 of the schedule: conv3 trains already",
         "epoch 25 of the schedule is none of the 6 epochs, 0 to 5",
         "epoch 25 of the schedule: drop3 has no parameters",

@@ -54,7 +54,7 @@ def test_the_record_holds_what_the_steps_gave():
     assert (made.test.accuracy, made.test.confusion, made.validation) == (0.75, ((8, 2), (3, 7)), None)
     assert made.notes[-1].text == "train: 3 unreadable images skipped"
     assert made.history.validation_accuracy == ()
-    assert made.history.stages == (StageRecord(1, ("0",), 9, note="why"),)  # epochs are counted from 1 there
+    assert made.history.stages == (StageRecord(0, ("0",), 9, note="why"),)
 
 
 def test_metrics_have_stable_names():

@@ -141,11 +141,12 @@ def test_patience_goes_back_to_the_best_epoch():
     history = train(
         model, (inputs, labels), validation=(inputs, labels), optimizer=ruined_after(6), epochs=20, patience=3
     )  # fmt: skip
-    train(reference, (inputs, labels), optimizer=ruined_after(6), epochs=history.best_epoch)
+    train(reference, (inputs, labels), optimizer=ruined_after(6), epochs=history.best_epoch + 1)
 
-    assert history.epochs == history.best_epoch + 3 < 20
-    assert history.validation_loss[history.best_epoch - 1] == min(history.validation_loss)
-    assert history.stopped_because == f"no better validation loss for 3 epochs; back to epoch {history.best_epoch}"
+    assert history.epochs == history.best_epoch + 1 + 3 < 20
+    assert history.validation_loss[history.best_epoch] == min(history.validation_loss)
+    back = f"back to epoch {history.best_epoch}, counted from 0"
+    assert history.stopped_because == f"no better validation loss for 3 epochs; {back}"
     assert same_weights(weights_of(model), weights_of(reference))
 
 
@@ -165,14 +166,16 @@ def test_a_loss_that_is_no_number_stops_at_its_step_and_the_weights_go_back():
     model = TwoParts()
     before = weights_of(model)
     order = [torch.arange(60), torch.arange(60, 90)]
-    with pytest.raises(TrainError, match=r"The loss is nan at step 2 of epoch 1; .*\nLower the learning rate"):
+    with pytest.raises(
+        TrainError, match=r"The loss is nan at step 1 of epoch 0, both counted from 0; .*\nLower the learning rate"
+    ):
         train(model, (inputs, labels), order=lambda epoch: order)
     assert same_weights(before, weights_of(model))
 
 
 def test_weights_that_leave_the_numbers_in_the_last_step_are_told():
     model = nn.Linear(4, 3)
-    with pytest.raises(TrainError, match="weights are no longer numbers after the last step of epoch 1"):
+    with pytest.raises(TrainError, match="weights are no longer numbers after the last step of epoch 0"):
         train(model, three_classes(), optimizer="sgd", lr=1e39, order=lambda epoch: [torch.arange(30)])
     assert torch.isfinite(model.weight).all()
 
@@ -327,14 +330,14 @@ def test_candidates_stop_by_their_own_patience_and_failures():
     good, ruined = history.candidates
     assert len(good.train_loss) == 4
     assert ruined.train_loss == ()
-    assert ruined.stopped_because == "The loss is nan at step 2 of epoch 1."
+    assert ruined.stopped_because == "The loss is nan at step 1 of epoch 0, both counted from 0."
     assert history.lr == 0.1
 
 
 def test_no_candidate_that_could_be_trained_is_told():
     model = nn.Linear(4, 3)
     before = weights_of(model)
-    with pytest.raises(TrainError, match=r"No candidate could be trained:\n.*step 2 of epoch 1"):
+    with pytest.raises(TrainError, match=r"No candidate could be trained:\n.*step 1 of epoch 0"):
         train(model, three_classes(), validation=three_classes(), optimizer="sgd", lr=[1e39, 1e40])
     assert same_weights(before, weights_of(model))
 

@@ -9,11 +9,15 @@ import os
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter, _SubParsersAction
 from collections.abc import Callable, Sequence
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from regraft.errors import JobError, RegraftError
+from regraft.errors import JobError, PlanError, RegraftError, SaveError
 from regraft.stopping import stoppable
+
+if TYPE_CHECKING:
+    from regraft.plan import Plan
 
 INTERRUPTED = 130  # the exit code that shells give a command stopped by Ctrl-C
 SPEC = "timm:NAME, torchvision:NAME, package.module:factory, file.py:factory"
@@ -35,36 +39,46 @@ def show(checkpoint: Path, *, as_json: bool) -> None:
 
 def plan(
     checkpoint: Path | None, *, model: str, model_args: str, reuse: list[str] | None, fresh: list[str] | None,
-    rename: list[str] | None, layout: str | None, match: str, adopt: list[str] | None, accept: list[str] | None,
-    out: Path | None, diff: tuple[Path, Path] | None, show_all: bool,
+    rename: list[str] | None, layout: str | None, match: Literal["names", "structure"], adapt: list[str] | None,
+    adopt: list[str] | None, accept: list[str] | None, ema: bool, out: Path | None, show_all: bool,
+    diff: tuple[Path, Path] | None,
 ) -> None:  # fmt: skip
     """Where each array would go, and why; nothing is changed. Exit 1 when the plan has problems."""
     if diff is not None:
+        if any((checkpoint, model, reuse, fresh, rename, layout, adapt, adopt, accept, ema, out, show_all)):
+            _refuse_usage("plan", "--diff compares two finished plans and takes nothing else")
         _tell_differences(*diff)
         return
     if checkpoint is None or not model:
-        _refuse_usage("give a checkpoint and --model, or --diff and two plans")
+        _refuse_usage("plan", "give a checkpoint and --model, or --diff and two plans")
     from regraft.factories import build_model
     from regraft.files import write_whole
     from regraft.matching import plan_reuse
     from regraft.reading import open_checkpoint
+    from regraft.spelling import spelled, spelled_for
 
-    rules = _pairs(rename or [])
+    rules, ways = _pairs("rename", "THEIRS=OURS", rename or []), _pairs("adapt", "PATTERN=WAY", adapt or [])
     built = build_model(model, _json_object(model_args))
-    made = plan_reuse(
-        open_checkpoint(checkpoint),
-        built,
-        reuse=reuse or ".*",
-        fresh=fresh or (),
-        rename=rules,
-        layout=layout,
-        match=match,  # type: ignore[arg-type]  # plan_reuse refuses other words itself
-        adopt=adopt or (),
-        accept=accept or (),
-    )
-    _say(made.table(all=show_all))
+    with spelled_for("command line"):
+        made = plan_reuse(
+            open_checkpoint(checkpoint),
+            built,
+            reuse=reuse or ".*",
+            fresh=fresh or (),
+            rename=rules,
+            layout=layout,
+            match=match,
+            adapt=ways,
+            adopt=adopt or (),
+            accept=accept or (),
+            ema=ema,
+        )
+    _say(spelled(made.table(all=show_all), "command line"))
     if out is not None:
-        write_whole(out, made.to_json())
+        try:
+            write_whole(out, made.to_json())
+        except OSError as error:
+            raise SaveError(f"The plan cannot be written to {out}: {error.strerror}. Choose another place.") from error
     if made.problems:
         sys.exit(1)
 
@@ -73,14 +87,15 @@ def verify(plan: Path, *, model: str, golden: Path, model_args: str, atol: float
     """Apply a plan to a new model and compare its outputs with recorded ones. Exit 1 when they differ."""
     from regraft.factories import build_model
     from regraft.loading import apply_plan
-    from regraft.plan import Plan
     from regraft.reading import open_checkpoint
+    from regraft.spelling import spelled_for
     from regraft.verifying import read_golden
     from regraft.verifying import verify as compare
 
-    made = Plan.from_json(_text_of(plan))
+    made = _plan_in(plan)
     built = build_model(model, _json_object(model_args))
-    apply_plan(made, open_checkpoint(made.checkpoint.path), built)
+    with spelled_for("command line"):
+        apply_plan(made, open_checkpoint(made.checkpoint.path), built)
     recorded = read_golden(golden)
     _say(str(compare(built, recorded.inputs, recorded.outputs, atol=atol, intermediate=recorded.layers)))
 
@@ -94,13 +109,15 @@ def run_job(job: Path, *, settings: list[str] | None, overwrite: bool, skip_unre
     _say(reuse(Job.from_file(job, [*(settings or []), *extra]), tell=_say).summary())
 
 
-def predict(run: Path, paths: list[Path], *, as_json: bool, as_csv: bool) -> None:
+def predict(run: Path, paths: list[Path], *, skip_unreadable: bool, as_json: bool, as_csv: bool) -> None:
     """The class and its probability for new images."""
     import csv
 
     from regraft.recipe import predict as predict_with
 
-    answers = predict_with(run, paths)
+    if as_json and as_csv:
+        _refuse_usage("predict", "--json and --csv are two forms of the answer: choose one")
+    answers = predict_with(run, paths, skip_unreadable=skip_unreadable, tell=lambda line: _warn(f"note: {line}"))
     if as_json:
         _say(json.dumps([vars(answer) for answer in answers], indent=1))
     elif as_csv:
@@ -108,7 +125,7 @@ def predict(run: Path, paths: list[Path], *, as_json: bool, as_csv: bool) -> Non
         writer.writerow(["name", "class", "probability"])
         writer.writerows([answer.name, answer.label, f"{answer.probability:.6f}"] for answer in answers)
     else:
-        width = max(len(answer.name) for answer in answers)
+        width = max((len(answer.name) for answer in answers), default=0)
         for answer in answers:
             _say(f"{answer.name:<{width}}  {answer.label}  {answer.probability:.3f}")
 
@@ -121,12 +138,12 @@ def demo(*, out: Path, overwrite: bool) -> None:
 
 
 def cache_ls(folder: str) -> None:
-    """What each entry belongs to, its size, and whether it is whole. Exit 1 when one is damaged, after the list."""
+    """What each entry belongs to, its size, and whether it is whole. Exit 1 when one has changed since."""
     from regraft.entries import as_table, list_entries
 
     entries = list_entries(folder)
     _say(as_table(entries))
-    if any(entry.state == "damaged" for entry in entries):
+    if any(entry.state == "changed" for entry in entries):
         sys.exit(1)
 
 
@@ -136,7 +153,7 @@ def cache_verify(folder: str, *, key: str | None) -> None:
 
     found = verify_entries(folder, [key] if key else [])
     for entry, problems in found.items():
-        _say("\n  ".join([f"{entry}  {'damaged' if problems else 'verified'}", *problems]))
+        _say("\n  ".join([f"{entry}  {'changed' if problems else 'verified'}", *problems]))
     if any(found.values()):
         sys.exit(1)
 
@@ -157,21 +174,31 @@ def main(words: Sequence[str] | None = None) -> None:
     words  what was typed after `regraft`; None takes them from the process
     """
     typed = sys.argv[1:] if words is None else list(words)
-    given = vars(_parser().parse_args(typed or ["--help"]))
-    command = given.pop("command")
+    _write_anywhere()
     try:
+        given = vars(_parser().parse_args(typed or ["--help"]))
+        command = given.pop("command")
         with stoppable():
             command(**given)
     except BrokenPipeError:  # `regraft show … | head` has read enough; Python would complain once more at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except (RegraftError, OSError) as error:
-        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        _warn(f"{type(error).__name__}: {error}")
         sys.exit(1)
     except KeyboardInterrupt:
-        sys.stderr.write("Stopped; nothing half-written was left.\n")
-        sys.stderr.flush()
+        _warn("Stopped; nothing half-written was left.")
         os._exit(INTERRUPTED)  # sys.exit waits for threads, and Python may end itself by the signal instead (-2)
+
+
+def _write_anywhere() -> None:
+    """Let a terminal or pipe that lacks a character get another one, and a closed output swallow all."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by `>&-`
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  # as long as the process
+        elif isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _parser() -> ArgumentParser:
@@ -195,9 +222,11 @@ def _parser() -> ArgumentParser:
     add("--fresh", **again, help="layers that stay new; may be given again")
     add("--rename", action="append", metavar="THEIRS=OURS", help="a regular expression; again for more")
     add("--layout", help="whose axis orders the arrays follow")
-    add("--match", default="names", help="names (the default) or structure")
+    add("--match", default="names", choices=("names", "structure"), help="names (the default) or structure")
+    add("--adapt", action="append", metavar="PATTERN=WAY", help="make an array fit that does not: conv1=sum")
     add("--adopt", **again, help="settings to take over from the checkpoint: '.*' is all that can be")
     add("--accept", **again, help="settings that stay the model's own though they differ")
+    add("--ema", action="store_true", help="use the moving averages of the weights")
     add("--out", type=Path, metavar="FILE", help="write the plan as JSON")
     add("--diff", type=Path, nargs=2, metavar="PLAN", help="what the second does otherwise, nothing else")
     add("--all", dest="show_all", action="store_true", help="a row for every array")
@@ -220,6 +249,7 @@ def _parser() -> ArgumentParser:
     add("run", type=Path, help="a run folder")
     add("paths", type=Path, nargs="+", help="images, folders of images, or .npz files")
     add("--json", dest="as_json", action="store_true", help="machine-readable, with every class's probability")
+    add("--skip-unreadable", action="store_true", help="go on without damaged images, with a note")
     add("--csv", dest="as_csv", action="store_true", help="comma-separated: name, class, probability")
 
     add = _adder(commands, demo)
@@ -262,23 +292,31 @@ def _say(text: str) -> None:
     sys.stdout.flush()  # a job tells what it does while it runs, also into a pipe
 
 
-def _refuse_usage(text: str) -> NoReturn:
-    sys.stderr.write(f"regraft plan: error: {text}\n")
+def _warn(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def _refuse_usage(command: str, text: str) -> NoReturn:
+    _warn(f"regraft {command}: error: {text}")
     sys.exit(2)
 
 
 def _tell_differences(before: Path, after: Path) -> None:
-    from regraft.plan import Plan
-
-    lines = Plan.from_json(_text_of(before)).diff(Plan.from_json(_text_of(after)))
+    lines = _plan_in(before).diff(_plan_in(after))
     _say("\n".join(lines) if lines else "The plans do the same.")
 
 
-def _text_of(path: Path) -> str:
+def _plan_in(path: Path) -> "Plan":
+    """The plan in a file. Raises JobError or PlanError that names the file."""
+    from regraft.plan import Plan
+
     try:
-        return path.read_text()
+        return Plan.from_json(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise JobError(f"{path} cannot be read as a plan: {error}. `regraft plan … --out` writes one.") from error
+    except PlanError as error:
+        raise PlanError(f"{path}: {error}") from error
 
 
 def _json_object(text: str) -> dict[str, Any]:
@@ -291,8 +329,10 @@ def _json_object(text: str) -> dict[str, Any]:
     return value
 
 
-def _pairs(rules: list[str]) -> dict[str, str]:
+def _pairs(option: str, form: str, rules: list[str]) -> dict[str, str]:
+    """What was given as one text each, taken apart at the first "="."""
     wrong = [rule for rule in rules if "=" not in rule]
     if wrong:
-        raise JobError(f"--rename {wrong[0]!r} is not of the form THEIRS=OURS, as in 'dnn/(.*)=\\1'.")
+        example = {"rename": "'dnn/(.*)=\\1'", "adapt": "'conv1=sum'"}[option]
+        raise JobError(f"--{option} {wrong[0]!r} is not of the form {form}, as in {example}.")
     return dict(tuple(rule.split("=", 1)) for rule in rules)  # type: ignore[misc]  # two parts, as just checked

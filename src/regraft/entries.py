@@ -34,7 +34,8 @@ class StoredEntry:
     rows      stored rows; bytes of their shards
     age_s     seconds since the last part was added
     state     "whole", "building" (somebody is), "interrupted" (the next build goes on), "outdated" (of a version of
-              regraft that stored otherwise: nothing of it is used, and it may be cleared), or "damaged"
+              regraft that stored otherwise: nothing of it is used, and it may be cleared), or "changed" (since it was
+              written, by whatever)
     problems  what is wrong, in sentences; sizes are compared, contents only by `verify_entry`
     """
 
@@ -113,7 +114,10 @@ def clear_entries(
     Raises CacheError when no rule is given, no entry has the key, or the one that has it is being built.
     """
     if key is older_than_s is keep_bytes is None:
-        raise CacheError("Nothing was cleared: say which by key, by age or by the size that may stay.")
+        raise CacheError(
+            "Nothing was cleared: say which by key (--key), by age (--older-than-days) or by the size that may stay "
+            "(--keep-gb)."
+        )
     if key == "":
         raise CacheError("Nothing was cleared: the key is empty, which would mean every entry.")
     for told, number in (("age in seconds", older_than_s), ("size in bytes", keep_bytes)):
@@ -182,7 +186,7 @@ def _look_at(root: str | Path, key: str) -> StoredEntry:
 
 def _state(place: Place, manifest: Mapping[str, Any], problems: Sequence[str]) -> str:
     if problems:
-        return "damaged"
+        return "changed"
     if manifest.get("layout") != LAYOUT:
         return "outdated"
     if Leases(place).living():

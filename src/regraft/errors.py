@@ -83,6 +83,18 @@ class SaveError(RegraftError):
     """A folder cannot be written or loaded."""
 
 
+def counted(number: int, one: str, verbs: str = "") -> str:
+    """So many of them, with the verb that fits where two are given.
+
+    >>> counted(1, "file", "holds/hold"), counted(2000, "file", "holds/hold"), counted(0, "match/matches")
+    ('1 file holds', '2,000 files hold', '0 matches')
+    """
+    singular, _, plural = one.partition("/")
+    noun = singular if number == 1 else plural or f"{singular}s"
+    verb = verbs.partition("/")[2 * (number != 1)]
+    return f"{number:,} {noun} {verb}".strip()
+
+
 def near_names(wanted: str, names: Iterable[str], *, count: int = 5) -> str:
     """A sentence that helps after a name was not found: the nearest names, or the first ones.
 

@@ -31,18 +31,23 @@ def sync_folder(folder: Path) -> None:
 def write_whole(path: Path, content: bytes | str) -> None:
     """Write the file so that a reader sees the old content or the new one, never a part.
 
-    Temporary file beside it → fsync → rename → fsync of the folder.
-    Raises OSError as the system gives it; the old file is then untouched.
+    Its folder is created where it is missing. Temporary file beside it → fsync → rename → fsync of the folder.
+    Raises OSError with the system's reason and the name of this file; the old file is then untouched.
     """
     data = content.encode() if isinstance(content, str) else content
     # Not mkstemp: it makes files that only their owner may read, whatever the umask says.
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        raise OSError(error.errno, error.strerror, str(path)) from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

@@ -1,5 +1,6 @@
 """The input contract: how an image becomes the array that the original model was trained on."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -8,12 +9,48 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from regraft.errors import DataError, JobError, near_names
+from regraft.job_words import as_toml
 
 RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
+}
+_UNUSABLE = "The input contract cannot be used:"
+
+
+def _list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _pair(size: Any) -> tuple[int, int]:
+    height, width = size if isinstance(size, (list, tuple)) else (size, size)
+    return height, width
+
+
+def _are_numbers(value: object) -> bool:
+    numbers = _list(value)
+    return bool(numbers) and all(isinstance(one, (int, float)) and not isinstance(one, bool) for one in numbers)
+
+
+def _is_size(value: object) -> bool:
+    sizes = _list(value)
+    return value is None or (
+        all(type(one) is int for one in sizes) and len(sizes) == (2 if isinstance(value, (list, tuple)) else 1)
+    )
+
+
+# key -> whether a value is of its type, and which that is
+_EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "size": (_is_size, "a number of pixels, or [height, width]"),
+    "mean": (_are_numbers, "a number, or one for each channel"),
+    "std": (_are_numbers, "a number, or one for each channel"),
+    "resize": (lambda value: isinstance(value, str), '"crop", "squash" or "pad"'),
+    "crop_fraction": (lambda value: _are_numbers(value) and not isinstance(value, (list, tuple)), "a number"),
+    "channels": (lambda value: type(value) is int, "1 (grey) or 3 (red, green, blue)"),
+    "interpolation": (lambda value: isinstance(value, str), "one of " + ", ".join(RESAMPLING)),
+    "flatten": (lambda value: isinstance(value, bool), "true or false"),
 }
 
 
@@ -63,7 +100,7 @@ class InputContract:
         if not 0 < self.crop_fraction <= 1:
             problems.append(f"crop_fraction is {self.crop_fraction}, expected more than 0 and at most 1")
         if problems:
-            raise JobError("The input contract cannot be used:\n" + "\n".join(f"  {line}" for line in problems))
+            raise JobError("\n  ".join([_UNUSABLE, *problems]))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -73,23 +110,25 @@ class InputContract:
     def from_dict(cls, data: dict[str, Any]) -> "InputContract":
         """The contract from a job file's [input] section or from `to_dict`; a single number becomes what it means.
 
-        Raises JobError when a key is unknown.
+        Raises JobError with all problems: unknown keys, values of another type, and contradictions among the others.
         """
-        unknown = sorted(set(data) - set(cls.__dataclass_fields__))
-        if unknown:
-            raise JobError(
-                "\n".join(f"[input] has no key {key!r}. {near_names(key, cls.__dataclass_fields__)}" for key in unknown)
-            )
-        values = dict(data)
-        if isinstance(values.get("size"), int):
-            values["size"] = (values["size"], values["size"])
-        elif values.get("size") is not None:
-            values["size"] = tuple(values["size"])
-        for name in ("mean", "std"):
-            if name in values:
-                given = values[name]
-                values[name] = tuple(map(float, given)) if isinstance(given, (list, tuple)) else (float(given),)
-        return cls(**values)
+        if not isinstance(data, Mapping):
+            raise JobError(f"{_UNUSABLE}\n  is {as_toml(data)}: expected a section with keys")
+        known = dict.fromkeys(cls.__dataclass_fields__)
+        problems = [f"has no key {key!r}. {near_names(key, known)}" for key in data if key not in known]
+        wrong = [key for key in known if key in data and not _EXPECTED[key][0](data[key])]
+        problems += [f"{key} is {as_toml(data[key])}: expected {_EXPECTED[key][1]}" for key in wrong]
+        values = {key: value for key, value in data.items() if key in known and key not in wrong}
+        if values.get("size") is not None:
+            values["size"] = _pair(values["size"])
+        values |= {name: tuple(map(float, _list(values[name]))) for name in ("mean", "std") if name in values}
+        try:
+            contract = cls(**values)
+        except JobError as error:
+            problems += [line.strip() for line in str(error).splitlines()[1:]]
+        if problems:
+            raise JobError("\n  ".join([_UNUSABLE, *problems]))
+        return contract
 
     def from_pixels(self, image: Image.Image) -> np.ndarray:
         """The model's input for one image: (channels, height, width) float32, or a vector when `flatten`."""
@@ -111,7 +150,8 @@ class InputContract:
         except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
             raise DataError(
                 f"{path} cannot be read as an image: {error}.\n"
-                "Mend or remove it, or go on without such files: --skip-unreadable, or data.skip_unreadable = true."
+                "Mend or remove it, or go on without such files: --skip-unreadable, in a job "
+                "data.skip_unreadable = true."
             ) from error
 
 

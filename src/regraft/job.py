@@ -2,20 +2,57 @@
 
 import os
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
 
-from regraft.errors import JobError, near_names
+from regraft.errors import JobError, PatternError, near_names
 from regraft.inputs import InputContract
-from regraft.patterns import Patterns
+from regraft.job_words import as_toml, expected
+from regraft.patterns import Patterns, as_patterns, compile_pattern
+from regraft.schedules import EPOCHS, form_problems
+from regraft.spelling import spelled
 
-# Pydantic checks types and keys, and collects every problem instead of the first.
+# Pydantic checks types and keys, and collects every problem instead of the first; the words are ours (job_words).
 STRICT_KEYS = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+
+
+def _compiled(given: Any) -> Any:
+    """Patterns, or a table with patterns as its keys, once each of them is a regular expression."""
+    try:
+        for pattern in as_patterns(list(given) if isinstance(given, Mapping) else given):
+            compile_pattern(pattern)
+    except PatternError as error:
+        raise ValueError(" ".join(str(error).splitlines())) from error
+    return given
+
+
+def _share_or_count(validation: float | str) -> float | str:
+    """The part of the data, or the number of examples, that validates."""
+    if isinstance(validation, float) and validation > 1 and not validation.is_integer():
+        raise ValueError("expected a part below 1, a whole number of examples, or a path")
+    return validation
+
+
+def _no_truth(value: Any) -> Any:
+    """Refuses true and false, which Python takes for 1 and 0."""
+    if isinstance(value, bool):
+        raise PydanticCustomError("number", "no number")
+    return value
+
+
+Number = BeforeValidator(_no_truth)
+Count = Annotated[int, Number, Field(ge=1)]
+CheckedPatterns = Annotated[Patterns, AfterValidator(_compiled)]
+CheckedTable = Annotated[Mapping[str, str], AfterValidator(_compiled)]
+Positive = Annotated[float, Number, Field(gt=0)]
+NotNegative = Annotated[float, Number, Field(ge=0)]
+Share = Annotated[NotNegative | str, AfterValidator(_share_or_count)]
 
 
 @dataclass(frozen=True, config=STRICT_KEYS)
@@ -37,14 +74,14 @@ class ModelSection:
 class PlanSection:
     """[plan]: which arrays go where, as in `plan_reuse`."""
 
-    reuse: Patterns = ".*"
-    fresh: Patterns = ()
-    rename: Mapping[str, str] = field(default_factory=dict)
+    reuse: CheckedPatterns = ".*"
+    fresh: CheckedPatterns = ()
+    rename: CheckedTable = field(default_factory=dict)
     layout: str | None = None
-    match: str = "names"
-    adapt: Mapping[str, str] | None = None
-    accept: Patterns = ()
-    adopt: Patterns = ()
+    match: Literal["names", "structure"] = "names"
+    adapt: CheckedTable | None = None
+    accept: CheckedPatterns = ()
+    adopt: CheckedPatterns = ()
     ema: bool = False
 
 
@@ -55,8 +92,8 @@ class FreezeSection:
     None of them freezes nothing, or, with a schedule in [train], all that the schedule never trains.
     """
 
-    layers: Patterns | None = None
-    trainable: Patterns | None = None
+    layers: CheckedPatterns | None = None
+    trainable: CheckedPatterns | None = None
     upto: str | None = None
 
 
@@ -71,14 +108,9 @@ class DataSection:
 
     train: str
     test: str | None = None
-    validation: Annotated[float, Field(ge=0)] | str = 0.2
-    per_class: Annotated[int, Field(ge=0)] = 0
+    validation: Share = 0.2
+    per_class: Annotated[int, Number, Field(ge=0)] = 0
     skip_unreadable: bool = False
-
-    def __post_init__(self) -> None:
-        share = self.validation
-        if isinstance(share, float) and share > 1 and not share.is_integer():
-            raise ValueError(f"validation = {share} is neither a part below 1 nor a whole number of examples")
 
 
 @dataclass(frozen=True, config=STRICT_KEYS)
@@ -92,30 +124,30 @@ class CacheSection:
 
     use: bool | Literal["auto"] = "auto"
     folder: str | None = None
-    views: Annotated[int, Field(ge=1)] = 1
+    views: Count = 1
     flip: bool = True
-    shift: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    precision: str = "float32"
-    batch_size: Annotated[int, Field(ge=1)] = 64
+    shift: Annotated[float, Number, Field(ge=0, lt=1)] = 0.1
+    precision: Literal["float32", "bfloat16", "float16", "int8"] = "float32"
+    batch_size: Count = 64
 
 
 @dataclass(frozen=True, config=STRICT_KEYS)
 class TrainSection:
     """[train]: as in `train`; what is left out is chosen there, an exact solver for a linear head included."""
 
-    solver: str | None = None
-    epochs: Annotated[int, Field(ge=1)] | None = None
-    lr: float | list[float] | None = None
-    batch_size: Annotated[int, Field(ge=1)] = 32
-    optimizer: str | None = None
-    weight_decay: float | list[float] | None = None
-    loss: str = "cross_entropy"
-    clip_value: float | None = None
-    clip_norm: float | None = None
-    precision: str = "float32"
-    patience: Annotated[int, Field(ge=1)] | None = None
-    schedule: Mapping[int, Patterns] | None = None
-    seed: Annotated[int, Field(ge=0)] = 0
+    solver: Literal["steps", "lbfgs"] | None = None
+    epochs: Count | None = None
+    lr: Positive | Annotated[list[Positive], Field(min_length=1)] | None = None
+    batch_size: Count = 32
+    optimizer: Literal["sgd", "momentum", "adam", "adamw"] | None = None
+    weight_decay: NotNegative | Annotated[list[NotNegative], Field(min_length=1)] | None = None
+    loss: Literal["cross_entropy", "mean_squared_error"] = "cross_entropy"
+    clip_value: Positive | None = None
+    clip_norm: Positive | None = None
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    patience: Count | None = None
+    schedule: Mapping[int, CheckedPatterns] | None = None
+    seed: Annotated[int, Number, Field(ge=0)] = 0
 
 
 @dataclass(frozen=True, config=STRICT_KEYS)
@@ -157,7 +189,7 @@ class Job:
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise JobError(f"The job {path} cannot be read: {error}") from error
+            raise JobError(f"The job {path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
         try:
             data = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
@@ -172,19 +204,17 @@ class Job:
         cls, data: Mapping[str, Any], *, folder: Path | None = None, source: str = "", where: str = "The job"
     ) -> "Job":
         """The job from plain data, as TOML gives it. Raises JobError as `from_file`."""
-        sections = dict(data)
-        problems = []
+        sections, contract = dict(data), InputContract()
+        problems = list(_contradictions(data))
         try:
-            sections["input"] = InputContract.from_dict(dict(sections.get("input", {})))
-        except (JobError, TypeError, ValueError) as error:
-            problems.append(str(error))
-            sections["input"] = InputContract()
+            contract = InputContract.from_dict(sections.get("input", {}))
+        except JobError as error:
+            problems += [f"[input] {line.strip()}" for line in str(error).splitlines()[1:]]
+        checked = {**sections, "input": contract, "folder": folder or Path(), "source": source}
         try:
-            job = TypeAdapter(cls).validate_python(
-                {**sections, "folder": folder or Path(), "source": source}, strict=False
-            )
+            job = TypeAdapter(cls).validate_python(checked, strict=False)
         except ValidationError as error:
-            problems = [_in_words(problem) for problem in error.errors()] + problems
+            problems = [*dict.fromkeys(_in_words(problem, data) for problem in error.errors()), *problems]
         if problems:
             raise JobError(f"{where} cannot be run:\n" + "\n".join(f"  {problem}" for problem in problems))
         return job
@@ -194,18 +224,55 @@ class Job:
         return Path(os.path.normpath(self.folder / value))
 
 
-def _in_words(problem: Any) -> str:
-    """One of pydantic's problems in the job's own words, with near names for an unknown key."""
+def _in_words(problem: Any, data: Mapping[str, Any]) -> str:
+    """The line for one of pydantic's problems: the key, what was given, what is allowed. Each key has one line."""
     section, *rest = map(str, problem["loc"])
-    place = f"[{section}] " + rest[0] if rest else f"[{section}]"
+    home = {entry.name: entry.type for entry in fields(Job)}.get(section)
     if problem["type"] == "unexpected_keyword_argument":
         if not rest:
             return f"there is no section [{section}]. {near_names(section, _keys(Job)[:-2])}"
-        home = {entry.name: entry.type for entry in fields(Job)}[section]
         return f"[{section}] has no key {rest[0]!r}. {near_names(rest[0], _keys(home))}"
+    if not rest:
+        told = "missing" if problem["type"] == "missing" else as_toml(data[section])
+        return f"[{section}] is {told}: expected a section with the keys {', '.join(_keys(home))}"
+    kind = {entry.name: entry.type for entry in fields(home)}[rest[0]]  # type: ignore[arg-type]  # a section's class
     if problem["type"] == "missing":
-        return f"{place} is missing"
-    return f"{place} is {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+        return f"[{section}] {rest[0]} is missing: {expected(kind)}"
+    given = data[section][rest[0]]
+    allowed = str(problem["ctx"]["error"]) if problem["type"] == "value_error" else expected(kind, given)
+    return f"[{section}] {rest[0]} is {as_toml(given)}: {allowed[0].lower()}{allowed[1:]}"
+
+
+def _contradictions(data: Mapping[str, Any]) -> Iterator[str]:
+    """A line for each pair of keys that cannot be followed together; keys of wrong types are told elsewhere."""
+    tables = (data.get(name) for name in ("freeze", "train", "data"))
+    freeze, train, examples = (table if isinstance(table, Mapping) else {} for table in tables)
+    ways = [key for key in _keys(FreezeSection) if freeze.get(key) is not None]
+    if len(ways) > 1:
+        yield f"[freeze] has {' and '.join(ways)}: expected only one of {', '.join(_keys(FreezeSection))}"
+    schedule, epochs = _whole_numbers(train.get("schedule")), train.get("epochs") or EPOCHS
+    if schedule and isinstance(epochs, int):
+        for told in form_problems(schedule, epochs):
+            yield f"[train] schedule is {as_toml(train['schedule'])}: {spelled(told, 'job')}"
+    if train.get("solver") == "lbfgs":
+        if schedule:
+            yield '[train] solver is "lbfgs", which finds the optimum at once and knows no epochs: leave out schedule'
+        if train.get("loss", "cross_entropy") != "cross_entropy":
+            yield f'[train] solver is "lbfgs" and loss is {as_toml(train["loss"])}: expected loss = "cross_entropy"'
+    if examples.get("validation", 1) == 0:
+        none = "and [data] validation is 0: expected a part of the data"
+        if train.get("patience") is not None:
+            yield f"[train] patience waits for a better validation loss, {none}"
+        if any(isinstance(train.get(key), list) and len(train[key]) > 1 for key in ("lr", "weight_decay")):
+            yield f"[train] several lr or weight_decay are compared by their validation loss, {none}"
+
+
+def _whole_numbers(schedule: object) -> dict[int, Patterns]:
+    """A schedule's layers by its epochs, which are texts in TOML; empty for what is no schedule."""
+    try:
+        return {int(epoch): list(as_patterns(patterns)) for epoch, patterns in schedule.items()}  # type: ignore[attr-defined]
+    except (AttributeError, TypeError, ValueError, PatternError):
+        return {}
 
 
 def _keys(section: Any) -> list[str]:
@@ -222,4 +289,6 @@ def _set(data: dict[str, Any], setting: str) -> None:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text.strip()  # bare words are text: --set data.train=photos/
-    data.setdefault(section, {})[key] = value
+    if not isinstance(data.setdefault(section, {}), dict):
+        raise JobError(f"--set {setting!r}: in the job, {section} is {as_toml(data[section])} and no section.")
+    data[section][key] = value

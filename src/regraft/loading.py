@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from regraft.arrays import Checkpoint
-from regraft.errors import PlanError, near_names
+from regraft.errors import PlanError, counted, near_names
 from regraft.operations.changes import Cast
 from regraft.operations.running import run_operations, shape_after
 from regraft.plan import Plan
@@ -149,7 +149,8 @@ def _converted(row: Row, arrays: list[np.ndarray], tensor: Tensor) -> tuple[Tens
     if bad and "nonfinite" not in row.accepted:
         name = (row.target or "").replace(".", r"\.")
         return values, (
-            f'nonfinite: {bad} values are NaN or infinite. Is the checkpoint damaged? accept=r"{name}" uses them.'
+            f"nonfinite: {counted(bad, 'value', 'is/are')} NaN or infinite. Is the checkpoint damaged? "
+            f'accept=r"{name}" uses them.'
         )
     if not bad and tensor.dtype.is_floating_point and not _is_finite(values):
         largest = max(float(np.abs(array).max()) for array in arrays)

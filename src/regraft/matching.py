@@ -103,7 +103,8 @@ def _planned(
         fresh=frozenset(choose(targets, chosen.fresh)) if chosen.fresh else frozenset(),
         ways=left_ways,
     )
-    rows = target_rows(layers, pairings.of, usable, wishes, advice=_advice(layers, renamed, pairings.of, decided))
+    advice = _advice(layers, renamed, decided, by_names=chosen.match == "names" and len(pairings.of) * 2 < len(targets))
+    rows = target_rows(layers, pairings.of, usable, wishes, advice=advice)
     rest = source_rows(checkpoint, usable, rows, pairings.of)
     settings = (*_settings(checkpoint, layers, rows, rest, decided), *given)
     if ours is not None and wiring.inputs:
@@ -235,10 +236,11 @@ def _decide_layout(
     return declared, ()
 
 
-def _advice(
-    layers: Sequence[Layer], renamed: Mapping[str, str], pairings: Mapping[str, object], layout: str | None
-) -> str:
-    """What to do about arrays without a source; a rename rule where one would find most of them."""
+def _advice(layers: Sequence[Layer], renamed: Mapping[str, str], layout: str | None, *, by_names: bool) -> str:
+    """What to do about arrays without a source; a rename rule where one would find most of them.
+
+    by_names   the layers were matched by names, and most of them found nothing
+    """
     names = {layer.name for layer in layers}
     prefixes: dict[str, int] = defaultdict(int)
     for source in renamed.values():
@@ -246,10 +248,16 @@ def _advice(
         for length in range(1, len(parts) - 1):
             if ".".join(parts[length:-1]) in names:
                 prefixes[source[: len("/".join(parts[:length])) + 1]] += 1
-    fresh = 'Say fresh=["…"] if it is to stay as initialised'
+    fresh = 'Say fresh=["…"] for what is to stay as initialised'
     best = max(prefixes, key=lambda prefix: prefixes[prefix], default="")
     if prefixes[best] * 2 > len(renamed):
         return f'{prefixes[best]} sources begin with {best!r}: rename={{r"{best}(.*)": r"\\1"}}. {fresh}.'
+    if by_names:
+        return (
+            "Most names differ. Where it is the same network under other names, or names that tell nothing, say "
+            'match="structure":\nit goes by the kinds, shapes and order of the layers (how-to/other-names). Else name '
+            f"the sources with rename rules (how-to/rename).\n{fresh}."
+        )
     return f"{fresh}, or name its source with a rename rule (how-to/rename)."
 
 

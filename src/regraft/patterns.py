@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from regraft.errors import PatternError, near_names
 
 Patterns = str | Sequence[str]
+WHOLE_NAMES = "A pattern must match the whole dotted name of a layer, a parameter or a parent."
 
 
 def as_patterns(patterns: Patterns) -> list[str]:
@@ -60,7 +61,5 @@ def choose(names: Iterable[str], patterns: Patterns, *, what: str = "layer") -> 
     if idle:
         candidates = list(dict.fromkeys(parent for name in known for parent in reversed(parents(name))))
         lines = [f"No {what} matches the pattern {p.pattern!r}. {near_names(p.pattern, candidates)}" for p in idle]
-        raise PatternError(
-            "\n".join(lines) + "\nA pattern must match the whole dotted name of a layer, a parameter or a parent."
-        )
+        raise PatternError("\n".join([*lines, WHOLE_NAMES]))
     return [name for name in known if is_chosen(name, compiled)]

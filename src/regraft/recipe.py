@@ -12,10 +12,11 @@ import torch
 from torch import nn
 
 from regraft.caching import cache_features
+from regraft.cuts.frozen import names_of
 from regraft.datasets.augmented import Augmented
 from regraft.datasets.labelled import Chosen, Labelled, pick_per_class, stratified_split
 from regraft.datasets.opening import open_data
-from regraft.errors import DataError, DoesNotPayError
+from regraft.errors import DataError, DoesNotPayError, PatternError, TrainError, counted
 from regraft.evaluating import evaluate
 from regraft.examples import as_examples
 from regraft.factories import build_model
@@ -23,19 +24,22 @@ from regraft.files import refuse_existing, whole_folder
 from regraft.freezing import freeze, frozen_names
 from regraft.inputs import InputContract
 from regraft.job import Job
+from regraft.job_words import as_toml
 from regraft.loading import apply_plan
 from regraft.matching import plan_reuse
-from regraft.patterns import as_patterns
+from regraft.patterns import WHOLE_NAMES, as_patterns, choose
 from regraft.predicting import Prediction
 from regraft.predicting import predict as predict_with
 from regraft.reading import open_checkpoint
 from regraft.reporting import write_report
 from regraft.reports.record import RunRecord
 from regraft.saving import Factory, load, load_record, write_model
+from regraft.schedules import EPOCHS
+from regraft.spelling import spelled, spelled_for
 from regraft.splitting import split
 from regraft.stages import check_schedule
 from regraft.summarising import metrics_of, record_of
-from regraft.training import EPOCHS, train
+from regraft.training import train
 
 REPORT_FILE, METRICS_FILE = "report.html", "metrics.json"
 
@@ -52,7 +56,7 @@ class Run:
     def summary(self) -> str:
         """What a person wants to know at the end, in a few lines."""
         lines = [
-            f"{name:<10} accuracy {part.accuracy:.4f} ± {part.standard_error:.4f} ({part.count} examples)"
+            f"{name:<10} accuracy {part.accuracy:.4f} ± {part.standard_error:.4f} ({counted(part.count, 'example')})"
             for name, part in (("validation", self.record.validation), ("test", self.record.test))
             if part is not None
         ]
@@ -60,6 +64,7 @@ class Run:
         return "\n".join([*lines, f"model      {self.folder}", f"report     {self.folder / REPORT_FILE}"])
 
 
+@spelled_for("job")
 def reuse(job: Job | str | Path, *, tell: Callable[[str], None] = lambda line: None) -> Run:
     """Run a whole job and leave its run folder, whole or not at all.
 
@@ -75,14 +80,16 @@ def reuse(job: Job | str | Path, *, tell: Callable[[str], None] = lambda line: N
     torch.manual_seed(job.train.seed)  # the fresh layers' initial weights
 
     with watch("reading"):
-        checkpoint = open_checkpoint(job.path(job.checkpoint.path))
+        refuse_missing_data(job)
         model = build_model(job.model.factory, job.model.args, folder=job.folder)
+        refuse_unknown_layers(model, job)
+        checkpoint = open_checkpoint(job.path(job.checkpoint.path))
         plan = plan_reuse(checkpoint, model, **vars_of(job.plan))
-        tell(str(plan))
+        tell(spelled(str(plan), "job"))
         plan.check()
-        data = open_parts(job)
         apply_plan(plan, checkpoint, model)
-    freeze_layers(model, job)
+        freeze_layers(model, job)
+        data = open_parts(job)
 
     trained: Any = model
     examples: dict[str, Any] = dict(data)
@@ -110,7 +117,7 @@ def reuse(job: Job | str | Path, *, tell: Callable[[str], None] = lambda line: N
         model=model,
         frozen=frozen_names(model),
         cut=cut,
-        cost=str(getattr(examples["train"], "cost", None) or ""),
+        cost=f"{cost} {cached_besides(data)}" if (cost := getattr(examples["train"], "cost", None)) else "",
         history=history,
         scores=scores,
         classes=data["train"].classes,
@@ -132,13 +139,46 @@ def reuse(job: Job | str | Path, *, tell: Callable[[str], None] = lambda line: N
     return Run(out, model, record, metrics)
 
 
-def predict(run: str | Path, paths: Sequence[Path]) -> list[Prediction]:
+def predict(
+    run: str | Path,
+    paths: Sequence[Path],
+    *,
+    skip_unreadable: bool = False,
+    tell: Callable[[str], None] = lambda line: None,
+) -> list[Prediction]:
     """The answers of a run's model for images, folders of images or .npz files.
+
+    skip_unreadable  leave out damaged images instead of refusing
+    tell             is given a sentence that names those that were left out
 
     Raises SaveError when the folder is no run with an input contract and classes, DataError for unusable paths.
     """
     saved = load_record(run)
-    return predict_with(load(run), paths, saved.inputs or InputContract(), saved.classes)
+    contract = saved.inputs or InputContract()
+    return predict_with(load(run), paths, contract, saved.classes, skip_unreadable=skip_unreadable, tell=tell)
+
+
+def refuse_missing_data(job: Job) -> None:
+    """Raise DataError that names every path of [data] at which there is nothing."""
+    given = {name: getattr(job.data, name) for name in ("train", "validation", "test")}
+    missing = {name: path for name, path in given.items() if isinstance(path, str) and not job.path(path).exists()}
+    if missing:
+        told = [f"  [data] {name} = {as_toml(path)}: {job.path(path)}" for name, path in missing.items()]
+        raise DataError("\n".join(["There are no data at:", *told]))
+
+
+def refuse_unknown_layers(model: nn.Module, job: Job) -> None:
+    """Raise PatternError with every pattern of [freeze] and of the schedule that matches nothing in the model."""
+    given = {"[freeze] layers": job.freeze.layers, "[freeze] trainable": job.freeze.trainable}
+    given |= {f"[train] schedule, epoch {epoch}": named for epoch, named in (job.train.schedule or {}).items()}
+    problems = []
+    for key, patterns in given.items():
+        try:
+            choose(names_of(model), patterns or ())
+        except PatternError as error:
+            problems += [f"  {key}: {line}" for line in str(error).splitlines()[:-1]]
+    if problems:
+        raise PatternError("\n".join(["The job names layers that the model does not have.", *problems, WHOLE_NAMES]))
 
 
 def open_parts(job: Job) -> dict[str, Labelled]:
@@ -188,10 +228,18 @@ def features_of(
                 epochs=epochs if part == "train" else None,
                 tell=tell if part == "train" else None,
             )
+            if part == "train" and features[part].cost is not None and (others := cached_besides(data)):
+                tell(others)
         except DoesNotPayError as error:
             tell(f"{error}\nTraining without a cache; cache.use = true builds it all the same.")
             return {}
     return features
+
+
+def cached_besides(data: Mapping[str, Labelled]) -> str:
+    """What the cost, which is of the training data, does not count; "" when there is nothing else."""
+    others = [f"{counted(len(dataset), 'example')} for {part}" for part, dataset in data.items() if part != "train"]
+    return f"That is the training data alone; {' and '.join(others)} are cached besides." if others else ""
 
 
 def notes_of(data: Mapping[str, Labelled]) -> list[str]:
@@ -208,7 +256,8 @@ def precision_notes(features: Any, precision: str) -> list[str]:
 def freeze_layers(model: nn.Module, job: Job) -> None:
     """Freeze what the job says; when it says nothing, what its schedule never trains, without one nothing.
 
-    Raises TrainError for a schedule that cannot be followed: now, not after hours of features.
+    Raises TrainError when nothing is left to train, and for a schedule that cannot be followed: now, not after hours
+    of features.
     """
     chosen = {name: value for name, value in vars_of(job.freeze).items() if value is not None}
     schedule = job.train.schedule
@@ -216,6 +265,8 @@ def freeze_layers(model: nn.Module, job: Job) -> None:
         chosen = {"trainable": [pattern for patterns in schedule.values() for pattern in as_patterns(patterns)]}
     if chosen:
         freeze(model, **chosen)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise TrainError("[freeze] leaves nothing to train: all parameters are frozen. Leave the new layers out of it.")
     if schedule is not None:
         check_schedule(model, schedule, job.train.epochs or EPOCHS)
 

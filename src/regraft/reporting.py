@@ -172,12 +172,12 @@ def _history(history: HistoryRecord) -> dict[str, Any]:
             charts.append((title, curves(filled, best_epoch=history.best_epoch, limits=limits)))
     columns = (history.train_loss, history.validation_loss, history.validation_accuracy)
     epochs = max(len(column) for column in columns)
-    listed = {index + 1 for index in thinned(epochs, LISTED_EPOCHS)}
-    if history.best_epoch is not None and 1 <= history.best_epoch <= epochs:
+    listed = set(thinned(epochs, LISTED_EPOCHS))
+    if history.best_epoch is not None and 0 <= history.best_epoch < epochs:
         listed.add(history.best_epoch)
     began = {stage.first_epoch: " | ".join(stage.layers) for stage in history.stages}
     table = [
-        (epoch, [column[epoch - 1] if epoch <= len(column) else None for column in columns if column], began.get(epoch))
+        (epoch, [column[epoch] if epoch < len(column) else None for column in columns if column], began.get(epoch))
         for epoch in sorted(listed | began.keys())
     ]
     names = ("Training loss", "Validation loss", "Validation accuracy")

@@ -12,40 +12,38 @@ import torch
 from torch import Tensor, nn
 
 from regraft.cuts.frozen import all_but, freeze_chosen, frozen_as_now, names_of
-from regraft.errors import DoesNotPayError, FreezeError, PatternError, SplitError, TrainError
+from regraft.errors import DoesNotPayError, FreezeError, PatternError, SplitError, TrainError, counted
 from regraft.examples import Examples, as_examples
 from regraft.learning.histories import Stage
 from regraft.learning.learners import HeadLike, Learner
 from regraft.learning.sources import Source, held
 from regraft.patterns import Patterns, as_patterns, choose
+from regraft.schedules import Schedule, form_problems
 
-Schedule = Mapping[int, Patterns]
 WAY_OUT = (
-    "Freeze only what never trains, freeze(model, trainable=[all patterns of the schedule]), and then split and cache"
+    "Freeze only what never trains: in a job leave out [freeze], in Python call freeze(model, trainable=[all patterns "
+    "of the schedule]) before split and cache_features"
 )
 
 
 def schedule_problems(head: nn.Module | HeadLike, schedule: Schedule, epochs: int) -> list[str]:
     """A sentence for each reason why a training of so many epochs cannot follow the schedule; none changes anything."""
     if not isinstance(schedule, Mapping):
-        return [f'the schedule is {schedule!r}, expected epochs and layers: {{0: "head", 5: "layer4"}}']
+        return [f'the schedule is {schedule!r}, expected epochs and layers: schedule={{0: "head", 5: "layer4"}}']
     model, cached = Learner(head).model, _cached_parameters(head)
     problems = [f"the schedule has the key {key!r}, expected the number of an epoch" for key in _no_numbers(schedule)]
-    if 0 not in schedule:
-        problems.append('the schedule has no entry for epoch 0: say what trains first, {0: "head", …}')
+    problems += form_problems(dict(_in_order(schedule)), epochs)
     trained: set[nn.Parameter] = set()
     for epoch, patterns in _in_order(schedule):
         entry = f"epoch {epoch} of the schedule"
-        if not 0 <= epoch < epochs:
-            problems.append(f"{entry} is none of the {epochs} epochs, 0 to {epochs - 1}")
         try:
             named = _named_parameters(model, patterns)
         except PatternError as error:
             problems.append(f"{entry}: {' '.join(str(error).splitlines())}")
             continue
         can_train = {parameter for parameter in named if parameter.requires_grad}
-        if not named:
-            problems.append(f"{entry}: {_told(patterns)} has no parameters")
+        if not named:  # an empty list is a problem of the form
+            problems += [f"{entry}: {_told(patterns)} has no parameters"] if patterns else []
         elif not can_train:
             problems.append(f"{entry}: {_told(patterns)} is frozen. {WAY_OUT}")
         elif can_train & cached:
@@ -140,7 +138,8 @@ class Stages(AbstractContextManager):
         if problems:
             raise TrainError(
                 "The model cannot be split for every stage of the schedule:\n" + "\n".join(problems) + "\nLet other "
-                "layers begin there, or train without cached features: train(model, data, schedule=…)."
+                "layers begin there, or train without cached features: in a job [cache] use = false, in Python "
+                "train(model, data)."
             )
 
     def enter(self, epoch: int) -> None:
@@ -173,9 +172,8 @@ class Stages(AbstractContextManager):
         sentences = [f"epoch {plan.epoch} was not reached: {_told(plan.layers)} did not train" for plan in late]
         if self._left_out:
             some = ", ".join(self._left_out[:3])
-            sentences.insert(
-                0, f"{len(self._left_out)} parameters that no entry of the schedule names did not train: {some}"
-            )
+            left_out = counted(len(self._left_out), "parameter")
+            sentences.insert(0, f"{left_out} that no entry of the schedule names did not train: {some}")
         return sentences
 
     def _open(self, plan: _Plan) -> bool:
@@ -257,7 +255,7 @@ def _named_parameters(model: nn.Module, patterns: Patterns) -> set[nn.Parameter]
 
 
 def _told(patterns: Patterns) -> str:
-    return " | ".join(as_patterns(patterns)) or "an empty list"
+    return " | ".join(as_patterns(patterns))
 
 
 def _begun(plan: _Plan, learner: Learner, data: Any, note: str, *, is_own: bool) -> Stage:

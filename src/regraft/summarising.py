@@ -122,9 +122,8 @@ def _row(row: Row) -> PlanRowRecord:
 
 
 def _stage(stage: Stage) -> StageRecord:
-    """The same, with epochs counted from 1 as in all of the report."""
     told = asdict(stage)
-    return StageRecord(first_epoch=told.pop("epoch") + 1, **told)
+    return StageRecord(first_epoch=told.pop("epoch"), **told)
 
 
 def _cut(cut: Cut, cost: str) -> CutRecord:

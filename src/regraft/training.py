@@ -23,13 +23,13 @@ from regraft.learning.sources import Batch, Epoch, Order, Source
 from regraft.learning.stepping import EagerStep, lower_precision
 from regraft.learning.trials import Trial
 from regraft.progress import progress_bar
-from regraft.stages import Schedule, Stages, schedule_problems
+from regraft.schedules import EPOCHS, Schedule
+from regraft.stages import Stages, schedule_problems
 
 __all__ = ["Candidate", "History", "Stage", "train"]
 
 SOLVERS = ("steps", "lbfgs")
 STEPS = ("auto", "eager")
-EPOCHS = 20
 BAR_S = 0.25  # between moves of the progress bar
 TOGETHER = 16  # batches that wait in memory while several trials take them one after the other
 

@@ -13,3 +13,7 @@ def test_a_cut_prints_what_crosses():
     assert "scalar" in text
     assert "2 tensors cross: 193 bytes per example, 50.0% of the forward's work saved" in text
     assert text.endswith("Beware.")
+
+
+def test_a_single_tensor_crosses_in_the_singular():
+    assert "1 tensor crosses: 1 byte per example" in str(Cut((Leaf("input:mask", (), torch.bool, 1),), 0.5))

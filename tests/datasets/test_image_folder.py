@@ -15,7 +15,7 @@ def test_classes_are_the_sorted_folder_names_and_strays_are_told(image_folder):
     assert data.classes == ("cat", "dog")
     assert data.labels.tolist() == [0, 0, 0, 1, 1, 1]
     assert data.ids[0] == "cat/0.png"
-    assert data.notes == ("1 files that are no images left out: cat/readme.txt",)
+    assert data.notes == ("1 file left out, being no images: cat/readme.txt",)
     assert data[5][0].shape == (3, 4, 4)
 
 

@@ -58,7 +58,7 @@ def test_chosen_examples_keep_their_ids_and_classes():
 @pytest.mark.parametrize(
     ("labels", "told"),
     [
-        ([0, 1, 5], "1 labels are beyond the classes, the first is 5 at example 2; expected 0 to 2"),
+        ([0, 1, 5], "1 label is beyond the classes, the first is 5 at example 2; expected 0 to 2"),
         ([0, -1, 1], "the first is -1 at example 1"),
         ([2, 2, 2], r"all 3 examples are of one class \(2\)"),
     ],

@@ -34,7 +34,7 @@ def test_parquet_gives_the_same_as_csv(image_folder):
         ("image_path,label\ncat/0.png,a\n", r"has 0 columns named path or file.*It has: image_path, label"),
         ("path,label\n", "has no rows below its header"),
         ("path,label\ncat/0.png,a,b\n", "line 2 has another number of columns"),
-        ("path,label\ncat/0.png,a\ncat/1.png,\n", "1 rows have no label, the first in line 3"),
+        ("path,label\ncat/0.png,a\ncat/1.png,\n", "1 row has no label, the first in line 3"),
     ],
 )
 def test_a_table_that_cannot_be_used_says_why(image_folder, content, told):

@@ -21,7 +21,7 @@ def test_texts_are_left_out_with_a_note(tmp_path):
     checkpoint = opened(tmp_path, {"w": np.zeros(1, np.float32)}, words)
 
     assert list(checkpoint) == ["w"]
-    assert "1 entries hold no numbers and are left out: words." in checkpoint.notes
+    assert "1 entry holds no numbers and is left out: words." in checkpoint.notes
 
 
 def test_without_a_graph_it_says_what_is_not_told(tmp_path):

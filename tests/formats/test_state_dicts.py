@@ -68,4 +68,4 @@ def test_texts_among_the_arrays_are_left_out_with_a_note(tmp_path):
     checkpoint = opened(tmp_path, {"w": torch.ones(2), "classes": np.array(["a", "b"])})
 
     assert list(checkpoint) == ["w"]
-    assert checkpoint.notes == ("1 arrays hold no numbers and are left out: classes.",)
+    assert checkpoint.notes == ("1 array holds no numbers and is left out: classes.",)

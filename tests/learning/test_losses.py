@@ -59,7 +59,7 @@ def test_labels_that_are_no_class_numbers_have_no_classes(labels):
 
 @pytest.mark.parametrize("label", [3, -1, -100])
 def test_a_label_outside_names_its_example(label):
-    with pytest.raises(DataError, match=f"Example 8 has the label {label}, and the model has 3 outputs.* 1 labels are"):
+    with pytest.raises(DataError, match=f"Example 8 has the label {label}, and the model has 3 outputs.* 1 label is"):
         LabelCheck(3).look(torch.tensor([0, label]), torch.tensor([4, 8]))
 
 

@@ -30,7 +30,7 @@ def ended(losses, *, patience=None, model=None):
 def test_patience_counts_from_the_best_epoch_and_keeps_its_weights():
     trial = ended([3.0, 1.0, 2.0], patience=2)
     assert trial.is_running()
-    assert trial.kept_epoch == 2
+    assert trial.kept_epoch == 1
     assert float(trial.kept["weight"]) == 2.0
     assert not ended([3.0, 1.0, 2.0, 1.0], patience=2).is_running()
     assert trial.rank() == 1.0
@@ -39,7 +39,7 @@ def test_patience_counts_from_the_best_epoch_and_keeps_its_weights():
 def test_without_patience_the_last_weights_are_kept_and_ranked():
     trial = ended([1.0, 2.0])
     assert trial.rank() == 2.0
-    assert trial.best_epoch == 1
+    assert trial.best_epoch == 0
     assert float(trial.kept["weight"]) == 2.0
 
 

@@ -3,12 +3,16 @@
 import re
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 from in_memory import checkpoint_of
+from regraft.errors import PlanError
 from regraft.matching import plan_reuse
+from regraft.plans.rows import RequirementRow
+from regraft.plans.tabulating import problem_text
 from test_matching import EPS, Convolutional, keras_checkpoint
 
 
@@ -89,3 +93,82 @@ def test_a_problem_shows_the_first_line_of_what_to_do():
     assert re.search(
         r"! +differs +bn.eps +0.001 \(module: 1e-05\) +Set it in the model: model.bn.eps = 0.001", str(plan)
     )
+
+
+def test_the_table_tells_what_to_do_about_arrays_without_a_source():
+    """With a pattern for exactly them: `fresh` can be pasted."""
+    model = deep(2)
+    source = {name: array for name, array in source_of(model).items() if not name.startswith(("blocks.1.0", "head"))}
+
+    table = str(plan_reuse(checkpoint_of(source), model))
+
+    assert (
+        "\nmissing: blocks.1.0.weight, blocks.1.0.bias, head.weight and 1 more\n"
+        "  no array of the checkpoint belongs to it\n"
+        '  Say fresh=["blocks.1.0|head"] for what is to stay as initialised, or name its source with a rename rule '
+        "(how-to/rename).\n"
+    ) in table
+
+
+def test_the_table_tells_what_to_do_about_another_shape():
+    """All lines of it, where its own line shows the first only."""
+    model = deep(1)
+    source = source_of(model)
+    source["head.weight"], source["head.bias"] = np.zeros((7, 2), np.float32), np.zeros(7, np.float32)
+
+    table = str(plan_reuse(checkpoint_of(source), model))
+
+    assert (
+        "\nshape_mismatch: head.weight, head.bias\n  The source comes out as (7, 2), the model takes (2, 2).\n" in table
+    )
+    assert table.count('Another number of outputs, as for other classes: Leave it out with fresh=["head"]') == 1
+
+
+def test_where_most_names_differ_matching_by_structure_is_named():
+    """With when to use it; not where it was used, nor where few names are missing."""
+    model, source = deep(2), {"other.weight": np.zeros((2, 2), np.float32)}
+
+    by_names, by_structure = (
+        str(plan_reuse(checkpoint_of(source), model, match=way)) for way in ("names", "structure")
+    )
+
+    assert 'the same network under other names, or names that tell nothing, say match="structure"' in by_names
+    assert "say match=" not in by_structure
+
+
+def test_an_error_groups_problems_as_the_table_does():
+    """Four hundred arrays of other shapes, or without a source, are a screen and not a thousand lines."""
+    model = deep(100)
+    wide = {name: np.zeros((3, *array.shape[1:]), np.float32) for name, array in source_of(model).items()}
+    settings = keras_checkpoint(EPS)
+    plans = [plan_reuse(checkpoint_of(source), model) for source in ({}, wide)]
+    plans.append(plan_reuse(settings, Convolutional()))
+
+    texts = [_refusal(plan) for plan in plans]
+
+    assert all(len(text.splitlines()) <= 40 for text in texts)
+    assert "\n  and 396 more like them: blocks.1.1.weight" in texts[0]
+    assert texts[1].startswith("402 of 402 rows of the plan do not fit the model")
+    assert "  target  blocks.0.0.weight  expected (2, 2) float32" in texts[1]
+    assert re.search(r"and \d+ more like it: blocks\.\d+", texts[1])
+
+
+def test_settings_that_differ_alike_are_told_once():
+    """Fifty norms with another eps are one problem to mend."""
+    rows = [
+        RequirementRow(f"bn{index}", "eps", 1e-3, 1e-5, "differs", note=f"Set it: bn{index}") for index in range(50)
+    ]
+
+    text = problem_text((), rows)
+
+    assert text.splitlines()[1:] == [
+        "  setting bn0.eps  expected 0.001, got 1e-05",
+        "  Set it: bn0",
+        "  and 49 more like it: bn1.eps, bn2.eps, bn3.eps, bn4.eps, bn5.eps, bn6.eps, …",
+    ]
+
+
+def _refusal(plan):
+    with pytest.raises(PlanError, match="nothing was changed") as caught:
+        plan.check()
+    return str(caught.value)

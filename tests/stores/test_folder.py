@@ -70,7 +70,7 @@ def test_any_flipped_bit_of_a_shard_is_found(filled):
     whole = shard.read_bytes()
     for at in (0, 20, len(whole) // 2, len(whole) - 1):
         shard.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
-        with pytest.raises(CacheError, match=rf"(?s){shard.name} is damaged.*Remove the file and run again"):
+        with pytest.raises(CacheError, match=rf"(?s){shard.name} has changed since .*Remove the file and run again"):
             read_all(root)
 
 
@@ -90,7 +90,7 @@ def test_damage_after_the_check_is_found_too(filled, damage):
             file.write(bytes([byte[0] ^ 1]))
         else:
             file.truncate(100)
-    with pytest.raises(CacheError, match=rf"(?s){shard.name} is damaged.*Remove the file"):
+    with pytest.raises(CacheError, match=rf"(?s){shard.name} has changed since it was written.*Remove the file"):
         entry.read(part, "F32", 0, 5)
 
 
@@ -109,7 +109,7 @@ def test_a_truncated_shard_is_found_before_it_is_read(filled, left):
     """By its size."""
     root, shard, _ = filled
     shard.write_bytes(shard.read_bytes()[:left])
-    with pytest.raises(CacheError, match=rf"(?s){shard.name} is damaged.*expected \d+.*Remove the file"):
+    with pytest.raises(CacheError, match=rf"(?s){shard.name} has changed since .*expected \d+.*Remove the file"):
         FolderStore(root).entry("k1", STORE_MANIFEST).parts()
 
 
@@ -119,7 +119,7 @@ def test_any_flipped_bit_of_a_record_is_found(filled):
     whole = record.read_bytes()
     for at in range(0, len(whole), 37):
         record.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
-        with pytest.raises(CacheError, match=r"(?s)p1.json is damaged.*Remove the file"):
+        with pytest.raises(CacheError, match=r"(?s)p1.json has changed since it was written.*Remove the file"):
             FolderStore(root).entry("k1", STORE_MANIFEST).parts()
 
 

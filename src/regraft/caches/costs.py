@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import final
 
+from regraft.errors import counted
+
 
 @final
 @dataclass(frozen=True)
@@ -50,12 +52,14 @@ class Cost:
 
     def __str__(self) -> str:
         copies = f" in {self.views} views" if self.views > 1 else ""
-        stored = "" if self.missing == self.count * self.views else f" ({self.missing:,} rows are missing)"
+        stored = (
+            "" if self.missing == self.count * self.views else f" ({counted(self.missing, 'row', 'is/are')} missing)"
+        )
         size, duration = in_bytes(self.bytes), in_seconds(self.seconds)
-        price = f"Caching {self.count:,} examples{copies}{stored} takes about {duration} and {size}"
+        price = f"Caching {counted(self.count, 'example')}{copies}{stored} takes about {duration} and {size}"
         if self.pays_from is None:
             return f"{price}; it does not pay: reading a row takes as long as computing it."
-        return f"{price}; it pays from {self.pays_from} epoch{'s' * (self.pays_from > 1)} on."
+        return f"{price}; it pays from {counted(self.pays_from, 'epoch')} on."
 
 
 def in_seconds(seconds: float) -> str:

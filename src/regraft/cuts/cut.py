@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
+from regraft.errors import counted
+
 
 @dataclass(frozen=True)
 class Leaf:
@@ -47,7 +49,7 @@ class Cut:
             f" {leaf.bytes_per_example:>12,} bytes"
             for leaf in self.leaves
         ]
-        total = f"{len(self.leaves)} tensor{'s' * (len(self.leaves) != 1)} cross: {self.bytes_per_example:,} bytes per"
+        total = f"{counted(len(self.leaves), 'tensor', 'crosses/cross')}: {counted(self.bytes_per_example, 'byte')} per"
         lines.append(f"{total} example, {self.work_saved:.1%} of the forward's work saved")
         return "\n".join([*lines, self.note] if self.note else lines)
 

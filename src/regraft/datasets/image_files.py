@@ -10,7 +10,7 @@ import PIL
 import torch
 
 from regraft.datasets.labelled import Labelled, check_labels
-from regraft.errors import DataError
+from regraft.errors import DataError, counted
 from regraft.files import sha256_of
 from regraft.inputs import InputContract
 
@@ -86,7 +86,7 @@ class ImageFiles(Labelled):
         if not bad:
             return
         keep = [index for index, path in enumerate(self.paths) if path not in bad]
-        self.notes += (f"{len(bad)} unreadable images skipped: " + ", ".join(sorted(map(str, bad))),)
+        self.notes += (f"{counted(len(bad), 'unreadable image')} skipped: " + ", ".join(sorted(map(str, bad))),)
         self.paths = [self.paths[index] for index in keep]
         self.ids = tuple(self.ids[index] for index in keep)
         self.labels = self.labels[keep]
@@ -108,5 +108,5 @@ class ImageFiles(Labelled):
         named = "\n".join(f"  {path}" for path in bad[:20]) + (f"\n  … and {len(bad) - 20} more" if bad[20:] else "")
         return DataError(
             f"{len(bad)} of {len(self.paths)} files cannot be read as images:\n{named}\n"
-            "Mend or remove them, or go on without such files: --skip-unreadable, or data.skip_unreadable = true."
+            "Mend or remove them, or go on without such files: --skip-unreadable, in a job data.skip_unreadable = true."
         )

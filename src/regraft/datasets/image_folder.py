@@ -6,7 +6,7 @@ from pathlib import Path
 from PIL import Image
 
 from regraft.datasets.image_files import ImageFiles
-from regraft.errors import DataError, near_names
+from regraft.errors import DataError, counted, near_names
 from regraft.inputs import InputContract
 
 
@@ -41,7 +41,8 @@ def open_image_folder(
                 labels.append(label)
             else:
                 left_out.append(str(path.relative_to(folder)))
-    notes = [f"{len(left_out)} files that are no images left out: {', '.join(left_out[:20])}"] if left_out else []
+    told = f"{counted(len(left_out), 'file')} left out, being no images: {', '.join(left_out[:20])}"
+    notes = [told] if left_out else []
     return ImageFiles(
         paths,
         labels,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from regraft.errors import DataError
+from regraft.errors import DataError, counted
 
 
 class Labelled(Dataset, ABC):
@@ -108,8 +108,8 @@ def check_labels(labels: Sequence[int] | Tensor, classes: int, *, where: str, se
     if len(wrong):
         first = int(wrong[0])
         raise DataError(
-            f"{where}: {len(wrong)} labels are beyond the classes, the first is {int(values[first])} at example "
-            f"{first}; expected 0 to {classes - 1}."
+            f"{where}: {counted(len(wrong), 'label', 'is/are')} beyond the classes, the first is {int(values[first])} "
+            f"at example {first}; expected 0 to {classes - 1}."
         )
     if several and len(values.unique()) < 2:
         raise DataError(

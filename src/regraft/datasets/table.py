@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from regraft.datasets.image_files import ImageFiles
-from regraft.errors import DataError, near_names
+from regraft.errors import DataError, counted, near_names
 from regraft.inputs import InputContract
 
 PATH_COLUMNS = ("path", "file", "filename", "image")
@@ -32,7 +32,9 @@ def open_table(
     values = columns[label_column]
     unlabelled = [number for number, value in enumerate(values, start=2) if not value.strip()]
     if unlabelled:
-        raise DataError(f"{table}: {len(unlabelled)} rows have no label, the first in line {unlabelled[0]}.")
+        raise DataError(
+            f"{table}: {counted(len(unlabelled), 'row', 'has/have')} no label, the first in line {unlabelled[0]}."
+        )
     names = list(classes) if classes is not None else sorted(set(values))
     strange = sorted(set(values) - set(names))
     if strange:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from regraft.arrays import ArrayInfo, Checkpoint
-from regraft.errors import CheckpointError
+from regraft.errors import CheckpointError, counted
 from regraft.formats.object_graph import GRAPH_KEY, path_of, unique_names, variable_names
 from regraft.formats.roles import roles_of
 from regraft.formats.tensor_bundle import Bundle
@@ -37,7 +37,8 @@ def open_bundle(path: Path, bundle: Bundle, name: str, *, program: Path) -> Chec
         keys = {key: key for key in numeric}
     skipped = [key for key, entry in bundle.entries.items() if entry.dtype in NOT_NUMBERS and key != GRAPH_KEY]
     if skipped:
-        notes.append(f"{len(skipped)} entries hold no numbers and are left out: {_listed(skipped)}.")
+        told = counted(len(skipped), "entry/entries", "holds no numbers and is/hold no numbers and are")
+        notes.append(f"{told} left out: {_listed(skipped)}.")
     if not keys:
         raise CheckpointError(f"{path}: it holds no arrays of numbers: a program without variables, or only tables.")
     facts = graph_facts(program, keys)

@@ -14,7 +14,7 @@ from struct import unpack_from
 import numpy as np
 
 from regraft.arrays import ITEM_BYTES
-from regraft.errors import CheckpointError
+from regraft.errors import CheckpointError, counted
 from regraft.formats.stored import Order
 
 MAGIC = b"\x93NUMPY"
@@ -33,8 +33,8 @@ class NoNumbersError(CheckpointError):
 
 def left_out_note(names: Collection[str]) -> tuple[str, ...]:
     """What is said of the arrays that were left out."""
-    told = f"{len(names)} arrays hold no numbers and are left out: {', '.join(list(names)[:5])}."
-    return (told,) if names else ()
+    told = counted(len(names), "array", "holds no numbers and is/hold no numbers and are")
+    return (f"{told} left out: {', '.join(list(names)[:5])}.",) if names else ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,7 +95,7 @@ class Bundle:
         if masked_crc32c(content) != entry.crc:
             raise CheckpointError(
                 f"{shard}: the checksum of {name} is wrong (bytes {entry.offset} to {entry.offset + entry.size}).\n"
-                "Its values are damaged: fetch the file again."
+                "The file has changed since it was written, or is damaged: fetch it again."
             )
         return decode(content, entry.dtype, entry.shape)
 

@@ -79,7 +79,8 @@ class ZipArchive:
             content = _inflated(self.path, member, content)
         if zlib.crc32(content) != member.crc:
             raise CheckpointError(
-                f"{self.path}: the checksum of {member.name} is wrong. Its values are damaged: fetch the file again."
+                f"{self.path}: the checksum of {member.name} is wrong. The file has changed since it was written, "
+                "or is damaged: fetch it again."
             )
         return content
 

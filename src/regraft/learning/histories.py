@@ -12,7 +12,7 @@ class Candidate:
     weight_decay     None: the optimiser's own
     train_loss       as in `History`
     validation_loss  as in `History`
-    kept_epoch       whose weights it ended with, counted from 1
+    kept_epoch       whose weights it ended with, counted from 0; None where no epoch was finished
     stopped_because  a sentence; a candidate whose loss left the numbers says so here and is no error
     """
 
@@ -21,7 +21,7 @@ class Candidate:
     train_loss: tuple[float, ...]
     validation_loss: tuple[float, ...] = ()
     validation_accuracy: tuple[float | None, ...] = ()
-    kept_epoch: int = 0
+    kept_epoch: int | None = None
     stopped_because: str = ""
 
 
@@ -62,7 +62,7 @@ class History:
     validation_loss      after the epoch; empty without validation examples
     validation_accuracy  after the epoch; None where the labels are no class numbers
     seconds              of the epoch, without its validation; of all candidates together
-    best_epoch           the epoch with the lowest validation loss, counted from 1; None without validation
+    best_epoch           the epoch with the lowest validation loss, counted from 0; None without validation
     stopped_because      a sentence
     solver               "steps" (gradient descent) or "lbfgs" (the exact optimum: one entry for the whole solution)
     lr, weight_decay     of the weights that stayed; None: the optimiser's own

@@ -62,7 +62,7 @@ def solve_head(
     best = min(range(len(solutions)), key=lambda i: judged[i].loss if judged[i] else 0.0)  # type: ignore[union-attr]
     _put(layer, solutions[best])
     candidates = tuple(
-        Candidate(None, solution.weight_decay, (solution.loss,), *_told(told), 1, _ended(solution))
+        Candidate(None, solution.weight_decay, (solution.loss,), *_told(told), 0, _ended(solution))
         for solution, told in zip(solutions, judged, strict=True)
     )
     return History(
@@ -70,7 +70,7 @@ def solve_head(
         validation_loss=candidates[best].validation_loss,
         validation_accuracy=candidates[best].validation_accuracy,
         seconds=(seconds,),
-        best_epoch=1 if held_out is not None else None,
+        best_epoch=0 if held_out is not None else None,
         stopped_because=_ended(solutions[best]),
         solver="lbfgs",
         weight_decay=solutions[best].weight_decay,

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from regraft.errors import DataError, TrainError, near_names
+from regraft.errors import DataError, TrainError, counted, near_names
 from regraft.examples import Examples
 
 LossFunction = Callable[[Any, Tensor], Tensor]
@@ -116,8 +116,8 @@ class LabelCheck:
             example = int(place if indices is None else indices[place])
             label = int(labels[place][outside[place]].reshape(-1)[0])
             raise DataError(
-                f"Example {example} has the label {label}, and the model has {self.classes} outputs: "
-                f"labels go from 0 to {self.classes - 1}. {int(outside.sum())} labels are outside.\n"
+                f"Example {example} has the label {label}, and the model has {counted(self.classes, 'output')}: "
+                f"labels go from 0 to {self.classes - 1}. {counted(int(outside.sum()), 'label', 'is/are')} outside.\n"
                 "Give the model as many outputs as there are classes, or number the classes from 0."
             )
         if len(self.seen) < 2:

@@ -26,6 +26,7 @@ class Trial:
     """What has happened so far, and the weights to go back to.
 
     lr, weight_decay  as they were asked for; None: the optimiser's own
+    best_epoch        with the lowest validation loss, kept_epoch that of the kept weights; from 0, None for none yet
     values            where this trial's weights and moving buffers lie; None while it is the only one
     eager             its plain step with its optimiser; `step` is the one that runs
     failed            why it stopped early; "" while all is well
@@ -42,7 +43,7 @@ class Trial:
     scores: list[Score] = field(default_factory=list)
     best_epoch: int | None = None
     kept: State = field(default_factory=dict)
-    kept_epoch: int = 0
+    kept_epoch: int | None = None
     failed: str = ""
     draws: list[Tensor] = field(default_factory=list)
     running: list[Tensor] = field(default_factory=list)
@@ -85,7 +86,7 @@ class Trial:
         """Note the mean loss over the epoch's examples; raises TrainError where loss or weights left the numbers."""
         self._refuse_not_finite(epoch)
         if not all_finite(list(self.learner.parameters)):
-            raise _diverged(f"The weights are no longer numbers after the last step of epoch {epoch + 1}")
+            raise _diverged(f"The weights are no longer numbers after the last step of epoch {epoch}, counted from 0")
         counts = torch.tensor(self.counts, dtype=torch.float64)
         self.losses.append(float((torch.stack(self.running).double().cpu() * counts).sum() / counts.sum()))
         self.running, self.counts = [], []
@@ -115,21 +116,21 @@ class Trial:
 
     def keep(self) -> None:
         """Remember the weights as they are now in the model."""
-        self.kept, self.kept_epoch = self.learner.state(), len(self.losses)
+        self.kept, self.kept_epoch = self.learner.state(), len(self.losses) - 1 if self.losses else None
 
     def note_epoch(self, judged: Score | None) -> None:
         """One epoch is finished and, with validation, judged."""
         if judged:
-            best = self.scores[self.best_epoch - 1].loss if self.best_epoch else math.inf
+            best = math.inf if self.best_epoch is None else self.scores[self.best_epoch].loss
             self.scores.append(judged)
             if judged.loss < best:
-                self.best_epoch = len(self.losses)
-        if self.patience is None or self.best_epoch == len(self.losses):
+                self.best_epoch = len(self.losses) - 1
+        if self.patience is None or self.best_epoch == len(self.losses) - 1:
             self.keep()
 
     def rank(self) -> float:
         """The validation loss of the weights that are kept: the lower the better; infinite where there is none."""
-        return self.scores[self.kept_epoch - 1].loss if self.scores and self.kept_epoch else math.inf
+        return self.scores[self.kept_epoch].loss if self.scores and self.kept_epoch is not None else math.inf
 
     def is_running(self) -> bool:
         """Whether it goes on: nothing failed, and the validation loss has fallen lately."""
@@ -145,9 +146,8 @@ class Trial:
         if self.failed:
             return self.failed
         if self._is_out_of_patience():
-            return f"no better validation loss for {self.patience} epochs; back to epoch {self.kept_epoch}"
-        back = f"; back to epoch {self.kept_epoch}" if self.patience else ""
-        return f"all {len(self.losses)} epochs were run{back}"
+            return f"no better validation loss for {self.patience} epochs; {self._back()}"
+        return f"all {len(self.losses)} epochs were run{f'; {self._back()}' if self.patience else ''}"
 
     def candidate(self) -> Candidate:
         """What is told of one among several."""
@@ -174,15 +174,22 @@ class Trial:
             notes=tuple(notes),
         )
 
+    def _back(self) -> str:
+        kept = "the first weights" if self.kept_epoch is None else f"epoch {self.kept_epoch}, counted from 0"
+        return f"back to {kept}"
+
     def _is_out_of_patience(self) -> bool:
-        return self.patience is not None and len(self.losses) - (self.best_epoch or 0) >= self.patience
+        best = -1 if self.best_epoch is None else self.best_epoch
+        return self.patience is not None and len(self.losses) - 1 - best >= self.patience
 
     def _refuse_not_finite(self, epoch: int) -> None:
         """Raise TrainError for the first loss that is no number. Waits for the device, so not at each step."""
         bad = (~torch.isfinite(torch.stack(self.running))).nonzero()
         if len(bad):
             step = int(bad[0])
-            raise _diverged(f"The loss is {float(self.running[step])} at step {step + 1} of epoch {epoch + 1}")
+            raise _diverged(
+                f"The loss is {float(self.running[step])} at step {step} of epoch {epoch}, both counted from 0"
+            )
 
 
 def _diverged(what: str) -> TrainError:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from regraft.arrays import ArrayInfo
-from regraft.errors import PlanError, UndecidableError
+from regraft.errors import PlanError, UndecidableError, counted
 from regraft.operations.joins import Fill
 from regraft.operations.operation import Operation
 from regraft.plans.layers import ORIENTED, Layer
@@ -122,7 +122,7 @@ def _sources_below(
                 if prefix and prefix in variants:
                     below[variants[prefix]][rest].append(source)
                     break
-    notes = [f"{wrapper!r} was taken off {count} names" for wrapper, count in stripped.items() if wrapper]
+    notes = [f"{wrapper!r} was taken off {counted(count, 'name')}" for wrapper, count in stripped.items() if wrapper]
     return below, tuple(notes)
 
 

@@ -1,11 +1,16 @@
 """A plan as text: the heading, the table that fits a screen, the error of its problems, the difference of two plans."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 
+from regraft.patterns import parents
 from regraft.plans.rows import RequirementRow, Row, Status
 
 AnyRow = Row | RequirementRow
+MOST_CAUSES = 8  # groups of problems in an error; more would not fit a screen
+MOST_NAMES = 6  # of a group's members that are listed
+_NAMED = re.compile(r'"[^"]*"|\d+')  # what an advice names: layers, sizes
 
 _LEFT_WORDS: dict[Status, str] = {
     "unused": "unused",
@@ -32,13 +37,18 @@ def table(
     *,
     limit: int | None,
 ) -> str:
-    """Heading, title, a line for each group of rows that are alike (each row when `limit` is None), settings, notes."""
+    """Heading, title, a line for each group of rows that are alike, settings, what to do about the problems, notes.
+
+    limit   about so many lines; None gives a line to each row
+    """
     told = [row for row in requirements if limit is None or row.status != "met"]
-    room = None if limit is None else max(8, limit - 4 - len(notes) - min(len(told), limit // 3))
+    ways = _ways_out(rows, limit)
+    room = None if limit is None else max(8, limit - 4 - len(notes) - len(ways) - min(len(told), limit // 3))
     blocks = [
         [heading(rows, requirements), title],
         _aligned(_grouped(rows, room)),
         _aligned(_grouped_settings(told, None if limit is None else limit // 3)),
+        ways,
         [f"note: {note}" for note in notes],
     ]
     return "\n\n".join("\n".join(block) for block in blocks if block)
@@ -148,25 +158,83 @@ def _aligned(lines: Sequence[tuple[str, ...]]) -> list[str]:
 
 
 def problem_text(rows: Sequence[Row], requirements: Sequence[RequirementRow]) -> str:
-    """All problems as one error text; arrays that share a cause are listed under it once."""
-    problems = [row for row in rows if row.is_problem]
+    """All problems as one error text; those that are alike are told once, by the first of them, and counted."""
     differing = [row for row in requirements if row.is_problem]
-    count = len(problems) + len(differing)
+    count = sum(row.is_problem for row in rows) + len(differing)
     verb = "does" if count == 1 else "do"
     text = [
         f"{count} of {len(rows) + len(requirements)} rows of the plan {verb} not fit the model; nothing was changed."
     ]
-    causes: dict[str, list[Row]] = {}
-    for row in problems:
-        if not row.sources:
-            causes.setdefault(f"{row.status}: {row.note}", []).append(row)
+    for members in _causes(rows, MOST_CAUSES):
+        first = members[0]
+        if first.sources:
+            text += [first.problem(), *_more(members)]
         else:
-            text.append(row.problem())
-    for cause, members in causes.items():
-        text.extend(f"  target  {row.target}  expected {row.target_shape} {row.target_dtype}" for row in members)
-        text.append(f"  {cause}")
-    text.extend(row.problem() for row in differing)
+            text += [
+                f"  target  {row.target}  expected {row.target_shape} {row.target_dtype}"
+                for row in members[:MOST_NAMES]
+            ]
+            text += _more(members, shown=MOST_NAMES)
+            text += [f"  {line}" for line in f"{first.status}: {_way_out(members, rows)}".splitlines()]
+    alike: dict[object, list[RequirementRow]] = {}
+    for index, setting in enumerate(differing):
+        key = index if len(differing) <= MOST_CAUSES else (setting.attribute, str(setting.required), str(setting.found))
+        alike.setdefault(key, []).append(setting)
+    for settings in alike.values():
+        text += [settings[0].problem(), *_more(settings)]
     return "\n".join(text)
+
+
+def _ways_out(rows: Sequence[Row], limit: int | None) -> list[str]:
+    """What to do about each kind of problem, where the table's own line does not tell all of it."""
+    causes = _causes(rows, MOST_CAUSES if limit is None else limit // 10, by_layer=True)
+    lines = []
+    for members in causes if limit is None else causes[: limit // 8]:
+        told = _way_out(members, rows).splitlines()
+        if len(told) > 1 or len(members) > 1:
+            names = ", ".join(row.name for row in members[:3]) + f" and {len(members) - 3} more" * (len(members) > 3)
+            lines += [f"{members[0].status}: {names}", *(f"  {line}" for line in told)]
+    return lines
+
+
+def _causes(rows: Sequence[Row], most: int, *, by_layer: bool = False) -> list[list[Row]]:
+    """The problems, together where the same is to be done about them; where there are many, by wider and wider parts
+    of the model until at most so many groups are left, or what is to be done differs."""
+    problems = [row for row in rows if row.is_problem]
+    deepest = max((row.name.count(".") + 1 for row in problems), default=0)
+    groups: dict[tuple[object, ...], list[Row]] = {}
+    for depth in range(deepest, -1, -1):
+        groups = {}
+        for row in problems:
+            # What is advised, whatever it names: one way out for all layers that it can be said of.
+            advice = row.note if not row.sources else _NAMED.sub("", row.note.rpartition("\n")[2])
+            place = _prefix(row.name, min(depth, row.name.count(".")) if by_layer else depth) if row.sources else ""
+            groups.setdefault((row.status, advice, place), []).append(row)
+        if len(groups) <= most:
+            break
+    return list(groups.values())
+
+
+def _way_out(members: Sequence[Row], rows: Sequence[Row]) -> str:
+    """The note of problems that are alike; where a few layers are all that lacks a source, with their names."""
+    return members[0].note.replace('fresh=["…"]', f'fresh=["{_pattern_of(members, rows)}"]')
+
+
+def _pattern_of(members: Sequence[Row], rows: Sequence[Row]) -> str:
+    """A pattern for exactly the targets of these rows; "…" where it would be long."""
+    all_below = Counter(parent for row in rows if row.target is not None for parent in parents(row.target))
+    ours_below = Counter(parent for row in members if row.target is not None for parent in parents(row.target))
+    whole = dict.fromkeys(
+        [name for name in parents(row.target or "") if ours_below[name] == all_below[name]][-1] for row in members
+    )
+    return "|".join(whole) if len(whole) <= MOST_NAMES else "…"
+
+
+def _more(members: Sequence[AnyRow], shown: int = 1) -> list[str]:
+    """A line for those of the group that are not told one by one."""
+    rest = [row.name for row in members[shown:]]
+    names = ", ".join(rest[:MOST_NAMES]) + ", …" * (len(rest) > MOST_NAMES)
+    return [f"  and {len(rest)} more like {'it' if shown == 1 else 'them'}: {names}"] if rest else []
 
 
 def differences(ours: Sequence[AnyRow], theirs: Sequence[AnyRow]) -> tuple[str, ...]:

@@ -90,7 +90,7 @@ def steps(low: float, high: float, *, count: int = 4) -> list[float]:
 def curves(
     series: Mapping[str, Sequence[float]], *, best_epoch: int | None = None, limits: tuple[float, float] | None = None
 ) -> Curves:
-    """A line for each series over the epochs 1, 2, …; values that are not finite leave a gap.
+    """A line for each series over the epochs 0, 1, …; values that are not finite leave a gap.
 
     limits  the values' own bounds, (0, 1) for an accuracy: the axis never goes beyond
     """
@@ -102,25 +102,25 @@ def curves(
     low, high = min(levels[0], *finite), max(levels[-1], *finite)
 
     def x_of(epoch: float) -> float:
-        share = (epoch - 1) / (epochs - 1) if epochs > 1 else 0.5
+        share = epoch / (epochs - 1) if epochs > 1 else 0.5
         return round(LEFT + share * (WIDTH - LEFT - RIGHT), 1)
 
     def y_of(value: float) -> float:
         return round(TOP + (high - value) / ((high - low) or 1) * (HEIGHT - TOP - BOTTOM), 1)
 
-    whole = [epoch for epoch in steps(1, epochs) if epoch == int(epoch) and 1 < epoch <= epochs] if epochs > 1 else []
+    whole = [epoch for epoch in steps(0, epochs - 1) if epoch == int(epoch) and epoch < epochs] if epochs > 1 else []
     near_first = 0.06 * epochs  # labels closer than this to the first one would touch it
-    ticks = [1.0, *(epoch for epoch in whole if epoch - 1 > near_first)]
+    ticks = [0.0, *(epoch for epoch in whole if epoch > near_first)]
     lines = tuple(
-        _line(name, [(x_of(epoch), y_of(value)) if isfinite(value) else None for epoch, value in enumerate(values, 1)],
-              [f"{name}, epoch {epoch}: {value:.4g}" for epoch, value in enumerate(values, 1)])
+        _line(name, [(x_of(epoch), y_of(value)) if isfinite(value) else None for epoch, value in enumerate(values)],
+              [f"{name}, epoch {epoch}: {value:.4g}" for epoch, value in enumerate(values)])
         for name, values in series.items()
     )  # fmt: skip
     return Curves(
         lines,
         tuple(Tick(x_of(epoch), f"{epoch:,.0f}") for epoch in ticks),
         tuple(Tick(y_of(level), label) for level, label in zip(levels, labels_of(levels), strict=True)),
-        x_of(best_epoch) if best_epoch is not None and 1 <= best_epoch <= epochs else None,
+        x_of(best_epoch) if best_epoch is not None and 0 <= best_epoch < epochs else None,
     )
 
 

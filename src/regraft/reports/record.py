@@ -95,7 +95,7 @@ class CutRecord:
 class StageRecord:
     """What trained from an epoch on, where layers were unfrozen by a schedule.
 
-    first_epoch        counted from 1
+    first_epoch        counted from 0
     layers             patterns of what trained in addition
     parameters         how many values trained
     leaves             what crossed at the stage's cut, and bytes_per_example of it; empty without a cache
@@ -118,7 +118,7 @@ class HistoryRecord:
     """The course of training, one value for each epoch.
 
     validation_loss, validation_accuracy   empty without a validation set
-    best_epoch                             the epoch with the lowest validation loss, counted from 1; None without
+    best_epoch                             the epoch with the lowest validation loss, counted from 0; None without
     stopped                                why training ended, in words
     stages                                 what trained from when, with a schedule
     """

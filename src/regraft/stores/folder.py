@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regraft.errors import CacheError
+from regraft.errors import CacheError, counted
 from regraft.fingerprints import ID_BYTES, as_bytes, canonical_json
 from regraft.stores.leases import STALE_S, Leases
 from regraft.stores.places import OpenFile, Place, place_of
@@ -56,7 +56,7 @@ class FolderStore(Store):
             ) from error
         if known != content:
             raise CacheError(
-                f"{place.where(MANIFEST)} is not the manifest of this key: it was damaged or edited.\n"
+                f"{place.where(MANIFEST)} is not the manifest of this key: it has changed since it was written.\n"
                 f"Nothing of this entry is used. Remove it: regraft cache clear {self.root} --key {key}"
             )
         return FolderEntry(place, key, stale_s=self.stale_s)
@@ -186,14 +186,14 @@ class FolderEntry(Entry):
         content = np.empty(min(BLOCK_BYTES, record.size - start), np.uint8)
         self._fill(record, file, content.data, [(start, start + len(content))])
         if zlib.crc32(content.data) != record.checksums[block]:
-            raise damaged(self.place, record, f"bytes from {start} on are not those that were written")
+            raise changed(self.place, record, f"bytes from {start} on are not those that were written")
         record.checked[block] = True
 
     def _fill(
         self, record: "Record", file: OpenFile, content: memoryview, ranges: Sequence[tuple[int, int]]
     ) -> None:  # fmt: skip
         if file.read_into(content, ranges) != len(content):
-            raise damaged(self.place, record, f"it ends before byte {ranges[-1][1]}, expected {record.size} bytes")
+            raise changed(self.place, record, f"it ends before byte {ranges[-1][1]}, expected {record.size} bytes")
 
 
 def _reopened(place: Place, key: str, stale_s: float) -> FolderEntry:
@@ -228,7 +228,7 @@ class Record:
         except OSError as error:
             raise CacheError(f"{place.where(f'parts/{self.file}')} cannot be read: {error}") from error
         if size != self.size:
-            raise damaged(place, self, f"it has {size} bytes, expected {self.size}")
+            raise changed(place, self, f"it has {size} bytes, expected {self.size}")
 
 
 def make_record(
@@ -272,7 +272,7 @@ def record_text(told: Mapping[str, Any]) -> bytes:
 
 
 def read_record(place: Place, name: str) -> Record:
-    """The commit record of a part. Raises CacheError that names the file when it is damaged."""
+    """The commit record of a part. Raises CacheError that names the file when it is not what was written."""
     path = f"parts/{name}.json"
     try:
         told = json.loads(place.read(path))
@@ -284,16 +284,17 @@ def read_record(place: Place, name: str) -> Record:
     except (ValueError, KeyError, AttributeError, TypeError):
         pass
     raise CacheError(
-        f"{place.where(path)} is damaged: its checksum does not fit.\n"
+        f"{place.where(path)} has changed since it was written: its checksum does not fit.\n"
         "Nothing of this part is used. Remove the file and run again: only its rows are computed again."
     )
 
 
-def damaged(place: Place, record: Record, what: str) -> CacheError:
+def changed(place: Place, record: Record, what: str) -> CacheError:
     """The error for a shard that is not what was committed."""
     return CacheError(
-        f"{place.where(f'parts/{record.file}')} is damaged: {what}.\n"
-        f"Nothing of it is used. Remove the file and run again: only its {record.part.count} rows are computed again."
+        f"{place.where(f'parts/{record.file}')} has changed since it was written: {what}.\n"
+        "Nothing of it is used. Remove the file and run again: only "
+        f"{counted(record.part.count, 'row', 'is/are')} computed again."
     )
 
 

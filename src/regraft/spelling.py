@@ -36,9 +36,7 @@ def spelled(text: str, reader: Reader) -> str:
     if reader == "python":
         return text
     if reader == "job":
-        return _ARGUMENT.sub(
-            lambda found: f"[{_SECTION_OF[found['key']]}] {found['key']} = {_toml(found['value'])}", text
-        )
+        return _ARGUMENT.sub(lambda found: _line_of_a_job(found["key"], found["value"]), text)
     return _ARGUMENT.sub(lambda found: _options(found["key"], found["value"]) or found[0], text)
 
 

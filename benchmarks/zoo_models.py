@@ -122,10 +122,13 @@ def _torchvision(name: str) -> tuple[nn.Module, Inputs]:
 
 
 def _detection(make: Callable[..., nn.Module]) -> nn.Module:
-    """Small pictures and few boxes."""
+    """Small pictures and few boxes: torchvision's stand-in for roi_align takes a second for fifty."""
     vision_stub.let_detection_run()
     sizes = {} if "ssd" in make.__name__ else {"min_size": 64, "max_size": 64}
-    return make(weights=None, weights_backbone=None, num_classes=4, **sizes)
+    few = {"rpn_post_nms_top_n_train": 8, "rpn_post_nms_top_n_test": 8, "box_detections_per_img": 4}
+    if "rcnn" not in make.__name__:
+        few = {"topk_candidates": 40, "detections_per_img": 10}
+    return make(weights=None, weights_backbone=None, num_classes=4, **sizes, **few)
 
 
 def _pictures_with_boxes(batch: int, seed: int) -> tuple[tuple, dict[str, Any]]:

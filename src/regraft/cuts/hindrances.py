@@ -10,7 +10,7 @@ def hindrance_note(record: Record, repeated: Collection[int]) -> str:
 
     repeated  the operations that the head runs
     """
-    trained = _trained(record)
+    trained = trained_values(record)
     in_head = [op for op in record.operations if op.index in repeated and not any(trained[v] for v in op.inputs)]
     work = sum(operation.flops for operation in in_head)
     if not work:
@@ -37,7 +37,7 @@ def _layer(record: Record, operation: Operation) -> str:
     return record.calls[operation.call].name
 
 
-def _trained(record: Record) -> list[bool]:
+def trained_values(record: Record) -> list[bool]:
     """For each value whether it depends on a trainable parameter."""
     trained = [value.is_trainable for value in record.values]
 

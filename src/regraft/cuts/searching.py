@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from regraft.cuts.arguments import unread
+from regraft.cuts.crashes import refuse_crash
 from regraft.cuts.cutting import choose_cut
 from regraft.cuts.outlining import Outline, outline_forward
 from regraft.cuts.proving import (
@@ -109,6 +110,7 @@ class Search:
                 self.record, self.sizes, needed=needed, inside=inside, whole=whole, at=self.at, unfit=unfit
             )
             refuse_random(self.model, self.record, choice.live)
+            refuse_crash(self.record)
             replay = Replay(self.model, self.record, self.sizes, choice, self.batch)
             try:
                 self._prove_whole(replay) if whole else self._prove_rows(replay)

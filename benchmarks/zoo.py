@@ -138,9 +138,13 @@ def run_model(name: str, depths: Iterable[str]) -> None:
             result = judge(copy.deepcopy(model), inputs, DEPTHS[depth])
         except Exception as error:
             result = {"verdict": "failed", "why": f"{type(error).__name__}: {error}"}
-        result |= {"model": name, "depth": depth, "seconds": round(time.perf_counter() - started, 1), "code": code()}
-        with RESULTS.open("a") as file:
-            file.write(json.dumps(result) + "\n")
+        add(name, depth, result | {"seconds": round(time.perf_counter() - started, 1)})
+
+
+def add(name: str, depth: str, result: dict[str, Any]) -> None:
+    """Keep a result."""
+    with RESULTS.open("a") as file:
+        file.write(json.dumps(result | {"model": name, "depth": depth, "code": code()}) + "\n")
 
 
 def code() -> str:
@@ -155,17 +159,24 @@ def results() -> dict[tuple[str, str], dict[str, Any]]:
     return {(line["model"], line["depth"]): line for line in map(json.loads, lines)}
 
 
-def sweep(names: list[str], depths: list[str]) -> None:
-    """Judge what has no result yet, each chunk in a process of its own."""
+def missing(names: list[str], depths: list[str]) -> list[tuple[str, str]]:
+    """What has no result yet: (model, depth)."""
     done = results()
-    todo = [name for name in names if any((name, depth) not in done for depth in depths)]
+    return [(name, depth) for name in names for depth in depths if (name, depth) not in done]
+
+
+def sweep(names: list[str], depths: list[str]) -> None:
+    """Judge what has no result yet, a chunk of models in each process; where one dies, its cut has failed."""
+    todo = list(dict.fromkeys(name for name, _ in missing(names, depths)))
     for start in range(0, len(todo), CHUNK):
         chunk = todo[start : start + CHUNK]
-        print(f"{start}/{len(todo)} {' '.join(chunk)}", flush=True)
-        command = [sys.executable, __file__, "--depths", *depths, "--chunk", *chunk]
-        ended = subprocess.run(command, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"})
-        if ended.returncode:
-            print(f"  ended with {ended.returncode}", flush=True)
+        while left := missing(chunk, depths):
+            print(f"{start}/{len(todo)} {' '.join(dict.fromkeys(name for name, _ in left))}", flush=True)
+            command = [sys.executable, __file__, "--depths", *depths, "--chunk", *chunk]
+            ended = subprocess.run(command, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"})
+            if ended.returncode and (left := missing(chunk, depths)):
+                name, depth = left[0]
+                add(name, depth, {"verdict": "failed", "why": f"the process ended with {ended.returncode}"})
 
 
 def page(found: dict[tuple[str, str], dict[str, Any]], names: list[str]) -> str:
@@ -214,9 +225,8 @@ def main() -> None:
     options = parser.parse_args()
     RESULTS.parent.mkdir(exist_ok=True)
     if options.chunk:
-        done = results()
         for name in options.chunk:
-            run_model(name, [depth for depth in options.depths if (name, depth) not in done])
+            run_model(name, [depth for _, depth in missing([name], options.depths)])
         return
     if options.fresh:
         RESULTS.unlink(missing_ok=True)

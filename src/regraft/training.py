@@ -114,10 +114,18 @@ def train(
     source = partial(Source, order=order, batch_size=batch_size, seed=seed)
 
     with modes_kept(model), Stages(head, features, validation, schedule, epochs=epochs, source=source) as stages:
-        trials = _trials(
-            stages, kind, product(rates, decays), patience, loss=loss_function, clip_value=clip_value,
-            clip_norm=clip_norm, precision=precision,
+        parameters = stages.open_all()
+        if not parameters:
+            raise TrainError(
+                "There is nothing to train: all parameters are frozen. Leave the new layers out of freeze()."
+            )
+        make_trials = partial(
+            _trials, parameters, kind, list(product(rates, decays)), patience, loss=loss_function,
+            clip_value=clip_value, clip_norm=clip_norm, precision=precision,
         )  # fmt: skip
+        # A schedule's optimizers are made while all is open that will ever train. Without one they can wait: torch's
+        # first optimizer of a process imports its compiler, two seconds that an exact solution has no use for.
+        trials = make_trials(stages.learner) if schedule is not None else []
         with _random_state_kept(stages.learner.device):
             stages.prove()
             stages.enter(0)
@@ -131,24 +139,21 @@ def train(
                 )  # fmt: skip
             else:
                 owner = None if step == "eager" else isinstance(kind, str)
-                history = _descend(trials, stages, loss_function, check, owner, [note])
+                history = _descend(trials or make_trials(stages.learner), stages, loss_function, check, owner, [note])
         stages.check_frozen()
     return history
 
 
 def _trials(
-    stages: Stages, kind: Optimizer, pairs: Iterable[tuple[float | None, float | None]], patience: int | None,
-    **options: Any,
+    parameters: Sequence[nn.Parameter], kind: Optimizer, pairs: Iterable[tuple[float | None, float | None]],
+    patience: int | None, learner: Learner, **options: Any,
 ) -> list[Trial]:  # fmt: skip
     """One way of training for each pair (lr, weight decay): its optimiser is made of all that will ever train."""
-    parameters = stages.open_all()
-    if not parameters:
-        raise TrainError("There is nothing to train: all parameters are frozen. Leave the new layers out of freeze().")
     trials = []
     for lr, weight_decay in pairs:
         optimizer = make_optimizer(kind, parameters, lr=lr, weight_decay=weight_decay)
-        eager = EagerStep(stages.learner, optimizer=optimizer, **options)
-        trials.append(Trial(stages.learner, patience, lr=lr, weight_decay=weight_decay, eager=eager))
+        eager = EagerStep(learner, optimizer=optimizer, **options)
+        trials.append(Trial(learner, patience, lr=lr, weight_decay=weight_decay, eager=eager))
     return trials
 
 

@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -61,3 +65,17 @@ class Twice(nn.Linear):
 def test_what_is_in_the_way_is_told(model, examples, told):
     with pytest.raises(TrainError, match=told):
         found(model, examples)
+
+
+def test_an_exact_solution_does_not_wait_for_torchs_compiler():
+    """torch's first optimizer of a process imports it, two seconds; the solver needs none."""
+    code = (
+        "import sys, torch, regraft\n"
+        "data = (torch.randn(60, 4), torch.arange(60) % 3)\n"
+        "history = regraft.train(torch.nn.Linear(4, 3), data, weight_decay=1e-3)\n"
+        "assert 'torch._dynamo' not in sys.modules\n"
+        "print(history.notes)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
+                          env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})  # fmt: skip
+    assert "solver: lbfgs" in done.stdout

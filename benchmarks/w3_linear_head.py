@@ -68,7 +68,7 @@ def scikit_learn() -> float:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    model = LogisticRegression(C=1.0, max_iter=100)
+    model = LogisticRegression(C=1.0, max_iter=1000)  # its default, 100, ends in a warning and 9e-4 above the optimum
     x, y = FEATURES.numpy(), LABELS.numpy()
     began = time.perf_counter()
     with warnings.catch_warnings():
@@ -104,7 +104,13 @@ def main() -> None:
         Contender("scikit-learn", scikit_learn, GUIDES["sklearn"]),
     ]
     goals = [
-        Goal("scikit-learn ≥ 5×", "scikit-learn", "regraft", least=5),
+        Goal(
+            "scikit-learn ≥ 5×, at the same loss",
+            "scikit-learn",
+            "regraft",
+            least=5,
+            limit="each evaluation is two products of 50,000 × 512 × 10, which both have: only their number differs.",
+        ),
         Goal("five strengths at most 2× the cost of one", f"regraft, {len(STRENGTHS)} strengths", "regraft", most=2),
     ]
     table = take_turns(

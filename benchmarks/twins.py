@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import vision_stub  # noqa: F401  # before torchvision is imported
 from regraft.arrays import Checkpoint
 from regraft.errors import RegraftError
-from regraft.factories import build_model
+from regraft.jobs.factories import build_model
 from regraft.loading import apply_plan
 from regraft.matching import plan_reuse
 from regraft.plan import Plan

@@ -31,8 +31,8 @@ import zoo_models
 from torch import Tensor, nn
 
 import regraft
-from regraft.cuts.structures import tensors_of
 from regraft.errors import RegraftError
+from regraft.tensors.trees import tensors_of
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, PAGE = ROOT / "build" / "zoo.jsonl", ROOT / "docs" / "coverage.md"

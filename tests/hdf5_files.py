@@ -4,11 +4,11 @@ from contextlib import contextmanager
 
 import h5py
 
-from regraft.formats.h5_tree import opened
-from regraft.formats.hdf5_file import Hdf5File
-from regraft.formats.hdf5_links import links
-from regraft.formats.hdf5_objects import read_object
-from regraft.formats.stored import Span
+from regraft.containers.hdf5.file import Hdf5File
+from regraft.containers.hdf5.links import links
+from regraft.containers.hdf5.objects import read_object
+from regraft.containers.hdf5.tree import opened
+from regraft.containers.spans import Span
 
 VERSIONS = ("earliest", "v108", "v110", "latest")
 

@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor, nn
 
-from regraft.cuts.cutting import Choice, choose_cut
-from regraft.cuts.recorded import Record
-from regraft.cuts.replaying import Replay
-from regraft.cuts.searching import record_sizes
+from regraft.cuts.batches import Batch, batch_of
+from regraft.cuts.choosing import Choice, choose_cut
+from regraft.cuts.record import Record
+from regraft.cuts.replay import Replay
+from regraft.cuts.search import record_sizes
 from regraft.cuts.sizes import Sizes
-from regraft.cuts.varying import Batch, batch_of
 from regraft.freezing import freeze
 
 

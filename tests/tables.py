@@ -6,8 +6,8 @@ from struct import pack
 
 import numpy as np
 
-from regraft.formats.crc32c import masked_crc32c
-from regraft.formats.ordered_code import slice_key
+from regraft.containers.crc32c import masked_crc32c
+from regraft.containers.ordered_code import slice_key
 
 MAGIC = bytes.fromhex("57fb808b247547db")
 TYPES = {"float32": 1, "float64": 2, "int32": 3, "uint8": 4, "int64": 9, "bool": 10, "bfloat16": 14, "float16": 19}

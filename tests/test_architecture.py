@@ -1,4 +1,4 @@
-"""The shape of the project: floors, file sizes, names. See ARCHITECTURE.md."""
+"""The shape of the project: order, file sizes, names. See ARCHITECTURE.md."""
 
 import ast
 import subprocess
@@ -9,17 +9,14 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "regraft"
 MODULES = sorted(SOURCE.rglob("*.py"))
-STEPS = [
-    "reading", "matching", "loading", "verifying", "freezing", "splitting", "caching", "entries", "training",
-    "evaluating", "saving", "predicting",
+# The one rule: a module may know the types and the functions of those before it, and of its own folder.
+ORDER = [
+    "errors", "wording", "patterns", "files", "stopping", "progress", "padding", "arrays", "operations", "examples",
+    "tensors", "schedules", "tf_layers", "containers", "formats", "reading", "plans", "plan", "matching", "loading",
+    "verifying", "cuts", "freezing", "splitting", "inputs", "datasets", "stores", "caches", "caching", "learning",
+    "training", "evaluating", "jobs", "saving", "predicting", "reports", "reporting", "summarising", "testing",
+    "recipe", "demo", "cli", "__main__",
 ]  # fmt: skip
-FOLDERS = {"formats", "stores", "datasets", "plans", "cuts", "caches", "learning", "reports"}
-FLOOR_BY_NAME = {
-    "errors": 0,
-    **dict.fromkeys(FOLDERS | {"plan", "factories", "tf_layers", "stages"}, 2),
-    **dict.fromkeys(STEPS, 3),
-    "reporting": 4, "summarising": 4, "testing": 4, "recipe": 5, "demo": 6, "cli": 7, "__main__": 8,
-}  # fmt: skip
 PUBLIC_NAMES = [
     "open_checkpoint", "plan_reuse", "apply_plan", "verify", "freeze", "unfreeze", "parameter_groups", "split",
     "cache_features", "train", "evaluate", "save", "load", "write_report", "reuse",
@@ -31,9 +28,9 @@ def name_of(path: Path) -> str:
     return ".".join(path.relative_to(SOURCE).with_suffix("").parts)
 
 
-def floor_of(module: str) -> int:
-    """The floor of a module named without the package; what is not listed is data, floor 1."""
-    return FLOOR_BY_NAME.get(module.split(".")[0], 1)
+def place_of(module: str) -> int:
+    """The place in ORDER of a module named without the package."""
+    return ORDER.index(module.split(".")[0])
 
 
 def imports_of(path: Path) -> set[str]:
@@ -50,27 +47,18 @@ def imports_of(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_imports_go_down_only(path):
-    """A module imports lower floors; on its own floor only data and kinds may use each other, steps never."""
+def test_a_module_imports_only_what_stands_before_it(path):
+    """Reading < matching < loading < freezing < splitting < caching < training < … < recipe."""
     module = name_of(path)
     if module == "__init__":
         return
-    above = [other for other in imports_of(path) if floor_of(other) > floor_of(module)]
-    sideways = [other for other in imports_of(path) if floor_of(other) == floor_of(module) >= 3]
-    assert not above, f"{module} imports what stands above it: {above}"
-    assert not sideways, f"{module} is a step and imports another: {sideways}"
+    later = [other for other in imports_of(path) if place_of(other) > place_of(module)]
+    assert not later, f"{module} imports what stands after it: {later}"
 
 
-def test_folders_do_not_know_each_other():
-    """A format knows no store, a split no plan; only the caches know where features live."""
-    known = {
-        (folder, other)
-        for path in MODULES
-        if (folder := name_of(path).split(".")[0]) in FOLDERS
-        for imported in imports_of(path)
-        if (other := imported.split(".")[0]) in FOLDERS - {folder}
-    }
-    assert known <= {("caches", "stores")}
+def test_every_module_has_its_place():
+    """ORDER lists what there is, each once."""
+    assert sorted(ORDER) == sorted({name_of(path).split(".")[0] for path in MODULES} - {"__init__"})
 
 
 def test_no_file_is_longer_than_a_person_reads():
@@ -113,7 +101,7 @@ def test_the_public_names_are_these():
 
 def test_show_needs_no_torch():
     """Opening a checkpoint imports neither torch nor any foreign framework."""
-    code = "import sys, regraft.cli, regraft.reading, regraft.showing; print('torch' in sys.modules)"
+    code = "import sys, regraft.cli, regraft.reading, regraft.formats.listing; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

@@ -1,9 +1,11 @@
-"""The error tree and its help with names."""
+"""The error tree, and advice as data."""
+
+import pickle
 
 from regraft import errors
 
 KINDS = [kind for kind in vars(errors).values() if getattr(kind, "__module__", "") == errors.__name__]
-KINDS = [kind for kind in KINDS if isinstance(kind, type)]
+KINDS = [kind for kind in KINDS if isinstance(kind, type) and issubclass(kind, Exception)]
 
 
 def test_every_error_has_one_root():
@@ -16,27 +18,18 @@ def test_the_drawn_tree_names_every_error():
     assert all(kind.__name__ in (errors.__doc__ or "") for kind in KINDS)
 
 
-def test_near_names_stand_for_a_list_too_long_to_read():
-    """A checkpoint has hundreds of names; the near ones say more than the first twenty."""
-    told = errors.near_names("layer7", [f"layer{index}" for index in range(30)])
-    assert told.startswith("Did you mean 'layer7'")
-    assert told.endswith("? There are 30 names.")
+def test_advice_is_printed_below_the_text_and_kept_as_data():
+    """A door that spells arguments otherwise needs the argument and its value, not the sentence."""
+    advice = errors.Advice("fresh", ["head"], "keep the initial weights of head")
+    error = errors.PlanError("No array in the checkpoint matches head.", advice=[advice])
+    assert str(error) == (
+        "No array in the checkpoint matches head.\nPass fresh=['head'] to keep the initial weights of head."
+    )
+    assert error.text == "No array in the checkpoint matches head."
+    assert error.advice == (advice,)
 
 
-def test_without_near_names_the_first_twenty_show_the_form():
-    """Of a list of any length."""
-    told = errors.near_names("xyz", [f"layer{index}" for index in range(30)])
-    assert told.startswith("Names: layer0, layer1")
-    assert told.endswith("layer19, … (10 more).")
-
-
-def test_one_is_counted_in_the_singular():
-    """1 tensor crosses, 2 tensors cross."""
-    told = [errors.counted(number, "tensor", "crosses/cross") for number in (0, 1, 2000)]
-    assert told == ["0 tensors cross", "1 tensor crosses", "2,000 tensors cross"]
-    assert [errors.counted(number, "entry/entries") for number in (1, 2)] == ["1 entry", "2 entries"]
-
-
-def test_no_names_are_said_to_be_none():
-    """Instead of an empty list."""
-    assert errors.near_names("x", []) == "There are no names to choose from."
+def test_an_error_keeps_its_advice_on_the_way_out_of_another_process():
+    """Worker processes hand errors over by pickle."""
+    error = errors.PlanError("No.", advice=[errors.Advice("layout", "flax", "read the axes as Flax writes them")])
+    assert pickle.loads(pickle.dumps(error)).advice == error.advice

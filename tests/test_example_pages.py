@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from regraft import apply_plan, freeze, open_checkpoint, plan_reuse, split, verify
-from regraft.job import Job
+from regraft.jobs.job import Job
 from regraft.recipe import reuse
 from shared import CHECKPOINTS, MNIST, SHARED, needs_shared
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from regraft import errors, load
-from regraft.job import Job
+from regraft.jobs.job import Job
 from regraft.recipe import open_parts, predict, reuse
 from small_models import same_weights
 

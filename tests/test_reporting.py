@@ -158,7 +158,7 @@ def test_the_stages_of_a_schedule_are_a_table(page):
     html = page(replace(run, history=replace(run.history, stages=stages)))
     assert "Unfrozen step by step" in html
     assert '<code>conv3 | norm3</code></td><td class="r n">483' in html
-    assert "768 B, computed from those of the last cut in 0.500 s" in html
+    assert "768 bytes, computed from those of the last cut in 0.500 s" in html
     assert html.count("<code>conv3 | norm3</code>") == 2
     assert "it does not pay" in html
     assert "Unfrozen step by step" not in page(run)

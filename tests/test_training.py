@@ -8,8 +8,8 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from regraft.errors import DataError, TrainError
+from regraft.learning.batches import shuffled
 from regraft.learning.linear_heads import PATH
-from regraft.learning.sources import shuffled
 from regraft.training import History, train
 from shared import MNIST, SHARED, needs_shared
 from small_models import (

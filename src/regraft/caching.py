@@ -11,20 +11,20 @@ import torch
 from torch import Tensor
 
 from regraft.caches.building import Builder, positions_of, whole
+from regraft.caches.canary import COMPUTE_TOLERANCE, check_reused, expected_cost, rounding, tolerance_of
 from regraft.caches.costs import Cost
-from regraft.caches.draws import Draws, names_of, own_randomness, refuse_own_randomness, refuse_random, renaming
-from regraft.caches.engines import Engine, TrunkLike, device_of, key_of, manifest_of, own_shapes, runner
 from regraft.caches.features import Again, Built, Features, memory_budget
+from regraft.caches.keys import Engine, TrunkLike, device_of, key_of, manifest_of, own_shapes, runner
 from regraft.caches.precision import Difference, check_precision
-from regraft.caches.probing import COMPUTE_TOLERANCE, check_reused, expected_cost, rounding, tolerance_of
-from regraft.caches.stored import HeldRows, Index, StoredRows
+from regraft.caches.rows import HeldRows, Index, StoredRows
+from regraft.caches.sampling import Draws, names_of, own_randomness, refuse_own_randomness, refuse_random, renaming
 from regraft.errors import CacheError, DoesNotPayError
 from regraft.examples import Examples, as_examples
-from regraft.fingerprints import digest_of
 from regraft.progress import progress_bar
 from regraft.stores.folder import FolderStore
 from regraft.stores.memory import MemoryStore
 from regraft.stores.store import Store
+from regraft.tensors.fingerprints import digest_of
 
 
 @dataclass(frozen=True)

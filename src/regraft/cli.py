@@ -28,8 +28,8 @@ def show(checkpoint: Path, *, as_json: bool) -> None:
     # 10,000 arrays are 100,000 small objects that all stay: looking for garbage among them is a quarter of the time.
     gc.disable()
     try:
+        from regraft.formats.listing import as_table, as_text
         from regraft.reading import open_checkpoint
-        from regraft.showing import as_table, as_text
 
         opened = open_checkpoint(checkpoint)
         _say(as_text(opened) if as_json else as_table(opened))
@@ -51,11 +51,11 @@ def plan(
         return
     if checkpoint is None or not model:
         _refuse_usage("plan", "give a checkpoint and --model, or --diff and two plans")
-    from regraft.factories import build_model
     from regraft.files import write_whole
+    from regraft.jobs.advice import spelled, spelled_for
+    from regraft.jobs.factories import build_model
     from regraft.matching import plan_reuse
     from regraft.reading import open_checkpoint
-    from regraft.spelling import spelled, spelled_for
 
     rules, ways = _pairs("rename", "THEIRS=OURS", rename or []), _pairs("adapt", "PATTERN=WAY", adapt or [])
     built = build_model(model, _json_object(model_args))
@@ -85,10 +85,10 @@ def plan(
 
 def verify(plan: Path, *, model: str, golden: Path, model_args: str, atol: float) -> None:
     """Apply a plan to a new model and compare its outputs with recorded ones. Exit 1 when they differ."""
-    from regraft.factories import build_model
+    from regraft.jobs.advice import spelled_for
+    from regraft.jobs.factories import build_model
     from regraft.loading import apply_plan
     from regraft.reading import open_checkpoint
-    from regraft.spelling import spelled_for
     from regraft.verifying import read_golden
     from regraft.verifying import verify as compare
 
@@ -102,7 +102,7 @@ def verify(plan: Path, *, model: str, golden: Path, model_args: str, atol: float
 
 def run_job(job: Path, *, settings: list[str] | None, overwrite: bool, skip_unreadable: bool) -> None:
     """The main job: restore, freeze, cache, train, evaluate, save, report."""
-    from regraft.job import Job
+    from regraft.jobs.job import Job
     from regraft.recipe import reuse
 
     extra = ["out.overwrite=true"] * overwrite + ["data.skip_unreadable=true"] * skip_unreadable
@@ -139,7 +139,7 @@ def demo(*, out: Path, overwrite: bool) -> None:
 
 def cache_ls(folder: str) -> None:
     """What each entry belongs to, its size, and whether it is whole. Exit 1 when one has changed since."""
-    from regraft.entries import as_table, list_entries
+    from regraft.caches.maintenance import as_table, list_entries
 
     entries = list_entries(folder)
     _say(as_table(entries))
@@ -149,7 +149,7 @@ def cache_ls(folder: str) -> None:
 
 def cache_verify(folder: str, *, key: str | None) -> None:
     """Read and hash every stored byte. Exit 1 when something is not what was written."""
-    from regraft.entries import verify_entries
+    from regraft.caches.maintenance import verify_entries
 
     found = verify_entries(folder, [key] if key else [])
     for entry, problems in found.items():
@@ -160,7 +160,7 @@ def cache_verify(folder: str, *, key: str | None) -> None:
 
 def cache_clear(folder: str, *, key: str | None, older_than_days: float | None, keep_gb: float | None) -> None:
     """Remove entries by key, age or size; those that are being built stay."""
-    from regraft.entries import as_table, clear_entries
+    from regraft.caches.maintenance import as_table, clear_entries
 
     age = None if older_than_days is None else older_than_days * 86400
     size = None if keep_gb is None else keep_gb * 1e9

@@ -19,7 +19,7 @@ from regraft.errors import DataError
 from regraft.evaluating import evaluate
 from regraft.files import whole_folder
 from regraft.freezing import freeze
-from regraft.job import Job
+from regraft.jobs.job import Job
 from regraft.loading import apply_plan
 from regraft.matching import plan_reuse
 from regraft.progress import progress_bar

@@ -16,15 +16,54 @@
     ├── JobError           a job file or a command's arguments that make no sense
     └── SaveError          a folder that cannot be written or loaded
 
-A message says what happened, which tensor or file, expected and got, and what to do.
+A message says what happened, which tensor or file, and what was expected and found. What to do is data beside it
+(`Advice`), because an argument is typed differently in Python, on the command line and in a job file.
 """
 
-from collections.abc import Iterable
-from difflib import get_close_matches
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+
+@final
+@dataclass(frozen=True)
+class Advice:
+    """An argument to pass, and what it does.
+
+    argument  its name in Python: "fresh"
+    value     what to pass: ["head"]
+    effect    completes "Pass fresh=['head'] to …": "keep the initial weights of head"
+
+    >>> print(Advice("fresh", ["head"], "keep the initial weights of head"))
+    Pass fresh=['head'] to keep the initial weights of head.
+    """
+
+    argument: str
+    value: object
+    effect: str
+
+    def __str__(self) -> str:
+        return f"Pass {self.argument}={self.value!r} to {self.effect}."
 
 
 class RegraftError(Exception):
-    """The root: `except RegraftError` catches all that regraft raises on purpose."""
+    """The root: `except RegraftError` catches all that regraft raises on purpose.
+
+    text    what happened, without what to do about it
+    advice  ways out; printed below the text as Python code, by the command line and a job in their own form
+    """
+
+    def __init__(self, text: str = "", *, advice: Sequence[Advice] = ()) -> None:
+        super().__init__(text)
+        self.advice = tuple(advice)
+
+    @property
+    def text(self) -> str:
+        """The message without its advice."""
+        return str(self.args[0]) if self.args else ""
+
+    def __str__(self) -> str:
+        return "\n".join([self.text, *map(str, self.advice)])
 
 
 class PatternError(RegraftError):
@@ -81,33 +120,3 @@ class JobError(RegraftError):
 
 class SaveError(RegraftError):
     """A folder cannot be written or loaded."""
-
-
-def counted(number: int, one: str, verbs: str = "") -> str:
-    """So many of them, with the verb that fits where two are given.
-
-    >>> counted(1, "file", "holds/hold"), counted(2000, "file", "holds/hold"), counted(0, "match/matches")
-    ('1 file holds', '2,000 files hold', '0 matches')
-    """
-    singular, _, plural = one.partition("/")
-    noun = singular if number == 1 else plural or f"{singular}s"
-    verb = verbs.partition("/")[2 * (number != 1)]
-    return f"{number:,} {noun} {verb}".strip()
-
-
-def near_names(wanted: str, names: Iterable[str], *, count: int = 5) -> str:
-    """A sentence that helps after a name was not found: the nearest names, or the first ones.
-
-    >>> near_names("fc9", ["fc1", "fc2", "head"])
-    "Did you mean 'fc2', 'fc1'? Names: fc1, fc2, head."
-    """
-    known = list(dict.fromkeys(names))
-    if not known:
-        return "There are no names to choose from."
-    # A pattern's own characters (dots, brackets) would hide the similarity of what it was meant to name.
-    plain = "".join(character for character in wanted if character.isalnum() or character in "._/-")
-    near = get_close_matches(plain, known, n=count, cutoff=0.5)
-    shown = known[:20] if len(known) <= 20 or not near else []  # near names say more than the first of hundreds
-    listed = ", ".join(shown) + (f", … ({len(known) - 20} more)" if len(known) > 20 and shown else "")
-    asked = "Did you mean " + ", ".join(repr(name) for name in near) + "?" if near else ""
-    return f"{asked} Names: {listed}.".strip() if shown else f"{asked} There are {len(known):,} names."

@@ -5,7 +5,7 @@ from typing import Any
 from torch import nn
 
 from regraft.examples import as_examples
-from regraft.learning.learners import HeadLike, Learner, resident
+from regraft.learning.learner import HeadLike, Learner, resident
 from regraft.learning.losses import Loss, as_loss
 from regraft.learning.scoring import Score, score
 

@@ -8,8 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image, ImageOps
 
-from regraft.errors import DataError, JobError, near_names
-from regraft.job_words import as_toml
+from regraft.errors import DataError, JobError
+from regraft.wording import as_toml, near_names
 
 RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,

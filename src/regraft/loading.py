@@ -10,14 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from regraft.arrays import Checkpoint
-from regraft.errors import PlanError, counted, near_names
+from regraft.errors import PlanError
 from regraft.operations.changes import Cast
 from regraft.operations.running import run_operations, shape_after
 from regraft.plan import Plan
-from regraft.plans.adopting import adopt
+from regraft.plans.adoption import adopt
 from regraft.plans.describing import describe_model, state_tensors
 from regraft.plans.layers import TargetArray
 from regraft.plans.rows import Row
+from regraft.wording import counted, near_names
 
 
 def apply_plan(plan: Plan, checkpoint: Checkpoint, model: nn.Module) -> None:

@@ -14,18 +14,18 @@ from regraft.operations.joins import Subtract
 from regraft.patterns import Patterns, choose
 from regraft.plan import CheckpointIdentity, FileIdentity, Plan
 from regraft.plans.adapting import chosen_ways
-from regraft.plans.adopting import can_change
+from regraft.plans.adoption import can_change
 from regraft.plans.describing import describe_model
 from regraft.plans.folding import fold_as_asked, fold_biases, left_biases, unfold_norms
 from regraft.plans.layers import Layer
 from regraft.plans.layouts import deduced_layout, known_layout
+from regraft.plans.match_by_name import Pairings, Sources, pair_by_names
+from regraft.plans.match_by_structure import Wiring, compared_functions, pair_by_structure
 from regraft.plans.module_graph import Traced, traced
-from regraft.plans.pairing import Pairings, Sources, pair_by_names
 from regraft.plans.renaming import dotted, rename_all, unwrapped
-from regraft.plans.requirements import compare_settings, left_behind, with_biases, with_choices
 from regraft.plans.rows import RequirementRow, Row
-from regraft.plans.structure import Wiring, compared_functions, pair_by_structure
-from regraft.plans.targeting import Wishes, source_rows, target_rows
+from regraft.plans.settings import compare_settings, left_behind, with_biases, with_choices
+from regraft.plans.target_rows import Wishes, source_rows, target_rows
 
 
 def plan_reuse(

@@ -3,7 +3,8 @@
 import re
 from collections.abc import Iterable, Sequence
 
-from regraft.errors import PatternError, near_names
+from regraft.errors import PatternError
+from regraft.wording import near_names
 
 Patterns = str | Sequence[str]
 WHOLE_NAMES = "A pattern must match the whole dotted name of a layer, a parameter or a parent."

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, final, get_args
 
-from regraft.errors import PlanError, near_names
+from regraft.errors import PlanError
 from regraft.operations.running import operation_from_json
 from regraft.plans.rows import RequirementRow, RequirementStatus, Row, Status
-from regraft.plans.tabulating import differences, heading, problem_text, table
+from regraft.plans.table import differences, heading, problem_text, table
+from regraft.wording import near_names
 
 VERSION = 1
 

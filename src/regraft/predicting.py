@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from regraft.datasets.array_file import INPUT_NAMES, inputs_from, read_npz
-from regraft.errors import DataError, counted
+from regraft.errors import DataError
 from regraft.inputs import InputContract
 from regraft.progress import progress_bar
+from regraft.wording import counted
 
 
 @dataclass(frozen=True)

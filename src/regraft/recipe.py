@@ -16,15 +16,16 @@ from regraft.cuts.frozen import names_of
 from regraft.datasets.augmented import Augmented
 from regraft.datasets.labelled import Chosen, Labelled, pick_per_class, stratified_split
 from regraft.datasets.opening import open_data
-from regraft.errors import DataError, DoesNotPayError, PatternError, TrainError, counted
+from regraft.errors import DataError, DoesNotPayError, PatternError, TrainError
 from regraft.evaluating import evaluate
 from regraft.examples import as_examples
-from regraft.factories import build_model
 from regraft.files import refuse_existing, whole_folder
 from regraft.freezing import freeze, frozen_names
 from regraft.inputs import InputContract
-from regraft.job import Job
-from regraft.job_words import as_toml
+from regraft.jobs.advice import spelled, spelled_for
+from regraft.jobs.factories import build_model
+from regraft.jobs.job import Job
+from regraft.learning.stages import check_schedule
 from regraft.loading import apply_plan
 from regraft.matching import plan_reuse
 from regraft.patterns import WHOLE_NAMES, as_patterns, choose
@@ -35,11 +36,10 @@ from regraft.reporting import write_report
 from regraft.reports.record import RunRecord
 from regraft.saving import Factory, load, load_record, write_model
 from regraft.schedules import EPOCHS
-from regraft.spelling import spelled, spelled_for
 from regraft.splitting import split
-from regraft.stages import check_schedule
 from regraft.summarising import metrics_of, record_of
 from regraft.training import train
+from regraft.wording import as_toml, counted
 
 REPORT_FILE, METRICS_FILE = "report.html", "metrics.json"
 

@@ -8,13 +8,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from math import floor, isfinite, log10
 from pathlib import Path
 from typing import Any
 
 from regraft.files import write_whole
 from regraft.reports.charts import curves, heat_paths, shade, strips, thinned
 from regraft.reports.record import HistoryRecord, PlanRowRecord, RunRecord, ScoreRecord, VariantRecord
+from regraft.wording import bytes_text, number_text, plus_minus, seconds_text, shape_text, share_text
 
 # What a plan's status means for the reader: taken over, left as initialised, left in the file, or wrong.
 KINDS = {
@@ -277,55 +277,3 @@ def _class_score(names: Sequence[str], index: int, row: Sequence[int]) -> ClassS
 
 def _shade_class(row: int, column: int, share: float) -> str:
     return ("hit" if row == column else "miss") + str(shade(share)) if share else ""
-
-
-# ---------------------------------------------------------------------------------------------- numbers as text
-
-
-def plus_minus(value: float, error: float) -> tuple[str, str]:
-    """A value and its standard error with as many decimals as the error's two leading digits need.
-
-    >>> plus_minus(0.95842, 0.00283)
-    ('0.9584', '0.0028')
-    """
-    if not (isfinite(value) and isfinite(error)):
-        return f"{value:.4g}", f"{error:.2g}"
-    decimals = min(max(1 - floor(log10(error)), 2), 6) if error > 0 else 4
-    return f"{value:.{decimals}f}", f"{error:.{decimals}f}"
-
-
-def bytes_text(count: float) -> str:
-    """A size in the unit that keeps it short: "200 B", "12.5 kB", "4.0 MB" (powers of 1,000)."""
-    for size, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if count >= size:
-            return f"{count / size:,.1f} {unit}"
-    return f"{count:.0f} B"
-
-
-def seconds_text(seconds: float) -> str:
-    """A duration as a person says it: "0.032 s", "12.3 s", "3 min 12 s", "2 h 05 min"."""
-    if seconds < 0.9995:
-        return f"{seconds:.3f} s"
-    if seconds < 99.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def share_text(share: float) -> str:
-    """A share in percent, never rounded to all or nothing: 0.9996 is "> 99.9 %"."""
-    if 0 < share < 0.001:
-        return "< 0.1 %"
-    if 0.999 < share < 1:
-        return "> 99.9 %"
-    return f"{100 * share:.1f} %" if 0 < share < 1 else f"{100 * share:.0f} %"
-
-
-def shape_text(shape: Sequence[int]) -> str:
-    """A shape as "64 × 3 × 3"; () is a scalar."""
-    return " × ".join(str(size) for size in shape) if shape else "scalar"
-
-
-def number_text(value: float | None) -> str:
-    """A loss or an accuracy with four significant digits; nothing for None."""
-    return "" if value is None else f"{value:.4g}"

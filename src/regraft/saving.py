@@ -16,11 +16,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from regraft.errors import JobError, PlanError, SaveError
-from regraft.factories import build_model, factory_file
 from regraft.files import sha256_of, whole_folder
 from regraft.inputs import InputContract
+from regraft.jobs.factories import build_model, factory_file
 from regraft.plan import Plan, requirement_from_json
-from regraft.plans.adopting import adopt, adopted_by
+from regraft.plans.adoption import adopt, adopted_by
 from regraft.plans.rows import RequirementRow
 
 MODEL_FILE, RECORD_FILE, PLAN_FILE = "model.safetensors", "regraft.json", "plan.json"

@@ -11,18 +11,18 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from regraft.caches.identifying import class_name, settings_of, source_hash
+from regraft.cuts.batches import Batch, batch_of
+from regraft.cuts.choosing import describe_cut
 from regraft.cuts.cut import Cut, Leaf
-from regraft.cuts.cutting import describe_cut
+from regraft.cuts.fingerprint import class_name, settings_of, source_hash
 from regraft.cuts.proving import own, undisturbed
-from regraft.cuts.recorded import slots_of
-from regraft.cuts.replaying import Replay
-from regraft.cuts.searching import Search, record_sizes
-from regraft.cuts.structures import map_structure
-from regraft.cuts.varying import Batch, batch_of
+from regraft.cuts.record import slots_of
+from regraft.cuts.replay import Replay
+from regraft.cuts.search import Search, record_sizes
 from regraft.errors import SplitError
-from regraft.fingerprints import hash_description
 from regraft.patterns import Patterns, choose
+from regraft.tensors.fingerprints import hash_description
+from regraft.tensors.trees import map_structure
 
 Features = dict[str, Tensor]
 Way = Mapping[bool, Replay]  # mode (whether training) → the proven replay of a batch

@@ -28,9 +28,9 @@ from torch import Tensor
 
 from regraft.arrays import ITEM_BYTES, Checkpoint
 from regraft.errors import CacheError, CheckpointError
-from regraft.fingerprints import named_ids
 from regraft.formats.format import HEAD_BYTES, Format
 from regraft.stores.store import Entry, Store
+from regraft.tensors.fingerprints import named_ids
 
 # No checkpoint of any format: nothing, text, JSON, zeros, a web page, noise.
 _OTHER_BYTES = (

@@ -10,21 +10,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from regraft.errors import TrainError, near_names
+from regraft.errors import TrainError
 from regraft.examples import Examples, TensorExamples
-from regraft.learning.histories import Candidate, History, Stage
-from regraft.learning.learners import HeadLike, Learner, draws, modes_kept, to_device
+from regraft.learning.batches import Batch, Epoch, Order, Source
+from regraft.learning.candidate import Trial
+from regraft.learning.eager_step import EagerStep, lower_precision
+from regraft.learning.history import Candidate, History, Stage
+from regraft.learning.learner import HeadLike, Learner, draws, modes_kept, to_device
 from regraft.learning.linear_heads import linear_layer, solve_head
 from regraft.learning.losses import LabelCheck, Loss, LossFunction, as_loss, class_count, whole_labels
 from regraft.learning.optimizers import Optimizer, make_optimizer
-from regraft.learning.quickening import quicken
 from regraft.learning.scoring import score
-from regraft.learning.sources import Batch, Epoch, Order, Source
-from regraft.learning.stepping import EagerStep, lower_precision
-from regraft.learning.trials import Trial
+from regraft.learning.stages import Stages, schedule_problems
+from regraft.learning.traced_step import quicken
 from regraft.progress import progress_bar
 from regraft.schedules import EPOCHS, Schedule
-from regraft.stages import Stages, schedule_problems
+from regraft.wording import near_names
 
 __all__ = ["Candidate", "History", "Stage", "train"]
 

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from regraft.errors import VerifyError, near_names
+from regraft.errors import VerifyError
 from regraft.examples import call, map_tensors, tensors_in
 from regraft.plans.variants import variants_of
+from regraft.wording import near_names
 
 
 @dataclass(frozen=True)

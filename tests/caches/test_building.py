@@ -5,8 +5,8 @@ import torch
 
 from regraft.caches import building
 from regraft.caches.building import Builder, check_outputs, padded, part_rows, storage_order, whole
-from regraft.caches.draws import Draws
 from regraft.caches.ragged import OwnShapes
+from regraft.caches.sampling import Draws
 from regraft.errors import CacheError
 from regraft.examples import TensorExamples
 from regraft.stores.folder import FolderStore

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from regraft.caches.costs import Cost, in_bytes, in_seconds
+from regraft.caches.costs import Cost
 
 DEAR = Cost(
     count=1000,
@@ -24,7 +24,7 @@ def test_a_dear_trunk_pays_soon():
     assert DEAR.pays_from == 2
     assert not DEAR.pays(1)
     assert DEAR.pays(2)
-    assert str(DEAR) == "Caching 1,000 examples takes about 14 s and 2.0 MB; it pays from 2 epochs on."
+    assert str(DEAR) == "Caching 1,000 examples takes about 14.5 s and 2.0 MB; it pays from 2 epochs on."
 
 
 def test_a_cheap_trunk_never_pays():
@@ -42,12 +42,6 @@ def test_the_break_even_is_that_of_the_inequality(epochs):
     """(E - V)(decode + prefix) > E·read + V·write."""
     cost = Cost(count=1, views=4, missing=4, fetched=4, bytes=1, fetch_s=3.0, trunk_s=2.0, write_s=1.0, read_s=0.7)
     assert cost.pays(epochs) == ((epochs - 4) * 5 > epochs * 0.7 + 4 * 1)
-
-
-def test_sizes_and_durations_are_for_people():
-    """Two figures are enough."""
-    assert [in_seconds(s) for s in (0.31, 42, 720, 12600, 1e6)] == ["0.3 s", "42 s", "12 min", "3.5 h", "12 days"]
-    assert [in_bytes(b) for b in (312, 4.2e6, 81e9, 2e12)] == ["312 bytes", "4.2 MB", "81.0 GB", "2.0 TB"]
 
 
 def test_a_half_filled_store_pays_earlier():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from regraft.caches.stored import StoredRows
+from regraft.caches.rows import StoredRows
 from regraft.caching import cache_features
 from regraft.errors import CacheError
 from regraft.evaluating import evaluate

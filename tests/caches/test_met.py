@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regraft.caches.met import Met
-from regraft.fingerprints import ID_BYTES
+from regraft.tensors.fingerprints import ID_BYTES
 
 
 def ids(numbers):

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from regraft.cuts.arguments import ReadError, Unread, by_name, pairs, unread
-from regraft.cuts.recorded import Slot
+from regraft.cuts.record import Slot
 from regraft.errors import SplitError
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from regraft.caches.engines import Engine, key_of, manifest_of
+from regraft.caches.keys import Engine, key_of, manifest_of
 from regraft.cuts.computation import plain_arguments
 from regraft.freezing import freeze
 from regraft.splitting import split

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from regraft.cuts.recorded import slots_of
+from regraft.cuts.record import slots_of
 from regraft.cuts.recording import record_forward, shadowed_forwards
 
 

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from regraft.cuts.outlining import outline_forward
-from regraft.cuts.recorded import slots_of
+from regraft.cuts.record import slots_of
 from regraft.cuts.recording import record_forward
 from regraft.cuts.sizes import ROWS, Size, learn_sizes
 

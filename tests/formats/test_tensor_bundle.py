@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from regraft.containers.ordered_code import slice_key
 from regraft.errors import CheckpointError
-from regraft.formats.ordered_code import slice_key
 from regraft.formats.tensor_bundle import Bundle
 from tables import entry, field, shape_message, table, write_bundle
 

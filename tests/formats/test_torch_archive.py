@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from regraft.formats.stored import Span
+from regraft.containers.spans import Span
 from regraft.formats.torch_archive import TorchArchive
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from regraft.containers.pickle_objects import Name
 from regraft.errors import CheckpointError
-from regraft.formats.pickle_objects import Name
 from regraft.formats.torch_pickle import PickledTensor, Storage, storage_of
 from regraft.reading import open_checkpoint
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from regraft.errors import TrainError
 from regraft.examples import DatasetExamples, TensorExamples
-from regraft.learning.learners import Learner
+from regraft.learning.learner import Learner
 from regraft.learning.linear_heads import linear_layer
 from regraft.learning.losses import as_loss
 from small_models import PartHead, frozen_model, three_classes, weights_of

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from regraft.examples import TensorExamples, as_examples
-from regraft.learning.learners import Learner
+from regraft.learning.learner import Learner
 from regraft.learning.losses import as_loss
 from regraft.learning.scoring import Score, score
 from small_models import TwoParts, three_classes

@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regraft.caches.draws import Drawn, Draws, changed_meanwhile
 from regraft.caches.met import Met
 from regraft.caches.ragged import Column, OwnShapes, column_of, encode_column, ragged_leaves
-from regraft.caches.stored import Index, LeafLike, StoredRows
+from regraft.caches.rows import Index, LeafLike, StoredRows
+from regraft.caches.sampling import Drawn, Draws, changed_meanwhile
 from regraft.errors import CacheError
 from regraft.examples import Inputs, map_tensors
-from regraft.fingerprints import ID_BYTES
 from regraft.stores.store import Entry
+from regraft.tensors.fingerprints import ID_BYTES
 
 PART_BYTES = 32 << 20
 PART_ROWS = 2048  # with a trunk of 10 ms a row a crash loses at most 20 s; smaller parts cost more files and fsyncs

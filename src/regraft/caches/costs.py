@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import final
 
-from regraft.errors import counted
+from regraft.wording import bytes_text, counted, seconds_text
 
 
 @final
@@ -55,25 +55,8 @@ class Cost:
         stored = (
             "" if self.missing == self.count * self.views else f" ({counted(self.missing, 'row', 'is/are')} missing)"
         )
-        size, duration = in_bytes(self.bytes), in_seconds(self.seconds)
+        size, duration = bytes_text(self.bytes), seconds_text(self.seconds)
         price = f"Caching {counted(self.count, 'example')}{copies}{stored} takes about {duration} and {size}"
         if self.pays_from is None:
             return f"{price}; it does not pay: reading a row takes as long as computing it."
         return f"{price}; it pays from {counted(self.pays_from, 'epoch')} on."
-
-
-def in_seconds(seconds: float) -> str:
-    """A duration for people: "0.3 s", "42 s", "12 min", "3.5 h", "12 days"."""
-    for limit, unit, size in ((10, "s", 1.0), (100, "s", 1.0), (6000, "min", 60.0)):
-        if seconds < limit:
-            return f"{seconds / size:.1f} {unit}" if seconds < 10 else f"{seconds / size:.0f} {unit}"
-    return f"{seconds / 3600:.1f} h" if seconds < 72 * 3600 else f"{seconds / 86400:.0f} days"
-
-
-def in_bytes(size: float) -> str:
-    """A size for people: "312 bytes", "4.2 MB", "81 GB"."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "bytes" or size >= 100 else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"

@@ -14,8 +14,8 @@ from torch.utils.data import Dataset
 
 from regraft.caches.costs import Cost
 from regraft.caches.precision import Difference
-from regraft.caches.stored import HeldRows, Rows, StoredRows
-from regraft.caches.streams import groups_of, shuffled_groups, streamed
+from regraft.caches.rows import HeldRows, Rows, StoredRows
+from regraft.caches.streaming import groups_of, shuffled_groups, streamed
 from regraft.errors import CacheError
 
 Again = Callable[..., "Features"]

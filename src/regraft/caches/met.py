@@ -4,7 +4,7 @@ from typing import final
 
 import numpy as np
 
-from regraft.fingerprints import ID_BYTES
+from regraft.tensors.fingerprints import ID_BYTES
 
 
 @final

@@ -8,9 +8,9 @@ from typing import Any, NoReturn
 import numpy as np
 from torch import Tensor, nn
 
-from regraft.cuts.recorded import Slot
-from regraft.cuts.structures import PLAIN, attributes_of, found_in, map_structure
+from regraft.cuts.record import Slot
 from regraft.errors import SplitError
+from regraft.tensors.trees import PLAIN, attributes_of, found_in, map_structure
 
 Pair = tuple[Slot, Tensor]
 

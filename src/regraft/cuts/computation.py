@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 
-from regraft.cuts.recorded import Operation, Record
-from regraft.cuts.structures import map_structure
-from regraft.fingerprints import hash_tensors
+from regraft.cuts.record import Operation, Record
+from regraft.tensors.fingerprints import hash_tensors
+from regraft.tensors.trees import map_structure
 
 # Functions whose whole numbers are factors and bounds; those of others may be sizes, which grow with the example.
 ARITHMETIC = frozenset((

@@ -1,7 +1,7 @@
 """Backward passes in which PyTorch ends the whole process: refused by name before the proof would run one."""
 
 from regraft.cuts.hindrances import trained_values
-from regraft.cuts.recorded import Record, Value
+from regraft.cuts.record import Record, Value
 from regraft.errors import SplitError
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from regraft.errors import counted
+from regraft.wording import counted
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from regraft.cuts.recorded import Operation, Record
+from regraft.cuts.record import Operation, Record
 
 
 def hindrance_note(record: Record, repeated: Collection[int]) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from regraft.cuts.recorded import Value
+from regraft.cuts.record import Value
 
 
 @dataclass(frozen=True)

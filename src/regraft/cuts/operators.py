@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import flop_registry
 
-from regraft.cuts.structures import tensors_of
+from regraft.tensors.trees import tensors_of
 
 # Methods that give Python a value made of the data. Some of them (tolist, numpy) run no operator that torch shows.
 _READS_DATA = """

@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from regraft.cuts.operators import function_name
 from regraft.cuts.recording import shadowed_forwards
-from regraft.cuts.structures import numbers_of, tensors_of
+from regraft.tensors.trees import numbers_of, tensors_of
 
 Shapes = list[tuple[int, ...]]
 CallKey = tuple[str, int]  # the module's name, and how many runs of it came before

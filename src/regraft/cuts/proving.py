@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from regraft.cuts.batches import Arguments
 from regraft.cuts.frozen import is_frozen
-from regraft.cuts.recorded import Record, slots_of
-from regraft.cuts.replaying import Replay
-from regraft.cuts.structures import map_structure, sealed_of, tensors_of
-from regraft.cuts.stubs import Stub
-from regraft.cuts.varying import Arguments
+from regraft.cuts.placeholders import Stub
+from regraft.cuts.record import Record, slots_of
+from regraft.cuts.replay import Replay
 from regraft.errors import FreezeError, RegraftError, SplitError
+from regraft.tensors.trees import map_structure, sealed_of, tensors_of
 
 # Rows computed in another batch are summed in another order: 1e-6 for float32 (measured 8.6e-6 for batch 1 in the place
 # of 32), more for a deep network's largest values. What mixes examples differs in the first digits.

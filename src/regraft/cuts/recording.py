@@ -26,10 +26,10 @@ from regraft.cuts.operators import (
     reads_only_shape,
     written_arguments,
 )
-from regraft.cuts.recorded import Call, Operation, Record, Slot, Value
-from regraft.cuts.structures import map_structure, tensors_of
+from regraft.cuts.record import Call, Operation, Record, Slot, Value
 from regraft.cuts.traces import Traces, gives_code
 from regraft.errors import SplitError
+from regraft.tensors.trees import map_structure, tensors_of
 
 
 def record_forward(model: nn.Module, args: tuple, kwargs: Mapping[str, Any]) -> Record:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from regraft.cuts.outlining import Outline, Shapes
-from regraft.cuts.recorded import Record, slots_of
-from regraft.cuts.structures import NUMBERS, Placeholder, found_in, map_structure, numbers_of
+from regraft.cuts.record import Record, slots_of
+from regraft.tensors.trees import NUMBERS, Placeholder, found_in, map_structure, numbers_of
 
 ROWS = "rows"
 

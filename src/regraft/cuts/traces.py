@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from regraft.cuts.structures import PLAIN, attributes_of, found_in
+from regraft.tensors.trees import PLAIN, attributes_of, found_in
 
 DEPTH = 4  # containers in containers: a cache of keys and values is an object with a list of objects
 

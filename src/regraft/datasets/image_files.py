@@ -10,9 +10,10 @@ import PIL
 import torch
 
 from regraft.datasets.labelled import Labelled, check_labels
-from regraft.errors import DataError, counted
+from regraft.errors import DataError
 from regraft.files import sha256_of
 from regraft.inputs import InputContract
+from regraft.wording import counted
 
 
 @final

@@ -6,8 +6,9 @@ from pathlib import Path
 from PIL import Image
 
 from regraft.datasets.image_files import ImageFiles
-from regraft.errors import DataError, counted, near_names
+from regraft.errors import DataError
 from regraft.inputs import InputContract
+from regraft.wording import counted, near_names
 
 
 def open_image_folder(

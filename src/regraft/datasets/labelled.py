@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from regraft.errors import DataError, counted
+from regraft.errors import DataError
+from regraft.wording import counted
 
 
 class Labelled(Dataset, ABC):

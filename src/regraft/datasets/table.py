@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from regraft.datasets.image_files import ImageFiles
-from regraft.errors import DataError, counted, near_names
+from regraft.errors import DataError
 from regraft.inputs import InputContract
+from regraft.wording import counted, near_names
 
 PATH_COLUMNS = ("path", "file", "filename", "image")
 LABEL_COLUMNS = ("label", "class", "target", "category")

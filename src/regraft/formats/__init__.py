@@ -1,4 +1,4 @@
-"""Readers: one file for each checkpoint format; `format.py` is their contract.
+"""Readers: one file for each framework's checkpoint format; `format.py` is their contract.
 
 `FORMATS` is all of them. Their modules are light: a foreign library is imported only inside `open`.
 """

@@ -6,11 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from regraft.arrays import ArrayInfo, Checkpoint
-from regraft.errors import CheckpointError, counted
+from regraft.errors import CheckpointError
 from regraft.formats.object_graph import GRAPH_KEY, path_of, unique_names, variable_names
 from regraft.formats.roles import roles_of
 from regraft.formats.tensor_bundle import Bundle
 from regraft.formats.tensorflow_graph import graph_facts
+from regraft.wording import counted
 
 NOT_NUMBERS = ("string", "resource", "variant")
 NO_GRAPH = "The checkpoint tells neither kinds of layers, nor eps, padding and strides: there is no graph of them."

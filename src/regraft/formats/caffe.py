@@ -9,12 +9,12 @@ from typing import Any, final
 import numpy as np
 
 from regraft.arrays import ArrayInfo, Checkpoint, Requirement
+from regraft.containers.located import Located, located
+from regraft.containers.protobuf import BYTES, VARINT, Fields, ProtobufFile, looks_like
+from regraft.containers.prototxt import Settings, parse_prototxt
+from regraft.containers.wire import Value
 from regraft.errors import CheckpointError
 from regraft.formats.format import Format
-from regraft.formats.located import Located, located
-from regraft.formats.protobuf import BYTES, VARINT, Fields, ProtobufFile, looks_like
-from regraft.formats.prototxt import Settings, parse_prototxt
-from regraft.formats.wire import Value
 
 # Field numbers are those of caffe.proto (BVLC/caffe, src/caffe/proto/caffe.proto).
 NET = {1: BYTES, 2: BYTES, 3: BYTES, 4: VARINT, 5: VARINT, 6: BYTES, 7: VARINT, 8: BYTES, 100: BYTES}

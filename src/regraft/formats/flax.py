@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import final
 
 from regraft.arrays import ArrayInfo, Checkpoint
+from regraft.containers.located import mapped
+from regraft.containers.msgpack import ARRAY, Unpacker, leaves
 from regraft.errors import CheckpointError
 from regraft.formats.flax_layers import with_flax_layers
-from regraft.formats.flax_msgpack import ARRAY, Unpacker, leaves
 from regraft.formats.format import Format
-from regraft.formats.located import mapped
 from regraft.formats.roles import with_roles
 
 

@@ -13,11 +13,11 @@ from typing import final
 import numpy as np
 
 from regraft.arrays import ArrayInfo, Checkpoint, Requirement
+from regraft.containers.located import Located, located, mapped
+from regraft.containers.spans import Span
 from regraft.errors import CheckpointError, MissingLibraryError
 from regraft.formats.format import Format
 from regraft.formats.gguf_blocks import BLOCK_TYPES, PLAIN_TYPES, BlockType
-from regraft.formats.located import Located, located, mapped
-from regraft.formats.stored import Span
 
 _MAGIC = b"GGUF"
 _SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}

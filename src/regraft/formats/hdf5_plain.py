@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from regraft.arrays import ArrayInfo, Checkpoint
+from regraft.containers.hdf5.tree import Group, InPieces
+from regraft.containers.located import Located
 from regraft.errors import CheckpointError
-from regraft.formats.h5_tree import Group, InPieces
-from regraft.formats.located import Located
 from regraft.formats.roles import with_roles
 
 _NOTE = (

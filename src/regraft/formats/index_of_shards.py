@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from regraft.arrays import ArrayInfo, Checkpoint
+from regraft.containers.spans import Span
 from regraft.errors import CheckpointError
-from regraft.formats.stored import Span
 
 INDEX_SUFFIX = ".index.json"
 

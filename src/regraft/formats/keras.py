@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import final
 
 from regraft.arrays import ArrayInfo, Checkpoint, Requirement, Role
+from regraft.containers.hdf5.tree import SIGNATURE, Group, InPieces, opened
+from regraft.containers.located import Located
+from regraft.containers.spans import Span
+from regraft.containers.zip_archive import ZipArchive, may_hold
 from regraft.errors import CheckpointError
 from regraft.formats.format import Format
-from regraft.formats.h5_tree import SIGNATURE, Group, InPieces, opened
 from regraft.formats.hdf5_plain import holds_group, open_plain
 from regraft.formats.keras_config import Layer, read_config, snake_case
 from regraft.formats.keras_graph import wiring
@@ -22,10 +25,7 @@ from regraft.formats.keras_layers import (
     requirements,
 )
 from regraft.formats.keras_weights import Weight, dequantised
-from regraft.formats.located import Located
 from regraft.formats.roles import role_of
-from regraft.formats.stored import Span
-from regraft.formats.zip_archive import ZipArchive, may_hold
 
 _CELL = re.compile(r"(lstm|gru|simple_rnn|conv_lstm\dd?|cu_dnnlstm|cu_dnngru)_cell(_\d+)?$")
 _KERAS_1 = re.compile(r"_(W|b|U|[WUb]_[ifcozrh]|running_mean|running_std)(:0)?$")

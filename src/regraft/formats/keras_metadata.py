@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from regraft.containers.spans import Span
+from regraft.containers.wire import as_bytes, as_text, fields
 from regraft.errors import CheckpointError
 from regraft.formats.keras_config import Layer, read_config
-from regraft.formats.stored import Span
-from regraft.formats.wire import as_bytes, as_text, fields
 
 FILE_NAME = "keras_metadata.pb"
 _NODE, _PATH, _METADATA = 1, 3, 5

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from regraft.formats.h5_tree import InPieces
-from regraft.formats.located import Located
+from regraft.containers.hdf5.tree import InPieces
+from regraft.containers.located import Located
 
 _AXES = {"Dense": -1, "Embedding": 0}  # class → the axis along which int8 has a scale each
 _CODED = ("int8", "uint8")

@@ -11,9 +11,9 @@ from typing import Any, final
 import numpy as np
 
 from regraft.arrays import ArrayInfo, Checkpoint, Requirement
+from regraft.containers.located import Located, located, mapped
 from regraft.errors import CheckpointError
 from regraft.formats.format import Format
-from regraft.formats.located import Located, located, mapped
 
 # The layout of the bytes is that of NDArray::Save and NDArray::Load (apache/mxnet, src/ndarray/ndarray.cc).
 LIST_MAGIC = 0x112

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from regraft.containers.pickle_objects import Record, contents_of
 from regraft.errors import CheckpointError
-from regraft.formats.pickle_objects import Record, contents_of
 from regraft.formats.pickled_numpy import PickledArray
 
 _DEEPEST = 64

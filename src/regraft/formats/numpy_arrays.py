@@ -8,9 +8,7 @@ from typing import final
 import numpy as np
 
 from regraft.arrays import ArrayInfo, Checkpoint
-from regraft.errors import CheckpointError
-from regraft.formats.format import Format
-from regraft.formats.npy_header import (
+from regraft.containers.npy_header import (
     MAGIC,
     MOST_HEADER_BYTES,
     NoNumbersError,
@@ -18,10 +16,12 @@ from regraft.formats.npy_header import (
     left_out_note,
     parse_npy_header,
 )
+from regraft.containers.spans import Span, checked_size, decode
+from regraft.containers.zip_archive import Member, ZipArchive
+from regraft.errors import CheckpointError
+from regraft.formats.format import Format
 from regraft.formats.pickled_arrays import arrays_of_pickled_bytes, arrays_of_pickled_file
 from regraft.formats.roles import with_roles
-from regraft.formats.stored import Span, checked_size, decode
-from regraft.formats.zip_archive import Member, ZipArchive
 
 Found = dict[str, tuple[ArrayInfo, Callable[[], np.ndarray]]]
 

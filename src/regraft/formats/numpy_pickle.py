@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import final
 
 from regraft.arrays import Checkpoint
+from regraft.containers.npy_header import left_out_note
 from regraft.formats.format import Format
-from regraft.formats.npy_header import left_out_note
 from regraft.formats.pickled_arrays import arrays_of_pickled_file
 from regraft.formats.roles import with_roles
 

@@ -5,7 +5,7 @@ Source: tensorflow/core/protobuf/trackable_object_graph.proto.
 
 from collections import Counter
 
-from regraft.formats.wire import as_bytes, as_text, fields
+from regraft.containers.wire import as_bytes, as_text, fields
 
 GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _VALUE_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"

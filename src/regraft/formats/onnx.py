@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import final
 
 from regraft.arrays import ArrayInfo, Checkpoint, Requirement, Role
+from regraft.containers.protobuf import BYTES, VARINT, ProtobufFile, looks_like
 from regraft.errors import CheckpointError
 from regraft.formats.format import Format
 from regraft.formats.onnx_graph import Layer, find_layers, readable_names, used_as_number
@@ -12,7 +13,6 @@ from regraft.formats.onnx_nodes import Graph, read_graph, upstream
 from regraft.formats.onnx_quantised import Dequantised
 from regraft.formats.onnx_tensors import files_of
 from regraft.formats.onnx_wiring import wiring
-from regraft.formats.protobuf import BYTES, VARINT, ProtobufFile, looks_like
 
 _MODEL = {1: VARINT, 5: VARINT, **dict.fromkeys((2, 3, 4, 6, 7, 8, 14, 20, 25), BYTES)}
 _GATES = {"LSTM": "iofc", "GRU": "zrh", "RNN": "i"}

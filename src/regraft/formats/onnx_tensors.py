@@ -8,12 +8,12 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 
+from regraft.containers.located import Located
+from regraft.containers.protobuf import Fields, ProtobufFile
+from regraft.containers.spans import Span, checked_size, decode
+from regraft.containers.wire import Value
 from regraft.errors import CheckpointError
-from regraft.formats.located import Located
-from regraft.formats.protobuf import Fields, ProtobufFile
 from regraft.formats.quantised import unpacked_nibbles
-from regraft.formats.stored import Span, checked_size, decode
-from regraft.formats.wire import Value
 
 # Numbers as in onnx.proto (onnx/onnx, IR version 11).
 DTYPES = {

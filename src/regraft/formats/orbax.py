@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any, final
 
 from regraft.arrays import ArrayInfo, Checkpoint
+from regraft.containers.located import Located, mapped
+from regraft.containers.msgpack import Chunked, Number, Unpacker, leaves
+from regraft.containers.spans import Span
+from regraft.containers.zarr_array import ZarrArray, read_array
+from regraft.containers.zarr_stores import MANIFEST, METADATA, Folders, KeyValues
 from regraft.errors import CheckpointError
 from regraft.formats.flax_layers import with_flax_layers
-from regraft.formats.flax_msgpack import Chunked, Number, Unpacker, leaves
 from regraft.formats.format import Format
-from regraft.formats.located import Located, mapped
 from regraft.formats.roles import with_roles
-from regraft.formats.stored import Span
-from regraft.formats.zarr_array import ZarrArray, read_array
-from regraft.formats.zarr_stores import MANIFEST, METADATA, Folders, KeyValues
 
 _TREE, _STEP, _OLD_TREE = "_METADATA", "_CHECKPOINT_METADATA", "checkpoint"
 _STORED = {"jax.Array", "np.ndarray", "scalar"}  # other leaves are texts, or nothing

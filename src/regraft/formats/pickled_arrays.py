@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from regraft.arrays import ArrayInfo
+from regraft.containers.npy_header import NoNumbersError
+from regraft.containers.pickle_machine import Machine
+from regraft.containers.spans import Span, mapped
 from regraft.errors import CheckpointError
 from regraft.formats.named_arrays import named_leaves
-from regraft.formats.npy_header import NoNumbersError
-from regraft.formats.pickle_machine import Machine
 from regraft.formats.pickled_numpy import KNOWN, PickledArray
-from regraft.formats.stored import Span, mapped
 
 Found = dict[str, tuple[ArrayInfo, Callable[[], np.ndarray]]]
 _MOST_PICKLES = 100_000

@@ -10,11 +10,11 @@ from typing import Any, final
 import numpy as np
 
 from regraft.arrays import ITEM_BYTES
+from regraft.containers.npy_header import NoNumbersError, numpy_dtype
+from regraft.containers.pickle_machine import hashable
+from regraft.containers.pickle_objects import Chunk, Record
+from regraft.containers.spans import Order, decode
 from regraft.errors import CheckpointError
-from regraft.formats.npy_header import NoNumbersError, numpy_dtype
-from regraft.formats.pickle_machine import hashable
-from regraft.formats.pickle_objects import Chunk, Record
-from regraft.formats.stored import Order, decode
 
 
 @final

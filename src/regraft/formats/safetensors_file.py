@@ -11,10 +11,10 @@ from typing import Any, final
 import numpy as np
 
 from regraft.arrays import ArrayInfo, Checkpoint
+from regraft.containers.spans import Span, checked_size, decode
 from regraft.errors import CheckpointError
 from regraft.formats.format import Format
 from regraft.formats.roles import with_roles
-from regraft.formats.stored import Span, checked_size, decode
 
 DTYPES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn",

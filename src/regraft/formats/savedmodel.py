@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import final
 
 from regraft.arrays import Checkpoint
+from regraft.containers.sstable import is_table
 from regraft.errors import CheckpointError
 from regraft.formats.bundle_checkpoint import NO_GRAPH, open_bundle
 from regraft.formats.format import Format
@@ -12,7 +13,6 @@ from regraft.formats.keras_graph import wiring
 from regraft.formats.keras_layers import requirements
 from regraft.formats.keras_metadata import FILE_NAME, described_model
 from regraft.formats.keras_owners import with_keras_layers
-from regraft.formats.sstable import is_table
 from regraft.formats.tensor_bundle import Bundle
 
 _PROGRAM = "saved_model.pb"

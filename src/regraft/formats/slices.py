@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from regraft.containers.spans import decode
 from regraft.errors import CheckpointError
-from regraft.formats.stored import decode
 
 Extents = tuple[tuple[int, int], ...]  # for each axis (start, length)
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from regraft.arrays import ArrayInfo, Checkpoint
+from regraft.containers.npy_header import NoNumbersError, left_out_note
+from regraft.containers.pickle_machine import Machine
 from regraft.errors import CheckpointError
 from regraft.formats.named_arrays import named_leaves
-from regraft.formats.npy_header import NoNumbersError, left_out_note
-from regraft.formats.pickle_machine import Machine
 from regraft.formats.pickled_arrays import unwrapped
 from regraft.formats.pickled_numpy import PickledArray
 from regraft.formats.roles import roles_of

@@ -15,13 +15,13 @@ from typing import final
 
 import numpy as np
 
+from regraft.containers.crc32c import masked_crc32c
+from regraft.containers.ordered_code import slice_key
+from regraft.containers.spans import Span, checked_size, decode
+from regraft.containers.sstable import Table
+from regraft.containers.wire import Value, as_bytes, as_int, fields, read_varint, signed
 from regraft.errors import CheckpointError
-from regraft.formats.crc32c import masked_crc32c
-from regraft.formats.ordered_code import slice_key
 from regraft.formats.slices import Extents, joined, placed
-from regraft.formats.sstable import Table
-from regraft.formats.stored import Span, checked_size, decode
-from regraft.formats.wire import Value, as_bytes, as_int, fields, read_varint, signed
 
 # tensorflow/core/framework/types.proto; quantised integers are read as the integers that they are
 DTYPES = {

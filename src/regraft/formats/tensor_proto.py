@@ -8,9 +8,9 @@ from math import prod
 
 import numpy as np
 
+from regraft.containers.spans import checked_bytes, decode
+from regraft.containers.wire import as_bytes, fields
 from regraft.errors import CheckpointError
-from regraft.formats.stored import checked_bytes, decode
-from regraft.formats.wire import as_bytes, fields
 
 # dtype → (field of its list, how a number of it is stored there; "varint" or a NumPy dtype)
 _LISTS = {

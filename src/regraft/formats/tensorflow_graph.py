@@ -13,9 +13,9 @@ from pathlib import Path
 from struct import pack, unpack
 
 from regraft.arrays import ArrayInfo, Requirement
+from regraft.containers.wire import as_bytes, as_int, as_text, fields
 from regraft.errors import CheckpointError
 from regraft.formats.tensor_proto import values_of, varints
-from regraft.formats.wire import as_bytes, as_int, as_text, fields
 
 _MOST_BYTES = 64 << 20  # larger graphs hold constants, and would take seconds
 _VARIABLES = ("VariableV2", "Variable", "VarHandleOp")

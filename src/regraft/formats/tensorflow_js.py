@@ -12,6 +12,7 @@ from typing import Any, final
 import numpy as np
 
 from regraft.arrays import ArrayInfo, Checkpoint, Requirement
+from regraft.containers.spans import Span, checked_size, decode
 from regraft.errors import CheckpointError
 from regraft.formats.format import Format
 from regraft.formats.keras_config import Layer, read_config
@@ -19,7 +20,6 @@ from regraft.formats.keras_layers import requirements
 from regraft.formats.keras_owners import with_keras_layers
 from regraft.formats.quantised import Quantisation
 from regraft.formats.roles import with_roles
-from regraft.formats.stored import Span, checked_size, decode
 
 _DTYPES = ("float32", "float16", "int32", "uint8", "uint16", "bool", "complex64")
 _NO_GRAPH_FACTS = (

@@ -12,16 +12,16 @@ from typing import final
 import numpy as np
 
 from regraft.arrays import ITEM_BYTES, ArrayInfo, Checkpoint
+from regraft.containers.ordered_code import slice_key
+from regraft.containers.sstable import Table, is_table
+from regraft.containers.wire import as_bytes, as_int, as_text, fields
 from regraft.errors import CheckpointError
 from regraft.formats.format import Format
-from regraft.formats.ordered_code import slice_key
 from regraft.formats.roles import with_roles
 from regraft.formats.slices import Extents, joined, placed
-from regraft.formats.sstable import Table, is_table
 from regraft.formats.tensor_bundle import DTYPES, extents_of, shape_of
 from regraft.formats.tensor_proto import values_of
 from regraft.formats.tensorflow_graph import graph_facts
-from regraft.formats.wire import as_bytes, as_int, as_text, fields
 
 _SHARD = re.compile(r"-\d{5}-of-\d{5}$")
 

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import final
 
 from regraft.arrays import Checkpoint
+from regraft.containers.sstable import is_table
 from regraft.errors import CheckpointError
 from regraft.formats.bundle_checkpoint import open_bundle
 from regraft.formats.format import Format
-from regraft.formats.sstable import is_table
 from regraft.formats.tensor_bundle import Bundle
 
 _PARTS = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")

@@ -11,11 +11,11 @@ from typing import final
 import numpy as np
 
 from regraft.arrays import ITEM_BYTES, ArrayInfo, Checkpoint
+from regraft.containers.flatbuffer import FlatTable, root_table
+from regraft.containers.spans import Span, checked_size, decode, mapped
 from regraft.errors import CheckpointError
-from regraft.formats.flatbuffer import FlatTable, root_table
 from regraft.formats.format import Format
 from regraft.formats.quantised import Quantisation, unpacked_nibbles
-from regraft.formats.stored import Span, checked_size, decode, mapped
 from regraft.formats.tflite_layers import Layers, layers_of
 
 _IDENTIFIER = b"TFL3"

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from regraft.arrays import Requirement
-from regraft.formats.flatbuffer import FlatTable
+from regraft.containers.flatbuffer import FlatTable
 
 Owner = tuple[str, str, str]  # kind of layer, layer, leaf
 

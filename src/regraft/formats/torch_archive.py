@@ -9,11 +9,11 @@ from typing import Any, final
 import numpy as np
 
 from regraft.arrays import ITEM_BYTES
+from regraft.containers.pickle_machine import Machine
+from regraft.containers.spans import Order, Span
+from regraft.containers.zip_archive import ZipArchive
 from regraft.errors import CheckpointError
-from regraft.formats.pickle_machine import Machine
-from regraft.formats.stored import Order, Span
 from regraft.formats.torch_pickle import KNOWN, PickledTensor, Storage, storage_of
-from regraft.formats.zip_archive import ZipArchive
 
 
 @final

@@ -12,13 +12,13 @@ from typing import Any, final
 import numpy as np
 
 from regraft.arrays import ArrayInfo, Checkpoint
+from regraft.containers.pickle_machine import Machine
+from regraft.containers.pickle_objects import Name, Record
+from regraft.containers.spans import Span, checked_size, mapped
 from regraft.errors import CheckpointError
 from regraft.formats.format import Format
-from regraft.formats.pickle_machine import Machine
-from regraft.formats.pickle_objects import Name, Record
 from regraft.formats.roles import with_roles
 from regraft.formats.slices import Extents, joined, placed
-from regraft.formats.stored import Span, checked_size, mapped
 from regraft.formats.torch_archive import TorchArchive
 from regraft.formats.torch_pickle import DTYPES, KNOWN, PickledTensor, inert
 

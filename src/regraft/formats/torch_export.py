@@ -10,12 +10,12 @@ from typing import Any, final
 import numpy as np
 
 from regraft.arrays import ITEM_BYTES, ArrayInfo, Checkpoint
+from regraft.containers.spans import Order
+from regraft.containers.zip_archive import ZipArchive, may_hold
 from regraft.errors import CheckpointError
 from regraft.formats.format import Format
 from regraft.formats.roles import with_roles
-from regraft.formats.stored import Order
 from regraft.formats.torch_pickle import PickledTensor, Storage
-from regraft.formats.zip_archive import ZipArchive, may_hold
 
 _FORMAT = "archive_format"
 _WEIGHTS, _CONSTANTS = "data/weights/model_weights_config.json", "data/constants/model_constants_config.json"

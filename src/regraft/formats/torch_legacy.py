@@ -9,11 +9,11 @@ from typing import Any, final
 import numpy as np
 
 from regraft.arrays import ITEM_BYTES, Checkpoint
+from regraft.containers.pickle_machine import Machine
+from regraft.containers.spans import Span, mapped
 from regraft.errors import CheckpointError
 from regraft.formats.format import Format
-from regraft.formats.pickle_machine import Machine
 from regraft.formats.state_dicts import kept_note, open_state_dict
-from regraft.formats.stored import Span, mapped
 from regraft.formats.torch_pickle import KNOWN, PickledTensor, Storage, storage_of
 
 MAGIC = bytes.fromhex("8a0a6cfc9c46f9206aa85019")  # the number 0x1950a86a20f9469cfc6c as a pickle writes it

@@ -9,12 +9,12 @@ from typing import Any, final
 import numpy as np
 
 from regraft.arrays import ITEM_BYTES
+from regraft.containers.pickle_objects import Name, Record
+from regraft.containers.small_floats import SMALL_FLOATS
+from regraft.containers.spans import Order, decode
 from regraft.errors import CheckpointError
-from regraft.formats.pickle_objects import Name, Record
 from regraft.formats.pickled_numpy import KNOWN as NUMPY_KNOWN
 from regraft.formats.pickled_numpy import PickledArray
-from regraft.formats.small_floats import SMALL_FLOATS
-from regraft.formats.stored import Order, decode
 
 _STORAGES = {
     "Double": "float64", "Float": "float32", "Half": "float16", "BFloat16": "bfloat16", "Long": "int64", "Int": "int32",

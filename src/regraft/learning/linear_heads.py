@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from regraft.errors import TrainError
 from regraft.examples import Examples, TensorExamples, map_tensors, tensors_in
-from regraft.learning.histories import Candidate, History
-from regraft.learning.learners import Learner, modes_kept
+from regraft.learning.flat_function import NotFlatError, aten, record
+from regraft.learning.history import Candidate, History
+from regraft.learning.lbfgs import MOST_ITERATIONS, Solution, mean_square, solve_linear
+from regraft.learning.learner import Learner, modes_kept
 from regraft.learning.losses import LossFunction, cross_entropy, find_logits
 from regraft.learning.scoring import Score, score
-from regraft.learning.solving import MOST_ITERATIONS, Solution, mean_square, solve_linear
-from regraft.learning.tracing import NotFlatError, aten, record
 
 # Strengths that are tried when there is validation to choose by, times the features' mean square.
 PATH = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)

@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from regraft.errors import DataError, TrainError, counted, near_names
+from regraft.errors import DataError, TrainError
 from regraft.examples import Examples
+from regraft.wording import counted, near_names
 
 LossFunction = Callable[[Any, Tensor], Tensor]
 Loss = str | LossFunction

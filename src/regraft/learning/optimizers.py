@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import nn, optim
 
-from regraft.errors import TrainError, near_names
+from regraft.errors import TrainError
+from regraft.wording import near_names
 
 Optimizer = str | optim.Optimizer | Callable[[Sequence[nn.Parameter]], optim.Optimizer]
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from regraft.examples import Examples, all_indices, batches
-from regraft.learning.learners import Learner, modes_kept, to_device
+from regraft.learning.learner import Learner, modes_kept, to_device
 from regraft.learning.losses import LabelCheck, LossFunction, class_count, logits_of
 
 

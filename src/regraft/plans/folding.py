@@ -9,11 +9,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from regraft.errors import PlanError, near_names
+from regraft.errors import PlanError
 from regraft.operations.joins import Fill, Subtract
 from regraft.plans.layers import Layer
 from regraft.plans.layouts import BIAS
-from regraft.plans.pairing import Pairing, Sources
+from regraft.plans.match_by_name import Pairing, Sources
+from regraft.wording import near_names
 
 _ASKED = re.compile("fold bias of (?P<source>.+)")
 

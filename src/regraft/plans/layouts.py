@@ -8,7 +8,7 @@ from regraft.operations.joins import Divide, Fill
 from regraft.operations.moves import Flip, PermuteFlat, Reshape, Transpose
 from regraft.operations.operation import Operation, Shape
 from regraft.plans.layers import Layer
-from regraft.plans.sequence_layouts import Facts, LeafRule, attention_rules, recurrent_rules
+from regraft.plans.recurrent_layouts import Facts, LeafRule, attention_rules, recurrent_rules
 
 # The axes of a weight as each framework stores it. "*" stands for the spatial axes; "mult" is the depthwise
 # multiplier; "flip" says that the kernel is stored turned round. Ours is torch's. Measured against the frameworks:

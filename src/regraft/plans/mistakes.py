@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from regraft.plans.describing import describe_model, kind_of
-from regraft.plans.pairing import suspected_flattening
+from regraft.plans.match_by_name import suspected_flattening
 from regraft.tf_layers import KerasConvTranspose2d, ResetBeforeGRU, padded, same_pads
 
 Trial = Callable[[nn.Module], AbstractContextManager[None]]

@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from regraft.errors import PatternError, near_names
+from regraft.errors import PatternError
 from regraft.patterns import compile_pattern
+from regraft.wording import near_names
 
 # Names that trainers and savers put around a whole network: they say nothing of the network itself.
 WRAPPERS = (

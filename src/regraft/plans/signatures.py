@@ -8,7 +8,7 @@ from regraft.operations.operation import Shape
 from regraft.operations.running import shape_after
 from regraft.plans.layers import Kind, Layer
 from regraft.plans.layouts import OURS, axis_operations, stored_axes
-from regraft.plans.sequence_layouts import Facts
+from regraft.plans.recurrent_layouts import Facts
 
 # The frameworks' words for a layer. What is not here is judged by its arrays' names.
 _KINDS: dict[str, Kind] = {

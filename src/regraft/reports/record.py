@@ -9,7 +9,8 @@ from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from regraft.errors import SaveError, near_names
+from regraft.errors import SaveError
+from regraft.wording import near_names
 
 
 @dataclass(frozen=True)

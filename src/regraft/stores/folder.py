@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regraft.errors import CacheError, counted
-from regraft.fingerprints import ID_BYTES, as_bytes, canonical_json
+from regraft.errors import CacheError
 from regraft.stores.leases import STALE_S, Leases
 from regraft.stores.places import OpenFile, Place, place_of
 from regraft.stores.shards import DTYPES, layout_of, shard_chunks
 from regraft.stores.shards import Place as TensorPlace
 from regraft.stores.store import Entry, Part, Store
+from regraft.tensors.fingerprints import ID_BYTES, as_bytes, canonical_json
+from regraft.wording import counted
 
 BLOCK_BYTES = 1 << 20  # what is checked at once: small enough for single rows, large enough for the check to be cheap
 MANIFEST = "manifest.json"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from regraft.errors import CacheError
-from regraft.fingerprints import as_bytes
+from regraft.tensors.fingerprints import as_bytes
 
 DTYPE_WORDS = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",

@@ -1,0 +1,113 @@
+"""How a trunk is run, and the manifest of what it gives: all that features depend on beside the example."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, Protocol, final
+
+import torch
+from torch import Tensor
+
+from regraft.caches.ragged import OwnShapes, ragged_leaves
+from regraft.examples import Inputs, call, map_tensors
+from regraft.tensors.fingerprints import hash_description, hash_tensors
+
+LAYOUT = 2  # of the entry's folder; a change makes new entries
+CANARIES = 4
+
+
+class TrunkLike(Protocol):
+    """What `split` gives as the trunk."""
+
+    @property
+    def cut(self) -> Any:
+        """`.leaves`: name, shape, dtype and bytes per example of each tensor that crosses."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+        """Leaf → one row per example."""
+
+    def describe(self) -> dict:
+        """Plain data that changes when the computation does: classes, sources, modes."""
+
+    def frozen_tensors(self) -> dict[str, Tensor]:
+        """All parameters and buffers that the features depend on."""
+
+
+@final
+@dataclass(frozen=True)
+class Engine:
+    """How the trunk is run.
+
+    compute   "float32" runs the trunk as it is; "bfloat16" or "float16" under torch's autocast, which is faster on
+              processors made for it and less exact: part of the key
+    workers   threads that fetch examples; None chooses
+    canaries  rows of the store that are computed again before it is trusted
+    """
+
+    compute: str = "float32"
+    workers: int | None = None
+    canaries: int = CANARIES
+
+
+def key_of(manifest: dict[str, Any]) -> str:
+    """The key: the name of the entry that holds features of this manifest."""
+    return hash_description(manifest)[:32]
+
+
+def manifest_of(trunk: TrunkLike, *, batch_size: int, precision: str, engine: Engine) -> dict[str, Any]:
+    """Everything that features depend on beside the example itself, as plain data; its hash is the key."""
+    leaves = [[leaf.name, sizes_of(leaf), str(leaf.dtype)] for leaf in trunk.cut.leaves]
+    return {
+        "layout": LAYOUT,
+        "trunk": trunk.describe(),
+        "frozen": hash_tensors(trunk.frozen_tensors()),
+        "cut": leaves,
+        "batch_size": batch_size,
+        "precision": precision,
+        "compute": engine.compute,
+        "modes": modes(device_of(trunk)),
+    }
+
+
+def sizes_of(leaf: Any) -> list[int | None]:
+    """A leaf's shape; None where the length of the inputs decides, so that another example means the same trunk."""
+    varying = getattr(leaf, "varying", ())
+    return [None if axis in varying else size for axis, size in enumerate(leaf.shape)]
+
+
+def modes(device: torch.device) -> dict[str, Any]:
+    """The switches of torch that change results, and its version."""
+    return {
+        "torch": torch.__version__.split("+")[0],
+        "device": device.type,
+        "autocast": str(torch.get_autocast_dtype(device.type)) if torch.is_autocast_enabled(device.type) else "",
+        "float32_matmul": torch.get_float32_matmul_precision(),
+        "tf32_convolutions": device.type == "cuda" and torch.backends.cudnn.allow_tf32,
+        "default_dtype": str(torch.get_default_dtype()),
+    }
+
+
+def device_of(trunk: TrunkLike) -> torch.device:
+    """Where the trunk's tensors are; the CPU when it has none."""
+    return next((tensor.device for tensor in trunk.frozen_tensors().values()), torch.device("cpu"))
+
+
+def own_shapes(trunk: TrunkLike) -> OwnShapes:
+    """What takes a leaf's rows out of a batch that was filled up to its longest example."""
+    return OwnShapes(getattr(trunk, "row_shapes", None), ragged_leaves(trunk.cut.leaves))
+
+
+def runner(trunk: TrunkLike, compute: str) -> Callable[[Inputs], dict[str, Tensor]]:
+    """The trunk as it is called: on its device, without gradients, in a dtype, as the cut's dtypes."""
+    device, leaves = device_of(trunk), trunk.cut.leaves
+
+    def run(inputs: Inputs) -> dict[str, Tensor]:
+        mode = nullcontext() if compute == "float32" else torch.autocast(device.type, getattr(torch, compute))
+        with torch.no_grad(), mode:
+            outputs = call(trunk, map_tensors(lambda tensor: tensor.to(device, non_blocking=True), inputs))
+        if compute == "float32":
+            return outputs
+        wanted = {leaf.name: leaf.dtype for leaf in leaves}
+        return {name: rows.to(wanted.get(name, rows.dtype)) for name, rows in outputs.items()}
+
+    return run

@@ -1,0 +1,250 @@
+"""Look at, verify and clear the entries of a feature folder, here or remote."""
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+from regraft.caches.canary import check_reused, tolerance_of
+from regraft.caches.keys import LAYOUT, Engine, TrunkLike, device_of, key_of, manifest_of, runner
+from regraft.caches.rows import StoredRows
+from regraft.caches.sampling import Draws, own_randomness
+from regraft.errors import CacheError
+from regraft.examples import as_examples
+from regraft.stores.folder import MANIFEST, FolderEntry, Record, read_record
+from regraft.stores.leases import Leases
+from regraft.stores.places import Place, place_of
+from regraft.wording import bytes_text, near_names, seconds_text
+
+KEY = re.compile(r"[0-9a-f]{32}")  # what may be cleared: a folder that somebody put there himself is never touched
+READ_BYTES = 16 << 20
+
+
+@final
+@dataclass(frozen=True)
+class StoredEntry:
+    """What a feature folder holds under one key.
+
+    of        the model that the features belong to, by its class, or its layers' classes
+    cut       the leaves' names, shapes and dtypes in words
+    rows      stored rows; bytes of their shards
+    age_s     seconds since the last part was added
+    state     "whole", "building" (somebody is), "interrupted" (the next build goes on), "outdated" (of a version of
+              regraft that stored otherwise: nothing of it is used, and it may be cleared), or "changed" (since it was
+              written, by whatever)
+    problems  what is wrong, in sentences; sizes are compared, contents only by `verify_entry`
+    """
+
+    key: str
+    of: str
+    cut: str
+    rows: int
+    bytes: int
+    age_s: float
+    state: str
+    problems: tuple[str, ...] = ()
+
+
+def list_entries(root: str | Path) -> list[StoredEntry]:
+    """The entries of a feature folder, the newest first. Reads records, no features.
+
+    Raises CacheError when the folder does not exist.
+    """
+    return sorted((_look_at(root, key) for key in _keys(root)), key=lambda entry: (entry.age_s, entry.key))
+
+
+def as_table(entries: Sequence[StoredEntry]) -> str:
+    """The entries for people, with a line of totals."""
+    if not entries:
+        return "no stored features"
+    blocks = []
+    for entry in entries:
+        lines = [
+            f"{entry.key}  {entry.state}",
+            f"  {entry.of}",
+            f"  {entry.cut}",
+            f"  {entry.rows:,} rows, {bytes_text(entry.bytes)}, {seconds_text(entry.age_s)} old",
+            *(f"  {line}" for problem in entry.problems for line in problem.splitlines()),
+        ]
+        blocks.append("\n".join(lines))
+    total = bytes_text(sum(entry.bytes for entry in entries))
+    return "\n".join([*blocks, f"{len(entries)} {'entry' if len(entries) == 1 else 'entries'}, {total}"])
+
+
+def verify_entry(
+    root: str | Path, key: str, *, trunk: TrunkLike | None = None, dataset: Any = None, views: int = 1, sample: int = 32
+) -> list[str]:
+    """What is wrong with an entry, in sentences; none when nothing is. Every byte is read and hashed.
+
+    trunk, dataset  with both, `sample` random rows are computed again and compared
+    views           as the features were cached with
+
+    Raises CacheError when there is no such entry.
+    """
+    place = _place(root, key)
+    problems = _manifest_problems(place, key)
+    for name in _part_names(place):
+        try:
+            record = read_record(place, name)
+            record.check_size(place)
+            if _sha256(place, record) != record.sha256:
+                problems.append(f"{place.where(f'parts/{record.file}')} is not what was written. Remove it.")
+        except CacheError as error:
+            problems.append(str(error))
+    if trunk is not None and dataset is not None and not problems:
+        problems += _recomputed(place, key, trunk, dataset, views, sample)
+    return problems
+
+
+def verify_entries(root: str | Path, keys: Iterable[str] = ()) -> dict[str, list[str]]:
+    """The problems of each entry, or of these."""
+    return {key: verify_entry(root, key) for key in keys or _keys(root)}
+
+
+def clear_entries(
+    root: str | Path, *, key: str | None = None, older_than_s: float | None = None, keep_bytes: float | None = None
+) -> list[StoredEntry]:
+    """Remove entries: one by its key (or a key's beginning), those to which nothing was added for so long, or the
+    oldest until the rest fits into `keep_bytes`. Returns what was removed. Entries that are being built stay.
+
+    Raises CacheError when no rule is given, no entry has the key, or the one that has it is being built.
+    """
+    if key is older_than_s is keep_bytes is None:
+        raise CacheError(
+            "Nothing was cleared: say which by key (--key), by age (--older-than-days) or by the size that may stay "
+            "(--keep-gb)."
+        )
+    if key == "":
+        raise CacheError("Nothing was cleared: the key is empty, which would mean every entry.")
+    for told, number in (("age in seconds", older_than_s), ("size in bytes", keep_bytes)):
+        if number is not None and not 0 <= number < float("inf"):
+            raise CacheError(f"Nothing was cleared: the {told} is {number}, expected 0 or more.")
+    entries = list_entries(root)
+    chosen = [entry for entry in entries if older_than_s is not None and entry.age_s > older_than_s]
+    if key is not None:
+        chosen += _by_key(entries, key)
+    if keep_bytes is not None:
+        left = 0
+        for entry in entries:
+            left += entry.bytes
+            chosen += [entry] if left > keep_bytes else []
+    removed = [entry for entry in entries if entry in chosen and entry.state != "building"]
+    place = place_of(root)
+    place.sweep("")
+    for entry in removed:
+        place.remove(entry.key)
+    return removed
+
+
+def _keys(root: str | Path) -> list[str]:
+    place = place_of(root)
+    if "://" not in str(root) and not Path(root).is_dir():
+        raise CacheError(f"There is no feature folder {root}.")
+    return [name for name in place.names() if KEY.fullmatch(name)]
+
+
+def _by_key(entries: Sequence[StoredEntry], key: str) -> list[StoredEntry]:
+    found = [entry for entry in entries if entry.key.startswith(key)]
+    if len(found) != 1:
+        many = "No entry has" if not found else f"{len(found)} entries have"
+        raise CacheError(f"{many} the key {key!r}; nothing was cleared. {near_names(key, [e.key for e in entries])}")
+    if found[0].state == "building":
+        raise CacheError(f"The entry {found[0].key} is being built; nothing was cleared. Stop its builders first.")
+    return found
+
+
+def _place(root: str | Path, key: str) -> Place:
+    keys = _keys(root)
+    if key not in keys:
+        raise CacheError(f"There is no entry {key!r} in {root}. {near_names(key, keys)}")
+    return place_of(f"{root}/{key}" if "://" in str(root) else Path(root) / key)
+
+
+def _look_at(root: str | Path, key: str) -> StoredEntry:
+    place = _place(root, key)
+    problems = _manifest_problems(place, key)
+    manifest = {} if problems else json.loads(place.read(MANIFEST))
+    rows = size = 0
+    changed = 0.0
+    present = set(place.names("parts"))
+    for name in _part_names(place):
+        try:
+            record = read_record(place, name)
+            changed = max(changed, place.changed(f"parts/{name}.json"))
+            if record.file in present:
+                record.check_size(place)
+                rows, size = rows + record.part.count, size + record.size
+        except CacheError as error:
+            problems.append(str(error))
+    age = max(0.0, time.time() - (changed or place.changed(MANIFEST))) if changed or not problems else 0.0
+    return StoredEntry(key, *_words(manifest), rows, size, age, _state(place, manifest, problems), tuple(problems))
+
+
+def _state(place: Place, manifest: Mapping[str, Any], problems: Sequence[str]) -> str:
+    if problems:
+        return "changed"
+    if manifest.get("layout") != LAYOUT:
+        return "outdated"
+    if Leases(place).living():
+        return "building"
+    return "interrupted" if place.names("builds") else "whole"
+
+
+def _words(manifest: Mapping[str, Any]) -> tuple[str, str]:
+    """Model and cut of a manifest, in words."""
+    modules: Mapping[str, str] = manifest.get("trunk", {}).get("modules", {})
+    classes = [text.split("(")[0] for text in modules.values()]
+    layers = ", ".join(dict.fromkeys(name.rsplit(".", 1)[-1] for name in classes))
+    whose = modules.get("", "").split("(")[0] or layers or "unknown model"
+    leaves = [f"{name} {'×'.join('?' if size is None else str(size) for size in shape)} {dtype.removeprefix('torch.')}"
+              for name, shape, dtype in manifest.get("cut", [])]  # fmt: skip
+    precision = manifest.get("precision", "")
+    stored = f", stored as {precision}" if precision not in ("", "float32") else ""
+    return whose, (", ".join(leaves) or "unknown cut") + stored
+
+
+def _manifest_problems(place: Place, key: str) -> list[str]:
+    try:
+        told = json.loads(place.read(MANIFEST))
+        whole = key_of(told) == key
+    except (OSError, ValueError, CacheError):
+        whole = False
+    return [] if whole else [f"{place.where(MANIFEST)} is missing or not the manifest of this key. Clear the entry."]
+
+
+def _part_names(place: Place) -> list[str]:
+    return [name.removesuffix(".json") for name in place.names("parts") if name.endswith(".json")]
+
+
+def _sha256(place: Place, record: Record) -> str:
+    total, file = hashlib.sha256(), place.opened(f"parts/{record.file}")
+    for start in range(0, record.size, READ_BYTES):
+        content = bytearray(min(READ_BYTES, record.size - start))
+        file.read_into(memoryview(content), [(start, start + len(content))])
+        total.update(content)
+    return total.hexdigest()
+
+
+def _recomputed(place: Place, key: str, trunk: TrunkLike, dataset: Any, views: int, sample: int) -> list[str]:
+    """Compare random rows with what the trunk gives now."""
+    told = json.loads(place.read(MANIFEST))
+    engine = Engine(compute=told["compute"])
+    now = manifest_of(trunk, batch_size=told["batch_size"], precision=told["precision"], engine=engine)
+    if key_of(now) != key:
+        changed = [name for name in told if told[name] != now.get(name)]
+        return [f"The entry is not of this trunk: {', '.join(changed)} differ."]
+    rows = StoredRows(FolderEntry(place, key), trunk.cut.leaves)
+    tolerance = tolerance_of(told["precision"], told["compute"], device_of(trunk).type)
+    with own_randomness():
+        draws = Draws(as_examples(dataset))
+        try:
+            found = check_reused(
+                runner(trunk, engine.compute), draws, rows, rows.index(), count=sample, tolerance=tolerance
+            )
+        except CacheError as error:
+            return [str(error)]
+    return [] if found else ["No row of the entry belongs to the examples that were tried."]

@@ -1,0 +1,340 @@
+"""Rows of features, wherever they lie: whole columns in memory, or the parts of a store."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from math import prod
+from typing import Protocol, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from regraft.caches.precision import SCALE, decode
+from regraft.caches.ragged import SHAPES, Column, Ragged, decode_values
+from regraft.errors import CacheError
+from regraft.stores.shards import DTYPES
+from regraft.stores.store import Entry, Part
+from regraft.tensors.fingerprints import ID_BYTES
+
+MEMORY_BYTES = 256 << 20  # that streaming uses when nobody says less
+DECODE_BYTES = 1 << 20  # of rows stored in a lower precision that are turned back at once
+Runs = np.ndarray  # (runs, 2) int64: first row, and the row after the last one; ascending
+
+HOLD_BYTES = 16 << 20  # of rows that are on their way to their place in memory
+
+
+class LeafLike(Protocol):
+    """What is told of one tensor that crosses from trunk to head; see `cutting.Leaf`."""
+
+    @property
+    def name(self) -> str:
+        """Unique among the leaves."""
+
+    @property
+    def shape(self) -> tuple[int | None, ...]:
+        """Of one example; None for a size that varies."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the tensor that the head takes."""
+
+    @property
+    def bytes_per_example(self) -> int:
+        """Bytes of one row."""
+
+
+class Rows(ABC):
+    """Rows by their position, 0 … count - 1."""
+
+    @abstractmethod
+    def gather(self, positions: Tensor) -> dict[str, Tensor]:
+        """The rows at these positions (batch,) int64, in this order, in each leaf's own dtype.
+
+        Of rows of different sizes the shorter ones end in zeros, up to the longest of them.
+        """
+
+    @property
+    @abstractmethod
+    def bytes(self) -> int:
+        """Bytes of all rows as they are kept."""
+
+
+@final
+class HeldRows(Rows):
+    """Whole columns in memory or on a device, in each leaf's own dtype."""
+
+    def __init__(self, columns: Mapping[str, Column]) -> None:
+        self.columns = dict(columns)
+
+    def gather(self, positions: Tensor) -> dict[str, Tensor]:
+        """One `index_select` for each leaf."""
+        return {
+            leaf: column.index_select(0, positions.to(_device(column), non_blocking=True))
+            for leaf, column in self.columns.items()
+        }
+
+    @property
+    def tensors(self) -> dict[str, Tensor] | None:
+        """The columns where all are whole tensors, else None."""
+        tensors = {leaf: column for leaf, column in self.columns.items() if isinstance(column, Tensor)}
+        return tensors if len(tensors) == len(self.columns) else None
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the columns."""
+        return sum(
+            column.bytes if isinstance(column, Ragged) else column.numel() * column.element_size()
+            for column in self.columns.values()
+        )
+
+
+@final
+class StoredRows(Rows):
+    """The rows of an entry's parts, one part after the other in the order of their names; read when asked for.
+
+    memory_bytes  that streaming them may use
+    """
+
+    def __init__(self, entry: Entry, leaves: Sequence[LeafLike], *, memory_bytes: int = MEMORY_BYTES) -> None:
+        self.entry, self.leaves, self.memory_bytes = entry, list(leaves), min(memory_bytes, MEMORY_BYTES)
+        self.parts: list[Part] = []
+        self.starts = np.zeros(1, np.int64)
+        self._kept: dict[tuple[str, str], Tensor] = {}
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Take in the parts that are committed now. Positions given out before are void."""
+        self.parts = self.entry.parts()
+        wanted = {leaf.name for leaf in self.leaves}
+        for part in self.parts:
+            if missing := wanted - set(part.tensors):
+                raise CacheError(f"Part {part.name} of entry {self.entry.key} lacks the leaves {sorted(missing)}.")
+        self.starts = np.cumsum([0, *(part.count for part in self.parts)])
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all parts."""
+        return sum(DTYPES[word].itemsize * prod(shape) for part in self.parts for word, shape in part.tensors.values())
+
+    def index(self) -> "Index":
+        """Where each id's row is."""
+        ids = [part.ids for part in self.parts]
+        return Index(np.concatenate(ids) if ids else np.empty((0, ID_BYTES), np.uint8))
+
+    def gather(self, positions: Tensor) -> dict[str, Tensor]:
+        """Each row is read once, in the order in which it lies."""
+        columns, place = self.read(positions)
+        return HeldRows(columns).gather(place)
+
+    def read(
+        self, positions: Tensor, buffers: Mapping[str, Tensor] | None = None
+    ) -> tuple[dict[str, Column], Tensor]:  # fmt: skip
+        """The rows at `positions` (count,), each once in the order in which it lies, and each position's place there.
+
+        buffers  leaf → tensor whose first rows take those of a leaf that has one size, so that the same memory is used
+                 again and again
+        """
+        ascending, place = _ascending(positions)
+        pieces = self._by_part(ascending)
+        columns = {leaf.name: self._column(leaf, pieces, (buffers or {}).get(leaf.name)) for leaf in self.leaves}
+        return columns, place
+
+    def buffers(self, count: int) -> dict[str, Tensor]:
+        """Memory for `read`, room for `count` rows of each leaf that has one size."""
+        whole = [(part, np.empty((0, 2), np.int64)) for part in self.parts]
+        sizes = [(leaf, self._size(leaf, whole)) for leaf in self.leaves]
+        return {leaf.name: torch.empty((count, *size), dtype=leaf.dtype) for leaf, size in sizes if size is not None}
+
+    def hold(self, positions: Tensor) -> HeldRows:
+        """All rows at `positions` (count,) in memory, in this order, without a second copy of them."""
+        ascending, place = _ascending(positions)
+        columns: dict[str, Column] = {}
+        for leaf in self.leaves:
+            pieces = self._by_part(ascending)
+            size = self._size(leaf, pieces)
+            if size is None:
+                columns[leaf.name] = self._ragged(leaf, pieces).reordered(place)
+                continue
+            out = torch.empty((len(positions), *size), dtype=leaf.dtype)
+            for some in positions.argsort(stable=True).split(max(1, HOLD_BYTES // max(1, leaf.bytes_per_example))):
+                wanted, at = _ascending(positions[some])
+                out.index_copy_(0, some, self._column(leaf, self._by_part(wanted), None).index_select(0, at))
+            columns[leaf.name] = out
+        return HeldRows(columns)
+
+    def row_bytes(self, positions: Tensor) -> Tensor:
+        """Bytes of each of these rows (count,) int64, in the leaves' own dtypes."""
+        if not any(leaf.name + SHAPES in part.tensors for part in self.parts for leaf in self.leaves) and self.parts:
+            return torch.tensor(sum(
+                prod(self.parts[0].tensors[leaf.name][1][1:]) * leaf.dtype.itemsize for leaf in self.leaves
+            )).expand(len(positions))  # fmt: skip
+        out = torch.zeros(len(positions), dtype=torch.int64)
+        numbers = torch.from_numpy(np.searchsorted(self.starts, positions.numpy(), "right") - 1)
+        for leaf in self.leaves:
+            sizes = [prod(part.tensors[leaf.name][1][1:]) for part in self.parts]
+            each = torch.tensor(sizes)[numbers]
+            for number in (n for n, part in enumerate(self.parts) if leaf.name + SHAPES in part.tensors):
+                at = numbers == number
+                local = positions[at] - int(self.starts[number])
+                each[at] = self._shapes(self.parts[number], leaf.name)[local].prod(1)
+            out += each * leaf.dtype.itemsize
+        return out
+
+    def _by_part(self, ascending: np.ndarray) -> list[tuple[Part, Runs]]:
+        """The runs of rows that are wanted of each part, counted within it."""
+        numbers = np.searchsorted(self.starts, ascending, "right") - 1
+        runs = _runs(ascending, ascending + 1, np.flatnonzero(np.diff(numbers)))
+        numbers = np.searchsorted(self.starts, runs[:, 0], "right") - 1
+        runs -= self.starts[numbers][:, None]
+        bounds = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(runs)]
+        return [(self.parts[numbers[a]], runs[a:b]) for a, b in pairwise(bounds) if b > a]
+
+    def _size(self, leaf: LeafLike, pieces: Sequence[tuple[Part, np.ndarray]]) -> tuple[int, ...] | None:
+        """The one shape that all rows have; None where they have several."""
+        if any(leaf.name + SHAPES in part.tensors for part, _ in pieces):
+            return None
+        sizes = {part.tensors[leaf.name][1][1:] for part, _ in pieces} or {tuple(size or 0 for size in leaf.shape)}
+        return sizes.pop() if len(sizes) == 1 else None
+
+    def _column(self, leaf: LeafLike, pieces: Sequence[tuple[Part, Runs]], buffer: Tensor | None) -> Column:
+        size = self._size(leaf, pieces)
+        if size is None:
+            return self._ragged(leaf, pieces)
+        count = sum(_length(runs) for _, runs in pieces)
+        fits = buffer is not None and tuple(buffer.shape[1:]) == size and len(buffer) >= count
+        out = buffer[:count] if fits and buffer is not None else torch.empty((count, *size), dtype=leaf.dtype)
+        if all(self._is_exact(part, leaf) for part, _ in pieces):
+            self.entry.read_into(out, leaf.name, [(part, runs.tolist()) for part, runs in pieces])
+            return out
+        at = 0
+        for part, runs in pieces:
+            self._read(out[at : at + _length(runs)], part, leaf, runs)
+            at += _length(runs)
+        return out
+
+    def _ragged(self, leaf: LeafLike, pieces: Sequence[tuple[Part, Runs]]) -> Ragged:
+        found = [self._shapes(part, leaf.name)[start:stop] for part, runs in pieces for start, stop in runs.tolist()]
+        shapes = torch.cat(found)
+        values, at = torch.empty(int(shapes.prod(1).sum()), dtype=leaf.dtype), 0
+        for part, runs in pieces:
+            ends = np.concatenate([[0], self._shapes(part, leaf.name).prod(1).cumsum(0).numpy()])
+            within = ends[runs]
+            out = values[at : at + _length(within)]
+            if leaf.name + SHAPES in part.tensors:
+                self._read(out, part, leaf, _runs(within[:, 0], within[:, 1]))
+            else:
+                self._read(out.view(-1, *part.tensors[leaf.name][1][1:]), part, leaf, runs)
+            at += len(out)
+        return Ragged(values, shapes)
+
+    def _read(self, out: Tensor, part: Part, leaf: LeafLike, runs: Runs) -> None:
+        """Fill `out` with these runs of one part, decoded."""
+        if self._is_exact(part, leaf):
+            self.entry.read_into(out, leaf.name, [(part, runs.tolist())])
+            return
+        dtype, scale = DTYPES[part.tensors[leaf.name][0]], self._scale(part, leaf.name)
+        is_flat, at = leaf.name + SHAPES in part.tensors, 0
+        whole = len(scale) if is_flat and scale is not None else 1  # a flat row is cut between its last dimensions only
+        for some in _portions(
+            runs.tolist(), DECODE_BYTES // max(1, out[:1].numel() * leaf.dtype.itemsize) // whole * whole or whole
+        ):
+            count = sum(stop - start for start, stop in some)
+            stored = torch.empty((count, *out.shape[1:]), dtype=dtype)
+            self.entry.read_into(stored, leaf.name, [(part, some)])
+            decoded = decode_values(stored, leaf.dtype, scale) if is_flat else decode(stored, leaf.dtype, scale)
+            out[at : at + count] = decoded
+            at += count
+
+    def _is_exact(self, part: Part, leaf: LeafLike) -> bool:
+        """Whether the rows are stored as they are."""
+        return DTYPES[part.tensors[leaf.name][0]] == leaf.dtype and leaf.name + SCALE not in part.tensors
+
+    def _scale(self, part: Part, leaf: str) -> Tensor | None:
+        return self._small(part, leaf + SCALE) if leaf + SCALE in part.tensors else None
+
+    def _shapes(self, part: Part, leaf: str) -> Tensor:
+        """Of each of the part's rows (rows, dimensions) int32."""
+        if leaf + SHAPES in part.tensors:
+            return self._small(part, leaf + SHAPES)
+        return torch.tensor(part.tensors[leaf][1][1:], dtype=torch.int32).expand(part.count, -1)
+
+    def _small(self, part: Part, name: str) -> Tensor:
+        """A tensor beside the rows, read once."""
+        if (part.name, name) not in self._kept:
+            self._kept[part.name, name] = self.entry.read(part, name, 0, part.tensors[name][1][0])
+        return self._kept[part.name, name]
+
+
+@final
+class Index:
+    """Positions by id: a sorted table, 24 bytes a row."""
+
+    def __init__(self, ids: np.ndarray) -> None:
+        flat = np.ascontiguousarray(ids).view(f"V{ID_BYTES}").reshape(-1)
+        self._order = np.argsort(flat, kind="stable")
+        self._sorted = flat[self._order]
+
+    def __len__(self) -> int:
+        return len(self._sorted)
+
+    def find(self, ids: np.ndarray) -> np.ndarray:
+        """The position of each id (count,) int64; -1 where there is none. Of equal ids the first one counts."""
+        wanted = np.ascontiguousarray(ids).view(f"V{ID_BYTES}").reshape(-1)
+        if not len(self._sorted):
+            return np.full(len(wanted), -1, np.int64)
+        at = np.searchsorted(self._sorted, wanted).clip(max=len(self._sorted) - 1)
+        return np.where(self._sorted[at] == wanted, self._order[at], -1)
+
+
+def _ascending(positions: Tensor) -> tuple[np.ndarray, Tensor]:
+    """The positions in ascending order, each once, and where each of the given ones is among them."""
+    given = positions.numpy()
+    order = np.argsort(given)
+    in_order = given[order]
+    is_new = np.concatenate([np.ones(min(1, len(given)), bool), in_order[1:] != in_order[:-1]])
+    place = np.empty(len(given), np.int64)
+    place[order] = np.cumsum(is_new) - 1
+    return in_order[is_new], torch.from_numpy(place)
+
+
+def _runs(starts: np.ndarray, stops: np.ndarray, breaks: np.ndarray | None = None) -> Runs:
+    """Ascending ranges, those put together that touch each other, those left out that are empty.
+
+    breaks  numbers of ranges that are not put together with the next one, where none is empty
+    """
+    starts, stops = starts[stops > starts], stops[stops > starts]
+    ends_here = np.append(starts[1:] != stops[:-1], np.ones(min(1, len(starts)), bool))
+    if breaks is not None:
+        ends_here[breaks] = True
+    begins_here = np.roll(ends_here, 1)
+    return np.stack([starts[begins_here], stops[ends_here]], axis=1)
+
+
+def _length(runs: Runs) -> int:
+    """Rows of all runs."""
+    return int((runs[:, 1] - runs[:, 0]).sum())
+
+
+def _portions(runs: Sequence[tuple[int, int]], limit: int) -> Iterator[list[tuple[int, int]]]:
+    """The runs in portions of at most `limit` rows (one at least)."""
+    portion: list[tuple[int, int]] = []
+    room = limit = max(1, limit)
+    for first, stop in runs:
+        start = first
+        while start < stop:
+            taken = min(room, stop - start)
+            portion.append((start, start + taken))
+            start, room = start + taken, room - taken
+            if not room:
+                yield portion
+                portion, room = [], limit
+    if portion:
+        yield portion
+
+
+def _device(column: Column) -> torch.device:
+    return column.values.device if isinstance(column, Ragged) else column.device

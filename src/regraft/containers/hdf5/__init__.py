@@ -1,0 +1,1 @@
+"""HDF5, read without its library: one file for each structure of its file format."""

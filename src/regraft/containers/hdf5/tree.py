@@ -1,0 +1,138 @@
+"""An HDF5 file as a tree of groups and arrays; what could reach outside the file is refused."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from regraft.arrays import ITEM_BYTES
+from regraft.containers.hdf5.arrays import Values, read_values
+from regraft.containers.hdf5.attributes import text_attributes
+from regraft.containers.hdf5.file import SIGNATURE, Hdf5File
+from regraft.containers.hdf5.links import links
+from regraft.containers.hdf5.objects import Object, read_object
+from regraft.containers.located import Located, located
+from regraft.containers.spans import Span, decode
+from regraft.errors import CheckpointError
+
+__all__ = ["SIGNATURE", "Group", "InPieces", "opened"]
+
+
+@dataclass(frozen=True)
+class InPieces:
+    """An array that HDF5 stores in pieces, compressed or beside its header.
+
+    address  of the header that describes it
+    """
+
+    span: Span
+    address: int
+    shape: tuple[int, ...]
+    dtype: str
+
+    def read(self) -> np.ndarray:
+        """The values, in the machine's byte order; bfloat16 and float8 widened to float32."""
+        values = read_values(read_object(Hdf5File(self.span), self.address))
+        if values is None or values.shape != self.shape:
+            raise CheckpointError(f"{self.span.path} was changed after it was opened. Open it again.")
+        return decode(bytearray(values.content()), self.dtype, self.shape, order=values.type.order)
+
+
+class Group:
+    """A group: attributes that are texts, and children by name."""
+
+    def __init__(self, span: Span, group: Object, depth: int = 0) -> None:
+        self.span, self.group, self.depth = span, group, depth
+        if depth > 40:
+            raise CheckpointError(f"{span.path}: groups nest deeper than 40 levels, or contain themselves. Refused.")
+
+    def names(self) -> list[str]:
+        """The children's names, sorted (which is no order of the network)."""
+        return sorted(links(self.group) or {})
+
+    def text(self, name: str) -> str | None:
+        """An attribute that is one text; None when it is absent."""
+        found = text_attributes(self.group).get(name)
+        return found[0] if found else None
+
+    def texts(self, name: str) -> list[str] | None:
+        """An attribute that is a list of texts; None when it is absent.
+
+        Keras splits a list that is too long for HDF5 into `name0`, `name1` …
+        """
+        attributes = text_attributes(self.group)
+        if name in attributes:
+            return attributes[name]
+        found: list[str] = []
+        part = 0
+        while f"{name}{part}" in attributes:
+            found.extend(attributes[f"{name}{part}"])
+            part += 1
+        return found if part else None
+
+    def child(self, name: str) -> "Group | None":
+        """The group of that name, which may be a path; None when there is none."""
+        found = self._item(name)
+        return Group(self.span, found, self.depth + 1) if found is not None and links(found) is not None else None
+
+    def array(self, name: str) -> Located | InPieces | None:
+        """The array of that name, which may be a path; None when there is none."""
+        found = self._item(name)
+        return _array(self.span, name, found) if found is not None and links(found) is None else None
+
+    def leads_away(self, name: str) -> bool:
+        """Whether the child is a link to another place or another file."""
+        return (links(self.group) or {})[name] is None
+
+    def holds_numbers(self, name: str) -> bool:
+        """Whether the child is an array of numbers, rather than a link, or one of texts, of records, or of nothing."""
+        found = None if self.leads_away(name) else self._item(name)
+        values = read_values(found) if found is not None else None
+        return found is not None and values is not None and _dtype(found, values) in ITEM_BYTES
+
+    def _item(self, name: str) -> Object | None:
+        """The object at a path. Raises CheckpointError at a link that leads out of the group: it may lead anywhere."""
+        found = self.group
+        for part in name.split("/"):
+            inside = links(found) or {}
+            if part not in inside:
+                return None
+            address = inside[part]
+            if address is None:
+                raise CheckpointError(
+                    f"{self.span.path}: refused to follow the link {name!r}: only what lies in the file itself is read."
+                )
+            found = read_object(found.file, address)
+        return found
+
+
+@contextmanager
+def opened(span: Span) -> Iterator[Group]:
+    """The root of the HDF5 file that lies in this part of a file. Raises CheckpointError for everything damaged."""
+    file = Hdf5File(span)
+    yield Group(span, read_object(file, file.root))
+
+
+def _array(span: Span, name: str, found: Object) -> Located | InPieces | None:
+    """The place of an array. Raises CheckpointError when it lies elsewhere, holds no numbers, or claims too much."""
+    try:
+        values = read_values(found)
+        dtype = _dtype(found, values)
+        if values is None or dtype not in ITEM_BYTES:
+            raise CheckpointError(f"{span.path}: it holds {dtype}, no numbers.")
+        values.check_size()
+    except CheckpointError as error:
+        raise CheckpointError(f"{name!r} cannot be read. {error}") from error
+    is_plain = values.address is not None and (values.type.order == "<" or values.type.size == 1)
+    if is_plain and values.address is not None:
+        return located(span.path, name, found.file.position + values.address, values.shape, dtype)
+    return InPieces(span, found.address, values.shape, dtype)
+
+
+def _dtype(found: Object, values: Values | None) -> str:
+    """NumPy's word for the array's type; Keras writes bfloat16 as two opaque bytes and the name into an attribute."""
+    marked = text_attributes(found).get("dtype")
+    if values is not None and values.type.dtype == "opaque" and values.type.size == 2 and marked == ["bfloat16"]:
+        return "bfloat16"
+    return values.type.dtype if values is not None else "nothing"

@@ -1,0 +1,116 @@
+"""Datatypes and dataspaces of HDF5, as NumPy's dtypes and shapes.
+
+Source: HDF5 File Format Specification Version 3.0, sections IV.A.2.b and IV.A.2.d.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from regraft.containers.hdf5.file import Cursor
+
+_INTEGER, _FLOAT, _STRING, _OPAQUE, _COMPOUND, _ENUMERATION, _VARIABLE = 0, 1, 3, 5, 6, 8, 9
+_CLASSES = (
+    "integer", "float", "time", "string", "bit field", "opaque", "compound", "reference", "enumeration",
+    "variable length", "array",
+)  # fmt: skip
+_FLOATS = {
+    (8, 11, 52): "float64", (4, 8, 23): "float32", (2, 5, 10): "float16", (2, 8, 7): "bfloat16",
+    (1, 5, 2): "float8_e5m2",
+}  # fmt: skip
+_DEEPEST = 8
+
+
+@dataclass(frozen=True)
+class ElementType:
+    """What one element of an array is.
+
+    dtype  in NumPy's words ("float32"), "text" for texts, else the file's word for what is no number
+    size   bytes in the file
+    order  "<" or ">"
+    is_variable  whether the bytes lie in a heap: texts of any length
+    """
+
+    dtype: str
+    size: int
+    order: Literal["<", ">"] = "<"
+    is_variable: bool = False
+
+
+def read_type(cursor: Cursor, depth: int = 0) -> ElementType:
+    """The type that a datatype message describes."""
+    if depth > _DEEPEST:
+        cursor.file.damaged("a datatype that holds itself")
+    first, bits, size = cursor.number(1), cursor.number(3), cursor.number(4)
+    kind, version = first & 15, first >> 4
+    order: Literal["<", ">"] = ">" if bits & 1 else "<"
+    if kind == _INTEGER:
+        offset, precision = cursor.number(2), cursor.number(2)
+        is_plain = size in (1, 2, 4, 8) and offset == 0 and precision == 8 * size
+        return ElementType(f"{'' if bits & 8 else 'u'}int{8 * size}" if is_plain else "odd integer", size, order)
+    if kind == _FLOAT:
+        return _float(cursor, bits, size, order)
+    if kind == _STRING:
+        return ElementType("text", size)
+    if kind == _VARIABLE:
+        return ElementType("text" if bits & 15 == 1 else "variable length", size, is_variable=True)
+    if kind == _ENUMERATION:
+        return _enumeration(cursor, bits & 0xFFFF, version, depth)
+    if kind == _COMPOUND:
+        return _complex(cursor, bits & 0xFFFF, size, version, depth)
+    return ElementType(_CLASSES[kind] if kind < len(_CLASSES) else f"type {kind}", size)
+
+
+def _float(cursor: Cursor, bits: int, size: int, order: Literal["<", ">"]) -> ElementType:
+    """IEEE floats and bfloat16, told by the sizes of exponent and mantissa."""
+    offset, precision, _, exponent, _, mantissa = (cursor.number(width) for width in (2, 2, 1, 1, 1, 1))
+    bias = cursor.number(4)
+    dtype = _FLOATS.get((size, exponent, mantissa))
+    is_plain = dtype and not offset and precision == 8 * size and bias == 2 ** (exponent - 1) - 1 and not bits & 0x40
+    return ElementType(dtype if dtype and is_plain else "odd float", size, order)
+
+
+def _enumeration(cursor: Cursor, count: int, version: int, depth: int) -> ElementType:
+    """h5py writes booleans as {FALSE: 0, TRUE: 1}; other enumerations are their numbers."""
+    base = read_type(cursor, depth + 1)
+    names = [_member_name(cursor, version) for _ in range(count)]
+    is_bool = base.size == 1 and set(names) == {"FALSE", "TRUE"}
+    return ElementType("bool", 1) if is_bool else base
+
+
+def _complex(cursor: Cursor, count: int, size: int, version: int, depth: int) -> ElementType:
+    """h5py writes complex numbers as {r, i}."""
+    members = []
+    for _ in range(count):
+        name = _member_name(cursor, version)
+        offset = cursor.number(4 if version < 3 else max(1, (size.bit_length() + 7) // 8))
+        cursor.skip(28 if version == 1 else 0)
+        members.append((name, offset, read_type(cursor, depth + 1)))
+        if len(members) > 2:
+            break
+    names, parts = [(name, offset) for name, offset, _ in members], {part for _, _, part in members}
+    if names == [("r", 0), ("i", size // 2)] and len(parts) == 1:
+        part = parts.pop()
+        dtype = {"float32": "complex64", "float64": "complex128"}.get(part.dtype)
+        if dtype and part.size * 2 == size:
+            return ElementType(dtype, size, part.order)
+    return ElementType("compound", size)
+
+
+def _member_name(cursor: Cursor, version: int) -> str:
+    """Before version 3 names are padded to a multiple of 8."""
+    start = cursor.at
+    name = cursor.text()
+    if version < 3:
+        cursor.skip(-(cursor.at - start) % 8)
+    return name
+
+
+def read_shape(cursor: Cursor) -> tuple[int, ...] | None:
+    """The shape that a dataspace message describes; None where there is no element, not even a scalar."""
+    version, rank, _ = cursor.number(1), cursor.number(1), cursor.number(1)  # flags: whether the largest sizes follow
+    if version not in (1, 2) or rank > 32:
+        cursor.file.damaged(f"a dataspace of version {version} with {rank} dimensions")
+    is_null = cursor.number(1) == 2 and version == 2
+    cursor.skip(4 if version == 1 else 0)
+    shape = tuple(cursor.length() for _ in range(rank))
+    return None if is_null else shape

@@ -1,0 +1,166 @@
+"""Msgpack trees of arrays, as Flax and the first Orbax write them; values are skipped over, not unpacked."""
+
+import mmap
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from regraft.containers.located import Located, located
+from regraft.errors import CheckpointError
+
+# Source of the extension codes and of chunking: google/flax, flax/serialization.py.
+ARRAY, COMPLEX, SCALAR = 1, 2, 3
+CHUNKED = "__msgpack_chunked_array__"
+DEPTH = 64  # modules nest a dozen deep; more is an attack on the stack
+NUMBERS = {
+    0xCA: ">f", 0xCB: ">d", 0xCC: ">B", 0xCD: ">H", 0xCE: ">I", 0xCF: ">Q",
+    0xD0: ">b", 0xD1: ">h", 0xD2: ">i", 0xD3: ">q",
+}  # fmt: skip
+LENGTHS = {  # a lead byte → (kind, the form of its length)
+    0xC4: ("bytes", ">B"), 0xC5: ("bytes", ">H"), 0xC6: ("bytes", ">I"),
+    0xC7: ("extension", ">B"), 0xC8: ("extension", ">H"), 0xC9: ("extension", ">I"),
+    0xD9: ("text", ">B"), 0xDA: ("text", ">H"), 0xDB: ("text", ">I"),
+    0xDC: ("list", ">H"), 0xDD: ("list", ">I"), 0xDE: ("map", ">H"), 0xDF: ("map", ">I"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Chunked:
+    """An array in pieces of one dimension each: Flax splits what is larger than 2^30 bytes."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    chunks: tuple[Located, ...]
+
+    def read(self) -> np.ndarray:
+        """The pieces put together."""
+        return np.concatenate([chunk.read().reshape(-1) for chunk in self.chunks]).reshape(self.shape)
+
+
+@dataclass(frozen=True)
+class Number:
+    """A plain number of the file, as an array without axes."""
+
+    value: complex
+    dtype: str
+    shape: tuple[int, ...] = ()
+
+    def read(self) -> np.ndarray:
+        """The number."""
+        return np.array(self.value, self.dtype)
+
+
+class Unpacker:
+    """Walks through msgpack bytes: maps, lists and numbers become Python's, arrays become Located ones.
+
+    Source: msgpack/msgpack, spec.md. Raises CheckpointError for bytes that are none, or that Flax never writes.
+    """
+
+    def __init__(self, path: Path, data: mmap.mmap | bytes, start: int = 0, stop: int | None = None) -> None:
+        self.path, self.data, self.position = path, data, start
+        self.stop = len(data) if stop is None else stop
+
+    def value(self, depth: int = 0) -> Any:
+        """The next value."""
+        if depth > DEPTH:
+            raise self.damaged(f"it nests deeper than {DEPTH} levels at byte {self.position}")
+        lead = self.data[self._skip(1)]
+        kind, length = self._kind(lead)
+        if kind == "number":
+            return length
+        if kind == "map":
+            return self._map(length, depth)
+        if kind == "list":
+            return [self.value(depth + 1) for _ in range(length)]
+        if kind == "extension":
+            code = self.data[self._skip(1)]
+            return self._extension(code, self._skip(length), depth)
+        start = self._skip(length)
+        if kind == "text":
+            return self.data[start : self.position].decode("utf-8", errors="replace")
+        return located(self.path, "a run of bytes", start, (length,), "uint8")
+
+    def _kind(self, lead: int) -> tuple[str, Any]:
+        """(kind, length), or ("number", the number itself)."""
+        for low, high, kind, mask in ((0x80, 0x8F, "map", 15), (0x90, 0x9F, "list", 15), (0xA0, 0xBF, "text", 31)):
+            if low <= lead <= high:
+                return kind, lead & mask
+        if lead <= 0x7F or lead >= 0xE0:
+            return "number", lead if lead <= 0x7F else lead - 256
+        if lead in (0xC0, 0xC2, 0xC3):
+            return "number", {0xC0: None, 0xC2: False, 0xC3: True}[lead]
+        if 0xD4 <= lead <= 0xD8:
+            return "extension", 1 << (lead - 0xD4)
+        if lead in NUMBERS:
+            return "number", self._number(NUMBERS[lead])
+        if lead in LENGTHS:
+            kind, form = LENGTHS[lead]
+            return kind, self._number(form)
+        raise self.damaged(f"the byte {lead:#x} at {self.position - 1} begins no value")
+
+    def _map(self, length: int, depth: int) -> dict[str, Any] | Chunked:
+        """A map, whose keys must be texts or whole numbers (which become texts) and differ."""
+        found: dict[str, Any] = {}
+        for _ in range(length):
+            key = self.value(depth + 1)
+            if not isinstance(key, (str, int)) or str(key) in found:
+                raise self.damaged(f"the key {key!r} before byte {self.position} is no text, or comes twice")
+            found[str(key)] = self.value(depth + 1)
+        return self._chunked(found) if found.get(CHUNKED) is True else found
+
+    def _extension(self, code: int, start: int, depth: int) -> Any:
+        """An array, a complex number or a NumPy scalar: each packed as msgpack once more."""
+        inner = Unpacker(self.path, self.data, start, self.position)
+        match code, inner.value(depth + 1):
+            case ((1 | 3), [list(shape), str(dtype), Located() as raw]) if all(type(size) is int for size in shape):
+                array = located(self.path, "an array", raw.span.offset, shape, dtype)
+                if array.span.size != raw.span.size:
+                    raise self.damaged(f"{array.shape} of {dtype} is {array.span.size} bytes, held are {raw.span.size}")
+                return array
+            case 2, [int() | float() as real, int() | float() as imaginary]:
+                return Number(complex(real, imaginary), "complex128")
+        raise self.damaged(f"the extension {code} at byte {start} is none of Flax's")
+
+    def _chunked(self, found: dict[str, Any]) -> Chunked:
+        """The array that was split when it was written."""
+        match found:
+            case {"shape": dict(sizes), "chunks": dict(pieces)} if all(
+                type(size) is int for size in sizes.values()
+            ) and all(str(key).isdecimal() for key in (*sizes, *pieces)):
+                shape = tuple(sizes[key] for key in sorted(sizes, key=int))
+                chunks = tuple(pieces[key] for key in sorted(pieces, key=int))
+                is_whole = all(isinstance(chunk, Located) for chunk in chunks) and len({c.dtype for c in chunks}) == 1
+                if is_whole and prod(shape) == sum(prod(chunk.shape) for chunk in chunks):
+                    return Chunked(shape, chunks[0].dtype, chunks)
+        raise self.damaged(f"the pieces of a large array before byte {self.position} do not fit together")
+
+    def _number(self, form: str) -> Any:
+        return struct.unpack_from(form, self.data, self._skip(struct.calcsize(form)))[0]
+
+    def _skip(self, count: int) -> int:
+        """Go on by `count` bytes; the position before."""
+        if count > self.stop - self.position:
+            raise self.damaged(f"{count} bytes are claimed at byte {self.position}, {self.stop} is the end")
+        self.position += count
+        return self.position - count
+
+    def damaged(self, what: str) -> CheckpointError:
+        """The error for bytes that no Flax wrote."""
+        return CheckpointError(f"{self.path}: {what}.\nThe file is damaged or cut short: fetch it again.")
+
+
+def leaves(value: Any, name: str) -> Iterator[tuple[str, Located | Chunked | Number]]:
+    """(name, array) of every array and number of the tree; texts, booleans and nothing are no arrays."""
+    if isinstance(value, dict | list):
+        pairs = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, inner in pairs:
+            yield from leaves(inner, f"{name}/{key}" if name else str(key))
+    elif isinstance(value, Located | Chunked | Number):
+        yield name, value
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield name, Number(value, "float64" if isinstance(value, float) else "int64")

@@ -1,0 +1,107 @@
+"""Where Orbax keeps its Zarr arrays: a folder for each, or all in one key-value store (OCDBT)."""
+
+from collections import defaultdict
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from regraft.containers.spans import Span
+from regraft.containers.zarr_array import tensorstore
+from regraft.errors import CheckpointError
+
+METADATA = (".zarray", "zarr.json")
+MANIFEST = "manifest.ocdbt"
+_MOST_FILES = 1_000_000
+
+
+class Folders:
+    """A folder for each array, named by its keys joined with dots; links out of the checkpoint are not followed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.files = path, files_below(path)
+        self.size = sum(file.stat().st_size for file in self.files)
+        self._keys: dict[str, list[str]] = defaultdict(list)
+        homes = {file.parent for file in self.files if file.name in METADATA}
+        for file in self.files:
+            home = next((one for one in (file.parent, *file.parents) if one in homes or one == path), path)
+            if home in homes:
+                self._keys[home.relative_to(path).as_posix()].append(file.relative_to(home).as_posix())
+
+    def names(self) -> list[str]:
+        """The arrays."""
+        return sorted(self._keys)
+
+    def keys(self, name: str) -> Collection[str]:
+        """The files of one array, by their paths in its folder."""
+        return self._keys[name]
+
+    def read(self, name: str, key: str) -> bytes:
+        """One file."""
+        file = self.path / name / key
+        return bytes(Span(file, 0, file.stat().st_size).read())
+
+    def spec(self, name: str) -> dict[str, object]:
+        """For tensorstore."""
+        return {"driver": "file", "path": f"{(self.path / name).resolve()}/"}
+
+
+class KeyValues:
+    """One store for all arrays. Raises MissingLibraryError without tensorstore."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.files = path, files_below(path)
+        self.size = sum(file.stat().st_size for file in self.files)
+        library = tensorstore(path, "it is kept in a key-value store (OCDBT)")
+        self._store = self._tried(lambda: library.KvStore.open(self._base()).result())
+        self._keys: dict[str, list[str]] = defaultdict(list)
+        listed = [raw.decode("utf-8", "replace") for raw in self._tried(lambda: self._store.list().result())]
+        homes = {key.rpartition("/")[0] for key in listed if key.rpartition("/")[2] in METADATA}
+        for key in listed:
+            home = key
+            while home and home not in homes:
+                home = home.rpartition("/")[0]
+            if home:
+                self._keys[home].append(key[len(home) + 1 :])
+
+    def names(self) -> list[str]:
+        """The arrays."""
+        return sorted(self._keys)
+
+    def keys(self, name: str) -> Collection[str]:
+        """The keys of one array."""
+        return self._keys[name]
+
+    def read(self, name: str, key: str) -> bytes:
+        """One value."""
+        found: bytes = self._tried(lambda: self._store.read(f"{name}/{key}").result().value)
+        return found
+
+    def spec(self, name: str) -> dict[str, object]:
+        """For tensorstore."""
+        return {**self._base(), "path": f"{name}/"}
+
+    def _base(self) -> dict[str, object]:
+        return {"driver": "ocdbt", "base": {"driver": "file", "path": f"{self.path.resolve()}/"}}
+
+    def _tried(self, action: Any) -> Any:
+        """What the action gives; what tensorstore refuses becomes a CheckpointError."""
+        try:
+            return action()
+        except (ValueError, OSError, RuntimeError, TypeError) as error:
+            told = str(error).splitlines()[0][:300]
+            raise CheckpointError(f"{self.path}: the key-value store is damaged or cut short: {told}.") from error
+
+
+def files_below(path: Path) -> list[Path]:
+    """All plain files of a folder, sorted. Raises CheckpointError for links: they may lead anywhere."""
+    found: list[Path] = []
+    for entry in path.rglob("*"):
+        if entry.is_symlink():
+            raise CheckpointError(
+                f"{path}: refused to follow the link {entry.name}: only the folder's own files are read."
+            )
+        if entry.is_file():
+            found.append(entry)
+        if len(found) > _MOST_FILES:
+            raise CheckpointError(f"{path} holds more than {_MOST_FILES} files: it is no checkpoint.")
+    return sorted(found)

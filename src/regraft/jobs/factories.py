@@ -1,0 +1,100 @@
+"""Builds models from a SPEC: `timm:NAME`, `torchvision:NAME`, `package.module:factory` or `file.py:factory`."""
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping
+from hashlib import sha256
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from regraft.errors import JobError
+from regraft.wording import near_names
+
+
+def build_model(spec: str, arguments: Mapping[str, Any] | None = None, *, folder: Path | None = None) -> nn.Module:
+    """A new model with its own initial weights; nothing is downloaded.
+
+    spec       where the factory is, as above; a file is relative to `folder`
+    arguments  given to the factory by name
+    folder     the job file's folder; by default the current one
+
+    Raises JobError that names the spec when there is no such factory, it fails, or it gives no torch module.
+    Executes the factory's code: use files that you trust.
+    """
+    factory = find_factory(spec, folder or Path())
+    try:
+        model = factory(**(arguments or {}))
+    except Exception as error:
+        raise JobError(
+            f"The factory {spec} failed with {dict(arguments or {})}: {type(error).__name__}: {error}\n"
+            "Give its arguments as model.args in the job, or --model-args '{…}'."
+        ) from error
+    if not isinstance(model, nn.Module):
+        raise JobError(f"The factory {spec} gave a {type(model).__name__}; expected a torch.nn.Module.")
+    return model
+
+
+def find_factory(spec: str, folder: Path) -> Callable[..., Any]:
+    """The callable that a SPEC names. Raises JobError with near names."""
+    home, colon, name = spec.rpartition(":")
+    if not colon or not home or not name:
+        raise JobError(
+            f"{spec!r} names no factory. Expected timm:NAME, torchvision:NAME, package.module:factory "
+            "or file.py:factory."
+        )
+    if home == "timm":
+        create = _attribute(spec, _import(spec, "timm"), "create_model")
+        return lambda **arguments: create(name, pretrained=False, **arguments)
+    if home == "torchvision":
+        return _attribute(spec, _import(spec, "torchvision.models"), name)
+    if home.endswith(".py"):
+        return _attribute(spec, _load_file(spec, (folder / home).resolve()), name)
+    return _attribute(spec, _import(spec, home), name)
+
+
+def factory_file(spec: str, folder: Path) -> Path | None:
+    """The Python file of a `file.py:factory` SPEC, else None."""
+    home = spec.rpartition(":")[0]
+    return (folder / home).resolve() if home.endswith(".py") else None
+
+
+def _import(spec: str, module: str) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except Exception as error:  # parts of an installation that do not fit each other raise what they like
+        told = f"{type(error).__name__}: {error}"
+        raise JobError(f"The module of {spec} cannot be imported: {told}. Install it, or mend the name.") from error
+
+
+def _load_file(spec: str, path: Path) -> ModuleType:
+    if not path.is_file():
+        beside = [entry.name for entry in path.parent.glob("*.py")] if path.parent.is_dir() else []
+        raise JobError(f"The file of {spec} does not exist: {path}. {near_names(path.name, beside)}")
+    # The same name in every process: the key of cached features holds it. Another file of that name gets another.
+    name = f"regraft_factory_{path.stem}"
+    if getattr(sys.modules.get(name), "__file__", str(path)) != str(path):
+        name += f"_{sha256(str(path).encode()).hexdigest()[:8]}"
+    module_spec = importlib.util.spec_from_file_location(name, path)
+    assert module_spec is not None
+    assert module_spec.loader is not None
+    module = importlib.util.module_from_spec(module_spec)
+    sys.modules[name] = module
+    sys.path.insert(0, str(path.parent))  # a factory's file may import what lies beside it
+    try:
+        module_spec.loader.exec_module(module)
+    except Exception as error:
+        raise JobError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove(str(path.parent))
+    return module
+
+
+def _attribute(spec: str, module: ModuleType, name: str) -> Callable[..., Any]:
+    if not callable(getattr(module, name, None)):
+        names = [entry for entry in dir(module) if not entry.startswith("_") and callable(getattr(module, entry))]
+        raise JobError(f"{spec}: there is no factory {name!r}. {near_names(name, names)}")
+    return getattr(module, name)

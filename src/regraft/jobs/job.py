@@ -1,0 +1,295 @@
+"""The job: all that `reuse` needs to know, as a job.toml says it."""
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import field, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
+
+from regraft.errors import JobError, PatternError
+from regraft.inputs import InputContract
+from regraft.jobs.advice import spelled
+from regraft.jobs.job_words import expected
+from regraft.patterns import Patterns, as_patterns, compile_pattern
+from regraft.schedules import EPOCHS, form_problems
+from regraft.wording import as_toml, near_names
+
+# Pydantic checks types and keys, and collects every problem instead of the first; the words are ours (job_words).
+STRICT_KEYS = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+
+
+def _compiled(given: Any) -> Any:
+    """Patterns, or a table with patterns as its keys, once each of them is a regular expression."""
+    try:
+        for pattern in as_patterns(list(given) if isinstance(given, Mapping) else given):
+            compile_pattern(pattern)
+    except PatternError as error:
+        raise ValueError(" ".join(str(error).splitlines())) from error
+    return given
+
+
+def _share_or_count(validation: float | str) -> float | str:
+    """The part of the data, or the number of examples, that validates."""
+    if isinstance(validation, float) and validation > 1 and not validation.is_integer():
+        raise ValueError("expected a part below 1, a whole number of examples, or a path")
+    return validation
+
+
+def _no_truth(value: Any) -> Any:
+    """Refuses true and false, which Python takes for 1 and 0."""
+    if isinstance(value, bool):
+        raise PydanticCustomError("number", "no number")
+    return value
+
+
+Number = BeforeValidator(_no_truth)
+Count = Annotated[int, Number, Field(ge=1)]
+CheckedPatterns = Annotated[Patterns, AfterValidator(_compiled)]
+CheckedTable = Annotated[Mapping[str, str], AfterValidator(_compiled)]
+Positive = Annotated[float, Number, Field(gt=0)]
+NotNegative = Annotated[float, Number, Field(ge=0)]
+Share = Annotated[NotNegative | str, AfterValidator(_share_or_count)]
+
+
+@dataclass(frozen=True, config=STRICT_KEYS)
+class CheckpointSection:
+    """[checkpoint]: where the trained arrays are."""
+
+    path: str
+
+
+@dataclass(frozen=True, config=STRICT_KEYS)
+class ModelSection:
+    """[model]: the new model; `factory` is a SPEC, `args` are given to it."""
+
+    factory: str
+    args: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, config=STRICT_KEYS)
+class PlanSection:
+    """[plan]: which arrays go where, as in `plan_reuse`."""
+
+    reuse: CheckedPatterns = ".*"
+    fresh: CheckedPatterns = ()
+    rename: CheckedTable = field(default_factory=dict)
+    layout: str | None = None
+    match: Literal["names", "structure"] = "names"
+    adapt: CheckedTable | None = None
+    accept: CheckedPatterns = ()
+    adopt: CheckedPatterns = ()
+    ema: bool = False
+
+
+@dataclass(frozen=True, config=STRICT_KEYS)
+class FreezeSection:
+    """[freeze]: one of three ways to say what stays as restored, as in `freeze`.
+
+    None of them freezes nothing, or, with a schedule in [train], all that the schedule never trains.
+    """
+
+    layers: CheckedPatterns | None = None
+    trainable: CheckedPatterns | None = None
+    upto: str | None = None
+
+
+@dataclass(frozen=True, config=STRICT_KEYS)
+class DataSection:
+    """[data]: where the examples are.
+
+    validation       a part of each class of the training data (0.2), its first examples (5000), a path, or 0 for none
+    per_class        train on this many random examples of each class only; 0 takes all
+    skip_unreadable  leave out damaged images, with a note, instead of refusing
+    """
+
+    train: str
+    test: str | None = None
+    validation: Share = 0.2
+    per_class: Annotated[int, Number, Field(ge=0)] = 0
+    skip_unreadable: bool = False
+
+
+@dataclass(frozen=True, config=STRICT_KEYS)
+class CacheSection:
+    """[cache]: where the features live; no folder keeps them in memory.
+
+    use          "auto" caches where that is faster, measured on the first batches; true always, false never
+    views        stored copies of each training image, each mirrored at random (with `flip`, not for letters) and
+                 shifted by up to the part `shift` of its size; 1 stores the image as it is
+    """
+
+    use: bool | Literal["auto"] = "auto"
+    folder: str | None = None
+    views: Count = 1
+    flip: bool = True
+    shift: Annotated[float, Number, Field(ge=0, lt=1)] = 0.1
+    precision: Literal["float32", "bfloat16", "float16", "int8"] = "float32"
+    batch_size: Count = 64
+
+
+@dataclass(frozen=True, config=STRICT_KEYS)
+class TrainSection:
+    """[train]: as in `train`; what is left out is chosen there, an exact solver for a linear head included."""
+
+    solver: Literal["steps", "lbfgs"] | None = None
+    epochs: Count | None = None
+    lr: Positive | Annotated[list[Positive], Field(min_length=1)] | None = None
+    batch_size: Count = 32
+    optimizer: Literal["sgd", "momentum", "adam", "adamw"] | None = None
+    weight_decay: NotNegative | Annotated[list[NotNegative], Field(min_length=1)] | None = None
+    loss: Literal["cross_entropy", "mean_squared_error"] = "cross_entropy"
+    clip_value: Positive | None = None
+    clip_norm: Positive | None = None
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    patience: Count | None = None
+    schedule: Mapping[int, CheckedPatterns] | None = None
+    seed: Annotated[int, Number, Field(ge=0)] = 0
+
+
+@dataclass(frozen=True, config=STRICT_KEYS)
+class OutSection:
+    """[out]: the run folder, and whether it may be replaced."""
+
+    folder: str = "run"
+    overwrite: bool = False
+
+
+@dataclass(frozen=True, config=STRICT_KEYS)
+class Job:
+    """The arguments of `reuse`, section by section.
+
+    folder  what relative paths start from: the job file's folder
+    source  the job's text, for the report
+    """
+
+    checkpoint: CheckpointSection
+    model: ModelSection
+    data: DataSection
+    plan: PlanSection = PlanSection()
+    freeze: FreezeSection = FreezeSection()
+    input: InputContract = field(default_factory=InputContract)
+    cache: CacheSection = CacheSection()
+    train: TrainSection = TrainSection()
+    out: OutSection = OutSection()
+    folder: Path = Path()
+    source: str = ""
+
+    @classmethod
+    def from_file(cls, path: Path, settings: Sequence[str] = ()) -> "Job":
+        """The job in a TOML file.
+
+        settings  "section.key=value" each, which override the file; values as in TOML, bare words are text
+
+        Raises JobError with all problems at once: unknown sections and keys, missing ones, values of another type.
+        """
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise JobError(f"The job {path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
+        try:
+            data = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise JobError(f"The job {path} is no valid TOML: {error}") from error
+        for setting in settings:
+            _set(data, setting)
+        overridden = "".join(f"# run with --set {setting}\n" for setting in settings)
+        return cls.from_dict(data, folder=path.resolve().parent, source=overridden + text, where=str(path))
+
+    @classmethod
+    def from_dict(
+        cls, data: Mapping[str, Any], *, folder: Path | None = None, source: str = "", where: str = "The job"
+    ) -> "Job":
+        """The job from plain data, as TOML gives it. Raises JobError as `from_file`."""
+        sections, contract = dict(data), InputContract()
+        problems = list(_contradictions(data))
+        try:
+            contract = InputContract.from_dict(sections.get("input", {}))
+        except JobError as error:
+            problems += [f"[input] {line.strip()}" for line in str(error).splitlines()[1:]]
+        checked = {**sections, "input": contract, "folder": folder or Path(), "source": source}
+        try:
+            job = TypeAdapter(cls).validate_python(checked, strict=False)
+        except ValidationError as error:
+            problems = [*dict.fromkeys(_in_words(problem, data) for problem in error.errors()), *problems]
+        if problems:
+            raise JobError(f"{where} cannot be run:\n" + "\n".join(f"  {problem}" for problem in problems))
+        return job
+
+    def path(self, value: str) -> Path:
+        """A path of the job, relative to its folder."""
+        return Path(os.path.normpath(self.folder / value))
+
+
+def _in_words(problem: Any, data: Mapping[str, Any]) -> str:
+    """The line for one of pydantic's problems: the key, what was given, what is allowed. Each key has one line."""
+    section, *rest = map(str, problem["loc"])
+    home = {entry.name: entry.type for entry in fields(Job)}.get(section)
+    if problem["type"] == "unexpected_keyword_argument":
+        if not rest:
+            return f"there is no section [{section}]. {near_names(section, _keys(Job)[:-2])}"
+        return f"[{section}] has no key {rest[0]!r}. {near_names(rest[0], _keys(home))}"
+    if not rest:
+        told = "missing" if problem["type"] == "missing" else as_toml(data[section])
+        return f"[{section}] is {told}: expected a section with the keys {', '.join(_keys(home))}"
+    kind = {entry.name: entry.type for entry in fields(home)}[rest[0]]  # type: ignore[arg-type]  # a section's class
+    if problem["type"] == "missing":
+        return f"[{section}] {rest[0]} is missing: {expected(kind)}"
+    given = data[section][rest[0]]
+    allowed = str(problem["ctx"]["error"]) if problem["type"] == "value_error" else expected(kind, given)
+    return f"[{section}] {rest[0]} is {as_toml(given)}: {allowed[0].lower()}{allowed[1:]}"
+
+
+def _contradictions(data: Mapping[str, Any]) -> Iterator[str]:
+    """A line for each pair of keys that cannot be followed together; keys of wrong types are told elsewhere."""
+    tables = (data.get(name) for name in ("freeze", "train", "data"))
+    freeze, train, examples = (table if isinstance(table, Mapping) else {} for table in tables)
+    ways = [key for key in _keys(FreezeSection) if freeze.get(key) is not None]
+    if len(ways) > 1:
+        yield f"[freeze] has {' and '.join(ways)}: expected only one of {', '.join(_keys(FreezeSection))}"
+    schedule, epochs = _whole_numbers(train.get("schedule")), train.get("epochs") or EPOCHS
+    if schedule and isinstance(epochs, int):
+        for told in form_problems(schedule, epochs):
+            yield f"[train] schedule is {as_toml(train['schedule'])}: {spelled(told, 'job')}"
+    if train.get("solver") == "lbfgs":
+        if schedule:
+            yield '[train] solver is "lbfgs", which finds the optimum at once and knows no epochs: leave out schedule'
+        if train.get("loss", "cross_entropy") != "cross_entropy":
+            yield f'[train] solver is "lbfgs" and loss is {as_toml(train["loss"])}: expected loss = "cross_entropy"'
+    if examples.get("validation", 1) == 0:
+        none = "and [data] validation is 0: expected a part of the data"
+        if train.get("patience") is not None:
+            yield f"[train] patience waits for a better validation loss, {none}"
+        if any(isinstance(train.get(key), list) and len(train[key]) > 1 for key in ("lr", "weight_decay")):
+            yield f"[train] several lr or weight_decay are compared by their validation loss, {none}"
+
+
+def _whole_numbers(schedule: object) -> dict[int, Patterns]:
+    """A schedule's layers by its epochs, which are texts in TOML; empty for what is no schedule."""
+    try:
+        return {int(epoch): list(as_patterns(patterns)) for epoch, patterns in schedule.items()}  # type: ignore[attr-defined]
+    except (AttributeError, TypeError, ValueError, PatternError):
+        return {}
+
+
+def _keys(section: Any) -> list[str]:
+    return [entry.name for entry in fields(section)]
+
+
+def _set(data: dict[str, Any], setting: str) -> None:
+    """Put "section.key=value" into the job's data."""
+    name, equals, text = setting.partition("=")
+    section, dot, key = name.strip().partition(".")
+    if not equals or not dot or not section or not key:
+        raise JobError(f"--set {setting!r} is not of the form section.key=value, as in train.epochs=5.")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()  # bare words are text: --set data.train=photos/
+    if not isinstance(data.setdefault(section, {}), dict):
+        raise JobError(f"--set {setting!r}: in the job, {section} is {as_toml(data[section])} and no section.")
+    data[section][key] = value

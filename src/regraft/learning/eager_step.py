@@ -1,0 +1,106 @@
+"""One training step: forward, loss, gradients, update."""
+
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from inspect import Parameter, signature
+from typing import Protocol, final
+
+import torch
+from torch import Tensor, nn, optim
+
+from regraft.errors import TrainError
+from regraft.examples import Inputs
+from regraft.learning.learner import Learner
+from regraft.learning.losses import LossFunction
+from regraft.wording import near_names
+
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class Step(Protocol):
+    """Moves the parameters by one batch."""
+
+    def __call__(self, inputs: Inputs, labels: Tensor) -> Tensor:
+        """The loss before the move, a scalar without gradient."""
+
+
+@final
+class EagerStep:
+    """The plain step, operator by operator: the reference for every faster one.
+
+    Limits gradients by value, then by length, where it is told to. In "float16", whose numbers end at 6e-8, the loss is
+    scaled up while gradients are computed; a step whose gradients overflow is left out, and the scale halved
+    (torch.amp.GradScaler; Micikevicius et al., "Mixed precision training", 2018).
+
+    scaler       None but for "float16"
+    reevaluates  whether the optimiser asks for the loss itself, several times a step, as torch's LBFGS does
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        loss: LossFunction,
+        optimizer: optim.Optimizer,
+        *,
+        clip_value: float | None = None,
+        clip_norm: float | None = None,
+        precision: str = "float32",
+    ) -> None:
+        self.learner, self.loss, self.optimizer = learner, loss, optimizer
+        self.clip_value, self.clip_norm, self.precision = clip_value, clip_norm, precision
+        self.reevaluates = signature(optimizer.step).parameters["closure"].default is Parameter.empty
+        self.scaler = torch.amp.GradScaler(learner.device.type) if precision == "float16" else None
+        if self.reevaluates and self.scaler:
+            raise TrainError(
+                f"{type(optimizer).__name__} evaluates the loss several times a step, which float16 with its scaled "
+                "loss cannot follow.\nTake precision='bfloat16' or 'float32'."
+            )
+
+    def __call__(self, inputs: Inputs, labels: Tensor) -> Tensor:
+        """Move the parameters by one batch; returns the loss before the move, a scalar without gradient."""
+        if self.reevaluates:
+            closure = partial(self.differentiate, inputs, labels)
+            return self.optimizer.step(closure)  # type: ignore[arg-type, return-value]  # theirs gives a float
+        loss = self.differentiate(inputs, labels)
+        if self.scaler is None:
+            self.optimizer.step()
+        else:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        return loss
+
+    def differentiate(self, inputs: Inputs, labels: Tensor) -> Tensor:
+        """The step without the move: the loss; the gradients are in the parameters' `.grad`."""
+        with torch.enable_grad():
+            self.optimizer.zero_grad(set_to_none=True)
+            loss = self.forward(inputs, labels)
+            if self.scaler is None:
+                loss.backward()
+            else:
+                self.scaler.scale(loss).backward()
+                self.scaler.unscale_(self.optimizer)
+            self.limit_gradients()
+        return loss.detach()
+
+    def forward(self, inputs: Inputs, labels: Tensor) -> Tensor:
+        """The loss of a batch, to be differentiated."""
+        with lower_precision(self.precision, labels.device):
+            return self.loss(self.learner.outputs(inputs), labels)
+
+    def limit_gradients(self) -> None:
+        """Clip what `backward` has left in the parameters' `.grad`."""
+        if self.clip_value is not None:
+            nn.utils.clip_grad_value_(self.learner.parameters, self.clip_value)
+        if self.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.learner.parameters, self.clip_norm)
+
+
+def lower_precision(precision: str, device: torch.device) -> AbstractContextManager:
+    """torch's autocast for "bfloat16" and "float16", nothing for "float32".
+
+    Parameters and updates stay in their own precision. Raises TrainError for any other name.
+    """
+    if precision not in PRECISIONS:
+        raise TrainError(f"There is no precision {precision!r}. {near_names(precision, PRECISIONS)}")
+    dtype = PRECISIONS[precision]
+    return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)

@@ -1,0 +1,1 @@
+"""Tensors in nested structures, and the digests that name them."""

@@ -1,0 +1,119 @@
+"""How counts, names, sizes, durations and values are written in messages, tables and reports."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from math import floor, isfinite, log10
+
+LONGEST = 60  # letters of a value that an error repeats
+
+
+def counted(number: int, one: str, verbs: str = "") -> str:
+    """So many of them, with the verb that fits where two are given.
+
+    >>> counted(1, "file", "holds/hold"), counted(2000, "file", "holds/hold"), counted(0, "match/matches")
+    ('1 file holds', '2,000 files hold', '0 matches')
+    """
+    singular, _, plural = one.partition("/")
+    noun = singular if number == 1 else plural or f"{singular}s"
+    verb = verbs.partition("/")[2 * (number != 1)]
+    return f"{number:,} {noun} {verb}".strip()
+
+
+def near_names(wanted: str, names: Iterable[str], *, count: int = 5) -> str:
+    """A sentence that helps after a name was not found: the nearest names, or the first ones.
+
+    >>> near_names("fc9", ["fc1", "fc2", "head"])
+    "Did you mean 'fc2', 'fc1'? Names: fc1, fc2, head."
+    """
+    known = list(dict.fromkeys(names))
+    if not known:
+        return "There are no names to choose from."
+    # A pattern's own characters (dots, brackets) would hide the similarity of what it was meant to name.
+    plain = "".join(character for character in wanted if character.isalnum() or character in "._/-")
+    near = get_close_matches(plain, known, n=count, cutoff=0.5)
+    shown = known[:20] if len(known) <= 20 or not near else []  # near names say more than the first of hundreds
+    listed = ", ".join(shown) + (f", … ({len(known) - 20} more)" if len(known) > 20 and shown else "")
+    asked = "Did you mean " + ", ".join(repr(name) for name in near) + "?" if near else ""
+    return f"{asked} Names: {listed}.".strip() if shown else f"{asked} There are {len(known):,} names."
+
+
+def bytes_text(size: float) -> str:
+    """A size in powers of 1,000, in the unit that keeps it short.
+
+    >>> bytes_text(312), bytes_text(4_200_000), bytes_text(81e9)
+    ('312 bytes', '4.2 MB', '81.0 GB')
+    """
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 999.95:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:,.1f} TB"
+
+
+def seconds_text(seconds: float) -> str:
+    """A duration: "0.032 s", "12.3 s", "3 min 12 s", "2 h 05 min", "4 days"."""
+    if seconds < 0.9995:
+        return f"{seconds:.3f} s"
+    if seconds < 99.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes < 72 * 60 else f"{minutes / 1440:.0f} days"
+
+
+def plus_minus(value: float, error: float) -> tuple[str, str]:
+    """A value and its standard error with as many decimals as the error's two leading digits need.
+
+    >>> plus_minus(0.95842, 0.00283)
+    ('0.9584', '0.0028')
+    """
+    if not (isfinite(value) and isfinite(error)):
+        return f"{value:.4g}", f"{error:.2g}"
+    decimals = min(max(1 - floor(log10(error)), 2), 6) if error > 0 else 4
+    return f"{value:.{decimals}f}", f"{error:.{decimals}f}"
+
+
+def share_text(share: float) -> str:
+    """A share in percent, never rounded to all or nothing: 0.9996 is "> 99.9 %"."""
+    if 0 < share < 0.001:
+        return "< 0.1 %"
+    if 0.999 < share < 1:
+        return "> 99.9 %"
+    return f"{100 * share:.1f} %" if 0 < share < 1 else f"{100 * share:.0f} %"
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    """A shape as "64 × 3 × 3"; () is a scalar."""
+    return " × ".join(str(size) for size in shape) if shape else "scalar"
+
+
+def number_text(value: float | None) -> str:
+    """A loss or an accuracy with four significant digits; nothing for None."""
+    return "" if value is None else f"{value:.4g}"
+
+
+def as_toml(value: object) -> str:
+    """The value as a job would give it; a long one is cut short.
+
+    >>> as_toml({"head": [1, True]})
+    '{head = [1, true]}'
+    """
+    text = _toml(value)
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, str | bool):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_key(key)} = {_toml(part)}" for key, part in value.items()) + "}"
+    if isinstance(value, Iterable) and not isinstance(value, bytes):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return str(value)
+
+
+def _key(key: object) -> str:
+    bare = str(key).replace("-", "").replace("_", "")
+    return str(key) if bare.isascii() and bare.isalnum() else _toml(str(key))

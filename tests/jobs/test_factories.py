@@ -1,0 +1,78 @@
+"""Models from a SPEC."""
+
+import pytest
+from torch import nn
+
+from regraft.errors import JobError
+from regraft.jobs.factories import build_model, factory_file
+
+FILE = "from torch import nn\nfrom beside import width\ndef net(out=2):\n    return nn.Linear(width, out)\n"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A factory's file, and one beside it that it imports."""
+    (tmp_path / "net.py").write_text(FILE)
+    (tmp_path / "beside.py").write_text("width = 3\n")
+    return tmp_path
+
+
+def test_a_file_gives_its_factory_with_arguments(folder):
+    """And may import what lies beside it."""
+    model = build_model("net.py:net", {"out": 5}, folder=folder)
+    assert (model.in_features, model.out_features) == (3, 5)
+
+
+def test_a_files_classes_have_the_same_name_in_every_process(folder):
+    """The key of cached features holds it."""
+    (folder / "own.py").write_text("from torch import nn\nclass Net(nn.Module):\n    pass\n")
+    assert type(build_model("own.py:Net", folder=folder)).__module__ == "regraft_factory_own"
+
+
+def test_a_package_gives_its_factory():
+    """torch.nn itself, here."""
+    assert isinstance(build_model("torch.nn:Linear", {"in_features": 2, "out_features": 1}), nn.Linear)
+
+
+def test_timm_gives_a_network_without_downloading():
+    """Random weights."""
+    assert build_model("timm:resnet18", {"num_classes": 3}).num_classes == 3
+
+
+def test_the_file_of_a_spec_is_found(folder):
+    """For copying it into the run."""
+    assert factory_file("net.py:net", folder) == folder / "net.py"
+    assert factory_file("torch.nn:Linear", folder) is None
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        ("resnet18", "names no factory. Expected timm:NAME"),
+        ("net.py:nett", r"there is no factory 'nett'. Did you mean 'net'"),
+        ("nat.py:net", r"does not exist: .*nat.py. Did you mean 'net.py'"),
+        ("no_such_package:net", "cannot be imported: ModuleNotFoundError: No module named 'no_such_package'"),
+        ("net.py:width", "there is no factory 'width'"),
+        ("builtins:dict", "gave a dict; expected a torch.nn.Module"),
+        ("torch.nn:Linear", r"The factory torch.nn:Linear failed with {}: TypeError[\s\S]*--model-args"),
+    ],
+)
+def test_a_wrong_spec_is_answered_with_what_exists(folder, spec, told):
+    """Nothing is built."""
+    with pytest.raises(JobError, match=told):
+        build_model(spec, folder=folder)
+
+
+def test_a_file_that_fails_is_named_with_its_reason(folder):
+    """The user's own error is not hidden."""
+    (folder / "bad.py").write_text("1 / 0\n")
+    with pytest.raises(JobError, match=r"bad.py cannot be imported: ZeroDivisionError"):
+        build_model("bad.py:net", folder=folder)
+
+
+def test_a_package_whose_parts_do_not_fit_is_told(tmp_path, monkeypatch):
+    """As torchvision does beside another torch: a RuntimeError while it is imported."""
+    (tmp_path / "unfit_parts.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(JobError, match=r"unfit_parts:net cannot be imported: RuntimeError: operator .* Install it"):
+        build_model("unfit_parts:net", {}, folder=tmp_path)

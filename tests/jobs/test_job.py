@@ -1,0 +1,228 @@
+"""The job file."""
+
+from typing import get_args, get_type_hints
+
+import pytest
+
+from regraft.caches import precision as caches_precision
+from regraft.errors import JobError
+from regraft.jobs.job import CacheSection, Job, PlanSection, TrainSection
+from regraft.learning import eager_step as stepping
+from regraft.learning.losses import LOSSES
+from regraft.learning.optimizers import OPTIMIZERS
+from regraft.matching import plan_reuse
+from regraft.training import SOLVERS
+
+WHOLE = """
+[checkpoint]
+path = "a.ckpt"
+[model]
+factory = "net.py:net"
+args = {num_classes = 6}
+[data]
+train = "train/"
+[input]
+size = 224
+mean = 0.5
+std = [0.5, 0.5, 0.5]
+[train]
+epochs = 3
+"""
+
+
+@pytest.fixture
+def job_file(tmp_path):
+    """A valid job on disk."""
+    path = tmp_path / "job.toml"
+    path.write_text(WHOLE)
+    return path
+
+
+def test_what_is_not_said_has_the_documented_default(job_file):
+    """Only three sections are needed."""
+    job = Job.from_file(job_file)
+    assert (job.train.epochs, job.train.lr, job.plan.reuse, job.out.folder) == (3, None, ".*", "run")
+    assert (job.input.size, job.input.mean, job.input.std) == ((224, 224), (0.5,), (0.5, 0.5, 0.5))
+
+
+def test_paths_start_from_the_job_files_folder(job_file, tmp_path):
+    """Not from where the command was called."""
+    assert Job.from_file(job_file).path("a.ckpt") == tmp_path / "a.ckpt"
+
+
+def test_settings_override_the_file_and_bare_words_are_text(job_file):
+    """As on the command line."""
+    job = Job.from_file(job_file, ["train.epochs=5", "data.train=photos/", "out.folder='x'"])
+    assert (job.train.epochs, job.data.train, job.out.folder) == (5, "photos/", "x")
+
+
+def test_settings_stand_above_the_jobs_text(job_file):
+    """A report that leaves them out tells of another run."""
+    source = Job.from_file(job_file, ["train.epochs=5"]).source
+    assert source == "# run with --set train.epochs=5\n" + job_file.read_text()
+
+
+def test_all_problems_are_told_at_once(job_file):
+    """Each with its section, key and near names."""
+    job_file.write_text('[checkpoint]\npth="a"\n[modl]\n[data]\ntrain="t"\n[train]\nepochs="many"\n[input]\nsiz=3\n')
+    with pytest.raises(JobError) as caught:
+        Job.from_file(job_file)
+    for told in (
+        "[checkpoint] path is missing",
+        "[checkpoint] has no key 'pth'. Did you mean 'path'?",
+        "[model] is missing",
+        "there is no section [modl]. Did you mean 'model'?",
+        '[train] epochs is "many": expected a whole number of 1 or more',
+        "[input] has no key 'siz'. Did you mean 'size'",
+    ):
+        assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("data.per_class=-1", r"\[data\] per_class is -1: expected a whole number of 0 or more"),
+        ("data.validation=1.5", "validation is 1.5: expected a part below 1, a whole number of examples, or a path"),
+        ("train.epochs=0", r"\[train\] epochs is 0"),
+        ("train.seed=-1", r"\[train\] seed is -1"),
+        ("train.epochs=true", r"\[train\] epochs is true: expected a whole number of 1 or more$"),
+        ("data.validation=true", r"run:\n  \[data\] validation is true: expected a number of 0 or more or a text$"),
+        ("train.lr=true", r"run:\n  \[train\] lr is true: expected a number above 0 or a list of numbers above 0$"),
+    ],
+)
+def test_numbers_out_of_range_are_refused_when_the_job_is_read(job_file, setting, told):
+    """Before anything is opened."""
+    with pytest.raises(JobError, match=told):
+        Job.from_file(job_file, [setting])
+
+
+@pytest.mark.parametrize("setting", ["epochs=3", "train.epochs", ".a=3", "train.=3"])
+def test_a_setting_of_another_form_is_refused(job_file, setting):
+    """With an example of the right one."""
+    with pytest.raises(JobError, match=r"is not of the form section.key=value, as in train.epochs=5"):
+        Job.from_file(job_file, [setting])
+
+
+def test_a_file_that_is_no_toml_is_named(job_file):
+    """With the line."""
+    job_file.write_text("[checkpoint\n")
+    with pytest.raises(JobError, match=r"job.toml is no valid TOML: .*line 1"):
+        Job.from_file(job_file)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    """With the system's own reason."""
+    with pytest.raises(JobError, match=r"none.toml cannot be read: .*No such file"):
+        Job.from_file(tmp_path / "none.toml")
+
+
+def test_the_epochs_of_a_schedule_are_numbers(job_file):
+    """TOML's keys are texts; what is no number is told by its place."""
+    job = Job.from_file(job_file, ['train.schedule={0 = "head", 2 = ["a", "b"]}'])
+    assert job.train.schedule == {0: "head", 2: ["a", "b"]}
+    with pytest.raises(
+        JobError, match=r"schedule is \{five = .*expected the layers of each epoch.*--set 'train.schedule"
+    ):
+        Job.from_file(job_file, ['train.schedule={five = "head"}'])
+
+
+WRONG = """
+[checkpoint]
+path = "a.ckpt"
+[model]
+factory = "net.py:net"
+[plan]
+match = "structur"
+reuse = "conv("
+[freeze]
+layers = "a"
+upto = "b"
+[data]
+train = "train/"
+validation = 0
+[input]
+size = "big"
+std = 0
+[cache]
+precision = "int9"
+[train]
+optimizer = "adamq"
+loss = "mse"
+solver = "newton"
+precision = "float8"
+lr = "fast"
+epochs = 3
+patience = 2
+schedule = {1 = "a", 3 = "b("}
+"""
+
+
+def test_each_problem_is_one_line_with_key_value_and_what_is_allowed(job_file):
+    """What only later steps would refuse is refused now; no line is pydantic's, and none is doubled."""
+    job_file.write_text(WRONG)
+    with pytest.raises(JobError) as caught:
+        Job.from_file(job_file)
+    compiled = "is not a regular expression: missing ), unterminated subpattern at position"
+    escape = "Write a literal dot, bracket or plus with a backslash before it."
+    schedule = '[train] schedule is {1 = "a", 3 = "b("}'
+    assert str(caught.value).splitlines() == [
+        f"{job_file} cannot be run:",
+        f"""  [plan] reuse is "conv(": the pattern 'conv(' {compiled} 4. {escape}""",
+        '  [plan] match is "structur": expected "names" or "structure". Did you mean "structure"?',
+        '  [cache] precision is "int9": expected "float32", "bfloat16", "float16" or "int8". Did you mean "int8"?',
+        '  [train] solver is "newton": expected "steps" or "lbfgs"',
+        '  [train] lr is "fast": expected a number above 0 or a list of numbers above 0',
+        '  [train] optimizer is "adamq": expected "sgd", "momentum", "adam" or "adamw". Did you mean "adam"?',
+        '  [train] loss is "mse": expected "cross_entropy" or "mean_squared_error"',
+        '  [train] precision is "float8": expected "float32", "bfloat16" or "float16". Did you mean "float32"?',
+        f"""  {schedule}: the pattern 'b(' {compiled} 1. {escape}""",
+        "  [freeze] has layers and upto: expected only one of layers, trainable, upto",
+        f"  {schedule}: the schedule has no entry for epoch 0: say what trains first, "
+        '[train] schedule = {0 = "head", …}',
+        f"  {schedule}: epoch 3 of the schedule is none of the 3 epochs, 0 to 2: choose an earlier one, or more epochs",
+        "  [train] patience waits for a better validation loss, and [data] validation is 0: expected a part of "
+        "the data",
+        '  [input] size is "big": expected a number of pixels, or [height, width]',
+        "  [input] std holds a zero, and every channel is divided by it",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (["train.solver=lbfgs", "train.schedule={0='a'}"], "knows no epochs: leave out schedule"),
+        (["train.solver=lbfgs", "train.loss=mean_squared_error"], 'expected loss = "cross_entropy"'),
+        (["data.validation=0", "train.lr=[0.1, 0.2]"], "several lr or weight_decay are compared"),
+        (["train.lr=[]"], "lr is .*: expected a number above 0 or a list of numbers above 0"),
+        (["train.schedule={0=[]}"], "epoch 0 of the schedule: an empty list has no parameters"),
+        (["input.size=[1, 2, 3]"], r"size is \[1, 2, 3\]: expected a number of pixels, or \[height, width\]"),
+        (["model.factory=3"], r"\[model\] factory is 3: expected a text"),
+        (["plan.rename={'(' = 'a'}"], "rename is .*is not a regular expression"),
+    ],
+)
+def test_keys_that_contradict_each_other_are_told(job_file, settings, told):
+    """Before anything is opened."""
+    with pytest.raises(JobError, match=told):
+        Job.from_file(job_file, settings)
+
+
+@pytest.mark.parametrize("setting", ["freeze=3", "input=3", "train=3"])
+def test_a_section_that_is_none_is_told(job_file, setting):
+    """A value where a table is expected, in the file and under --set."""
+    job_file.write_text(f"{setting}\n" + WHOLE.replace("[input]", "[x]").replace("[train]", "[y]"))
+    section = setting.partition("=")[0]
+    with pytest.raises(JobError, match=rf"\[{section}\] is 3: expected a section with"):
+        Job.from_file(job_file)
+    with pytest.raises(JobError, match=f"in the job, {section} is 3 and no section"):
+        Job.from_file(job_file, [f"{section}.key=1"])
+
+
+def test_a_job_names_what_the_steps_know():
+    """The job tells wrong words before the steps could; both have the same ones."""
+    train, cache, plan = map(get_type_hints, (TrainSection, CacheSection, PlanSection))
+    assert get_args(get_args(train["optimizer"])[0]) == tuple(OPTIMIZERS)
+    assert get_args(get_args(train["solver"])[0]) == SOLVERS
+    assert get_args(train["loss"]) == tuple(LOSSES)
+    assert get_args(train["precision"]) == tuple(stepping.PRECISIONS)
+    assert get_args(cache["precision"]) == caches_precision.PRECISIONS
+    assert plan["match"] == get_type_hints(plan_reuse)["match"]

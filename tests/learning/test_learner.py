@@ -1,0 +1,88 @@
+import pytest
+import torch
+from torch import nn
+
+from regraft.errors import TrainError
+from regraft.learning.learner import Learner, modes_kept
+from small_models import PartHead, TwoParts, frozen_model, same_weights, three_classes, weights_of
+
+
+def test_a_model_is_called_by_the_kind_of_its_inputs():
+    class Sum(nn.Module):
+        def forward(self, a, b):
+            return a + b
+
+    learner, one = Learner(Sum()), torch.ones(2)
+    assert torch.equal(learner.outputs((one, one)), 2 * one)
+    assert torch.equal(learner.outputs({"a": one, "b": 3 * one}), 4 * one)
+
+
+def test_a_head_gets_its_features_as_one_dict():
+    model = frozen_model().eval()
+    inputs, _ = three_classes()
+    assert torch.equal(Learner(PartHead(model)).outputs({"trunk": model.trunk(inputs)}), model(inputs))
+
+
+def test_what_is_neither_model_nor_head_is_refused():
+    with pytest.raises(TrainError, match=r"A str cannot be trained or scored: give a torch.nn.Module, or the head"):
+        Learner("resnet18")
+
+
+def test_parameters_are_the_trainable_ones_each_once():
+    class TwiceNamed(PartHead):
+        def parameters(self):
+            return [*self.model.trunk.parameters(), *super().parameters(), *super().parameters()]
+
+    model = frozen_model()
+    assert Learner(TwiceNamed(model)).parameters == tuple(model.head.parameters())
+
+
+def test_frozen_tensors_are_parameters_and_statistics_of_frozen_layers():
+    names = Learner(frozen_model()).frozen_tensors()
+    assert names.keys() == {name for name in frozen_model().state_dict() if name.startswith("trunk.")}
+
+
+def test_statistics_of_a_layer_frozen_by_hand_count_as_frozen():
+    model = TwoParts()
+    model.trunk.requires_grad_(False)
+    assert "trunk.1.running_mean" in Learner(model).frozen_tensors()
+
+
+def test_statistics_of_a_layer_that_stays_in_eval_mode_count_as_frozen():
+    """BatchNorm without parameters of its own: only its mode tells."""
+    model = frozen_model()
+    model.trunk[1] = nn.BatchNorm1d(8, affine=False)
+    assert "trunk.1.running_mean" in Learner(model).frozen_tensors()
+
+
+def test_looking_for_frozen_tensors_leaves_the_modes():
+    model = TwoParts().eval()
+    Learner(model).frozen_tensors()
+    assert not any(layer.training for layer in model.modules())
+
+
+def test_a_state_brings_back_weights_and_statistics():
+    model = TwoParts()
+    learner, before = Learner(model), weights_of(model)
+    state = learner.state()
+    with torch.no_grad():
+        model(three_classes()[0])
+        for parameter in model.parameters():
+            parameter.add_(1)
+    assert not same_weights(before, weights_of(model))
+    learner.restore(state)
+    assert same_weights(before, weights_of(model))
+
+
+def test_modes_are_kept_through_a_failure():
+    model = TwoParts().eval()
+    model.head[3].train()
+
+    def fail():
+        with modes_kept(model):
+            model.train()
+            raise KeyError("inside")
+
+    with pytest.raises(KeyError, match="inside"):
+        fail()
+    assert [name for name, layer in model.named_modules() if layer.training] == ["head.3"]

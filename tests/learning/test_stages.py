@@ -1,0 +1,450 @@
+"""Gradual unfreezing: on cached features as in the whole model, to the last bit."""
+
+import copy
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+import vision_stub  # noqa: F401  # before torchvision
+from regraft.caches.costs import Cost
+from regraft.caching import cache_features
+from regraft.errors import TrainError
+from regraft.freezing import freeze, frozen_names, parameter_groups, unfreeze
+from regraft.learning.stages import Stages
+from regraft.splitting import split
+from regraft.training import train
+from small_models import PartHead, features_of, frozen_model, same_weights, three_classes, weights_of
+
+BATCH, COUNT, MARK = 8, 24, 7.0
+SCHEDULE = {0: "head", 1: "conv3|norm3", 3: ["conv2", "norm2"]}
+
+
+class Counting(nn.Conv2d):
+    """Counts the rows that come from the data set; they begin with a mark, the example does not."""
+
+    rows = 0
+
+    def forward(self, x):
+        Counting.rows += int((x[:, 0, 0, 0] == MARK).sum())
+        return super().forward(x)
+
+
+class Net(nn.Module):
+    """Three convolutions with BatchNorm and dropout, and a linear head."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.norm1 = Counting(3, 4, 3, padding=1), nn.BatchNorm2d(4)
+        self.conv2, self.norm2, self.drop2 = nn.Conv2d(4, 6, 3, padding=1), nn.BatchNorm2d(6), nn.Dropout(0.2)
+        self.conv3, self.norm3, self.drop3 = nn.Conv2d(6, 8, 3, padding=1), nn.BatchNorm2d(8), nn.Dropout(0.5)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = self.norm1(self.conv1(x)).relu()
+        x = self.drop2(self.norm2(self.conv2(x)).relu())
+        return self.head(self.drop3(self.norm3(self.conv3(x)).relu().mean((2, 3))))
+
+
+class Words(nn.Module):
+    """A transformer encoder over token ids."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(20, 16)
+        layers = [nn.TransformerEncoderLayer(16, 2, 24, batch_first=True, dropout=0.2) for _ in range(3)]
+        self.layers, self.head = nn.ModuleList(layers), nn.Linear(16, 3)
+
+    def forward(self, ids):
+        x = self.table(ids)
+        for layer in self.layers:
+            x = layer(x)
+        return self.head(x.mean(1))
+
+
+def resnet():
+    """torchvision's resnet18 for three classes."""
+    import torchvision
+
+    return torchvision.models.resnet18(weights=None, num_classes=3)
+
+
+def images(size=8, count=COUNT):
+    """Marked images and their classes."""
+    pixels = torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(1))
+    pixels[:, 0, 0, 0] = MARK
+    return pixels, torch.arange(count) % 3
+
+
+def sentences():
+    """Token ids (24, 6) and their classes."""
+    return torch.randint(0, 20, (COUNT, 6), generator=torch.Generator().manual_seed(1)), torch.arange(COUNT) % 3
+
+
+def prepared(make=Net, schedule=SCHEDULE):
+    """A model in which only that is frozen which never trains."""
+    torch.manual_seed(0)
+    model = make()
+    patterns = [pattern for entry in schedule.values() for pattern in ([entry] if isinstance(entry, str) else entry)]
+    freeze(model, trainable=patterns)
+    return model
+
+
+def cached(model, data, store=None):
+    """The head and the features of the shallowest cut."""
+    trunk, head = split(model, torch.zeros_like(data[0][:BATCH]) + (data[0][:BATCH] != MARK) * data[0][:BATCH])
+    return head, cache_features(trunk, data, store, batch_size=BATCH)
+
+
+@pytest.mark.parametrize(
+    ("make", "data", "schedule", "does_pay"),
+    [
+        (Net, images(), SCHEDULE, True),
+        (Net, images(), SCHEDULE, False),
+        pytest.param(resnet, images(32), {0: "fc", 1: "layer4", 3: "layer3"}, True, marks=pytest.mark.slow),
+        (Words, sentences(), {0: "head", 1: r"layers\.2", 3: r"layers\.1"}, True),
+    ],
+    ids=["convolutions", "convolutions by batch", "resnet18", "transformer"],
+)
+def test_a_schedule_on_features_trains_as_on_the_whole_model(monkeypatch, make, data, schedule, does_pay):
+    """Losses and final state are equal in every bit; so are the scores of the validation examples."""
+    monkeypatch.setattr(Cost, "pays", lambda cost, epochs: does_pay)
+    one, other = prepared(make, schedule), prepared(make, schedule)
+    head, features = cached(one, data)
+    options = {"schedule": schedule, "epochs": 4, "batch_size": BATCH, "lr": 1e-2}
+
+    quick = train(head, features, validation=features, **options)
+    whole = train(other, data, validation=data, **options)
+
+    assert quick.train_loss == whole.train_loss
+    assert quick.validation_loss == whole.validation_loss
+    assert same_weights(weights_of(one), weights_of(other))
+    assert [stage.parameters for stage in quick.stages] == [stage.parameters for stage in whole.stages]
+    assert [stage.bytes > 0 for stage in quick.stages] == [does_pay, does_pay, False]
+
+
+def test_it_is_what_a_hand_written_loop_with_add_param_group_does():
+    """torch's own way: further parameters join the optimizer, the moments of the others go on."""
+    inputs, labels = images()
+    one, other = prepared(), prepared()
+    head, features = cached(one, (inputs, labels))
+    order = [torch.randperm(COUNT, generator=torch.Generator().manual_seed(epoch)).split(BATCH) for epoch in range(4)]
+    history = train(head, features, schedule=SCHEDULE, epochs=4, order=lambda epoch: order[epoch], optimizer="adam")
+
+    freeze(other, trainable="head")
+    optimizer, losses = torch.optim.Adam(other.head.parameters(), fused=True), []
+    torch.manual_seed(0)
+    for epoch in range(4):
+        if epoch in (1, 3):
+            patterns = ["head|conv3|norm3|drop3", "head|conv3|norm3|drop3|conv2|norm2|drop2"][epoch // 3]
+            for parameter in other.parameters():
+                parameter.requires_grad_(True)
+            for module in other.modules():
+                module.__dict__.pop("train", None)
+            freeze(other, trainable=patterns)
+            known = {p for group in optimizer.param_groups for p in group["params"]}
+            optimizer.add_param_group({"params": [p for p in other.parameters() if p.requires_grad and p not in known]})
+        other.train()
+        epoch_losses = []
+        for batch in order[epoch]:
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(other(inputs[batch]), labels[batch])
+            loss.backward()
+            optimizer.step()
+            epoch_losses.append(loss.detach().double() * len(batch))
+        losses.append(float(torch.stack(epoch_losses).sum() / COUNT))
+
+    assert list(history.train_loss) == losses
+    assert same_weights(weights_of(one), weights_of(other))
+
+
+@pytest.mark.parametrize("does_pay", [True, False])
+def test_each_input_meets_a_frozen_layer_once(monkeypatch, does_pay):
+    """The rows of the data set go through the trunk for the shallowest cut, never again."""
+    monkeypatch.setattr(Cost, "pays", lambda cost, epochs: does_pay)
+    model = prepared()
+    Counting.rows = 0
+    head, features = cached(model, images())
+    assert Counting.rows == COUNT
+
+    train(head, features, schedule=SCHEDULE, epochs=4, batch_size=BATCH)
+
+    assert Counting.rows == COUNT
+
+
+def test_no_input_is_read_after_the_first_features():
+    """Not for the features of a deeper cut, and not by training."""
+
+    class Reads(torch.utils.data.Dataset):
+        count = 0
+
+        def __len__(self):
+            return COUNT
+
+        def __getitem__(self, index):
+            self.count += 1
+            return images()[0][index], index % 3
+
+    data, model = Reads(), prepared()
+    trunk, head = split(model, torch.randn(BATCH, 3, 8, 8))
+    features = cache_features(trunk, data, batch_size=BATCH)
+    data.count = 0
+
+    train(head, features, schedule=SCHEDULE, epochs=4, batch_size=BATCH)
+
+    assert data.count == 0
+
+
+def test_a_layer_is_bit_identical_until_its_epoch_and_moves_from_then_on():
+    """Weights and the statistics of its BatchNorm."""
+    model, seen = prepared(), []
+    head, features = cached(model, images())
+
+    def order(epoch):
+        seen.append(weights_of(model))
+        return torch.arange(COUNT).split(BATCH)
+
+    train(head, features, schedule=SCHEDULE, epochs=4, order=order)
+    seen.append(weights_of(model))
+
+    by_epoch = [seen[0], *(state for one, state in itertools.pairwise(seen) if not same_weights(one, state))]
+    assert len(by_epoch) == 5
+    for name, tensor in by_epoch[0].items():
+        first = next((e for e, pattern in ((0, "head"), (1, "conv3 norm3"), (3, "conv2 norm2"))
+                      if name.split(".")[0] in pattern.split()), 4)  # fmt: skip
+        assert all(torch.equal(state[name], tensor) for state in by_epoch[: first + 1]), name
+        assert all(not torch.equal(state[name], tensor) for state in by_epoch[first + 1 :]), name
+
+
+def test_afterwards_exactly_that_is_frozen_which_was_before():
+    """The head that was given still fits, and so does a second training."""
+    model = prepared()
+    before = frozen_names(model), {name: p.requires_grad for name, p in model.named_parameters()}
+    head, features = cached(model, images())
+
+    train(head, features, schedule=SCHEDULE, epochs=4, batch_size=BATCH)
+
+    assert (frozen_names(model), {name: p.requires_grad for name, p in model.named_parameters()}) == before
+    train(head, features, epochs=1, batch_size=BATCH)
+
+
+def test_the_best_epoch_brings_back_layers_that_unfroze_after_it():
+    """Their weights and statistics are the first ones again, the head's are those of the best epoch."""
+    data = images()
+    best, model = prepared(), prepared()
+    untouched = weights_of(model)
+    head, features = cached(model, data)
+    groups = parameter_groups(model, {"conv3|norm3|conv2|norm2": {"lr": 1e4}})
+    optimizer = torch.optim.SGD(groups, lr=1e-3)
+
+    history = train(head, features, schedule=SCHEDULE, epochs=4, batch_size=BATCH, validation=features, patience=2,
+                    optimizer=optimizer)  # fmt: skip
+    freeze(best, trainable="head")
+    train(best, data, epochs=1, batch_size=BATCH, optimizer="sgd", lr=1e-3)
+
+    assert history.best_epoch == 0
+    assert same_weights(weights_of(model), weights_of(best))
+    assert torch.equal(model.norm3.running_mean, untouched["norm3.running_mean"])
+    assert history.notes[-1] == "epoch 3 was not reached: conv2 | norm2 did not train"
+
+
+def test_learning_rates_by_pattern_hold_from_a_layers_first_epoch_on():
+    """The optimizer is made of all layers that will ever train, as groups."""
+    one, other = prepared(), prepared()
+    head, features = cached(one, images())
+
+    def optimizer(model):
+        return torch.optim.AdamW(parameter_groups(model, {"conv2|conv3": {"lr": 0.0}}), lr=1e-2, weight_decay=0.0)
+
+    train(head, features, schedule=SCHEDULE, epochs=4, batch_size=BATCH, optimizer=optimizer(one))
+    train(other, images(), schedule=SCHEDULE, epochs=4, batch_size=BATCH, optimizer=lambda _: optimizer(other))
+
+    assert same_weights(weights_of(one), weights_of(other))
+    assert torch.equal(one.conv3.weight, prepared().conv3.weight)
+    assert not torch.equal(one.norm3.weight, prepared().norm3.weight)
+
+
+def test_several_candidates_follow_the_schedule_as_each_would_alone():
+    """Each with its own moments and its own weights of the layers that unfreeze."""
+    data, rates = images(), [1e-3, 3e-2]
+    model = prepared()
+    head, features = cached(model, data)
+    options = {"schedule": SCHEDULE, "epochs": 4, "batch_size": BATCH, "validation": features}
+
+    together = train(head, features, lr=rates, **options)
+    alone = []
+    for rate in rates:
+        head, features = cached(prepared(), data)
+        alone.append(train(head, features, lr=rate, **options))
+
+    assert [candidate.train_loss for candidate in together.candidates] == [run.train_loss for run in alone]
+
+
+def test_the_traced_step_goes_on_where_the_optimizer_stood():
+    """Traced anew for each stage, it ends in the weights of the eager one."""
+    data = images(count=80)
+    one, other = prepared(), prepared()
+    options = {"schedule": {0: "head", 4: "conv3|norm3", 8: "conv2|norm2"}, "epochs": 12, "batch_size": BATCH}
+    traced, eager = (
+        train(*cached(model, data), step=step, **options) for model, step in ((one, "auto"), (other, "eager"))
+    )
+
+    assert sum("traced step" in note for note in traced.notes) == 3
+    assert traced.train_loss == eager.train_loss
+    assert same_weights(weights_of(one), weights_of(other))
+
+
+def test_the_history_tells_the_stages(monkeypatch):
+    """From which epoch what trains, at which cut, at which price, and where that did not pay."""
+    monkeypatch.setattr(Cost, "pays", lambda cost, epochs: epochs > 1)
+    model = prepared()
+    head, features = cached(model, images())
+
+    first, second, third = train(head, features, schedule=SCHEDULE, epochs=4, batch_size=BATCH).stages
+
+    assert (first.epoch, first.layers, first.parameters) == (0, ("head",), 27)
+    assert first.bytes == 0
+    assert first.note.startswith("its own cut does not pay, so each batch is carried on to it: Caching 24 examples")
+    assert (second.epoch, second.bytes, second.note) == (1, COUNT * second.bytes_per_example, "")
+    assert (third.epoch, third.leaves, third.bytes) == (3, tuple(leaf.name for leaf in features.cut.leaves), 0)
+    assert str(second).startswith("epoch 1: conv3|norm3 trains, 483 values in all from ")
+
+
+def test_features_that_are_kept_by_hand_are_carried_on_by_batch():
+    """As tensors, they know no store."""
+    one, other = prepared(), prepared()
+    head, features = cached(one, images())
+    rows, labels = features.gather(torch.arange(COUNT))
+
+    history = train(head, (rows, labels), schedule=SCHEDULE, epochs=4, batch_size=BATCH)
+    train(other, images(), schedule=SCHEDULE, epochs=4, batch_size=BATCH)
+
+    assert same_weights(weights_of(one), weights_of(other))
+    assert "only features that cache_features gave" in history.stages[0].note
+
+
+def test_a_head_that_cannot_be_cut_again_trains_on_its_features():
+    """A head of one's own: layers wait for their epoch all the same."""
+    model = frozen_model()
+    features = features_of(model, *three_classes(), batch_size=30)
+    before = weights_of(model)
+
+    train(PartHead(model), features, schedule={0: r"head\.4", 2: r"head\.[01]"}, epochs=2 + 1, batch_size=30)
+
+    after = weights_of(model)
+    assert not torch.equal(after["head.0.weight"], before["head.0.weight"])
+    assert torch.equal(after["trunk.0.weight"], before["trunk.0.weight"])
+
+
+def test_a_schedule_that_cannot_be_followed_is_told_with_all_its_problems():
+    """Nothing changes."""
+    model = prepared()
+    before = weights_of(model), frozen_names(model)
+    schedule = {1: "layr3", 2: "conv1", 3: "conv3", 4: "conv3", "five": "head", 25: "drop3"}
+
+    with pytest.raises(TrainError) as told:
+        train(model, images(), schedule=schedule, epochs=6, lr=-1.0, solver="lbfgs")
+
+    for line in (
+        "the schedule has the key 'five', expected the number of an epoch",
+        "the schedule has no entry for epoch 0: say what trains first",
+        "epoch 1 of the schedule: No layer matches the pattern 'layr3'",
+        "epoch 2 of the schedule: conv1 is frozen. Freeze only what never trains: in a job leave out [freeze]",
+        "epoch 4 of the schedule: conv3 trains already",
+        "epoch 25 of the schedule is none of the 6 epochs, 0 to 5",
+        "epoch 25 of the schedule: drop3 has no parameters",
+        "lr is -1.0, expected a number above 0",
+        "knows no epochs: leave out the schedule",
+    ):
+        assert line in str(told.value)
+    assert same_weights(weights_of(model), before[0])
+    assert frozen_names(model) == before[1]
+
+
+def test_layers_that_were_frozen_when_the_features_were_cut_cannot_follow():
+    """Unfreezing them afterwards does not bring them into the head."""
+    model = prepared(schedule={0: "head"})
+    head, features = cached(model, images())
+    unfreeze(model, "conv3")
+
+    with pytest.raises(
+        TrainError, match=r"epoch 1 of the schedule: conv3 was frozen when the features were cut\. Freeze"
+    ):
+        train(head, features, schedule={0: "head", 1: "conv3"}, epochs=2)
+
+
+def test_what_no_entry_names_is_told():
+    """It could train and does not."""
+    model = prepared()
+    before = weights_of(model)
+    history = train(model, images(), schedule={0: "head", 1: "norm3"}, epochs=2, batch_size=BATCH)
+    assert history.notes[-1] == (
+        "6 parameters that no entry of the schedule names did not train: conv2.weight, conv2.bias, norm2.weight"
+    )
+    assert torch.equal(model.conv2.weight, before["conv2.weight"])
+
+
+class Noisy(nn.Linear):
+    """Draws in evaluation too: it can be trained, not frozen and cached."""
+
+    def forward(self, x):
+        return super().forward(nn.functional.dropout(x, 0.5, training=True))
+
+
+def test_a_stage_for_which_the_model_cannot_be_split_is_named_with_a_way_out():
+    """Before anything trains; without cached features the same schedule runs."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), Noisy(8, 8), nn.ReLU(), nn.Linear(8, 3))
+    freeze(model, "0")
+    data = three_classes()
+    trunk, head = split(model, data[0][:4])
+    before = weights_of(model)
+
+    with pytest.raises(
+        TrainError, match=r"(?s)every stage.*  epoch 0 \(4\): 2 is frozen, but.*without cached features"
+    ):
+        train(head, cache_features(trunk, data), schedule={0: "4", 1: "2"}, epochs=2)
+
+    assert same_weights(weights_of(model), before)
+    assert frozen_names(model) == ["0"]
+    train(model, data, schedule={0: "4", 1: "2"}, epochs=2)
+
+
+def test_a_frozen_tensor_that_moves_is_told_at_the_end_of_its_stage():
+    """Before another layer is unfrozen."""
+
+    class Drifts(Net):
+        def forward(self, x):
+            with torch.no_grad():
+                self.conv2.bias += 1e-3
+            return super().forward(x)
+
+    with pytest.raises(TrainError, match=r"1 frozen tensors changed while training: conv2\.bias"):
+        train(prepared(Drifts), images(), schedule=SCHEDULE, epochs=4, batch_size=BATCH)
+
+
+def test_without_a_schedule_there_is_one_stage_and_nothing_is_told():
+    """Training is what it was."""
+    model = prepared()
+    state = copy.deepcopy(model.state_dict())
+    stages = Stages(model, images(), None, None, epochs=3, source=lambda data, device: None)
+    with stages:
+        assert 0 in stages
+        assert 1 not in stages
+        stages.enter(0)
+    assert stages.begun == []
+    assert same_weights(weights_of(model), state)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "told"),
+    [
+        (["head"], r"the schedule is \['head'\], expected epochs and layers"),
+        ({0: "head", 2: None}, "epoch 2 of the schedule: None is no pattern"),
+        ({0: "head", 2: []}, "epoch 2 of the schedule: an empty list has no parameters"),
+    ],
+)
+def test_a_schedule_of_another_form_is_told(schedule, told):
+    with pytest.raises(TrainError, match=told):
+        train(prepared(), images(), schedule=schedule, epochs=6)

@@ -1,0 +1,59 @@
+"""Without wiring, layers are paired by names and order where these leave no doubt, and are ambiguous elsewhere."""
+
+import pytest
+
+from regraft.plans.match_by_order import match_orders, natural
+
+DENSE, NORM = ("dense", (4, 4)), ("batch_norm", 4)
+
+
+def test_an_order_that_contradicts_the_numbers_is_not_believed():
+    signature = ("dense", (4, 4))
+
+    matches = match_orders({"a1": signature, "a2": signature}, {"b2": signature, "b1": signature})
+
+    assert not matches.pairs
+    assert set(matches.ambiguous) == {"a1", "a2"}
+
+
+def test_roles_are_paired_by_the_words_that_both_use():
+    signature = ("dense", (4, 4))
+    ours = {f"layer.{i}.attn.{part}": signature for i in range(2) for part in ("query", "key", "value")}
+    theirs = {f"h{i}_{part}_projection": signature for i in range(2) for part in ("key", "query", "value")}
+
+    matches = match_orders(ours, theirs)
+
+    assert matches.pairs["layer.1.attn.query"] == "h1_query_projection"
+    assert len(matches.pairs) == 6
+
+
+@pytest.mark.parametrize("words", [("q", "k"), ("left", "right")])
+def test_roles_without_a_shared_word_stay_ambiguous(words):
+    signature = ("dense", (4, 4))
+
+    matches = match_orders(dict.fromkeys(("one", "two"), signature), dict.fromkeys(words, signature))
+
+    assert not matches.pairs
+
+
+def test_layers_of_one_name_and_shape_are_one_wherever_they_stand():
+    ours = {"block.conv1": DENSE, "block.conv2": DENSE, "head": DENSE}
+    theirs = {"module.block.conv2": DENSE, "module.block.conv1": DENSE, "module.out": DENSE}
+
+    pairs = match_orders(ours, theirs).pairs
+
+    assert pairs == {"block.conv1": "module.block.conv1", "block.conv2": "module.block.conv2", "head": "module.out"}
+
+
+def test_kinds_of_layers_keep_unnamed_numbers_apart():
+    """A Sequential's numbers say nothing of roles: a norm's are compared with norms only."""
+    ours = {f"block.{i}.{part}": DENSE if part == 0 else NORM for i in range(2) for part in (0, 1)}
+    theirs = {f"b{i}_{part}": DENSE if part == "fc" else NORM for i in range(2) for part in ("fc", "norm")}
+
+    pairs = match_orders(ours, theirs).pairs
+
+    assert pairs == {"block.0.0": "b0_fc", "block.0.1": "b0_norm", "block.1.0": "b1_fc", "block.1.1": "b1_norm"}
+
+
+def test_two_comes_before_ten():
+    assert sorted(["b10.x", "b2.x", "b2"], key=natural) == ["b2", "b2.x", "b10.x"]

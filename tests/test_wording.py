@@ -1,0 +1,48 @@
+"""Counts, names, sizes, durations and values as text."""
+
+import pytest
+
+from regraft import wording
+
+
+def test_near_names_stand_for_a_list_too_long_to_read():
+    """A checkpoint has hundreds of names; the near ones say more than the first twenty."""
+    told = wording.near_names("layer7", [f"layer{index}" for index in range(30)])
+    assert told.startswith("Did you mean 'layer7'")
+    assert told.endswith("? There are 30 names.")
+
+
+def test_without_near_names_the_first_twenty_show_the_form():
+    """Of a list of any length."""
+    told = wording.near_names("xyz", [f"layer{index}" for index in range(30)])
+    assert told.startswith("Names: layer0, layer1")
+    assert told.endswith("layer19, … (10 more).")
+
+
+def test_one_is_counted_in_the_singular():
+    """1 tensor crosses, 2 tensors cross."""
+    told = [wording.counted(number, "tensor", "crosses/cross") for number in (0, 1, 2000)]
+    assert told == ["0 tensors cross", "1 tensor crosses", "2,000 tensors cross"]
+    assert [wording.counted(number, "entry/entries") for number in (1, 2)] == ["1 entry", "2 entries"]
+
+
+def test_no_names_are_said_to_be_none():
+    """Instead of an empty list."""
+    assert wording.near_names("x", []) == "There are no names to choose from."
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(0, "0 bytes"), (999, "999 bytes"), (1536, "1.5 kB"), (81e9, "81.0 GB"), (5.5e15, "5,500.0 TB")]
+)
+def test_bytes_are_in_the_unit_a_person_would_choose(size, text):
+    """Powers of 1,000."""
+    assert wording.bytes_text(size) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.0321, "0.032 s"), (42, "42.0 s"), (192, "3 min 12 s"), (12600, "3 h 30 min"), (1e6, "12 days")],
+)
+def test_durations_are_as_a_person_says_them(seconds, text):
+    """From milliseconds to days."""
+    assert wording.seconds_text(seconds) == text

@@ -15,13 +15,14 @@ from regraft.cuts.batches import Batch, batch_of
 from regraft.cuts.choosing import describe_cut
 from regraft.cuts.cut import Cut, Leaf
 from regraft.cuts.fingerprint import class_name, settings_of, source_hash
-from regraft.cuts.proving import own, undisturbed
+from regraft.cuts.proving import own
 from regraft.cuts.record import slots_of
 from regraft.cuts.replay import Replay
 from regraft.cuts.search import Search, record_sizes
 from regraft.errors import SplitError
 from regraft.patterns import Patterns, choose
 from regraft.tensors.fingerprints import hash_description
+from regraft.tensors.keeping import undisturbed
 from regraft.tensors.trees import map_structure
 
 Features = dict[str, Tensor]

@@ -1,13 +1,10 @@
 """Prove that trunk and head together are the model: outputs, gradients and buffers equal in every bit."""
 
-import random
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,7 +14,8 @@ from regraft.cuts.placeholders import Stub
 from regraft.cuts.record import Record, slots_of
 from regraft.cuts.replay import Replay
 from regraft.errors import FreezeError, RegraftError, SplitError
-from regraft.tensors.trees import map_structure, sealed_of, tensors_of
+from regraft.tensors.keeping import undisturbed
+from regraft.tensors.trees import dense, map_structure, same_values, sealed_of, tensors_of
 
 # Rows computed in another batch are summed in another order: 1e-6 for float32 (measured 8.6e-6 for batch 1 in the place
 # of 32), more for a deep network's largest values. What mixes examples differs in the first digits.
@@ -71,7 +69,7 @@ def prove(
         except Exception as error:  # the model's own forward may say anything to a tensor of a wrong shape
             raise DifferenceError(f"The head does not run where the model does: {error}") from error
     wanted, there = expected.tensors, got.tensors
-    different = [name for name in wanted if name not in there or not _equal(wanted[name], there[name])]
+    different = [name for name in wanted if name not in there or not same_values(wanted[name], there[name])]
     different += [name for name in there if name not in wanted]
     if different:
         raise DifferenceError(
@@ -96,7 +94,7 @@ def mixing_leaves(
     mixing = []
     for name, rows in features.items():
         at = known.to(rows.device)
-        same = _equal(others[name][at], again[name][at]) and _same_rows(
+        same = same_values(others[name][at], again[name][at]) and _same_rows(
             rows[order.to(rows.device)[at]], others[name][at]
         )
         mixing += [] if same else [name]
@@ -148,7 +146,7 @@ def _step(model: nn.Module, forward: Callable[[], Any]) -> Outcome:
     """The outcome of one training step."""
     with torch.enable_grad():
         whole = forward()
-        outputs = [_dense(tensor) for tensor in tensors_of(whole)]
+        outputs = [dense(tensor) for tensor in tensors_of(whole)]
         result = {f"output {index}": tensor.detach() for index, tensor in enumerate(outputs)}
         parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         differentiable = [tensor for tensor in outputs if tensor.requires_grad]
@@ -157,14 +155,9 @@ def _step(model: nn.Module, forward: Callable[[], Any]) -> Outcome:
             gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)  # type: ignore[arg-type]
             for name, gradient in zip(parameters, gradients, strict=True):
                 if gradient is not None:
-                    result[f"gradient of {name}"] = _dense(gradient)
-    buffers = {f"buffer {name}": _dense(buffer.clone()) for name, buffer in model.named_buffers()}
+                    result[f"gradient of {name}"] = dense(gradient)
+    buffers = {f"buffer {name}": dense(buffer.clone()) for name, buffer in model.named_buffers()}
     return Outcome(result | buffers, sealed_of(whole))
-
-
-def _dense(tensor: Tensor) -> Tensor:
-    """The tensor with all its zeros, if it is sparse."""
-    return tensor if tensor.layout == torch.strided else tensor.to_dense()
 
 
 def _weighted(tensor: Tensor) -> Tensor:
@@ -174,42 +167,6 @@ def _weighted(tensor: Tensor) -> Tensor:
     return total.real if total.is_complex() else total
 
 
-def _equal(expected: Tensor, got: Tensor) -> bool:
-    """Equal in shape, type and every bit of value; a NaN equals a NaN."""
-    if expected.shape != got.shape or expected.dtype != got.dtype:
-        return False
-    return torch.equal(expected, got) or bool(((expected == got) | ((expected != expected) & (got != got))).all())
-
-
 def _all_equal(expected: list[Tensor], got: list[Tensor]) -> bool:
     are_real = len(expected) == len(got) and not any(isinstance(tensor, Stub) for tensor in got)
-    return are_real and all(map(_equal, expected, got))
-
-
-@contextmanager
-def undisturbed(model: nn.Module, *, is_training: bool) -> Iterator[None]:
-    """Run something in a mode, and leave modes, buffers and random numbers as they were."""
-    modules = list(model.modules())
-    modes = [(module, module.training) for module in modules]
-    buffers = [(m._buffers, name, b, b.clone()) for m in modules for name, b in m._buffers.items() if b is not None]
-    dice = random.getstate(), np.random.get_state()
-    others = [module for module in modules if not type(module).__module__.startswith("torch.nn.")]
-    own_dice = {v: v.get_state() for m in others for v in vars(m).values() if isinstance(v, torch.Generator)}
-    try:
-        model.train(is_training)
-        torch.clear_autocast_cache()  # weights that were cast without gradients would be used again with them
-        with torch.random.fork_rng():
-            yield
-    finally:
-        random.setstate(dice[0])
-        np.random.set_state(dice[1])
-        for generator, state in own_dice.items():
-            generator.set_state(state)
-        for module, mode in modes:
-            if module.training != mode:  # to set it takes ten times as long as to look, and every batch comes here
-                module.training = mode
-        for owner, name, buffer, before in buffers:
-            owner[name] = buffer  # a forward may put another tensor in its place
-            if not _equal(_dense(buffer), _dense(before)):
-                with torch.no_grad():
-                    buffer.copy_(before)
+    return are_real and all(map(same_values, expected, got))

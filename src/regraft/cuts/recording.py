@@ -1,12 +1,10 @@
 """Record one forward of a model: which module was called when, which operation read and wrote which tensor."""
 
 import inspect
-import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
@@ -29,6 +27,7 @@ from regraft.cuts.operators import (
 from regraft.cuts.record import Call, Operation, Record, Slot, Value
 from regraft.cuts.traces import Traces, gives_code
 from regraft.errors import SplitError
+from regraft.tensors.keeping import generator_positions
 from regraft.tensors.trees import map_structure, tensors_of
 
 
@@ -77,7 +76,7 @@ class _Recorder:
         self.objects = WeakTensorKeyDictionary()
         self.storages: dict[int, StorageWeakRef] = {}  # as long as one is known, its address is not used again
         self.bare: list[Tensor] = []  # tensors without a storage, kept for the same reason
-        self.dice, self.watched = _dice(), 0
+        self.positions, self.watched = generator_positions(), 0
         self.outside: set[int] = set()  # storages that were there before the forward, other than inputs
         for name, parameter in model.named_parameters():
             self.add(parameter, "parameter", name=name, is_trainable=parameter.requires_grad)
@@ -154,12 +153,12 @@ class _Recorder:
         self.counts[key] = self.counts.get(key, -1) + 1
         return self.counts[key]
 
-    def watch_dice(self) -> None:
+    def watch_generators(self) -> None:
         """Note when the running call has drawn random numbers that are not torch's since the last look."""
-        dice = _dice()
-        if dice != self.dice and self.running:
+        positions = generator_positions()
+        if positions != self.positions and self.running:
             self.record.draws.append((self.running[-1].index, self.watched))
-        self.dice, self.watched = dice, len(self.record.operations)
+        self.positions, self.watched = positions, len(self.record.operations)
 
     def note(self, operation: Operation) -> None:
         """Give the operation its place in the record, once."""
@@ -169,13 +168,6 @@ class _Recorder:
         operation.index, operation.call = len(self.record.operations), call.index
         self.record.operations.append(operation)
         call.operations.append(operation.index)
-
-
-def _dice() -> tuple:
-    """Where Python's and NumPy's generators of random numbers stand; every draw moves their positions."""
-    python = random.getstate()[1]
-    numpy = np.random.get_state(legacy=False)["state"]
-    return python[-1], python[0], numpy["pos"], int(numpy["key"][0])
 
 
 def _positional_names(model: nn.Module, count: int) -> list[str]:
@@ -191,7 +183,7 @@ def _noting(recorder: _Recorder, name: str, module: nn.Module, counts: dict[str,
     is_torchs = type(module).__module__.startswith("torch.nn.")  # known to draw and to leave nothing; looks take time
 
     def forward_and_note(*args: Any, **kwargs: Any) -> Any:
-        recorder.watch_dice()
+        recorder.watch_generators()
         parent = recorder.running[-1].index if recorder.running else -1
         call = Call(len(recorder.record.calls), name, counts.get(name, 0), parent)
         counts[name] = call.ordinal + 1
@@ -205,7 +197,7 @@ def _noting(recorder: _Recorder, name: str, module: nn.Module, counts: dict[str,
             if is_torchs:
                 recorder.watched = len(recorder.record.operations)
             else:
-                recorder.watch_dice()
+                recorder.watch_generators()
         finally:
             recorder.running.pop()
         with torch._C.DisableTorchFunction():

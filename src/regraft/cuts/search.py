@@ -22,7 +22,6 @@ from regraft.cuts.proving import (
     prove,
     refuse_random,
     trunk_features,
-    undisturbed,
 )
 from regraft.cuts.record import Record
 from regraft.cuts.recording import record_forward
@@ -30,6 +29,7 @@ from regraft.cuts.replay import Replay
 from regraft.cuts.replay_trunk import UnfitLeafError
 from regraft.cuts.sizes import ROWS, Sizes, learn_sizes
 from regraft.errors import SplitError
+from regraft.tensors.keeping import undisturbed
 from regraft.tensors.trees import NUMBERS, found_in
 
 ATTEMPTS = 20  # leaves that may be added or ruled out because the record alone did not show it

@@ -84,6 +84,19 @@ def sealed_of(value: Any) -> list[tuple[type, list[Tensor]]]:
     return [(type(value), tensors)] if tensors else []
 
 
+def same_values(expected: Tensor, got: Tensor) -> bool:
+    """Equal in shape, type and every bit of value; a NaN equals a NaN. Sparse tensors are compared with their zeros."""
+    if expected.shape != got.shape or expected.dtype != got.dtype:
+        return False
+    expected, got = dense(expected), dense(got)
+    return torch.equal(expected, got) or bool(((expected == got) | ((expected != expected) & (got != got))).all())
+
+
+def dense(tensor: Tensor) -> Tensor:
+    """The tensor with all its zeros, if it is sparse."""
+    return tensor if tensor.layout == torch.strided else tensor.to_dense()
+
+
 def numbers_of(value: Any) -> list[Any]:
     """All plain numbers in a nested value, in order."""
     return list(found_in(value, NUMBERS))

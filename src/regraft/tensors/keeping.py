@@ -1,0 +1,114 @@
+"""Leave things as they were: a model's modes and buffers, and the generators of random numbers."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from regraft.tensors.trees import same_values
+
+
+@dataclass(frozen=True, eq=False)
+class GeneratorStates:
+    """The states of all global generators of random numbers: Python's, NumPy's, torch's on the CPU and on each GPU.
+
+    gpus  (device, state) of each CUDA device; empty as long as the program has not used CUDA
+    """
+
+    python: tuple[Any, ...]
+    numpy: Any
+    cpu: Tensor
+    gpus: tuple[tuple[int, Tensor], ...]
+
+    def restore(self) -> None:
+        """Set every generator to this state."""
+        random.setstate(self.python)
+        np.random.set_state(self.numpy)
+        torch.set_rng_state(self.cpu)
+        for device, state in self.gpus:
+            torch.cuda.set_rng_state(state, device)
+
+    def same_as(self, other: "GeneratorStates") -> bool:
+        """Whether no generator has drawn between the two."""
+        return (
+            self.python == other.python
+            and all(np.array_equal(a, b) for a, b in zip(self.numpy, other.numpy, strict=True))
+            and torch.equal(self.cpu, other.cpu)
+            and len(self.gpus) == len(other.gpus)
+            and all(torch.equal(a, b) for (_, a), (_, b) in zip(self.gpus, other.gpus, strict=True))
+        )
+
+
+def generator_states() -> GeneratorStates:
+    """The present states of the global generators of random numbers."""
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    gpus = tuple((device, torch.cuda.get_rng_state(device)) for device in devices)
+    return GeneratorStates(random.getstate(), np.random.get_state(legacy=True), torch.get_rng_state(), gpus)
+
+
+def generator_positions() -> tuple[int, ...]:
+    """The positions of Python's and NumPy's generators, quick to read: every draw moves them."""
+    python = random.getstate()[1]
+    numpy: Any = np.random.get_state(legacy=False)["state"]
+    return python[-1], python[0], numpy["pos"], int(numpy["key"][0])
+
+
+@contextmanager
+def kept_generators(model: nn.Module | None = None) -> Iterator[None]:
+    """Restore the global generators at the end, and those that the model's own layers hold as attributes."""
+    states = generator_states()
+    own = {value: value.get_state() for value in _own_generators(model)} if model is not None else {}
+    try:
+        yield
+    finally:
+        states.restore()
+        for generator, state in own.items():
+            generator.set_state(state)
+
+
+@contextmanager
+def kept_modes(model: nn.Module) -> Iterator[None]:
+    """Restore the mode of every module (training or evaluation) at the end."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            if module.training != mode:  # setting an attribute of a module takes ten times as long as reading it
+                module.training = mode
+
+
+@contextmanager
+def kept_buffers(model: nn.Module) -> Iterator[None]:
+    """Restore every buffer at the end: the tensor itself, which a forward may replace, and its values."""
+    owners = [module._buffers for module in model.modules()]
+    buffers = [(owner, name, b, b.clone()) for owner in owners for name, b in owner.items() if b is not None]
+    try:
+        yield
+    finally:
+        for owner, name, buffer, before in buffers:
+            owner[name] = buffer
+            if not same_values(buffer, before):
+                with torch.no_grad():
+                    buffer.copy_(before)
+
+
+@contextmanager
+def undisturbed(model: nn.Module, *, is_training: bool) -> Iterator[None]:
+    """Run the model in a mode; restore modes, buffers and generators of random numbers at the end."""
+    with kept_generators(model), kept_buffers(model), kept_modes(model):
+        model.train(is_training)
+        torch.clear_autocast_cache()  # weights that were cast without gradients would be used again with them
+        yield
+
+
+def _own_generators(model: nn.Module) -> Iterator[torch.Generator]:
+    """The generators among the attributes of layers that are not torch's own, which have none."""
+    for module in model.modules():
+        if not type(module).__module__.startswith("torch.nn."):
+            yield from (value for value in vars(module).values() if isinstance(value, torch.Generator))

@@ -1,0 +1,88 @@
+"""A model and the generators of random numbers are left as they were."""
+
+import random
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from regraft.tensors.keeping import (
+    generator_positions,
+    generator_states,
+    kept_buffers,
+    kept_generators,
+    kept_modes,
+    undisturbed,
+)
+
+
+class Draws(nn.Module):
+    """Draws from every generator, its own too, and replaces its buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(1))
+        self.own = torch.Generator().manual_seed(1)
+
+    def forward(self, x):
+        self.seen = self.seen + 1
+        return x + torch.rand(()) + random.random() + np.random.rand() + torch.rand((), generator=self.own)
+
+
+def test_nothing_is_left_behind():
+    """Buffers (replaced ones too), modes and random states."""
+    model = Draws().eval()
+    seen, before, own = model.seen, generator_states(), model.own.get_state()
+
+    with undisturbed(model, is_training=True):
+        assert model.training
+        model(torch.zeros(1))
+        assert not generator_states().same_as(before)
+
+    assert generator_states().same_as(before)
+    assert torch.equal(model.own.get_state(), own)
+    assert model.seen is seen
+    assert model.seen.item() == 0
+    assert not model.training
+
+
+def test_an_error_inside_restores_too():
+    """Each keeper by itself."""
+    model, before = nn.BatchNorm1d(2).eval(), generator_states()
+
+    def fail():
+        with kept_generators(), kept_buffers(model), kept_modes(model):
+            model.train()(torch.randn(4, 2))
+            np.random.rand()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+
+    assert not model.training
+    assert torch.equal(model.running_mean, torch.zeros(2))
+    assert generator_states().same_as(before)
+
+
+@pytest.mark.parametrize("draw", [random.random, np.random.rand, lambda: torch.rand(())])
+def test_each_generator_tells_that_it_has_drawn(draw):
+    """One draw makes the states different."""
+    with kept_generators():
+        before = generator_states()
+        draw()
+        assert not generator_states().same_as(before)
+        before.restore()
+        assert generator_states().same_as(before)
+
+
+@pytest.mark.parametrize("draw", [random.random, np.random.rand])
+def test_positions_move_with_every_draw(draw):
+    """Python's and NumPy's; a thousand draws go through every position that starts anew."""
+    with kept_generators():
+        positions = [generator_positions()]
+        for _ in range(1000):
+            draw()
+            positions.append(generator_positions())
+    assert all(first != second for first, second in pairwise(positions))

@@ -1,6 +1,9 @@
 """The error tree, and advice as data."""
 
+import ast
 import pickle
+
+import pytest
 
 from regraft import errors
 
@@ -23,7 +26,7 @@ def test_advice_is_printed_below_the_text_and_kept_as_data():
     advice = errors.Advice("fresh", ["head"], "keep the initial weights of head")
     error = errors.PlanError("No array in the checkpoint matches head.", advice=[advice])
     assert str(error) == (
-        "No array in the checkpoint matches head.\nPass fresh=['head'] to keep the initial weights of head."
+        'No array in the checkpoint matches head.\nPass fresh=["head"] to keep the initial weights of head.'
     )
     assert error.text == "No array in the checkpoint matches head."
     assert error.advice == (advice,)
@@ -33,3 +36,20 @@ def test_an_error_keeps_its_advice_on_the_way_out_of_another_process():
     """Worker processes hand errors over by pickle."""
     error = errors.PlanError("No.", advice=[errors.Advice("layout", "flax", "read the axes as Flax writes them")])
     assert pickle.loads(pickle.dumps(error)).advice == error.advice
+
+
+def test_a_door_prints_the_same_advice_in_its_own_form_and_leaves_out_what_it_does_not_have():
+    """The text of the error stays as it was raised."""
+    error = errors.PlanError("No.", advice=[errors.Advice("layout", "flax", "a"), errors.Advice("views", 4, "b")])
+    error.spell = lambda advice: "--layout flax" if advice.argument == "layout" else ""
+    assert str(error) == "No.\n--layout flax"
+    assert pickle.loads(pickle.dumps(errors.PlanError("No."))).spell is str
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["head", 'a"b', "ends in \\", r"bn1\.eps", {r"dnn/(.*)": r"\1"}, ["a", "b"], True, None, 4, {0: "head"}, "a\nb"],
+)
+def test_a_value_is_written_as_python_reads_it(value):
+    """A user pastes it."""
+    assert ast.literal_eval(errors.python_text(value)) == value

@@ -52,7 +52,7 @@ def plan(
     if checkpoint is None or not model:
         _refuse_usage("plan", "give a checkpoint and --model, or --diff and two plans")
     from regraft.files import write_whole
-    from regraft.jobs.advice import spelled, spelled_for
+    from regraft.jobs.advice import rewritten, spelled_for
     from regraft.jobs.factories import build_model
     from regraft.matching import plan_reuse
     from regraft.reading import open_checkpoint
@@ -73,7 +73,7 @@ def plan(
             accept=accept or (),
             ema=ema,
         )
-    _say(spelled(made.table(all=show_all), "command line"))
+    _say(rewritten(made.table(all=show_all), "command line"))
     if out is not None:
         try:
             write_whole(out, made.to_json())

@@ -20,7 +20,7 @@ A message says what happened, which tensor or file, and what was expected and fo
 (`Advice`), because an argument is typed differently in Python, on the command line and in a job file.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -35,7 +35,7 @@ class Advice:
     effect    completes "Pass fresh=['head'] to …": "keep the initial weights of head"
 
     >>> print(Advice("fresh", ["head"], "keep the initial weights of head"))
-    Pass fresh=['head'] to keep the initial weights of head.
+    Pass fresh=["head"] to keep the initial weights of head.
     """
 
     argument: str
@@ -43,19 +43,22 @@ class Advice:
     effect: str
 
     def __str__(self) -> str:
-        return f"Pass {self.argument}={self.value!r} to {self.effect}."
+        return f"Pass {self.argument}={python_text(self.value)} to {self.effect}."
 
 
 class RegraftError(Exception):
     """The root: `except RegraftError` catches all that regraft raises on purpose.
 
     text    what happened, without what to do about it
-    advice  ways out; printed below the text as Python code, by the command line and a job in their own form
+    advice  ways out, printed below the text
+    spell   how one piece of advice is printed: as Python code; the command line and a job set their own form.
+            An advice that is spelled "" is left out.
     """
 
     def __init__(self, text: str = "", *, advice: Sequence[Advice] = ()) -> None:
         super().__init__(text)
         self.advice = tuple(advice)
+        self.spell: Callable[[Advice], str] = str
 
     @property
     def text(self) -> str:
@@ -63,7 +66,24 @@ class RegraftError(Exception):
         return str(self.args[0]) if self.args else ""
 
     def __str__(self) -> str:
-        return "\n".join([self.text, *map(str, self.advice)])
+        return "\n".join([self.text, *filter(None, map(self.spell, self.advice))])
+
+
+def python_text(value: object) -> str:
+    r"""The value as Python code, texts in double quotes; patterns with backslashes as raw strings.
+
+    >>> print(python_text({r"dnn/(.*)": r"\1"}), python_text(["head", 2]))
+    {"dnn/(.*)": r"\1"} ["head", 2]
+    """
+    if isinstance(value, str):
+        simple = value.isprintable() and '"' not in value and not value.endswith("\\")
+        raw = "r" if "\\" in value else ""
+        return f'{raw}"{value}"' if simple else repr(value)
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{python_text(key)}: {python_text(part)}" for key, part in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(python_text, value)) + "]"
+    return repr(value)
 
 
 class PatternError(RegraftError):

@@ -22,7 +22,7 @@ from regraft.examples import as_examples
 from regraft.files import refuse_existing, whole_folder
 from regraft.freezing import freeze, frozen_names
 from regraft.inputs import InputContract
-from regraft.jobs.advice import spelled, spelled_for
+from regraft.jobs.advice import rewritten, spelled_for
 from regraft.jobs.factories import build_model
 from regraft.jobs.job import Job
 from regraft.learning.stages import check_schedule
@@ -85,7 +85,7 @@ def reuse(job: Job | str | Path, *, tell: Callable[[str], None] = lambda line: N
         refuse_unknown_layers(model, job)
         checkpoint = open_checkpoint(job.path(job.checkpoint.path))
         plan = plan_reuse(checkpoint, model, **vars_of(job.plan))
-        tell(spelled(str(plan), "job"))
+        tell(rewritten(str(plan), "job"))
         plan.check()
         apply_plan(plan, checkpoint, model)
         freeze_layers(model, job)

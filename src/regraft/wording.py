@@ -100,20 +100,27 @@ def as_toml(value: object) -> str:
     >>> as_toml({"head": [1, True]})
     '{head = [1, true]}'
     """
-    text = _toml(value)
+    text = toml_text(value)
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
-def _toml(value: object) -> str:
+def toml_text(value: object) -> str:
+    r"""The whole value as TOML; a text with backslashes in single quotes, which keep them.
+
+    >>> print(toml_text({r"dnn/(.*)": r"\1"}))
+    {"dnn/(.*)" = '\1'}
+    """
+    if isinstance(value, str) and "\\" in value and value.isprintable() and "'" not in value:
+        return f"'{value}'"
     if isinstance(value, str | bool):
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{_key(key)} = {_toml(part)}" for key, part in value.items()) + "}"
+        return "{" + ", ".join(f"{_key(key)} = {toml_text(part)}" for key, part in value.items()) + "}"
     if isinstance(value, Iterable) and not isinstance(value, bytes):
-        return "[" + ", ".join(map(_toml, value)) + "]"
+        return "[" + ", ".join(map(toml_text, value)) + "]"
     return str(value)
 
 
 def _key(key: object) -> str:
     bare = str(key).replace("-", "").replace("_", "")
-    return str(key) if bare.isascii() and bare.isalnum() else _toml(str(key))
+    return str(key) if bare.isascii() and bare.isalnum() else toml_text(str(key))

@@ -1,52 +1,74 @@
-"""Advice is spelled as its reader types it."""
+"""Advice is data; each door prints it as its reader types it."""
 
+import shlex
 import tomllib
 
 import pytest
 
-from regraft.errors import PlanError
-from regraft.jobs.advice import spelled, spelled_for
+from regraft.cli import _parser
+from regraft.errors import Advice, PlanError
+from regraft.jobs.advice import OPTIONS, SECTIONS, rewritten, spelled, spelled_for
+from regraft.jobs.job import Job
 
 ADVICE = [
-    ('fresh=["head"]', "--fresh head", '[plan] fresh = ["head"]'),
-    ('fresh=["hidden[12]", "out"]', "--fresh 'hidden[12]' --fresh out", '[plan] fresh = ["hidden[12]", "out"]'),
-    (r'rename={r"dnn/(.*)": r"\1"}', r"--rename 'dnn/(.*)=\1'", "[plan] rename = {\"dnn/(.*)\" = '\\1'}"),
-    ('adapt={"conv1": "sum"}', "--adapt conv1=sum", '[plan] adapt = {"conv1" = "sum"}'),
-    (r'adopt="bn1\.eps"', r"--adopt 'bn1\.eps'", r"[plan] adopt = 'bn1\.eps'"),
-    ('layout="tensorflow"', "--layout tensorflow", '[plan] layout = "tensorflow"'),
-    ('match="structure"', "--match structure", '[plan] match = "structure"'),
-    ("ema=True", "--ema", "[plan] ema = true"),
-    ("layout=…", "--layout '…'", "[plan] layout = …"),
-    ("solver='steps'", "solver='steps'", "[train] solver = 'steps'"),
-    ('schedule={0: "head", 5: ["a", "b"]}', None, '[train] schedule = {0 = "head", 5 = ["a", "b"]}'),
+    ("fresh", ["head"], "--fresh head", '[plan] fresh = ["head"]'),
+    ("fresh", ["hidden[12]", "out"], "--fresh 'hidden[12]' --fresh out", '[plan] fresh = ["hidden[12]", "out"]'),
+    ("rename", {r"dnn/(.*)": r"\1"}, r"--rename 'dnn/(.*)=\1'", "[plan] rename = {\"dnn/(.*)\" = '\\1'}"),
+    ("adapt", {"conv1": "sum"}, "--adapt conv1=sum", '[plan] adapt = {conv1 = "sum"}'),
+    ("adopt", r"bn1\.eps", r"--adopt 'bn1\.eps'", r"[plan] adopt = 'bn1\.eps'"),
+    ("layout", "tensorflow", "--layout tensorflow", '[plan] layout = "tensorflow"'),
+    ("ema", True, "--ema", "[plan] ema = true"),
+    ("ema", False, None, "[plan] ema = false"),
+    ("loss", "mean_squared_error", None, '[train] loss = "mean_squared_error"'),
+    ("schedule", {0: "head", 5: ["a", "b"]}, None, '[train] schedule = {0 = "head", 5 = ["a", "b"]}'),
+    ("views", 4, None, "[cache] views = 4"),
+    ("overwrite", True, "--overwrite", "[out] overwrite = true"),
+    ("skip_unreadable", True, "--skip-unreadable", "[data] skip_unreadable = true"),
+    ("data_id", "photos", None, None),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("python", "options", "job"), ADVICE)
-def test_an_argument_is_spelled_for_each_reader(python, options, job):
-    """In the middle of a sentence, which stays."""
-    text = f"Say {python}, or not."
-    assert spelled(text, "python") == text
-    assert spelled(text, "command line") == f"Say {options or python}, or not."
-    assert spelled(text, "job") == f"Say {job}, or not."
+@pytest.mark.parametrize(("argument", "value", "options", "job"), ADVICE)
+def test_an_argument_is_spelled_for_each_door(argument, value, options, job):
+    """What a door does not have is left out."""
+    advice = Advice(argument, value, "go on")
+    assert spelled(advice, "python") == str(advice)
+    assert spelled(advice, "command line") == (f"Pass {options} to go on." if options else "")
+    assert spelled(advice, "job") == (f"Set {job} to go on." if job else "")
 
 
-@pytest.mark.parametrize("job", [job for _, _, job in ADVICE if "…" not in job])
-def test_what_a_job_is_told_is_toml(job):
-    """It may be pasted."""
+@pytest.mark.parametrize(("argument", "value", "job"), [(row[0], row[1], row[3]) for row in ADVICE if row[3]])
+def test_what_a_job_is_told_is_toml(argument, value, job):
+    """It may be pasted, and means the value."""
     section, _, line = job.partition(" ")
-    assert list(tomllib.loads(f"{section}\n{line}")) == [section.strip("[]")]
+    written = tomllib.loads(f"{section}\n{line}")[section.strip("[]")][argument]
+    assert written == ({str(key): part for key, part in value.items()} if isinstance(value, dict) else value)
+
+
+def test_each_section_of_the_table_has_its_arguments():
+    """A key that is renamed in the job is renamed in the advice."""
+    for section, arguments in SECTIONS.items():
+        assert set(arguments) <= set(Job.__dataclass_fields__[section].type.__dataclass_fields__)
+
+
+def test_each_option_of_the_table_is_one_of_a_command():
+    """An option that is renamed on the command line is renamed in the advice."""
+    commands = _parser()._subparsers._group_actions[0].choices
+    known = {option for name in ("plan", "reuse", "predict") for option in commands[name]._option_string_actions}
+    assert set(OPTIONS.values()) <= known
+    assert shlex.split(spelled(Advice("fresh", ["a b"], "x"), "command line"))[1:3] == ["--fresh", "a b"]
+
+
+def test_errors_that_leave_the_block_are_spelled():
+    """The same error object, with the same text: a user's own text may contain layout="nhwc"."""
+    error = PlanError("Your factory says layout=None.", advice=[Advice("layout", "flax", "read them as Flax does")])
+    with pytest.raises(PlanError) as caught, spelled_for("command line"):
+        raise error
+    assert caught.value is error
+    assert str(error) == "Your factory says layout=None.\nPass --layout flax to read them as Flax does."
 
 
 @pytest.mark.parametrize("text", ["model.layout=…", "save(folder, overwrite=True)", "refresh=['a']", "fresh=names"])
 def test_what_is_no_advice_stays(text):
     """Attributes, arguments of other functions, values that are no examples."""
-    assert spelled(text, "job") == spelled(text, "command line") == text
-
-
-def test_errors_that_leave_the_block_are_spelled():
-    """The same error object, of the same class."""
-    error = PlanError('Say layout="flax".')
-    with pytest.raises(PlanError, match=r"^Say --layout flax\.$") as caught, spelled_for("command line"):
-        raise error
-    assert caught.value is error
+    assert rewritten(text, "job") == rewritten(text, "command line") == text

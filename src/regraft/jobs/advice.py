@@ -1,58 +1,98 @@
-"""Advice as its reader types it: `fresh=["head"]` is `--fresh head` or, in a job, `[plan] fresh = ["head"]`."""
+"""How a door prints advice: `fresh=["head"]` in Python is `--fresh head` or, in a job, `[plan] fresh = ["head"]`."""
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Literal
 
-from regraft.errors import RegraftError
+from regraft.errors import Advice, RegraftError
+from regraft.wording import toml_text
 
-Reader = Literal["python", "command line", "job"]
+Door = Literal["python", "command line", "job"]
 
-# The arguments that a reader may be told to give, by the job's section; `regraft plan` has those of [plan] as options.
-_SECTIONS = {
+# The job's section of each argument. An argument of Python that no section has (data_id) is not advised to a job.
+SECTIONS = {
     "plan": ("reuse", "fresh", "rename", "layout", "match", "adapt", "accept", "adopt", "ema"),
-    "train": ("loss", "solver", "schedule"),
+    "freeze": ("layers", "trainable", "upto"),
+    "data": ("skip_unreadable",),
+    "cache": ("views", "flip", "shift"),
+    "train": ("solver", "loss", "schedule", "patience"),
+    "out": ("overwrite",),
 }
-_SECTION_OF = {key: section for section, keys in _SECTIONS.items() for key in keys}
+SECTION_OF = {argument: section for section, arguments in SECTIONS.items() for argument in arguments}
+# The arguments that are options of a command: of `regraft plan`, and those that several commands have.
+OPTIONS = {argument: "--" + argument.replace("_", "-") for section in ("plan", "data", "out")
+           for argument in SECTIONS[section]}  # fmt: skip
+
+
+def spelled(advice: Advice, door: Door) -> str:
+    """The sentence that this door prints; "" for an argument that the door does not have.
+
+    >>> advice = Advice("fresh", ["head"], "keep the initial weights of head")
+    >>> print(spelled(advice, "command line"))
+    Pass --fresh head to keep the initial weights of head.
+    >>> print(spelled(advice, "job"))
+    Set [plan] fresh = ["head"] to keep the initial weights of head.
+    """
+    if door == "python":
+        return str(advice)
+    if door == "job":
+        section = SECTION_OF.get(advice.argument)
+        line = f"[{section}] {advice.argument} = {toml_text(advice.value)}"
+        return f"Set {line} to {advice.effect}." if section else ""
+    words = _option(advice)
+    return f"Pass {words} to {advice.effect}." if words else ""
+
+
+@contextmanager
+def spelled_for(door: Door) -> Iterator[None]:
+    """Let every RegraftError that leaves the block print its advice as this door spells it."""
+    try:
+        yield
+    except RegraftError as error:
+        error.args = (rewritten(error.text, door), *error.args[1:])
+        error.spell = partial(spelled, door=door)
+        raise
+
+
+def _option(advice: Advice) -> str:
+    """The words to type, once for each value; "" for what no command has."""
+    option, value = OPTIONS.get(advice.argument, ""), advice.value
+    if not option or value is False or value is None:
+        return ""
+    if value is True:
+        return option
+    if isinstance(value, Mapping):
+        values = [f"{key}={part}" for key, part in value.items()]
+    else:
+        values = [str(part) for part in value] if isinstance(value, list | tuple) else [str(value)]
+    return " ".join(f"{option} {shlex.quote(text)}" for text in values)
+
+
 _TEXT = r"""r?"[^"\n]*"|r?'[^'\n]*'"""
 _ITEM = rf"(?:{_TEXT}|\d+|…|[\[\]:, ])"
+_KEYS = "|".join((*SECTIONS["plan"], "loss", "solver", "schedule"))
 # key=VALUE, where VALUE is a text, a list or a dictionary of texts, a word of Python, or the "…" of an example.
 _ARGUMENT = re.compile(
-    rf"(?<![\w.\[-])(?P<key>{'|'.join(_SECTION_OF)})="
+    rf"(?<![\w.\[-])(?P<key>{'|'.join((*SECTIONS['plan'], 'loss', 'solver', 'schedule'))})="
     rf"(?P<value>{_TEXT}|\[{_ITEM}*\]|\{{{_ITEM}*\}}|True|False|…)"
 )
 
 
-def spelled(text: str, reader: Reader) -> str:
-    """The text with every argument that it advises as this reader would type it.
-
-    >>> spelled('Say fresh=["head"] or layout="flax".', "command line")
-    'Say --fresh head or --layout flax.'
-    >>> spelled('Say fresh=["head"] or layout="flax".', "job")
-    'Say [plan] fresh = ["head"] or [plan] layout = "flax".'
-    """
-    if reader == "python":
+def rewritten(text: str, door: Door) -> str:
+    """To go, when no text has advice in it: the text with every argument that it advises as this door types it."""
+    if door == "python":
         return text
-    if reader == "job":
+    if door == "job":
         return _ARGUMENT.sub(lambda found: _line_of_a_job(found["key"], found["value"]), text)
     return _ARGUMENT.sub(lambda found: _options(found["key"], found["value"]) or found[0], text)
 
 
-@contextmanager
-def spelled_for(reader: Reader) -> Iterator[None]:
-    """Let every RegraftError that leaves the block speak as this reader types."""
-    try:
-        yield
-    except RegraftError as error:
-        error.args = (spelled(str(error), reader), *error.args[1:])
-        raise
-
-
 def _options(key: str, value: str) -> str:
     """The same as options of `regraft plan`; "" for what is none of them."""
-    if _SECTION_OF[key] != "plan" or value == "False":
+    if SECTION_OF[key] != "plan" or value == "False":
         return ""
     if value == "True":
         return f"--{key}"
@@ -63,7 +103,7 @@ def _options(key: str, value: str) -> str:
 
 
 def _line_of_a_job(key: str, value: str) -> str:
-    return f"[{_SECTION_OF[key]}] {key} = {_toml(value)}"
+    return f"[{SECTION_OF[key]}] {key} = {_toml(value)}"
 
 
 def _toml(value: str) -> str:

@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from regraft.errors import JobError, PatternError
 from regraft.inputs import InputContract
-from regraft.jobs.advice import spelled
+from regraft.jobs.advice import rewritten
 from regraft.jobs.job_words import expected
 from regraft.patterns import Patterns, as_patterns, compile_pattern
 from regraft.schedules import EPOCHS, form_problems
@@ -254,7 +254,7 @@ def _contradictions(data: Mapping[str, Any]) -> Iterator[str]:
     schedule, epochs = _whole_numbers(train.get("schedule")), train.get("epochs") or EPOCHS
     if schedule and isinstance(epochs, int):
         for told in form_problems(schedule, epochs):
-            yield f"[train] schedule is {as_toml(train['schedule'])}: {spelled(told, 'job')}"
+            yield f"[train] schedule is {as_toml(train['schedule'])}: {rewritten(told, 'job')}"
     if train.get("solver") == "lbfgs":
         if schedule:
             yield '[train] solver is "lbfgs", which finds the optimum at once and knows no epochs: leave out schedule'

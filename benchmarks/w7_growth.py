@@ -20,12 +20,13 @@ from streaming import Peak, forked, resident
 from torch import nn
 
 import regraft
+from regraft.examples import Examples
 from regraft.stores.folder import FolderStore
 
 SIZES, WIDTH, CLASSES = (1_000, 10_000, 100_000), 256, 10
 
 
-class Made:
+class Made(Examples):
     """Examples that lie nowhere: each is computed from its number."""
 
     def __init__(self, count: int) -> None:

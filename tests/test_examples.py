@@ -5,10 +5,19 @@ import time
 
 import pytest
 import torch
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import Dataset, Subset, TensorDataset
 
 from regraft.errors import DataError
-from regraft.examples import TensorExamples, as_examples, batches, call, map_tensors, tensors_in
+from regraft.examples import (
+    DatasetExamples,
+    Examples,
+    TensorExamples,
+    as_examples,
+    batches,
+    call,
+    map_tensors,
+    tensors_in,
+)
 
 INPUTS, LABELS = torch.arange(12.0).reshape(6, 2), torch.tensor([0, 1, 0, 1, 0, 1])
 
@@ -38,6 +47,27 @@ def test_tensors_pairs_and_data_sets_give_the_same_batches():
         inputs, labels = gathered(data)
         assert torch.equal(inputs, INPUTS[[4, 1]])
         assert labels.tolist() == [0, 1]
+
+
+class Counted(Examples):
+    """Examples by batches alone."""
+
+    def __len__(self):
+        return 6
+
+    def gather(self, indices):
+        return INPUTS[indices], LABELS[indices]
+
+
+@pytest.mark.parametrize("data", [Counted(), TensorExamples(INPUTS, LABELS), DatasetExamples(Pairs())])
+def test_a_subset_is_of_the_same_kind_and_order(data):
+    """Also one that torch's Subset asks for, and one of a subset."""
+    for some in (data.subset(torch.tensor([5, 4, 1])), as_examples(Subset(Subset(data, [4, 5, 1]), [1, 0, 2]))):
+        inputs, labels = some.gather(torch.tensor([1, 2]))
+        assert len(some) == 3
+        assert torch.equal(inputs, INPUTS[[4, 1]])
+        assert labels.tolist() == [0, 1]
+        assert isinstance(some, type(data)) or isinstance(data, Counted)
 
 
 def test_several_inputs_stay_tuples_or_dicts():
@@ -82,7 +112,7 @@ def test_nested_tensors_are_found_and_mapped():
 @pytest.mark.parametrize(
     ("data", "told"),
     [
-        (3, "A int cannot be used as examples: give a torch data set with a length"),
+        (3, "A int cannot be used as examples. Expected a torch data set with a length"),
         ((INPUTS, LABELS[:4]), "6 inputs and 4 labels"),
         (TensorDataset(INPUTS[:0], LABELS[:0]), "The data set is empty"),
         (

@@ -1,39 +1,25 @@
 """Trunks for the cache's tests: what `split` gives, made by hand and counting its work."""
 
-from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor, nn
 
+from regraft.cuts.cut import Cut, Leaf
+from regraft.splitting import FeatureExtractor
 
-@dataclass(frozen=True)
-class HandLeaf:
+
+def leaf_of(name: str, shape: tuple[int, ...], dtype: torch.dtype = torch.float32, *, varying=()) -> Leaf:
     """One tensor that crosses."""
-
-    name: str
-    shape: tuple[int | None, ...]
-    dtype: torch.dtype = torch.float32
-
-    @property
-    def bytes_per_example(self) -> int:
-        """Bytes of one row; a varying size counts once."""
-        return self.dtype.itemsize * int(torch.tensor([size or 1 for size in self.shape]).prod())
+    return Leaf(name, shape, dtype, dtype.itemsize * prod(shape), varying)
 
 
-@dataclass(frozen=True)
-class HandCut:
-    """All that crosses."""
-
-    leaves: tuple[HandLeaf, ...]
-    by_row: bool = True
-
-
-class HandTrunk:
+class HandTrunk(FeatureExtractor):
     """A frozen module as a trunk: `trunk(x)` gives {"hidden": module(x)}; counts calls and rows."""
 
-    def __init__(self, module: nn.Module, shape: tuple[int, ...]) -> None:
+    def __init__(self, module: nn.Module, shape: tuple[int, ...], *, varying: tuple[int, ...] = ()) -> None:
         self.module = module.eval().requires_grad_(False)
-        self.cut = HandCut((HandLeaf("hidden", shape),))
+        self.cut = Cut((leaf_of("hidden", shape, varying=varying),), work_saved=1.0)
         self.rows = self.calls = 0
 
     def __call__(self, inputs: Tensor) -> dict[str, Tensor]:

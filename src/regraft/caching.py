@@ -14,13 +14,14 @@ from regraft.caches.building import Builder, positions_of, whole
 from regraft.caches.canary import COMPUTE_TOLERANCE, check_reused, expected_cost, rounding, tolerance_of
 from regraft.caches.costs import Cost
 from regraft.caches.features import Again, Built, Features, memory_budget
-from regraft.caches.keys import Engine, TrunkLike, device_of, key_of, manifest_of, own_shapes, runner
+from regraft.caches.keys import Engine, device_of, key_of, manifest_of, own_shapes, runner
 from regraft.caches.precision import Difference, check_precision
 from regraft.caches.rows import HeldRows, Index, StoredRows
 from regraft.caches.sampling import Draws, names_of, own_randomness, refuse_own_randomness, refuse_random, renaming
 from regraft.errors import CacheError, DoesNotPayError
 from regraft.examples import Examples, as_examples
 from regraft.progress import progress_bar
+from regraft.splitting import FeatureExtractor
 from regraft.stores.folder import FolderStore
 from regraft.stores.memory import MemoryStore
 from regraft.stores.store import Store
@@ -41,7 +42,7 @@ class _Options:
 
 
 def cache_features(
-    trunk: TrunkLike, dataset: Any, store: Store | str | os.PathLike | None = None, *, batch_size: int = 64,
+    trunk: FeatureExtractor, dataset: Any, store: Store | str | os.PathLike | None = None, *, batch_size: int = 64,
     views: int = 1, precision: str = "float32", engine: Engine | None = None, data_id: str | None = None,
     head: Callable[[Any], Any] | None = None, epochs: int | None = None, tell: Callable[[str], None] | None = None,
 ) -> Features:  # fmt: skip
@@ -94,7 +95,7 @@ def cache_features(
         return features
 
 
-def _digests(trunk: TrunkLike) -> dict[str, str]:
+def _digests(trunk: FeatureExtractor) -> dict[str, str]:
     return {name: digest_of(tensor) for name, tensor in trunk.frozen_tensors().items()}
 
 
@@ -117,7 +118,7 @@ def _draws(examples: Examples, views: int, data_id: str | None, *, hashed: bool)
     return draws
 
 
-def _in_memory(trunk: TrunkLike, draws: Draws, options: "_Options", started: float) -> Features:
+def _in_memory(trunk: FeatureExtractor, draws: Draws, options: "_Options", started: float) -> Features:
     run, cost = runner(trunk, options.engine.compute), _expect(trunk, draws, None, options)
     with progress_bar("features", len(draws)) as advance:
         columns, labels = whole(draws, run, trunk.cut.leaves, own_shapes(trunk), batch_size=options.batch_size,
@@ -128,7 +129,7 @@ def _in_memory(trunk: TrunkLike, draws: Draws, options: "_Options", started: flo
     return Features(rows, positions, labels, cut=trunk.cut, key="", built=built, again=options.again)
 
 
-def _in_store(trunk: TrunkLike, draws: Draws, store: Store, options: "_Options", started: float) -> Features:
+def _in_store(trunk: FeatureExtractor, draws: Draws, store: Store, options: "_Options", started: float) -> Features:
     manifest = manifest_of(trunk, batch_size=options.batch_size, precision=options.precision, engine=options.engine)
     entry = store.entry(key_of(manifest), manifest)
     run, rows = runner(trunk, options.engine.compute), StoredRows(entry, trunk.cut.leaves)
@@ -171,7 +172,7 @@ def _outdated(store: Store, manifest: Mapping[str, Any]) -> str:
     )
 
 
-def _expect(trunk: TrunkLike, draws: Draws, index: Index | None, options: "_Options") -> Cost | None:
+def _expect(trunk: FeatureExtractor, draws: Draws, index: Index | None, options: "_Options") -> Cost | None:
     """Measure and tell the cost where somebody asks. Raises DoesNotPayError."""
     if options.tell is None and options.epochs is None:
         return None
@@ -184,7 +185,7 @@ def _expect(trunk: TrunkLike, draws: Draws, index: Index | None, options: "_Opti
     return cost
 
 
-def _rounding(trunk: TrunkLike, draws: Draws, options: "_Options") -> dict[str, Difference]:
+def _rounding(trunk: FeatureExtractor, draws: Draws, options: "_Options") -> dict[str, Difference]:
     """What precision and compute cost on one batch; empty when both are exact."""
     compute = options.engine.compute
     if options.precision == compute == "float32":

@@ -1,28 +1,37 @@
-"""Examples as whole batches: the one way in which data reaches a model, a trunk or a head."""
+"""Examples as whole batches: the form in which data reaches a model, a trunk or a head."""
 
 import os
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Protocol, runtime_checkable
+from inspect import signature
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset, TensorDataset, default_collate
+from torch.utils.data import Dataset, Subset, TensorDataset, default_collate
 
 from regraft.errors import DataError
 from regraft.padding import longest, padded_to
 
 Inputs = Any  # a tensor (model(x)), a tuple (model(*x)) or a dict (model(**x)); each tensor has one row per example
+Batch = tuple[Tensor, Inputs, Tensor]  # indices, inputs, labels
 
 
-@runtime_checkable
-class Examples(Protocol):
-    """Labelled examples that are handed out by whole batches."""
+class Examples(ABC):
+    """Labelled examples that are handed out by whole batches. Subclass it for data that is no torch data set.
 
+    labels  of all examples (count, …), where they are known without fetching any; else None
+    """
+
+    labels: Tensor | None = None
+
+    @abstractmethod
     def __len__(self) -> int:
         """Number of examples."""
 
+    @abstractmethod
     def gather(self, indices: Tensor) -> tuple[Inputs, Tensor]:
         """The inputs and labels of these examples, in this order.
 
@@ -30,9 +39,43 @@ class Examples(Protocol):
         returns  inputs with `batch` rows each, labels (batch,) or what the loss takes
         """
 
+    def in_order(self, blocks: Sequence[Tensor], *, workers: int | None = None) -> Iterator[Batch]:
+        """(indices, inputs, labels) for each block of indices, in this order.
 
-class TensorExamples:
+        workers  threads that fetch ahead; 0 fetches when asked. None lets the kind of examples choose: here 0
+        """
+        return fetched_ahead(self.gather, blocks, workers or 0)
+
+    def subset(self, indices: Tensor) -> "Examples":
+        """The examples at `indices` (count,) int64, in this order."""
+        return _Selected(self, indices)
+
+    def content_ids(self, indices: Sequence[int] | None = None) -> Sequence[str] | None:
+        """A text for each example (all, or those at `indices`) that changes whenever its input does.
+
+        None where only the input itself can tell.
+        """
+        return None
+
+
+class _Selected(Examples):
+    """Some of other examples, in an order of their own."""
+
+    def __init__(self, examples: Examples, indices: Tensor) -> None:
+        self.examples, self.indices = examples, indices
+        self.labels = None if examples.labels is None else examples.labels[indices.to(examples.labels.device)]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def gather(self, indices: Tensor) -> tuple[Inputs, Tensor]:
+        return self.examples.gather(self.indices[indices])
+
+
+class TensorExamples(Examples):
     """Examples whose tensors lie in memory or on a device: a batch is one `index_select` per tensor."""
+
+    labels: Tensor
 
     def __init__(self, inputs: Inputs, labels: Tensor) -> None:
         self.inputs, self.labels = inputs, labels
@@ -46,12 +89,15 @@ class TensorExamples:
     def gather(self, indices: Tensor) -> tuple[Inputs, Tensor]:
         """The rows at `indices`, copied."""
         indices = indices.to(self.labels.device)
-        return map_tensors(lambda tensor: tensor.index_select(0, indices), self.inputs), self.labels.index_select(
-            0, indices
-        )
+        inputs = map_tensors(lambda tensor: tensor.index_select(0, indices), self.inputs)
+        return inputs, self.labels.index_select(0, indices)
+
+    def subset(self, indices: Tensor) -> "TensorExamples":
+        """The rows at `indices`, copied."""
+        return TensorExamples(*self.gather(indices))
 
 
-class DatasetExamples:
+class DatasetExamples(Examples):
     """A torch data set of (input, label) pairs: each example is fetched by itself and collated."""
 
     def __init__(self, dataset: Dataset) -> None:
@@ -64,6 +110,27 @@ class DatasetExamples:
         """The examples at `indices`, collated by torch's own rules; shorter ones are filled with zeros at the end."""
         return collated(self.fetch(indices))
 
+    def in_order(self, blocks: Sequence[Tensor], *, workers: int | None = None) -> Iterator[Batch]:
+        """Fetched ahead, by one thread for each core where `workers` is None.
+
+        Threads are enough: image decoding and NumPy release the interpreter's lock.
+        """
+        return fetched_ahead(self.gather, blocks, (os.cpu_count() or 1) if workers is None else workers)
+
+    def subset(self, indices: Tensor) -> "DatasetExamples":
+        """A torch `Subset` of the data set."""
+        return DatasetExamples(Subset(self.dataset, indices.tolist()))
+
+    def content_ids(self, indices: Sequence[int] | None = None) -> Sequence[str] | None:
+        """Those of the data set, when it has a method `content_ids(indices=None)`."""
+        known = getattr(self.dataset, "content_ids", None)
+        if known is None:
+            return None
+        if indices is None or signature(known).parameters:
+            return known() if indices is None else known(indices)
+        every = known()
+        return None if every is None else [every[index] for index in indices]
+
     def fetch(self, indices: Tensor) -> list[tuple[Any, Any]]:
         """The pairs (input, label) at `indices`."""
         chosen = indices.tolist()
@@ -73,21 +140,50 @@ class DatasetExamples:
             if not isinstance(row, (tuple, list)) or len(row) != 2:
                 raise DataError(
                     f"Example {index} of the data set is a {type(row).__name__}, expected the pair (input, label).\n"
-                    "For several inputs give ((a, b), label) or ({'name': a}, label)."
+                    "For several inputs return ((a, b), label) or ({'name': a}, label)."
                 )
         return [tuple(row) for row in rows]
 
 
+def fetched_ahead(
+    gather: Callable[[Tensor], tuple[Inputs, Tensor]], blocks: Sequence[Tensor], workers: int
+) -> Iterator[Batch]:
+    """(indices, inputs, labels) for each block, fetched by `gather` in so many threads; 0 fetches when asked."""
+    if workers == 0:
+        yield from ((block, *gather(block)) for block in blocks)
+        return
+    with ThreadPoolExecutor(workers, thread_name_prefix="regraft-examples") as pool:
+        ahead: deque[tuple[Tensor, Future]] = deque()
+        try:
+            for block in blocks:
+                ahead.append((block, pool.submit(gather, block)))
+                if len(ahead) > 2 * workers:  # bounds memory: at most this many batches wait
+                    ready, future = ahead.popleft()
+                    yield (ready, *future.result())
+            while ahead:
+                ready, future = ahead.popleft()
+                yield (ready, *future.result())
+        finally:
+            for _, future in ahead:
+                future.cancel()
+
+
 def collated(rows: Sequence[tuple[Any, Any]]) -> tuple[Inputs, Tensor]:
     """A batch of (input, label) pairs."""
-    if has_lengths(rows):
-        columns = [[*column] for column in zip(*(tensors_in(row[0]) for row in rows), strict=True)]
-        filled = [[padded_to(tensor, longest(column)) for tensor in column] for column in columns]
-        each = [iter(tensors) for tensors in zip(*filled, strict=True)]
-        rows = [(map_tensors(lambda _, own=own: next(own), x), y) for (x, y), own in zip(rows, each, strict=True)]
-    inputs, labels = default_collate(list(rows))
+    inputs, labels = default_collate(_filled(rows) if has_lengths(rows) else list(rows))
     # default_collate gives lists for tuples; a model is called with *tuple.
     return (tuple(inputs) if isinstance(inputs, list) else inputs), labels
+
+
+def _filled(rows: Sequence[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+    """The pairs with the shorter inputs filled up with zeros at the end."""
+    sizes = [longest(column) for column in zip(*(tensors_in(row[0]) for row in rows), strict=True)]
+
+    def filled(inputs: Inputs) -> Inputs:
+        size = iter(sizes)
+        return map_tensors(lambda tensor: padded_to(tensor, next(size)), inputs)
+
+    return [(filled(inputs), label) for inputs, label in rows]
 
 
 def has_lengths(rows: Sequence[tuple[Any, Any]]) -> bool:
@@ -100,79 +196,50 @@ def shapes_in(inputs: Any) -> tuple[tuple[int, ...], ...] | None:
     """The sizes of all tensors of an example's input, in order; None when something else is among them."""
     if isinstance(inputs, Tensor):
         return (tuple(inputs.shape),)
-    if not isinstance(inputs, (Mapping, tuple)):
+    if not isinstance(inputs, Mapping | tuple):
         return None
-    found = [shapes_in(value) for value in (inputs.values() if isinstance(inputs, Mapping) else inputs)]
-    return None if None in found else tuple(shape for shapes in found if shapes is not None for shape in shapes)
+    shapes: list[tuple[int, ...]] = []
+    for value in inputs.values() if isinstance(inputs, Mapping) else inputs:
+        inner = shapes_in(value)
+        if inner is None:
+            return None
+        shapes += inner
+    return tuple(shapes)
 
 
 def as_examples(data: Any) -> Examples:
     """Whole-batch access to `data`: Examples as they are, (inputs, labels) tensors, or any torch data set.
 
+    A `torch.utils.data.Subset` of Examples becomes a subset of their own kind.
+
     Raises DataError when it is none of these or holds no example.
     """
-    if isinstance(data, TensorDataset) and len(data.tensors) == 2:
-        examples: Examples = TensorExamples(data.tensors[0], data.tensors[1])
-    elif isinstance(data, Examples):
+    if isinstance(data, Examples):
         examples = data
+    elif isinstance(data, Subset) and isinstance(data.dataset, Examples | Subset):
+        examples = as_examples(data.dataset).subset(torch.as_tensor(data.indices, dtype=torch.int64))
+    elif isinstance(data, TensorDataset) and len(data.tensors) == 2:
+        examples = TensorExamples(data.tensors[0], data.tensors[1])
     elif isinstance(data, tuple) and len(data) == 2 and isinstance(data[1], Tensor):
         examples = TensorExamples(*data)
     elif hasattr(data, "__getitem__") and hasattr(data, "__len__"):
         examples = DatasetExamples(data)
     else:
         raise DataError(
-            f"A {type(data).__name__} cannot be used as examples: give a torch data set with a length, or the pair "
-            "(inputs, labels) of tensors."
+            f"A {type(data).__name__} cannot be used as examples. Expected a torch data set with a length, the pair "
+            "(inputs, labels) of tensors, or a regraft.examples.Examples."
         )
     if len(examples) == 0:
         raise DataError("The data set is empty.")
     return examples
 
 
-def batches(
-    examples: Examples, order: Tensor, batch_size: int, *, workers: int | None = None
-) -> Iterator[tuple[Tensor, Inputs, Tensor]]:
-    """(indices, inputs, labels) for each batch of `order`, fetched ahead by threads where fetching is work.
+def batches(examples: Examples, order: Tensor, batch_size: int, *, workers: int | None = None) -> Iterator[Batch]:
+    """(indices, inputs, labels) for each batch of `order`, see `Examples.in_order`.
 
-    order    (count,) int64: which examples, in which order
-    workers  threads; None chooses one per core for data sets fetched example by example, 0 for tensors
-
-    Threads are enough: image decoding and NumPy release the interpreter's lock.
+    order  (count,) int64: which examples, in which order
     """
-    yield from gather_ahead(examples, order.split(batch_size), workers=workers)
-
-
-def gather_ahead(
-    examples: Examples, blocks: Sequence[Tensor], *, workers: int | None = None
-) -> Iterator[tuple[Tensor, Inputs, Tensor]]:
-    """The same as `batches`, where the batches are given: one int64 tensor of indices each.
-
-    Examples that know better how to read ahead (features in a store) say so by a method `in_order(blocks)`.
-    """
-    in_order = getattr(examples, "in_order", None)
-    if in_order is not None:
-        yield from in_order(blocks)
-        return
-    if workers is None:
-        workers = (os.cpu_count() or 1) if isinstance(examples, DatasetExamples) else 0
-    if workers == 0:
-        for block in blocks:
-            yield (block, *examples.gather(block))
-        return
-    with ThreadPoolExecutor(workers, thread_name_prefix="regraft-examples") as pool:
-        ahead: deque[tuple[Tensor, Future]] = deque()
-        try:
-            for block in blocks:
-                ahead.append((block, pool.submit(examples.gather, block)))
-                if len(ahead) > 2 * workers:  # bounds memory: at most this many batches wait
-                    ready, future = ahead.popleft()
-                    yield (ready, *future.result())
-            while ahead:
-                ready, future = ahead.popleft()
-                yield (ready, *future.result())
-        finally:
-            for _, future in ahead:
-                future.cancel()
+    return examples.in_order(order.split(batch_size), workers=workers)
 
 
 def call(model: nn.Module | Any, inputs: Inputs) -> Any:

@@ -3,6 +3,7 @@
 The trunk is all that depends only on inputs and frozen layers; the head is the rest. Both run the model's own forward.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -30,8 +31,30 @@ Way = Mapping[bool, Replay]  # mode (whether training) → the proven replay of 
 WAY = "(way)"  # among the features of a whole batch: the number of the way that it takes through the model
 
 
+class FeatureExtractor(ABC):
+    """What computes features: called with a batch, it gives leaf name → one row per example."""
+
+    cut: Cut
+
+    @abstractmethod
+    def __call__(self, *args: Any, **kwargs: Any) -> Features:
+        """The features of a batch."""
+
+    @abstractmethod
+    def frozen_tensors(self) -> dict[str, Tensor]:
+        """The parameters and buffers that the features depend on, by name."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """What the features depend on beside tensors, cut and torch's switches; plain data, equal for equal trunks."""
+
+    def row_shapes(self, *args: Any, **kwargs: Any) -> dict[str, tuple[int | None, ...]]:
+        """Each leaf's shape for one example, from a batch of one; none where only running can tell."""
+        return {}
+
+
 @final
-class Trunk:
+class Trunk(FeatureExtractor):
     """The frozen part of a model: `trunk(*args, **kwargs)` gives the features, one row per example for each leaf.
 
     model    the user's model
@@ -113,18 +136,15 @@ class Trunk:
         return {name: state[name].detach() for name in names}
 
     def describe(self) -> dict[str, Any]:
-        """What, beside the tensors, the features depend on; plain data, equal for equal trunks."""
+        """The layers before the cut with their settings and sources, and the operations that they ran."""
         modules = dict(self.model.named_modules())
         names = sorted({name for replay in self.replays.values() for name in replay.modules_before_the_cut()})
         classes = sorted({type(modules[name]) for name in names}, key=lambda cls: cls.__qualname__)
         return {
-            "leaves": [[leaf.name, _sizes(leaf), str(leaf.dtype)] for leaf in self.cut.leaves],
             "modules": {name: f"{class_name(type(modules[name]))}({modules[name].extra_repr()})" for name in names},
             "settings": {name: settings_of(modules[name]) for name in names},
             "computation": [hash_description(replay.computation_before_the_cut()) for replay in self.replays.values()],
             "sources": {class_name(cls): source_hash(cls) for cls in classes},
-            "torch": str(torch.__version__),
-            "autocast": str(torch.get_autocast_dtype("cpu")) if torch.is_autocast_enabled("cpu") else "off",
             "attention": str(getattr(getattr(self.model, "config", None), "_attn_implementation", "")),
         }
 
@@ -133,7 +153,7 @@ class Trunk:
 
 
 @final
-class TrunkPart:
+class TrunkPart(FeatureExtractor):
     """The part of a trunk between a shallower cut and its own: `part(features)` gives the features of the deeper cut.
 
     For `cache_features` it is a trunk, whose data set are the shallower features.
@@ -258,11 +278,6 @@ def _refuse_compiled(model: nn.Module) -> None:
                 f"{name or 'The model'} is compiled, and rounds otherwise than its layers do one by one.\nSplit the "
                 "model before it is compiled (`torch.compile(model)` keeps it as `_orig_mod`)."
             )
-
-
-def _sizes(leaf: Leaf) -> list[int | None]:
-    """The leaf's shape; None where the length of the inputs decides."""
-    return [None if axis in leaf.varying else size for axis, size in enumerate(leaf.shape)]
 
 
 def _whole_cut(replays: Way) -> Cut:

@@ -10,7 +10,7 @@ from regraft.caches.sampling import Draws
 from regraft.errors import CacheError
 from regraft.examples import TensorExamples
 from regraft.stores.folder import FolderStore
-from trunks import HandLeaf, HandTrunk, tiny_data, tiny_trunk
+from trunks import HandTrunk, leaf_of, tiny_data, tiny_trunk
 
 
 def build(trunk, data, entry, batch_size=8):
@@ -34,9 +34,9 @@ def files_of(root):
 
 def test_parts_hold_whole_batches():
     """At most 32 MiB and 2,048 rows, never less than a batch."""
-    assert part_rows([HandLeaf("x", (50,))], 64) == 2048
-    assert part_rows([HandLeaf("x", (1 << 20,))], 3) == 6
-    assert part_rows([HandLeaf("x", (1 << 24,))], 64) == 64
+    assert part_rows([leaf_of("x", (50,))], 64) == 2048
+    assert part_rows([leaf_of("x", (1 << 20,))], 3) == 6
+    assert part_rows([leaf_of("x", (1 << 24,))], 64) == 64
 
 
 def test_rows_lie_in_random_order_with_the_rest_last():
@@ -126,7 +126,7 @@ def test_in_memory_rows_lie_in_the_data_sets_order():
 
 def test_a_trunk_that_breaks_its_word_is_refused():
     """Other rows, other dtypes, a missing leaf."""
-    leaves = [HandLeaf("x", (3,))]
+    leaves = [leaf_of("x", (3,))]
     with pytest.raises(CacheError, match=r"gave no 'x'; it gave y"):
         check_outputs({"y": torch.ones(2, 3)}, leaves, 2)
     with pytest.raises(CacheError, match=r"x with shape \(1, 3\)"):

@@ -1,11 +1,10 @@
 """How a trunk is run, and what its features' key depends on."""
 
-from types import SimpleNamespace
-
 import torch
+from torch import nn
 
-from regraft.caches.keys import Engine, device_of, key_of, manifest_of, modes, runner, sizes_of
-from trunks import tiny_data, tiny_trunk
+from regraft.caches.keys import Engine, device_of, key_of, manifest_of, modes, runner
+from trunks import HandTrunk, tiny_data, tiny_trunk
 
 
 def key(trunk, **options):
@@ -43,5 +42,7 @@ def test_another_compute_gives_the_cuts_own_dtype():
 
 def test_a_size_that_varies_is_not_part_of_the_key():
     """Another example's length means the same trunk."""
-    assert sizes_of(SimpleNamespace(shape=(7, 4), varying=(0,))) == [None, 4]
+    short, long = (HandTrunk(nn.Identity(), (length, 4), varying=(0,)) for length in (5, 7))
+    assert key(short) == key(long)
+    assert key(short) != key(HandTrunk(nn.Identity(), (5, 4)))
     assert device_of(tiny_trunk()) == torch.device("cpu")

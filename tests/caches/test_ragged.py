@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from regraft.caches.ragged import OwnShapes, Ragged, column_of, decode_values, encode_column, ragged_leaves
-from trunks import HandLeaf
+from trunks import leaf_of
 
 LENGTHS = (3, 0, 5, 1)
 ROWS = [torch.arange(1.0, 2 * length + 1).view(length, 2) for length in LENGTHS]
@@ -84,4 +84,4 @@ def test_a_row_is_as_long_as_its_example():
 
 def test_leaves_that_vary_are_known_by_their_shape():
     """A size that is None, or one that the cut marks."""
-    assert ragged_leaves([HandLeaf("even", (3,)), HandLeaf("ragged", (None, 3))]) == ("ragged",)
+    assert ragged_leaves([leaf_of("even", (3,)), leaf_of("ragged", (5, 3), varying=(0,))]) == ("ragged",)

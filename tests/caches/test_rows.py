@@ -9,7 +9,7 @@ from regraft.caches.rows import HeldRows, Index, StoredRows
 from regraft.errors import CacheError
 from regraft.stores.folder import FolderStore
 from regraft.tensors.fingerprints import named_ids
-from trunks import HandLeaf
+from trunks import leaf_of
 
 ROWS = torch.arange(60.0).view(20, 3)
 
@@ -21,7 +21,7 @@ def stored(request, tmp_path):
     for name, at in (("a", slice(0, 7)), ("b", slice(7, 8)), ("c", slice(8, 20))):
         ids = named_ids(map(str, range(20)))[at]
         entry.commit(name, ids, encode("x", ROWS[at], request.param))
-    return StoredRows(entry, [HandLeaf("x", (3,))])
+    return StoredRows(entry, [leaf_of("x", (3,))])
 
 
 def test_rows_come_in_the_order_asked_for(stored):
@@ -54,7 +54,7 @@ def test_a_part_without_a_leaf_is_refused(tmp_path):
     entry = FolderStore(tmp_path).entry("k", {})
     entry.commit("a", named_ids(["0"]), {"x": torch.ones(1, 3)})
     with pytest.raises(CacheError, match=r"Part a of entry k lacks the leaves \['y'\]"):
-        StoredRows(entry, [HandLeaf("y", (3,))])
+        StoredRows(entry, [leaf_of("y", (3,))])
 
 
 def test_sizes_are_those_of_what_is_kept(stored):

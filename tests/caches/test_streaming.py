@@ -11,7 +11,7 @@ from regraft.caches.rows import StoredRows
 from regraft.caches.streaming import group_bytes, groups_of, shuffled_groups, streamed
 from regraft.stores.folder import FolderStore
 from regraft.tensors.fingerprints import named_ids
-from trunks import HandLeaf
+from trunks import leaf_of
 
 COUNT = 60
 EVEN = torch.arange(COUNT * 4.0).view(COUNT, 4)
@@ -26,7 +26,7 @@ def rows(request, tmp_path):
         tensors = encode_column("even", EVEN[list(numbers)], request.param)
         tensors |= encode_column("ragged", column_of([RAGGED[number] for number in numbers]), request.param)
         entry.commit(name, named_ids(map(str, numbers)), tensors)
-    return StoredRows(entry, [HandLeaf("even", (4,)), HandLeaf("ragged", (None,))])
+    return StoredRows(entry, [leaf_of("even", (4,)), leaf_of("ragged", (5,), varying=(0,))])
 
 
 @pytest.fixture

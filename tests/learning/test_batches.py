@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from regraft.errors import TrainError
-from regraft.examples import TensorExamples
+from regraft.examples import Examples, TensorExamples
 from regraft.learning.batches import Source, as_batches, held, shuffled
 from regraft.training import train
 from small_models import TwoParts, three_classes
@@ -27,7 +27,7 @@ def test_a_single_last_example_joins_the_batch_before():
     train(TwoParts(), three_classes(33), batch_size=8, epochs=1)
 
 
-class Streamed:
+class Streamed(Examples):
     """Features larger than memory, as a store gives them: an order of their own, read in blocks."""
 
     views, inputs = 1, None

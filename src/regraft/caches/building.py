@@ -17,8 +17,9 @@ from torch import Tensor
 
 from regraft.caches.met import Met
 from regraft.caches.ragged import Column, OwnShapes, column_of, encode_column, ragged_leaves
-from regraft.caches.rows import Index, LeafLike, StoredRows
+from regraft.caches.rows import Index, StoredRows
 from regraft.caches.sampling import Drawn, Draws, changed_meanwhile
+from regraft.cuts.cut import Leaf
 from regraft.errors import CacheError
 from regraft.examples import Inputs, map_tensors
 from regraft.stores.store import Entry
@@ -31,7 +32,7 @@ WAIT_S = 0.2
 Run = Callable[[Inputs], dict[str, Tensor]]
 
 
-def part_rows(leaves: Sequence[LeafLike], batch_size: int) -> int:
+def part_rows(leaves: Sequence[Leaf], batch_size: int) -> int:
     """Rows of a part: whole batches, the same for every builder of the same cut and batch size."""
     row_bytes = max(1, sum(leaf.bytes_per_example for leaf in leaves))
     return max(1, min(PART_BYTES // row_bytes, PART_ROWS) // batch_size) * batch_size
@@ -86,7 +87,7 @@ class Builder:
     """
 
     def __init__(
-        self, run: Run, draws: Draws, entry: Entry, leaves: Sequence[LeafLike], *, batch_size: int, precision: str,
+        self, run: Run, draws: Draws, entry: Entry, leaves: Sequence[Leaf], *, batch_size: int, precision: str,
         own: OwnShapes | None = None,
         labels: Tensor | None = None, workers: int | None = None, advance: Callable[..., None] = lambda *_, **__: None,
     ) -> None:  # fmt: skip
@@ -257,7 +258,7 @@ class Builder:
         self._commit(group)
 
 
-def check_outputs(outputs: Mapping[str, Tensor], leaves: Sequence[LeafLike], count: int) -> None:
+def check_outputs(outputs: Mapping[str, Tensor], leaves: Sequence[Leaf], count: int) -> None:
     """Raise CacheError when the trunk gave other leaves, rows, sizes or dtypes than its cut tells."""
     varying = ragged_leaves(leaves)
     for leaf in leaves:
@@ -273,7 +274,7 @@ def check_outputs(outputs: Mapping[str, Tensor], leaves: Sequence[LeafLike], cou
 
 
 def rows_of(
-    outputs: Mapping[str, Tensor], leaves: Sequence[LeafLike], own: OwnShapes, drawn: Drawn
+    outputs: Mapping[str, Tensor], leaves: Sequence[Leaf], own: OwnShapes, drawn: Drawn
 ) -> dict[str, list[Tensor] | Tensor]:
     """The drawn rows of each leaf, copied to memory: one tensor, or where sizes vary a tensor for each row."""
     rows: dict[str, list[Tensor] | Tensor] = {}
@@ -295,7 +296,7 @@ def column(outputs: Sequence[Mapping[str, list[Tensor] | Tensor]], leaf: str) ->
     return column_of([row for rows in batches for row in rows])
 
 
-def whole(draws: Draws, run: Run, leaves: Sequence[LeafLike], own: OwnShapes, *, batch_size: int, workers: int | None,
+def whole(draws: Draws, run: Run, leaves: Sequence[Leaf], own: OwnShapes, *, batch_size: int, workers: int | None,
           advance: Callable[..., None]) -> tuple[dict[str, Column], Tensor]:  # fmt: skip
     """All rows in memory, in the data set's order, and the labels: no store, no ids."""
     tensors: dict[str, Tensor] = {}

@@ -53,7 +53,7 @@ def check_reused(
         return False
     picked, positions = order[torch.from_numpy(chosen)], torch.from_numpy(rows.index().find(ids[chosen]))
     # Rows of varying length are computed alone: what stands where a batch filled them up is not theirs.
-    size = 1 if any(getattr(leaf, "varying", ()) for leaf in rows.leaves) else len(picked)
+    size = 1 if any(leaf.varying for leaf in rows.leaves) else len(picked)
     problems = []
     for some, where in zip(picked.split(size), positions.split(size), strict=True):
         problems += differences(rows.gather(where), run(draws.inputs_of(some)), some // draws.views, tolerance)

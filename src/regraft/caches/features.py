@@ -17,6 +17,7 @@ from regraft.caches.precision import Difference
 from regraft.caches.rows import HeldRows, Rows, StoredRows
 from regraft.caches.streaming import groups_of, shuffled_groups, streamed
 from regraft.errors import CacheError
+from regraft.examples import Examples
 
 Again = Callable[..., "Features"]
 
@@ -43,7 +44,7 @@ class Built:
 
 
 @final
-class Features(Dataset):
+class Features(Dataset, Examples):
     """One row per example for each leaf of the cut, with the data set's labels.
 
     A `torch.utils.data.Dataset`: `features[i]` is (dict of leaf → row, label). Also `regraft.examples.Examples`:
@@ -61,6 +62,8 @@ class Features(Dataset):
     `memory_bytes`, at most 256 MiB and at least 16 MiB: rows are read, and shuffled together, by an eighth of it. What
     the C library keeps of freed memory comes on top, see docs/streaming.md.
     """
+
+    labels: Tensor
 
     def __init__(
         self, rows: Rows, positions: Tensor | None, labels: Tensor, *, cut: Any, key: str, built: Built, again: Again
@@ -162,13 +165,15 @@ class Features(Dataset):
         order = torch.cat(groups).split(batch_size)
         yield from chosen._in_order(groups, [batch for batch in order if len(batch) == batch_size or not drop_last])
 
-    def in_order(self, batches: Sequence[Tensor]) -> Iterator[tuple[Tensor, dict[str, Tensor], Tensor]]:
-        """(indices, inputs, labels) for each of these batches of indices, read ahead; of several views the first."""
-        if not isinstance(self.rows, StoredRows) or not batches:
-            yield from self._in_order([], batches)
+    def in_order(
+        self, blocks: Sequence[Tensor], *, workers: int | None = None
+    ) -> Iterator[tuple[Tensor, dict[str, Tensor], Tensor]]:
+        """(indices, inputs, labels) for each block of indices; from a store read ahead. Of several views the first."""
+        if not isinstance(self.rows, StoredRows) or not blocks:
+            yield from self._in_order([], blocks)
             return
-        order = torch.cat([*batches])
-        yield from self._in_order(order.split(groups_of(self.rows, self._positions(order))), batches)
+        order = torch.cat([*blocks])
+        yield from self._in_order(order.split(groups_of(self.rows, self._positions(order))), blocks)
 
     def to_numpy(self) -> tuple[np.ndarray, np.ndarray]:
         """(X, y) for scikit-learn: X (count, values) float32, the leaves flattened one after the other in the cut's
@@ -215,7 +220,7 @@ class Features(Dataset):
 
 
 @final
-class _EveryView:
+class _EveryView(Examples):
     """Each view of each example as an example of its own: row number = example · views + view."""
 
     def __init__(self, features: Features) -> None:

@@ -3,34 +3,18 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol, final
+from typing import Any, final
 
 import torch
 from torch import Tensor
 
 from regraft.caches.ragged import OwnShapes, ragged_leaves
 from regraft.examples import Inputs, call, map_tensors
+from regraft.splitting import FeatureExtractor
 from regraft.tensors.fingerprints import hash_description, hash_tensors
 
-LAYOUT = 2  # of the entry's folder; a change makes new entries
+LAYOUT = 3  # of the entry's folder; a change makes new entries
 CANARIES = 4
-
-
-class TrunkLike(Protocol):
-    """What `split` gives as the trunk."""
-
-    @property
-    def cut(self) -> Any:
-        """`.leaves`: name, shape, dtype and bytes per example of each tensor that crosses."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
-        """Leaf → one row per example."""
-
-    def describe(self) -> dict:
-        """Plain data that changes when the computation does: classes, sources, modes."""
-
-    def frozen_tensors(self) -> dict[str, Tensor]:
-        """All parameters and buffers that the features depend on."""
 
 
 @final
@@ -54,9 +38,9 @@ def key_of(manifest: dict[str, Any]) -> str:
     return hash_description(manifest)[:32]
 
 
-def manifest_of(trunk: TrunkLike, *, batch_size: int, precision: str, engine: Engine) -> dict[str, Any]:
+def manifest_of(trunk: FeatureExtractor, *, batch_size: int, precision: str, engine: Engine) -> dict[str, Any]:
     """Everything that features depend on beside the example itself, as plain data; its hash is the key."""
-    leaves = [[leaf.name, sizes_of(leaf), str(leaf.dtype)] for leaf in trunk.cut.leaves]
+    leaves = [[leaf.name, leaf.sizes, str(leaf.dtype)] for leaf in trunk.cut.leaves]
     return {
         "layout": LAYOUT,
         "trunk": trunk.describe(),
@@ -69,16 +53,10 @@ def manifest_of(trunk: TrunkLike, *, batch_size: int, precision: str, engine: En
     }
 
 
-def sizes_of(leaf: Any) -> list[int | None]:
-    """A leaf's shape; None where the length of the inputs decides, so that another example means the same trunk."""
-    varying = getattr(leaf, "varying", ())
-    return [None if axis in varying else size for axis, size in enumerate(leaf.shape)]
-
-
 def modes(device: torch.device) -> dict[str, Any]:
     """The switches of torch that change results, and its version."""
     return {
-        "torch": torch.__version__.split("+")[0],
+        "torch": str(torch.__version__),
         "device": device.type,
         "autocast": str(torch.get_autocast_dtype(device.type)) if torch.is_autocast_enabled(device.type) else "",
         "float32_matmul": torch.get_float32_matmul_precision(),
@@ -87,17 +65,17 @@ def modes(device: torch.device) -> dict[str, Any]:
     }
 
 
-def device_of(trunk: TrunkLike) -> torch.device:
+def device_of(trunk: FeatureExtractor) -> torch.device:
     """Where the trunk's tensors are; the CPU when it has none."""
     return next((tensor.device for tensor in trunk.frozen_tensors().values()), torch.device("cpu"))
 
 
-def own_shapes(trunk: TrunkLike) -> OwnShapes:
+def own_shapes(trunk: FeatureExtractor) -> OwnShapes:
     """What takes a leaf's rows out of a batch that was filled up to its longest example."""
-    return OwnShapes(getattr(trunk, "row_shapes", None), ragged_leaves(trunk.cut.leaves))
+    return OwnShapes(trunk.row_shapes, ragged_leaves(trunk.cut.leaves))
 
 
-def runner(trunk: TrunkLike, compute: str) -> Callable[[Inputs], dict[str, Tensor]]:
+def runner(trunk: FeatureExtractor, compute: str) -> Callable[[Inputs], dict[str, Tensor]]:
     """The trunk as it is called: on its device, without gradients, in a dtype, as the cut's dtypes."""
     device, leaves = device_of(trunk), trunk.cut.leaves
 

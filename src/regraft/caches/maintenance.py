@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, final
 
 from regraft.caches.canary import check_reused, tolerance_of
-from regraft.caches.keys import LAYOUT, Engine, TrunkLike, device_of, key_of, manifest_of, runner
+from regraft.caches.keys import LAYOUT, Engine, device_of, key_of, manifest_of, runner
 from regraft.caches.rows import StoredRows
 from regraft.caches.sampling import Draws, own_randomness
 from regraft.errors import CacheError
 from regraft.examples import as_examples
+from regraft.splitting import FeatureExtractor
 from regraft.stores.folder import MANIFEST, FolderEntry, Record, read_record
 from regraft.stores.leases import Leases
 from regraft.stores.places import Place, place_of
@@ -76,7 +77,13 @@ def as_table(entries: Sequence[StoredEntry]) -> str:
 
 
 def verify_entry(
-    root: str | Path, key: str, *, trunk: TrunkLike | None = None, dataset: Any = None, views: int = 1, sample: int = 32
+    root: str | Path,
+    key: str,
+    *,
+    trunk: FeatureExtractor | None = None,
+    dataset: Any = None,
+    views: int = 1,
+    sample: int = 32,
 ) -> list[str]:
     """What is wrong with an entry, in sentences; none when nothing is. Every byte is read and hashed.
 
@@ -229,7 +236,7 @@ def _sha256(place: Place, record: Record) -> str:
     return total.hexdigest()
 
 
-def _recomputed(place: Place, key: str, trunk: TrunkLike, dataset: Any, views: int, sample: int) -> list[str]:
+def _recomputed(place: Place, key: str, trunk: FeatureExtractor, dataset: Any, views: int, sample: int) -> list[str]:
     """Compare random rows with what the trunk gives now."""
     told = json.loads(place.read(MANIFEST))
     engine = Engine(compute=told["compute"])

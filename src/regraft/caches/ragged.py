@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from regraft.caches.precision import decode, encode
+from regraft.cuts.cut import Leaf
 from regraft.examples import Inputs, call, map_tensors
 
 SHAPES = "/shapes"  # what follows a leaf's name in the name of its rows' shapes
@@ -57,9 +58,9 @@ class Ragged:
 Column = Tensor | Ragged  # one leaf's rows
 
 
-def ragged_leaves(leaves: Iterable[Any]) -> tuple[str, ...]:
+def ragged_leaves(leaves: Iterable[Leaf]) -> tuple[str, ...]:
     """The names of the leaves whose rows may have different sizes."""
-    return tuple(leaf.name for leaf in leaves if None in leaf.shape or bool(getattr(leaf, "varying", None)))
+    return tuple(leaf.name for leaf in leaves if leaf.varying)
 
 
 def column_of(rows: Sequence[Tensor]) -> Column:

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from math import prod
-from typing import Protocol, final
+from typing import final
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from regraft.caches.precision import SCALE, decode
 from regraft.caches.ragged import SHAPES, Column, Ragged, decode_values
+from regraft.cuts.cut import Leaf
 from regraft.errors import CacheError
 from regraft.stores.shards import DTYPES
 from regraft.stores.store import Entry, Part
@@ -22,26 +23,6 @@ DECODE_BYTES = 1 << 20  # of rows stored in a lower precision that are turned ba
 Runs = np.ndarray  # (runs, 2) int64: first row, and the row after the last one; ascending
 
 HOLD_BYTES = 16 << 20  # of rows that are on their way to their place in memory
-
-
-class LeafLike(Protocol):
-    """What is told of one tensor that crosses from trunk to head; see `cutting.Leaf`."""
-
-    @property
-    def name(self) -> str:
-        """Unique among the leaves."""
-
-    @property
-    def shape(self) -> tuple[int | None, ...]:
-        """Of one example; None for a size that varies."""
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the tensor that the head takes."""
-
-    @property
-    def bytes_per_example(self) -> int:
-        """Bytes of one row."""
 
 
 class Rows(ABC):
@@ -96,7 +77,7 @@ class StoredRows(Rows):
     memory_bytes  that streaming them may use
     """
 
-    def __init__(self, entry: Entry, leaves: Sequence[LeafLike], *, memory_bytes: int = MEMORY_BYTES) -> None:
+    def __init__(self, entry: Entry, leaves: Sequence[Leaf], *, memory_bytes: int = MEMORY_BYTES) -> None:
         self.entry, self.leaves, self.memory_bytes = entry, list(leaves), min(memory_bytes, MEMORY_BYTES)
         self.parts: list[Part] = []
         self.starts = np.zeros(1, np.int64)
@@ -193,14 +174,14 @@ class StoredRows(Rows):
         bounds = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(runs)]
         return [(self.parts[numbers[a]], runs[a:b]) for a, b in pairwise(bounds) if b > a]
 
-    def _size(self, leaf: LeafLike, pieces: Sequence[tuple[Part, np.ndarray]]) -> tuple[int, ...] | None:
+    def _size(self, leaf: Leaf, pieces: Sequence[tuple[Part, np.ndarray]]) -> tuple[int, ...] | None:
         """The one shape that all rows have; None where they have several."""
         if any(leaf.name + SHAPES in part.tensors for part, _ in pieces):
             return None
-        sizes = {part.tensors[leaf.name][1][1:] for part, _ in pieces} or {tuple(size or 0 for size in leaf.shape)}
+        sizes = {part.tensors[leaf.name][1][1:] for part, _ in pieces} or {leaf.shape}
         return sizes.pop() if len(sizes) == 1 else None
 
-    def _column(self, leaf: LeafLike, pieces: Sequence[tuple[Part, Runs]], buffer: Tensor | None) -> Column:
+    def _column(self, leaf: Leaf, pieces: Sequence[tuple[Part, Runs]], buffer: Tensor | None) -> Column:
         size = self._size(leaf, pieces)
         if size is None:
             return self._ragged(leaf, pieces)
@@ -216,7 +197,7 @@ class StoredRows(Rows):
             at += _length(runs)
         return out
 
-    def _ragged(self, leaf: LeafLike, pieces: Sequence[tuple[Part, Runs]]) -> Ragged:
+    def _ragged(self, leaf: Leaf, pieces: Sequence[tuple[Part, Runs]]) -> Ragged:
         found = [self._shapes(part, leaf.name)[start:stop] for part, runs in pieces for start, stop in runs.tolist()]
         shapes = torch.cat(found)
         values, at = torch.empty(int(shapes.prod(1).sum()), dtype=leaf.dtype), 0
@@ -231,7 +212,7 @@ class StoredRows(Rows):
             at += len(out)
         return Ragged(values, shapes)
 
-    def _read(self, out: Tensor, part: Part, leaf: LeafLike, runs: Runs) -> None:
+    def _read(self, out: Tensor, part: Part, leaf: Leaf, runs: Runs) -> None:
         """Fill `out` with these runs of one part, decoded."""
         if self._is_exact(part, leaf):
             self.entry.read_into(out, leaf.name, [(part, runs.tolist())])
@@ -249,7 +230,7 @@ class StoredRows(Rows):
             out[at : at + count] = decoded
             at += count
 
-    def _is_exact(self, part: Part, leaf: LeafLike) -> bool:
+    def _is_exact(self, part: Part, leaf: Leaf) -> bool:
         """Whether the rows are stored as they are."""
         return DTYPES[part.tensors[leaf.name][0]] == leaf.dtype and leaf.name + SCALE not in part.tensors
 

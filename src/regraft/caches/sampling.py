@@ -25,7 +25,6 @@ from regraft.examples import (
     Inputs,
     TensorExamples,
     collated,
-    gather_ahead,
     has_lengths,
     map_tensors,
     shapes_in,
@@ -115,7 +114,7 @@ class Draws:
             processes = min(_processes() if workers is None else workers, len(blocks) // 2)
             yield from in_processes(self.drawn, blocks, processes)
             return
-        for _, drawn, _ in gather_ahead(_AsExamples(self), blocks, workers=_cores() if workers is None else workers):
+        for _, drawn, _ in _AsExamples(self).in_order(blocks, workers=_cores() if workers is None else workers):
             yield drawn
 
     def drawn(self, rows: Tensor) -> Drawn:
@@ -186,7 +185,7 @@ class Draws:
 
 
 @final
-class _AsExamples:
+class _AsExamples(Examples):
     """Draws whose inputs are all that was drawn: the hashing is done where the fetching is, in its threads."""
 
     def __init__(self, draws: Draws) -> None:

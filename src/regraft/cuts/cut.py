@@ -22,6 +22,11 @@ class Leaf:
     bytes_per_example: int
     varying: tuple[int, ...] = ()
 
+    @property
+    def sizes(self) -> list[int | None]:
+        """The shape; None where the length of the inputs decides, so that examples of any length mean the same leaf."""
+        return [None if axis in self.varying else size for axis, size in enumerate(self.shape)]
+
 
 @dataclass(frozen=True)
 class Cut:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from regraft.datasets.labelled import Labelled, check_labels
 from regraft.errors import DataError
+from regraft.examples import Examples
 from regraft.inputs import InputContract
 
 INPUT_NAMES = ("x", "inputs", "images", "features", "data")
@@ -19,8 +20,10 @@ LABEL_NAMES = ("y", "labels", "targets", "target")
 
 
 @final
-class ArrayExamples(Labelled):
+class ArrayExamples(Labelled, Examples):
     """Examples whose inputs lie in one tensor; hands out whole batches."""
+
+    labels: Tensor
 
     def __init__(self, inputs: Tensor, labels: Tensor, classes: Sequence[str], *, notes: Sequence[str] = ()) -> None:
         self.inputs, self.labels, self.classes, self.notes = inputs, labels, tuple(classes), tuple(notes)

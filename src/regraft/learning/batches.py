@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from regraft.errors import TrainError
-from regraft.examples import Examples, Inputs, TensorExamples, as_examples, gather_ahead
+from regraft.examples import Examples, Inputs, TensorExamples, as_examples
 from regraft.learning.learner import resident
 
 Order = Callable[[int], Sequence[Tensor | np.ndarray]]
@@ -30,7 +30,7 @@ class Epoch:
 
     def __iter__(self) -> Iterator[Batch]:
         if self.streamed is None:
-            return gather_ahead(self.examples, self.indices)
+            return self.examples.in_order(self.indices)
         return _single_joined(self.streamed(), len(self.indices))
 
 

@@ -1,9 +1,12 @@
 """How a trunk is run, and what its features' key depends on."""
 
+import pytest
 import torch
 from torch import nn
 
 from regraft.caches.keys import Engine, device_of, key_of, manifest_of, modes, runner
+from regraft.caching import cache_features
+from regraft.stores.memory import MemoryStore
 from trunks import HandTrunk, tiny_data, tiny_trunk
 
 
@@ -21,15 +24,65 @@ def test_the_key_depends_on_everything_that_changes_a_bit():
     assert key(tiny_trunk()) == key(tiny_trunk(), engine=Engine(workers=3, canaries=9))
 
 
-def test_modes_of_torch_are_told():
-    """Here the precision of products."""
-    before = torch.get_float32_matmul_precision()
-    plain = modes(torch.device("cpu"))
-    try:
-        torch.set_float32_matmul_precision("medium")
-        assert modes(torch.device("cpu")) != plain
-    finally:
-        torch.set_float32_matmul_precision(before)
+BACKENDS = torch.backends
+PRESENT = {  # torch's switches for the arithmetic of float32, the general ones first
+    "all": BACKENDS, "cudnn": BACKENDS.cudnn, "cuda.matmul": BACKENDS.cuda.matmul, "cudnn.conv": BACKENDS.cudnn.conv,
+    "cudnn.rnn": BACKENDS.cudnn.rnn, "mkldnn.matmul": BACKENDS.mkldnn.matmul, "mkldnn.conv": BACKENDS.mkldnn.conv,
+    "mkldnn.rnn": BACKENDS.mkldnn.rnn,
+}  # fmt: skip
+
+
+def present(name, value):
+    """What sets one of the present switches."""
+    return lambda: setattr(PRESENT[name], "fp32_precision", value)
+
+
+def both():
+    """An older switch and then a present one, which the older ones cannot express."""
+    torch.set_float32_matmul_precision("high")
+    BACKENDS.mkldnn.matmul.fp32_precision = "bf16"
+
+
+SWITCHES = {  # how a user sets a switch → the devices whose results change
+    "all = tf32": (present("all", "tf32"), {"cpu", "cuda"}),
+    "all = bf16": (present("all", "bf16"), {"cpu"}),  # CUDA has no such arithmetic
+    "cuda.matmul = tf32": (present("cuda.matmul", "tf32"), {"cuda"}),
+    "cudnn = tf32": (present("cudnn", "tf32"), {"cuda"}),
+    "cudnn.conv = tf32": (present("cudnn.conv", "tf32"), {"cuda"}),
+    "cudnn.rnn = tf32": (present("cudnn.rnn", "tf32"), {"cuda"}),
+    "mkldnn.matmul = bf16": (present("mkldnn.matmul", "bf16"), {"cpu"}),
+    "mkldnn.conv = bf16": (present("mkldnn.conv", "bf16"), {"cpu"}),
+    "mkldnn.rnn = bf16": (present("mkldnn.rnn", "bf16"), {"cpu"}),
+    "set_float32_matmul_precision": (lambda: torch.set_float32_matmul_precision("medium"), {"cpu", "cuda"}),
+    "cuda.matmul.allow_tf32": (lambda: setattr(BACKENDS.cuda.matmul, "allow_tf32", True), {"cuda"}),
+    "cudnn.allow_tf32": (lambda: setattr(BACKENDS.cudnn, "allow_tf32", True), {"cuda"}),
+    "both": (both, {"cpu", "cuda"}),
+}
+
+
+@pytest.fixture
+def nothing_lowered():
+    """Every switch says that nothing is lowered; afterwards all are as they were, the older ones first."""
+    before = {name: switch.fp32_precision for name, switch in PRESENT.items()}
+    older = torch.get_float32_matmul_precision(), BACKENDS.cudnn.allow_tf32
+    for name in PRESENT:
+        present(name, "none")()
+    yield
+    torch.set_float32_matmul_precision(older[0])
+    BACKENDS.cudnn.allow_tf32 = older[1]
+    for name, value in before.items():
+        present(name, value)()
+
+
+@pytest.mark.usefixtures("nothing_lowered")
+@pytest.mark.parametrize("name", SWITCHES)
+def test_every_switch_of_float32_arithmetic_changes_the_key_where_it_matters(name):
+    """The present switches and the older ones, alone and mixed. The features can be cached under each."""
+    change, devices = SWITCHES[name]
+    before = {device: modes(torch.device(device)) for device in ("cpu", "cuda")}
+    change()
+    assert {device for device in before if modes(torch.device(device)) != before[device]} == devices
+    assert cache_features(tiny_trunk(), tiny_data(), MemoryStore(), batch_size=8).computed == 40
 
 
 def test_another_compute_gives_the_cuts_own_dtype():

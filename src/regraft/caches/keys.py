@@ -59,10 +59,26 @@ def modes(device: torch.device) -> dict[str, Any]:
         "torch": str(torch.__version__),
         "device": device.type,
         "autocast": str(torch.get_autocast_dtype(device.type)) if torch.is_autocast_enabled(device.type) else "",
-        "float32_matmul": torch.get_float32_matmul_precision(),
-        "tf32_convolutions": device.type == "cuda" and torch.backends.cudnn.allow_tf32,
+        "float32": float32_precision(device),
         "default_dtype": str(torch.get_default_dtype()),
     }
+
+
+def float32_precision(device: torch.device) -> dict[str, str]:
+    """The precision of torch's float32 arithmetic on a device, by kind of operation: "ieee", "tf32" or "bf16".
+
+    Each `fp32_precision` includes the general switch (`torch.backends.fp32_precision`) and what the older ones set
+    (`set_float32_matmul_precision`, `allow_tf32`). The older ones themselves are not read: torch raises where they
+    cannot express what was set.
+    """
+    backends: Any = torch.backends  # mypy does not see the attributes of its modules
+    switches = (
+        {"matmul": backends.cuda.matmul, "conv": backends.cudnn.conv, "rnn": backends.cudnn.rnn}
+        if device.type == "cuda"
+        else {"matmul": backends.mkldnn.matmul, "conv": backends.mkldnn.conv, "rnn": backends.mkldnn.rnn}
+    )
+    values = {kind: str(switch.fp32_precision) for kind, switch in switches.items()}
+    return {kind: "ieee" if value == "none" else value for kind, value in values.items()}  # "none": nothing is lowered
 
 
 def device_of(trunk: FeatureExtractor) -> torch.device:

@@ -8,26 +8,10 @@ import numpy as np
 
 from regraft.containers.crc32c import masked_crc32c
 from regraft.containers.ordered_code import slice_key
+from written import field, varint
 
 MAGIC = bytes.fromhex("57fb808b247547db")
 TYPES = {"float32": 1, "float64": 2, "int32": 3, "uint8": 4, "int64": 9, "bool": 10, "bfloat16": 14, "float16": 19}
-
-
-def varint(number: int) -> bytes:
-    """A protocol buffer's integer."""
-    out = bytearray()
-    number &= (1 << 64) - 1
-    while number >= 128:
-        out.append(number & 127 | 128)
-        number >>= 7
-    return bytes([*out, number])
-
-
-def field(number: int, value: int | bytes) -> bytes:
-    """One field: a number as a varint, bytes with their length."""
-    if isinstance(value, int):
-        return varint(number << 3) + varint(value)
-    return varint(number << 3 | 2) + varint(len(value)) + value
 
 
 def shape_message(shape: Sequence[int]) -> bytes:

@@ -7,7 +7,6 @@ import pytest
 from safetensors.numpy import save_file
 
 from regraft.errors import CheckpointError
-from regraft.formats import FORMATS
 from regraft.formats.numpy_arrays import NumpyArray
 from regraft.reading import open_checkpoint
 from shared import MNIST, needs_shared
@@ -95,11 +94,6 @@ def test_two_readers_that_both_recognise_a_file_are_named(tmp_path):
 
     with pytest.raises(CheckpointError, match="2 formats: npy, npy"):
         open_checkpoint(tmp_path / "a.npy", formats=[NumpyArray(), NumpyArray()])
-
-
-def test_formats_have_names_of_their_own():
-    """The list of known formats is unambiguous."""
-    assert len({reader.name for reader in FORMATS}) == len(FORMATS)
 
 
 @needs_shared

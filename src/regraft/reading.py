@@ -1,4 +1,4 @@
-"""Open a checkpoint: find out what it is, by content, and give its named arrays."""
+"""Open a checkpoint: find out by content which format it has, and give its named arrays."""
 
 from collections.abc import Sequence
 from os import PathLike
@@ -6,21 +6,24 @@ from pathlib import Path
 
 from regraft.arrays import Checkpoint
 from regraft.errors import CheckpointError
-from regraft.formats import FORMATS
 from regraft.formats.format import HEAD_BYTES, Format
-from regraft.formats.index_of_shards import INDEX_SUFFIX, is_shard, open_index
+from regraft.formats.index_of_shards import INDEX_SUFFIX, is_shard, join_shards, read_index
+from regraft.formats.readers import FORMATS
 from regraft.formats.unknown import unknown
+from regraft.wording import counted
 
 _MOST_FILES = 1000  # of a folder that are looked at
+_PREFERRED_INDEX = ".safetensors" + INDEX_SUFFIX  # a folder may hold the same weights in several forms
 
 
 def open_checkpoint(path: str | PathLike[str], *, formats: Sequence[Format] | None = None) -> Checkpoint:
     """The named arrays of a checkpoint of any known framework; only names, shapes and dtypes are read.
 
     path      a file; a folder that holds one checkpoint; or the prefix of a TensorFlow checkpoint's files
-    formats   the readers to choose from; None is all of `regraft.formats.FORMATS`. Own readers: `(*FORMATS, Mine())`
+    formats   the readers to choose from; None is all of `regraft.formats.readers.FORMATS`. For a reader of your own
+              pass `(*FORMATS, Mine())`
 
-    Nothing of the file is executed. Raises CheckpointError when there is no such file, its format is unknown, several
+    Nothing in the file is executed. Raises CheckpointError when there is no such file, its format is unknown, several
     readers or several files are possible, or the file is damaged or refused.
     """
     target = Path(path).expanduser()
@@ -29,16 +32,35 @@ def open_checkpoint(path: str | PathLike[str], *, formats: Sequence[Format] | No
     if not matches and target.is_dir():
         target, matches = _only_checkpoint_in(target, readers)
     if len(matches) > 1:
-        names = ", ".join(reader.name for reader in matches)
-        raise CheckpointError(
-            f"{target} can be read as {len(matches)} formats: {names}.\n"
-            "Choose the reader: open_checkpoint(path, formats=[…]) with one of regraft.formats."
-        )
-    if not matches:
-        if target.name.endswith(INDEX_SUFFIX) and target.is_file():
-            return open_index(target, lambda shard: open_checkpoint(shard, formats=readers))
-        raise unknown(target, _known(readers))
-    return _opened(target, matches[0])
+        raise _ambiguous(target, matches)
+    if matches:
+        return _opened(target, matches[0])
+    if target.name.endswith(INDEX_SUFFIX) and target.is_file():
+        return _open_shards(target, readers)
+    raise unknown(target, _known(readers))
+
+
+def _open_shards(index: Path, readers: Sequence[Format]) -> Checkpoint:
+    """The checkpoint whose shards the index lists; each shard may have any format."""
+    weight_map = read_index(index)
+    files = sorted(set(weight_map.values()))
+    return join_shards(
+        index, weight_map, {file: open_checkpoint(index.parent / file, formats=readers) for file in files}
+    )
+
+
+def _ambiguous(path: Path, matches: Sequence[Format]) -> CheckpointError:
+    """The error for a path that several readers recognise."""
+    index = path.with_name(f"{path.name}.index")
+    file_hint = (
+        f"The name stands for two checkpoints: open {index.name} for the one of format V2, or move "
+        f"{index.name} to another folder to open the file {path.name} itself.\n"
+    )  # fmt: skip
+    return CheckpointError(
+        f"{path} can be read as {len(matches)} formats: {', '.join(reader.name for reader in matches)}.\n"
+        + (file_hint if index.is_file() else "")
+        + "In Python, pass one reader: open_checkpoint(path, formats=[reader])."
+    )
 
 
 def _opened(path: Path, reader: Format) -> Checkpoint:
@@ -62,23 +84,35 @@ def _matches(path: Path, readers: Sequence[Format]) -> list[Format]:
 
 
 def _only_checkpoint_in(folder: Path, readers: Sequence[Format]) -> tuple[Path, list[Format]]:
-    """(the one file of the folder that is a checkpoint, its readers). Raises when there are several or none."""
+    """(the one checkpoint of the folder, its readers); no readers for an index of shards.
+
+    Raises CheckpointError when there are several or none.
+    """
     files = sorted(path for path in folder.iterdir() if path.is_file())[:_MOST_FILES]
+    preferred = [path for path in files if path.name.endswith(_PREFERRED_INDEX)]
+    if len(preferred) > 1:
+        raise _several(folder, preferred)
+    if preferred:
+        return preferred[0], []
     found = {path: matches for path in files if (matches := _matches(path, readers))}
     indexes = [path for path in files if path.name.endswith(INDEX_SUFFIX)]
     if len(indexes) == 1 and found and all(is_shard(path, indexes[0]) for path in found):
         return indexes[0], []
     if not found:
-        listed = f"It holds: {_listed(files)}." if files else "It holds no files."
         raise CheckpointError(
-            f"{folder} is a folder without a checkpoint that can be read. {listed}\n"
-            f"Name the file itself. Known formats: {_known(readers)}."
+            f"{folder} is a folder without a checkpoint that can be read. "
+            + (f"It holds: {_listed(files)}." if files else "It holds no files.")
+            + f"\nKnown formats: {_known(readers)}."
         )
     if len(found) > 1:
-        raise CheckpointError(
-            f"{folder} holds {len(found)} checkpoints: {_listed(list(found))}.\nOpen one of them by its name."
-        )
+        raise _several(folder, list(found))
     return next(iter(found.items()))
+
+
+def _several(folder: Path, files: Sequence[Path]) -> CheckpointError:
+    return CheckpointError(
+        f"{folder} holds {counted(len(files), 'checkpoint')}: {_listed(files)}.\nOpen one of them by its name."
+    )
 
 
 def _listed(paths: Sequence[Path]) -> str:

@@ -1,10 +1,79 @@
-"""Messages read where they lie in the file."""
+"""Protocol buffers: fields, and messages read where they lie in the file."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from regraft.containers.protobuf import BYTES, VARINT, ProtobufFile, looks_like
+from regraft.containers.protobuf import (
+    BYTES,
+    VARINT,
+    ProtobufFile,
+    as_bytes,
+    as_int,
+    as_text,
+    fields,
+    looks_like,
+    read_varint,
+    signed,
+)
 from regraft.errors import CheckpointError
-from written import field, fields, varint
+from written import field, varint
+from written import fields as message_of
+
+
+@given(st.integers(0, 2**64 - 1), st.integers(1, 2**29 - 1))
+def test_a_number_comes_back(number, place):
+    """Any field number, any 64 bits."""
+    assert list(fields(field(place, number))) == [(place, number)]
+
+
+@given(st.lists(st.binary(max_size=300), max_size=5))
+def test_byte_fields_come_back_in_order(contents):
+    """Repeated fields too."""
+    message = b"".join(field(3, content) for content in contents)
+
+    assert [bytes(value) for _, value in fields(message)] == contents
+
+
+def test_fixed_fields_are_numbers():
+    """4 and 8 bytes, low byte first."""
+    assert list(fields(b"\x0d\x01\x02\x00\x00\x11\x00\x00\x00\x00\x00\x00\x00\x80")) == [(1, 513), (2, 1 << 63)]
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        (b"\x08", "ends in the middle of a field"),
+        (b"\x08\x80", "ends in the middle of a number"),
+        (b"\x12\x05abc", "ends in the middle of a field"),
+        (b"\x0d\x01", "ends in the middle of a field"),
+        (b"\x0b", "unknown kind 3"),
+        (b"\x08" + b"\xff" * 10, "more than 64 bits"),
+    ],
+)
+def test_damaged_messages_are_refused(message, told):
+    """With what is wrong."""
+    with pytest.raises(CheckpointError, match=told):
+        list(fields(message))
+
+
+@given(st.integers(-(2**63), 2**63 - 1))
+def test_signed_numbers_come_back(number):
+    """Negative ones take ten bytes."""
+    assert signed(read_varint(varint(number), 0)[0]) == number
+
+
+def test_a_field_of_the_other_kind_is_refused():
+    """Bytes are no number, a number is no bytes."""
+    with pytest.raises(CheckpointError, match="bytes where a number"):
+        as_int(memoryview(b"a"))
+    with pytest.raises(CheckpointError, match="number where bytes"):
+        as_bytes(1)
+
+
+def test_text_that_is_no_utf8_stays_readable():
+    """Names are never lost."""
+    assert as_text(memoryview(b"a\xff")) == "a\\xff"
 
 
 def opened(folder, content):
@@ -14,7 +83,7 @@ def opened(folder, content):
 
 def test_fields_and_their_places_are_found(tmp_path):
     """A nested message's bytes have an offset in the file."""
-    file = opened(tmp_path, fields((1, 300), (2, field(7, b"abcd")), (3, "text"), (3, "last"), (4, 0.001), (5, -2)))
+    file = opened(tmp_path, message_of((1, 300), (2, field(7, b"abcd")), (3, "text"), (3, "last"), (4, 0.001), (5, -2)))
 
     message = file.message(file.whole)
 
@@ -31,7 +100,7 @@ def test_fields_and_their_places_are_found(tmp_path):
 
 def test_repeated_numbers_are_read_packed_or_not(tmp_path):
     """Writers of different ages mix both."""
-    file = opened(tmp_path, fields((1, 5), (1, varint(-1) + varint(700)), (1, 6)))
+    file = opened(tmp_path, message_of((1, 5), (1, varint(-1) + varint(700)), (1, 6)))
 
     assert file.integers(file.message(file.whole)[1]) == [5, -1, 700, 6]
 
@@ -74,7 +143,7 @@ def test_an_empty_file_is_an_empty_message(tmp_path):
 
 def test_a_head_is_judged_by_its_first_fields():
     """As far as it goes; a field that is not allowed spoils it."""
-    content = fields((1, 7), (2, "long text"))
+    content = message_of((1, 7), (2, "long text"))
 
     assert looks_like(content[:6], {1: VARINT, 2: BYTES}) == [(1, b"\x07"), (2, b"lo")]
     assert looks_like(content, {1: VARINT}) == []

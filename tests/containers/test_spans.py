@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from regraft.containers.spans import Span, checked_bytes, checked_size, decode, mapped
+from regraft.containers.spans import Span, checked_bytes, checked_size, decode, full_extents, joined, located, mapped
 from regraft.errors import CheckpointError
 
 
@@ -74,13 +74,62 @@ def test_content_must_have_the_arrays_size():
         checked_bytes(b"abcd", "float32", (-1, -1))
 
 
-def test_an_empty_file_cannot_be_mapped(tmp_path):
-    """And says so."""
-    (tmp_path / "f").write_bytes(b"")
-    with pytest.raises(CheckpointError, match="f is empty"), mapped(tmp_path / "f"):
-        pass
-
-
 def test_a_shape_that_numpy_cannot_count_is_refused_though_the_array_is_empty():
     with pytest.raises(CheckpointError, match="w has the impossible shape"):
         checked_size((3, 2**62, 0), "float32", path=Path("x"), name="w")
+
+
+def test_values_are_read_from_their_place(tmp_path):
+    """With a shape and a dtype, and writable."""
+    (tmp_path / "f").write_bytes(b"head" + np.arange(6, dtype="<i2").tobytes() + b"tail")
+
+    array = located(tmp_path / "f", "a", 4, (2, 3), "int16").read()
+
+    np.testing.assert_array_equal(array, np.arange(6, dtype="int16").reshape(2, 3), strict=True)
+    assert array.flags.writeable
+
+
+def test_a_file_that_became_shorter_is_refused(tmp_path):
+    """Between opening and reading."""
+    (tmp_path / "f").write_bytes(bytes(24))
+    array = located(tmp_path / "f", "a", 0, (6,), "float32")
+    (tmp_path / "f").write_bytes(bytes(20))
+
+    with pytest.raises(CheckpointError, match="expected 24 bytes at offset 0, the file has 20"):
+        array.read()
+
+
+def test_an_empty_file_maps_to_nothing_and_a_missing_one_is_named(tmp_path):
+    """The system refuses to map no bytes."""
+    (tmp_path / "empty").write_bytes(b"")
+
+    assert mapped(tmp_path / "empty") == b""
+    with pytest.raises(CheckpointError, match="missing cannot be read"):
+        mapped(tmp_path / "missing")
+
+
+def test_absent_lengths_are_whole_axes():
+    """−1 is all of the axis."""
+    assert full_extents(((2, 3), (0, -1)), (8, 4)) == ((2, 3), (0, 4))
+
+
+@pytest.mark.parametrize("extents", [((0, 9),), ((-1, 2),), ((5, 4),), ((0, 2), (0, 2)), ((1, -1),)])
+def test_slices_outside_of_the_shape_have_no_place(extents):
+    """Too long, negative, of another rank."""
+    assert full_extents(extents, (8,)) is None
+
+
+def test_slices_are_put_together():
+    """Wherever they lie."""
+    whole = np.arange(12, dtype=np.float32).reshape(4, 3)
+
+    got = joined((4, 3), "float32", [(((2, 2), (0, 3)), whole[2:]), (((0, 2), (0, 3)), whole[:2])])
+
+    np.testing.assert_array_equal(got, whole, strict=True)
+
+
+def test_a_gap_is_an_error():
+    """Two slices of one place leave another one empty."""
+    part = np.zeros(2, np.float32)
+    with pytest.raises(CheckpointError, match="overlap and leave gaps"):
+        joined((4,), "float32", [(((0, 2),), part), (((0, 2),), part)])

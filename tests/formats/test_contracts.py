@@ -14,18 +14,18 @@ from safetensors.numpy import save_file
 from flat import write_tflite
 from javascript import write_tfjs
 from regraft.formats.numpy_arrays import NumpyArchive, NumpyArray
-from regraft.formats.numpy_pickle import NumpyPickle
-from regraft.formats.safetensors_file import Safetensors
+from regraft.formats.pickled_arrays import NumpyPickle
+from regraft.formats.safetensors import Safetensors
 from regraft.formats.savedmodel import SavedModel
 from regraft.formats.tensorflow_js import TensorFlowJS
 from regraft.formats.tensorflow_v1 import TensorFlowV1
 from regraft.formats.tensorflow_v2 import TensorFlowV2
 from regraft.formats.tflite import TFLite
+from regraft.formats.torch_archive import TorchZip
 from regraft.formats.torch_distributed import TorchDistributed
 from regraft.formats.torch_export import _DTYPES as SCALAR_TYPES
 from regraft.formats.torch_export import TorchExport
 from regraft.formats.torch_legacy import TorchLegacy
-from regraft.formats.torch_zip import TorchZip
 from regraft.testing import FormatContract
 from tables import write_bundle, write_v1
 

@@ -2,7 +2,6 @@
 
 import pytest
 
-from regraft.formats import FORMATS
 from regraft.formats.format import Format
 
 
@@ -17,9 +16,3 @@ def test_a_reader_must_recognise_and_open():
 
     with pytest.raises(TypeError, match=r"abstract method '?open"):
         Half()
-
-
-@pytest.mark.parametrize("reader", FORMATS, ids=lambda reader: reader.name)
-def test_readers_hold_no_state(reader):
-    """They are shared by all calls."""
-    assert vars(reader) == {}

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from regraft.arrays import ArrayInfo
 from regraft.errors import CheckpointError
-from regraft.formats.keras_config import read_config, snake_case
+from regraft.formats.keras_config import read_config, snake_case, with_keras_layers
 
 
 def model(*layers, kind="Sequential"):
@@ -76,4 +77,30 @@ def test_automatic_names_are_keras_own():
 
     assert [snake_case(name) for name in names] == [
         "conv2d_transpose", "multi_head_attention", "lstm", "depthwise_conv2d", "time_distributed",
+    ]  # fmt: skip
+
+
+NESTED = read_config(
+    json.dumps(layer("net", "Sequential", layers=[
+        layer("a"), layer("block", "Sequential", layers=[layer("b"), layer("same")]), layer("same"),
+    ])), Path("m")
+)  # fmt: skip
+
+
+def owners(*names):
+    infos = with_keras_layers({name: ArrayInfo((1,), "float32") for name in names}, NESTED)
+    return [(info.layer, info.leaf) for info in infos.values()]
+
+
+def test_by_path_by_unique_name_and_not_at_all():
+    """The deepest part that names a layer counts."""
+    assert owners("a/kernel", "block/b/kernel", "b/kernel", "a/lstm_cell/kernel", "unknown/kernel") == [
+        ("a", "kernel"), ("block/b", "kernel"), ("block/b", "kernel"), ("a", "lstm_cell/kernel"), ("", ""),
+    ]  # fmt: skip
+
+
+def test_a_name_of_two_layers_counts_only_as_a_path():
+    """Which of them is meant is not guessed."""
+    assert owners("same/kernel", "block/same/kernel", "other/same/kernel") == [
+        ("same", "kernel"), ("block/same", "kernel"), ("", ""),
     ]  # fmt: skip

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from regraft.errors import CheckpointError
 from regraft.formats.tensor_proto import unpacked, values_of, varints
-from tables import field, varint
+from written import field, varint
 
 LISTS = {"float32": 5, "float64": 6, "int32": 7, "uint8": 7, "int8": 7, "int64": 10, "bool": 11, "float16": 13}
 

@@ -3,7 +3,7 @@
 from struct import pack
 
 from regraft.formats.tensorflow_graph import graph_facts
-from tables import field, varint
+from written import field, varint
 
 
 def attribute(name, value):

@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 
 from golden_files import GOLDEN
 from regraft.errors import CheckpointError
-from regraft.formats import FORMATS
 from regraft.formats.format import HEAD_BYTES
 from regraft.formats.keras import KerasArchive, KerasH5
 from regraft.formats.onnx import Onnx
 from regraft.formats.orbax import Orbax
+from regraft.formats.readers import FORMATS
 from written import write_gguf, write_zarr
 
 NAMES = [

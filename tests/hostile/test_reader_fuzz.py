@@ -19,8 +19,8 @@ from safetensors.numpy import save_file
 from flat import write_tflite
 from javascript import write_tfjs
 from regraft.errors import CheckpointError
-from regraft.formats import FORMATS
 from regraft.formats.format import HEAD_BYTES
+from regraft.formats.readers import FORMATS
 from tables import write_bundle, write_v1
 
 ARRAYS = {"layer/kernel": np.arange(6, dtype=np.float32).reshape(2, 3), "layer/bias": np.ones(3, np.float32)}

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from regraft.containers.located import Located, located
+from regraft.containers.spans import Located, located
 from regraft.errors import CheckpointError
 
 # Source of the extension codes and of chunking: google/flax, flax/serialization.py.

@@ -7,9 +7,9 @@ from struct import unpack_from
 from typing import final
 
 from regraft.containers.crc32c import masked_crc32c
+from regraft.containers.protobuf import read_varint
 from regraft.containers.snappy import decompress_snappy
 from regraft.containers.spans import Span
-from regraft.containers.wire import read_varint
 from regraft.errors import CheckpointError
 
 MAGIC = bytes.fromhex("57fb808b247547db")

@@ -1,13 +1,14 @@
 """A tensor bundle as a checkpoint: variables under their own names, with roles and what the graph tells of them."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from regraft.arrays import ArrayInfo, Checkpoint
+from regraft.containers.protobuf import as_bytes, as_text, fields
 from regraft.errors import CheckpointError
-from regraft.formats.object_graph import GRAPH_KEY, path_of, unique_names, variable_names
 from regraft.formats.roles import roles_of
 from regraft.formats.tensor_bundle import Bundle
 from regraft.formats.tensorflow_graph import graph_facts
@@ -78,3 +79,45 @@ def _without_copies(keys: Sequence[str], names: dict[str, str]) -> list[str]:
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (f", … ({len(names) - 5} more)" if len(names) > 5 else "")
+
+
+GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
+_VALUE_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
+
+
+def variable_names(graph: bytes) -> dict[str, str]:
+    """Checkpoint key → the variable's own name, in the order of the graph. Keys without a name are left out."""
+    names: dict[str, str] = {}
+    for number, node in fields(graph):
+        if number != 1:
+            continue
+        for field, attribute in fields(as_bytes(node)):
+            if field == 2:
+                told = dict(fields(as_bytes(attribute)))
+                if 3 in told and as_text(told.get(1, memoryview(b""))) == "VARIABLE_VALUE":
+                    names[as_text(told[3])] = as_text(told[2]) if 2 in told else ""
+    return names
+
+
+def unique_names(keys: list[str], names: dict[str, str]) -> dict[str, str]:
+    """The name under which each key is shown → the key; real names where they are unique, else paths of objects.
+
+    keys    those of the checkpoint that hold numbers
+    names   as `variable_names` gives them
+
+    A slot's name (`m`, `kernel/m`) need not say that it is one, so a slot keeps its path, which does.
+    """
+    ordered = [key for key in names if key in set(keys)]
+    ordered += [key for key in keys if key not in names]
+    counts = Counter(names.get(key) or path_of(key) for key in ordered)
+    shown: dict[str, str] = {}
+    for key in ordered:
+        name = names.get(key) or path_of(key)
+        is_own = counts[name] == 1 and ".OPTIMIZER_SLOT" not in key
+        shown[name if is_own and name not in shown else path_of(key)] = key
+    return shown
+
+
+def path_of(key: str) -> str:
+    """The path of objects that leads to the variable: the key without its constant end."""
+    return key.removesuffix(_VALUE_SUFFIX)

@@ -9,10 +9,9 @@ from typing import Any, final
 import numpy as np
 
 from regraft.arrays import ArrayInfo, Checkpoint, Requirement
-from regraft.containers.located import Located, located
-from regraft.containers.protobuf import BYTES, VARINT, Fields, ProtobufFile, looks_like
+from regraft.containers.protobuf import BYTES, VARINT, Fields, ProtobufFile, Value, looks_like
 from regraft.containers.prototxt import Settings, parse_prototxt
-from regraft.containers.wire import Value
+from regraft.containers.spans import Located, located
 from regraft.errors import CheckpointError
 from regraft.formats.format import Format
 

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import final
 
 from regraft.arrays import ArrayInfo, Checkpoint
-from regraft.containers.located import mapped
 from regraft.containers.msgpack import ARRAY, Unpacker, leaves
+from regraft.containers.spans import mapped
 from regraft.errors import CheckpointError
 from regraft.formats.flax_layers import with_flax_layers
 from regraft.formats.format import Format

@@ -13,8 +13,7 @@ from typing import final
 import numpy as np
 
 from regraft.arrays import ArrayInfo, Checkpoint, Requirement
-from regraft.containers.located import Located, located, mapped
-from regraft.containers.spans import Span
+from regraft.containers.spans import Located, Span, located, mapped
 from regraft.errors import CheckpointError, MissingLibraryError
 from regraft.formats.format import Format
 from regraft.formats.gguf_blocks import BLOCK_TYPES, PLAIN_TYPES, BlockType

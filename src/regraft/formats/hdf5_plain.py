@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from regraft.arrays import ArrayInfo, Checkpoint
 from regraft.containers.hdf5.tree import Group, InPieces
-from regraft.containers.located import Located
+from regraft.containers.spans import Located
 from regraft.errors import CheckpointError
 from regraft.formats.roles import with_roles
 

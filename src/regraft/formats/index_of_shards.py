@@ -1,80 +1,88 @@
-"""Checkpoints in several files with an index: `pytorch_model.bin.index.json`, `flax_model.msgpack.index.json`.
+"""The index of a checkpoint in several files: `{"weight_map": {name: file}}`, as Hugging Face's libraries write it."""
 
-Hugging Face's way for formats that have none of their own. (safetensors' index is read by its own reader.)
-"""
-
-import json
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 
 from regraft.arrays import ArrayInfo, Checkpoint
-from regraft.containers.spans import Span
+from regraft.containers.json_text import json_file
 from regraft.errors import CheckpointError
+from regraft.wording import counted
 
 INDEX_SUFFIX = ".index.json"
 
 
-def open_index(path: Path, open_shard: Callable[[Path], Checkpoint]) -> Checkpoint:
-    """The arrays of all shards, in the order of the index.
+def read_index(path: Path) -> dict[str, str]:
+    """Array name → the name of the file beside the index that holds it.
 
-    Raises CheckpointError when it is no index, a shard is missing or lies elsewhere, or does not hold what is told.
+    Raises CheckpointError when it is no index, or when a file is missing or is not in the folder of the index.
     """
-    told = _weight_map(path)
-    names = sorted(set(told.values()))
-    outside = [name for name in names if Path(name).name != name or "\x00" in name or name.endswith(INDEX_SUFFIX)]
+    weight_map = _weight_map(path)
+    files = sorted(set(weight_map.values()))
+    outside = [name for name in files if Path(name).name != name or "\x00" in name or name.endswith(INDEX_SUFFIX)]
     if outside:
-        raise CheckpointError(
-            f"{path}: refused to open {outside[0]!r}: a shard lies beside its index, never elsewhere."
-        )
-    missing = [name for name in names if not (path.parent / name).is_file()]
+        raise CheckpointError(f"{path}: refused to open {outside[0]!r}: the shards must be in the folder of the index.")
+    missing = [name for name in files if not (path.parent / name).is_file()]
     if missing:
         raise CheckpointError(
-            f"{path}: {len(missing)} of {len(names)} shards are missing: {', '.join(missing[:9])}.\n"
-            "Fetch the whole folder."
+            f"{path}: {len(missing)} of {counted(len(files), 'shard', 'is/are')} missing: {', '.join(missing[:9])}.\n"
+            "Download the whole folder."
         )
-    shards = {name: open_shard(path.parent / name) for name in names}
+    return weight_map
+
+
+def join_shards(path: Path, weight_map: Mapping[str, str], shards: Mapping[str, Checkpoint]) -> Checkpoint:
+    """The arrays of all shards as one checkpoint, in the order of the index.
+
+    weight_map  as `read_index` gives it
+    shards      file name → the opened file
+
+    Raises CheckpointError when arrays are not in the file that the index names.
+    """
     owners: dict[str, Checkpoint] = {}
-    for name, file in told.items():
-        owners[_found(path, name, file, shards[file])] = shards[file]
+    lost: list[str] = []
+    for name, file in weight_map.items():
+        stored = _name_in_shard(name, shards[file])
+        if stored is None:
+            lost.append(f"{name} (not in {file})")
+        else:
+            owners[stored] = shards[file]
+    if lost:
+        raise CheckpointError(
+            f"{path}: {counted(len(lost), 'array', 'is/are')} not in the shard that the index names: "
+            f"{', '.join(lost[:5])}.\nIndex and shards belong to different checkpoints."
+        )
     for shard in shards.values():  # what the index does not list
         owners |= {name: shard for name in shard if name not in owners}
     infos: dict[str, ArrayInfo] = {name: shard[name] for name, shard in owners.items()}
-    first = shards[names[0]]
+    opened = list(shards.values())
+    layouts = {shard.layout for shard in opened}
     return Checkpoint(
-        path=path, format=first.format, layout=first.layout, infos=infos, reader=lambda name: owners[name].read(name),
-        files=(path, *(file for name in names for file in shards[name].files)),
-        requirements=tuple(one for name in names for one in shards[name].requirements),
-        notes=tuple(dict.fromkeys(note for name in names for note in shards[name].notes)),
+        path=path, format=opened[0].format, layout=layouts.pop() if len(layouts) == 1 else None,
+        infos=infos, reader=lambda name: owners[name].read(name),
+        files=(path, *(file for shard in opened for file in shard.files)),
+        requirements=tuple(one for shard in opened for one in shard.requirements),
+        notes=tuple(dict.fromkeys(note for shard in opened for note in shard.notes)),
     )  # fmt: skip
 
 
 def is_shard(path: Path, index: Path) -> bool:
-    """Whether the index names the file."""
+    """Whether the file is the index itself, or a shard that the index names."""
     try:
         return path == index or path.name in _weight_map(index).values()
     except CheckpointError:
         return False
 
 
-def _found(path: Path, name: str, shard: str, checkpoint: Checkpoint) -> str:
+def _name_in_shard(name: str, shard: Checkpoint) -> str | None:
     """The array's name in its shard; some writers join names with dots in the one and slashes in the other."""
-    for candidate in (name, name.replace(".", "/"), name.replace("/", ".")):
-        if candidate in checkpoint:
-            return candidate
-    raise CheckpointError(
-        f"{path}: {name} is not in {shard}, where the index says. Index and shards belong to different checkpoints."
-    )
+    return next((form for form in (name, name.replace(".", "/"), name.replace("/", ".")) if form in shard), None)
 
 
 def _weight_map(path: Path) -> dict[str, str]:
     """The index's map from names to files."""
-    try:
-        told = json.loads(Span(path, 0, path.stat().st_size).read())
-        found = told["weight_map"]
-        if not found or not all(isinstance(shard, str) for shard in found.values()):
-            raise TypeError("the names of the files are no texts")
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    weight_map = json_file(path).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(v, str) for v in weight_map.values()):
         raise CheckpointError(
-            f'{path}: there is no "weight_map" from names to files ({error!r:.100}). It is no index of shards.'
-        ) from error
-    return dict(found)
+            f'{path}: it has no "weight_map" from array names to file names. It is no index of shards.'
+        )
+    return weight_map

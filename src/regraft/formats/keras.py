@@ -8,8 +8,7 @@ from typing import final
 
 from regraft.arrays import ArrayInfo, Checkpoint, Requirement, Role
 from regraft.containers.hdf5.tree import SIGNATURE, Group, InPieces, opened
-from regraft.containers.located import Located
-from regraft.containers.spans import Span
+from regraft.containers.spans import Located, Span
 from regraft.containers.zip_archive import ZipArchive, may_hold
 from regraft.errors import CheckpointError
 from regraft.formats.format import Format

@@ -3,11 +3,12 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from regraft.arrays import ArrayInfo
 from regraft.errors import CheckpointError
 
 DEPTH = 32  # models nest a few deep; more is an attack on the stack
@@ -155,3 +156,22 @@ def snake_case(class_name: str) -> str:
     name = re.sub(r"\W+", "", class_name)
     name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
     return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+def with_keras_layers(infos: Mapping[str, ArrayInfo], model: Layer) -> dict[str, ArrayInfo]:
+    """Each array with the layer that its name begins with: by the layers' paths, or by a name that is unique."""
+    by_path = {layer.path: layer for layer in model.walk() if layer.path}
+    by_name: dict[str, Layer | None] = {}
+    for layer in by_path.values():
+        by_name[layer.name] = None if layer.name in by_name else layer
+    found = {}
+    for name, info in infos.items():
+        parts = name.split("/")
+        for end in range(len(parts) - 1, 0, -1):
+            owner = by_path.get("/".join(parts[:end])) or by_name.get(parts[end - 1])
+            if owner is not None:
+                leaf = "/".join(parts[end:])
+                info = replace(info, layer_type=owner.class_name, layer=owner.path, leaf=leaf)
+                break
+        found[name] = info
+    return found

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from regraft.containers.hdf5.tree import InPieces
-from regraft.containers.located import Located
+from regraft.containers.spans import Located
 
 _AXES = {"Dense": -1, "Embedding": 0}  # class → the axis along which int8 has a scale each
 _CODED = ("int8", "uint8")

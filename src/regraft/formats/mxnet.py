@@ -11,7 +11,7 @@ from typing import Any, final
 import numpy as np
 
 from regraft.arrays import ArrayInfo, Checkpoint, Requirement
-from regraft.containers.located import Located, located, mapped
+from regraft.containers.spans import Located, located, mapped
 from regraft.errors import CheckpointError
 from regraft.formats.format import Format
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from regraft.containers.protobuf import Fields, ProtobufFile
-from regraft.containers.wire import Value
+from regraft.containers.protobuf import Fields, ProtobufFile, Value
 from regraft.formats.onnx_quantised import AXES, REAL, SCALED, Dequantised
 from regraft.formats.onnx_tensors import Small, Stored, read_sparse, read_tensor
 

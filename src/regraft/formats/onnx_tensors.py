@@ -8,10 +8,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 
-from regraft.containers.located import Located
-from regraft.containers.protobuf import Fields, ProtobufFile
-from regraft.containers.spans import Span, checked_size, decode
-from regraft.containers.wire import Value
+from regraft.containers.protobuf import Fields, ProtobufFile, Value
+from regraft.containers.spans import Located, Span, checked_size, decode
 from regraft.errors import CheckpointError
 from regraft.formats.quantised import unpacked_nibbles
 

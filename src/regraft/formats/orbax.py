@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any, final
 
 from regraft.arrays import ArrayInfo, Checkpoint
-from regraft.containers.located import Located, mapped
 from regraft.containers.msgpack import Chunked, Number, Unpacker, leaves
-from regraft.containers.spans import Span
+from regraft.containers.spans import Located, Span, mapped
 from regraft.containers.zarr_array import ZarrArray, read_array
 from regraft.containers.zarr_stores import MANIFEST, METADATA, Folders, KeyValues
 from regraft.errors import CheckpointError

@@ -11,8 +11,7 @@ from regraft.arrays import ArrayInfo, Checkpoint
 from regraft.containers.npy_header import NoNumbersError, left_out_note
 from regraft.containers.pickle_machine import Machine
 from regraft.errors import CheckpointError
-from regraft.formats.named_arrays import named_leaves
-from regraft.formats.pickled_arrays import unwrapped
+from regraft.formats.pickled_arrays import named_leaves, unwrapped
 from regraft.formats.pickled_numpy import PickledArray
 from regraft.formats.roles import roles_of
 from regraft.formats.torch_pickle import PickledTensor, QuantisedTensor, is_leaf

@@ -17,11 +17,10 @@ import numpy as np
 
 from regraft.containers.crc32c import masked_crc32c
 from regraft.containers.ordered_code import slice_key
-from regraft.containers.spans import Span, checked_size, decode
+from regraft.containers.protobuf import Value, as_bytes, as_int, fields, read_varint, signed
+from regraft.containers.spans import Extents, Span, checked_size, decode, full_extents, joined
 from regraft.containers.sstable import Table
-from regraft.containers.wire import Value, as_bytes, as_int, fields, read_varint, signed
 from regraft.errors import CheckpointError
-from regraft.formats.slices import Extents, joined, placed
 
 # tensorflow/core/framework/types.proto; quantised integers are read as the integers that they are
 DTYPES = {
@@ -156,7 +155,7 @@ class Bundle:
             return
         filled = 0
         for extents in entry.slices:
-            piece, places = self._slices.get(slice_key(name, extents)), placed(extents, entry.shape)
+            piece, places = self._slices.get(slice_key(name, extents)), full_extents(extents, entry.shape)
             if piece is None:
                 raise CheckpointError(f"{self.index}: a slice of {name} is missing. The index is damaged.")
             if places is None or piece.shape != tuple(n for _, n in places) or piece.dtype != entry.dtype:

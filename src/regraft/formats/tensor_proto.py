@@ -8,8 +8,8 @@ from math import prod
 
 import numpy as np
 
+from regraft.containers.protobuf import as_bytes, fields
 from regraft.containers.spans import checked_bytes, decode
-from regraft.containers.wire import as_bytes, fields
 from regraft.errors import CheckpointError
 
 # dtype → (field of its list, how a number of it is stored there; "varint" or a NumPy dtype)

@@ -13,7 +13,7 @@ from pathlib import Path
 from struct import pack, unpack
 
 from regraft.arrays import ArrayInfo, Requirement
-from regraft.containers.wire import as_bytes, as_int, as_text, fields
+from regraft.containers.protobuf import as_bytes, as_int, as_text, fields
 from regraft.errors import CheckpointError
 from regraft.formats.tensor_proto import values_of, varints
 

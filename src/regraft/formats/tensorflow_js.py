@@ -15,9 +15,8 @@ from regraft.arrays import ArrayInfo, Checkpoint, Requirement
 from regraft.containers.spans import Span, checked_size, decode
 from regraft.errors import CheckpointError
 from regraft.formats.format import Format
-from regraft.formats.keras_config import Layer, read_config
+from regraft.formats.keras_config import Layer, read_config, with_keras_layers
 from regraft.formats.keras_layers import requirements
-from regraft.formats.keras_owners import with_keras_layers
 from regraft.formats.quantised import Quantisation
 from regraft.formats.roles import with_roles
 

@@ -13,12 +13,12 @@ import numpy as np
 
 from regraft.arrays import ITEM_BYTES, ArrayInfo, Checkpoint
 from regraft.containers.ordered_code import slice_key
+from regraft.containers.protobuf import as_bytes, as_int, as_text, fields
+from regraft.containers.spans import Extents, full_extents, joined
 from regraft.containers.sstable import Table, is_table
-from regraft.containers.wire import as_bytes, as_int, as_text, fields
 from regraft.errors import CheckpointError
 from regraft.formats.format import Format
 from regraft.formats.roles import with_roles
-from regraft.formats.slices import Extents, joined, placed
 from regraft.formats.tensor_bundle import DTYPES, extents_of, shape_of
 from regraft.formats.tensor_proto import values_of
 from regraft.formats.tensorflow_graph import graph_facts
@@ -126,7 +126,7 @@ def _variable(table: Table, message: memoryview) -> tuple[str, _Variable]:
             dtype = as_int(value)
         elif number == 4:
             slices.append(extents_of(as_bytes(value)))
-    places = [placed(extents, shape) for extents in slices]
+    places = [full_extents(extents, shape) for extents in slices]
     sizes = [prod(length for _, length in place) for place in places if place is not None]
     if any(size < 0 for size in shape) or len(sizes) < len(slices) or not sizes or sum(sizes) != prod(shape):
         raise CheckpointError(f"the slices of {name} do not fill its shape {shape}")
@@ -140,7 +140,7 @@ def _read(name: str, variable: _Variable) -> np.ndarray:
     try:
         pieces = []
         for extents in variable.slices:
-            place = placed(extents, variable.shape) or ()
+            place = full_extents(extents, variable.shape) or ()
             entry = variable.table.get(slice_key(name, extents))
             if entry is None:
                 raise CheckpointError(f"the values of {name} are not in the file")

@@ -59,8 +59,7 @@ class TFLite(Format):
     def open(self, path: Path) -> Checkpoint:
         """The constant tensors of all subgraphs under their own names; the operators are not run."""
         try:
-            with mapped(path) as content:
-                tensors, layers, notes = _opened(path, root_table(content))
+            tensors, layers, notes = _opened(path, root_table(mapped(path)))
         except CheckpointError as error:
             if str(path) in str(error):
                 raise

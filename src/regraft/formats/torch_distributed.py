@@ -14,11 +14,10 @@ import numpy as np
 from regraft.arrays import ArrayInfo, Checkpoint
 from regraft.containers.pickle_machine import Machine
 from regraft.containers.pickle_objects import Name, Record
-from regraft.containers.spans import Span, checked_size, mapped
+from regraft.containers.spans import Extents, Span, checked_size, full_extents, joined, mapped
 from regraft.errors import CheckpointError
 from regraft.formats.format import Format
 from regraft.formats.roles import with_roles
-from regraft.formats.slices import Extents, joined, placed
 from regraft.formats.torch_archive import TorchArchive
 from regraft.formats.torch_pickle import DTYPES, KNOWN, PickledTensor, inert
 
@@ -46,14 +45,13 @@ class TorchDistributed(Format):
     def open(self, path: Path) -> Checkpoint:
         """The tensors, each put together from its chunks when it is read."""
         described = path / _METADATA
-        with mapped(described) as content:
-            try:
-                root = Machine(content, _KNOWN).load()
-                tensors, places = _tensors(root), _places(root, path)
-            except CheckpointError as error:
-                raise CheckpointError(f"{described}: {error}.") from error
-            except (LookupError, TypeError, ValueError, AttributeError) as error:
-                raise CheckpointError(f"{described}: the description is damaged ({error!r:.200}).") from error
+        try:
+            root = Machine(mapped(described), _KNOWN).load()
+            tensors, places = _tensors(root), _places(root, path)
+        except CheckpointError as error:
+            raise CheckpointError(f"{described}: {error}.") from error
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise CheckpointError(f"{described}: the description is damaged ({error!r:.200}).") from error
         _check(path, tensors, places)
 
         def read(name: str) -> np.ndarray:
@@ -125,7 +123,7 @@ def _check(path: Path, tensors: Mapping[str, tuple[str, tuple[int, ...], list[Ex
         held = [span for span in spans if span is not None and 0 <= span.offset <= span.offset + span.size]
         if len(held) < len(chunks) or any(span.offset + span.size > sizes[span.path] for span in held):
             raise CheckpointError(f"{path}: a chunk of {name} is missing or lies outside of its file. Fetch it again.")
-        is_inside = all(placed(one, shape) is not None for one in chunks)
+        is_inside = all(full_extents(one, shape) is not None for one in chunks)
         filled = sum(prod(length for _, length in one) for one in chunks)
         if not is_inside or filled != prod(shape) or size > sum(span.size for span in held):
             raise CheckpointError(

@@ -35,21 +35,21 @@ class TorchLegacy(Format):
 
     def open(self, path: Path) -> Checkpoint:
         """The tensors. Each one's values are read from its own storage's place in the file."""
-        with mapped(path) as content:
-            if _is_tar(content[:512]):
-                raise CheckpointError(
-                    f"{path} is in the tar form of torch 0.1 (2017), which is not supported.\n"
-                    "Load and save it once with torch: torch.save(torch.load(FILE), NEW)."
-                )
-            storages: dict[str, Storage] = {}
-            machine = Machine(content, KNOWN, lambda identity: _storage(identity, storages), keeps=True)
-            try:
-                root = _root(machine)
-                places = _places(machine, storages)
-            except CheckpointError as error:
-                advice = "\nSave `model.state_dict()` instead of the model." if "refused" in str(error) else ""
-                raise CheckpointError(f"{path}: {error}.{advice}") from error
-            limit = len(content)
+        content = mapped(path)
+        if _is_tar(content[:512]):
+            raise CheckpointError(
+                f"{path} is in the tar form of torch 0.1 (2017), which is not supported.\n"
+                "Load and save it once with torch: torch.save(torch.load(FILE), NEW)."
+            )
+        storages: dict[str, Storage] = {}
+        machine = Machine(content, KNOWN, lambda identity: _storage(identity, storages), keeps=True)
+        try:
+            root = _root(machine)
+            places = _places(machine, storages)
+        except CheckpointError as error:
+            advice = "\nSave `model.state_dict()` instead of the model." if "refused" in str(error) else ""
+            raise CheckpointError(f"{path}: {error}.{advice}") from error
+        limit = len(content)
 
         def read(tensor: PickledTensor, name: str) -> np.ndarray:
             first, count = tensor.reach()

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from hdf5_files import VERSIONS, reopened, write
 from regraft.containers.hdf5.tree import opened
-from regraft.containers.located import Located
-from regraft.containers.spans import Span
+from regraft.containers.spans import Located, Span
 from regraft.errors import CheckpointError
 
 

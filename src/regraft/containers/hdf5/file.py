@@ -7,8 +7,7 @@ for ever on some damaged files.
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from regraft.containers.located import mapped
-from regraft.containers.spans import Span
+from regraft.containers.spans import Span, mapped
 from regraft.errors import CheckpointError
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"

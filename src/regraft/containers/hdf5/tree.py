@@ -12,8 +12,7 @@ from regraft.containers.hdf5.attributes import text_attributes
 from regraft.containers.hdf5.file import SIGNATURE, Hdf5File
 from regraft.containers.hdf5.links import links
 from regraft.containers.hdf5.objects import Object, read_object
-from regraft.containers.located import Located, located
-from regraft.containers.spans import Span, decode
+from regraft.containers.spans import Located, Span, decode, located
 from regraft.errors import CheckpointError
 
 __all__ = ["SIGNATURE", "Group", "InPieces", "opened"]

@@ -14,7 +14,7 @@ ORDER = [
     "errors", "wording", "patterns", "files", "stopping", "progress", "padding", "arrays", "operations", "examples",
     "tensors", "schedules", "tf_layers", "containers", "formats", "reading", "plans", "plan", "matching", "loading",
     "verifying", "cuts", "freezing", "splitting", "inputs", "datasets", "stores", "caches", "caching", "learning",
-    "training", "evaluating", "jobs", "saving", "predicting", "reports", "reporting", "summarising", "testing",
+    "training", "evaluating", "jobs", "saving", "predicting", "reports", "reporting", "testing",
     "recipe", "demo", "cli", "__main__",
 ]  # fmt: skip
 PUBLIC_NAMES = [

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from regraft import errors, load
 from regraft.jobs.job import Job
-from regraft.recipe import open_parts, predict, reuse
+from regraft.recipe import predict, reuse
 from small_models import same_weights
 
 FOLDER = ["metrics.json", "model.safetensors", "net.py", "plan.json", "regraft.json", "report.html"]
@@ -74,32 +74,12 @@ def test_the_user_is_told_what_happens(job_file):
     assert any("bytes per example" in line for line in told)
 
 
-def test_validation_takes_the_first_examples_a_part_or_a_folder(job_file):
-    """As the job says."""
-    counts = [
-        {part: len(data) for part, data in open_parts(Job.from_file(job_file, [setting])).items()}
-        for setting in ("data.validation=3", "data.validation=0.5", "data.validation='test'", "data.validation=0")
-    ]
-    assert counts == [
-        {"train": 13, "validation": 3, "test": 16},
-        {"train": 8, "validation": 8, "test": 16},
-        {"train": 16, "validation": 16, "test": 16},
-        {"train": 16, "test": 16},
-    ]
-
-
 def test_training_images_can_be_stored_in_several_views(job_file):
     """Mirrored and shifted; validation and test stay as they are."""
     told = []
     run = reuse(Job.from_file(job_file, ["cache.views=3", "data.validation=0.25"]), tell=told.append)
     assert any("in 3 views" in line for line in told)
     assert run.metrics["test"]["count"] == 16
-
-
-def test_few_labels_can_be_asked_for(job_file):
-    """The same number of each class."""
-    parts = open_parts(Job.from_file(job_file, ["data.per_class=2"]))
-    assert parts["train"].labels.bincount().tolist() == [2, 2]
 
 
 def damage_image(folder):
@@ -159,8 +139,8 @@ def nothing(folder):
         (nothing, ["train.lr=1e38", "train.optimizer='sgd'"], "TrainError", r"at step \d+ of epoch|no longer numbers"),
         (existing_run, [], "SaveError", r"exists already; nothing was changed[\s\S]*--overwrite"),
         (nothing, ["out.folder='/proc/run'"], "SaveError", r"/proc/run cannot be created"),
-        (nothing, ["data.validation=99"], "DataError", "first 99 examples, but there are only 16"),
-        (nothing, ["data.train='nowhere'"], "DataError", "There are no data at"),
+        (nothing, ["data.validation=99"], "DataError", "first 99 examples, but the training data have only 16"),
+        (nothing, ["data.train='nowhere'"], "DataError", "These data do not exist"),
     ],
 )
 def test_bad_input_is_told_clearly_and_changes_nothing(job_file, harm, settings, kind, told):
@@ -242,7 +222,7 @@ def test_missing_data_are_told_before_anything_is_read(job_file):
     """All of them; a validation share is no path."""
     job = Job.from_file(job_file, ["data.train=photos", "data.test=none.npz", "checkpoint.path=none"])
     with pytest.raises(
-        errors.DataError, match=r"There are no data at:\n  \[data\] train = \"photos\": /.*/photos\n.*none.npz"
+        errors.DataError, match=r"These data do not exist:\n  \[data\] train = \"photos\": /.*/photos\n.*none.npz"
     ):
         reuse(job)
 
@@ -262,7 +242,7 @@ def test_the_cost_says_what_it_does_not_count(job_file):
     (at,) = [number for number, line in enumerate(told) if line.startswith("Caching 12 examples")]
     others = "That is the training data alone; 4 examples for validation and 16 examples for test are cached besides."
     assert told[at + 1] == others
-    assert run.record.cut.cost == f"{told[at]} {others}"
+    assert run.record.cost == f"{told[at]} {others}"
 
 
 def test_a_job_that_freezes_all_is_refused_before_any_data_are_read(job_file):

@@ -4,22 +4,15 @@ import re
 from dataclasses import replace
 
 import pytest
+import torch
 
+from regraft.cuts.cut import Cut, Leaf
+from regraft.evaluating import Score
+from regraft.learning.history import History, Stage
+from regraft.plan import CheckpointIdentity, Plan
+from regraft.plans.rows import Row
 from regraft.reporting import write_report
-from regraft.reports.record import (
-    CheckpointRecord,
-    CutRecord,
-    HistoryRecord,
-    LeafRecord,
-    NoteRecord,
-    ParametersRecord,
-    PlanRecord,
-    PlanRowRecord,
-    RunRecord,
-    ScoreRecord,
-    StageRecord,
-    VariantRecord,
-)
+from regraft.reports.record import Parameters, RunRecord, Variant
 
 HOSTILE = "<script>alert('x')</script>&\"'"
 
@@ -29,7 +22,7 @@ def a_run(classes=2, rows=4, epochs=3):
     confusion = tuple(tuple(9 if row == column else row % 2 for column in range(classes)) for row in range(classes))
     statuses = ["exact", "converted", "kept_init", "unused"]
     plan = tuple(
-        PlanRowRecord(f"layer{index // 4}.{index}.weight", (f"their/{index}",), statuses[index % 4], "", (3, 4), "")
+        Row(f"layer{index // 4}.{index}.weight", (f"their/{index}",), statuses[index % 4], (), (3, 4))
         for index in range(rows)
     )
     return RunRecord(
@@ -38,18 +31,25 @@ def a_run(classes=2, rows=4, epochs=3):
         command="regraft reuse job.toml",
         versions={"torch": "2.13.0"},
         machine="two cores",
-        checkpoint=CheckpointRecord("a.ckpt", "tensorflow-v2", "tensorflow", {"a.ckpt.index": "ab" * 32}),
-        plan=PlanRecord("2 reused · 1 fresh · 0 problems", plan),
+        checkpoint="a.ckpt",
+        files={"a.ckpt.index": "ab" * 32},
+        plan=Plan(CheckpointIdentity("/models/a.ckpt", "tensorflow-v2", "tensorflow"), "tensorflow", plan),
         frozen=("layer0", "layer1"),
-        parameters=ParametersRecord(100, 60, 40),
-        cut=CutRecord((LeafRecord("mean", (256,), "float32", 1024),), 1024, 0.994, "It pays from 2 epochs on."),
-        history=HistoryRecord(tuple(1 / (n + 1) for n in range(epochs)), (0.9,) * epochs, (0.5,) * epochs, 2, "done"),
-        test=ScoreRecord(0.929, 0.0074, 1200, 0.2, confusion),
-        validation=ScoreRecord(0.95, 0.02, 120),
+        parameters=Parameters(100, 60, 40),
+        cut=Cut((Leaf("mean", (256,), torch.float32, 1024),), 0.994),
+        cost="It pays from 2 epochs on.",
+        history=History(
+            tuple(1 / (number + 1) for number in range(epochs)),
+            validation_loss=(0.9,) * epochs,
+            validation_accuracy=(0.5,) * epochs,
+            best_epoch=2,
+            stopped_because="done",
+        ),
+        scores={"test": Score(0.929, 0.0074, 1200, 0.2, confusion), "validation": Score(0.95, 0.02, 120, 0.1)},
         classes=tuple(f"class{index}" for index in range(classes)),
         seconds={"features": 12.0, "training": 3.0},
-        notes=(NoteRecord("train: 1 unreadable images skipped: a.png", ("a.png",)),),
-        comparison=(VariantRecord("from scratch", 0.5, 0.01, 9.0, (0.49, 0.51)), VariantRecord("cached", 0.9, 0.01)),
+        notes=("train: 1 unreadable images skipped: a.png",),
+        comparison=(Variant("from scratch", 0.5, 0.01, 9.0, (0.49, 0.51)), Variant("cached", 0.9, 0.01)),
     )
 
 
@@ -98,9 +98,28 @@ def test_the_page_follows_the_readers_theme_and_width(page):
 def test_hostile_names_are_shown_and_never_run(page):
     """Class, layer, file and job names come from elsewhere."""
     record = a_run()
-    row = PlanRowRecord(HOSTILE, (HOSTILE,), "exact", HOSTILE, (1,), HOSTILE)
-    record = replace(record, title=HOSTILE, command=HOSTILE, frozen=(HOSTILE,), classes=(HOSTILE, "b"),
-                     plan=PlanRecord(HOSTILE, (row,)), notes=(NoteRecord(HOSTILE, (HOSTILE,)),))  # fmt: skip
+    row = Row(HOSTILE, (HOSTILE,), "exact", (), (1,), note=HOSTILE)
+    plan = Plan(CheckpointIdentity(HOSTILE, HOSTILE, HOSTILE), HOSTILE, (row,))
+    cut = Cut((Leaf(HOSTILE, (1,), torch.float32, 4),), 0.5)
+    stage = Stage(0, (HOSTILE,), 1, (HOSTILE,), note=HOSTILE)
+    record = replace(
+        record,
+        title=HOSTILE,
+        command=HOSTILE,
+        checkpoint=HOSTILE,
+        files={HOSTILE: HOSTILE},
+        versions={HOSTILE: HOSTILE},
+        machine=HOSTILE,
+        plan=plan,
+        frozen=(HOSTILE,),
+        cut=cut,
+        cost=HOSTILE,
+        history=replace(record.history, stopped_because=HOSTILE, stages=(stage,)),
+        classes=(HOSTILE, "b"),
+        seconds={HOSTILE: 1.0},
+        notes=(HOSTILE,),
+        comparison=(Variant(HOSTILE, 0.5, 0.1, 1.0, note=HOSTILE),),
+    )
     html = page(record)
     assert "<script>" not in html
     assert "&lt;script&gt;" in html
@@ -112,11 +131,11 @@ def test_names_that_are_no_unicode_do_not_stop_the_page(page):
 
 
 @pytest.mark.parametrize(
-    "missing", ["plan", "checkpoint", "cut", "history", "test", "validation", "parameters", "seconds", "comparison"]
+    "missing", ["plan", "checkpoint", "cut", "history", "scores", "parameters", "seconds", "comparison"]
 )
 def test_a_missing_part_is_left_out(page, missing):
     """No empty heading, no error."""
-    empty = {"seconds": {}, "comparison": ()}.get(missing)
+    empty = {"seconds": {}, "scores": {}, "comparison": (), "checkpoint": ""}.get(missing)
     html = page(replace(a_run(), **{missing: empty}))
     assert "None" not in text_of(html)
 
@@ -136,8 +155,8 @@ def test_a_long_plan_and_many_classes_stay_small(page):
 def test_a_problem_is_shown_at_once(page):
     """Even in a long plan that is folded."""
     record = a_run(rows=60)
-    bad = PlanRowRecord("zz.weight", ("their/zz",), "shape_mismatch", "", (3,), "expected (4,)")
-    html = page(replace(record, plan=PlanRecord("1 problem", (*record.plan.rows, bad))))
+    bad = Row("zz.weight", ("their/zz",), "shape_mismatch", (), (3,), note="expected (4,)")
+    html = page(replace(record, plan=replace(record.plan, rows=(*record.plan.rows, bad))))
     folded = re.findall(r"<details(?! open).*?</details>", html, flags=re.S)
     assert "zz.weight" in html
     assert not any("zz.weight" in part for part in folded)
@@ -151,8 +170,8 @@ def test_the_same_record_gives_the_same_bytes(page):
 def test_the_stages_of_a_schedule_are_a_table(page):
     """What trains from which epoch, on how many bytes; and in the list of epochs, where it began."""
     stages = (
-        StageRecord(0, ("head",), 27, ("mean",), 32, 768, 0.5),
-        StageRecord(2, ("conv3", "norm3"), 483, ("norm2",), 1536, note="it does not pay"),
+        Stage(0, ("head",), 27, ("mean",), 32, 768, 0.5),
+        Stage(2, ("conv3", "norm3"), 483, ("norm2",), 1536, note="it does not pay"),
     )
     run = a_run()
     html = page(replace(run, history=replace(run.history, stages=stages)))
@@ -170,3 +189,9 @@ def test_epochs_count_from_0_everywhere(page):
     assert "The validation loss was lowest in epoch 2. Epochs count from 0, as in a schedule." in html
     assert [f"epoch {number}: " in html for number in range(4)] == [True, True, True, False]
     assert [f'<th scope="row" class="r">{number}</th>' in html for number in range(4)] == [True, True, True, False]
+
+
+def test_numbers_as_labels_have_a_loss_and_no_accuracy(page):
+    """A regression's page has no section of accuracies."""
+    run = replace(a_run(), scores={"test": Score(None, None, 20, 0.6)})
+    assert "How accurate it is" not in page(run)

@@ -26,7 +26,7 @@ from regraft.progress import progress_bar
 from regraft.reading import open_checkpoint
 from regraft.recipe import Run, reuse
 from regraft.reporting import write_report
-from regraft.reports.record import VariantRecord
+from regraft.reports.record import Variant
 from regraft.splitting import split
 from regraft.training import train
 
@@ -91,7 +91,7 @@ class Demo:
     """
 
     folder: Path
-    rows: tuple[VariantRecord, ...]
+    rows: tuple[Variant, ...]
     same: tuple[bool, ...]
     run: Run
 
@@ -175,7 +175,7 @@ def new_task(labels: Tensor, *, seed: int) -> tuple[Tensor, Tensor]:
     return chosen, rest.nonzero().flatten()
 
 
-def compare(checkpoint: Path, images: Tensor, labels: Tensor) -> tuple[tuple[VariantRecord, ...], tuple[bool, ...]]:
+def compare(checkpoint: Path, images: Tensor, labels: Tensor) -> tuple[tuple[Variant, ...], tuple[bool, ...]]:
     """The four ways for each seed: accuracy and seconds, and whether caching changed any weight."""
     ways: Mapping[str, Callable[..., nn.Module]] = {
         "from scratch": from_scratch,
@@ -201,7 +201,7 @@ def compare(checkpoint: Path, images: Tensor, labels: Tensor) -> tuple[tuple[Var
                 advance(note=name)
             same.append(have_same_weights(*list(models.values())[2:]))
     rows = [
-        VariantRecord(
+        Variant(
             name,
             accuracy=mean(points),
             standard_error=stdev(points) / len(points) ** 0.5,

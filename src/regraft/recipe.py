@@ -4,44 +4,46 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
+from regraft.caches.features import Features
 from regraft.caching import cache_features
-from regraft.cuts.frozen import names_of
 from regraft.datasets.augmented import Augmented
-from regraft.datasets.labelled import Chosen, Labelled, pick_per_class, stratified_split
-from regraft.datasets.opening import open_data
-from regraft.errors import DataError, DoesNotPayError, PatternError, TrainError
-from regraft.evaluating import evaluate
+from regraft.datasets.labelled import Labelled
+from regraft.errors import DoesNotPayError
+from regraft.evaluating import Score, evaluate
 from regraft.examples import as_examples
 from regraft.files import refuse_existing, whole_folder
-from regraft.freezing import freeze, frozen_names
+from regraft.freezing import frozen_names
 from regraft.inputs import InputContract
 from regraft.jobs.advice import rewritten, spelled_for
 from regraft.jobs.factories import build_model
-from regraft.jobs.job import Job
-from regraft.learning.stages import check_schedule
+from regraft.jobs.job import Job, values_of
+from regraft.jobs.layers import freeze_layers, refuse_unknown_layers
+from regraft.jobs.parts import cached_besides, notes_of, open_parts, refuse_missing_data
+from regraft.learning.history import History
 from regraft.loading import apply_plan
 from regraft.matching import plan_reuse
-from regraft.patterns import WHOLE_NAMES, as_patterns, choose
+from regraft.plan import Plan
 from regraft.predicting import Prediction
 from regraft.predicting import predict as predict_with
 from regraft.reading import open_checkpoint
 from regraft.reporting import write_report
-from regraft.reports.record import RunRecord
-from regraft.saving import Factory, load, load_record, write_model
+from regraft.reports.record import RunRecord, machine, parameters_of
+from regraft.saving import Factory, file_hashes, load, load_record, versions, write_model
 from regraft.schedules import EPOCHS
-from regraft.splitting import split
-from regraft.summarising import metrics_of, record_of
+from regraft.splitting import Head, Trunk, split
 from regraft.training import train
-from regraft.wording import as_toml, counted
+from regraft.wording import counted
 
 REPORT_FILE, METRICS_FILE = "report.html", "metrics.json"
+Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -51,21 +53,24 @@ class Run:
     folder: Path
     model: nn.Module
     record: RunRecord
-    metrics: dict[str, Any] = field(repr=False)
+
+    @property
+    def metrics(self) -> dict[str, object]:
+        """The run's numbers, as in metrics.json."""
+        return self.record.metrics()
 
     def summary(self) -> str:
-        """What a person wants to know at the end, in a few lines."""
+        """The result in a few lines: accuracies, durations, where the model and the report are."""
         lines = [
-            f"{name:<10} accuracy {part.accuracy:.4f} ± {part.standard_error:.4f} ({counted(part.count, 'example')})"
-            for name, part in (("validation", self.record.validation), ("test", self.record.test))
-            if part is not None
+            f"{part:<10} accuracy {score.accuracy:.4f} ± {score.standard_error:.4f} ({counted(score.count, 'example')})"
+            for part, score in reversed(self.record.accuracies.items())
         ]
-        lines += [f"{name:<10} {seconds:.2f} s" for name, seconds in self.record.seconds.items()]
+        lines += [f"{part:<10} {seconds:.2f} s" for part, seconds in self.record.seconds.items()]
         return "\n".join([*lines, f"model      {self.folder}", f"report     {self.folder / REPORT_FILE}"])
 
 
 @spelled_for("job")
-def reuse(job: Job | str | Path, *, tell: Callable[[str], None] = lambda line: None) -> Run:
+def reuse(job: Job | str | Path, *, tell: Tell = lambda line: None) -> Run:
     """Run a whole job and leave its run folder, whole or not at all.
 
     job   a Job, or the path of a job.toml
@@ -84,67 +89,37 @@ def reuse(job: Job | str | Path, *, tell: Callable[[str], None] = lambda line: N
         model = build_model(job.model.factory, job.model.args, folder=job.folder)
         refuse_unknown_layers(model, job)
         checkpoint = open_checkpoint(job.path(job.checkpoint.path))
-        plan = plan_reuse(checkpoint, model, **vars_of(job.plan))
+        plan = plan_reuse(checkpoint, model, **values_of(job.plan))
         tell(rewritten(str(plan), "job"))
         plan.check()
         apply_plan(plan, checkpoint, model)
         freeze_layers(model, job)
         data = open_parts(job)
 
-    trained: Any = model
-    examples: dict[str, Any] = dict(data)
-    cut = None
+    trained: nn.Module | Head = model
+    examples: Mapping[str, Labelled | Features] = data
     if job.cache.use is not False:
         trunk, head = split(model, *first_inputs(data["train"]))
         tell(str(trunk.cut))
         with watch("features"):
             features = features_of(trunk, head, data, job, tell)
         if features:
-            trained, examples, cut = head, features, trunk.cut
+            trained, examples = head, features
+
     with watch("training"):
-        history = train(trained, examples["train"], validation=examples.get("validation"), **vars_of(job.train))
+        history = train(trained, examples["train"], validation=examples.get("validation"), **values_of(job.train))
     for stage in history.stages:
         tell(str(stage))
     with watch("evaluation"):
         scores = {part: evaluate(trained, examples[part]) for part in examples if part != "train"}
 
-    record = record_of(
-        title=job.folder.resolve().name,
-        checkpoint_path=job.checkpoint.path,
-        command=job.source,
-        checkpoint=checkpoint,
-        plan=plan,
-        model=model,
-        frozen=frozen_names(model),
-        cut=cut,
-        cost=f"{cost} {cached_besides(data)}" if (cost := getattr(examples["train"], "cost", None)) else "",
-        history=history,
-        scores=scores,
-        classes=data["train"].classes,
-        seconds=watch.seconds,
-        notes=notes_of(data) + (precision_notes(examples["train"], job.cache.precision) if cut is not None else []),
-    )
-    metrics = metrics_of(record)
-    with whole_folder(out, overwrite=job.out.overwrite) as part_folder:
-        write_model(
-            model,
-            part_folder,
-            plan=plan,
-            inputs=job.input,
-            classes=data["train"].classes,
-            factory=Factory(job.model.factory, job.model.args, job.folder),
-        )
-        (part_folder / METRICS_FILE).write_text(json.dumps(metrics, indent=1))
-        write_report(part_folder / REPORT_FILE, record)
-    return Run(out, model, record, metrics)
+    record = record_of(job, model, plan, data, examples["train"], history, scores, watch.seconds)
+    write_run(out, job, model, record)
+    return Run(out, model, record)
 
 
 def predict(
-    run: str | Path,
-    paths: Sequence[Path],
-    *,
-    skip_unreadable: bool = False,
-    tell: Callable[[str], None] = lambda line: None,
+    run: str | Path, paths: Sequence[Path], *, skip_unreadable: bool = False, tell: Tell = lambda line: None
 ) -> list[Prediction]:
     """The answers of a run's model for images, folders of images or .npz files.
 
@@ -158,128 +133,87 @@ def predict(
     return predict_with(load(run), paths, contract, saved.classes, skip_unreadable=skip_unreadable, tell=tell)
 
 
-def refuse_missing_data(job: Job) -> None:
-    """Raise DataError that names every path of [data] at which there is nothing."""
-    given = {name: getattr(job.data, name) for name in ("train", "validation", "test")}
-    missing = {name: path for name, path in given.items() if isinstance(path, str) and not job.path(path).exists()}
-    if missing:
-        told = [f"  [data] {name} = {as_toml(path)}: {job.path(path)}" for name, path in missing.items()]
-        raise DataError("\n".join(["There are no data at:", *told]))
-
-
-def refuse_unknown_layers(model: nn.Module, job: Job) -> None:
-    """Raise PatternError with every pattern of [freeze] and of the schedule that matches nothing in the model."""
-    given = {"[freeze] layers": job.freeze.layers, "[freeze] trainable": job.freeze.trainable}
-    given |= {f"[train] schedule, epoch {epoch}": named for epoch, named in (job.train.schedule or {}).items()}
-    problems = []
-    for key, patterns in given.items():
-        try:
-            choose(names_of(model), patterns or ())
-        except PatternError as error:
-            problems += [f"  {key}: {line}" for line in str(error).splitlines()[:-1]]
-    if problems:
-        raise PatternError("\n".join(["The job names layers that the model does not have.", *problems, WHOLE_NAMES]))
-
-
-def open_parts(job: Job) -> dict[str, Labelled]:
-    """The job's examples: train, and validation and test where the job has them."""
-    skip = job.data.skip_unreadable
-    whole = open_data(job.path(job.data.train), job.input, skip_unreadable=skip)
-    parts: dict[str, Labelled] = {"train": whole}
-    if isinstance(job.data.validation, str):
-        path = job.path(job.data.validation)
-        parts["validation"] = open_data(path, job.input, classes=whole.classes, skip_unreadable=skip)
-    elif job.data.validation >= 1:
-        first = round(job.data.validation)
-        if first >= len(whole):
-            raise DataError(f"data.validation takes the first {first} examples, but there are only {len(whole)}.")
-        order = torch.arange(len(whole))
-        parts = {"train": Chosen(whole, order[first:]), "validation": Chosen(whole, order[:first])}
-    elif job.data.validation > 0:
-        rest, held_out = stratified_split(whole.labels, job.data.validation, seed=job.train.seed)
-        parts = {"train": Chosen(whole, rest), "validation": Chosen(whole, held_out)}
-    if job.data.per_class:
-        train_part = parts["train"]
-        parts["train"] = Chosen(train_part, pick_per_class(train_part.labels, job.data.per_class, seed=job.train.seed))
-    if job.data.test is not None:
-        parts["test"] = open_data(job.path(job.data.test), job.input, classes=whole.classes, skip_unreadable=skip)
-    return parts
-
-
-def features_of(
-    trunk: Any, head: Any, data: Mapping[str, Labelled], job: Job, tell: Callable[[str], None]
-) -> dict[str, Any]:
-    """The cached features of each part of the data; none when caching does not pay and the job leaves the choice."""
-    store = job.path(job.cache.folder) if job.cache.folder else None
-    epochs = (job.train.epochs or EPOCHS) if job.cache.use == "auto" else None
-    features: dict[str, Any] = {}
-    for part, dataset in data.items():
-        views = job.cache.views if part == "train" else 1  # what is measured is never augmented
-        drawn = Augmented(dataset, flip=job.cache.flip, shift=job.cache.shift) if views > 1 else dataset
-        try:
-            features[part] = cache_features(
-                trunk,
-                drawn,
-                store,
-                head=head,
-                batch_size=job.cache.batch_size,
-                precision=job.cache.precision,
-                views=views,
-                epochs=epochs if part == "train" else None,
-                tell=tell if part == "train" else None,
-            )
-            if part == "train" and features[part].cost is not None and (others := cached_besides(data)):
-                tell(others)
-        except DoesNotPayError as error:
-            tell(f"{error}\nTraining without a cache; cache.use = true builds it all the same.")
-            return {}
-    return features
-
-
-def cached_besides(data: Mapping[str, Labelled]) -> str:
-    """What the cost, which is of the training data, does not count; "" when there is nothing else."""
-    others = [f"{counted(len(dataset), 'example')} for {part}" for part, dataset in data.items() if part != "train"]
-    return f"That is the training data alone; {' and '.join(others)} are cached besides." if others else ""
-
-
-def notes_of(data: Mapping[str, Labelled]) -> list[str]:
-    """What was skipped or assumed in the data; once where parts come from one folder."""
-    first_part = {note: part for part, dataset in reversed(list(data.items())) for note in dataset.notes}
-    return [f"{part}: {note}" for note, part in first_part.items()]
-
-
-def precision_notes(features: Any, precision: str) -> list[str]:
-    """What keeping the features in a lower precision changed on a sample; nothing when they are exact."""
-    return [f"features kept in {precision} differ: {name}, {told}" for name, told in features.built.rounding.items()]
-
-
-def freeze_layers(model: nn.Module, job: Job) -> None:
-    """Freeze what the job says; when it says nothing, what its schedule never trains, without one nothing.
-
-    Raises TrainError when nothing is left to train, and for a schedule that cannot be followed: now, not after hours
-    of features.
-    """
-    chosen = {name: value for name, value in vars_of(job.freeze).items() if value is not None}
-    schedule = job.train.schedule
-    if schedule and not chosen:
-        chosen = {"trainable": [pattern for patterns in schedule.values() for pattern in as_patterns(patterns)]}
-    if chosen:
-        freeze(model, **chosen)
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise TrainError("[freeze] leaves nothing to train: all parameters are frozen. Leave the new layers out of it.")
-    if schedule is not None:
-        check_schedule(model, schedule, job.train.epochs or EPOCHS)
-
-
-def first_inputs(dataset: Labelled, count: int = 2) -> tuple[Any, ...]:
+def first_inputs(dataset: Labelled, count: int = 2) -> tuple[object, ...]:
     """A small batch to record and prove the split on; two examples, because BatchNorm cannot normalise one."""
     inputs, _ = as_examples(dataset).gather(torch.arange(min(count, len(dataset))))
     return inputs if isinstance(inputs, tuple) else (inputs,)
 
 
-def vars_of(section: Any) -> dict[str, Any]:
-    """A job section's values by name, as the arguments of its step."""
-    return {name: getattr(section, name) for name in section.__dataclass_fields__}
+def features_of(trunk: Trunk, head: Head, data: Mapping[str, Labelled], job: Job, tell: Tell) -> dict[str, Features]:
+    """The cached features of each part of the data; none when caching does not pay and the job leaves the choice."""
+    cached = partial(
+        cache_features,
+        trunk,
+        head=head,
+        store=job.path(job.cache.folder) if job.cache.folder else None,
+        batch_size=job.cache.batch_size,
+        precision=job.cache.precision,
+    )
+    epochs = (job.train.epochs or EPOCHS) if job.cache.use == "auto" else None
+    try:
+        features = {"train": cached(augmented(data["train"], job), views=job.cache.views, epochs=epochs, tell=tell)}
+    except DoesNotPayError as error:
+        tell(f"{error}\nTraining without a cache; cache.use = true builds it all the same.")
+        return {}
+    if features["train"].cost is not None and (others := cached_besides(data)):
+        tell(others)
+    return features | {part: cached(dataset) for part, dataset in data.items() if part != "train"}
+
+
+def augmented(dataset: Labelled, job: Job) -> Labelled:
+    """The training data as they are stored; validation and test data are never augmented."""
+    return Augmented(dataset, flip=job.cache.flip, shift=job.cache.shift) if job.cache.views > 1 else dataset
+
+
+def record_of(
+    job: Job,
+    model: nn.Module,
+    plan: Plan,
+    data: Mapping[str, Labelled],
+    trained_on: Labelled | Features,
+    history: History,
+    scores: Mapping[str, Score],
+    seconds: Mapping[str, float],
+) -> RunRecord:
+    """All that the report and metrics.json say about the run."""
+    features = trained_on if isinstance(trained_on, Features) else None
+    cost = features.cost if features else None
+    rounding = features.built.rounding if features else {}
+    precision_notes = [f"features kept in {job.cache.precision} differ: {name}, {by}" for name, by in rounding.items()]
+    return RunRecord(
+        title=job.folder.resolve().name,
+        date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        command=job.source,
+        versions=versions(),
+        machine=machine(),
+        checkpoint=job.checkpoint.path,
+        files=file_hashes(plan),
+        plan=plan,
+        frozen=tuple(frozen_names(model)),
+        parameters=parameters_of(model),
+        cut=features.cut if features else None,
+        cost=f"{cost} {cached_besides(data)}" if cost else "",
+        history=history,
+        scores=scores,
+        classes=data["train"].classes,
+        seconds=seconds,
+        notes=tuple(dict.fromkeys([*plan.notes, *history.notes, *notes_of(data), *precision_notes])),
+    )
+
+
+def write_run(out: Path, job: Job, model: nn.Module, record: RunRecord) -> None:
+    """Write the run folder: the model with its provenance, metrics.json and report.html. Whole or not at all."""
+    with whole_folder(out, overwrite=job.out.overwrite) as folder:
+        write_model(
+            model,
+            folder,
+            plan=record.plan,
+            inputs=job.input,
+            classes=record.classes,
+            factory=Factory(job.model.factory, job.model.args, job.folder),
+        )
+        (folder / METRICS_FILE).write_text(json.dumps(record.metrics(), indent=1), encoding="utf-8")
+        write_report(folder / REPORT_FILE, record)
 
 
 class Stopwatch:

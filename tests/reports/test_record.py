@@ -1,62 +1,89 @@
-"""The record of a run, as plain data."""
+"""A run in one record."""
 
 import json
+from dataclasses import replace
 
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+import torch
+from torch import nn
 
-from regraft.errors import SaveError
-from regraft.reports.record import (
-    CutRecord,
-    HistoryRecord,
-    LeafRecord,
-    NoteRecord,
-    PlanRecord,
-    PlanRowRecord,
-    RunRecord,
-    ScoreRecord,
-    StageRecord,
-    VariantRecord,
-)
+from regraft.cuts.cut import Cut, Leaf
+from regraft.evaluating import Score
+from regraft.learning.history import History, Stage
+from regraft.reports.record import RunRecord, machine, parameters_of
 
-texts = st.text(max_size=12)
-numbers = st.floats(-1e6, 1e6)
-rows = st.builds(PlanRowRecord, texts, st.lists(texts, max_size=2).map(tuple), texts, texts, st.just((3, 4)), texts)
-LEAVES = (LeafRecord("a", (3,), "float32", 12),)
-records = st.builds(
-    RunRecord,
-    title=texts,
-    plan=st.none() | st.builds(PlanRecord, texts, st.lists(rows, max_size=3).map(tuple)),
-    cut=st.none()
-    | st.builds(CutRecord, st.just((LeafRecord("a", (3,), "float32", 12),)), st.just(12), st.none() | numbers),
-    history=st.none()
-    | st.builds(
-        HistoryRecord, st.lists(numbers, max_size=3).map(tuple), stages=st.just((StageRecord(1, ("a", "b"), 3),))
+RECORD = RunRecord(
+    title="a job",
+    frozen=("0",),
+    parameters=parameters_of(nn.Linear(2, 3)),
+    cut=Cut((Leaf("mean", (2, 3), torch.bfloat16, 12),), 0.5),
+    cost="It pays.",
+    history=History(
+        train_loss=(1.0, 0.5),
+        validation_accuracy=(None, None),
+        stopped_because="all 2 epochs were run",
+        stages=(Stage(0, ("0",), 9, note="why"),),
     ),
-    test=st.none() | st.builds(ScoreRecord, numbers, numbers, st.integers(1, 9), numbers, st.just(((1, 2), (3, 4)))),
-    seconds=st.dictionaries(texts, numbers, max_size=2),
-    notes=st.lists(st.builds(NoteRecord, texts, st.just(("x",))), max_size=2).map(tuple),
-    comparison=st.lists(st.builds(VariantRecord, texts, numbers, numbers, st.none() | numbers), max_size=2).map(tuple),
+    scores={"validation": Score(0.5, 0.2, 10, 0.7), "test": Score(0.75, 0.1, 20, 0.6, ((8, 2), (3, 7)))},
+    classes=("a", "b"),
+    seconds={"training": 1.5},
+    notes=("train: 3 unreadable images skipped",),
 )
 
 
-@given(records)
-def test_a_record_survives_json(record):
-    """Tuples come back as tuples, absent parts as None."""
-    assert RunRecord.from_dict(json.loads(json.dumps(record.to_dict()))) == record
+def test_metrics_have_stable_names():
+    """Scripts read them, as JSON."""
+    assert json.loads(json.dumps(RECORD.metrics())) == {
+        "test": {"accuracy": 0.75, "standard_error": 0.1, "count": 20, "loss": 0.6},
+        "validation": {"accuracy": 0.5, "standard_error": 0.2, "count": 10, "loss": 0.7},
+        "seconds": {"training": 1.5},
+        "epochs": 2,
+        "cut": {
+            "leaves": [{"name": "mean", "shape": [2, 3], "dtype": "bfloat16", "bytes_per_example": 12}],
+            "bytes_per_example": 12,
+            "work_saved": 0.5,
+            "cost": "It pays.",
+        },
+        "frozen": ["0"],
+        "parameters": {"total": 9, "frozen": 0, "trained": 9},
+        "history": {
+            "train_loss": [1.0, 0.5],
+            "validation_loss": [],
+            "validation_accuracy": [],
+            "best_epoch": None,
+            "stopped": "all 2 epochs were run",
+            "stages": [
+                {
+                    "first_epoch": 0,
+                    "layers": ["0"],
+                    "parameters": 9,
+                    "leaves": [],
+                    "bytes_per_example": 0,
+                    "bytes": 0,
+                    "seconds": 0.0,
+                    "note": "why",
+                }
+            ],
+        },
+        "notes": ["train: 3 unreadable images skipped"],
+    }
 
 
-@pytest.mark.parametrize(
-    ("data", "told"),
-    [
-        ({}, "record lacks the field 'title'"),
-        ({"title": "a", "titel": "b"}, r"record has an unknown field 'titel'. Did you mean 'title'"),
-        ({"title": 3}, "record.title is 3, expected str"),
-        ({"title": "a", "plan": {"rows": [{"target": 1}]}}, r"record.plan.rows\[0\].target is 1, expected str"),
-    ],
-)
-def test_another_form_is_refused_with_the_fields_whole_name(data, told):
-    """Written by another version, or by hand."""
-    with pytest.raises(SaveError, match=told):
-        RunRecord.from_dict(data)
+def test_a_run_without_a_part_has_null_for_it():
+    """The keys stay."""
+    metrics = RunRecord("a job").metrics()
+    assert (metrics["epochs"], metrics["cut"], metrics["parameters"], metrics["history"]) == (0, None, None, None)
+
+
+def test_the_main_score_is_that_of_the_test_data_and_a_score_without_accuracy_is_none():
+    """Regression has a loss only."""
+    assert list(RECORD.accuracies) == ["test", "validation"]
+    assert not replace(RECORD, scores={"test": Score(None, None, 20, 0.6)}).accuracies
+
+
+def test_parameters_are_counted_by_values_and_the_machine_is_named():
+    """Not by tensors."""
+    model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2))
+    model[0].requires_grad_(False)
+    counted = parameters_of(model)
+    assert (counted.total, counted.trained, counted.frozen) == (17, 8, 9)
+    assert "cores" in machine()

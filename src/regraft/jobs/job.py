@@ -225,6 +225,11 @@ class Job:
         return Path(os.path.normpath(self.folder / value))
 
 
+def values_of(section: object) -> dict[str, Any]:
+    """A section's values by key, as the arguments of its step."""
+    return {entry.name: getattr(section, entry.name) for entry in fields(section)}  # type: ignore[arg-type]  # a section
+
+
 def _in_words(problem: Any, data: Mapping[str, Any]) -> str:
     """The line for one of pydantic's problems: the key, what was given, what is allowed. Each key has one line."""
     section, *rest = map(str, problem["loc"])

@@ -6,7 +6,7 @@ few kB, the text stays text, and the same numbers give the same bytes.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil, floor, isfinite, log10
+from math import ceil, floor, inf, isfinite, log10
 
 WIDTH, HEIGHT = 360, 220  # of a curve chart, in SVG units: about one pixel on a phone
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 10, 26
@@ -87,6 +87,47 @@ def steps(low: float, high: float, *, count: int = 4) -> list[float]:
     return [round(index * step, 12) for index in range(first, last + 1)]
 
 
+@dataclass(frozen=True)
+class Scales:
+    """From epochs and values to the places of a curve chart.
+
+    epochs     how many there are; the first is drawn at the left border, the last at the right
+    low, high  the values at the lower and the upper border
+    """
+
+    epochs: int
+    low: float
+    high: float
+
+    def x(self, epoch: float) -> float:
+        """The x of an epoch; a single epoch lies in the middle."""
+        share = epoch / (self.epochs - 1) if self.epochs > 1 else 0.5
+        return round(LEFT + share * (WIDTH - LEFT - RIGHT), 1)
+
+    def y(self, value: float) -> float:
+        """The y of a value."""
+        return round(TOP + (self.high - value) / ((self.high - self.low) or 1) * (HEIGHT - TOP - BOTTOM), 1)
+
+    def epoch_ticks(self) -> tuple[Tick, ...]:
+        """Epoch 0 and round ones; none whose label would touch that of epoch 0."""
+        rounded = steps(0, self.epochs - 1) if self.epochs > 1 else []
+        near_first = 0.06 * self.epochs
+        shown = [epoch for epoch in rounded if epoch == int(epoch) and near_first < epoch < self.epochs]
+        return tuple(Tick(self.x(epoch), f"{epoch:,.0f}") for epoch in (0.0, *shown))
+
+    def value_ticks(self, levels: Sequence[float]) -> tuple[Tick, ...]:
+        """The levels with their labels."""
+        return tuple(Tick(self.y(level), label) for level, label in zip(levels, labels_of(levels), strict=True))
+
+    def line(self, name: str, values: Sequence[float]) -> Line:
+        """The curve of a series; its points are marked where they are few. Values that are not finite leave a gap."""
+        points = {epoch: (self.x(epoch), self.y(value)) for epoch, value in enumerate(values) if isfinite(value)}
+        shown = thinned(len(values), MOST_POINTS)
+        dots = [Dot(*point, f"{name}, epoch {epoch}: {values[epoch]:.4g}") for epoch, point in points.items()]
+        path = _path([points.get(epoch) for epoch in shown])
+        return Line(name, path, tuple(dots) if len(values) <= MOST_DOTS else ())
+
+
 def curves(
     series: Mapping[str, Sequence[float]], *, best_epoch: int | None = None, limits: tuple[float, float] | None = None
 ) -> Curves:
@@ -95,70 +136,42 @@ def curves(
     limits  the values' own bounds, (0, 1) for an accuracy: the axis never goes beyond
     """
     finite = [value for values in series.values() for value in values if isfinite(value)] or [0.0]
-    levels = steps(min(finite), max(finite))
-    if limits is not None:
-        levels = [level for level in levels if limits[0] <= level <= limits[1]]
-    epochs = max(len(values) for values in series.values())
-    low, high = min(levels[0], *finite), max(levels[-1], *finite)
-
-    def x_of(epoch: float) -> float:
-        share = epoch / (epochs - 1) if epochs > 1 else 0.5
-        return round(LEFT + share * (WIDTH - LEFT - RIGHT), 1)
-
-    def y_of(value: float) -> float:
-        return round(TOP + (high - value) / ((high - low) or 1) * (HEIGHT - TOP - BOTTOM), 1)
-
-    whole = [epoch for epoch in steps(0, epochs - 1) if epoch == int(epoch) and epoch < epochs] if epochs > 1 else []
-    near_first = 0.06 * epochs  # labels closer than this to the first one would touch it
-    ticks = [0.0, *(epoch for epoch in whole if epoch > near_first)]
-    lines = tuple(
-        _line(name, [(x_of(epoch), y_of(value)) if isfinite(value) else None for epoch, value in enumerate(values)],
-              [f"{name}, epoch {epoch}: {value:.4g}" for epoch, value in enumerate(values)])
-        for name, values in series.items()
-    )  # fmt: skip
+    lowest, highest = limits or (-inf, inf)
+    levels = [level for level in steps(min(finite), max(finite)) if lowest <= level <= highest]
+    scales = Scales(max(map(len, series.values())), min(levels[0], *finite), max(levels[-1], *finite))
     return Curves(
-        lines,
-        tuple(Tick(x_of(epoch), f"{epoch:,.0f}") for epoch in ticks),
-        tuple(Tick(y_of(level), label) for level, label in zip(levels, labels_of(levels), strict=True)),
-        x_of(best_epoch) if best_epoch is not None and 0 <= best_epoch < epochs else None,
+        tuple(scales.line(name, values) for name, values in series.items()),
+        scales.epoch_ticks(),
+        scales.value_ticks(levels),
+        scales.x(best_epoch) if best_epoch is not None and 0 <= best_epoch < scales.epochs else None,
     )
 
 
-def _line(name: str, points: list[tuple[float, float] | None], labels: list[str]) -> Line:
-    path, pen_up = [], True
-    for index in thinned(len(points), MOST_POINTS):
-        point = points[index]
-        if point is not None:
-            path.append(f"{'M' if pen_up else 'L'}{point[0]:g} {point[1]:g}")
-        pen_up = point is None
-    few = len(points) <= MOST_DOTS
-    dots = tuple(Dot(*point, label) for point, label in zip(points, labels, strict=True) if few and point is not None)
-    return Line(name, "".join(path), dots)
+def _path(points: Sequence[tuple[float, float] | None]) -> str:
+    """The points joined by lines; None lifts the pen."""
+    before = (None, *points)
+    return "".join(
+        f"{'L' if last else 'M'}{point[0]:g} {point[1]:g}" for last, point in zip(before, points, strict=False) if point
+    )
 
 
 def strips(
     values: Sequence[float], errors: Sequence[float] | None = None, points: Sequence[Sequence[float]] | None = None
 ) -> Strips:
     """A row for each value: with its error and single points, or without `errors` as a bar from 0."""
-    errors_or_none = errors or [0.0] * len(values)
+    spans = [(0.0, value) for value in values]
+    if errors is not None:
+        spans = [(value - error, value + error) for value, error in zip(values, errors, strict=True)]
     points = points or [()] * len(values)
-    reach = [0.0] if errors is None else []
-    for value, error, singles in zip(values, errors_or_none, points, strict=True):
-        reach += [value - error, value + error, *singles]
+    reach = [limit for limits in (*spans, *points) for limit in limits] or [0.0]
     levels = steps(min(reach), max(reach))
 
     def x_of(value: float) -> float:
         return round(6 + (value - levels[0]) / (levels[-1] - levels[0]) * (WIDTH - 24), 1)
 
     rows = tuple(
-        Strip(
-            y=STRIP_HEIGHT * index,
-            start=x_of(0.0) if errors is None else x_of(value - error),
-            end=x_of(value) if errors is None else x_of(value + error),
-            at=x_of(value),
-            points=tuple(x_of(single) for single in singles),
-        )
-        for index, (value, error, singles) in enumerate(zip(values, errors_or_none, points, strict=True))
+        Strip(STRIP_HEIGHT * index, x_of(start), x_of(end), x_of(value), tuple(map(x_of, singles)))
+        for index, ((start, end), value, singles) in enumerate(zip(spans, values, points, strict=True))
     )
     ticks = tuple(Tick(x_of(level), label) for level, label in zip(levels, labels_of(levels), strict=True))
     return Strips(rows, ticks, STRIP_HEIGHT * len(rows) + 22)

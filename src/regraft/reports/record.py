@@ -1,65 +1,24 @@
-"""All that a report shows about one run, as plain data: JSON both ways, known to no step.
+"""The record of one run: what the steps gave, and what the report and metrics.json need beside it."""
 
-Every part may be absent: a run without a validation set, a plan or a cut has `None` or an empty tuple there,
-and the report leaves that section out. Numbers are plain Python numbers, so that `json.dumps` takes them.
-"""
-
+import os
+import platform
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
-from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from dataclasses import asdict, dataclass, field
 
-from regraft.errors import SaveError
-from regraft.wording import near_names
+import torch
+from torch import nn
 
+from regraft.cuts.cut import Cut
+from regraft.evaluating import Score
+from regraft.learning.history import History, Stage
+from regraft.plan import Plan
 
-@dataclass(frozen=True)
-class CheckpointRecord:
-    """Where the reused arrays came from.
-
-    path    as the user named it
-    format  the reader's name: "tensorflow-v2", "safetensors" …
-    layout  whose axis orders the arrays followed; None when the file cannot tell
-    files   file name → SHA-256 in hexadecimal
-    """
-
-    path: str
-    format: str = ""
-    layout: str | None = None
-    files: dict[str, str] = field(default_factory=dict)
+PARTS = ("test", "validation")  # the order in which they are shown; the first that there is gives the main result
 
 
 @dataclass(frozen=True)
-class PlanRowRecord:
-    """One row of the plan, in words.
-
-    target      the model's array; "" for an array of the checkpoint that goes nowhere
-    sources     the checkpoint's arrays that it is made of
-    status      the plan's word: "exact", "renamed", "kept_init" …
-    operations  what was done to the values: "(h, w, in, out) → (out, in, h, w)"
-    shape       of the target, or of the source that goes nowhere
-    note        why, where the plan has a reason
-    """
-
-    target: str
-    sources: tuple[str, ...] = ()
-    status: str = ""
-    operations: str = ""
-    shape: tuple[int, ...] = ()
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class PlanRecord:
-    """The plan: its heading ("6 reused · 4 fresh · 0 problems") and its rows, in the model's order."""
-
-    summary: str = ""
-    rows: tuple[PlanRowRecord, ...] = ()
-
-
-@dataclass(frozen=True)
-class ParametersRecord:
-    """How many parameters (elements, not tensors) the model has, and how many are frozen or trained."""
+class Parameters:
+    """How many parameters (elements, not tensors) a model has, and how many are frozen or trained."""
 
     total: int
     frozen: int
@@ -67,88 +26,7 @@ class ParametersRecord:
 
 
 @dataclass(frozen=True)
-class LeafRecord:
-    """One tensor that crosses from trunk to head. `shape` is that of one example."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    bytes_per_example: int
-
-
-@dataclass(frozen=True)
-class CutRecord:
-    """Where trunk and head meet.
-
-    leaves             the tensors that cross
-    bytes_per_example  of all leaves together, as cached
-    work_saved         share of the model's multiplications for one example that the trunk does, 0 to 1; None: unknown
-    cost               what caching costs and when it pays, in one or two sentences
-    """
-
-    leaves: tuple[LeafRecord, ...]
-    bytes_per_example: int
-    work_saved: float | None = None
-    cost: str = ""
-
-
-@dataclass(frozen=True)
-class StageRecord:
-    """What trained from an epoch on, where layers were unfrozen by a schedule.
-
-    first_epoch        counted from 0
-    layers             patterns of what trained in addition
-    parameters         how many values trained
-    leaves             what crossed at the stage's cut, and bytes_per_example of it; empty without a cache
-    bytes, seconds     of features computed for this stage alone; 0 where it took those that there were
-    note               why none were kept, where they could have been
-    """
-
-    first_epoch: int
-    layers: tuple[str, ...]
-    parameters: int
-    leaves: tuple[str, ...] = ()
-    bytes_per_example: int = 0
-    bytes: int = 0
-    seconds: float = 0.0
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class HistoryRecord:
-    """The course of training, one value for each epoch.
-
-    validation_loss, validation_accuracy   empty without a validation set
-    best_epoch                             the epoch with the lowest validation loss, counted from 0; None without
-    stopped                                why training ended, in words
-    stages                                 what trained from when, with a schedule
-    """
-
-    train_loss: tuple[float, ...]
-    validation_loss: tuple[float, ...] = ()
-    validation_accuracy: tuple[float, ...] = ()
-    best_epoch: int | None = None
-    stopped: str = ""
-    stages: tuple[StageRecord, ...] = ()
-
-
-@dataclass(frozen=True)
-class ScoreRecord:
-    """How good the model is on one set.
-
-    standard_error  of the accuracy, from `count` examples
-    confusion       (classes, classes) counts: row = true class, column = predicted class; empty when unknown
-    """
-
-    accuracy: float
-    standard_error: float
-    count: int
-    loss: float | None = None
-    confusion: tuple[tuple[int, ...], ...] = ()
-
-
-@dataclass(frozen=True)
-class VariantRecord:
+class Variant:
     """One way of training among several that are compared.
 
     accuracy, standard_error   mean over the seeds and its standard error
@@ -166,86 +44,115 @@ class VariantRecord:
 
 
 @dataclass(frozen=True)
-class NoteRecord:
-    """Something that was skipped, cast, resized or assumed: one sentence, and the names that it concerns."""
-
-    text: str
-    names: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class RunRecord:
-    """One run of regraft.
+    """One run of regraft. Every part but the title may be absent; the report leaves that section out.
 
     title       the job's name
     date        when it ended, as it shall be read: "2026-11-22 01:40 UTC"
-    command     the command line or Python text that does the same again
+    command     the command line or the job's text that does the same again
     versions    name → version, of what can change the numbers
     machine     processor, cores, accelerator, in words
+    checkpoint  its path, as the user named it
+    files       the checkpoint's files: name → SHA-256 in hexadecimal
     frozen      names of the frozen layers
+    cost        what caching costs and when it pays, in one or two sentences; "" for a run without a cache
+    scores      by part: "test", "validation"
     classes     class names, in the order of the confusion matrix
     seconds     part of the run ("reading", "features", "training" …) → seconds, in order of use
+    notes       what was skipped, cast, resized or assumed: a sentence each
     comparison  several ways of training side by side; empty for an ordinary run
     """
 
     title: str
     date: str = ""
     command: str = ""
-    versions: dict[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
     machine: str = ""
-    checkpoint: CheckpointRecord | None = None
-    plan: PlanRecord | None = None
+    checkpoint: str = ""
+    files: Mapping[str, str] = field(default_factory=dict)
+    plan: Plan | None = None
     frozen: tuple[str, ...] = ()
-    parameters: ParametersRecord | None = None
-    cut: CutRecord | None = None
-    history: HistoryRecord | None = None
-    test: ScoreRecord | None = None
-    validation: ScoreRecord | None = None
+    parameters: Parameters | None = None
+    cut: Cut | None = None
+    cost: str = ""
+    history: History | None = None
+    scores: Mapping[str, Score] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
-    seconds: dict[str, float] = field(default_factory=dict)
-    notes: tuple[NoteRecord, ...] = ()
-    comparison: tuple[VariantRecord, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    comparison: tuple[Variant, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
-        """The same as nested dicts, tuples, numbers and strings: what `json.dumps` takes."""
-        return asdict(self)
+    @property
+    def accuracies(self) -> dict[str, Score]:
+        """The scores that have an accuracy, the main one first: numbers as labels have none."""
+        scores = {part: self.scores[part] for part in PARTS if part in self.scores}
+        return {part: score for part, score in scores.items() if score.accuracy is not None}
 
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> "RunRecord":
-        """The record that `to_dict` gave, also after a way through JSON (lists for tuples).
-
-        Raises SaveError for an unknown or missing field or a value of another kind, with the field's whole name.
-        """
-        return _decoded(cls, data, "record")
-
-
-def _decoded(kind: Any, value: Any, where: str) -> Any:
-    """`value` as the declared type `kind`: a dataclass, tuple, dict, optional or plain type."""
-    arguments = get_args(kind)
-    if is_dataclass(kind) and isinstance(value, Mapping):
-        return _decoded_dataclass(kind, value, where)
-    if get_origin(kind) is UnionType:
-        return None if value is None else _decoded(arguments[0], value, where)
-    if get_origin(kind) is tuple and isinstance(value, (list, tuple)):
-        return tuple(_decoded(arguments[0], item, f"{where}[{index}]") for index, item in enumerate(value))
-    if get_origin(kind) is dict and isinstance(value, Mapping):
-        return {name: _decoded(arguments[1], item, f"{where}[{name!r}]") for name, item in value.items()}
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)  # JSON writers may drop ".0"
-    if isinstance(kind, type) and isinstance(value, kind) and not isinstance(value, bool):
-        return value
-    expected = kind.__name__ if isinstance(kind, type) and not arguments else str(kind)
-    raise SaveError(f"{where} is {value!r}, expected {expected}. The record is not one that regraft wrote.")
+    def metrics(self) -> dict[str, object]:
+        """The record's numbers under stable names, for metrics.json."""
+        scores = {
+            part: {name: getattr(score, name) for name in ("accuracy", "standard_error", "count", "loss")}
+            for part, score in self.accuracies.items()
+        }
+        return scores | {
+            "seconds": dict(self.seconds),
+            "epochs": self.history.epochs if self.history else 0,
+            "cut": self.cut and _cut_metrics(self.cut, self.cost),
+            "frozen": list(self.frozen),
+            "parameters": self.parameters and asdict(self.parameters),
+            "history": self.history and _history_metrics(self.history),
+            "notes": list(self.notes),
+        }
 
 
-def _decoded_dataclass(kind: Any, value: Mapping[str, Any], where: str) -> Any:
-    known = {part.name: part for part in fields(kind)}
-    required = {part.name for part in known.values() if part.default is MISSING and part.default_factory is MISSING}
-    problems = [
-        f"{where} has an unknown field {name!r}. {near_names(name, known)}" for name in value if name not in known
+def parameters_of(model: nn.Module) -> Parameters:
+    """How many values the model's parameters hold, and how many of them are trained."""
+    total = sum(parameter.numel() for parameter in model.parameters())
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    return Parameters(total=total, frozen=total - trained, trained=trained)
+
+
+def machine() -> str:
+    """The processor, its cores and the accelerator, in words."""
+    accelerator = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores{accelerator}"
+
+
+def dtype_text(dtype: torch.dtype) -> str:
+    """torch.float32 → "float32"."""
+    return str(dtype).removeprefix("torch.")
+
+
+def _cut_metrics(cut: Cut, cost: str) -> dict[str, object]:
+    leaves = [
+        {
+            "name": leaf.name,
+            "shape": list(leaf.shape),
+            "dtype": dtype_text(leaf.dtype),
+            "bytes_per_example": leaf.bytes_per_example,
+        }
+        for leaf in cut.leaves
     ]
-    problems += [f"{where} lacks the field {name!r}." for name in known if name in required and name not in value]
-    if problems:
-        raise SaveError("\n".join(problems) + "\nWas it written by another version of regraft?")
-    hints = get_type_hints(kind)
-    return kind(**{name: _decoded(hints[name], item, f"{where}.{name}") for name, item in value.items()})
+    numbers = {"bytes_per_example": cut.bytes_per_example, "work_saved": cut.work_saved}
+    return {"leaves": leaves, **numbers, "cost": cost}
+
+
+def _history_metrics(history: History) -> dict[str, object]:
+    return {
+        "train_loss": list(history.train_loss),
+        "validation_loss": list(history.validation_loss),
+        "validation_accuracy": known_accuracies(history),
+        "best_epoch": history.best_epoch,
+        "stopped": history.stopped_because,
+        "stages": [_stage_metrics(stage) for stage in history.stages],
+    }
+
+
+def known_accuracies(history: History) -> list[float]:
+    """The accuracy after each epoch; empty where the labels are no class numbers."""
+    return [accuracy for accuracy in history.validation_accuracy if accuracy is not None]
+
+
+def _stage_metrics(stage: Stage) -> dict[str, object]:
+    values = asdict(stage)
+    return {"first_epoch": values.pop("epoch"), **values}

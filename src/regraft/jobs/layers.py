@@ -1,0 +1,43 @@
+"""A job's layers: those that it names must exist, and those of [freeze] are frozen."""
+
+from torch import nn
+
+from regraft.cuts.frozen import names_of
+from regraft.errors import PatternError, TrainError
+from regraft.freezing import freeze
+from regraft.jobs.job import Job, values_of
+from regraft.learning.stages import check_schedule
+from regraft.patterns import WHOLE_NAMES, as_patterns, choose
+from regraft.schedules import EPOCHS
+
+
+def refuse_unknown_layers(model: nn.Module, job: Job) -> None:
+    """Raise PatternError with every pattern of [freeze] and of the schedule that matches nothing in the model."""
+    patterns = {"[freeze] layers": job.freeze.layers, "[freeze] trainable": job.freeze.trainable}
+    patterns |= {f"[train] schedule, epoch {epoch}": layers for epoch, layers in (job.train.schedule or {}).items()}
+    problems = []
+    for key, wanted in patterns.items():
+        try:
+            choose(names_of(model), wanted or ())
+        except PatternError as error:
+            problems += [f"  {key}: {line}" for line in str(error).splitlines()[:-1]]
+    if problems:
+        raise PatternError("\n".join(["The job names layers that the model does not have.", *problems, WHOLE_NAMES]))
+
+
+def freeze_layers(model: nn.Module, job: Job) -> None:
+    """Freeze what the job says; without [freeze], all that its schedule never trains, or nothing.
+
+    Raises TrainError when nothing is left to train, and for a schedule that cannot be followed: before features are
+    computed, which may take hours.
+    """
+    chosen = {name: value for name, value in values_of(job.freeze).items() if value is not None}
+    schedule = job.train.schedule
+    if schedule and not chosen:
+        chosen = {"trainable": [pattern for patterns in schedule.values() for pattern in as_patterns(patterns)]}
+    if chosen:
+        freeze(model, **chosen)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise TrainError("[freeze] leaves nothing to train: all parameters are frozen. Leave the new layers out of it.")
+    if schedule is not None:
+        check_schedule(model, schedule, job.train.epochs or EPOCHS)

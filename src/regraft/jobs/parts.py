@@ -1,0 +1,67 @@
+"""A job's examples: the training, validation and test parts."""
+
+from collections.abc import Mapping
+
+import torch
+
+from regraft.datasets.labelled import Chosen, Labelled, pick_per_class, stratified_split
+from regraft.datasets.opening import open_data
+from regraft.errors import DataError
+from regraft.jobs.job import Job
+from regraft.wording import as_toml, counted
+
+
+def refuse_missing_data(job: Job) -> None:
+    """Raise DataError that names every path of [data] at which there is nothing."""
+    paths = {"train": job.data.train, "validation": job.data.validation, "test": job.data.test}
+    missing = {name: path for name, path in paths.items() if isinstance(path, str) and not job.path(path).exists()}
+    if missing:
+        lines = [f"  [data] {name} = {as_toml(path)}: {job.path(path)}" for name, path in missing.items()]
+        raise DataError("\n".join(["These data do not exist:", *lines]))
+
+
+def open_parts(job: Job) -> dict[str, Labelled]:
+    """The job's examples: train, and validation and test where the job has them."""
+    whole = _open(job, job.data.train)
+    parts = _with_validation(job, whole)
+    if job.data.per_class:
+        chosen = pick_per_class(parts["train"].labels, job.data.per_class, seed=job.train.seed)
+        parts["train"] = Chosen(parts["train"], chosen)
+    if job.data.test is not None:
+        parts["test"] = _open(job, job.data.test, whole.classes)
+    return parts
+
+
+def _open(job: Job, path: str, classes: tuple[str, ...] | None = None) -> Labelled:
+    return open_data(job.path(path), job.input, classes=classes, skip_unreadable=job.data.skip_unreadable)
+
+
+def _with_validation(job: Job, whole: Labelled) -> dict[str, Labelled]:
+    """The training data, and what validates: other data, the first examples, or a part of each class."""
+    validation = job.data.validation
+    if isinstance(validation, str):
+        return {"train": whole, "validation": _open(job, validation, whole.classes)}
+    if validation == 0:
+        return {"train": whole}
+    if validation < 1:
+        rest, held_out = stratified_split(whole.labels, validation, seed=job.train.seed)
+    else:
+        first = round(validation)
+        if first >= len(whole):
+            raise DataError(
+                f"[data] validation takes the first {first} examples, but the training data have only {len(whole)}."
+            )
+        held_out, rest = torch.arange(len(whole)).tensor_split([first])
+    return {"train": Chosen(whole, rest), "validation": Chosen(whole, held_out)}
+
+
+def notes_of(parts: Mapping[str, Labelled]) -> list[str]:
+    """What was skipped or assumed in the data; once where parts come from one folder."""
+    first_part = {note: part for part, dataset in reversed(list(parts.items())) for note in dataset.notes}
+    return [f"{part}: {note}" for note, part in first_part.items()]
+
+
+def cached_besides(parts: Mapping[str, Labelled]) -> str:
+    """What a cost of the training data does not count; "" when there is nothing else."""
+    others = [f"{counted(len(dataset), 'example')} for {part}" for part, dataset in parts.items() if part != "train"]
+    return f"That is the training data alone; {' and '.join(others)} are cached besides." if others else ""

@@ -8,16 +8,8 @@ import torch
 from torch.utils.data import Dataset, Subset, TensorDataset
 
 from regraft.errors import DataError
-from regraft.examples import (
-    DatasetExamples,
-    Examples,
-    TensorExamples,
-    as_examples,
-    batches,
-    call,
-    map_tensors,
-    tensors_in,
-)
+from regraft.examples import DatasetExamples, Examples, TensorExamples, as_examples, batches, call
+from regraft.tensors.trees import map_tree, tensors_of
 
 INPUTS, LABELS = torch.arange(12.0).reshape(6, 2), torch.tensor([0, 1, 0, 1, 0, 1])
 
@@ -103,8 +95,8 @@ def test_a_model_is_called_by_the_kind_of_its_inputs():
 def test_nested_tensors_are_found_and_mapped():
     """The structure stays."""
     nested = {"a": INPUTS, "b": (LABELS, None)}
-    assert len(tensors_in(nested)) == 2
-    doubled = map_tensors(lambda tensor: tensor * 2, nested)
+    assert len(tensors_of(nested)) == 2
+    doubled = map_tree(lambda tensor: tensor * 2, nested)
     assert torch.equal(doubled["b"][0], LABELS * 2)
     assert doubled["b"][1] is None
 

@@ -9,7 +9,7 @@ import zoo
 import zoo_models
 
 import regraft
-from regraft.examples import map_tensors
+from regraft.tensors.trees import map_tree
 
 QUICK = [
     ("torchvision:squeezenet1_1", 0.6), ("timm:test_byobnet", 0.6), ("transformers:BertForSequenceClassification", 0.6),
@@ -57,7 +57,7 @@ def test_training_on_cached_features_is_training_the_model(name):
     other = copy.deepcopy(model)
     args, kwargs = inputs(12, 1)
     data = (kwargs or args, torch.arange(12) % 2)
-    example = map_tensors(lambda tensor: tensor[:4], data[0])
+    example = map_tree(lambda tensor: tensor[:4], data[0])
     trunk, head = regraft.split(model, **example) if kwargs else regraft.split(model, *example)
     features = regraft.cache_features(trunk, data, batch_size=4)
     options = {"epochs": 3, "batch_size": 4, "lr": 1e-4, "loss": waves}

@@ -14,8 +14,8 @@ from torch.utils.data import Dataset, Subset, TensorDataset, default_collate
 
 from regraft.errors import DataError
 from regraft.padding import longest, padded_to
+from regraft.tensors.trees import Inputs, leaves_of, map_tree, tensors_of
 
-Inputs = Any  # a tensor (model(x)), a tuple (model(*x)) or a dict (model(**x)); each tensor has one row per example
 Batch = tuple[Tensor, Inputs, Tensor]  # indices, inputs, labels
 
 
@@ -79,7 +79,7 @@ class TensorExamples(Examples):
 
     def __init__(self, inputs: Inputs, labels: Tensor) -> None:
         self.inputs, self.labels = inputs, labels
-        for tensor in tensors_in(inputs):
+        for tensor in tensors_of(inputs):
             if len(tensor) != len(labels):
                 raise DataError(f"{len(tensor)} inputs and {len(labels)} labels: each example needs one of each.")
 
@@ -89,7 +89,7 @@ class TensorExamples(Examples):
     def gather(self, indices: Tensor) -> tuple[Inputs, Tensor]:
         """The rows at `indices`, copied."""
         indices = indices.to(self.labels.device)
-        inputs = map_tensors(lambda tensor: tensor.index_select(0, indices), self.inputs)
+        inputs = map_tree(lambda tensor: tensor.index_select(0, indices), self.inputs)
         return inputs, self.labels.index_select(0, indices)
 
     def subset(self, indices: Tensor) -> "TensorExamples":
@@ -177,34 +177,27 @@ def collated(rows: Sequence[tuple[Any, Any]]) -> tuple[Inputs, Tensor]:
 
 def _filled(rows: Sequence[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
     """The pairs with the shorter inputs filled up with zeros at the end."""
-    sizes = [longest(column) for column in zip(*(tensors_in(row[0]) for row in rows), strict=True)]
+    sizes = [longest(column) for column in zip(*(tensors_of(row[0]) for row in rows), strict=True)]
 
     def filled(inputs: Inputs) -> Inputs:
         size = iter(sizes)
-        return map_tensors(lambda tensor: padded_to(tensor, next(size)), inputs)
+        return map_tree(lambda tensor: padded_to(tensor, next(size)), inputs)
 
     return [(filled(inputs), label) for inputs, label in rows]
 
 
 def has_lengths(rows: Sequence[tuple[Any, Any]]) -> bool:
-    """Whether the inputs of these examples are tensors of different sizes."""
+    """Whether the inputs of these examples are as many tensors, of different sizes."""
     shapes = [shapes_in(row[0]) for row in rows]
-    return None not in shapes and any(shape != shapes[0] for shape in shapes)
+    first = shapes[0]
+    return first is not None and all(s is not None and len(s) == len(first) for s in shapes) and len({*shapes}) > 1
 
 
-def shapes_in(inputs: Any) -> tuple[tuple[int, ...], ...] | None:
+def shapes_in(inputs: Inputs) -> tuple[tuple[int, ...], ...] | None:
     """The sizes of all tensors of an example's input, in order; None when something else is among them."""
-    if isinstance(inputs, Tensor):
-        return (tuple(inputs.shape),)
-    if not isinstance(inputs, Mapping | tuple):
-        return None
-    shapes: list[tuple[int, ...]] = []
-    for value in inputs.values() if isinstance(inputs, Mapping) else inputs:
-        inner = shapes_in(value)
-        if inner is None:
-            return None
-        shapes += inner
-    return tuple(shapes)
+    leaves = leaves_of(inputs)
+    shapes = tuple(tuple(leaf.shape) for leaf in leaves if isinstance(leaf, Tensor))
+    return shapes if len(shapes) == len(leaves) else None
 
 
 def as_examples(data: Any) -> Examples:
@@ -249,25 +242,6 @@ def call(model: nn.Module | Any, inputs: Inputs) -> Any:
     if isinstance(inputs, tuple):
         return model(*inputs)
     return model(inputs)
-
-
-def tensors_in(inputs: Inputs) -> list[Tensor]:
-    """All tensors of a tensor, tuple or dict of inputs, in order."""
-    if isinstance(inputs, Tensor):
-        return [inputs]
-    values: Sequence[Any] = list(inputs.values()) if isinstance(inputs, Mapping) else list(inputs)
-    return [tensor for value in values if value is not None for tensor in tensors_in(value)]
-
-
-def map_tensors(function: Any, inputs: Inputs) -> Inputs:
-    """The same structure with `function` applied to each tensor."""
-    if isinstance(inputs, Tensor):
-        return function(inputs)
-    if isinstance(inputs, Mapping):
-        return {name: map_tensors(function, value) for name, value in inputs.items()}
-    if isinstance(inputs, tuple):
-        return tuple(map_tensors(function, value) for value in inputs)
-    return inputs
 
 
 def all_indices(examples: Examples) -> Tensor:

@@ -16,7 +16,6 @@ from regraft.cuts.batches import Batch, batch_of
 from regraft.cuts.choosing import describe_cut
 from regraft.cuts.cut import Cut, Leaf
 from regraft.cuts.fingerprint import class_name, settings_of, source_hash
-from regraft.cuts.proving import own
 from regraft.cuts.record import slots_of
 from regraft.cuts.replay import Replay
 from regraft.cuts.search import Search, record_sizes
@@ -24,7 +23,7 @@ from regraft.errors import SplitError
 from regraft.patterns import Patterns, choose
 from regraft.tensors.fingerprints import hash_description
 from regraft.tensors.keeping import undisturbed
-from regraft.tensors.trees import map_structure
+from regraft.tensors.trees import copied, map_tree
 
 Features = dict[str, Tensor]
 Way = Mapping[bool, Replay]  # mode (whether training) → the proven replay of a batch
@@ -205,7 +204,7 @@ class Head(nn.Module):
         """
         device = next((tensor.device for tensor in self.model.parameters()), torch.device("cpu"))
         batch = next(iter(self.trunk.replays.values())).batch
-        args, kwargs = map_structure(lambda tensor: tensor.to(device), batch.all)
+        args, kwargs = map_tree(lambda tensor: tensor.to(device), batch.all)
         trunk, head = split(self.model, *args, **kwargs)
         part = trunk.step_from(self.trunk)
         got = part({name: rows.to(device) for name, rows in self.trunk.example.items()})
@@ -295,7 +294,7 @@ def _told_apart(replays: Way, batch: Batch) -> Features:
     features: dict[bool, Features] = {}
     for is_training, replay in replays.items():
         with undisturbed(replay.model, is_training=is_training):
-            features[is_training] = replay.trunk(*own(batch.all))
+            features[is_training] = replay.trunk(*copied(batch.all))
     told = features.get(True, {})
     for name, rows in features.get(False, {}).items():
         other = told.get(name)

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from regraft.errors import VerifyError
-from regraft.examples import call, map_tensors, tensors_in
+from regraft.examples import call
 from regraft.plans.variants import variants_of
+from regraft.tensors.trees import map_tree, tensors_of
 from regraft.wording import near_names
 
 
@@ -98,7 +99,7 @@ def verify(
     Raises VerifyError when an output differs: by how much, from which layer on, and which known mistake explains it.
     The model is left as it was.
     """
-    inputs = map_tensors(_on(model), _tensors(inputs))
+    inputs = map_tree(_on(model), _tensors(inputs))
     wanted = _tensors(expected)
     recorded = {name: _tensors(value) for name, value in (intermediate or {}).items()}
     with _evaluating(model):
@@ -159,7 +160,7 @@ def _run(model: nn.Module, inputs: Any, recorded: Mapping[str, Any]) -> tuple[An
     try:
         return call(model, inputs), layers
     except (RuntimeError, TypeError, ValueError) as error:
-        told = ", ".join(str(tuple(tensor.shape)) for tensor in tensors_in(inputs))
+        told = ", ".join(str(tuple(tensor.shape)) for tensor in tensors_of(inputs))
         raise VerifyError(
             f"The model cannot take the recorded inputs {told}: {error}\nImages go in as (batch, channels, height, "
             "width); what TensorFlow recorded, channels last, has to be transposed: x.transpose(0, 3, 1, 2)."
@@ -170,7 +171,7 @@ def _run(model: nn.Module, inputs: Any, recorded: Mapping[str, Any]) -> tuple[An
 
 
 def _compare(given: Any, wanted: Any, *, name: str = "output") -> list[Difference]:
-    mine, theirs = tensors_in(_tensors(given)), tensors_in(wanted)
+    mine, theirs = tensors_of(_tensors(given)), tensors_of(wanted)
     if len(mine) < len(theirs):
         raise VerifyError(f"{name}: {len(theirs)} arrays were recorded, the model gives {len(mine)}.")
     return [

@@ -48,10 +48,10 @@ def test_descriptions_are_compared_as_plain_data():
 )
 def test_each_rows_id_is_its_own(inputs):
     """The same in another batch, another for other rows, whatever the inputs' structure."""
-    from regraft.examples import map_tensors
+    from regraft.examples import map_tree
 
     ids = input_ids(inputs, 4)
-    alone = input_ids(map_tensors(lambda tensor: tensor[2:3], inputs), 1)
+    alone = input_ids(map_tree(lambda tensor: tensor[2:3], inputs), 1)
     assert len({row.tobytes() for row in ids}) == 4
     assert (ids[2] == alone[0]).all()
 

@@ -3,9 +3,19 @@
 from collections import deque, namedtuple
 from dataclasses import dataclass
 
+import pytest
 import torch
 
-from regraft.tensors.trees import map_structure, numbers_of, sealed_of, tensors_of
+from regraft.tensors.trees import (
+    copied,
+    leaves_of,
+    map_tree,
+    named_tensors,
+    numbers_of,
+    opaque_objects,
+    same_values,
+    tensors_of,
+)
 
 Pair = namedtuple("Pair", "left right")
 
@@ -31,7 +41,7 @@ def test_tensors_are_found_in_order_in_every_container():
 def test_a_replaced_structure_is_a_copy_of_the_same_kind():
     """The original keeps its tensors."""
     value = {"pair": Pair(torch.zeros(2), 3), "box": Box(torch.zeros(1), "y")}
-    other = map_structure(lambda tensor: tensor + 1, value)
+    other = map_tree(lambda tensor: tensor + 1, value)
     assert isinstance(other["pair"], Pair)
     assert other["box"] == Box(torch.ones(1), "y")
     assert value["pair"].left.sum() == 0
@@ -48,7 +58,7 @@ def test_odd_containers_keep_their_kind():
     packed = torch.nn.utils.rnn.pack_sequence([torch.zeros(2, 3)])
     value = (slotted, deque([torch.zeros(1)], maxlen=2), packed)
     assert len(tensors_of(value)) == 4
-    other = map_structure(lambda tensor: "found", value)
+    other = map_tree(lambda tensor: "found", value)
     assert (other[0].kept, other[1], other[1].maxlen) == ("found", deque(["found"]), 2)
     assert type(other[2]) is type(packed)
     assert other[2].data == other[2].batch_sizes == "found"
@@ -74,8 +84,42 @@ def test_tensors_deep_inside_an_object_are_told_with_its_class():
     inside = torch.ones(2)
     value = {"logits": torch.zeros(1), "kept": (Kept(inside), Kept(None)), "name": "x"}
 
-    ((kind, tensors),) = sealed_of(value)
+    ((kind, tensors),) = opaque_objects(value)
 
     assert kind is Kept
     assert tensors[0] is inside
     assert len(tensors_of(value)) == 1
+
+
+def test_a_copy_has_tensors_and_containers_of_its_own():
+    """A forward may write into both."""
+    value = {"a": [torch.zeros(2)]}
+    other = copied(value)
+    other["a"][0] += 1
+    other["a"].append(3)
+    assert len(value["a"]) == 1
+    assert value["a"][0].sum() == 0
+
+
+def test_tensors_have_names_and_nothing_else_is_passed_over():
+    """An id of the inputs covers all that is in them."""
+    x, y = torch.zeros(1), torch.ones(1)
+    assert [name for name, _ in named_tensors({"a": (x, None, [y]), "b": x})] == ["a.0", "a.2.0", "b"]
+    assert next(named_tensors(x)) == ("", x)
+    with pytest.raises(TypeError, match=r"a\.1 is a int, not a tensor"):
+        list(named_tensors({"a": (x, 3)}))
+
+
+def test_leaves_are_whatever_is_no_container():
+    """In order."""
+    assert leaves_of({"a": (1, [None]), "b": "text"}) == [1, None, "text"]
+
+
+def test_values_are_compared_bit_by_bit():
+    """A NaN equals a NaN; a sparse tensor equals itself."""
+    x = torch.tensor([1.0, float("nan"), 0.0])
+    assert same_values(x, x.clone())
+    assert same_values(x.to_sparse(), x.clone().to_sparse())
+    assert not same_values(x, x.double())
+    assert not same_values(x, x[:2])
+    assert not same_values(x, x.nextafter(torch.ones(())))

@@ -21,9 +21,10 @@ from regraft.caches.rows import Index, StoredRows
 from regraft.caches.sampling import Drawn, Draws, changed_meanwhile
 from regraft.cuts.cut import Leaf
 from regraft.errors import CacheError
-from regraft.examples import Inputs, map_tensors
+from regraft.examples import Inputs
 from regraft.stores.store import Entry
 from regraft.tensors.fingerprints import ID_BYTES
+from regraft.tensors.trees import map_tree
 
 PART_BYTES = 32 << 20
 PART_ROWS = 2048  # with a trunk of 10 ms a row a crash loses at most 20 s; smaller parts cost more files and fsyncs
@@ -52,12 +53,12 @@ def padded(inputs: Inputs, count: int, size: int) -> Inputs:
     if count == size:
         return inputs
     at = torch.arange(size) % count
-    return map_tensors(lambda tensor: tensor.index_select(0, at.to(tensor.device)), inputs)
+    return map_tree(lambda tensor: tensor.index_select(0, at.to(tensor.device)), inputs)
 
 
 def first_rows(inputs: Inputs, start: int, stop: int) -> Inputs:
     """Rows start … stop - 1 of each tensor."""
-    return map_tensors(lambda tensor: tensor[start:stop], inputs)
+    return map_tree(lambda tensor: tensor[start:stop], inputs)
 
 
 @dataclass

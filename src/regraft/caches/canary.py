@@ -15,8 +15,9 @@ from regraft.caches.precision import SCALE, Difference, decode, difference, enco
 from regraft.caches.rows import Index, StoredRows
 from regraft.caches.sampling import Drawn, Draws
 from regraft.errors import CacheError
-from regraft.examples import Inputs, tensors_in
+from regraft.examples import Inputs
 from regraft.tensors.fingerprints import as_bytes, input_ids
+from regraft.tensors.trees import tensors_of
 
 LOOK_ROWS = 16  # drawn at random to find stored rows, where ids are not known without reading
 LEAST_S = 0.05  # a shorter measurement is repeated on a whole batch
@@ -185,7 +186,7 @@ def _outputs(head: Any, features: Mapping[str, Tensor]) -> list[Tensor]:
         head.eval()
     try:
         with torch.no_grad():
-            return [tensor for tensor in tensors_in(head(dict(features))) if tensor.is_floating_point()]
+            return [tensor for tensor in tensors_of(head(dict(features))) if tensor.is_floating_point()]
     finally:
         if was_training:
             head.train()

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from regraft.caches.ragged import OwnShapes, ragged_leaves
-from regraft.examples import Inputs, call, map_tensors
+from regraft.examples import Inputs, call
 from regraft.splitting import FeatureExtractor
 from regraft.tensors.fingerprints import hash_description, hash_tensors
+from regraft.tensors.trees import map_tree
 
 LAYOUT = 3  # of the entry's folder; a change makes new entries
 CANARIES = 4
@@ -98,7 +99,7 @@ def runner(trunk: FeatureExtractor, compute: str) -> Callable[[Inputs], dict[str
     def run(inputs: Inputs) -> dict[str, Tensor]:
         mode = nullcontext() if compute == "float32" else torch.autocast(device.type, getattr(torch, compute))
         with torch.no_grad(), mode:
-            outputs = call(trunk, map_tensors(lambda tensor: tensor.to(device, non_blocking=True), inputs))
+            outputs = call(trunk, map_tree(lambda tensor: tensor.to(device, non_blocking=True), inputs))
         if compute == "float32":
             return outputs
         wanted = {leaf.name: leaf.dtype for leaf in leaves}

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from regraft.caches.precision import decode, encode
 from regraft.cuts.cut import Leaf
-from regraft.examples import Inputs, call, map_tensors
+from regraft.examples import Inputs, call
+from regraft.tensors.trees import map_tree
 
 SHAPES = "/shapes"  # what follows a leaf's name in the name of its rows' shapes
 
@@ -116,7 +117,7 @@ class OwnShapes:
     def _of(self, inputs: Inputs, shapes: Shapes) -> Mapping[str, Sequence[int | None]]:
         if shapes not in self._known:
             each = iter(shapes)
-            alone: Any = map_tensors(
+            alone: Any = map_tree(
                 lambda tensor: torch.empty((1, *next(each)), dtype=tensor.dtype, device="meta"), inputs
             )
             assert self.ask is not None

@@ -19,19 +19,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from regraft.caches.ragged import Shapes
 from regraft.errors import CacheError
-from regraft.examples import (
-    DatasetExamples,
-    Examples,
-    Inputs,
-    TensorExamples,
-    collated,
-    has_lengths,
-    map_tensors,
-    shapes_in,
-    tensors_in,
-)
+from regraft.examples import DatasetExamples, Examples, Inputs, TensorExamples, collated, has_lengths, shapes_in
 from regraft.padding import padded_cat
 from regraft.tensors.fingerprints import ID_BYTES, input_ids, named_ids
+from regraft.tensors.trees import map_tree, tensors_of
 
 PROMISED = 4  # examples, the first ones, by which a promise about the data is checked
 PROBES = 8  # examples that are drawn twice
@@ -61,7 +52,7 @@ class Drawn:
 
     def at(self, places: Tensor) -> "Drawn":
         """Some of the rows, by their places in the batch."""
-        inputs = map_tensors(lambda tensor: tensor.index_select(0, places.to(tensor.device)), self.inputs)
+        inputs = map_tree(lambda tensor: tensor.index_select(0, places.to(tensor.device)), self.inputs)
         shapes = None if self.shapes is None else [self.shapes[at] for at in places.tolist()]
         return Drawn(self.rows[places], inputs, self.labels[places], self.ids[places.numpy()], shapes)
 
@@ -161,7 +152,7 @@ class Draws:
                 drawn, label = self.examples.gather(torch.tensor([example]))
                 inputs.append(drawn)
                 labels.append(label)
-        shapes = [tuple(tuple(tensor.shape[1:]) for tensor in tensors_in(alone)) for alone in inputs]
+        shapes = [tuple(tuple(tensor.shape[1:]) for tensor in tensors_of(alone)) for alone in inputs]
         ids = self._ids_of(rows, ((alone, 1) for alone in inputs))
         return Drawn(rows, join(inputs), torch.cat(labels), ids, shapes)
 
@@ -298,8 +289,8 @@ def join(parts: Sequence[Inputs]) -> Inputs:
     """Batches of the same structure, one after the other."""
     if len(parts) == 1:
         return parts[0]
-    columns = iter([padded_cat(column) for column in zip(*map(tensors_in, parts), strict=True)])
-    return map_tensors(lambda _: next(columns), parts[0])
+    columns = iter([padded_cat(column) for column in zip(*map(tensors_of, parts), strict=True)])
+    return map_tree(lambda _: next(columns), parts[0])
 
 
 @contextmanager
@@ -346,7 +337,7 @@ def _differs(draw: Callable[[], bytes], example: int, first: bytes) -> bool:
 
 
 def _equal(once: Inputs, again: Inputs) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(tensors_in(once), tensors_in(again), strict=True))
+    return all(torch.equal(a, b) for a, b in zip(tensors_of(once), tensors_of(again), strict=True))
 
 
 def _states() -> tuple[Any, Any, Tensor]:

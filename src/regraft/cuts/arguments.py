@@ -1,7 +1,6 @@
 """The arguments of another batch beside those of the recorded example: tensors in pairs, all else equal."""
 
 import inspect
-from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 
 from regraft.cuts.record import Slot
 from regraft.errors import SplitError
-from regraft.tensors.trees import PLAIN, attributes_of, found_in, map_structure
+from regraft.tensors.trees import CONTAINERS, PLAIN, find_in, map_tree, parts_of
 
 Pair = tuple[Slot, Tensor]
 
@@ -37,8 +36,8 @@ def pairs(recorded: Any, given: Any, *, name: str = "", plain: bool = True, any_
         yield recorded, given
     elif isinstance(recorded, Slot) or isinstance(given, Tensor):
         _refuse(name, recorded, given)
-    elif isinstance(recorded, (Mapping, tuple, list, deque)) or next(found_in(recorded, Slot), None) is not None:
-        parts, others = _parts(recorded), _parts(given)
+    elif isinstance(recorded, CONTAINERS) or next(find_in(recorded, Slot), None) is not None:
+        parts, others = parts_of(recorded), parts_of(given)
         if type(recorded) is not type(given) or parts.keys() != others.keys():
             if isinstance(recorded, list) and isinstance(given, list) and len(recorded) == any_count:
                 return
@@ -50,20 +49,11 @@ def pairs(recorded: Any, given: Any, *, name: str = "", plain: bool = True, any_
         _refuse(name, recorded, given)
 
 
-def _parts(value: Any) -> dict[Any, Any]:
-    """What a container or an object holds, by key, position or name."""
-    if isinstance(value, Mapping):
-        return dict(value)
-    if isinstance(value, (tuple, list, deque)):
-        return dict(enumerate(value))
-    return {} if isinstance(value, PLAIN) else attributes_of(value)
-
-
 def _equal(one: Any, other: Any) -> bool:
     """The same object or an equal value; arrays by their elements."""
     if one is other or np.array_equal(one, other):
         return True
-    return type(one) is type(other) and not isinstance(one, PLAIN) and _parts(one) == _parts(other) != {}
+    return type(one) is type(other) and not isinstance(one, PLAIN) and parts_of(one) == parts_of(other) != {}
 
 
 def _refuse(name: str, recorded: Any, given: Any) -> NoReturn:
@@ -76,7 +66,7 @@ def _refuse(name: str, recorded: Any, given: Any) -> NoReturn:
 def _shown(value: Any) -> str:
     if isinstance(value, (Slot, Tensor)):
         return "a tensor"
-    if isinstance(value, (Mapping, tuple, list, deque)):
+    if isinstance(value, CONTAINERS):
         return f"a {type(value).__name__} of {len(value)}"
     return repr(value)[:60]
 
@@ -99,4 +89,4 @@ class Unread:
 
 def unread(arguments: Any) -> Any:
     """The arguments with an `Unread` in the place of every plain value."""
-    return map_structure(lambda _: Unread(), arguments, kind=(str, bytes, bool, int, float, complex, type(None)))
+    return map_tree(lambda _: Unread(), arguments, kind=(str, bytes, bool, int, float, complex, type(None)))

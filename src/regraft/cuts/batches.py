@@ -9,7 +9,7 @@ from torch import Tensor
 
 from regraft.cuts.sizes import ROWS
 from regraft.errors import SplitError
-from regraft.tensors.trees import map_structure, tensors_of
+from regraft.tensors.trees import map_tree, tensors_of
 
 Arguments = tuple[tuple, dict[str, Any]]
 _LENGTHS = ("", "length", "width")  # of axis 1, of axis 2
@@ -56,7 +56,7 @@ class Batch:
                 picked[0] = picked[0].flip(-1)
             return picked
 
-        return map_structure(pick, self.all)
+        return map_tree(pick, self.all)
 
     def order(self) -> Tensor:
         """For each row of `another` the row of this batch that it is; -1 where it is a new one."""
@@ -73,7 +73,7 @@ class Batch:
                 return tensor
             return 2 * tensor.flip(0)
 
-        return map_structure(alter, self.all)
+        return map_tree(alter, self.all)
 
     def lengths(self) -> dict[str, int]:
         """Sizes that may be lengths: the second one of each input, or the third one of three (points, samples).
@@ -100,7 +100,7 @@ class Batch:
                     tensor = tensor.index_select(axis, kept.to(tensor.device))
             return tensor
 
-        return map_structure(cut, self.all)
+        return map_tree(cut, self.all)
 
     def measured(self, args: tuple, kwargs: Mapping[str, Any]) -> dict[str, int | None]:
         """Rows and lengths of other arguments of the same kind."""

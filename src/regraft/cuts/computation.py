@@ -7,7 +7,7 @@ import torch
 
 from regraft.cuts.record import Operation, Record
 from regraft.tensors.fingerprints import hash_tensors
-from regraft.tensors.trees import map_structure
+from regraft.tensors.trees import map_tree
 
 # Functions whose whole numbers are factors and bounds; those of others may be sizes, which grow with the example.
 ARITHMETIC = frozenset((
@@ -27,7 +27,7 @@ def plain_arguments(name: str, args: tuple, kwargs: Mapping[str, Any]) -> str:
             found.append(repr(value))
         return value
 
-    map_structure(note, [*args, *(kwargs[name] for name in sorted(kwargs))],
+    map_tree(note, [*args, *(kwargs[name] for name in sorted(kwargs))],
                   kind=(bool, int, float, complex, str, torch.dtype))  # fmt: skip
     return " ".join(found)
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regraft.tensors.trees import Placeholder, found_in
+from regraft.tensors.trees import Placeholder, find_in
 
 
 @dataclass
@@ -155,4 +155,4 @@ class Record:
 
 def slots_of(structure: Any) -> list[Slot]:
     """All Slots of a recorded structure, in order."""
-    return list(found_in(structure, Slot))
+    return list(find_in(structure, Slot))

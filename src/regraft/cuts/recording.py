@@ -28,7 +28,7 @@ from regraft.cuts.record import Call, Operation, Record, Slot, Value
 from regraft.cuts.traces import Traces, gives_code
 from regraft.errors import SplitError
 from regraft.tensors.keeping import generator_positions
-from regraft.tensors.trees import map_structure, tensors_of
+from regraft.tensors.trees import map_tree, tensors_of
 
 
 def record_forward(model: nn.Module, args: tuple, kwargs: Mapping[str, Any]) -> Record:
@@ -136,7 +136,7 @@ class _Recorder:
 
     def slots(self, value: Any) -> Any:
         """The structure with a Slot for each tensor."""
-        return map_structure(lambda tensor: Slot(self.value_of(tensor)), value)
+        return map_tree(lambda tensor: Slot(self.value_of(tensor)), value)
 
     def shadows(self) -> dict[nn.Module, Callable]:
         """For each module a forward that notes the call and runs the true one."""

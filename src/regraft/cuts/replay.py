@@ -20,7 +20,7 @@ from regraft.cuts.replay_head import HeadRun
 from regraft.cuts.replay_trunk import TrunkRun, measured
 from regraft.cuts.sizes import ROWS, Size, Sizes
 from regraft.errors import SplitError
-from regraft.tensors.trees import NUMBERS, found_in
+from regraft.tensors.trees import NUMBERS, find_in
 
 
 class Replay:
@@ -51,7 +51,9 @@ class Replay:
         self.modules = dict(model.named_modules())
         self.children = record.children()
         self.called = {call.name for call in record.calls}
-        self.numbers = {index: list(found_in(record.calls[index].output, (*NUMBERS, Size))) for index in choice.skipped}
+        self.numbers: dict[int, list[Any]] = {
+            index: list(find_in(record.calls[index].output, (*NUMBERS, Size))) for index in choice.skipped
+        }
         self.outputs = self._outputs()
         self.operations = self._operations()
         self._name_leaves()

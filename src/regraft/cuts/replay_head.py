@@ -13,7 +13,7 @@ from regraft.cuts.recording import shadowed_forwards
 from regraft.cuts.replay_trunk import other_order
 from regraft.cuts.sizes import Size
 from regraft.errors import SplitError
-from regraft.tensors.trees import map_structure, tensors_of
+from regraft.tensors.trees import map_tree, tensors_of
 
 if TYPE_CHECKING:
     from regraft.cuts.replay import Replay
@@ -48,7 +48,7 @@ class HeadRun:
         for name, waiting in replay.outputs.items():
             if progress[name] < len(waiting):
                 raise other_order(name)
-        return map_structure(Unfilled, result, kind=tuple(replay.unfilled)) if replay.unfilled else result
+        return map_tree(Unfilled, result, kind=tuple(replay.unfilled)) if replay.unfilled else result
 
     def shadows(self, progress: dict[str, int]) -> dict[nn.Module, Callable]:
         """For each module with skipped calls what it runs instead; `progress` counts its calls."""
@@ -73,7 +73,7 @@ class HeadRun:
         """The recorded structure with leaves and stubs in the place of Slots, and numbers in the place of Sizes."""
         if isinstance(structure, Slot):
             return self.tensor(structure)
-        return map_structure(self.filled, structure, kind=(Slot, Size))
+        return map_tree(self.filled, structure, kind=(Slot, Size))
 
     def filled(self, place: Any) -> Any:
         """What stands in the place of a Slot or a Size."""
@@ -145,7 +145,7 @@ class HeadRun:
             raise self.no_data(stubs, func)
         operation = known[position]
         if operation.index in self.replay.choice.repeated:
-            return func(*map_structure(hollow, args), **map_structure(hollow, kwargs))
+            return func(*map_tree(hollow, args), **map_tree(hollow, kwargs))
         self.hollow_out(operation, tensors_of((args, kwargs)))
         stubs = [tensor for tensor in tensors_of((args, kwargs)) if isinstance(tensor, Stub)]
         before = {stub: stub.value for stub in stubs}
@@ -156,7 +156,7 @@ class HeadRun:
         def give(slot: Slot) -> Tensor:
             return changed[slot.value] if slot.value in changed else self.tensor(slot)
 
-        return map_structure(give, operation.outputs, kind=Slot)
+        return map_tree(give, operation.outputs, kind=Slot)
 
     def hollow_out(self, operation: Operation, given: list[Tensor]) -> None:
         """Make stubs of the tensors with data (buffers made in the forward) that this operation would have filled."""

@@ -18,7 +18,6 @@ from regraft.cuts.proving import (
     Outcome,
     mixing_leaves,
     model_step,
-    own,
     prove,
     refuse_random,
     trunk_features,
@@ -30,7 +29,7 @@ from regraft.cuts.replay_trunk import UnfitLeafError
 from regraft.cuts.sizes import ROWS, Sizes, learn_sizes
 from regraft.errors import SplitError
 from regraft.tensors.keeping import undisturbed
-from regraft.tensors.trees import NUMBERS, found_in
+from regraft.tensors.trees import NUMBERS, copied, find_in
 
 ATTEMPTS = 20  # leaves that may be added or ruled out because the record alone did not show it
 
@@ -39,7 +38,7 @@ def record_sizes(model: nn.Module, batch: Batch, *, is_training: bool) -> tuple[
     """The recorded example, and how its sizes grow by forwards with another number of rows and other lengths."""
 
     def outline(arguments: Arguments) -> Outline | None:
-        args, kwargs = own(arguments)
+        args, kwargs = copied(arguments)
         try:
             with undisturbed(model, is_training=is_training), _as_written():
                 return outline_forward(model, args, kwargs)
@@ -48,7 +47,7 @@ def record_sizes(model: nn.Module, batch: Batch, *, is_training: bool) -> tuple[
 
     # Before the recording: a layer or a mask that a first forward makes is not made again in later ones.
     more = outline(batch.another())
-    args, kwargs = own(batch.all)
+    args, kwargs = copied(batch.all)
     with undisturbed(model, is_training=is_training), _as_written():
         record = record_forward(model, args, kwargs)
     runs: dict[str, list[tuple[int, Outline]]] = {}
@@ -187,7 +186,7 @@ class Search:
 
     def _reads_plain(self, replay: Replay, features: dict[str, Tensor], expected: Outcome) -> bool:
         """Whether the head looks at arguments that are no tensors: these have to stay as they are on the example."""
-        if not any(True for _ in found_in(self.record.inputs, (str, bytes, *NUMBERS))):
+        if not any(True for _ in find_in(self.record.inputs, (str, bytes, *NUMBERS))):
             return True
         try:
             prove(replay, features, expected, is_training=self.is_training, given=unread)

@@ -7,7 +7,7 @@ from typing import Any
 
 from regraft.cuts.outlining import Outline, Shapes
 from regraft.cuts.record import Record, slots_of
-from regraft.tensors.trees import NUMBERS, Placeholder, found_in, map_structure, numbers_of
+from regraft.tensors.trees import NUMBERS, Placeholder, find_in, map_tree, numbers_of
 
 ROWS = "rows"
 
@@ -141,7 +141,7 @@ def learn_sizes(record: Record, example: dict[str, int], runs: Runs) -> Sizes:
 
 def holds_numbers(output: Any) -> bool:
     """Whether a recorded output has plain numbers in it, or Sizes in their place."""
-    return any(True for _ in found_in(output, (*NUMBERS, Size)))
+    return any(True for _ in find_in(output, (*NUMBERS, Size)))
 
 
 def _size_at(other: tuple[int, ...] | None, shape: tuple[int, ...], axis: int) -> int | None:
@@ -223,4 +223,4 @@ def _learn_numbers(record: Record, index: int, sizes: Sizes, runs: Runs) -> None
                 return
             learnt[position] = line
     waiting = iter(learnt)
-    call.output = map_structure(lambda _: next(waiting), call.output, kind=NUMBERS)
+    call.output = map_tree(lambda _: next(waiting), call.output, kind=NUMBERS)

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from regraft.tensors.trees import PLAIN, attributes_of, found_in
+from regraft.tensors.trees import PLAIN, attributes_of, find_in
 
 DEPTH = 4  # containers in containers: a cache of keys and values is an object with a list of objects
 
@@ -29,7 +29,7 @@ class Traces:
 
 def gives_code(output: Any) -> bool:
     """Whether there is a function or an iterator in an output: the tensors that it holds are out of sight."""
-    return any(True for _ in found_in(output, (FunctionType, MethodType, partial, Iterator)))
+    return any(True for _ in find_in(output, (FunctionType, MethodType, partial, Iterator)))
 
 
 def _containers(value: Any, depth: int) -> Iterator[Any]:

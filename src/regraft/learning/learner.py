@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from regraft.errors import TrainError
-from regraft.examples import Examples, Inputs, TensorExamples, call, map_tensors, tensors_in
+from regraft.examples import Examples, Inputs, TensorExamples, call
 from regraft.tensors.fingerprints import digest_of
+from regraft.tensors.trees import map_tree, tensors_of
 
 State = dict[str, Tensor]
 
@@ -160,7 +161,7 @@ def set_draws(states: list[Tensor], device: torch.device) -> None:
 
 def to_device(values: Inputs, device: torch.device) -> Inputs:
     """The same structure with its tensors on `device`; nothing is copied where they lie there already."""
-    return map_tensors(lambda tensor: tensor.to(device, non_blocking=True), values)
+    return map_tree(lambda tensor: tensor.to(device, non_blocking=True), values)
 
 
 def resident(examples: Examples, device: torch.device) -> Examples:
@@ -170,7 +171,7 @@ def resident(examples: Examples, device: torch.device) -> Examples:
     """
     if device.type != "cuda" or not isinstance(examples, TensorExamples):
         return examples
-    tensors = [*tensors_in(examples.inputs), examples.labels]
+    tensors = [*tensors_of(examples.inputs), examples.labels]
     size_bytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors if tensor.device != device)
     if size_bytes > torch.cuda.mem_get_info(device)[0] // 2:
         return examples

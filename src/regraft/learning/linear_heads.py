@@ -8,13 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from regraft.errors import TrainError
-from regraft.examples import Examples, TensorExamples, map_tensors, tensors_in
+from regraft.examples import Examples, TensorExamples
 from regraft.learning.flat_function import NotFlatError, aten, record
 from regraft.learning.history import Candidate, History
 from regraft.learning.lbfgs import MOST_ITERATIONS, Solution, mean_square, solve_linear
 from regraft.learning.learner import Learner, modes_kept
 from regraft.learning.losses import LossFunction, cross_entropy, find_logits
 from regraft.learning.scoring import Score, score
+from regraft.tensors.trees import map_tree, tensors_of
 
 # Strengths that are tried when there is validation to choose by, times the features' mean square.
 PATH = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -33,9 +34,9 @@ def linear_layer(learner: Learner, examples: Examples, loss: LossFunction) -> nn
         raise TrainError("more than one linear layer is trained")
     if loss is not cross_entropy:
         raise TrainError("the loss is not cross-entropy")
-    if not isinstance(examples, TensorExamples) or len(tensors_in(examples.inputs)) != 1:
+    if not isinstance(examples, TensorExamples) or len(tensors_of(examples.inputs)) != 1:
         raise TrainError("the features are not one tensor in memory")
-    (features,) = tensors_in(examples.inputs)
+    (features,) = tensors_of(examples.inputs)
     if features.dtype != torch.float32 or layers[0].weight.dtype != torch.float32:
         raise TrainError(f"the features are {features.dtype}, not float32")
     if examples.labels.is_floating_point() or examples.labels.ndim != 1:
@@ -50,7 +51,7 @@ def solve_head(
     weight_decays: Sequence[float | None], *, batch_size: int, notes: Sequence[str],
 ) -> History:  # fmt: skip
     """Put the optimum into the layer; of several strengths the one with the lowest validation loss."""
-    (features,) = tensors_in(examples.inputs)
+    (features,) = tensors_of(examples.inputs)
     features = features.reshape(len(examples), -1)
     strengths = _strengths(weight_decays, features, by_validation=held_out is not None)
     began = time.perf_counter()
@@ -82,12 +83,12 @@ def solve_head(
 def _is_all(learner: Learner, layer: nn.Linear, examples: TensorExamples) -> bool:
     """Whether the head, run on two examples as in training, does nothing but the layer's product with its input."""
     inputs, _ = examples.gather(torch.arange(min(2, len(examples))))
-    (tensor,) = tensors_in(inputs)
+    (tensor,) = tensors_of(inputs)
     if tensor.numel() != len(tensor) * layer.in_features:
         return False
 
     def outputs(values: Tensor) -> list[Tensor]:
-        logits = find_logits(learner.outputs(map_tensors(lambda _: values, inputs)))
+        logits = find_logits(learner.outputs(map_tree(lambda _: values, inputs)))
         return [] if logits is None else [logits]
 
     before = learner.state()

@@ -11,12 +11,13 @@ from typing import final
 import torch
 from torch import Tensor
 
-from regraft.examples import DatasetExamples, Examples, Inputs, map_tensors, tensors_in
+from regraft.examples import DatasetExamples, Examples, Inputs
 from regraft.learning.batches import Epoch
 from regraft.learning.eager_step import EagerStep
 from regraft.learning.flat_function import FlatFunction, NotFlatError, flatten, record
 from regraft.learning.learner import draws, set_draws, to_device
 from regraft.learning.python_state import PythonState
+from regraft.tensors.trees import map_tree, tensors_of
 
 FEWEST_STEPS = 20  # of one batch size: recording and proof take the time of about six
 LARGEST_BYTES = 32 << 20  # values of one step: larger ones cost arithmetic, not overhead, and would stay allocated
@@ -40,7 +41,7 @@ class QuickStep:
 
     def __call__(self, inputs: Inputs, labels: Tensor) -> Tensor:
         """Move the parameters by one batch; returns the loss before the move."""
-        tensors = [*tensors_in(inputs), labels]
+        tensors = [*tensors_of(inputs), labels]
         flat = self.flat.get(_look(tensors))
         if flat is None:
             return self.eager(inputs, labels)
@@ -75,7 +76,7 @@ def quicken(eager: EagerStep, epoch: Epoch, epochs: int, *, owns_update: bool) -
     every = torch.cat(epoch.indices)
     for size in sizes if not reason else ():
         trial = [_fetch(eager, epoch.examples, indices) for indices in (every[:size], every[-size:])]
-        tensors = [*tensors_in(trial[0][0]), trial[0][1]]
+        tensors = [*tensors_of(trial[0][0]), trial[0][1]]
         try:
             flat = step.flat[_look(tensors)] = _prove(step, trial)
         except NotFlatError as error:
@@ -128,7 +129,7 @@ def _prove(step: QuickStep, trial: Sequence[Batch]) -> FlatFunction:
         scene.reset()
         flat = _flat_step(step, scene, trial)
         for batch, told in zip(trial, expected, strict=True):
-            tensors = [*tensors_in(batch[0]), batch[1]]
+            tensors = [*tensors_of(batch[0]), batch[1]]
             with torch.inference_mode(step.owns_update), torch.no_grad():
                 loss, *gradients = flat.call(*tensors)
             scene.set_gradients(gradients)
@@ -151,9 +152,9 @@ def _flat_step(step: QuickStep, scene: "_Scene", trial: Sequence[Batch]) -> Flat
 
         def run(*tensors: Tensor, structure: Inputs = structure) -> list[Tensor]:
             remaining = iter(tensors[:-1])
-            return scene.one_step(map_tensors(lambda _: next(remaining), structure), tensors[-1])
+            return scene.one_step(map_tree(lambda _: next(remaining), structure), tensors[-1])
 
-        recordings.append(record(run, *tensors_in(inputs), labels))
+        recordings.append(record(run, *tensors_of(inputs), labels))
         scene.reset()
         if recordings[0].made_bytes() > LARGEST_BYTES:
             raise NotFlatError(

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from regraft.errors import CacheError
-from regraft.examples import Inputs
+from regraft.tensors.trees import Inputs, named_tensors
 
 DIGEST_BLOCK = 1 << 15  # words whose products fit into a processor's cache
 ID_BYTES = 16  # 128 bits of SHA-256: two of 10^12 different inputs share an id with probability 10^-15
@@ -94,17 +94,6 @@ def named_ids(names: Iterable[str]) -> np.ndarray:
     """An id for each name: (count, ID_BYTES) uint8."""
     digests = b"".join(hashlib.sha256(name.encode()).digest()[:ID_BYTES] for name in names)
     return np.frombuffer(digests, np.uint8).reshape(-1, ID_BYTES)
-
-
-def named_tensors(inputs: Inputs, path: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Each tensor of a tensor, tuple or dict of inputs with its place in it: ("", x), ("0", a), ("mask", m) …"""
-    if isinstance(inputs, Tensor):
-        yield path, inputs
-        return
-    pairs: Iterable[tuple[Any, Any]] = inputs.items() if isinstance(inputs, Mapping) else enumerate(inputs)
-    for name, value in pairs:
-        if value is not None:
-            yield from named_tensors(value, f"{path}.{name}" if path else str(name))
 
 
 def as_bytes(tensor: Tensor) -> np.ndarray:

@@ -1,6 +1,10 @@
 """Counts, names, sizes, durations and values as text."""
 
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
 import pytest
+from pydantic import Field
 
 from regraft import wording
 
@@ -46,3 +50,44 @@ def test_bytes_are_in_the_unit_a_person_would_choose(size, text):
 def test_durations_are_as_a_person_says_them(seconds, text):
     """From milliseconds to days."""
     assert wording.seconds_text(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        (str | None, "expected a text"),
+        (bool | Literal["auto"], 'expected true, false or "auto"'),
+        (Annotated[int, Field(ge=1)] | None, "expected a whole number of 1 or more"),
+        (Annotated[float, Field(ge=0, lt=1)], "expected a number of 0 or more and below 1"),
+        (float | list[float], "expected a number or a list of numbers"),
+        (str | Sequence[str], "expected a text or a list of texts"),
+        (Mapping[str, str], 'expected a table of texts, as in {"a" = "b"}'),
+        (Mapping[str, Any], "expected a table, as in {a = 1}"),
+        (Annotated[int, Field(description="1 (grey) or 3")], "expected 1 (grey) or 3"),
+    ],
+)  # fmt: skip
+def test_a_type_is_told_in_the_words_of_a_job(kind, told):
+    """Without Python's."""
+    assert wording.expected(kind) == told
+
+
+def test_a_near_word_is_asked_for():
+    """Only where there is one."""
+    kind = Literal["sgd", "adamw"]
+    assert wording.expected(kind, "adam") == 'expected "sgd" or "adamw". Did you mean "adamw"?'
+    assert wording.expected(kind, "newton") == wording.expected(kind, 3) == 'expected "sgd" or "adamw"'
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (True, "true"),
+        ("ü", '"ü"'),
+        ([1, 2.5], "[1, 2.5]"),
+        ({"a b": 1, "c": {"d": []}}, '{"a b" = 1, c = {d = []}}'),
+        ("x" * 99, '"' + "x" * (wording.LONGEST - 2) + "…"),
+    ],
+)
+def test_a_value_is_told_as_the_job_writes_it(value, told):
+    """A long one is cut short."""
+    assert wording.as_toml(value) == told

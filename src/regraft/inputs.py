@@ -1,15 +1,15 @@
 """The input contract: how an image becomes the array that the original model was trained on."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from PIL import Image, ImageOps
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from regraft.errors import DataError, JobError
-from regraft.wording import as_toml, near_names
+from regraft.wording import refused
 
 RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
@@ -17,118 +17,95 @@ RESAMPLING = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-_UNUSABLE = "The input contract cannot be used:"
+Channels = tuple[Annotated[float, Field(strict=True)], ...]
 
 
-def _list(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, (list, tuple)) else [value]
+def _pair(size: object) -> object:
+    """One number of pixels for both sides."""
+    return (size, size) if isinstance(size, int) else size
 
 
-def _pair(size: Any) -> tuple[int, int]:
-    height, width = size if isinstance(size, (list, tuple)) else (size, size)
-    return height, width
+def _each(value: object) -> object:
+    """One number for all channels."""
+    return (value,) if isinstance(value, int | float) else value
 
 
-def _are_numbers(value: object) -> bool:
-    numbers = _list(value)
-    return bool(numbers) and all(isinstance(one, (int, float)) and not isinstance(one, bool) for one in numbers)
+def _without_zero(values: Channels) -> Channels:
+    if not all(values):
+        raise ValueError("every channel is divided by it, so none can be 0")
+    return values
 
 
-def _is_size(value: object) -> bool:
-    sizes = _list(value)
-    return value is None or (
-        all(type(one) is int for one in sizes) and len(sizes) == (2 if isinstance(value, (list, tuple)) else 1)
-    )
-
-
-# key -> whether a value is of its type, and which that is
-_EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "size": (_is_size, "a number of pixels, or [height, width]"),
-    "mean": (_are_numbers, "a number, or one for each channel"),
-    "std": (_are_numbers, "a number, or one for each channel"),
-    "resize": (lambda value: isinstance(value, str), '"crop", "squash" or "pad"'),
-    "crop_fraction": (lambda value: _are_numbers(value) and not isinstance(value, (list, tuple)), "a number"),
-    "channels": (lambda value: type(value) is int, "1 (grey) or 3 (red, green, blue)"),
-    "interpolation": (lambda value: isinstance(value, str), "one of " + ", ".join(RESAMPLING)),
-    "flatten": (lambda value: isinstance(value, bool), "true or false"),
-}
+class ContractError(JobError, ValueError):
+    """An input contract that cannot be used: a ValueError too, so that pydantic collects it among a job's problems."""
 
 
 @dataclass(frozen=True)
 class InputContract:
     """What the original model expects of its input images.
 
-    size           (height, width) in pixels; None keeps each image's own size
-    mean, std      per channel, on values from 0 to 1: x → (x - mean) / std
+    size           (height, width) in pixels, or one number for both; None keeps each image's own size
+    mean, std      per channel, or one number for all, on values from 0 to 1: x → (x - mean) / std
     resize         "crop": shorter side to size / crop_fraction, then the centre · "squash": both sides, ratio lost ·
                    "pad": longer side to size, black borders
     crop_fraction  the part of the resized shorter side that the crop keeps (timm's crop_pct)
     channels       3 (red, green, blue) or 1 (grey)
-    interpolation  "bilinear", "bicubic", "nearest" or "lanczos", as Pillow defines them (with antialiasing)
+    interpolation  as Pillow defines it (with antialiasing)
     flatten        give a vector (channels × height × width) instead of a (channels, height, width) array
 
     Equal to torchvision's and timm's evaluation transforms (tests/test_inputs.py). Beyond them, a photograph is
     first turned upright by its EXIF tag.
 
-    Raises JobError when the values contradict each other.
+    Raises JobError with every value that cannot be used.
     """
 
-    size: tuple[int, int] | None = None
-    mean: tuple[float, ...] = (0.0,)
-    std: tuple[float, ...] = (1.0,)
+    __pydantic_config__ = ConfigDict(extra="forbid")  # pydantic decodes it from a job and from a saved model
+
+    size: (
+        Annotated[
+            tuple[Annotated[int, Field(ge=1, strict=True)], Annotated[int, Field(ge=1, strict=True)]],
+            BeforeValidator(_pair),
+            Field(description="a number of pixels of 1 or more, or [height, width]"),
+        ]
+        | None
+    ) = None
+    mean: Annotated[Channels, BeforeValidator(_each), Field(description="a number, or one for each channel")] = (0.0,)
+    std: Annotated[
+        Channels,
+        BeforeValidator(_each),
+        AfterValidator(_without_zero),
+        Field(description="a number, or one for each channel"),
+    ] = (1.0,)
     resize: Literal["crop", "squash", "pad"] = "squash"
-    crop_fraction: float = 1.0
-    channels: int = 3
-    interpolation: str = "bilinear"
-    flatten: bool = False
+    crop_fraction: Annotated[float, Field(gt=0, le=1, strict=True)] = 1.0
+    channels: Annotated[Literal[1, 3], Field(description="1 (grey) or 3 (red, green, blue)")] = 3
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
+    flatten: Annotated[bool, Field(strict=True)] = False
 
     def __post_init__(self) -> None:
-        problems = []
-        if self.resize not in ("crop", "squash", "pad"):
-            problems.append(f"resize is {self.resize!r}. {near_names(str(self.resize), ['crop', 'squash', 'pad'])}")
-        if self.interpolation not in RESAMPLING:
-            problems.append(f"interpolation is {self.interpolation!r}. {near_names(self.interpolation, RESAMPLING)}")
-        if self.channels not in (1, 3):
-            problems.append(f"channels is {self.channels}, expected 1 (grey) or 3 (red, green, blue)")
-        for name in ("mean", "std"):
-            if len(getattr(self, name)) not in (1, self.channels):
-                problems.append(f"{name} has {len(getattr(self, name))} values, expected 1 or {self.channels}")
-        if not all(self.std):
-            problems.append("std holds a zero, and every channel is divided by it")
-        if self.size is not None and min(self.size) < 1:
-            problems.append(f"size is {self.size}, expected at least 1 × 1 pixel")
-        if not 0 < self.crop_fraction <= 1:
-            problems.append(f"crop_fraction is {self.crop_fraction}, expected more than 0 and at most 1")
+        problems = [problem for field in fields(self) for problem in self._taken(field.name, field.type)]
+        if not problems:
+            counts = {name: len(getattr(self, name)) for name in ("mean", "std")}
+            problems = [
+                f"{name} has {count} values: expected 1 or {self.channels}, one for each channel"
+                for name, count in counts.items()
+                if count not in (1, self.channels)
+            ]
         if problems:
-            raise JobError("\n  ".join([_UNUSABLE, *problems]))
+            raise ContractError("\n  ".join(["The input contract cannot be used:", *problems]))
+
+    def _taken(self, name: str, kind: Any) -> list[str]:
+        """Take a value over in the form of its type; gives the problems, each in words."""
+        given = getattr(self, name)
+        try:
+            object.__setattr__(self, name, TypeAdapter(kind).validate_python(given))
+        except ValidationError as error:
+            return list(dict.fromkeys(f"{name} is {refused(problem, kind, given)}" for problem in error.errors()))
+        return []
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
         return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> "InputContract":
-        """The contract from a job file's [input] section or from `to_dict`; a single number becomes what it means.
-
-        Raises JobError with all problems: unknown keys, values of another type, and contradictions among the others.
-        """
-        if not isinstance(data, Mapping):
-            raise JobError(f"{_UNUSABLE}\n  is {as_toml(data)}: expected a section with keys")
-        known = dict.fromkeys(cls.__dataclass_fields__)
-        problems = [f"has no key {key!r}. {near_names(key, known)}" for key in data if key not in known]
-        wrong = [key for key in known if key in data and not _EXPECTED[key][0](data[key])]
-        problems += [f"{key} is {as_toml(data[key])}: expected {_EXPECTED[key][1]}" for key in wrong]
-        values = {key: value for key, value in data.items() if key in known and key not in wrong}
-        if values.get("size") is not None:
-            values["size"] = _pair(values["size"])
-        values |= {name: tuple(map(float, _list(values[name]))) for name in ("mean", "std") if name in values}
-        try:
-            contract = cls(**values)
-        except JobError as error:
-            problems += [line.strip() for line in str(error).splitlines()[1:]]
-        if problems:
-            raise JobError("\n  ".join([_UNUSABLE, *problems]))
-        return contract
 
     def from_pixels(self, image: Image.Image) -> np.ndarray:
         """The model's input for one image: (channels, height, width) float32, or a vector when `flatten`."""

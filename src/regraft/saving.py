@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -138,7 +139,7 @@ def load_record(folder: str | Path) -> Saved:
     path = folder / RECORD_FILE
     try:
         record = json.loads(path.read_text())
-        inputs = InputContract.from_dict(record["inputs"]) if record["inputs"] else None
+        inputs = TypeAdapter(InputContract).validate_python(record["inputs"]) if record["inputs"] else None
         return Saved(folder, inputs, tuple(record["classes"] or ()), record["provenance"], record)
     except FileNotFoundError as error:
         raise SaveError(f"{folder} is no saved model: it has no {RECORD_FILE}.") from error

@@ -1,11 +1,17 @@
-"""How counts, names, sizes, durations and values are written in messages, tables and reports."""
+"""How counts, names, sizes, durations, values and their types are written in messages, tables and reports."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from math import floor, isfinite, log10
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 LONGEST = 60  # letters of a value that an error repeats
+_BOUNDS = {"ge": "of {:g} or more", "gt": "above {:g}", "le": "at most {:g}", "lt": "below {:g}"}
+_SCHEDULE = '{0 = "head", 5 = "layer4"}'
+_SEVERAL = {"a whole number": "whole numbers", "a number": "numbers", "a text": "texts"}
+_NAMES = {bool: ["true", "false"], int: ["a whole number"], float: ["a number"], str: ["a text"]}
 
 
 def counted(number: int, one: str, verbs: str = "") -> str:
@@ -124,3 +130,70 @@ def toml_text(value: object) -> str:
 def _key(key: object) -> str:
     bare = str(key).replace("-", "").replace("_", "")
     return str(key) if bare.isascii() and bare.isalnum() else toml_text(str(key))
+
+
+def expected(kind: Any, given: object = None) -> str:
+    """What a key of this type takes, and the word that was meant where the given one is near.
+
+    >>> expected(Literal["names", "structure"] | None, "structur")
+    'expected "names" or "structure". Did you mean "structure"?'
+    """
+    answers = list(dict.fromkeys(_answers(kind)))
+    words = [json.loads(answer) for answer in answers if answer.startswith('"')]
+    near = get_close_matches(given, words, n=1) if isinstance(given, str) else []
+    text = "expected " + " or ".join(part for part in (", ".join(answers[:-1]), answers[-1]) if part)
+    return text + (f'. Did you mean "{near[0]}"?' if near else "")
+
+
+def refused(problem: Mapping[str, Any], kind: Any, given: object) -> str:
+    """One of pydantic's problems with a value of this type: the value and what is allowed.
+
+    >>> refused({"type": "int_type"}, int, "many")
+    '"many": expected a whole number'
+    """
+    allowed = str(problem["ctx"]["error"]) if problem["type"] == "value_error" else expected(kind, given)
+    return f"{as_toml(given)}: {allowed[0].lower()}{allowed[1:]}"
+
+
+def _answers(kind: Any) -> list[str]:
+    """The forms that a value of this type may have, each in words."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return _described(parts[1:]) or _within(_answers(parts[0]), parts[1:])
+    if origin in (Union, UnionType):
+        return [answer for part in parts if part is not NoneType for answer in _answers(part)]
+    if origin is Literal:
+        return [as_toml(word) for word in parts]
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return [_table(*parts)]
+    if isinstance(origin, type) and issubclass(origin, Sequence):
+        return ["a list of " + _several(answer) for answer in _answers(parts[0])]
+    return _NAMES.get(kind, ["a section with keys"])
+
+
+def _table(key: Any, value: Any) -> str:
+    if key is int:
+        return f"the layers of each epoch from 0, as in {_SCHEDULE} or --set 'train.schedule={_SCHEDULE}'"
+    return 'a table of texts, as in {"a" = "b"}' if value is str else "a table, as in {a = 1}"
+
+
+def _described(marks: Sequence[Any]) -> list[str]:
+    """The words that a field gives itself, where its type would not say enough."""
+    return [mark.description for mark in marks if getattr(mark, "description", None)]
+
+
+def _within(answers: list[str], marks: Sequence[Any]) -> list[str]:
+    """The answers with the bounds that pydantic's fields put on them."""
+    limits = [limit for mark in marks for limit in getattr(mark, "metadata", ())]
+    bounds = [
+        form.format(getattr(limit, name)) for limit in limits for name, form in _BOUNDS.items() if hasattr(limit, name)
+    ]
+    return [f"{answer} {' and '.join(bounds)}" for answer in answers] if bounds else answers
+
+
+def _several(answer: str) -> str:
+    """The plural: "a number above 0" becomes "numbers above 0"."""
+    for singular, plural in _SEVERAL.items():
+        if answer.startswith(singular):
+            return plural + answer.removeprefix(singular)
+    return answer

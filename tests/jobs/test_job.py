@@ -169,6 +169,8 @@ def test_each_problem_is_one_line_with_key_value_and_what_is_allowed(job_file):
         f"{job_file} cannot be run:",
         f"""  [plan] reuse is "conv(": the pattern 'conv(' {compiled} 4. {escape}""",
         '  [plan] match is "structur": expected "names" or "structure". Did you mean "structure"?',
+        '  [input] size is "big": expected a number of pixels of 1 or more, or [height, width]',
+        "  [input] std is 0: every channel is divided by it, so none can be 0",
         '  [cache] precision is "int9": expected "float32", "bfloat16", "float16" or "int8". Did you mean "int8"?',
         '  [train] solver is "newton": expected "steps" or "lbfgs"',
         '  [train] lr is "fast": expected a number above 0 or a list of numbers above 0',
@@ -182,8 +184,6 @@ def test_each_problem_is_one_line_with_key_value_and_what_is_allowed(job_file):
         f"  {schedule}: epoch 3 of the schedule is none of the 3 epochs, 0 to 2: choose an earlier one, or more epochs",
         "  [train] patience waits for a better validation loss, and [data] validation is 0: expected a part of "
         "the data",
-        '  [input] size is "big": expected a number of pixels, or [height, width]',
-        "  [input] std holds a zero, and every channel is divided by it",
     ]
 
 
@@ -195,7 +195,11 @@ def test_each_problem_is_one_line_with_key_value_and_what_is_allowed(job_file):
         (["data.validation=0", "train.lr=[0.1, 0.2]"], "several lr or weight_decay are compared"),
         (["train.lr=[]"], "lr is .*: expected a number above 0 or a list of numbers above 0"),
         (["train.schedule={0=[]}"], "epoch 0 of the schedule: an empty list has no parameters"),
-        (["input.size=[1, 2, 3]"], r"size is \[1, 2, 3\]: expected a number of pixels, or \[height, width\]"),
+        (
+            ["input.size=[1, 2, 3]"],
+            r"size is \[1, 2, 3\]: expected a number of pixels of 1 or more, or \[height, width\]",
+        ),
+        (["input.mean=[1, 2]"], r"run:\n  \[input\] mean has 2 values: expected 1 or 3, one for each channel$"),
         (["model.factory=3"], r"\[model\] factory is 3: expected a text"),
         (["plan.rename={'(' = 'a'}"], "rename is .*is not a regular expression"),
     ],

@@ -14,12 +14,11 @@ from pydantic_core import PydanticCustomError
 from regraft.errors import JobError, PatternError
 from regraft.inputs import InputContract
 from regraft.jobs.advice import rewritten
-from regraft.jobs.job_words import expected
 from regraft.patterns import Patterns, as_patterns, compile_pattern
 from regraft.schedules import EPOCHS, form_problems
-from regraft.wording import as_toml, near_names
+from regraft.wording import as_toml, expected, near_names, refused
 
-# Pydantic checks types and keys, and collects every problem instead of the first; the words are ours (job_words).
+# Pydantic checks types and keys, and collects every problem instead of the first; the words are ours (wording).
 STRICT_KEYS = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
 
@@ -205,17 +204,12 @@ class Job:
         cls, data: Mapping[str, Any], *, folder: Path | None = None, source: str = "", where: str = "The job"
     ) -> "Job":
         """The job from plain data, as TOML gives it. Raises JobError as `from_file`."""
-        sections, contract = dict(data), InputContract()
         problems = list(_contradictions(data))
         try:
-            contract = InputContract.from_dict(sections.get("input", {}))
-        except JobError as error:
-            problems += [f"[input] {line.strip()}" for line in str(error).splitlines()[1:]]
-        checked = {**sections, "input": contract, "folder": folder or Path(), "source": source}
-        try:
-            job = TypeAdapter(cls).validate_python(checked, strict=False)
+            job = TypeAdapter(cls).validate_python({**data, "folder": folder or Path(), "source": source})
         except ValidationError as error:
-            problems = [*dict.fromkeys(_in_words(problem, data) for problem in error.errors()), *problems]
+            lines = [line for problem in error.errors() for line in _in_words(problem, data)]
+            problems = [*dict.fromkeys(lines), *problems]
         if problems:
             raise JobError(f"{where} cannot be run:\n" + "\n".join(f"  {problem}" for problem in problems))
         return job
@@ -230,23 +224,29 @@ def values_of(section: object) -> dict[str, Any]:
     return {entry.name: getattr(section, entry.name) for entry in fields(section)}  # type: ignore[arg-type]  # a section
 
 
-def _in_words(problem: Any, data: Mapping[str, Any]) -> str:
-    """The line for one of pydantic's problems: the key, what was given, what is allowed. Each key has one line."""
+def _in_words(problem: Any, data: Mapping[str, Any]) -> list[str]:
+    """Lines for one of pydantic's problems: the key, what was given, what is allowed."""
     section, *rest = map(str, problem["loc"])
-    home = {entry.name: entry.type for entry in fields(Job)}.get(section)
-    if problem["type"] == "unexpected_keyword_argument":
-        if not rest:
-            return f"there is no section [{section}]. {near_names(section, _keys(Job)[:-2])}"
-        return f"[{section}] has no key {rest[0]!r}. {near_names(rest[0], _keys(home))}"
+    kind = {entry.name: entry.type for entry in fields(Job)}.get(section)
+    if problem["type"] == "unexpected_keyword_argument" and not rest:
+        return [f"there is no section [{section}]. {near_names(section, _keys(Job)[:-2])}"]
     if not rest:
-        told = "missing" if problem["type"] == "missing" else as_toml(data[section])
-        return f"[{section}] is {told}: expected a section with the keys {', '.join(_keys(home))}"
-    kind = {entry.name: entry.type for entry in fields(home)}[rest[0]]  # type: ignore[arg-type]  # a section's class
+        return _section_in_words(problem, section, kind, data)
+    key = rest[0]
+    if problem["type"] == "unexpected_keyword_argument":
+        return [f"[{section}] has no key {key!r}. {near_names(key, _keys(kind))}"]
+    key_kind = {entry.name: entry.type for entry in fields(kind)}[key]  # type: ignore[arg-type]  # a section's class
     if problem["type"] == "missing":
-        return f"[{section}] {rest[0]} is missing: {expected(kind)}"
-    given = data[section][rest[0]]
-    allowed = str(problem["ctx"]["error"]) if problem["type"] == "value_error" else expected(kind, given)
-    return f"[{section}] {rest[0]} is {as_toml(given)}: {allowed[0].lower()}{allowed[1:]}"
+        return [f"[{section}] {key} is missing: {expected(key_kind)}"]
+    return [f"[{section}] {key} is {refused(problem, key_kind, data[section][key])}"]
+
+
+def _section_in_words(problem: Any, section: str, kind: Any, data: Mapping[str, Any]) -> list[str]:
+    """Lines for a section that is missing, that is none, or whose keys cannot be used together."""
+    if problem["type"] == "value_error":
+        return [f"[{section}] {line.strip()}" for line in str(problem["ctx"]["error"]).splitlines()[1:]]
+    given = "missing" if problem["type"] == "missing" else as_toml(data[section])
+    return [f"[{section}] is {given}: expected a section with the keys {', '.join(_keys(kind))}"]
 
 
 def _contradictions(data: Mapping[str, Any]) -> Iterator[str]:

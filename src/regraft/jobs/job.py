@@ -3,9 +3,9 @@
 import os
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import field, fields
+from dataclasses import field, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -225,52 +225,85 @@ def values_of(section: object) -> dict[str, Any]:
 
 
 def _in_words(problem: Any, data: Mapping[str, Any]) -> list[str]:
-    """Lines for one of pydantic's problems: the key, what was given, what is allowed."""
-    section, *rest = map(str, problem["loc"])
-    kind = {entry.name: entry.type for entry in fields(Job)}.get(section)
-    if problem["type"] == "unexpected_keyword_argument" and not rest:
-        return [f"there is no section [{section}]. {near_names(section, _keys(Job)[:-2])}"]
-    if not rest:
-        return _section_in_words(problem, section, kind, data)
-    key = rest[0]
+    """Lines for one of pydantic's problems: the key, what was given, what is allowed. Sections may hold sections."""
+    sections: list[str] = []
+    kind: type = Job
+    given, key = data, ""
+    for part in map(str, problem["loc"]):
+        inner = _section_kind(kind, part)
+        if inner is None:
+            key = part
+            break
+        sections, kind, given = [*sections, part], inner, given.get(part, {})
+    section = ".".join(sections)
+    if not key:
+        return _section_in_words(problem, section, kind, given)
     if problem["type"] == "unexpected_keyword_argument":
-        return [f"[{section}] has no key {key!r}. {near_names(key, _keys(kind))}"]
-    key_kind = {entry.name: entry.type for entry in fields(kind)}[key]  # type: ignore[arg-type]  # a section's class
+        none = f"[{section}] has no key {key!r}" if section else f"there is no section [{key}]"
+        return [f"{none}. {near_names(key, _keys(kind))}"]
+    key_kind = _kinds(kind)[key]
     if problem["type"] == "missing":
         return [f"[{section}] {key} is missing: {expected(key_kind)}"]
-    return [f"[{section}] {key} is {refused(problem, key_kind, data[section][key])}"]
+    return [f"[{section}] {key} is {refused(problem, key_kind, given[key])}"]
 
 
-def _section_in_words(problem: Any, section: str, kind: Any, data: Mapping[str, Any]) -> list[str]:
+def _section_in_words(problem: Any, section: str, kind: type, given: object) -> list[str]:
     """Lines for a section that is missing, that is none, or whose keys cannot be used together."""
     if problem["type"] == "value_error":
         return [f"[{section}] {line.strip()}" for line in str(problem["ctx"]["error"]).splitlines()[1:]]
-    given = "missing" if problem["type"] == "missing" else as_toml(data[section])
-    return [f"[{section}] is {given}: expected a section with the keys {', '.join(_keys(kind))}"]
+    text = "missing" if problem["type"] == "missing" else as_toml(given)
+    return [f"[{section}] is {text}: expected a section with the keys {', '.join(_keys(kind))}"]
+
+
+def _kinds(section: Any) -> dict[str, Any]:
+    """The types of a section's keys, or of the job's sections."""
+    return {entry.name: entry.type for entry in fields(section)}
+
+
+def _section_kind(kind: type, name: str) -> type | None:
+    """The class of the section of that name; None for a key, and for a name that there is not."""
+    of_name = _kinds(kind).get(name)
+    return next((part for part in (of_name, *get_args(of_name)) if isinstance(part, type) and is_dataclass(part)), None)
 
 
 def _contradictions(data: Mapping[str, Any]) -> Iterator[str]:
-    """A line for each pair of keys that cannot be followed together; keys of wrong types are told elsewhere."""
-    tables = (data.get(name) for name in ("freeze", "train", "data"))
-    freeze, train, examples = (table if isinstance(table, Mapping) else {} for table in tables)
-    ways = [key for key in _keys(FreezeSection) if freeze.get(key) is not None]
-    if len(ways) > 1:
-        yield f"[freeze] has {' and '.join(ways)}: expected only one of {', '.join(_keys(FreezeSection))}"
+    """A line for each pair of keys that cannot be followed together; keys of wrong types are named elsewhere."""
+    freeze, train, examples = (_table(data.get(name)) for name in ("freeze", "train", "data"))
+    choices = [key for key in _keys(FreezeSection) if freeze.get(key) is not None]
+    if len(choices) > 1:
+        yield f"[freeze] has {' and '.join(choices)}: expected only one of {', '.join(_keys(FreezeSection))}"
+    yield from _schedule_problems(train)
+    if train.get("solver") == "lbfgs":
+        yield from _exact_problems(train)
+    if examples.get("validation", 1) == 0:
+        yield from _without_validation(train)
+
+
+def _schedule_problems(train: Mapping[str, Any]) -> Iterator[str]:
     schedule, epochs = _whole_numbers(train.get("schedule")), train.get("epochs") or EPOCHS
     if schedule and isinstance(epochs, int):
-        for told in form_problems(schedule, epochs):
-            yield f"[train] schedule is {as_toml(train['schedule'])}: {rewritten(told, 'job')}"
-    if train.get("solver") == "lbfgs":
-        if schedule:
-            yield '[train] solver is "lbfgs", which finds the optimum at once and knows no epochs: leave out schedule'
-        if train.get("loss", "cross_entropy") != "cross_entropy":
-            yield f'[train] solver is "lbfgs" and loss is {as_toml(train["loss"])}: expected loss = "cross_entropy"'
-    if examples.get("validation", 1) == 0:
-        none = "and [data] validation is 0: expected a part of the data"
-        if train.get("patience") is not None:
-            yield f"[train] patience waits for a better validation loss, {none}"
-        if any(isinstance(train.get(key), list) and len(train[key]) > 1 for key in ("lr", "weight_decay")):
-            yield f"[train] several lr or weight_decay are compared by their validation loss, {none}"
+        for problem in form_problems(schedule, epochs):
+            yield f"[train] schedule is {as_toml(train['schedule'])}: {rewritten(problem, 'job')}"
+
+
+def _exact_problems(train: Mapping[str, Any]) -> Iterator[str]:
+    if _whole_numbers(train.get("schedule")):
+        yield '[train] solver is "lbfgs", which finds the optimum at once and knows no epochs: leave out schedule'
+    if train.get("loss", "cross_entropy") != "cross_entropy":
+        yield f'[train] solver is "lbfgs" and loss is {as_toml(train["loss"])}: expected loss = "cross_entropy"'
+
+
+def _without_validation(train: Mapping[str, Any]) -> Iterator[str]:
+    none = "and [data] validation is 0: expected a part of the data"
+    if train.get("patience") is not None:
+        yield f"[train] patience waits for a better validation loss, {none}"
+    if any(isinstance(train.get(key), list) and len(train[key]) > 1 for key in ("lr", "weight_decay")):
+        yield f"[train] several lr or weight_decay are compared by their validation loss, {none}"
+
+
+def _table(value: object) -> Mapping[str, Any]:
+    """The section; an empty one for a value that is none."""
+    return value if isinstance(value, Mapping) else {}
 
 
 def _whole_numbers(schedule: object) -> dict[int, Patterns]:
@@ -282,7 +315,8 @@ def _whole_numbers(schedule: object) -> dict[int, Patterns]:
 
 
 def _keys(section: Any) -> list[str]:
-    return [entry.name for entry in fields(section)]
+    """The keys of a section, or the job's sections."""
+    return [name for name in _kinds(section) if section is not Job or name not in ("folder", "source")]
 
 
 def _set(data: dict[str, Any], setting: str) -> None:

@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from regraft.caches import building
-from regraft.caches.keys import CANARIES
+from regraft.caches.options import CANARIES
 from regraft.caching import cache_features
 from regraft.errors import CacheError
 from regraft.stores.folder import FolderStore

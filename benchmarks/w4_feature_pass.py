@@ -21,7 +21,7 @@ from w2_vehicles import DATA
 
 import regraft
 import vision_stub  # noqa: F401  # before torchvision
-from regraft.caches.keys import Engine
+from regraft.caches.options import Engine
 
 COUNT, BATCHES = 96, (8, 32)
 FORMATS = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last}

@@ -10,9 +10,11 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset, TensorDataset
 
-from regraft.caching import Engine, cache_features
+from regraft.caches.options import Engine
+from regraft.caching import cache_features
 from regraft.datasets.image_folder import open_image_folder
-from regraft.errors import CacheError, DoesNotPayError
+from regraft.datasets.labelled import Labelled
+from regraft.errors import CacheError, DataError, DoesNotPayError
 from regraft.inputs import InputContract
 from regraft.stores.folder import FolderStore
 from regraft.stores.memory import MemoryStore
@@ -243,19 +245,51 @@ def test_the_canary_refuses_rows_of_another_computation(tmp_path):
         cache_features(trunk, data, tmp_path, batch_size=BATCH)
 
 
-def test_a_promise_about_the_data_spares_reading_it(tmp_path):
-    """With data_id only the probes and the canary's rows are read."""
-    inputs, labels = tiny_data(200)
-    data = Pairs(inputs, labels)
-    data.targets = labels
-    cache_features(tiny_trunk(), data, tmp_path, batch_size=BATCH, data_id="digits-1")
-    data.asked = 0
+class Stated(Labelled):
+    """Pairs that state their labels."""
 
-    features = cache_features(tiny_trunk(), data, tmp_path, batch_size=BATCH, data_id="digits-1")
+    classes, ids = ("a", "b", "c"), ()
+
+    def __init__(self, pairs, labels):
+        self.pairs, self.labels = pairs, labels
+
+    def __getitem__(self, index):
+        return self.pairs[index]
+
+
+def test_a_promise_about_the_data_spares_reading_it(tmp_path):
+    """With data_id, and labels that the data set states, only the probes and the canary's rows are read."""
+    inputs, labels = tiny_data(200)
+    pairs = Pairs(inputs, labels)
+    cache_features(tiny_trunk(), Stated(pairs, labels), tmp_path, batch_size=BATCH, data_id="digits-1")
+    pairs.asked = 0
+
+    features = cache_features(tiny_trunk(), Stated(pairs, labels), tmp_path, batch_size=BATCH, data_id="digits-1")
 
     assert features.computed == 0
     assert torch.equal(features.labels, labels)
-    assert data.asked < 30
+    assert pairs.asked < 30
+
+
+@pytest.mark.parametrize("change", [lambda y: y % 2, lambda y: 2 if y == 1 else y])
+def test_labels_are_those_that_the_examples_have(tmp_path, change):
+    """A `target_transform` changes what lies in `targets`, for the first example too or for others alone."""
+    inputs, labels = tiny_data(60)
+    labels = labels.sort().values
+    data = Pairs(inputs, [change(int(label)) for label in labels])
+    data.targets = labels
+    for _ in range(2):
+        features = cache_features(tiny_trunk(), data, tmp_path, batch_size=BATCH, data_id="digits-1")
+        assert features.labels.tolist() == [change(int(label)) for label in labels]
+
+
+def test_a_data_set_that_states_other_labels_than_it_gives_is_refused(tmp_path):
+    """As soon as an example is read."""
+    inputs, labels = tiny_data(60)
+    wrong = labels.clone()
+    wrong[50] += 1
+    with pytest.raises(DataError, match="does not hold the labels of its examples"):
+        cache_features(tiny_trunk(), Stated(Pairs(inputs, labels), wrong), tmp_path, data_id="digits-1")
 
 
 def test_a_data_set_of_pairs_is_as_good_as_tensors(tmp_path):
@@ -284,13 +318,13 @@ def test_lower_precision_is_measured(store, precision, relative):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
-    [({"precision": "float8"}, "No precision 'float8'"), ({"batch_size": 0}, "1 or more"), ({"views": 0}, "1 or more")],
+    ("wrong", "message"),
+    [({"precision": "float8"}, "No precision 'float8'"), ({"views": 0}, "views is 0; expected 1 or more")],
 )
-def test_wrong_arguments_are_answered_with_the_right_ones(wrong, told):
+def test_wrong_arguments_are_answered_with_the_right_ones(wrong, message):
     """Before anything is computed."""
     trunk = tiny_trunk()
-    with pytest.raises(CacheError, match=told):
+    with pytest.raises(CacheError, match=message):
         cache_features(trunk, tiny_data(), **wrong)
     assert trunk.calls == 0
 
@@ -341,7 +375,7 @@ def test_the_cost_is_told_before_the_build(tmp_path):
 
 def test_a_cache_that_does_not_pay_is_refused_before_the_build(tmp_path):
     """One epoch never pays; the store stays empty."""
-    with pytest.raises(DoesNotPayError, match=r"(?s)Caching 40 examples.*training is of 1 epochs: train without"):
+    with pytest.raises(DoesNotPayError, match=r"(?s)Caching 40 examples.*training takes 1 epoch: train without"):
         cache_features(tiny_trunk(), tiny_data(), tmp_path, batch_size=BATCH, epochs=1)
     assert not list(tmp_path.rglob("*.safetensors"))
 

@@ -5,8 +5,18 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
+from regraft.caches.building import Builder
+from regraft.caches.ids import Index
+from regraft.caches.options import Options
+from regraft.caches.rows import StoredRows
+from regraft.caches.running import Runner
+from regraft.caches.sampling import Samples
 from regraft.cuts.cut import Cut, Leaf
+from regraft.examples import TensorExamples
 from regraft.splitting import FeatureExtractor
+from regraft.stores.memory import MemoryStore
+
+EMPTY = Index(torch.empty(0, 16, dtype=torch.uint8).numpy())
 
 
 def leaf_of(name: str, shape: tuple[int, ...], dtype: torch.dtype = torch.float32, *, varying=()) -> Leaf:
@@ -52,3 +62,11 @@ def plainly(trunk: HandTrunk, inputs: Tensor, batch_size: int) -> Tensor:
     """The features by a plain loop over the data set."""
     with torch.no_grad():
         return torch.cat([trunk.module(batch) for batch in inputs.split(batch_size)])
+
+
+def filled(trunk: HandTrunk, count: int = 40, stored: int = 40) -> tuple[Samples, StoredRows]:
+    """The samples of a data set, and the rows of a store that holds the first of them."""
+    entry, (inputs, labels) = MemoryStore().entry("k", {}), tiny_data(count)
+    run = Runner(trunk)
+    Builder(run, Samples(TensorExamples(inputs[:stored], labels[:stored])), entry, Options(batch_size=8)).build()
+    return Samples(TensorExamples(inputs, labels)), StoredRows(entry, run.leaves)

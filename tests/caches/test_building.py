@@ -4,19 +4,18 @@ import pytest
 import torch
 
 from regraft.caches import building
-from regraft.caches.building import Builder, check_outputs, padded, part_rows, storage_order, whole
-from regraft.caches.ragged import OwnShapes
-from regraft.caches.sampling import Draws
-from regraft.errors import CacheError
+from regraft.caches.building import Builder, columns_in_memory, part_rows, storage_order
+from regraft.caches.options import Options
+from regraft.caches.running import Runner
+from regraft.caches.sampling import Samples
 from regraft.examples import TensorExamples
 from regraft.stores.folder import FolderStore
-from trunks import HandTrunk, leaf_of, tiny_data, tiny_trunk
+from trunks import leaf_of, tiny_data, tiny_trunk
 
 
 def build(trunk, data, entry, batch_size=8):
     """All rows of the data in the entry."""
-    builder = Builder(trunk, Draws(TensorExamples(*data)), entry, trunk.cut.leaves, batch_size=batch_size,
-                      precision="float32")  # fmt: skip
+    builder = Builder(Runner(trunk), Samples(TensorExamples(*data)), entry, Options(batch_size=batch_size))
     builder.build()
     return builder
 
@@ -46,11 +45,6 @@ def test_rows_lie_in_random_order_with_the_rest_last():
     assert torch.equal(order[40:], torch.arange(40, 43))
     assert not torch.equal(order[:40], torch.arange(40))
     assert torch.equal(order, storage_order(43, 8))
-
-
-def test_short_batches_are_filled_by_repetition():
-    """So every row is computed in a batch of the same size."""
-    assert padded(torch.arange(3), 3, 8).tolist() == [0, 1, 2, 0, 1, 2, 0, 1]
 
 
 def test_every_build_of_the_same_data_writes_the_same_bytes(tmp_path, small_parts):
@@ -116,21 +110,7 @@ def test_another_builders_part_is_waited_for(tmp_path, small_parts):
 def test_in_memory_rows_lie_in_the_data_sets_order():
     """Without ids, without a store."""
     trunk, (inputs, labels) = tiny_trunk(), tiny_data(20)
-    draws = Draws(TensorExamples(inputs, labels), hashed=False)
-    rows, told = whole(
-        draws, trunk, trunk.cut.leaves, OwnShapes(None, ()), batch_size=8, workers=None, advance=lambda *_: None
-    )
-    assert torch.equal(rows["hidden"][:8], trunk.module(inputs[:8]))
-    assert torch.equal(told, labels)
-
-
-def test_a_trunk_that_breaks_its_word_is_refused():
-    """Other rows, other dtypes, a missing leaf."""
-    leaves = [leaf_of("x", (3,))]
-    with pytest.raises(CacheError, match=r"gave no 'x'; it gave y"):
-        check_outputs({"y": torch.ones(2, 3)}, leaves, 2)
-    with pytest.raises(CacheError, match=r"x with shape \(1, 3\)"):
-        check_outputs({"x": torch.ones(1, 3)}, leaves, 2)
-    with pytest.raises(CacheError, match=r"float64"):
-        check_outputs({"x": torch.ones(2, 3).double()}, leaves, 2)
-    assert HandTrunk
+    samples = Samples(TensorExamples(inputs, labels), hashed=False)
+    columns = columns_in_memory(Runner(trunk), samples, Options(batch_size=8))
+    assert torch.equal(columns["hidden"][:8], trunk.module(inputs[:8]))
+    assert torch.equal(samples.labels, labels)

@@ -1,10 +1,14 @@
 """The sentence before building."""
 
+import time
 from dataclasses import replace
 
 import pytest
 
-from regraft.caches.costs import Cost
+from regraft.caches.costs import Cost, expected_cost
+from regraft.caches.options import Options
+from regraft.caches.running import Runner
+from trunks import EMPTY, filled, tiny_trunk
 
 DEAR = Cost(
     count=1000,
@@ -50,3 +54,39 @@ def test_a_half_filled_store_pays_earlier():
     assert half.pays_from == 1
     assert "(100 rows are missing)" in str(half)
     assert str(half).endswith("it pays from 1 epoch on.")
+
+
+class Clock:
+    """Shows what it is told."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+    def go(self, seconds):
+        self.now += seconds
+
+
+def test_the_cost_is_that_of_what_is_missing(monkeypatch):
+    """Half of the rows are there: half of the price, of which a slow trunk is all. The clock knows the trunk alone."""
+    trunk, clock = tiny_trunk(), Clock()
+    samples, rows = filled(trunk, stored=20)
+    plain = trunk.module.forward
+    trunk.module.forward = lambda x: (clock.go(0.004 * len(x)), plain(x))[1]
+    monkeypatch.setattr(time, "perf_counter", clock)
+
+    whole = expected_cost(Runner(trunk), samples, EMPTY, Options(batch_size=40))
+    half = expected_cost(Runner(trunk), samples, rows.index(), Options(batch_size=40))
+
+    assert (whole.count, whole.missing, half.missing, whole.bytes) == (40, 40, 20, 40 * 4 * 4)
+    assert whole.trunk_s == pytest.approx(0.004)
+    assert half.seconds == pytest.approx(0.5 * whole.seconds)
+    assert whole.pays_from == 2
+
+
+def test_the_bytes_are_those_of_the_precision():
+    """Scales of int8 are a few bytes a part."""
+    samples, _ = filled(tiny_trunk())
+    assert expected_cost(Runner(tiny_trunk()), samples, None, Options(batch_size=8, precision="int8")).bytes == 40 * 4

@@ -1,19 +1,23 @@
-"""How a trunk is run, and what its features' key depends on."""
+"""What the key of features depends on."""
+
+import json
 
 import pytest
 import torch
 from torch import nn
 
-from regraft.caches.keys import Engine, device_of, key_of, manifest_of, modes, runner
+from regraft.caches.keys import key_of, manifest_of, modes
+from regraft.caches.options import Engine, Options
 from regraft.caching import cache_features
+from regraft.freezing import freeze
+from regraft.splitting import split
 from regraft.stores.memory import MemoryStore
 from trunks import HandTrunk, tiny_data, tiny_trunk
 
 
 def key(trunk, **options):
     """The key of a trunk's features."""
-    given = {"batch_size": 8, "precision": "float32", "engine": Engine(), **options}
-    return key_of(manifest_of(trunk, **given))
+    return key_of(manifest_of(trunk, Options(**{"batch_size": 8, **options})))
 
 
 def test_the_key_depends_on_everything_that_changes_a_bit():
@@ -85,17 +89,17 @@ def test_every_switch_of_float32_arithmetic_changes_the_key_where_it_matters(nam
     assert cache_features(tiny_trunk(), tiny_data(), MemoryStore(), batch_size=8).computed == 40
 
 
-def test_another_compute_gives_the_cuts_own_dtype():
-    """Computed in bfloat16, handed out in float32."""
-    trunk, (inputs, _) = tiny_trunk(), tiny_data()
-    exact, fast = (runner(trunk, compute)(inputs)["hidden"] for compute in ("float32", "bfloat16"))
-    assert fast.dtype == exact.dtype == torch.float32
-    assert not torch.equal(fast, exact)
-
-
 def test_a_size_that_varies_is_not_part_of_the_key():
     """Another example's length means the same trunk."""
     short, long = (HandTrunk(nn.Identity(), (length, 4), varying=(0,)) for length in (5, 7))
     assert key(short) == key(long)
     assert key(short) != key(HandTrunk(nn.Identity(), (5, 4)))
-    assert device_of(tiny_trunk()) == torch.device("cpu")
+
+
+def test_each_fact_is_in_the_manifest_once():
+    """The trunk states what it alone knows; the key adds cut, tensors, options and torch."""
+    model = nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 2))
+    freeze(model, "0")
+    manifest = manifest_of(split(model, tiny_data()[0][:2])[0], Options())
+    assert sorted(manifest["trunk"]) == ["attention", "computation", "modules", "settings", "sources"]
+    assert json.dumps(manifest).count(str(torch.__version__)) == 1

@@ -74,20 +74,6 @@ def test_a_truncated_shard_and_a_lost_manifest_are_listed(tmp_path):
     assert "manifest.json is missing" in as_table(list_entries(tmp_path))
 
 
-def test_a_sample_is_computed_again_when_the_trunk_is_at_hand(tmp_path):
-    """Here a factor that the key cannot see."""
-    trunk, data = tiny_trunk(), tiny_data()
-    key = cache_features(trunk, data, tmp_path).key
-    assert verify_entry(tmp_path, key, trunk=trunk, dataset=data) == []
-    assert verify_entry(tmp_path, key, trunk=trunk, dataset=tiny_data(9, seed=5)) == [
-        "No row of the entry belongs to the examples that were tried."
-    ]
-    plain = trunk.module.forward
-    trunk.module.forward = lambda x: plain(x) * 1.01
-    assert "not those of this trunk" in verify_entry(tmp_path, key, trunk=trunk, dataset=data)[0]
-    assert "frozen differ" in verify_entry(tmp_path, key, trunk=tiny_trunk(1), dataset=data)[0]
-
-
 def test_an_interrupted_build_is_told(tmp_path):
     """And one under way is, which is never cleared."""
     key = cache_features(tiny_trunk(), tiny_data(), tmp_path).key
@@ -147,7 +133,7 @@ def test_old_entries_are_cleared_by_age(tmp_path):
 @pytest.mark.parametrize(
     ("rule", "told"),
     [
-        ({}, "say which"),
+        ({}, "choose entries by key"),
         ({"key": "zz"}, r"No entry has the key 'zz'"),
         ({"key": ""}, "the key is empty"),
         ({"older_than_s": -1.0}, r"the age in seconds is -1\.0, expected 0 or more"),

@@ -4,9 +4,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
-from regraft.caches.precision import PRECISIONS, SCALE, check_precision, decode, difference, encode
+from regraft.caches.precision import PRECISIONS, SCALE, check_precision, decode, difference, encode, rounding
 from regraft.errors import CacheError
+from trunks import tiny_data, tiny_trunk
 
 STEP = {"float32": 0.0, "bfloat16": 2**-8, "float16": 2**-11, "int8": 1 / 254}
 
@@ -74,3 +76,35 @@ def test_an_unknown_precision_is_answered_with_the_known_ones():
     """Before anything is computed."""
     with pytest.raises(CacheError, match=r"No precision 'half'. Precisions: float32"):
         check_precision("half")
+
+
+class Dropping(nn.Module):
+    """A head with a layer that is random in training."""
+
+    def __init__(self):
+        super().__init__()
+        self.drop, self.last = nn.Dropout(0.5), nn.Linear(4, 3)
+
+    def forward(self, features):
+        return self.last(self.drop(features["hidden"]))
+
+
+def test_rounding_is_measured_at_leaves_and_outputs():
+    """The head is called in evaluation mode and left in its own."""
+    head = Dropping().train()
+    features = tiny_trunk()(tiny_data()[0])
+
+    measured = rounding(features, features, "bfloat16", head)
+
+    assert head.drop.training
+    assert set(measured) == {"hidden", "output"}
+    assert 0 < measured["hidden"].relative < 4e-3  # bfloat16 keeps 8 bits
+    assert 0 < measured["output"].relative < 1e-2
+    assert rounding(features, features, "float32", None)["hidden"].largest == 0
+
+
+def test_the_compute_is_part_of_the_difference():
+    """Features that were computed in bfloat16 are compared with float32's."""
+    exact = tiny_trunk()(tiny_data()[0])
+    measured = rounding(exact, {"hidden": exact["hidden"] * 1.01}, "float32", None)
+    assert measured["hidden"].relative == pytest.approx(0.01, rel=1e-3)

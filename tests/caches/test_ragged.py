@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from regraft.caches.ragged import OwnShapes, Ragged, column_of, decode_values, encode_column, ragged_leaves
+from regraft.caches.ragged import Ragged, column_of, decode_values, encode_column, ragged_leaves
 from trunks import leaf_of
 
 LENGTHS = (3, 0, 5, 1)
@@ -64,24 +64,6 @@ def test_a_last_dimension_that_varies_has_one_scale():
     assert torch.allclose(values, torch.tensor([1.0, 1, 2, 2, 2]), atol=2 / 254)  # half a step of int8
 
 
-def test_a_row_is_as_long_as_its_example():
-    """What the batch was filled up with is cut off; what nobody can tell stays as the batch made it."""
-    asked = []
-
-    def ask(ids, mask):
-        asked.append((tuple(ids.shape), tuple(mask.shape)))
-        return {"x": (ids.shape[1], 2), "odd": (None, 2)}
-
-    own = OwnShapes(ask, ("x", "odd"))
-    inputs = {"ids": torch.zeros(3, 5, dtype=torch.int64), "mask": torch.zeros(3, 5)}
-    shapes = [((2,), (2,)), ((5,), (5,)), ((2,), (2,))]
-
-    assert [len(row) for row in own.rows("x", torch.ones(3, 5, 2), inputs, shapes)] == [2, 5, 2]
-    assert [len(row) for row in own.rows("odd", torch.ones(3, 5, 2), inputs, shapes)] == [5, 5, 5]
-    assert [len(row) for row in own.rows("x", torch.ones(3, 5, 2), inputs, None)] == [5, 5, 5]
-    assert asked == [((1, 2), (1, 2)), ((1, 5), (1, 5))]
-
-
 def test_leaves_that_vary_are_known_by_their_shape():
-    """A size that is None, or one that the cut marks."""
+    """The cut marks them."""
     assert ragged_leaves([leaf_of("even", (3,)), leaf_of("ragged", (5, 3), varying=(0,))]) == ("ragged",)

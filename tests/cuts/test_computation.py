@@ -5,7 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from regraft.caches.keys import Engine, key_of, manifest_of
+from regraft.caches.keys import key_of, manifest_of
+from regraft.caches.options import Options
 from regraft.cuts.computation import plain_arguments
 from regraft.freezing import freeze
 from regraft.splitting import split
@@ -38,7 +39,7 @@ def key(model, rows=3):
     """Of the model's features."""
     freeze(model, "a|b")
     trunk, _ = split(model, torch.randn(rows, 6))
-    return key_of(manifest_of(trunk, batch_size=4, precision="float32", engine=Engine()))
+    return key_of(manifest_of(trunk, Options(batch_size=4)))
 
 
 def hooked(change):
@@ -78,9 +79,9 @@ def test_a_tensor_edited_after_the_split_is_seen():
     model = Outside()
     freeze(model, "a|b")
     trunk, _ = split(model, torch.randn(3, 6))
-    before = manifest_of(trunk, batch_size=4, precision="float32", engine=Engine())
+    before = manifest_of(trunk, Options(batch_size=4))
     model.table[2] = 1.5
-    assert manifest_of(trunk, batch_size=4, precision="float32", engine=Engine()) != before
+    assert manifest_of(trunk, Options(batch_size=4)) != before
 
 
 def test_the_examples_size_and_the_head_are_not_part_of_the_key():

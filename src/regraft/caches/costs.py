@@ -1,9 +1,28 @@
 """What a cache costs and from which epoch on it pays: measured, then said in a plain sentence."""
 
+import hashlib
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import final
+from functools import partial
+from typing import TypeVar, final
 
+import torch
+from torch import Tensor
+
+from regraft.caches.ids import Index
+from regraft.caches.options import Options
+from regraft.caches.precision import SCALE, decode, encode
+from regraft.caches.running import Outputs, Runner, first_rows
+from regraft.caches.sampling import SampleBatch, Samples
+from regraft.examples import Inputs
+from regraft.tensors.fingerprints import as_bytes, input_ids
 from regraft.wording import bytes_text, counted, seconds_text
+
+FEW_ROWS = 16  # on which a slow trunk is measured
+LEAST_S = 0.05  # a shorter measurement is repeated on a whole batch
+
+Result = TypeVar("Result")
 
 
 @final
@@ -60,3 +79,73 @@ class Cost:
         if self.pays_from is None:
             return f"{price}; it does not pay: reading a row takes as long as computing it."
         return f"{price}; it pays from {counted(self.pays_from, 'epoch')} on."
+
+
+def expected_cost(run: Runner, samples: Samples, index: Index | None, options: Options) -> Cost:
+    """What computing the missing rows will cost, measured on one random batch.
+
+    index  of the rows that the store has; None for no store
+
+    Without known ids the part that is missing is estimated from the batch.
+    """
+    rows = torch.randperm(len(samples), generator=torch.Generator().manual_seed(0))[: options.batch_size]
+    fetch_s, batch = _timed(lambda: _fetched(samples, rows, options.engine.workers))
+    hashing_s = 0.0
+    if samples.hashed and not samples.ids_known:
+        hashing_s, _ = _timed(lambda: input_ids(batch.inputs, len(rows)))
+    trunk_s, outputs = _trunk_seconds(run, batch.inputs, len(rows))
+    count = len(next(iter(outputs.values())))
+    encoded = {leaf: encode(leaf, values, options.precision) for leaf, values in outputs.items()}
+    stored = [tensor for tensors in encoded.values() for name, tensor in tensors.items() if not name.endswith(SCALE)]
+    missing = 1.0
+    if index is not None:
+        missing = float((index.find(samples.ids if samples.ids_known else batch.ids) < 0).mean())
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
+    return Cost(
+        count=len(samples.examples),
+        views=samples.views,
+        missing=round(missing * len(samples)),
+        fetched=round(missing * len(samples)) if samples.ids_known else len(samples),
+        bytes=round(sum(tensor.numel() * tensor.element_size() for tensor in stored) / count * len(samples)),
+        fetch_s=max(0.0, fetch_s - hashing_s) / len(rows),
+        trunk_s=trunk_s,
+        write_s=hashing_s / len(rows) + _timed(lambda: _write(outputs, options.precision))[0] / count,
+        read_s=_timed(lambda: _read(outputs, encoded, order))[0] / count,
+    )
+
+
+def _timed(work: Callable[[], Result]) -> tuple[float, Result]:
+    """Seconds that the work takes, and what it gives."""
+    started = time.perf_counter()
+    result = work()
+    return time.perf_counter() - started, result
+
+
+def _fetched(samples: Samples, rows: Tensor, workers: int | None) -> SampleBatch:
+    """These rows, fetched in small blocks by as many threads as the build has."""
+    return SampleBatch.joined([*samples.batches(rows, max(1, len(rows) // 8), workers=workers)])
+
+
+def _trunk_seconds(run: Runner, inputs: Inputs, count: int) -> tuple[float, Outputs]:
+    """Seconds of the trunk for one row, and outputs. A slow trunk is measured on few rows."""
+    run(first_rows(inputs, min(2, count)))  # the first run of a shape plans and allocates
+    for size in (min(FEW_ROWS, count), count):
+        seconds, outputs = _timed(partial(_to_memory, run, first_rows(inputs, size)))
+        if seconds > LEAST_S:
+            break
+    return seconds / size, outputs
+
+
+def _to_memory(run: Runner, inputs: Inputs) -> Outputs:
+    return {leaf: rows.cpu() for leaf, rows in run(inputs).items()}
+
+
+def _write(outputs: Mapping[str, Tensor], precision: str) -> None:
+    for leaf, rows in outputs.items():
+        for tensor in encode(leaf, rows, precision).values():
+            hashlib.sha256(as_bytes(tensor).data)
+
+
+def _read(outputs: Mapping[str, Tensor], encoded: Mapping[str, Mapping[str, Tensor]], order: Tensor) -> None:
+    for leaf, rows in outputs.items():
+        decode(encoded[leaf][leaf].index_select(0, order), rows.dtype, encoded[leaf].get(leaf + SCALE))

@@ -1,46 +1,26 @@
 """Features: the cut's values, one row per example, as a plain data set and as whole batches."""
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from regraft.caches.computing import Computed, compute
 from regraft.caches.costs import Cost
-from regraft.caches.precision import Difference
-from regraft.caches.rows import HeldRows, Rows, StoredRows
+from regraft.caches.rows import HeldRows, StoredRows
+from regraft.caches.sampling import samples_of
 from regraft.caches.streaming import groups_of, shuffled_groups, streamed
 from regraft.errors import CacheError
 from regraft.examples import Examples
+from regraft.splitting import FeatureExtractor
+from regraft.tensors.keeping import kept_generators
 
-Again = Callable[..., "Features"]
-
-
-@final
-@dataclass(frozen=True)
-class Built:
-    """What a call of `cache_features` did.
-
-    computed  rows that the trunk computed now (a row is one view of one example)
-    reused    rows that the store had
-    seconds   from the first input to the last row, the canary included
-    bytes     of all rows of these features, as they are kept
-    rounding  what a lower precision or compute changed on a batch, for each leaf and output; empty when exact
-    cost      what the cache was expected to cost, where that was asked for; None when nothing had to be computed
-    """
-
-    computed: int
-    reused: int
-    seconds: float
-    bytes: int
-    rounding: dict[str, Difference] = field(default_factory=dict)
-    cost: Cost | None = None
+FeatureBatch = tuple[Tensor, dict[str, Tensor], Tensor]  # indices, leaf → rows, labels
 
 
 @final
@@ -53,7 +33,6 @@ class Features(Dataset, Examples):
     labels   (count, …), from the data set each time: never stored
     cut      what crosses, see `trunk.cut`
     key      of the store's entry; "" when the features live in memory alone
-    again    trunk, data set → its features, cached with the options with which these were
     views    stored augmented copies of each example; `for_epoch` chooses among them
     frozen   name → digest of each parameter and buffer that they were computed by: `train` refuses a head whose model
              has others now
@@ -65,12 +44,10 @@ class Features(Dataset, Examples):
 
     labels: Tensor
 
-    def __init__(
-        self, rows: Rows, positions: Tensor | None, labels: Tensor, *, cut: Any, key: str, built: Built, again: Again
-    ) -> None:
-        self.rows, self.positions, self.labels = rows, positions, labels
-        self.cut, self.key, self.built, self.again = cut, key, built, again
-        self.frozen: dict[str, str] = {}
+    def __init__(self, computed: Computed) -> None:
+        self._computed = computed
+        self.rows, self.positions, self.labels = computed.rows, computed.positions, computed.labels
+        self.cut, self.key, self.built, self.frozen = computed.cut, computed.key, computed.built, computed.frozen
 
     @property
     def views(self) -> int:
@@ -115,7 +92,7 @@ class Features(Dataset, Examples):
         if len(wanted) and not -count <= int(wanted.min()) <= int(wanted.max()) < count:
             raise IndexError(f"{count} examples have no index {wanted.tolist()}.")
         inputs, labels = self.gather(wanted % count if count else wanted)
-        return [({leaf: rows[at] for leaf, rows in inputs.items()}, labels[at]) for at in range(len(wanted))]
+        return [({leaf: rows[row] for leaf, rows in inputs.items()}, labels[row]) for row in range(len(wanted))]
 
     def gather(self, indices: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """The rows and labels at `indices` (batch,) int64, in this order; of several views the first."""
@@ -126,27 +103,32 @@ class Features(Dataset, Examples):
         """The features of one view alone, 0 … views - 1."""
         if not 0 <= number < self.views:
             raise CacheError(f"There is no view {number}: the features have {self.views}, counted from 0.")
-        return self if self.positions is None else self._with(self.positions[:, number : number + 1])
+        return self if self.positions is None else self._with(positions=self.positions[:, number : number + 1])
 
     def for_epoch(self, epoch: int, *, seed: int = 0) -> "Features":
         """The features of one epoch: each example by one of its views, the next one each epoch, its first by seed."""
         if self.positions is None or self.views == 1:
             return self
         first = torch.randint(self.views, (len(self),), generator=torch.Generator().manual_seed(seed))
-        return self._with(self.positions.gather(1, ((first + epoch) % self.views)[:, None]))
+        return self._with(positions=self.positions.gather(1, ((first + epoch) % self.views)[:, None]))
 
-    def deeper(self, part: Any, *, epochs: int | None = None) -> "Features":
+    def deeper(self, part: FeatureExtractor, *, epochs: int | None = None) -> "Features":
         """The features of a deeper cut, computed from these once for each row, and kept as these are.
 
         part    from these features to the deeper ones: `deep_trunk.step_from(trunk)`
         epochs  of the training to come, as in `cache_features`: DoesNotPayError when computing takes longer than saved
         """
-        made = self.again(part, self if self.views == 1 else _EveryView(self), epochs=epochs)
+        options = self._computed.options
+        examples = self if self.views == 1 else _EveryView(self)
+        with kept_generators():
+            hashed = options.store is not None or options.precision != "float32"
+            samples = samples_of(examples, views=1, data_id=None, hashed=hashed)
+            made = compute(part, samples, replace(options, epochs=epochs))
         positions = made.positions
         if self.views > 1:
-            every = torch.arange(len(made)) if positions is None else positions[:, 0]
+            every = torch.arange(len(samples)) if positions is None else positions[:, 0]
             positions = every.view(-1, self.views)
-        return made._with(positions, self.labels)
+        return Features(replace(made, positions=positions, labels=self.labels))
 
     def order(self, epoch: int, *, seed: int = 0) -> Tensor:
         """The order of an epoch (count,) int64: random, and cheap to read. The same seed and epoch, the same order.
@@ -158,16 +140,14 @@ class Features(Dataset, Examples):
 
     def batches(
         self, batch_size: int, *, epoch: int = 0, seed: int = 0, drop_last: bool = False
-    ) -> Iterator[tuple[Tensor, dict[str, Tensor], Tensor]]:
+    ) -> Iterator[FeatureBatch]:
         """(indices, inputs, labels) for each batch of `order(epoch, seed=seed)`, the next group read ahead."""
         chosen = self.for_epoch(epoch, seed=seed)
         groups = chosen._groups(epoch, seed)
         order = torch.cat(groups).split(batch_size)
         yield from chosen._in_order(groups, [batch for batch in order if len(batch) == batch_size or not drop_last])
 
-    def in_order(
-        self, blocks: Sequence[Tensor], *, workers: int | None = None
-    ) -> Iterator[tuple[Tensor, dict[str, Tensor], Tensor]]:
+    def in_order(self, blocks: Sequence[Tensor], *, workers: int | None = None) -> Iterator[FeatureBatch]:
         """(indices, inputs, labels) for each block of indices; from a store read ahead. Of several views the first."""
         if not isinstance(self.rows, StoredRows) or not blocks:
             yield from self._in_order([], blocks)
@@ -183,11 +163,8 @@ class Features(Dataset, Examples):
         flat = [rows.reshape(len(self), -1).float() for rows in inputs.values()]
         return torch.cat(flat, dim=1).cpu().numpy(), self.labels.cpu().numpy()
 
-    def _with(self, positions: Tensor | None, labels: Tensor | None = None) -> "Features":
-        labels = self.labels if labels is None else labels
-        one = Features(self.rows, positions, labels, cut=self.cut, key=self.key, built=self.built, again=self.again)
-        one.frozen = self.frozen
-        return one
+    def _with(self, *, positions: Tensor) -> "Features":
+        return Features(replace(self._computed, positions=positions))
 
     def _positions(self, indices: Tensor) -> Tensor:
         return indices if self.positions is None else self.positions[:, 0].index_select(0, indices)
@@ -207,9 +184,7 @@ class Features(Dataset, Examples):
         """The examples, as their rows lie in the store."""
         return torch.arange(len(self)) if self.positions is None else self.positions[:, 0].argsort(stable=True)
 
-    def _in_order(
-        self, groups: Sequence[Tensor], batches: Sequence[Tensor]
-    ) -> Iterator[tuple[Tensor, dict[str, Tensor], Tensor]]:
+    def _in_order(self, groups: Sequence[Tensor], batches: Sequence[Tensor]) -> Iterator[FeatureBatch]:
         """The batches; from a store by the groups that they are made of."""
         if not isinstance(self.rows, StoredRows):
             yield from ((batch, *self.gather(batch)) for batch in batches)
@@ -234,23 +209,6 @@ class _EveryView(Examples):
         assert features.positions is not None, "several views have their positions"
         rows = features.rows.gather(features.positions.reshape(-1)[indices])
         return rows, features.labels[torch.div(indices, features.views, rounding_mode="floor")]
-
-
-def memory_budget() -> int:
-    """Bytes that features may take when nobody says: a quarter of what the machine, or the container, has left."""
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 1 << 30
-    try:
-        told = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        free = int(told["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        pass  # other systems: the free pages, which is less
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
-        free = min(free, max(0, int(limit) - used)) if limit != "max" else free
-    except (OSError, ValueError):
-        pass  # no container
-    return free // 4
 
 
 def _mixed(seed: int, epoch: int) -> int:

@@ -6,20 +6,16 @@ import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, final
 
-from regraft.caches.canary import check_reused, tolerance_of
-from regraft.caches.keys import LAYOUT, Engine, device_of, key_of, manifest_of, runner
-from regraft.caches.rows import StoredRows
-from regraft.caches.sampling import Draws, own_randomness
+from regraft.caches.keys import LAYOUT, key_of
 from regraft.errors import CacheError
-from regraft.examples import as_examples
-from regraft.splitting import FeatureExtractor
-from regraft.stores.folder import MANIFEST, FolderEntry, Record, read_record
+from regraft.stores.folder import MANIFEST, Record, read_record
 from regraft.stores.leases import Leases
 from regraft.stores.places import Place, place_of
-from regraft.wording import bytes_text, near_names, seconds_text
+from regraft.wording import bytes_text, counted, near_names, seconds_text
 
 KEY = re.compile(r"[0-9a-f]{32}")  # what may be cleared: a folder that somebody put there himself is never touched
 READ_BYTES = 16 << 20
@@ -73,22 +69,11 @@ def as_table(entries: Sequence[StoredEntry]) -> str:
         ]
         blocks.append("\n".join(lines))
     total = bytes_text(sum(entry.bytes for entry in entries))
-    return "\n".join([*blocks, f"{len(entries)} {'entry' if len(entries) == 1 else 'entries'}, {total}"])
+    return "\n".join([*blocks, f"{counted(len(entries), 'entry/entries')}, {total}"])
 
 
-def verify_entry(
-    root: str | Path,
-    key: str,
-    *,
-    trunk: FeatureExtractor | None = None,
-    dataset: Any = None,
-    views: int = 1,
-    sample: int = 32,
-) -> list[str]:
+def verify_entry(root: str | Path, key: str) -> list[str]:
     """What is wrong with an entry, in sentences; none when nothing is. Every byte is read and hashed.
-
-    trunk, dataset  with both, `sample` random rows are computed again and compared
-    views           as the features were cached with
 
     Raises CacheError when there is no such entry.
     """
@@ -102,8 +87,6 @@ def verify_entry(
                 problems.append(f"{place.where(f'parts/{record.file}')} is not what was written. Remove it.")
         except CacheError as error:
             problems.append(str(error))
-    if trunk is not None and dataset is not None and not problems:
-        problems += _recomputed(place, key, trunk, dataset, views, sample)
     return problems
 
 
@@ -120,31 +103,33 @@ def clear_entries(
 
     Raises CacheError when no rule is given, no entry has the key, or the one that has it is being built.
     """
-    if key is older_than_s is keep_bytes is None:
-        raise CacheError(
-            "Nothing was cleared: say which by key (--key), by age (--older-than-days) or by the size that may stay "
-            "(--keep-gb)."
-        )
-    if key == "":
-        raise CacheError("Nothing was cleared: the key is empty, which would mean every entry.")
-    for told, number in (("age in seconds", older_than_s), ("size in bytes", keep_bytes)):
-        if number is not None and not 0 <= number < float("inf"):
-            raise CacheError(f"Nothing was cleared: the {told} is {number}, expected 0 or more.")
+    _refuse_no_rule(key, older_than_s, keep_bytes)
     entries = list_entries(root)
-    chosen = [entry for entry in entries if older_than_s is not None and entry.age_s > older_than_s]
-    if key is not None:
-        chosen += _by_key(entries, key)
+    chosen = [] if key is None else _by_key(entries, key)
+    if older_than_s is not None:
+        chosen += [entry for entry in entries if entry.age_s > older_than_s]
     if keep_bytes is not None:
-        left = 0
-        for entry in entries:
-            left += entry.bytes
-            chosen += [entry] if left > keep_bytes else []
+        sizes = accumulate(entry.bytes for entry in entries)
+        chosen += [entry for entry, size in zip(entries, sizes, strict=True) if size > keep_bytes]
     removed = [entry for entry in entries if entry in chosen and entry.state != "building"]
     place = place_of(root)
     place.sweep("")
     for entry in removed:
         place.remove(entry.key)
     return removed
+
+
+def _refuse_no_rule(key: str | None, older_than_s: float | None, keep_bytes: float | None) -> None:
+    if key is older_than_s is keep_bytes is None:
+        raise CacheError(
+            "Nothing was cleared: choose entries by key (--key), by age (--older-than-days) or by the size that may "
+            "stay (--keep-gb)."
+        )
+    if key == "":
+        raise CacheError("Nothing was cleared: the key is empty, which would mean every entry.")
+    for name, number in (("age in seconds", older_than_s), ("size in bytes", keep_bytes)):
+        if number is not None and not 0 <= number < float("inf"):
+            raise CacheError(f"Nothing was cleared: the {name} is {number}, expected 0 or more.")
 
 
 def _keys(root: str | Path) -> list[str]:
@@ -155,13 +140,13 @@ def _keys(root: str | Path) -> list[str]:
 
 
 def _by_key(entries: Sequence[StoredEntry], key: str) -> list[StoredEntry]:
-    found = [entry for entry in entries if entry.key.startswith(key)]
-    if len(found) != 1:
-        many = "No entry has" if not found else f"{len(found)} entries have"
+    matches = [entry for entry in entries if entry.key.startswith(key)]
+    if len(matches) != 1:
+        many = "No entry has" if not matches else f"{len(matches)} entries have"
         raise CacheError(f"{many} the key {key!r}; nothing was cleared. {near_names(key, [e.key for e in entries])}")
-    if found[0].state == "building":
-        raise CacheError(f"The entry {found[0].key} is being built; nothing was cleared. Stop its builders first.")
-    return found
+    if matches[0].state == "building":
+        raise CacheError(f"The entry {matches[0].key} is being built; nothing was cleared. Stop its builders first.")
+    return matches
 
 
 def _place(root: str | Path, key: str) -> Place:
@@ -206,21 +191,23 @@ def _words(manifest: Mapping[str, Any]) -> tuple[str, str]:
     modules: Mapping[str, str] = manifest.get("trunk", {}).get("modules", {})
     classes = [text.split("(")[0] for text in modules.values()]
     layers = ", ".join(dict.fromkeys(name.rsplit(".", 1)[-1] for name in classes))
-    whose = modules.get("", "").split("(")[0] or layers or "unknown model"
-    leaves = [f"{name} {'×'.join('?' if size is None else str(size) for size in shape)} {dtype.removeprefix('torch.')}"
-              for name, shape, dtype in manifest.get("cut", [])]  # fmt: skip
-    precision = manifest.get("precision", "")
-    stored = f", stored as {precision}" if precision not in ("", "float32") else ""
-    return whose, (", ".join(leaves) or "unknown cut") + stored
+    model = modules.get("", "").split("(")[0] or layers or "unknown model"
+    leaves = ", ".join(_leaf_text(*leaf) for leaf in manifest.get("cut", []))
+    precision = manifest.get("precision", "float32")
+    return model, (leaves or "unknown cut") + ("" if precision == "float32" else f", stored as {precision}")
+
+
+def _leaf_text(name: str, shape: Sequence[int | None], dtype: str) -> str:
+    sizes = "×".join("?" if size is None else str(size) for size in shape)
+    return f"{name} {sizes} {dtype.removeprefix('torch.')}"
 
 
 def _manifest_problems(place: Place, key: str) -> list[str]:
     try:
-        told = json.loads(place.read(MANIFEST))
-        whole = key_of(told) == key
+        is_whole = key_of(json.loads(place.read(MANIFEST))) == key
     except (OSError, ValueError, CacheError):
-        whole = False
-    return [] if whole else [f"{place.where(MANIFEST)} is missing or not the manifest of this key. Clear the entry."]
+        is_whole = False
+    return [] if is_whole else [f"{place.where(MANIFEST)} is missing or not the manifest of this key. Clear the entry."]
 
 
 def _part_names(place: Place) -> list[str]:
@@ -234,24 +221,3 @@ def _sha256(place: Place, record: Record) -> str:
         file.read_into(memoryview(content), [(start, start + len(content))])
         total.update(content)
     return total.hexdigest()
-
-
-def _recomputed(place: Place, key: str, trunk: FeatureExtractor, dataset: Any, views: int, sample: int) -> list[str]:
-    """Compare random rows with what the trunk gives now."""
-    told = json.loads(place.read(MANIFEST))
-    engine = Engine(compute=told["compute"])
-    now = manifest_of(trunk, batch_size=told["batch_size"], precision=told["precision"], engine=engine)
-    if key_of(now) != key:
-        changed = [name for name in told if told[name] != now.get(name)]
-        return [f"The entry is not of this trunk: {', '.join(changed)} differ."]
-    rows = StoredRows(FolderEntry(place, key), trunk.cut.leaves)
-    tolerance = tolerance_of(told["precision"], told["compute"], device_of(trunk).type)
-    with own_randomness():
-        draws = Draws(as_examples(dataset))
-        try:
-            found = check_reused(
-                runner(trunk, engine.compute), draws, rows, rows.index(), count=sample, tolerance=tolerance
-            )
-        except CacheError as error:
-            return [str(error)]
-    return [] if found else ["No row of the entry belongs to the examples that were tried."]

@@ -1,12 +1,15 @@
-"""Precision: how a feature's rows become the tensors that are stored, and back; with the difference measured."""
+"""Precision: how a feature's rows become the tensors that are stored, and back; and what that changes."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from regraft.errors import CacheError
+from regraft.tensors.keeping import kept_modes
+from regraft.tensors.trees import tensors_of
 
 PRECISIONS = ("float32", "bfloat16", "float16", "int8")
 SCALE = "/scale"  # what follows a leaf's name in the name of its scales
@@ -76,6 +79,41 @@ def difference(exact: Tensor, stored: Tensor) -> Difference:
     apart = exact - stored
     norm = exact.square().mean().sqrt().item()
     return Difference(apart.abs().max().item(), apart.square().mean().sqrt().item() / norm if norm else 0.0)
+
+
+def rounding(
+    exact: Mapping[str, Tensor], computed: Mapping[str, Tensor], precision: str, head: Callable[[Any], Any] | None
+) -> dict[str, Difference]:
+    """How far stored features are from exact ones, for each leaf, and for each of the head's outputs.
+
+    exact     the features of a batch in float32
+    computed  as they are computed, before they are stored
+    head      called in evaluation mode; its mode is left as it was
+    """
+    stored = {leaf: _as_stored(leaf, rows, precision) for leaf, rows in computed.items()}
+    measured = {leaf: difference(exact[leaf], rows) for leaf, rows in stored.items()}
+    if head is not None:
+        for number, (expected, got) in enumerate(zip(_outputs(head, exact), _outputs(head, stored), strict=True)):
+            measured["output" if number == 0 else f"output {number}"] = difference(expected, got)
+    return measured
+
+
+def _as_stored(leaf: str, rows: Tensor, precision: str) -> Tensor:
+    parts = encode(leaf, rows, precision)
+    return decode(parts[leaf], rows.dtype, parts.get(leaf + SCALE))
+
+
+def _outputs(head: Callable[[Any], Any], features: Mapping[str, Tensor]) -> list[Tensor]:
+    with torch.no_grad():
+        if not isinstance(head, nn.Module):
+            return _floating(head(dict(features)))
+        with kept_modes(head):
+            head.eval()
+            return _floating(head(dict(features)))
+
+
+def _floating(outputs: Any) -> list[Tensor]:
+    return [tensor for tensor in tensors_of(outputs) if tensor.is_floating_point()]
 
 
 def scales(rows: Tensor) -> Tensor:

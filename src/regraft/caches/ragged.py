@@ -1,16 +1,14 @@
 """Rows of different sizes: their values one after the other, and each row's own shape."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from math import prod
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor
 
 from regraft.caches.precision import decode, encode
 from regraft.cuts.cut import Leaf
-from regraft.examples import Inputs, call
-from regraft.tensors.trees import map_tree
 
 SHAPES = "/shapes"  # what follows a leaf's name in the name of its rows' shapes
 
@@ -88,38 +86,3 @@ def encode_column(leaf: str, column: Column, precision: str) -> dict[str, Tensor
 def decode_values(values: Tensor, dtype: torch.dtype, scale: Tensor | None) -> Tensor:
     """Values (elements,) in the leaf's own dtype, from what `encode_column` stored."""
     return values.to(dtype) if scale is None else decode(values.view(-1, len(scale)), dtype, scale).view(-1)
-
-
-@final
-class OwnShapes:
-    """Takes from a batch's outputs each row as long as its example is by itself.
-
-    ask     tells each leaf's shape for one example (a batch of one without values); None for a size that only running
-            can tell, which stays what the batch made it. Without `ask` every row stays as the batch made it
-    ragged  the leaves whose sizes vary
-    """
-
-    def __init__(self, ask: Callable[..., Mapping[str, Sequence[int | None]]] | None, ragged: Sequence[str]) -> None:
-        self.ask, self.ragged = ask, tuple(ragged)
-        self._known: dict[Shapes, Mapping[str, Sequence[int | None]]] = {}
-
-    def rows(self, leaf: str, batch: Tensor, inputs: Inputs, shapes: Sequence[Shapes] | None) -> list[Tensor]:
-        """The rows of one leaf.
-
-        batch   (rows, …), each row filled up to the longest
-        shapes  of each example's own inputs; None where nobody knows them
-        """
-        if self.ask is None or shapes is None:
-            return list(batch)
-        own = (self._of(inputs, each).get(leaf, batch.shape[1:]) for each in shapes)
-        return [row[tuple(slice(size) for size in shape)] for row, shape in zip(batch, own, strict=True)]
-
-    def _of(self, inputs: Inputs, shapes: Shapes) -> Mapping[str, Sequence[int | None]]:
-        if shapes not in self._known:
-            each = iter(shapes)
-            alone: Any = map_tree(
-                lambda tensor: torch.empty((1, *next(each)), dtype=tensor.dtype, device="meta"), inputs
-            )
-            assert self.ask is not None
-            self._known[shapes] = call(self.ask, alone)
-        return self._known[shapes]

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from regraft.caches.ids import Index
 from regraft.caches.precision import SCALE, decode
 from regraft.caches.ragged import SHAPES, Column, Ragged, decode_values
 from regraft.cuts.cut import Leaf
@@ -101,7 +102,7 @@ class StoredRows(Rows):
         """Bytes of all parts."""
         return sum(DTYPES[word].itemsize * prod(shape) for part in self.parts for word, shape in part.tensors.values())
 
-    def index(self) -> "Index":
+    def index(self) -> Index:
         """Where each id's row is."""
         ids = [part.ids for part in self.parts]
         return Index(np.concatenate(ids) if ids else np.empty((0, ID_BYTES), np.uint8))
@@ -248,27 +249,6 @@ class StoredRows(Rows):
         if (part.name, name) not in self._kept:
             self._kept[part.name, name] = self.entry.read(part, name, 0, part.tensors[name][1][0])
         return self._kept[part.name, name]
-
-
-@final
-class Index:
-    """Positions by id: a sorted table, 24 bytes a row."""
-
-    def __init__(self, ids: np.ndarray) -> None:
-        flat = np.ascontiguousarray(ids).view(f"V{ID_BYTES}").reshape(-1)
-        self._order = np.argsort(flat, kind="stable")
-        self._sorted = flat[self._order]
-
-    def __len__(self) -> int:
-        return len(self._sorted)
-
-    def find(self, ids: np.ndarray) -> np.ndarray:
-        """The position of each id (count,) int64; -1 where there is none. Of equal ids the first one counts."""
-        wanted = np.ascontiguousarray(ids).view(f"V{ID_BYTES}").reshape(-1)
-        if not len(self._sorted):
-            return np.full(len(wanted), -1, np.int64)
-        at = np.searchsorted(self._sorted, wanted).clip(max=len(self._sorted) - 1)
-        return np.where(self._sorted[at] == wanted, self._order[at], -1)
 
 
 def _ascending(positions: Tensor) -> tuple[np.ndarray, Tensor]:

@@ -1,16 +1,12 @@
-"""Draws: the inputs of a data set with their ids; random ones are found out, or drawn by seed as views."""
+"""The rows to be computed: each example, or each seeded view of it, with its input, label and id."""
 
 import hashlib
-import inspect
 import multiprocessing
 import os
 import pickle
-import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, final
+from typing import final
 
 import numpy as np
 import torch
@@ -18,21 +14,22 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from regraft.caches.ragged import Shapes
-from regraft.errors import CacheError
-from regraft.examples import DatasetExamples, Examples, Inputs, TensorExamples, collated, has_lengths, shapes_in
+from regraft.caches.randomness import probes, refuse_random, refuse_unseeded, seed_all
+from regraft.datasets.labelled import Labelled
+from regraft.errors import CacheError, DataError
+from regraft.examples import DatasetExamples, Examples, Inputs, collated, fetched_ahead, has_lengths, shapes_in
 from regraft.padding import padded_cat
 from regraft.tensors.fingerprints import ID_BYTES, input_ids, named_ids
+from regraft.tensors.keeping import kept_generators
 from regraft.tensors.trees import map_tree, tensors_of
 
 PROMISED = 4  # examples, the first ones, by which a promise about the data is checked
-PROBES = 8  # examples that are drawn twice
-SEEDS = 128  # further draws when the data set has taken random numbers but gave the same inputs twice
 
 
 @final
 @dataclass(frozen=True)
-class Drawn:
-    """Rows with what was drawn for them.
+class SampleBatch:
+    """Some rows with what was fetched for them.
 
     rows    (batch,) int64
     inputs  `batch` rows in each tensor, the shorter ones filled with zeros at their ends
@@ -50,76 +47,90 @@ class Drawn:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def at(self, places: Tensor) -> "Drawn":
-        """Some of the rows, by their places in the batch."""
-        inputs = map_tree(lambda tensor: tensor.index_select(0, places.to(tensor.device)), self.inputs)
-        shapes = None if self.shapes is None else [self.shapes[at] for at in places.tolist()]
-        return Drawn(self.rows[places], inputs, self.labels[places], self.ids[places.numpy()], shapes)
+    def select(self, indices: Tensor) -> "SampleBatch":
+        """The rows at these indices of the batch."""
+        inputs = map_tree(lambda tensor: tensor.index_select(0, indices.to(tensor.device)), self.inputs)
+        shapes = None if self.shapes is None else [self.shapes[index] for index in indices.tolist()]
+        return SampleBatch(self.rows[indices], inputs, self.labels[indices], self.ids[indices.numpy()], shapes)
 
     @staticmethod
-    def joined(parts: Sequence["Drawn"]) -> "Drawn":
+    def joined(parts: Sequence["SampleBatch"]) -> "SampleBatch":
         """Batches one after the other."""
         if len(parts) == 1:
             return parts[0]
-        shapes: list[Shapes] | None = []
-        for part in parts:
-            shapes = None if shapes is None or part.shapes is None else shapes + part.shapes
-        return Drawn(
-            torch.cat([part.rows for part in parts]), join([part.inputs for part in parts]),
-            torch.cat([part.labels for part in parts]), np.concatenate([part.ids for part in parts]), shapes,
-        )  # fmt: skip
+        shapes = [part.shapes for part in parts if part.shapes is not None]
+        return SampleBatch(
+            torch.cat([part.rows for part in parts]),
+            join([part.inputs for part in parts]),
+            torch.cat([part.labels for part in parts]),
+            np.concatenate([part.ids for part in parts]),
+            [shape for part in shapes for shape in part] if len(shapes) == len(parts) else None,
+        )
 
 
 @final
-class Draws:
-    """Rows to be featurised: row number = example · views + view.
+class Samples:
+    """Rows to be computed: row number = example · views + view.
 
-    names   for each example a text that changes when its input does; inputs then need not be read to be known
-    rename  gives those texts again for some examples, to see whether they have changed meanwhile
-    hashed  False where nobody asks for ids
+    ids          (rows, 16) uint8; zeros for a row that has not been fetched, unless `ids_known`
+    named        whether the data set or the caller vouches for the ids, so that no example has to be read for them
+    ids_known    whether all ids are known: they are named, or every row has been fetched
+    labels       (examples, …); None as long as nothing is known of them
+    labels_known whether the data set knows all labels without fetching an example; those that are fetched must agree
     """
 
     def __init__(
-        self, examples: Examples, *, views: int = 1, seed: int = 0, names: Sequence[str] | None = None,
-        rename: Callable[[list[int]], Sequence[str] | None] | None = None, hashed: bool = True,
-    ) -> None:  # fmt: skip
-        self.examples, self.views, self.seed, self.hashed, self.rename = examples, views, seed, hashed, rename
-        self.ids: np.ndarray | None = None
-        if names is not None:
-            self.ids = self._named(names).reshape(-1, ID_BYTES)
+        self, examples: Examples, *, views: int = 1, seed: int = 0, data_id: str | None = None, hashed: bool = True
+    ) -> None:
+        """
+        data_id  a promise of the caller: under this name the examples have the same inputs in every run
+        hashed   False where nobody asks for ids
+        """
+        self.examples, self.views, self.seed, self.hashed = examples, views, seed, hashed
+        names = None
+        if hashed:
+            names = examples.content_ids() if data_id is None else _promised_names(examples, data_id)
+        self.ids = np.zeros((len(self), ID_BYTES), np.uint8) if names is None else self._ids_from(names)
+        self.named = self.ids_known = names is not None
+        self._can_be_renamed = data_id is None and self.named
+        self.labels = known_labels(examples)
+        self.labels_known = self.labels is not None
         self._bases: dict[int, bytes] = {}
 
     def __len__(self) -> int:
         return len(self.examples) * self.views
 
-    def batches(self, rows: Tensor, batch_size: int, *, workers: int | None = None) -> Iterator[Drawn]:
-        """`rows` in batches, fetched ahead.
+    def batches(self, rows: Tensor, batch_size: int, *, workers: int | None = None) -> Iterator[SampleBatch]:
+        """`rows` in batches, fetched ahead; their ids and labels are kept.
 
         workers  threads, for views processes: a view is drawn from the global generators, of which a process has one
                  set. None: one for each core where examples are fetched one by one
         """
-        blocks = rows.split(batch_size)
-        if not isinstance(self.examples, DatasetExamples):
-            workers = 0 if workers is None or self.views > 1 else workers
+        blocks = rows.split(batch_size) if len(rows) else ()
+        one_by_one = isinstance(self.examples, DatasetExamples)
         if self.views > 1:
-            processes = min(_processes() if workers is None else workers, len(blocks) // 2)
-            yield from in_processes(self.drawn, blocks, processes)
-            return
-        for _, drawn, _ in _AsExamples(self).in_order(blocks, workers=_cores() if workers is None else workers):
-            yield drawn
+            wanted = min(_processes() if workers is None else workers, len(blocks) // 2)
+            fetched = in_processes(self.fetch, blocks, wanted if one_by_one else 0)
+        else:
+            wanted = (_cores() if one_by_one else 0) if workers is None else workers
+            fetched = (batch for _, batch, _ in fetched_ahead(self._fetch_pair, blocks, wanted))
+        for batch in fetched:
+            self._keep(batch)
+            yield batch
 
-    def drawn(self, rows: Tensor) -> Drawn:
+    def fetch(self, rows: Tensor) -> SampleBatch:
         """The inputs, labels and ids of these rows. An example that is filled up keeps the id of what it was."""
         if self.views > 1:
             return self._seeded(rows)
         if not isinstance(self.examples, DatasetExamples):
             inputs, labels = self.examples.gather(rows)
-            return Drawn(rows, inputs, labels, self._ids_of(rows, [(inputs, len(rows))]), None)
+            return SampleBatch(rows, inputs, labels, self._ids_of(rows, [(inputs, len(rows))]), None)
         pairs = self.examples.fetch(rows)
         inputs, labels = collated(pairs)
-        shapes = [shapes_in(pair[0]) for pair in pairs]
-        each: Any = [(inputs, len(rows))] if not has_lengths(pairs) else ((collated([pair])[0], 1) for pair in pairs)
-        return Drawn(rows, inputs, labels, self._ids_of(rows, each), None if None in shapes else shapes)  # type: ignore[arg-type]
+        alone = ((collated([pair])[0], 1) for pair in pairs)
+        ids = self._ids_of(rows, alone if has_lengths(pairs) else [(inputs, len(rows))])
+        shapes = [shape for pair in pairs if (shape := shapes_in(pair[0])) is not None]
+        return SampleBatch(rows, inputs, labels, ids, shapes if len(shapes) == len(pairs) else None)
 
     def inputs_of(self, rows: Tensor) -> Inputs:
         """The inputs of these rows."""
@@ -127,47 +138,64 @@ class Draws:
 
     def refuse_changed(self, rows: Sequence[int], ids: np.ndarray) -> None:
         """Raise CacheError when an example is no longer what its id says: edited while its features were computed."""
-        if self.rename is None:
+        if not self._can_be_renamed:
             return
-        names = self.rename([row // self.views for row in rows])
+        names = self.examples.content_ids([row // self.views for row in rows])
         assert names is not None, "they were given names before"
-        now = self._named(names)[np.arange(len(rows)), np.array(rows) % self.views]
+        now = self._ids_from(names).reshape(len(rows), self.views, ID_BYTES)
+        now = now[np.arange(len(rows)), np.array(rows) % self.views]
         changed = [row // self.views for row in np.array(rows)[(now != ids).any(1)]]
         if changed:
             raise changed_meanwhile(changed)
 
-    def _named(self, names: Sequence[str]) -> np.ndarray:
-        """The ids (examples, views, 16) of these names."""
-        drawn = f"{self.seed} drawn" if self.views > 1 else f"{self.seed}"
-        ids = named_ids(f"{name}\0{view}\0{drawn}" for name in names for view in range(self.views))
-        return ids.reshape(-1, self.views, ID_BYTES)
+    def _fetch_pair(self, rows: Tensor) -> tuple[SampleBatch, Tensor]:
+        """As `fetched_ahead` asks for it: the hashing is done where the fetching is, in its threads."""
+        batch = self.fetch(rows)
+        return batch, batch.labels
 
-    def _seeded(self, rows: Tensor) -> Drawn:
+    def _keep(self, batch: SampleBatch) -> None:
+        examples = torch.div(batch.rows, self.views, rounding_mode="floor")
+        if not self.named:
+            self.ids[batch.rows.numpy()] = batch.ids
+        if self.labels is None:
+            self.labels = batch.labels.new_zeros((len(self.examples), *batch.labels.shape[1:]))
+        if self.labels_known and not _same(self.labels[examples], batch.labels):
+            raise DataError(
+                f"The data set's attribute `labels` does not hold the labels of its examples: for "
+                f"{examples.tolist()[:5]} … it holds {self.labels[examples].tolist()[:5]} …, and they have "
+                f"{batch.labels.tolist()[:5]} …."
+            )
+        self.labels[examples] = batch.labels
+
+    def _ids_from(self, names: Sequence[str]) -> np.ndarray:
+        """The ids (examples · views, 16) of these names."""
+        drawn = f"{self.seed} drawn" if self.views > 1 else f"{self.seed}"
+        return named_ids(f"{name}\0{view}\0{drawn}" for name in names for view in range(self.views))
+
+    def _seeded(self, rows: Tensor) -> SampleBatch:
         """Each row drawn by itself after seeding: the same view of the same example is the same input, always."""
         inputs, labels = [], []
-        with own_randomness():
+        with kept_generators():
             for row in rows.tolist():
                 example, view = divmod(row, self.views)
                 seed_all(self._base(example) + view.to_bytes(4, "little"))
-                drawn, label = self.examples.gather(torch.tensor([example]))
-                inputs.append(drawn)
+                alone, label = self.examples.gather(torch.tensor([example]))
+                inputs.append(alone)
                 labels.append(label)
         shapes = [tuple(tuple(tensor.shape[1:]) for tensor in tensors_of(alone)) for alone in inputs]
         ids = self._ids_of(rows, ((alone, 1) for alone in inputs))
-        return Drawn(rows, join(inputs), torch.cat(labels), ids, shapes)
+        return SampleBatch(rows, join(inputs), torch.cat(labels), ids, shapes)
 
     def _ids_of(self, rows: Tensor, inputs: Iterable[tuple[Inputs, int]]) -> np.ndarray:
         """The rows' ids (count, 16) uint8, from their names or their inputs; zeros when nobody asks for ids."""
-        if self.ids is not None:
+        if self.named or not self.hashed:
             return self.ids[rows.numpy()]
-        if not self.hashed:
-            return np.zeros((len(rows), ID_BYTES), np.uint8)
         return np.concatenate([input_ids(some, count) for some, count in inputs])
 
     def _base(self, example: int) -> bytes:
         """What an example's seeds come from: its content, so that added and reordered data keep their views."""
         start = self.seed.to_bytes(8, "little", signed=True)
-        if self.ids is not None:
+        if self.named:
             return start + self.ids[example * self.views].tobytes()
         if example not in self._bases:
             seed_all(start)
@@ -175,73 +203,36 @@ class Draws:
         return start + self._bases[example]
 
 
-@final
-class _AsExamples(Examples):
-    """Draws whose inputs are all that was drawn: the hashing is done where the fetching is, in its threads."""
-
-    def __init__(self, draws: Draws) -> None:
-        self.draws = draws
-
-    def __len__(self) -> int:
-        return len(self.draws)
-
-    def gather(self, indices: Tensor) -> tuple[Drawn, Tensor]:
-        drawn = self.draws.drawn(indices)
-        return drawn, drawn.labels
+def samples_of(examples: Examples, *, views: int, data_id: str | None, hashed: bool) -> Samples:
+    """The rows of the examples, after a check that they can be fetched again. Raises CacheError when they cannot."""
+    if views == 1:
+        refuse_random(examples)
+    samples = Samples(examples, views=views, data_id=data_id, hashed=hashed)
+    if views > 1:
+        rows = torch.tensor(probes(examples)) * views
+        refuse_unseeded(samples.inputs_of(rows), samples.inputs_of(rows))
+    return samples
 
 
-@final
-class _Blocks(Dataset):
-    """Blocks of rows as a data set of what is drawn for them, in bytes: these need no shared memory."""
+def known_labels(examples: Examples) -> Tensor | None:
+    """A copy of the labels where they are known without fetching; None otherwise.
 
-    def __init__(self, draw: Callable[[Tensor], Drawn], blocks: Sequence[Tensor]) -> None:
-        self.draw, self.blocks = draw, blocks
-
-    def __len__(self) -> int:
-        return len(self.blocks)
-
-    def __getitem__(self, number: int) -> bytes:
-        return pickle.dumps(self.draw(self.blocks[number]))
+    Of torch data sets only a `Labelled` is believed: others may change a label on its way from an attribute
+    (`targets`) to what they give.
+    """
+    labels = examples.labels
+    if isinstance(examples, DatasetExamples) and isinstance(examples.dataset, Labelled):
+        labels = examples.dataset.labels
+    return None if labels is None else labels.clone()
 
 
-def in_processes(draw: Callable[[Tensor], Drawn], blocks: Sequence[Tensor], workers: int) -> Iterator[Drawn]:
-    """What is drawn for each block, in their order; by so many processes, 0 for this one."""
-    if workers < 1:
-        yield from map(draw, blocks)
-        return
-    for content in DataLoader(_Blocks(draw, blocks), batch_size=None, num_workers=workers):
-        yield pickle.loads(content)  # noqa: S301 - from a process of our own
-
-
-def _processes() -> int:
-    """One for each core where a process is made by a fork; elsewhere it would import everything again."""
-    return _cores() if multiprocessing.get_start_method() == "fork" else 0
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def names_of(examples: Examples, data_id: str | None = None) -> Sequence[str] | None:
-    """A text for each example that changes when its input does, where somebody vouches for that."""
-    if data_id is not None:
-        seed_all(b"probe")
-        # The first ones: examples that are added do not change the names of those that were there.
-        first = [examples.gather(torch.tensor([index]))[0] for index in range(min(len(examples), PROMISED))]
-        probe = hashlib.sha256(b"".join(input_ids(inputs, 1).tobytes() for inputs in first)).hexdigest()
-        return [f"{data_id}\0{probe}\0{index}" for index in range(len(examples))]
-    vouched = _vouching(examples)
-    return vouched() if vouched else None
-
-
-def renaming(examples: Examples) -> Callable[[list[int]], Sequence[str] | None] | None:
-    """What gives the names of some examples again, where the data set can tell them for some."""
-    vouched = _vouching(examples)
-    return vouched if vouched is not None and inspect.signature(vouched).parameters else None
-
-
-def _vouching(examples: Examples) -> Callable[..., Sequence[str] | None] | None:
-    return getattr(examples, "content_ids", None) or getattr(getattr(examples, "dataset", None), "content_ids", None)
+def _promised_names(examples: Examples, data_id: str) -> list[str]:
+    """A text for each example: the promised name with a hash of the first inputs, and its number."""
+    seed_all(b"probe")
+    # The first ones: examples that are added do not change the names of those that were there.
+    first = [examples.gather(torch.tensor([index]))[0] for index in range(min(len(examples), PROMISED))]
+    probe = hashlib.sha256(b"".join(input_ids(inputs, 1).tobytes() for inputs in first)).hexdigest()
+    return [f"{data_id}\0{probe}\0{index}" for index in range(len(examples))]
 
 
 def changed_meanwhile(examples: Sequence[int]) -> CacheError:
@@ -253,38 +244,6 @@ def changed_meanwhile(examples: Sequence[int]) -> CacheError:
     )
 
 
-def refuse_random(examples: Examples) -> None:
-    """Raise CacheError when an example gives another input each time it is asked for.
-
-    A few examples are drawn twice. Where the data set takes random numbers without a difference to be seen (a rare
-    augmentation), one example is drawn under many seeds. The program's random numbers stay where they were.
-    """
-    if isinstance(examples, TensorExamples):
-        return
-    example = _find_random(examples)
-    if example is not None:
-        raise CacheError(
-            f"Example {example} gives a different input each time it is asked for: the data set draws at random "
-            "(an augmentation?), and a cache would freeze one draw for ever.\n"
-            "Give the data set without its random transforms, or ask for stored augmented copies: views=4."
-        )
-
-
-def refuse_own_randomness(draws: Draws) -> None:
-    """Raise CacheError when the same seed gives different inputs: such views could not be found again."""
-    rows = torch.tensor(probes(draws.examples)) * draws.views
-    if not _equal(draws.inputs_of(rows), draws.inputs_of(rows)):
-        raise CacheError(
-            "The data set draws at random from a generator of its own, so its views cannot be drawn again.\n"
-            "Let its transforms use torch's, NumPy's or Python's global generator, which views seed for each example."
-        )
-
-
-def probes(examples: Examples) -> list[int]:
-    """A few examples, spread evenly from the first to the last."""
-    return sorted({round(at) for at in np.linspace(0, len(examples) - 1, PROBES)})
-
-
 def join(parts: Sequence[Inputs]) -> Inputs:
     """Batches of the same structure, one after the other."""
     if len(parts) == 1:
@@ -293,57 +252,41 @@ def join(parts: Sequence[Inputs]) -> Inputs:
     return map_tree(lambda _: next(columns), parts[0])
 
 
-@contextmanager
-def own_randomness() -> Iterator[None]:
-    """Leave the program's random numbers where they were, whatever is drawn inside."""
-    states = _states()
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.default_generator.set_state(states[2])
+@final
+class _Blocks(Dataset):
+    """Blocks of rows as a data set of what is fetched for them, in bytes: these need no shared memory."""
+
+    def __init__(self, fetch: Callable[[Tensor], SampleBatch], blocks: Sequence[Tensor]) -> None:
+        self.fetch, self.blocks = fetch, blocks
+
+    def __len__(self) -> int:
+        return len(self.blocks)
+
+    def __getitem__(self, number: int) -> bytes:
+        return pickle.dumps(self.fetch(self.blocks[number]))
 
 
-def seed_all(content: bytes) -> None:
-    """Seed Python's, NumPy's and torch's global generators from any bytes."""
-    seed = int.from_bytes(hashlib.sha256(content).digest()[:4], "little")
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.default_generator.manual_seed(seed)
+def in_processes(
+    fetch: Callable[[Tensor], SampleBatch], blocks: Sequence[Tensor], workers: int
+) -> Iterator[SampleBatch]:
+    """What is fetched for each block, in their order; by so many processes, 0 for this one."""
+    if workers < 1:
+        yield from map(fetch, blocks)
+        return
+    for content in DataLoader(_Blocks(fetch, blocks), batch_size=None, num_workers=workers):
+        yield pickle.loads(content)  # noqa: S301 - from a process of our own
 
 
-def _find_random(examples: Examples) -> int | None:
-    def id_of(example: int) -> bytes:
-        return input_ids(examples.gather(torch.tensor([example]))[0], 1).tobytes()
-
-    with own_randomness():
-        for example in probes(examples):
-            before = _states()
-            first = id_of(example)
-            if id_of(example) != first:
-                return example
-            if not _same_states(before, _states()) and _differs(partial(id_of, example), example, first):
-                return example
-    return None
+def _same(known: Tensor, labels: Tensor) -> bool:
+    if known.shape != labels.shape:
+        return False
+    return bool(((known == labels) | (known.isnan() & labels.isnan())).all())
 
 
-def _differs(draw: Callable[[], bytes], example: int, first: bytes) -> bool:
-    for seed in range(SEEDS // PROBES):
-        seed_all(f"{example} {seed}".encode())
-        if draw() != first:
-            return True
-    return False
+def _processes() -> int:
+    """One for each core where a process is made by a fork; elsewhere it would import everything again."""
+    return _cores() if multiprocessing.get_start_method() == "fork" else 0
 
 
-def _equal(once: Inputs, again: Inputs) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(tensors_of(once), tensors_of(again), strict=True))
-
-
-def _states() -> tuple[Any, Any, Tensor]:
-    return random.getstate(), np.random.get_state(), torch.default_generator.get_state()
-
-
-def _same_states(first: tuple[Any, Any, Tensor], second: tuple[Any, Any, Tensor]) -> bool:
-    numpy_same = all(np.array_equal(a, b) for a, b in zip(first[1], second[1], strict=True))
-    return first[0] == second[0] and numpy_same and torch.equal(first[2], second[2])
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

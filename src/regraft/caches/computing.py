@@ -1,0 +1,212 @@
+"""Compute features: samples → key → build → rows."""
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from regraft.caches.building import Builder, columns_in_memory
+from regraft.caches.canary import check_reused
+from regraft.caches.costs import Cost, expected_cost
+from regraft.caches.ids import Index
+from regraft.caches.keys import key_of, manifest_of
+from regraft.caches.options import Options
+from regraft.caches.precision import Difference, rounding
+from regraft.caches.rows import HeldRows, Rows, StoredRows
+from regraft.caches.running import Runner
+from regraft.caches.sampling import Samples
+from regraft.cuts.cut import Cut
+from regraft.errors import CacheError, DoesNotPayError
+from regraft.progress import progress_bar
+from regraft.splitting import FeatureExtractor
+from regraft.stores.memory import MemoryStore
+from regraft.stores.store import Store
+from regraft.tensors.fingerprints import digest_of
+from regraft.wording import counted
+
+
+@final
+@dataclass(frozen=True)
+class Built:
+    """What a call of `cache_features` did.
+
+    computed  rows that the trunk computed now (a row is one view of one example)
+    reused    rows that the store had
+    seconds   from the first input to the last row, the canary included
+    bytes     of all rows of these features, as they are kept
+    rounding  what a lower precision or compute changed on a batch, for each leaf and output; empty when exact
+    cost      what the cache was expected to cost, where that was asked for; None when nothing had to be computed
+    """
+
+    computed: int
+    reused: int
+    seconds: float
+    bytes: int
+    rounding: dict[str, Difference] = field(default_factory=dict)
+    cost: Cost | None = None
+
+
+@final
+@dataclass(frozen=True)
+class Computed:
+    """The rows of features with all that belongs to them.
+
+    positions  (examples, views) int64 of each row among `rows`; None where that is the example's own number
+    labels     (examples, …)
+    key        of the store's entry; "" when the rows live in memory alone
+    frozen     name → digest of each parameter and buffer that they were computed by
+    options    that they were computed with, to compute deeper ones likewise
+    """
+
+    rows: Rows
+    positions: Tensor | None
+    labels: Tensor
+    cut: Cut
+    key: str
+    built: Built
+    frozen: Mapping[str, str]
+    options: Options
+
+
+def compute(trunk: FeatureExtractor, samples: Samples, options: Options) -> Computed:
+    """The features of the samples, computed or read from the options' store.
+
+    Raises CacheError as `cache_features` does.
+    """
+    if not trunk.cut.by_row:
+        raise CacheError(
+            f"The features cannot be cached by example: {trunk.cut.note}\nTrain the model itself, or split it at an "
+            'earlier layer, at="…".'
+        )
+    frozen = _digests(trunk)
+    run = Runner(trunk, options.engine.compute)
+    started = time.perf_counter()
+    if options.store is None and options.precision == "float32":
+        computed = _in_memory(run, samples, options, started)
+    else:
+        computed = _in_store(run, samples, options.store or MemoryStore(), options, started)
+    if _digests(trunk) != frozen:
+        raise CacheError(
+            "Frozen weights changed while the features were computed, so they belong to no model.\n"
+            f"{'Clear the entry ' + computed.key + ', and call' if computed.key else 'Call'} cache_features again."
+        )
+    return replace(computed, frozen=frozen)
+
+
+def _digests(trunk: FeatureExtractor) -> dict[str, str]:
+    return {name: digest_of(tensor) for name, tensor in trunk.frozen_tensors().items()}
+
+
+def _in_memory(run: Runner, samples: Samples, options: Options, started: float) -> Computed:
+    cost = _cost(run, samples, None, options)
+    with progress_bar("features", len(samples)) as advance:
+        rows = HeldRows(columns_in_memory(run, samples, options, advance=advance))
+    positions = torch.arange(len(samples)).view(-1, samples.views) if samples.views > 1 else None
+    differences = _rounding(run, samples, options)
+    built = Built(len(samples), 0, time.perf_counter() - started, rows.bytes, differences, cost)
+    return _computed(run, rows, positions, samples, "", built, options)
+
+
+def _in_store(run: Runner, samples: Samples, store: Store, options: Options, started: float) -> Computed:
+    manifest = manifest_of(run.trunk, options)
+    entry = store.entry(key_of(manifest), manifest)
+    rows = StoredRows(entry, run.leaves)
+    before = rows.index()
+    was_checked = check_reused(run, samples, rows, before, options)
+    if not len(before) and options.tell is not None and (note := _outdated(store, manifest)):
+        options.tell(note)
+    cost = _cost(run, samples, before, options)
+    with progress_bar("features", len(samples)) as advance:
+        builder = Builder(run, samples, entry, options, advance=advance)
+        builder.build()
+    rows.refresh()
+    if not was_checked:  # few rows were there, and the look before missed them
+        check_reused(run, samples, rows, before, options)
+    kept, positions = _kept(store, rows, positions_of(samples, rows.index()), options.precision)
+    reused, seconds = len(samples) - builder.computed, time.perf_counter() - started
+    differences = _rounding(run, samples, options)
+    built = Built(builder.computed, reused, seconds, kept.bytes, differences, cost if builder.computed else None)
+    return _computed(run, kept, positions, samples, entry.key, built, options)
+
+
+def _computed(
+    run: Runner, rows: Rows, positions: Tensor | None, samples: Samples, key: str, built: Built, options: Options
+) -> Computed:
+    assert samples.labels is not None, "every example was read, or its label was known"
+    options = replace(options, head=None, tell=None, epochs=None)
+    return Computed(rows, positions, samples.labels, run.trunk.cut, key, built, {}, options)
+
+
+def _outdated(store: Store, manifest: Mapping[str, Any]) -> str:
+    """A sentence on entries of versions that stored otherwise; "" where there are none."""
+    layout = manifest["layout"]
+    keys = sorted(key for key, other in store.manifests().items() if other.get("layout", layout) != layout)
+    if not keys:
+        return ""
+    return (
+        f"{counted(len(keys), 'stored entry is/stored entries are')} of a version of regraft that stored otherwise "
+        f"({', '.join(keys)}): nothing of that is used, and what is needed is computed again. Remove it with regraft "
+        "cache clear."
+    )
+
+
+def _cost(run: Runner, samples: Samples, index: Index | None, options: Options) -> Cost | None:
+    """Measure the cost and pass it to the caller, where it was asked for. Raises DoesNotPayError."""
+    if options.tell is None and options.epochs is None:
+        return None
+    cost = expected_cost(run, samples, index, options)
+    if options.epochs is not None and cost.missing and not cost.pays(options.epochs):
+        raise DoesNotPayError(f"{cost}\nThe training takes {counted(options.epochs, 'epoch')}: train without a cache.")
+    if options.tell is not None and cost.missing:
+        options.tell(str(cost))
+    return cost
+
+
+def _rounding(run: Runner, samples: Samples, options: Options) -> dict[str, Difference]:
+    """What precision and compute change on one batch; empty when both are exact."""
+    if options.is_exact:
+        return {}
+    inputs = samples.inputs_of(torch.arange(min(options.batch_size, len(samples))))
+    exact = Runner(run.trunk)(inputs)
+    return rounding(exact, run(inputs), options.precision, options.head)
+
+
+def _kept(store: Store, rows: StoredRows, positions: Tensor, precision: str) -> tuple[Rows, Tensor | None]:
+    """The rows where they are used from, and each example's positions there; None where they are its own number."""
+    size = positions.numel() * sum(leaf.bytes_per_example for leaf in rows.leaves)
+    limit = memory_budget() if store.memory_bytes is None else store.memory_bytes
+    exact = precision == "float32" or not isinstance(store, MemoryStore)  # else it would lie in memory twice
+    rows.memory_bytes = min(rows.memory_bytes, limit)
+    if size > limit or not exact:
+        return rows, positions
+    in_order = torch.arange(positions.numel()).view(positions.shape)
+    return rows.hold(positions.reshape(-1)), in_order if positions.shape[1] > 1 else None
+
+
+def positions_of(samples: Samples, index: Index) -> Tensor:
+    """Where the row of each example and view lies: (examples, views) int64."""
+    positions = index.find(samples.ids)
+    assert (positions >= 0).all(), "every row was built"
+    return torch.from_numpy(positions).view(-1, samples.views)
+
+
+def memory_budget() -> int:
+    """Bytes that features may take when nobody says: a quarter of what the machine, or the container, has left."""
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 1 << 30
+    try:
+        facts = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        free = int(facts["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        pass  # other systems: the free pages, which is less
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
+        free = min(free, max(0, int(limit) - used)) if limit != "max" else free
+    except (OSError, ValueError):
+        pass  # no container
+    return free // 4

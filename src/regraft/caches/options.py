@@ -1,0 +1,54 @@
+"""How features are computed and kept: the arguments of `cache_features`, as one value."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, final
+
+from regraft.caches.precision import check_precision
+from regraft.errors import CacheError
+from regraft.stores.store import Store
+
+COMPUTES = ("float32", "bfloat16", "float16")
+CANARIES = 4
+
+
+@final
+@dataclass(frozen=True)
+class Engine:
+    """How the trunk is run.
+
+    compute   "float32" runs the trunk as it is; "bfloat16" or "float16" under torch's autocast, which is faster on
+              processors made for it and less exact: part of the key
+    workers   threads that fetch examples; None chooses
+    canaries  stored rows that are computed again before the store is trusted
+    """
+
+    compute: str = "float32"
+    workers: int | None = None
+    canaries: int = CANARIES
+
+
+@final
+@dataclass(frozen=True)
+class Options:
+    """See `cache_features`. Raises CacheError for values that there are not."""
+
+    store: Store | None = None
+    batch_size: int = 64
+    precision: str = "float32"
+    engine: Engine = Engine()
+    head: Callable[[Any], Any] | None = None
+    epochs: int | None = None
+    tell: Callable[[str], None] | None = None
+
+    def __post_init__(self) -> None:
+        check_precision(self.precision)
+        if self.batch_size < 1:
+            raise CacheError(f"batch_size is {self.batch_size}; expected 1 or more.")
+        if self.engine.compute not in COMPUTES:
+            raise CacheError(f"No compute {self.engine.compute!r}. Choose one of {', '.join(COMPUTES)}.")
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the features are stored as the trunk computes them in float32."""
+        return self.precision == self.engine.compute == "float32"

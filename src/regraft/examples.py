@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset, TensorDataset, default_collate
 
 from regraft.errors import DataError
-from regraft.padding import longest, padded_to
+from regraft.tensors.padding import longest, padded_to
 from regraft.tensors.trees import Inputs, leaves_of, map_tree, tensors_of
 
 Batch = tuple[Tensor, Inputs, Tensor]  # indices, inputs, labels

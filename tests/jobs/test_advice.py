@@ -5,7 +5,7 @@ import tomllib
 
 import pytest
 
-from regraft.cli import _parser
+from regraft.cli.program import parser
 from regraft.errors import Advice, PlanError
 from regraft.jobs.advice import OPTIONS, SECTIONS, rewritten, spelled, spelled_for
 from regraft.jobs.job import Job
@@ -53,7 +53,7 @@ def test_each_section_of_the_table_has_its_arguments():
 
 def test_each_option_of_the_table_is_one_of_a_command():
     """An option that is renamed on the command line is renamed in the advice."""
-    commands = _parser()._subparsers._group_actions[0].choices
+    commands = parser()._subparsers._group_actions[0].choices
     known = {option for name in ("plan", "reuse", "predict") for option in commands[name]._option_string_actions}
     assert set(OPTIONS.values()) <= known
     assert shlex.split(spelled(Advice("fresh", ["a b"], "x"), "command line"))[1:3] == ["--fresh", "a b"]

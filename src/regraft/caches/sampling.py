@@ -18,9 +18,9 @@ from regraft.caches.randomness import probes, refuse_random, refuse_unseeded, se
 from regraft.datasets.labelled import Labelled
 from regraft.errors import CacheError, DataError
 from regraft.examples import DatasetExamples, Examples, Inputs, collated, fetched_ahead, has_lengths, shapes_in
-from regraft.padding import padded_cat
 from regraft.tensors.fingerprints import ID_BYTES, input_ids, named_ids
 from regraft.tensors.keeping import kept_generators
+from regraft.tensors.padding import padded_cat
 from regraft.tensors.trees import map_tree, tensors_of
 
 PROMISED = 4  # examples, the first ones, by which a promise about the data is checked

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from regraft.caches.rows import HeldRows, StoredRows
-from regraft.padding import padded_cat
+from regraft.tensors.padding import padded_cat
 
 BLOCK_BYTES = 2 << 20  # that are read at once at most: long enough for a disk, short enough for a good shuffle
 # A group lies in memory while it is used, and the next one while it is read. Larger ones shuffle no better, for the

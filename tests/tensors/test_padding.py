@@ -2,7 +2,7 @@
 
 import torch
 
-from regraft.padding import longest, padded_cat, padded_to
+from regraft.tensors.padding import longest, padded_cat, padded_to
 
 
 def test_rows_are_filled_at_the_end():

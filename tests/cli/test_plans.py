@@ -1,5 +1,7 @@
 """The commands that make, compare and prove plans."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -28,6 +30,50 @@ def place(tmp_path):
 def planned(place, name, *more):
     checkpoint, factory = place / "net.safetensors", f"{place / 'net.py'}:build"
     return typed("plan", checkpoint, "--model", factory, "--out", place / name, *more)
+
+
+@pytest.fixture
+def theirs(tmp_path):
+    """A small checkpoint in TensorFlow's names, and a factory beside it."""
+    np.savez(tmp_path / "theirs.npz", **{"dnn/0/kernel": np.ones((2, 3), np.float32), "dnn/0/bias": np.zeros(3)})
+    (tmp_path / "net.py").write_text("from torch import nn\ndef net(out=3): return nn.Sequential(nn.Linear(2, out))\n")
+    return tmp_path / "theirs.npz"
+
+
+def test_plan_tells_where_each_array_goes_and_writes_json(theirs):
+    """Rename, layout, out."""
+    words = [
+        "plan",
+        theirs,
+        "--model",
+        f"{theirs.parent / 'net.py'}:net",
+        "--layout",
+        "tensorflow",
+        "--rename",
+        r"dnn/(.*)=\1",
+    ]
+    done = typed(*words, "--out", theirs.parent / "plan.json")
+    assert done.code == 0, done.errors
+    assert done.output.startswith("2 reused · 0 fresh · 0 problems")
+    assert json.loads((theirs.parent / "plan.json").read_text())["layout"] == "tensorflow"
+
+
+def test_a_plan_with_problems_exits_with_one(theirs):
+    """So that scripts notice."""
+    words = [
+        "plan",
+        theirs,
+        "--model",
+        f"{theirs.parent / 'net.py'}:net",
+        "--layout",
+        "tensorflow",
+        "--model-args",
+        '{"out": 4}',
+    ]
+    words += ["--rename", r"dnn/(.*)=\1"]
+    done = typed(*words)
+    assert done.code == 1
+    assert "shape_mismatch" in done.output
 
 
 def test_a_plan_is_verified_against_recorded_outputs(place):

@@ -1,0 +1,61 @@
+"""`regraft`: parse what was typed, call one command, turn errors into a sentence and an exit code.
+
+By argparse: `regraft show` answers before a larger library for commands would be imported (benchmarks/startup.py).
+"""
+
+import os
+import sys
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from io import TextIOWrapper
+
+from regraft.cli import caches, checkpoints, plans, runs
+from regraft.cli.printing import warn
+from regraft.errors import RegraftError
+from regraft.progress import stoppable
+
+INTERRUPTED = 130  # the exit code that shells give a command stopped by Ctrl-C
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run the command line: a RegraftError prints without a traceback and exits with 1, wrong usage with 2.
+
+    words  what was typed after `regraft`; None takes them from the process
+    """
+    typed = sys.argv[1:] if words is None else list(words)
+    _replace_missing_characters()
+    try:
+        given = vars(parser().parse_args(typed or ["--help"]))
+        command = given.pop("command")
+        with stoppable():
+            command(**given)
+    except BrokenPipeError:  # `regraft show … | head` has read enough; Python would complain once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except (RegraftError, OSError) as error:
+        warn(f"{type(error).__name__}: {error}")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        warn("Stopped; nothing half-written was left.")
+        os._exit(INTERRUPTED)  # sys.exit waits for threads, and Python may end itself by the signal instead (-2)
+
+
+def _replace_missing_characters() -> None:
+    """Let a terminal or pipe that lacks a character get another one, and a closed output swallow all."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by `>&-`
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  # as long as the process
+        elif isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def parser() -> ArgumentParser:
+    """All commands with their arguments."""
+    whole = ArgumentParser(
+        "regraft", description="Reuse pretrained layers: restore, freeze, compute once, train the rest."
+    )
+    commands = whole.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for group in (checkpoints, plans, runs, caches):
+        group.add_to(commands)
+    return whole

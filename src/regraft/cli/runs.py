@@ -1,0 +1,63 @@
+"""`regraft reuse`, `predict` and `demo`: run a job, use a run's model, see both on small data."""
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+from regraft.cli.printing import Commands, add_command, refuse_usage, say, warn
+
+
+def add_to(commands: Commands) -> None:
+    """The commands and their arguments."""
+    add = add_command(commands, run_job, "reuse")
+    add("job", type=Path, help="a job.toml")
+    add("--set", dest="settings", action="append", metavar="SECTION.KEY=VALUE", help="override a key; again for more")
+    add("--overwrite", action="store_true", help="replace the run folder if it exists")
+    add("--skip-unreadable", action="store_true", help="go on without damaged images, with a note")
+
+    add = add_command(commands, predict)
+    add("run", type=Path, help="a run folder")
+    add("paths", type=Path, nargs="+", help="images, folders of images, or .npz files")
+    add("--json", dest="as_json", action="store_true", help="machine-readable, with the probability of every class")
+    add("--skip-unreadable", action="store_true", help="go on without damaged images, with a note")
+    add("--csv", dest="as_csv", action="store_true", help="comma-separated: name, class, probability")
+
+    add = add_command(commands, demo)
+    add("--out", type=Path, default=Path("regraft-demo"), metavar="FOLDER", help="for the run and its report")
+    add("--overwrite", action="store_true", help="replace the folder if it exists")
+
+
+def run_job(job: Path, *, settings: list[str] | None, overwrite: bool, skip_unreadable: bool) -> None:
+    """The main job: restore, freeze, cache, train, evaluate, save, report."""
+    from regraft.jobs.job import Job
+    from regraft.recipe import reuse
+
+    extra = ["out.overwrite=true"] * overwrite + ["data.skip_unreadable=true"] * skip_unreadable
+    say(reuse(Job.from_file(job, [*(settings or []), *extra]), tell=say).summary())
+
+
+def predict(run: Path, paths: list[Path], *, skip_unreadable: bool, as_json: bool, as_csv: bool) -> None:
+    """The class and its probability for new images."""
+    from regraft.recipe import predict as predict_with
+
+    if as_json and as_csv:
+        refuse_usage("predict", "--json and --csv are two forms of the answer: choose one")
+    answers = predict_with(run, paths, skip_unreadable=skip_unreadable, tell=lambda line: warn(f"note: {line}"))
+    if as_json:
+        say(json.dumps([vars(answer) for answer in answers], indent=1))
+    elif as_csv:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(["name", "class", "probability"])
+        writer.writerows([answer.name, answer.label, f"{answer.probability:.6f}"] for answer in answers)
+    else:
+        width = max((len(answer.name) for answer in answers), default=0)
+        for answer in answers:
+            say(f"{answer.name:<{width}}  {answer.label}  {answer.probability:.3f}")
+
+
+def demo(*, out: Path, overwrite: bool) -> None:
+    """The main job on handwritten digits that ship with scikit-learn: no network, no files, under two minutes."""
+    from regraft.demo import run_demo
+
+    say(run_demo(out, overwrite=overwrite).summary())

@@ -1,0 +1,34 @@
+"""What commands print."""
+
+from argparse import ArgumentParser
+
+import pytest
+
+from regraft.cli.printing import add_command, refuse_usage, say, warn
+
+
+def test_results_and_warnings_go_to_their_own_streams(capsys):
+    """Standard output stays data."""
+    say("result")
+    warn("note: slow")
+    assert capsys.readouterr() == ("result\n", "note: slow\n")
+
+
+def test_arguments_that_do_not_go_together_end_with_2(capsys):
+    """As argparse does for what it finds itself."""
+    with pytest.raises(SystemExit) as ended:
+        refuse_usage("plan", "choose one")
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "regraft plan: error: choose one\n"
+
+
+def test_a_command_shows_its_functions_docstring_as_help(capsys):
+    """One text for both readers."""
+
+    def count():
+        """Counts arrays. Reads no values."""
+
+    parser = ArgumentParser("x")
+    add_command(parser.add_subparsers(), count)
+    assert "Counts arrays" in parser.format_help()
+    assert parser.parse_args(["count"]).command is count

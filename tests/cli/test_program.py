@@ -1,0 +1,89 @@
+"""The command line as a whole: errors, exit codes, closed outputs."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from commands import regraft
+from typed import typed
+
+
+@pytest.fixture
+def theirs(tmp_path):
+    """A small checkpoint."""
+    np.savez(tmp_path / "theirs.npz", **{"dnn/0/kernel": np.ones((2, 3), np.float32), "dnn/0/bias": np.zeros(3)})
+    return tmp_path / "theirs.npz"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["show", "none.npz"], 1, "CheckpointError: There is no checkpoint none.npz"),
+        (["reuse", "none.toml"], 1, "JobError: The job none.toml cannot be read"),
+        (["predict", "none", "a.png"], 1, "SaveError: none is no saved model"),
+        (["plan", "x", "--model", "net"], 1, "JobError: 'net' names no factory"),
+        (["plan", "x", "--model", "a:b", "--model-args", "[1]"], 1, "is no JSON object"),
+        (["plan", "x", "--model", "torch.nn:ReLU", "--rename", "a"], 1, "is not of the form THEIRS=OURS"),
+        (["reuse"], 2, "the following arguments are required: job"),
+        (["shw"], 2, "invalid choice: 'shw'"),
+        (["predict", "run", "a.png", "--json", "--csv"], 2, "are two forms of the answer: choose one"),
+        (
+            ["cache", "clear", "."],
+            1,
+            "by key (--key), by age (--older-than-days) or by the size that may stay (--keep-gb)",
+        ),
+    ],
+)
+def test_errors_are_a_sentence_and_an_exit_code(tmp_path, words, code, told):
+    """1 for what regraft refuses, 2 for wrong usage; never a traceback."""
+    done = regraft(*words, cwd=tmp_path)
+    assert done.returncode == code
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_no_words_print_the_commands():
+    """As --help does."""
+    done = typed()
+    assert done.code == 0
+    assert "Names, shapes and dtypes of a checkpoint's arrays" in done.output
+    assert typed("--help") == done
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(theirs):
+    """`regraft show … | head`: a pipe that is closed before all is written."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    words = [sys.executable, "-m", "regraft", "show", theirs]
+    done = subprocess.run(words, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=600)
+    os.close(writing)
+    assert (done.stderr, done.returncode) == ("", 1)
+
+
+@pytest.mark.parametrize("words", [["plan", "theirs.npz", "--model", "net.py:net"], ["reuse", "·"], ["--help"]])
+def test_an_output_without_our_characters_gets_others(theirs, words):
+    """PYTHONIOENCODING=ascii, as on old terminals and in some pipelines."""
+    (theirs.parent / "net.py").write_text("from torch import nn\ndef net(): return nn.Linear(2, 3)\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "regraft", *words], cwd=theirs.parent, capture_output=True, timeout=60,
+        env={**os.environ, "PYTHONIOENCODING": "ascii:strict", "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    assert b"Traceback" not in done.stderr
+    assert (done.stdout + done.stderr).decode("ascii")
+
+
+@pytest.mark.parametrize("words", [["--help"], ["plan", "theirs.npz", "--model", "net.py:net"]])
+def test_a_closed_output_ends_quietly(theirs, words):
+    """A pipe whose reader has gone, and `>&-`."""
+    (theirs.parent / "net.py").write_text("from torch import nn\ndef net(): return nn.Linear(2, 3)\n")
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "regraft", *words]
+    gone = subprocess.run(command, cwd=theirs.parent, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60)
+    os.close(writing)
+    shell = ["sh", "-c", 'exec "$@" >&-', "sh", *command]
+    closed = subprocess.run(shell, cwd=theirs.parent, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (gone.stderr, closed.stderr) == ("", "")

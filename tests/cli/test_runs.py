@@ -1,0 +1,80 @@
+"""`regraft reuse` and `regraft predict`, as a user types them."""
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from commands import regraft
+
+
+@pytest.fixture
+def run_folder(job_file):
+    """A finished run."""
+    done = regraft("reuse", job_file)
+    assert done.returncode == 0, done.stderr
+    return job_file.parent / "run"
+
+
+def test_a_job_prints_the_plan_and_the_result_without_bars(job_file):
+    """Standard error is no terminal here: no progress bar, no escape codes."""
+    done = regraft("reuse", job_file, "--set", "train.epochs=2")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "6 reused" in done.stdout
+    assert "accuracy" in done.stdout
+    assert "\x1b" not in done.stdout
+
+
+def test_predictions_come_as_text_json_and_csv(run_folder):
+    """One line, one object, one row for each image."""
+    images = run_folder.parent / "test"
+    text = regraft("predict", run_folder, images).stdout.splitlines()
+    objects = json.loads(regraft("predict", run_folder, images, "--json").stdout)
+    rows = list(csv.DictReader(io.StringIO(regraft("predict", run_folder, images, "--csv").stdout)))
+    assert len(text) == len(objects) == len(rows) == 16
+    assert objects[0]["label"] == rows[0]["class"]
+
+
+def test_damaged_images_are_skipped_when_asked_and_named_on_standard_error(run_folder):
+    """What the error advises is an option of the command."""
+    image = run_folder.parent / "test" / "dark" / "00.png"
+    image.write_bytes(b"damaged")
+    assert "--skip-unreadable" in regraft("predict", run_folder, image).stderr
+    done = regraft("predict", run_folder, run_folder.parent / "test", "--skip-unreadable")
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, 15)
+    assert done.stderr == f"note: 1 unreadable image skipped: {image}\n"
+
+
+def test_an_existing_run_is_refused_unless_told(run_folder):
+    """--overwrite replaces it."""
+    job = run_folder.parent / "job.toml"
+    assert "exists already; nothing was changed" in regraft("reuse", job).stderr
+    assert regraft("reuse", job, "--overwrite").returncode == 0
+
+
+def test_ctrl_c_leaves_no_half_written_run(job_file):
+    """The signal of a person who changed their mind; exit code 130 as shells expect."""
+    words = [sys.executable, "-m", "regraft", "reuse", job_file, "--set", "train.epochs=1000000"]
+    words += ["--set", "train.optimizer=sgd"]
+    started = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    before = {path.name for path in job_file.parent.iterdir()}
+    time.sleep(0.1)
+    for line in started.stdout:
+        if "bytes per example" in line:  # the plan is applied, training begins
+            break
+    time.sleep(1)
+    os.killpg(started.pid, signal.SIGINT)
+    try:
+        _, told = started.communicate(timeout=600)
+    finally:
+        started.kill()
+    assert started.returncode == 130, told
+    assert "Stopped; nothing half-written was left" in told
+    assert "Traceback" not in told
+    assert {path.name for path in job_file.parent.iterdir()} - {"__pycache__"} == before

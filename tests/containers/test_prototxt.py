@@ -29,7 +29,7 @@ def test_all_forms_of_values_are_read():
 
 @pytest.mark.parametrize(("text", "told"), [
     ("a {", "line 1: expected the name of a field and got 'the end'"), ("a: ", "expected a value and got 'the end'"),
-    ("\n\na: }", "line 3: expected a value and got '}'"), ('a: "x', "is no protobuf text"), ("}", "got '}'"),
+    ("\n\na: }", "line 3: expected a value and got '}'"), ('a: "x', "is not protobuf text"), ("}", "got '}'"),
     ("a: [1, {", r"expected '\]' and got '{'"), ("a {" * 99, "expected the name"), ("a: [1", r"expected '\]'"),
 ])  # fmt: skip
 def test_what_is_no_prototxt_is_refused_with_its_line(text, told):

@@ -72,7 +72,7 @@ def test_every_changed_byte_of_a_block_is_noticed(tmp_path):
     whole = path.read_bytes()
     for at in range(whole.index(b"value") + 12):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
-        with pytest.raises(CheckpointError, match=r"t\.index: .*fetch it again|t\.index: (.|\n)*damaged"):
+        with pytest.raises(CheckpointError, match=r"t\.index: .*download it again|t\.index: (.|\n)*damaged"):
             list(Table(path))
 
 

@@ -50,7 +50,7 @@ def test_names_joined_otherwise_in_the_index_are_found(tmp_path):
     ({"first.weight": "pytorch_model.bin.index.json"}, "refused to open 'pytorch_model.bin.index.json'"),
     ({"first.weight": "lost.bin"}, "1 of 1 shard is missing: lost.bin"),
     ({"third": "pytorch_model-00001-of-00002.bin"}, r"1 array is not in .*: third \(not in pytorch_model-00001"),
-    ({"first.weight": 3}, "It is no index of shards"), ([], "It is no index of shards"),
+    ({"first.weight": 3}, "It is not an index of shards"), ([], "It is not an index of shards"),
 ])  # fmt: skip
 def test_an_index_that_lies_is_refused(sharded, weight_map, told):
     """Files elsewhere, itself, missing ones, arrays that are not there."""

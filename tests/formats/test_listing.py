@@ -25,7 +25,7 @@ def opened():
 def test_the_table_has_a_line_for_each_array_fact_and_note(opened):
     """With totals in the heading."""
     assert as_table(opened).splitlines() == [
-        "m.h5: keras-h5, layout not told by the file, 2 arrays, 73 values, 296 bytes",
+        "m.h5: keras-h5, layout not recorded in the file, 2 arrays, 73 values, 296 bytes",
         "conv/kernel  3 × 3 × 1 × 8  float32",
         "step         scalar         int64  counter",
         "bn: eps = 0.001",

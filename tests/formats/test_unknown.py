@@ -9,7 +9,7 @@ from regraft.reading import open_checkpoint
 
 
 @pytest.mark.parametrize(("name", "content", "told"), [
-    ("m.xml", b'<?xml version="1.0"?>\n<net name="m" version="11">', "OpenVINO model. Open what it was converted from"),
+    ("m.xml", b'<?xml version="1.0"?>\n<net name="m" version="11">', "OpenVINO model. Open the file that it was converted from"),
     ("m.ort", b"\x10\0\0\0ORTM" + bytes(20), "ONNX Runtime's own format. Open the .onnx"),
     ("m.bin", b"lmgg" + bytes(20), "came before GGUF. Convert it"),
     ("yolo.weights", bytes(20), "Darknet's, .* Convert it with its .cfg"),
@@ -17,7 +17,7 @@ from regraft.reading import open_checkpoint
     ("frozen.pb", b"\n;\n\x01x", "frozen TensorFlow graph"),
     ("config.json", b"{}", "JSON that describes no weights"),
     ("m.mat", b"MATLAB 5.0 MAT-file", "Save it as version 7.3"),
-    ("m.unheard", b"\x01\x02", r"of no known format; it begins with b'\\x01\\x02'"),
+    ("m.unheard", b"\x01\x02", r"of an unknown format; it begins with b'\\x01\\x02'"),
 ])  # fmt: skip
 def test_other_kinds_of_files_are_named_with_what_to_do(tmp_path, name, content, told):
     """A person is told the way, not only that there is none."""

@@ -151,7 +151,7 @@ class Unpacker:
 
     def damaged(self, what: str) -> CheckpointError:
         """The error for bytes that no Flax wrote."""
-        return CheckpointError(f"{self.path}: {what}.\nThe file is damaged or cut short: fetch it again.")
+        return CheckpointError(f"{self.path}: {what}.\nThe file is damaged or cut short: download it again.")
 
 
 def leaves(value: Any, name: str) -> Iterator[tuple[str, Located | Chunked | Number]]:

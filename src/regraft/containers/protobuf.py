@@ -157,7 +157,7 @@ class ProtobufFile:
 
     def damaged(self, what: str) -> CheckpointError:
         """The error for bytes that are no message of the expected kind."""
-        return CheckpointError(f"{self.path}: {what}.\nThe file is damaged or cut short: fetch it again.")
+        return CheckpointError(f"{self.path}: {what}.\nThe file is damaged or cut short: download it again.")
 
     def _checked(self, convert: Callable[[Value], Converted], value: Value) -> Converted:
         """`convert(value)`, whose error names the file."""

@@ -21,7 +21,7 @@ def parse_prototxt(text: str, path: Path) -> Settings:
 
     path  for the error alone
 
-    Raises CheckpointError with the line where the text is no protobuf text.
+    Raises CheckpointError with the line where the text is not protobuf text.
 
     >>> parse_prototxt('layer { name: "bn" batch_norm_param { eps: 1e-3 } }', Path("net.prototxt"))
     {'layer': [{'name': ['bn'], 'batch_norm_param': [{'eps': [0.001]}]}]}
@@ -36,7 +36,7 @@ def _lexemes(text: str, path: Path) -> Iterator[tuple[str, str, int]]:
     while position < len(text):
         match = LEXEME.match(text, position)
         if match is None:
-            raise CheckpointError(f"{path}, line {line + 1}: {text[position : position + 20]!r} is no protobuf text.")
+            raise CheckpointError(f"{path}, line {line + 1}: {text[position : position + 20]!r} is not protobuf text.")
         if match.lastgroup:
             yield match.lastgroup, match.group(), line + 1
         line += match.group().count("\n")

@@ -43,7 +43,7 @@ class Table:
         self.path = path
         self.size = path.stat().st_size
         if not is_table(path):
-            raise CheckpointError(f"{path} is no TensorFlow table: it does not end with the table's magic number.")
+            raise CheckpointError(f"{path} is not a TensorFlow table: it does not end with the magic number of one.")
         footer = Span(path, self.size - _FOOTER_BYTES, _FOOTER_BYTES).read()
         try:
             position = _handle(footer, 0)[2]  # the first handle is of the meta-index, which TensorFlow leaves empty
@@ -82,7 +82,7 @@ class Table:
             else:
                 key, value = b"", self._value_at(offset, size)
             if key != b"":
-                raise CheckpointError("the first entry is not about the table itself")
+                raise CheckpointError("the first entry does not describe the table")
         except CheckpointError as error:
             raise self._damaged(error) from error
         return value
@@ -97,7 +97,7 @@ class Table:
         fresh, position = read_varint(head, position)
         length, position = read_varint(head, position)
         if shared or fresh or position + length > size:
-            raise CheckpointError("the first entry is not about the table itself")
+            raise CheckpointError("the first entry does not describe the table")
         return memoryview(Span(self.path, offset + position, length).read())
 
     def _entries(self, offset: int, size: int) -> Iterator[tuple[bytes, memoryview]]:
@@ -125,7 +125,7 @@ class Table:
     def _damaged(self, error: CheckpointError) -> CheckpointError:
         if str(self.path) in str(error):
             return error
-        return CheckpointError(f"{self.path}: {error}.\nThe file is damaged or truncated: fetch it again.")
+        return CheckpointError(f"{self.path}: {error}.\nThe file is damaged or truncated: download it again.")
 
 
 def _handle(data: bytes | bytearray | memoryview, position: int) -> tuple[int, int, int]:

@@ -53,7 +53,7 @@ def tensorstore(path: Path, why: str) -> Any:
         import tensorstore as library
     except ImportError as error:
         raise MissingLibraryError(
-            f'{path}: {why}; reading it needs tensorstore. Install it with: pip install "regraft[orbax]"'
+            f'{path}: {why}; tensorstore is needed to read it. Install it with: pip install "regraft[orbax]"'
         ) from error
     return library
 
@@ -120,7 +120,7 @@ class ZarrArray:
         return found.astype(np.float32) if self.dtype.startswith(("bfloat", "float8")) else found
 
     def _damaged(self, what: str) -> CheckpointError:
-        return CheckpointError(f"{self.store.path}: {self.name} is damaged or cut short: {what}. Fetch it again.")
+        return CheckpointError(f"{self.store.path}: {self.name} is damaged or cut short: {what}. Download it again.")
 
 
 def read_array(store: Store, name: str) -> ZarrArray:

@@ -62,7 +62,7 @@ class ZipArchive:
                 self._check(member)
                 self.members[member.name] = member
         except StructError as error:
-            raise CheckpointError(f"{path}: the archive's directory is damaged. Fetch the file again.") from error
+            raise CheckpointError(f"{path}: the archive's directory is damaged. Download the file again.") from error
 
     def span(self, member: Member) -> Span:
         """Where the member's bytes lie, deflated or not."""
@@ -80,7 +80,7 @@ class ZipArchive:
         if zlib.crc32(content) != member.crc:
             raise CheckpointError(
                 f"{self.path}: the checksum of {member.name} is wrong. The file has changed since it was written, "
-                "or is damaged: fetch it again."
+                "or is damaged: download it again."
             )
         return content
 
@@ -134,16 +134,16 @@ def _directory(whole: Span) -> tuple[int, int, int]:
     tail = Span(path, whole.offset + whole.size - tail_size, tail_size).read()
     at = tail.rfind(b"PK\x05\x06")
     if at < 0 or at + 22 > len(tail):
-        raise CheckpointError(f"{path}: the archive has no directory at its end. It is truncated: fetch it again.")
+        raise CheckpointError(f"{path}: the archive has no directory at its end. It is truncated: download it again.")
     count, size, offset = unpack_from("<HII", tail, at + 10)
     if (count == 0xFFFF or _U32 in (size, offset)) and at >= 20 and tail[at - 20 : at - 16] == b"PK\x06\x07":
         (record,) = unpack_from("<Q", tail, at - 12)
         zip64 = Span(path, whole.offset + record, 56).read()
         if zip64[:4] != b"PK\x06\x06":
-            raise CheckpointError(f"{path}: the archive's directory is damaged. Fetch the file again.")
+            raise CheckpointError(f"{path}: the archive's directory is damaged. Download the file again.")
         count, size, offset = unpack_from("<QQQ", zip64, 32)
     if offset + size > whole.size or count * 46 > size:
-        raise CheckpointError(f"{path}: the archive's directory is damaged or truncated. Fetch the file again.")
+        raise CheckpointError(f"{path}: the archive's directory is damaged or truncated. Download the file again.")
     return whole.offset + offset, size, count
 
 

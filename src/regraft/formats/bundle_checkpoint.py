@@ -15,7 +15,7 @@ from regraft.formats.tensorflow_graph import graph_facts
 from regraft.wording import counted
 
 NOT_NUMBERS = ("string", "resource", "variant")
-NO_GRAPH = "The checkpoint tells neither kinds of layers, nor eps, padding and strides: there is no graph of them."
+NO_GRAPH = "The checkpoint does not record layer types, eps, padding or strides: there is no graph file beside it."
 
 
 def open_bundle(path: Path, bundle: Bundle, name: str, *, program: Path) -> Checkpoint:
@@ -42,7 +42,7 @@ def open_bundle(path: Path, bundle: Bundle, name: str, *, program: Path) -> Chec
         told = counted(len(skipped), "entry/entries", "holds no numbers and is/hold no numbers and are")
         notes.append(f"{told} left out: {_listed(skipped)}.")
     if not keys:
-        raise CheckpointError(f"{path}: it holds no arrays of numbers: a program without variables, or only tables.")
+        raise CheckpointError(f"{path}: it holds no arrays of numbers: it is a program without variables, or it has lookup tables only.")
     facts = graph_facts(program, keys)
     if not facts.layer_types:
         notes.append(NO_GRAPH)

@@ -41,8 +41,8 @@ LEAVES = {
     "LSTM": ("weight", "bias", "recurrent_weight"),
 }
 BGR = (
-    "Most Caffe networks take BGR images from 0 to 255 minus a mean; the file does not tell. "
-    "Flip the first convolution's input axis, or the image's channels, when this one does."
+    "Most Caffe networks take BGR images from 0 to 255 minus a mean; the file does not record it. "
+    "If this one does, reverse the input axis of the first convolution, or the channels of the images."
 )
 
 

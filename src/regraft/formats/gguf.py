@@ -53,7 +53,7 @@ class Blocks:
             from gguf import GGMLQuantizationType, dequantize
         except ImportError as error:
             raise MissingLibraryError(
-                f"{self.span.path} holds blocks of {self.kind.name}; unpacking them needs the gguf library.\n"
+                f"{self.span.path} holds blocks of {self.kind.name}; the gguf library is needed to unpack them.\n"
                 'Install it with: pip install "regraft[gguf]"'
             ) from error
         found: np.ndarray = dequantize(blocks, GGMLQuantizationType(self.number))
@@ -113,7 +113,7 @@ def _info(name: str, array: Located | Blocks, architecture: str) -> ArrayInfo:
     if isinstance(array, Blocks):
         notes.append(f"dequantised from {array.kind.name}, a scale for each {array.kind.elements} values or fewer")
     if architecture in _REORDERED and re.search(r"\.attn_[qk]\.(weight|bias)$", name):
-        notes.append("rows in the order of llama.cpp's rotary embedding, not of the framework that trained them")
+        notes.append("rows in the order of llama.cpp's rotary embedding, not in that of the original model")
     layer, _, leaf = name.rpartition(".")
     return ArrayInfo(array.shape, array.dtype, note="; ".join(notes), layer=layer, leaf=leaf)
 
@@ -136,7 +136,7 @@ def _notes(infos: Mapping[str, ArrayInfo], architecture: str) -> tuple[str, ...]
     )
     if any("rotary" in info.note for info in infos.values()):
         notes.append(
-            f"The converter for {architecture} reordered the rows of queries and keys: put them back before use."
+            f"The converter for {architecture} reordered the rows of queries and keys: restore their order before use."
         )
     return tuple(notes)
 
@@ -192,7 +192,7 @@ class _Header:
             size = prod(shape) // form.elements * form.size_bytes
             array = Blocks(shape, form, kind, Span(self.path, offset, size))
         else:
-            raise CheckpointError(f"{self.path}: {name!r} is of the type {kind}, which this reader does not know.")
+            raise CheckpointError(f"{self.path}: {name!r} has the type {kind}, which this reader does not know.")
         if offset + array.span.size > len(self.data):
             raise self._damaged(f"{name!r} ends at {offset + array.span.size} and the file at {len(self.data)}")
         return array
@@ -235,4 +235,4 @@ class _Header:
         self.at += size
 
     def _damaged(self, what: str) -> CheckpointError:
-        return CheckpointError(f"{self.path}: the GGUF file is damaged or cut short: {what}. Fetch it again.")
+        return CheckpointError(f"{self.path}: the GGUF file is damaged or cut short: {what}. Download it again.")

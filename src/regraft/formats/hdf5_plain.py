@@ -9,8 +9,8 @@ from regraft.errors import CheckpointError
 from regraft.formats.roles import with_roles
 
 _NOTE = (
-    "No Keras wrote this HDF5 file: its arrays are named by their places in it, and the axis orders that they follow "
-    "are not told. Say layout=… to plan_reuse."
+    "Keras did not write this HDF5 file: its arrays are named by their path in it, and the file does not record their "
+    "axis order. Pass `layout` to plan_reuse."
 )
 
 
@@ -28,7 +28,7 @@ def open_plain(root: Group) -> Checkpoint:
             arrays[name] = array
     path = root.span.path
     if not arrays:
-        raise CheckpointError(f"{path}: the HDF5 file holds no array of numbers. It is damaged, or no checkpoint.")
+        raise CheckpointError(f"{path}: the HDF5 file holds no array of numbers. It is damaged, or it is not a checkpoint.")
     told = f"{len(left_out)} texts, tables and links are left out: {', '.join(left_out[:5])}."
     return Checkpoint(
         path=path, format="hdf5", layout=None, reader=lambda name: arrays[name].read(), files=(path,),

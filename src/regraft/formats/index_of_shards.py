@@ -83,6 +83,6 @@ def _weight_map(path: Path) -> dict[str, str]:
     weight_map = json_file(path).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(v, str) for v in weight_map.values()):
         raise CheckpointError(
-            f'{path}: it has no "weight_map" from array names to file names. It is no index of shards.'
+            f'{path}: it has no "weight_map" from array names to file names. It is not an index of shards.'
         )
     return weight_map

@@ -36,12 +36,12 @@ _ATTENTION_PARTS = {
     "_query_dense": "query", "_key_dense": "key", "_value_dense": "value", "_output_dense": "attention_output",
 }  # fmt: skip
 _NO_DESCRIPTION = (
-    "The file holds weights without the model's description: eps, padding, strides and activations are not told, and "
-    "layer types only where the weights leave no doubt."
+    "The file holds weights without the model's configuration: it does not record eps, padding, strides and "
+    "activations. Layer types are known only where the weights determine them."
 )
 _NOT_RUN = (
-    "{}: the layer is a Lambda: code inside the file, which was neither run nor read. "
-    "Put the same computation into the model."
+    "{}: the layer is a Lambda: code inside the file, which was not run or read. "
+    "Write the same computation in your model."
 )
 
 
@@ -92,7 +92,7 @@ class KerasArchive(Format):
         archive = ZipArchive(path)
         missing = sorted(_MEMBERS - archive.members.keys())
         if missing:
-            raise CheckpointError(f"{path}: the archive holds no {' and no '.join(missing)}. It is no Keras model.")
+            raise CheckpointError(f"{path}: the archive holds no {' and no '.join(missing)}. It is not a Keras model.")
         member = archive.members["model.weights.h5"]
         if member.is_deflated:
             raise CheckpointError(
@@ -123,7 +123,7 @@ def _checkpoint(path: Path, name: str, weights: list[Weight], model: Layer | Non
     if len(arrays) < len(weights) or not weights:
         twice = sorted({w.name for w in weights if sum(o.name == w.name for o in weights) > 1})
         what = f"two arrays are named {twice[0]!r}" if twice else "it holds no array"
-        raise CheckpointError(f"{path}: {what}. The file is damaged, or no Keras wrote it.")
+        raise CheckpointError(f"{path}: {what}. The file is damaged, or Keras did not write it.")
     infos = {
         w.name: ArrayInfo(w.array.shape, w.array.dtype, _role(w), w.layer_type, w.note, w.layer, w.leaf)
         for w in weights

@@ -59,8 +59,8 @@ def read_config(text: str, path: Path) -> Layer:
         return _layer(json.loads(text), parent="", root=True, depth=0)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(
-            f"{path}: the model's description is no Keras configuration ({type(error).__name__}: {error}).\n"
-            "The file is damaged: fetch it again."
+            f"{path}: the model's description is not a Keras configuration ({type(error).__name__}: {error}).\n"
+            "The file is damaged: download it again."
         ) from error
 
 

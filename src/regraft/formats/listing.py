@@ -11,7 +11,7 @@ def as_table(checkpoint: Checkpoint) -> str:
     infos = dict(checkpoint)
     shapes = {shape: shape_text(shape) for shape in {info.shape for info in infos.values()}}
     heading = (
-        f"{checkpoint.path}: {checkpoint.format}, layout {checkpoint.layout or 'not told by the file'}, "
+        f"{checkpoint.path}: {checkpoint.format}, layout {checkpoint.layout or 'not recorded in the file'}, "
         f"{len(infos)} arrays, {sum(info.count for info in infos.values()):,} values, "
         f"{bytes_text(sum(info.size_bytes for info in infos.values()))}"
     )

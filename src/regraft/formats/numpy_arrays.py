@@ -121,7 +121,7 @@ def _checked(path: Path, name: str, header: NpyHeader, size: int) -> int:
     if header.start + expected != size:
         raise CheckpointError(
             f"{path}: {name} is {header.dtype} of shape {header.shape}, {expected} bytes, but {size - header.start} "
-            "follow its header.\nThe file is truncated or damaged: fetch it again."
+            "follow its header.\nThe file is truncated or damaged: download it again."
         )
     return expected
 

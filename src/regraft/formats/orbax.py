@@ -50,7 +50,7 @@ class Orbax(Format):
         items = [home] if _holds_arrays(home) else _items(home)
         arrays: dict[str, Any] = {}
         files: list[Path] = []
-        notes = ["Orbax files hold no settings: eps, padding, strides and activations are in the program alone."]
+        notes = ["Orbax files hold no settings: eps, padding, strides and activations are defined in the program only."]
         for item in items:
             found, own_files, own_notes = _item(item)
             prefix = f"{item.name}/" if len(items) > 1 else ""
@@ -58,7 +58,7 @@ class Orbax(Format):
             files += own_files
             notes += own_notes
         if not arrays:
-            raise CheckpointError(f"{path}: it holds no array. It is damaged, or no checkpoint.")
+            raise CheckpointError(f"{path}: it holds no array. It is damaged, or it is not a checkpoint.")
         infos = with_roles({name: ArrayInfo(array.shape, array.dtype) for name, array in arrays.items()})
         infos = with_flax_layers({name: _with_role(name, info) for name, info in infos.items()})
         return Checkpoint(
@@ -104,13 +104,13 @@ def _item(path: Path) -> tuple[dict[str, Any], list[Path], list[str]]:
     if absent:
         raise CheckpointError(
             f"{path}: {len(absent)} of {len(names)} arrays are listed and not stored: {', '.join(absent[:5])}.\n"
-            "The checkpoint is incomplete: fetch it again."
+            "The checkpoint is incomplete: download it again."
         )
     arrays: dict[str, Any] = {}
     for stored in (*names, *(name for name in store.names() if name not in names)):
         array = read_array(store, stored)
         if array.missing and described.get("store_array_data_equal_to_fill_value"):
-            raise CheckpointError(f"{path}: {array.missing} chunks of {stored} are missing. Fetch them again.")
+            raise CheckpointError(f"{path}: {array.missing} chunks of {stored} are missing. Download them again.")
         arrays[names.get(stored) or stored.replace(".", "/")] = array
     partly = [name for name, array in arrays.items() if array.missing]
     notes = (
@@ -131,7 +131,7 @@ def _described(path: Path) -> dict[str, Any]:
         if not isinstance(found, dict):
             raise TypeError("no object")
     except (ValueError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"{file}: the description is damaged ({error}). Fetch it again.") from error
+        raise CheckpointError(f"{file}: the description is damaged ({error}). Download it again.") from error
     return found
 
 
@@ -144,7 +144,7 @@ def _names(described: dict[str, Any], path: Path) -> dict[str, str]:
             if not one["value_metadata"].get("skip_deserialize") and one["value_metadata"]["value_type"] in _STORED:
                 found[".".join(keys)] = "/".join(keys)
     except (TypeError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{path / _TREE}: the description is damaged ({error!r}). Fetch it again.") from error
+        raise CheckpointError(f"{path / _TREE}: the description is damaged ({error!r}). Download it again.") from error
     return found
 
 

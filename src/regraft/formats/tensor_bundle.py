@@ -85,7 +85,7 @@ class Bundle:
         length, position = read_varint(content, 0)
         text = bytes(content[position + 4 :])  # 4 bytes: checksum of the length
         if entry.dtype != "string" or len(text) != length:
-            raise CheckpointError(f"{self.index}: {name} is not one byte string. The file is damaged: fetch it again.")
+            raise CheckpointError(f"{self.index}: {name} is not one byte string. The file is damaged: download it again.")
         return text
 
     def _read_piece(self, name: str, entry: Entry) -> np.ndarray:
@@ -94,7 +94,7 @@ class Bundle:
         if masked_crc32c(content) != entry.crc:
             raise CheckpointError(
                 f"{shard}: the checksum of {name} is wrong (bytes {entry.offset} to {entry.offset + entry.size}).\n"
-                "The file has changed since it was written, or is damaged: fetch it again."
+                "The file has changed since it was written, or is damaged: download it again."
             )
         return decode(content, entry.dtype, entry.shape)
 
@@ -112,7 +112,7 @@ class Bundle:
         except CheckpointError as error:
             raise self._named(error, f"{self.index}: {error}.") from error
         if not 0 < shard_count <= len(self.entries) + len(self._slices) + 1000:
-            raise CheckpointError(f"{self.index} does not say how many data files it has. It is damaged.")
+            raise CheckpointError(f"{self.index} does not record its number of data files. It is damaged.")
         return tuple(Path(f"{self.prefix}.data-{shard:05d}-of-{shard_count:05d}") for shard in range(shard_count))
 
     def _named(self, error: CheckpointError, text: str) -> CheckpointError:
@@ -130,14 +130,14 @@ class Bundle:
             raise CheckpointError(
                 f"{self.index}: {len(missing)} of {len(self._shards)} data files are missing: "
                 f"{', '.join(missing[:9])}.\n"
-                "The checkpoint is not whole: put them beside the index."
+                "The checkpoint is incomplete: put them in the folder of the index."
             )
         sizes = {shard: self._shards[shard].stat().st_size for shard in needed}
         for name, piece in pieces:
             if piece.offset < 0 or piece.size < 0 or piece.offset + piece.size > sizes[piece.shard]:
                 raise CheckpointError(
                     f"{self._shards[piece.shard]}: {name} should end at byte {piece.offset + piece.size}, the file has "
-                    f"{sizes[piece.shard]}.\nIt is truncated or belongs to another index: fetch it again."
+                    f"{sizes[piece.shard]}.\nIt is truncated or belongs to another index: download it again."
                 )
             if piece.dtype in ("string", "resource", "variant"):
                 continue

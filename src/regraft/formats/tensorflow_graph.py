@@ -63,14 +63,14 @@ def graph_facts(program: Path, names: Collection[str]) -> GraphFacts:
     try:
         size = program.stat().st_size
         if not 0 < size <= _MOST_BYTES:
-            note = f"{program.name} has {size} bytes and was not searched for paddings and epsilons."
+            note = f"{program.name} has {size} bytes and was not read: paddings and epsilons are not known."
             return GraphFacts({}, files=(program,), notes=(note,))
         with program.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             return _facts(program, content[:], set(names))
     except OSError:
         return GraphFacts({})
     except (CheckpointError, RecursionError) as error:
-        note = f"{program.name} is damaged and tells neither paddings nor epsilons: {error}."
+        note = f"{program.name} is damaged, so paddings and epsilons are not known: {error}."
         return GraphFacts({}, files=(program,), notes=(note,))
 
 

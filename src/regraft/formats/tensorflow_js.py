@@ -22,8 +22,7 @@ from regraft.formats.roles import with_roles
 
 _DTYPES = ("float32", "float16", "int32", "uint8", "uint16", "bool", "complex64")
 _NO_GRAPH_FACTS = (
-    "This is a converted graph: batch-norms may be folded into the convolutions, and eps, padding and strides are not "
-    "told."
+    "This is a converted graph: batch-norms may be folded into the convolutions."
 )
 
 
@@ -89,9 +88,9 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         told = json.loads(Span(path, 0, path.stat().st_size).read())
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is no JSON: {error}.\nIt is damaged: fetch it again.") from error
+        raise CheckpointError(f"{path} is no JSON: {error}.\nIt is damaged: download it again.") from error
     if not isinstance(told, dict):
-        raise CheckpointError(f"{path} is no JSON object. It is no TensorFlow.js model.")
+        raise CheckpointError(f"{path} is not a JSON object. It is not a TensorFlow.js model.")
     return told
 
 
@@ -103,7 +102,7 @@ def _shards(path: Path, group: Any) -> list[Path]:
     outside = [name for name in names if Path(name).name != name or "\\" in name or "\0" in name]
     if outside:
         raise CheckpointError(
-            f"{path}: refused to open {outside[0]!r}: a shard lies beside its model, never elsewhere."
+            f"{path}: refused to open {outside[0]!r}: the shards must be in the folder of the model."
         )
     missing = [name for name in names if not (path.parent / name).is_file()]
     if missing:
@@ -131,7 +130,7 @@ def _weights(path: Path, group: Mapping[str, Any], shards: Sequence[Path]) -> It
         if position > sum(sizes):
             raise CheckpointError(
                 f"{path}: {name} should end at byte {position} of its shards, which have {sum(sizes)}.\n"
-                "They are truncated or belong to another model: fetch them again."
+                "They are truncated or belong to another model: download them again."
             )
         yield name, _Weight(dtype, shape, spans, quantisation, note)
     if position != sum(sizes):

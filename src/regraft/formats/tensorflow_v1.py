@@ -55,7 +55,7 @@ class TensorFlowV1(Format):
         """The variables. A value's checksum is checked when it is read."""
         files = _files(path)
         if not files:
-            raise CheckpointError(f"{path} is no TensorFlow checkpoint of the V1 format: there is no such file.")
+            raise CheckpointError(f"{path} is not a TensorFlow checkpoint of format V1: there is no such file.")
         variables: dict[str, _Variable] = {}
         for file in files:
             for name, variable in _variables(Table(file)).items():
@@ -108,7 +108,7 @@ def _variables(table: Table) -> dict[str, _Variable]:
     except CheckpointError as error:
         raise _damaged(table, error) from error
     if not found:
-        raise CheckpointError(f"{table.path} lists no variables. It is no checkpoint of TensorFlow's V1 format.")
+        raise CheckpointError(f"{table.path} lists no variables. It is not a TensorFlow checkpoint of format V1.")
     return found
 
 
@@ -164,4 +164,4 @@ def _piece(entry: memoryview, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
 def _damaged(table: Table, error: CheckpointError) -> CheckpointError:
     if str(table.path) in str(error):
         return error
-    return CheckpointError(f"{table.path}: {error}.\nThe file is damaged: fetch it again.")
+    return CheckpointError(f"{table.path}: {error}.\nThe file is damaged: download it again.")

@@ -39,7 +39,7 @@ class TensorFlowV2(Format):
                 f"{listed}\nOpen one of them by its prefix."
             )
         if not prefixes:
-            raise CheckpointError(f"{path} is no TensorFlow checkpoint: there is no index file of its name.")
+            raise CheckpointError(f"{path} is not a TensorFlow checkpoint: there is no index file of this name.")
         return open_bundle(path, Bundle(prefixes[0]), self.name, program=Path(f"{prefixes[0]}.meta"))
 
 

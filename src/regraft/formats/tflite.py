@@ -63,7 +63,7 @@ class TFLite(Format):
         except CheckpointError as error:
             if str(path) in str(error):
                 raise
-            raise CheckpointError(f"{path}: {error}.\nThe file is damaged or truncated: fetch it again.") from error
+            raise CheckpointError(f"{path}: {error}.\nThe file is damaged or truncated: download it again.") from error
         if not tensors:
             raise CheckpointError(f"{path} holds no constant tensors, so there are no weights in it.")
         infos = {name: _info(tensor, layers) for name, tensor in tensors.items()}
@@ -126,7 +126,7 @@ def _quantisation(
     try:
         quantisation.check(shape)
     except CheckpointError as error:
-        raise CheckpointError(f"{path}: the quantisation of {name} is damaged: {error}.") from error
+        raise CheckpointError(f"{path}: the quantisation parameters of {name} are damaged: {error}.") from error
     return quantisation
 
 

@@ -61,7 +61,7 @@ class TorchArchive:
         roots = [name.removesuffix("data.pkl") for name in self.archive.members if name.endswith("/data.pkl")]
         if len(roots) != 1:
             raise CheckpointError(
-                f"{path}: expected one data.pkl in the archive, found {len(roots)}. It is no torch file."
+                f"{path}: expected one data.pkl in the archive, found {len(roots)}. It is not a torch file."
             )
         self.root = roots[0]
         self._order: Order = ">" if self._is_big_endian() else "<"

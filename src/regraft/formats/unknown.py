@@ -7,12 +7,12 @@ from regraft.formats.format import HEAD_BYTES
 from regraft.wording import near_names
 
 _OTHERS = (  # (what stands among the first 64 bytes, what it is and what to do)
-    (b"<net ", "is an OpenVINO model. Open what it was converted from: the ONNX, TensorFlow or torch file."),
+    (b"<net ", "is an OpenVINO model. Open the file that it was converted from: the ONNX, TensorFlow or torch file."),
     (b"ORTM", "is ONNX Runtime's own format. Open the .onnx that it was made from."),
     (b"lmgg", "is GGML, which came before GGUF. Convert it to GGUF with llama.cpp's scripts."),
     (b"tjgg", "is GGJT, which came before GGUF. Convert it to GGUF with llama.cpp's scripts."),
     (b"ftrt", "is a TensorRT engine, made for one device. Open the ONNX file that it was built from."),
-    (b"7767517", "is an ncnn network. Open what it was converted from."),
+    (b"7767517", "is an ncnn network. Open the file that it was converted from."),
     (b"MATLAB 5.0", "is a MATLAB 5 file. Save it as version 7.3 (save -v7.3), which is HDF5, or as .npz."),
     (b"\x89PNG", "is an image."),
     (b"\xff\xd8\xff", "is an image."),
@@ -20,14 +20,14 @@ _OTHERS = (  # (what stands among the first 64 bytes, what it is and what to do)
 )
 _BY_SUFFIX = {
     ".weights": "may be Darknet's, which keeps numbers without names or shapes. Convert it with its .cfg to ONNX.",
-    ".mlmodel": "may be Core ML's, which is not read. Open what it was converted from.",
+    ".mlmodel": "may be Core ML's, which is not read. Open the file that it was converted from.",
     ".pb": "may be a frozen TensorFlow graph, whose weights became constants. Open the checkpoint or SavedModel that "
     "it was made from, or convert it to ONNX with tf2onnx.",
     ".bin": "has no header that tells its format. Beside an OpenVINO .xml it is that model's: open what that was "
     "converted from.",
     ".engine": "may be a TensorRT engine, made for one device. Open the ONNX file that it was built from.",
-    ".joblib": "may be a joblib file of scikit-learn's, which is code and not read. Save its arrays with numpy.savez.",
-    ".json": "is JSON that describes no weights. Open the file of the weights beside it.",
+    ".joblib": "may be a joblib file of scikit-learn's, which is code and is not read. Save its arrays with numpy.savez.",
+    ".json": "is JSON that describes no weights. Open the file that holds the weights.",
 }  # fmt: skip
 
 
@@ -46,11 +46,11 @@ def unknown(path: Path, known: str) -> CheckpointError:
 def _what_it_is(path: Path, head: bytes) -> str:
     """A sentence on files that people take for checkpoints."""
     if not head:
-        return "is empty. The download was probably broken off: fetch it again."
+        return "is empty. The download was probably interrupted: download it again."
     if head.startswith(b"version https://git-lfs"):
-        return "is only a Git LFS pointer, not the checkpoint. Fetch the file itself: git lfs pull."
+        return "is only a Git LFS pointer, not the checkpoint. Download the file itself: git lfs pull."
     if head.lstrip()[:15].lower().startswith((b"<!doctype html", b"<html")):
-        return "is a web page, not a checkpoint. The download gave an error or a login page: fetch it again."
+        return "is a web page, not a checkpoint. The download gave an error or a login page: download it again."
     if head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ")):
         return "is a compressed file. Unpack it first."
     if head[257:262] == b"ustar":
@@ -59,10 +59,10 @@ def _what_it_is(path: Path, head: bytes) -> str:
         if beginning in head[:64]:
             return told
     if head.startswith(b"PK\x03\x04"):
-        return f"is a ZIP archive of no known kind{_first_member(head)}. Unpack it, and open the checkpoint inside."
+        return f"is a ZIP archive of an unknown kind{_first_member(head)}. Unpack it, and open the checkpoint inside."
     if path.suffix in _BY_SUFFIX:
         return _BY_SUFFIX[path.suffix]
-    return f"is of no known format; it begins with {head[:16]!r}."
+    return f"has no known format; it begins with {head[:16]!r}."
 
 
 def _first_member(head: bytes) -> str:

@@ -52,7 +52,7 @@ class Values:
         if self.index is not None:
             return self._from_chunks(self.index)
         if self.address is None and self.size:
-            self.file.damaged("an array's values were never written")
+            self.file.damaged("the values of an array were never written")
         return self.file.take(self.address or 0, self.size, "array")
 
     def check_size(self) -> None:

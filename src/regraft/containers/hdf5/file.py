@@ -42,7 +42,7 @@ class Hdf5File:
 
     def damaged(self, what: str) -> NoReturn:
         """Raises CheckpointError."""
-        raise CheckpointError(f"{self.path}: the HDF5 file is damaged or cut short: {what}. Fetch it again.")
+        raise CheckpointError(f"{self.path}: the HDF5 file is damaged or cut short: {what}. Download it again.")
 
     def refuse(self, what: str) -> NoReturn:
         """Raises CheckpointError for what is in order but not read."""

@@ -1,12 +1,19 @@
 """The names of Keras' weights, and facts that several layers tell together."""
 
+import itertools
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from torch import nn
 
+from regraft.arrays import ArrayInfo, Checkpoint
 from regraft.formats.keras_config import read_config
 from regraft.formats.keras_layers import class_by_weights, leaf_names, requirements
+from regraft.loading import apply_plan
+from regraft.matching import plan_reuse
 
 
 def facts(*layers):
@@ -57,15 +64,18 @@ def test_the_flattened_channels_are_traced_back_to_the_convolution():
     assert ("next", "flatten_order") not in found
 
 
-def test_a_permutation_before_the_flatten_is_told():
-    """(2, 1, 3) keeps the channels last; (3, 1, 2) does not."""
+@pytest.mark.parametrize(("dims", "order", "axes"), [
+    ([1, 2, 3], "channels_last", None), ([3, 1, 2], "channels_first", None), ([2, 1, 3], "permuted", ["w", "h", "c"]),
+    ([3, 2, 1], "permuted", ["c", "w", "h"]), ([1, 3, 2], "permuted", ["h", "c", "w"]),
+    ([2, 3, 1], "permuted", ["w", "c", "h"]), ([7], "permuted", None), ("x", "permuted", None),
+])  # fmt: skip
+def test_a_permutation_before_the_flatten_is_followed(dims, order, axes):
+    """In all orders; (3, 1, 2) makes torch's own order, (2, 1, 3) keeps the channels last and swaps the others."""
+    found = facts(("conv", "Conv2D", {"filters": 6}), ("turn", "Permute", {"dims": dims}), ("flat", "Flatten", {}),
+                  ("dense", "Dense", {}))  # fmt: skip
 
-    def order(dims):
-        return facts(("conv", "Conv2D", {"filters": 6}), ("turn", "Permute", {"dims": dims}), ("flat", "Flatten", {}),
-                     ("dense", "Dense", {}))["dense", "flatten_order"]  # fmt: skip
-
-    assert order([2, 1, 3]) == "channels_last"
-    assert order([3, 1, 2]) == "permuted"
+    assert (found["dense", "flatten_order"], found.get(("dense", "flatten_axes"))) == (order, axes)
+    assert ("dense", "flatten_sizes") not in found  # older files record no shapes
 
 
 def test_an_old_gru_resets_before():
@@ -158,3 +168,32 @@ def test_only_a_layer_of_its_own_reads_backwards():
 
     assert found["alone", "go_backwards"] is True
     assert ("both/backward_lstm", "go_backwards") not in found
+
+
+@pytest.mark.parametrize("dims", list(itertools.permutations((1, 2, 3))))
+@pytest.mark.parametrize("moves", [False, True], ids=["flatten", "flatten channels_first"])
+def test_a_dense_layer_behind_a_permuted_map_computes_what_keras_computes(dims, moves):
+    """The golden value is NumPy's: transpose by the file's numbers, flatten as Keras documents it, multiply."""
+    rng = np.random.default_rng(0)
+    kernel, maps = rng.normal(size=(24, 5)).astype("f"), rng.normal(size=(2, 3, 4, 2)).astype("f")  # (n, h, w, c)
+    turned = maps.transpose(0, *dims)
+    flat = (np.moveaxis(turned, 1, -1) if moves else turned).reshape(2, -1)
+    layers = [
+        {"class_name": "Conv2D", "config": {"name": "conv", "filters": 2, "data_format": "channels_last"}},
+        {"class_name": "Permute", "config": {"name": "turn", "dims": list(dims)}},
+        {"class_name": "Flatten", "config": {"name": "flat", "data_format": f"channels_{'first' if moves else 'last'}"},
+         "build_config": {"input_shape": [None, *turned.shape[1:]]}},
+        {"class_name": "Dense", "config": {"name": "1"}},
+    ]  # fmt: skip
+    root = read_config(json.dumps({"class_name": "Sequential", "config": {"layers": layers}}), Path("net.h5"))
+    checkpoint = Checkpoint(
+        path=Path("net.h5"), format="keras-h5", layout="keras", reader=lambda name: kernel,
+        infos={"1/kernel": ArrayInfo((24, 5), "float32", layer="1", leaf="kernel", layer_type="Dense")},
+        requirements=tuple(one for one in requirements(root) if one.layer == "1"),
+    )  # fmt: skip
+    model = nn.Sequential(nn.Flatten(), nn.Linear(24, 5, bias=False))
+
+    apply_plan(plan_reuse(checkpoint, model), checkpoint, model)
+
+    got = model(torch.from_numpy(maps.transpose(0, 3, 1, 2).copy())).detach().numpy()
+    np.testing.assert_allclose(got, flat @ kernel, rtol=1e-5, atol=1e-5)  # another order of the same sums

@@ -42,7 +42,9 @@ def open_bundle(path: Path, bundle: Bundle, name: str, *, program: Path) -> Chec
         told = counted(len(skipped), "entry/entries", "holds no numbers and is/hold no numbers and are")
         notes.append(f"{told} left out: {_listed(skipped)}.")
     if not keys:
-        raise CheckpointError(f"{path}: it holds no arrays of numbers: it is a program without variables, or it has lookup tables only.")
+        raise CheckpointError(
+            f"{path}: it holds no arrays of numbers: a program without variables, or lookup tables only."
+        )
     facts = graph_facts(program, keys)
     if not facts.layer_types:
         notes.append(NO_GRAPH)

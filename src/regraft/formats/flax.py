@@ -42,7 +42,7 @@ class Flax(Format):
         return Checkpoint(
             path=path, format=self.name, layout=self.layout, infos=with_flax_layers(infos), files=(path,),
             reader=lambda name: arrays[name].read(),
-            notes=("Flax files hold no settings: eps, padding, strides and activations are defined in the program only.",),
+            notes=("Flax files hold no settings: eps, padding, strides and activations are in the program only.",),
         )  # fmt: skip
 
 

@@ -11,6 +11,8 @@ from typing import Any, TypeGuard
 from regraft.arrays import ArrayInfo
 from regraft.errors import CheckpointError
 
+Settings = Mapping[str, Any]  # a layer's own `config`
+
 DEPTH = 32  # models nest a few deep; more is an attack on the stack
 
 
@@ -27,7 +29,7 @@ class Layer:
 
     path: str
     class_name: str
-    settings: Mapping[str, Any]
+    settings: Settings
     inputs: tuple[str, ...] = ()
     shape: tuple[int | None, ...] | None = None
     children: list["Layer"] = field(default_factory=list)

@@ -1,11 +1,10 @@
-"""What Keras' layers hold and ask for: the names of their weights in order, and the facts that their settings tell."""
+"""What Keras' layers hold and need: the names of their weights in order, and the facts in their settings."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 from regraft.arrays import Requirement
-from regraft.formats.keras_config import Layer
+from regraft.formats.keras_config import Layer, Settings
 
 WEIGHTS = {  # class → weights in the order in which Keras creates them; a bias may be off
     "Dense": ("kernel", "bias"),
@@ -40,12 +39,10 @@ _POOLS = re.compile(r"(Max|Average)Pool(?:ing)?[123]D$")
 _GATES = {"LSTM": "ifco", "ConvLSTM1D": "ifco", "ConvLSTM2D": "ifco", "GRU": "zrh"}
 
 
-def leaf_names(
-    class_name: str, settings: Mapping[str, Any] | None, count: int, *, is_coded: bool = False
-) -> tuple[str, ...]:
+def leaf_names(class_name: str, settings: Settings | None, count: int, *, is_coded: bool = False) -> tuple[str, ...]:
     """The names of a layer's `count` weights, in order; their numbers where the file leaves a doubt.
 
-    settings  the layer's own, None when the file has no description: then a batch-norm of three weights may lack
+    settings  the layer's own, None when the file has no configuration: then a batch-norm of three weights may lack
               its scale or its center, and the one that it has is called "gamma_or_beta"
     is_coded  whether the first weight holds integers: then scales stand behind the weights
     """
@@ -55,11 +52,18 @@ def leaf_names(
         return (*names[: count - len(extra)], *extra)
     if settings is not None:
         names = tuple(name for name in names if settings.get(_SWITCHES.get(name, ""), True) is not False)
-    elif names[-1:] == ("bias",) and count == len(names) - 1:
-        names = names[:-1]
-    elif names[:2] == ("gamma", "beta") and 0 < len(names) - count <= 2:
-        names = (("gamma_or_beta",) if len(names) - count == 1 else ()) + names[2:]
+    else:
+        names = _names_for(names, count)
     return names if len(names) == count else tuple(str(index) for index in range(count))
+
+
+def _names_for(names: tuple[str, ...], count: int) -> tuple[str, ...]:
+    """The names that remain when `count` weights are stored and nothing says which are switched off."""
+    if names[-1:] == ("bias",) and count == len(names) - 1:
+        return names[:-1]
+    if names[:2] == ("gamma", "beta") and 0 < len(names) - count <= 2:
+        return (("gamma_or_beta",) if len(names) - count == 1 else ()) + names[2:]
+    return names
 
 
 def _extra_names(names: tuple[str, ...], count: int, *, is_coded: bool) -> tuple[str, ...]:
@@ -68,8 +72,22 @@ def _extra_names(names: tuple[str, ...], count: int, *, is_coded: bool) -> tuple
         return ()
     scale = f"{names[0]}_scale"
     coded: tuple[tuple[str, ...], ...] = ((scale,), (scale, f"{names[0]}_zero", "g_idx"))
-    found = coded if is_coded else (_FLOAT8,)
-    return next((extra for extra in found if count - len(extra) in (1, len(names))), ())
+    candidates = coded if is_coded else (_FLOAT8,)
+    return next((extra for extra in candidates if count - len(extra) in (1, len(names))), ())
+
+
+# (weights that must be there, the rank of the first one or None for any, class): the first that applies
+_BY_WEIGHTS: tuple[tuple[tuple[str, ...], int | None, str], ...] = (
+    (("moving_mean",), None, "BatchNormalization"),
+    (("pointwise_kernel",), 4, "SeparableConv2D"),
+    (("pointwise_kernel",), 3, "SeparableConv1D"),
+    (("pointwise_kernel",), None, ""),
+    (("depthwise_kernel",), None, "DepthwiseConv2D"),
+    (("query/kernel", "key/kernel", "value/kernel"), None, "MultiHeadAttention"),
+    (("kernel",), 2, "Dense"),
+    (("embeddings",), None, "Embedding"),
+    (("alpha",), None, "PReLU"),
+)
 
 
 def class_by_weights(shapes: Mapping[str, tuple[int, ...]]) -> str:
@@ -77,24 +95,17 @@ def class_by_weights(shapes: Mapping[str, tuple[int, ...]]) -> str:
 
     A kernel of rank 4 alone is a Conv2D's, a Conv2DTranspose's or a Keras 3 DepthwiseConv2D's: "".
     """
-    if "moving_mean" in shapes:
-        return "BatchNormalization"
-    if "recurrent_kernel" in shapes and len(shapes["recurrent_kernel"]) == 2:
+    if len(shapes.get("recurrent_kernel", ())) == 2 and "moving_mean" not in shapes:
         units, width = shapes["recurrent_kernel"]
         return {4 * units: "LSTM", 3 * units: "GRU", units: "SimpleRNN"}.get(width, "")
-    if "pointwise_kernel" in shapes:
-        return {4: "SeparableConv2D", 3: "SeparableConv1D"}.get(len(shapes["pointwise_kernel"]), "")
-    if "depthwise_kernel" in shapes:
-        return "DepthwiseConv2D"
-    if {"query/kernel", "key/kernel", "value/kernel"} <= shapes.keys():
-        return "MultiHeadAttention"
-    if "kernel" in shapes and len(shapes["kernel"]) == 2:
-        return "Dense"
-    return "Embedding" if "embeddings" in shapes else "PReLU" if "alpha" in shapes else ""
+    for names, rank, class_name in _BY_WEIGHTS:
+        if shapes.keys() >= set(names) and rank in (None, len(shapes[names[0]])):
+            return class_name
+    return ""
 
 
 def facts_by_weights(layer_type: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, object]:
-    """What a layer's weights alone tell: the GRU whose reset comes after the product has two rows of biases."""
+    """What a layer's weights alone determine: the GRU whose reset comes after the product has two rows of biases."""
     facts: dict[str, object] = {"gate_order": _GATES[layer_type]} if layer_type in _GATES else {}
     if layer_type == "GRU" and "bias" in shapes:
         facts["reset_after"] = len(shapes["bias"]) == 2
@@ -112,59 +123,92 @@ def requirements(root: Layer) -> Iterator[Requirement]:
 
 
 def _facts(layer: Layer) -> dict[str, object]:
-    """What the layer's own settings say."""
-    told, kind = layer.settings, layer.class_name
+    """The facts in the layer's own settings."""
+    settings, kind = layer.settings, layer.class_name
     facts: dict[str, object] = {}
     if "Conv" in kind:
-        facts |= _convolution(told)
+        facts |= _convolution(settings)
     if pool := _POOLS.match(kind):
-        facts |= {"pool": pool[1].lower()} | _pooling(told)
-    if kind in ("BatchNormalization", "LayerNormalization", "GroupNormalization", "RMSNormalization"):
-        facts["eps"] = float(told.get("epsilon", 1e-3))
-        facts |= {key: told[key] for key in ("axis", "center", "scale", "groups") if key in told}
-    if kind == "BatchNormalization":
-        facts["momentum"] = float(told.get("momentum", 0.99))
-    if kind in _GATES:
-        facts["gate_order"] = _GATES[kind]
-        facts |= {key: told[key] for key in ("go_backwards", "return_sequences") if key in told}
-        facts["recurrent_activation"] = _activation(told.get("recurrent_activation", "hard_sigmoid"))
-    if kind == "GRU":
-        facts["reset_after"] = bool(told.get("reset_after", False))  # Keras below 2.1 knows no other form
-    if kind == "EinsumDense" and (axes := _einsum_axes(told.get("equation"))):
-        facts["kernel_axes"] = axes
-    if kind == "Bidirectional":
-        facts["merge"] = told.get("merge_mode", "concat")
-    if kind in ATTENTION:
-        facts |= {
-            key: told[key] for key in ("num_heads", "num_query_heads", "num_key_value_heads", "head_dim") if key in told
-        }
-        facts |= {"head_dim": told["key_dim"], "value_dim": told.get("value_dim")} if "key_dim" in told else {}
-    if "use_bias" in told:
-        facts["use_bias"] = bool(told["use_bias"])
-    if kind.startswith("ZeroPadding") and "padding" in told:
+        facts |= {"pool": pool[1].lower()} | _pooling(settings)
+    if kind in _OF_CLASS:
+        facts |= _OF_CLASS[kind](settings)
+    if "use_bias" in settings:
+        facts["use_bias"] = bool(settings["use_bias"])
+    if kind.startswith("ZeroPadding") and "padding" in settings:
         facts["pad"] = _explicit_padding(layer, rank=int(kind[-2]))["padding"]
-    if "activation" in told:
-        facts["activation"] = _activation(told["activation"])
+    if "activation" in settings:
+        facts["activation"] = _activation(settings["activation"])
     elif kind in _ACTIVATION_LAYERS:
-        facts["activation"] = _ACTIVATION_LAYERS[kind](told)
+        facts["activation"] = _ACTIVATION_LAYERS[kind](settings)
     return facts
 
 
-def _rectified(told: Mapping[str, Any]) -> str:
+def _chosen(settings: Settings, *keys: str) -> dict[str, object]:
+    return {key: settings[key] for key in keys if key in settings}
+
+
+def _norm(settings: Settings) -> dict[str, object]:
+    return {"eps": float(settings.get("epsilon", 1e-3)), **_chosen(settings, "axis", "center", "scale", "groups")}
+
+
+def _batch_norm(settings: Settings) -> dict[str, object]:
+    return {**_norm(settings), "momentum": float(settings.get("momentum", 0.99))}
+
+
+def _gated(settings: Settings, gates: str) -> dict[str, object]:
+    recurrent = _activation(settings.get("recurrent_activation", "hard_sigmoid"))
+    return {
+        "gate_order": gates, **_chosen(settings, "go_backwards", "return_sequences"), "recurrent_activation": recurrent,
+    }  # fmt: skip
+
+
+def _lstm(settings: Settings) -> dict[str, object]:
+    return _gated(settings, "ifco")
+
+
+def _gru(settings: Settings) -> dict[str, object]:
+    # Keras below 2.1 knows no other form than the one that resets before the product.
+    return {**_gated(settings, _GATES["GRU"]), "reset_after": bool(settings.get("reset_after", False))}
+
+
+def _attention(settings: Settings) -> dict[str, object]:
+    facts = _chosen(settings, "num_heads", "num_query_heads", "num_key_value_heads", "head_dim")
+    if "key_dim" in settings:
+        facts |= {"head_dim": settings["key_dim"], "value_dim": settings.get("value_dim")}
+    return facts
+
+
+def _einsum(settings: Settings) -> dict[str, object]:
+    axes = _einsum_axes(settings.get("equation"))
+    return {"kernel_axes": axes} if axes else {}
+
+
+_OF_CLASS: dict[str, Callable[[Settings], dict[str, object]]] = {
+    "BatchNormalization": _batch_norm,
+    **dict.fromkeys(("LayerNormalization", "GroupNormalization", "RMSNormalization"), _norm),
+    **dict.fromkeys(("LSTM", "ConvLSTM1D", "ConvLSTM2D"), _lstm),
+    "GRU": _gru,
+    "EinsumDense": _einsum,
+    "Bidirectional": lambda settings: {"merge": settings.get("merge_mode", "concat")},
+    **dict.fromkeys(ATTENTION, _attention),
+}
+
+
+def _rectified(settings: Settings) -> str:
     """ReLU is three functions."""
-    slope, most = told.get("negative_slope") or 0, told.get("max_value")
-    if told.get("threshold"):
+    slope, most = settings.get("negative_slope") or 0, settings.get("max_value")
+    if settings.get("threshold"):
         return "relu with a threshold"
     if slope:
         return f"leaky_relu({slope:g})" if most is None else "leaky relu with a maximum"
     return "relu" if most is None else f"relu{most:g}"
 
 
-_ACTIVATION_LAYERS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+_ACTIVATION_LAYERS: dict[str, Callable[[Settings], str]] = {
     "ReLU": _rectified,
-    "LeakyReLU": lambda told: f"leaky_relu({told.get('negative_slope', told.get('alpha', 0.3)):g})",
-    "ELU": lambda told: f"elu({told.get('alpha', 1.0):g})",
-    "Softmax": lambda told: "softmax",
+    "LeakyReLU": lambda settings: f"leaky_relu({settings.get('negative_slope', settings.get('alpha', 0.3)):g})",
+    "ELU": lambda settings: f"elu({settings.get('alpha', 1.0):g})",
+    "Softmax": lambda settings: "softmax",
 }
 
 
@@ -178,36 +222,39 @@ def _einsum_axes(equation: object) -> list[str] | None:
     return axes if sorted(axes) == ["in", "out"] else None
 
 
-def _pooling(told: Mapping[str, Any]) -> dict[str, object]:
-    """Window, strides and padding; strides are the window's size unless the file tells others."""
-    rank = 1 if "pool_length" in told or isinstance(told.get("pool_size"), int) else 2
-    size = told.get("pool_size", told.get("pool_length", 2))
+def _pooling(settings: Settings) -> dict[str, object]:
+    """Window, strides and padding; strides are the window's size unless the file records others."""
+    rank = 1 if "pool_length" in settings or isinstance(settings.get("pool_size"), int) else 2
+    size = settings.get("pool_size", settings.get("pool_length", 2))
     window = list(size) if isinstance(size, list) else [size] * rank
-    strides = told.get("strides", told.get("stride"))
+    strides = settings.get("strides", settings.get("stride"))
     steps = window if strides is None else strides if isinstance(strides, list) else [strides]
-    return {"pool_size": window, "strides": steps, "padding": told.get("padding", told.get("border_mode", "valid"))}
+    padding = settings.get("padding", settings.get("border_mode", "valid"))
+    return {"pool_size": window, "strides": steps, "padding": padding}
 
 
-def _convolution(told: Mapping[str, Any]) -> dict[str, object]:
-    """Strides, padding and their kin, in lists with one number for each axis."""
-    facts: dict[str, object] = {"padding": told.get("padding", told.get("border_mode", "valid"))}
+def _convolution(settings: Settings) -> dict[str, object]:
+    """Strides, padding and the like, in lists with one number for each axis."""
+    facts: dict[str, object] = {"padding": settings.get("padding", settings.get("border_mode", "valid"))}
     for key, attribute in (("strides", "strides"), ("dilation_rate", "dilation"), ("output_padding", "output_padding")):
-        if told.get(key) is not None:
-            facts[attribute] = told[key] if isinstance(told[key], list) else [told[key]]
-    facts["groups"] = told.get("groups", 1)
-    facts |= {key: told[key] for key in ("depth_multiplier", "data_format") if told.get(key) is not None}
+        if settings.get(key) is not None:
+            facts[attribute] = settings[key] if isinstance(settings[key], list) else [settings[key]]
+    facts["groups"] = settings.get("groups", 1)
+    facts |= {key: settings[key] for key in ("depth_multiplier", "data_format") if settings.get(key) is not None}
     return facts
 
 
-def _activation(told: object) -> str:
-    """An activation's name; an own function's or object's class name."""
-    if isinstance(told, Mapping):
-        inner = told.get("config")
-        return str(inner if isinstance(inner, str) else told.get("class_name"))
-    return "linear" if told is None else str(told)
+def _activation(value: object) -> str:
+    """An activation's name; of a custom function or object its class name."""
+    if isinstance(value, Mapping):
+        inner = value.get("config")
+        return str(inner if isinstance(inner, str) else value.get("class_name"))
+    return "linear" if value is None else str(value)
 
 
-# Layers that keep every number at its place, so that what lies before them shapes what lies behind.
+# --- facts that come from the layers before --------------------------------------------------------------------------
+
+# Layers that keep every number at its position, so that what lies before them shapes what lies behind.
 _TRANSPARENT = {
     "Activation", "ActivityRegularization", "Dropout", "SpatialDropout1D", "SpatialDropout2D", "GaussianNoise",
     "GaussianDropout", "AlphaDropout", "ReLU", "LeakyReLU", "ELU", "PReLU", "Softmax", "BatchNormalization",
@@ -217,19 +264,18 @@ _KEEPS_CHANNELS = _TRANSPARENT | {
     "MaxPooling2D", "AveragePooling2D", "MaxPooling1D", "AveragePooling1D", "ZeroPadding2D", "ZeroPadding1D",
     "Cropping2D", "UpSampling2D", "UpSampling1D", "DepthwiseConv2D", "Permute", "Add",
 }  # fmt: skip
+_SPATIAL = {1: ["w"], 2: ["h", "w"], 3: ["d", "h", "w"]}
 
 
 def _from_neighbours(layer: Layer, model: Layer) -> dict[str, object]:
-    """What the layers before this one say of its weights: explicit padding, and the order of a flattened map."""
-    if (
-        layer.class_name in ("Conv2D", "Conv1D", "DepthwiseConv2D", "SeparableConv2D")
-        and layer.settings.get("padding") == "valid"
-    ):
+    """What the layers before this one determine: explicit padding, and the order of a flattened map."""
+    kind = layer.class_name
+    if kind in ("Conv2D", "Conv1D", "DepthwiseConv2D", "SeparableConv2D") and layer.settings.get("padding") == "valid":
         before = _before(layer, model)
         if before is not None and before.class_name in ("ZeroPadding1D", "ZeroPadding2D"):
-            return _explicit_padding(before, rank=1 if layer.class_name == "Conv1D" else 2)
-    if layer.class_name in ("Dense", "BatchNormalization", "LayerNormalization"):
-        before = next((one for one in _upstream(layer, model) if one.class_name not in _TRANSPARENT), None)
+            return _explicit_padding(before, rank=1 if kind == "Conv1D" else 2)
+    if kind in ("Dense", "BatchNormalization", "LayerNormalization"):
+        before = next((other for other in _upstream(layer, model) if other.class_name not in _TRANSPARENT), None)
         if before is not None and before.class_name == "Flatten":
             return _flattened(before, model)
     return {}
@@ -241,7 +287,7 @@ def _before(layer: Layer, model: Layer) -> Layer | None:
 
 
 def _upstream(layer: Layer, model: Layer) -> Iterator[Layer]:
-    """The layers before this one, the nearest first, as long as each has one alone before it; a ring ends."""
+    """The layers before this one, the nearest first, as long as each has a single one before it; a ring ends."""
     before = _before(layer, model)
     for _ in model.children:
         if before is None:
@@ -252,47 +298,79 @@ def _upstream(layer: Layer, model: Layer) -> Iterator[Layer]:
 
 def _explicit_padding(padding: Layer, *, rank: int) -> dict[str, object]:
     """The zeros that a layer of their own adds before a convolution without padding."""
-    told = padding.settings.get("padding", 1)
-    per_axis = [told] * rank if isinstance(told, int) else list(told)
+    setting = padding.settings.get("padding", 1)
+    per_axis = [setting] * rank if isinstance(setting, int) else list(setting)
     if rank == 1 and len(per_axis) == 2:
         per_axis = [per_axis]
-    pairs = [[one, one] if isinstance(one, int) else list(one) for one in per_axis]
+    pairs = [[sides, sides] if isinstance(sides, int) else list(sides) for sides in per_axis]
     return {"padding": pairs, "padding_layer": padding.path}
 
 
 def _flattened(flatten: Layer, model: Layer) -> dict[str, object]:
-    """In which order a feature map was flattened, and over how many channels, as far as the file tells it."""
-    if flatten.shape is not None and len(flatten.shape) < 2:
+    """In which order the axes of a feature map were flattened, and its sizes, as far as the file records them."""
+    shape = flatten.shape
+    if shape is not None and len(shape) < 2:
         return {}
-    moves = flatten.settings.get("data_format") == "channels_first"  # then Keras moves the channels last, and flattens
-    is_first = _holds_channels_first(flatten, model)
-    if is_first and not moves:
+    maps = _map_layers(flatten, model)
+    axes = _map_axes(flatten, maps)
+    for layer in reversed(maps):
+        if layer.class_name == "Permute":
+            axes = _permuted(axes, layer.settings.get("dims"))
+    sizes = list(shape) if shape is not None and len(shape) == len(axes) and all(shape) else []
+    if flatten.settings.get("data_format") == "channels_first":  # Keras moves its first axis last, then flattens
+        axes, sizes = axes[1:] + axes[:1], sizes[1:] + sizes[:1]
+    channels = sizes[axes.index("c")] if sizes and "c" in axes else next(filter(None, map(_channels, maps)), None)
+    return _order_facts(axes, sizes, channels)
+
+
+def _order_facts(axes: list[str], sizes: list[int | None], channels: int | None) -> dict[str, object]:
+    """The requirement for axes ("c" and "d", "h", "w") that were flattened in this order."""
+    spatial = _SPATIAL.get(len(axes) - 1, [])
+    if axes == ["c", *spatial]:
         return {"flatten_order": "channels_first"}
-    if moves and is_first is False:
-        return {"flatten_order": "permuted"}
-    channels = flatten.shape[0 if moves else -1] if flatten.shape is not None else None
-    for before in _upstream(flatten, model):
-        if channels is not None:
-            break
-        if before.class_name == "Permute" and list(before.settings.get("dims", ()))[-1:] != [
-            len(before.settings.get("dims", ()))
-        ]:
-            return {"flatten_order": "permuted"}
-        channels = _channels(before)
-        if before.class_name not in _KEEPS_CHANNELS:
-            break
-    return {"flatten_order": "channels_last"} | ({"flatten_channels": channels} if channels else {})
+    if axes == [*spatial, "c"]:
+        return {"flatten_order": "channels_last"} | ({"flatten_channels": channels} if channels else {})
+    known = {"flatten_axes": axes} | ({"flatten_sizes": sizes} if sizes else {}) if "c" in axes else {}
+    return {"flatten_order": "permuted", **known}
 
 
-def _holds_channels_first(flatten: Layer, model: Layer) -> bool | None:
-    """Whether the map before the flatten has its channels first; None when no layer before it says."""
-    told = (one.settings["data_format"] for one in _upstream(flatten, model) if "data_format" in one.settings)
-    found = next(told, None)
-    return found == "channels_first" if found is not None else None
+def _map_layers(flatten: Layer, model: Layer) -> list[Layer]:
+    """The layers before a flatten, the nearest first, up to the first one that makes new channels."""
+    layers = []
+    for layer in _upstream(flatten, model):
+        layers.append(layer)
+        if layer.class_name not in _KEEPS_CHANNELS:
+            break
+    return layers
+
+
+def _map_axes(flatten: Layer, maps: list[Layer]) -> list[str]:
+    """The axes of the map, as the layer that makes it gives them."""
+    rank = len(flatten.shape) - 1 if flatten.shape is not None else _rank(maps)
+    spatial = _SPATIAL.get(rank, [])
+    formats = [layer.settings["data_format"] for layer in maps if "data_format" in layer.settings]
+    # Without a layer that records it, Keras' own argument says where the channels are.
+    held = formats[0] if formats else flatten.settings.get("data_format")
+    return ["c", *spatial] if held == "channels_first" else [*spatial, "c"]
+
+
+def _rank(maps: list[Layer]) -> int:
+    """Spatial axes of the map, from the class names ("MaxPooling1D") or the length of a permutation."""
+    named = (re.search(r"([123])D", layer.class_name) for layer in maps)
+    ranks = [int(match[1]) for match in named if match]
+    ranks += [len(layer.settings.get("dims") or ()) - 1 for layer in maps if layer.class_name == "Permute"]
+    return ranks[0] if ranks else 2
+
+
+def _permuted(axes: list[str], dims: object) -> list[str]:
+    """The axes after Keras' Permute, whose numbers begin at 1; ["?"] for numbers that do not fit."""
+    if not isinstance(dims, list) or sorted(map(str, dims)) != [str(number) for number in range(1, len(axes) + 1)]:
+        return ["?"]
+    return [axes[int(number) - 1] for number in dims]
 
 
 def _channels(layer: Layer) -> int | None:
-    """How many channels the layer gives, where its settings say it."""
+    """How many channels the layer gives, where its settings record it."""
     if layer.children:
         return _channels(layer.children[-1])
     filters = layer.settings.get("filters", layer.settings.get("nb_filter"))

@@ -185,7 +185,7 @@ def _external(file: ProtobufFile, name: str, fields: Fields, expected: int) -> S
         raise file.damaged(f"tensor {name!r} has the offset {told.get('offset')!r}, no number") from error
     if not beside.is_file():
         raise CheckpointError(
-            f"{file.path}: {beside.name}, which holds the values of {name!r}, is not in the same folder. Download it too."
+            f"{file.path}: {beside.name}, which holds the values of {name!r}, is not in its folder. Download it too."
         )
     size = beside.stat().st_size
     if offset < 0 or length != expected or offset + length > size:

@@ -50,7 +50,7 @@ class Orbax(Format):
         items = [home] if _holds_arrays(home) else _items(home)
         arrays: dict[str, Any] = {}
         files: list[Path] = []
-        notes = ["Orbax files hold no settings: eps, padding, strides and activations are defined in the program only."]
+        notes = ["Orbax files hold no settings: eps, padding, strides and activations are in the program only."]
         for item in items:
             found, own_files, own_notes = _item(item)
             prefix = f"{item.name}/" if len(items) > 1 else ""

@@ -69,7 +69,7 @@ def _arrays(path: Path, content: bytes | mmap.mmap, start: int, source: Source) 
     except CheckpointError as error:
         if content.find(b"joblib.numpy_pickle") >= 0:
             raise CheckpointError(
-                f"{path} is a file of joblib's, which stores arrays between the bytes of the pickle; this form is not supported.\n"
+                f"{path} is a file of joblib's, which stores arrays between the bytes of the pickle; it is not read.\n"
                 "Save the arrays: numpy.savez(NEW, **arrays)."
             ) from error
         raise CheckpointError(f"{path}: {error}.") from error

@@ -85,7 +85,7 @@ class Bundle:
         length, position = read_varint(content, 0)
         text = bytes(content[position + 4 :])  # 4 bytes: checksum of the length
         if entry.dtype != "string" or len(text) != length:
-            raise CheckpointError(f"{self.index}: {name} is not one byte string. The file is damaged: download it again.")
+            raise CheckpointError(f"{self.index}: {name} is not one byte string. Download the file again.")
         return text
 
     def _read_piece(self, name: str, entry: Entry) -> np.ndarray:

@@ -21,9 +21,7 @@ from regraft.formats.quantised import Quantisation
 from regraft.formats.roles import with_roles
 
 _DTYPES = ("float32", "float16", "int32", "uint8", "uint16", "bool", "complex64")
-_NO_GRAPH_FACTS = (
-    "This is a converted graph: batch-norms may be folded into the convolutions."
-)
+_NO_GRAPH_FACTS = "This is a converted graph: batch-norms may be folded into the convolutions."
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +99,7 @@ def _shards(path: Path, group: Any) -> list[Path]:
         raise CheckpointError(f"{path}: a group of weights does not name its files. The file is damaged.")
     outside = [name for name in names if Path(name).name != name or "\\" in name or "\0" in name]
     if outside:
-        raise CheckpointError(
-            f"{path}: refused to open {outside[0]!r}: the shards must be in the folder of the model."
-        )
+        raise CheckpointError(f"{path}: refused to open {outside[0]!r}: the shards must be in the folder of the model.")
     missing = [name for name in names if not (path.parent / name).is_file()]
     if missing:
         raise CheckpointError(f"{path}: {len(missing)} of {len(names)} shards are missing: {', '.join(missing[:9])}.")

@@ -122,7 +122,7 @@ def _check(path: Path, tensors: Mapping[str, tuple[str, tuple[int, ...], list[Ex
         spans = [places.get((name, tuple(start for start, _ in one))) for one in chunks]
         held = [span for span in spans if span is not None and 0 <= span.offset <= span.offset + span.size]
         if len(held) < len(chunks) or any(span.offset + span.size > sizes[span.path] for span in held):
-            raise CheckpointError(f"{path}: a chunk of {name} is missing or lies outside of its file. Download it again.")
+            raise CheckpointError(f"{path}: a chunk of {name} is missing or lies outside of its file. Download it.")
         is_inside = all(full_extents(one, shape) is not None for one in chunks)
         filled = sum(prod(length for _, length in one) for one in chunks)
         if not is_inside or filled != prod(shape) or size > sum(span.size for span in held):

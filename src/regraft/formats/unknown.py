@@ -26,7 +26,7 @@ _BY_SUFFIX = {
     ".bin": "has no header that tells its format. Beside an OpenVINO .xml it is that model's: open what that was "
     "converted from.",
     ".engine": "may be a TensorRT engine, made for one device. Open the ONNX file that it was built from.",
-    ".joblib": "may be a joblib file of scikit-learn's, which is code and is not read. Save its arrays with numpy.savez.",
+    ".joblib": "may be a joblib file of scikit-learn's, which is code. Save its arrays with numpy.savez.",
     ".json": "is JSON that describes no weights. Open the file that holds the weights.",
 }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from math import prod
 
 from regraft.errors import PlanError, UndecidableError
 from regraft.operations.joins import Divide, Fill
@@ -194,12 +195,22 @@ def _unflattened(layer: Layer, facts: Facts) -> tuple[Operation, ...]:
     inputs = layer.arrays["weight"].shape[1]
     if order in (None, "channels_first", "pooled") or channels == inputs:
         return ()
+    axes, sizes = facts.get("flatten_axes"), facts.get("flatten_sizes")
+    if order == "permuted" and isinstance(axes, list) and isinstance(sizes, list):
+        return _restored(axes, sizes, inputs)
     if order != "channels_last" or not isinstance(channels, int) or inputs % channels:
         raise UndecidableError(
             f"Its inputs are a flattened map in another order than torch's ({order}), of unknown height and width.\n"
             f'Say adapt={{"{layer.name}": "flatten HxWxC"}} with the numbers, or "as stored" when the model keeps it.'
         )
     return (PermuteFlat(1, (inputs // channels, channels), (1, 0)),)
+
+
+def _restored(axes: Sequence[str], sizes: Sequence[int], inputs: int) -> tuple[Operation, ...]:
+    """A map that was flattened in another order of its axes ("w", "h", "c"): the inputs as torch's (c, d, h, w)."""
+    if prod(sizes) != inputs:
+        raise UndecidableError(f"A flattened map of {tuple(sizes)} does not have {inputs} values.")
+    return (PermuteFlat(1, tuple(sizes), tuple(axes.index(axis) for axis in "cdhw" if axis in axes)),)
 
 
 def _depthwise(shape: Shape, layer: Layer) -> tuple[Operation, ...]:

@@ -21,7 +21,7 @@ def test_arrays_are_named_by_their_places(tmp_path, version):
     assert {name: info.role for name, info in checkpoint.items()} == {"predictor/fc/W": "weight", "step": "counter"}
     np.testing.assert_array_equal(checkpoint.read("predictor/fc/W"), KERNEL, strict=True)
     assert (checkpoint.format, checkpoint.layout) == ("hdf5", None)
-    assert "No Keras wrote this HDF5 file" in checkpoint.notes[0]
+    assert "Keras did not write this HDF5 file" in checkpoint.notes[0]
 
 
 def test_texts_tables_and_links_are_left_out_with_a_note(tmp_path):

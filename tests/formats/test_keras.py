@@ -124,21 +124,13 @@ def test_weights_without_a_description_say_what_they_leave_open(name):
     """Types only where the weights leave no doubt; the GRU's form is in its bias."""
     checkpoint = opened(GOLDEN / name)
 
-    assert "without the model's description" in checkpoint.notes[0]
+    assert "without the model's configuration" in checkpoint.notes[0]
     if "sequence" in name:
         types = {info.layer: info.layer_type for info in checkpoint.values()}
         assert types["memory"] == "LSTM"
         assert types["attention"] == "MultiHeadAttention"
         assert facts_of(checkpoint, "gru")["reset_after"] is True
         assert facts_of(checkpoint, "old_gru")["reset_after"] is False
-
-
-def test_an_undecidable_scale_or_center_is_named_so():
-    """Three weights of a batch-norm without a description: the first may be either."""
-    checkpoint = opened(GOLDEN / "keras3_image.weights.h5")
-
-    assert "does not say which is which" in checkpoint["block/norm/gamma_or_beta"].note
-    assert checkpoint["block/norm/moving_variance"].layer_type == "BatchNormalization"
 
 
 def write_h5(path, groups, **attributes):
@@ -163,19 +155,6 @@ def test_attributes_that_were_split_are_joined(tmp_path):
         file.attrs["layer_names0"], file.attrs["layer_names1"] = [b"b"], [b"a"]
 
     assert list(KerasH5().open(path)) == ["b/kernel", "a/kernel"]
-
-
-@pytest.mark.parametrize(("folder", "role"), [("layers/optimizer", "weight"), ("optimizer", "optimizer_slot")])
-def test_only_what_lies_beside_the_layers_is_the_optimizer_s(tmp_path, folder, role):
-    """A layer may be called so too."""
-    path = tmp_path / "m.weights.h5"
-    with h5py.File(path, "w") as file:
-        file["layers/dense/vars/0"] = np.ones((3, 4), np.float32)
-        file[f"{folder}/vars/0"] = np.ones((2, 3), np.float32)
-
-    roles = {name.split("/")[0]: info.role for name, info in KerasH5().open(path).items()}
-
-    assert roles == {"dense": "weight", "optimizer": role}
 
 
 def test_a_lambda_is_named_and_not_run(tmp_path):
@@ -281,3 +260,17 @@ def test_names_that_only_look_old_are_read_when_the_version_is_newer(tmp_path):
     path = write_h5(tmp_path / "w.h5", {"own": {"own/my_W:0": np.ones((2, 2))}}, keras_version="2.4.0")
 
     assert list(KerasH5().open(path)) == ["own/my_W"]
+
+
+def test_a_group_called_layer_0_makes_no_file_of_keras_1(tmp_path):
+    """Keras 1 numbers its groups so, and counts them in `nb_layers`; so do others with that name alone."""
+    path = tmp_path / "w.h5"
+    with h5py.File(path, "w") as file:
+        file["layer_0/kernel"] = np.ones((2, 2))
+
+    assert list(KerasH5().open(path)) == ["layer_0/kernel"]
+
+    with h5py.File(path, "a") as file:
+        file.attrs["nb_layers"] = 1
+    with pytest.raises(CheckpointError, match="Keras 1 wrote it"):
+        KerasH5().open(path)

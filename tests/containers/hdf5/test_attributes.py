@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from hdf5_files import VERSIONS, root_of, write
-from regraft.containers.hdf5.attributes import text_attributes
+from regraft.containers.hdf5.attributes import attributes
 from regraft.errors import CheckpointError
 
 
@@ -24,9 +24,10 @@ def test_texts_of_every_form_are_read_and_numbers_passed_over(tmp_path, version)
         file["type"] = h5py.string_dtype()
         file.attrs.create("named type", "x", dtype=file["type"])
 
-    assert text_attributes(root_of(write(tmp_path, fill, version=version))) == {
+    assert attributes(root_of(write(tmp_path, fill, version=version))) == {
         "bytes": ["größe"], "text": ["层"], "empty": [""], "list of bytes": ["ab", "c"],
         "list of texts": ["ab", "", "c" * 1000], "named type": ["x"],
+        "number": None, "nothing": None,
     }  # fmt: skip
 
 
@@ -39,4 +40,4 @@ def test_an_attribute_that_claims_more_than_it_holds_is_refused(tmp_path):
     path.write_bytes(content[:at] + (1 << 40).to_bytes(8, "little") + content[at + 8 :])
 
     with pytest.raises(CheckpointError, match="attribute of 1099511627776 texts has 16 bytes"):
-        text_attributes(root_of(path))
+        attributes(root_of(path))

@@ -72,3 +72,17 @@ def test_chunks_that_were_never_written_are_told(tmp_path, version):
 
     with pytest.raises(CheckpointError, match="2 of 4 chunks of an array were never written"):
         read_values(object_at(write(tmp_path, fill, version=version), "a")).content()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_millions_of_chunks_are_refused_before_they_are_listed(tmp_path, version):
+    """Chunks of one byte, none of them written: the list alone would take gigabytes."""
+
+    def fill(file):
+        file["filler"] = np.zeros(1 << 18, "u1")
+        file.create_dataset("a", (1 << 22,), "u1", chunks=(1,))
+
+    values = read_values(object_at(write(tmp_path, fill, version=version), "a"))
+
+    with pytest.raises(CheckpointError, match=r"4194304 chunks in a file of \d+ bytes"):
+        values.content()

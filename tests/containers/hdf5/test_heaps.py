@@ -3,7 +3,7 @@
 import pytest
 
 from hdf5_files import VERSIONS, root_of, write
-from regraft.containers.hdf5.attributes import text_attributes
+from regraft.containers.hdf5.attributes import attributes
 from regraft.containers.hdf5.heaps import global_object
 from regraft.containers.hdf5.links import links
 from regraft.errors import CheckpointError
@@ -28,7 +28,7 @@ def test_every_attribute_of_many_is_found(tmp_path, version):
         for number in range(300):
             file.attrs[f"name{number}"] = [f"v{number}".encode(), b"second"]
 
-    found = text_attributes(root_of(write(tmp_path, fill, version=version)))
+    found = attributes(root_of(write(tmp_path, fill, version=version)))
 
     assert found == {f"name{number}": [f"v{number}", "second"] for number in range(300)}
 
@@ -39,7 +39,7 @@ def test_texts_of_any_length_are_found_in_their_heap(tmp_path):
 
     path = write(tmp_path, lambda file: file.attrs.__setitem__("texts", texts))
 
-    assert text_attributes(root_of(path))["texts"] == texts
+    assert attributes(root_of(path))["texts"] == texts
 
 
 def test_an_object_that_the_heap_lacks_is_refused(tmp_path):

@@ -131,3 +131,28 @@ def test_any_tree_is_read_as_h5py_wrote_it(tmp_path, tree, attributes, version, 
 
     with reopened(write(tmp_path, fill, version=version, track_order=tracked)) as root:
         compare(root, tree)
+
+
+def test_groups_that_hold_one_another_twice_end(tmp_path):
+    """Thirty levels of two links each are 2³⁰ paths in a small file."""
+
+    def fill(file):
+        group = file
+        for _ in range(30):
+            inner = file.create_group(None)
+            group["a"] = group["b"] = inner
+            group = inner
+
+    def walk(group):
+        for name in group.names():
+            walk(group.child(name))
+
+    with reopened(write(tmp_path, fill)) as root, pytest.raises(CheckpointError, match="contain themselves"):
+        walk(root)
+
+
+def test_attributes_of_any_type_are_known_by_name(tmp_path):
+    """Keras 1 is told from others by a number."""
+    with reopened(write(tmp_path, lambda file: file.attrs.__setitem__("nb_layers", 3))) as root:
+        assert root.has_attribute("nb_layers")
+        assert not root.has_attribute("other")

@@ -19,6 +19,8 @@ _COMPACT, _CONTIGUOUS, _CHUNKED, _VIRTUAL = range(4)
 # Weights compress to about 0.9, zeros far better; more than this for each byte of the whole file is a bomb.
 _MOST_BYTES_PER_BYTE = 32
 _FREE_BYTES = 1 << 16
+# A chunk and its entry in the list; arrays of a chunk for each byte would take minutes.
+_LEAST_BYTES_OF_A_CHUNK, _FREE_CHUNKS = 9, 1024
 
 
 @dataclass(frozen=True)
@@ -69,16 +71,19 @@ class Values:
         """The chunks put together."""
         self.check_size()
         grid = [range(0, size, step) for size, step in zip(self.shape, index.chunk, strict=True)]
-        found = {chunk.start: chunk for chunk in chunks(self.file, index, self.shape)}
-        missing = [start for start in product(*grid) if start not in found]
-        if missing:
-            self.file.damaged(f"{len(missing)} of {len(missing) + len(found)} chunks of an array were never written")
-        whole = np.empty((*self.shape, self.type.size), np.uint8)
-        for start in product(*grid):
-            part = self._chunk(found[start], index)
-            target = whole[tuple(slice(at, at + step) for at, step in zip(start, index.chunk, strict=True))]
+        total = prod(map(len, grid))
+        if total > self.file.size // _LEAST_BYTES_OF_A_CHUNK + _FREE_CHUNKS:
+            self.file.damaged(f"an array has {total} chunks in a file of {self.file.size} bytes")
+        written = {chunk.start: chunk for chunk in chunks(self.file, index, self.shape)}
+        stored = [written[start] for start in product(*grid) if start in written]
+        if len(stored) < total:
+            self.file.damaged(f"{total - len(stored)} of {total} chunks of an array were never written")
+        values = np.empty((*self.shape, self.type.size), np.uint8)
+        for chunk in stored:
+            part = self._chunk(chunk, index)
+            target = values[tuple(slice(at, at + step) for at, step in zip(chunk.start, index.chunk, strict=True))]
             target[...] = part[tuple(slice(0, size) for size in target.shape)]
-        return whole.tobytes()
+        return values.tobytes()
 
     def _chunk(self, chunk: Chunk, index: ChunkIndex) -> np.ndarray:
         """One chunk's bytes, an axis for the bytes of an element last."""

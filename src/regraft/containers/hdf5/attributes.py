@@ -1,4 +1,4 @@
-"""Attributes of an HDF5 object that are texts or lists of texts; other attributes are passed over.
+"""Attributes of an HDF5 object: the values of those that are texts or lists of texts, the names of all.
 
 Source: HDF5 File Format Specification Version 3.0, sections IV.A.2.m and IV.A.2.v.
 """
@@ -13,19 +13,20 @@ from regraft.containers.hdf5.types import ElementType, read_shape, read_type
 _DENSE = 8
 
 
-def text_attributes(owner: Object) -> dict[str, list[str]]:
-    """name → texts, one for an attribute that is no list."""
-    found: dict[str, list[str]] = owner.file.once("attributes of the object", owner.address, lambda: _read(owner))
-    return found
+def attributes(owner: Object) -> dict[str, list[str] | None]:
+    """name → texts, a list of one for an attribute that is no list; None for what holds no texts."""
+    values: dict[str, list[str] | None] = owner.file.once(
+        "attributes of the object", owner.address, lambda: _read(owner)
+    )
+    return values
 
 
-def _read(owner: Object) -> dict[str, list[str]]:
+def _read(owner: Object) -> dict[str, list[str] | None]:
     """Those in the header, and those in a heap."""
     cursors = owner.contents(ATTRIBUTE)
     for info in owner.contents(ATTRIBUTE_INFO):
         cursors.extend(_dense(owner.file, info))
-    attributes = (_attribute(cursor) for cursor in cursors)
-    return {name: texts for name, texts in attributes if texts is not None}
+    return dict(_attribute(cursor) for cursor in cursors)
 
 
 def _dense(file: Hdf5File, info: Cursor) -> list[Cursor]:

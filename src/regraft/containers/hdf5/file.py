@@ -58,10 +58,14 @@ class Hdf5File:
     def take(self, address: int, size: int, what: str) -> bytes:
         """The bytes at an address. Raises CheckpointError beyond the end, or when the file is read again and again."""
         self.check(address, size, what)
-        self._left -= size + 8
+        self.spend(size + 8)
+        return self._content[self._start + address : self._start + address + size]
+
+    def spend(self, size: int) -> None:
+        """Count work in bytes looked at. Raises CheckpointError when it comes to many times the file's size."""
+        self._left -= size
         if self._left < 0:
             self.damaged("its structures overlap, or contain themselves")
-        return self._content[self._start + address : self._start + address + size]
 
     def cursor(self, address: int, size: int, what: str) -> "Cursor":
         """A cursor over the bytes at an address."""

@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count, takewhile
 
 import numpy as np
 
 from regraft.arrays import ITEM_BYTES
 from regraft.containers.hdf5.arrays import Values, read_values
-from regraft.containers.hdf5.attributes import text_attributes
+from regraft.containers.hdf5.attributes import attributes
 from regraft.containers.hdf5.file import SIGNATURE, Hdf5File
 from regraft.containers.hdf5.links import links
 from regraft.containers.hdf5.objects import Object, read_object
@@ -16,6 +17,9 @@ from regraft.containers.spans import Located, Span, decode, located
 from regraft.errors import CheckpointError
 
 __all__ = ["SIGNATURE", "Group", "InPieces", "opened"]
+
+
+_COST_OF_A_GROUP = 64  # in bytes looked at: groups that hold each other twice have 2⁴⁰ paths at 40 levels
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class Group:
 
     def __init__(self, span: Span, group: Object, depth: int = 0) -> None:
         self.span, self.group, self.depth = span, group, depth
+        group.file.spend(_COST_OF_A_GROUP)
         if depth > 40:
             raise CheckpointError(f"{span.path}: groups nest deeper than 40 levels, or contain themselves. Refused.")
 
@@ -52,23 +57,23 @@ class Group:
 
     def text(self, name: str) -> str | None:
         """An attribute that is one text; None when it is absent."""
-        found = text_attributes(self.group).get(name)
-        return found[0] if found else None
+        texts = attributes(self.group).get(name)
+        return texts[0] if texts else None
+
+    def has_attribute(self, name: str) -> bool:
+        """Whether there is an attribute of that name, whatever its type."""
+        return name in attributes(self.group)
 
     def texts(self, name: str) -> list[str] | None:
         """An attribute that is a list of texts; None when it is absent.
 
         Keras splits a list that is too long for HDF5 into `name0`, `name1` …
         """
-        attributes = text_attributes(self.group)
-        if name in attributes:
-            return attributes[name]
-        found: list[str] = []
-        part = 0
-        while f"{name}{part}" in attributes:
-            found.extend(attributes[f"{name}{part}"])
-            part += 1
-        return found if part else None
+        known = attributes(self.group)
+        if known.get(name) is not None:
+            return known[name]
+        parts = list(takewhile(lambda part: part is not None, (known.get(f"{name}{number}") for number in count())))
+        return [text for part in parts for text in part or ()] if parts else None
 
     def child(self, name: str) -> "Group | None":
         """The group of that name, which may be a path; None when there is none."""
@@ -131,7 +136,7 @@ def _array(span: Span, name: str, found: Object) -> Located | InPieces | None:
 
 def _dtype(found: Object, values: Values | None) -> str:
     """NumPy's word for the array's type; Keras writes bfloat16 as two opaque bytes and the name into an attribute."""
-    marked = text_attributes(found).get("dtype")
+    marked = attributes(found).get("dtype")
     if values is not None and values.type.dtype == "opaque" and values.type.size == 2 and marked == ["bfloat16"]:
         return "bfloat16"
     return values.type.dtype if values is not None else "nothing"

@@ -3,6 +3,7 @@
 import numpy as np
 import onnx
 import pytest
+from onnx import helper, numpy_helper
 
 from golden_files import GOLDEN, facts_of, golden_arrays
 from regraft.errors import CheckpointError
@@ -158,5 +159,47 @@ def test_a_convolution_with_an_odd_number_of_pads_is_refused(tmp_path):
     pads.ints.append(1)
     (tmp_path / "odd.onnx").write_bytes(model.SerializeToString())
 
-    with pytest.raises(CheckpointError, match=r"odd\.onnx: the convolution stem has 5 pads, expected two"):
+    with pytest.raises(CheckpointError, match=r"odd\.onnx: the node .* has 5 pads, expected two"):
         Onnx().open(tmp_path / "odd.onnx")
+
+
+def graph_of(folder, nodes, **tensors):
+    """A model of these nodes and initializers."""
+    inits = [numpy_helper.from_array(np.asarray(array), name) for name, array in tensors.items()]
+    onnx.save(helper.make_model(helper.make_graph(nodes, "g", [], [], inits)), folder / "m.onnx")
+    return Onnx().open(folder / "m.onnx")
+
+
+@pytest.mark.parametrize("computed", [False, True])
+def test_merging_the_heads_of_an_attention_is_no_flattened_map(tmp_path, computed):
+    """Tokens stay apart: (n, heads, t, d) → (n, t, heads · d), whether the sizes are known or not."""
+    make = helper.make_node
+    nodes = [
+        make("MatMul", ["x", "scores"], ["values"], name="values"),
+        make("Transpose", ["values"], ["turned"], perm=[0, 2, 1, 3]),
+        make("Concat", ["n", "t", "d"], ["merged"], axis=0) if computed else make("Identity", ["sizes"], ["merged"]),
+        make("Reshape", ["turned", "merged"], ["flat"]), make("MatMul", ["flat", "k"], ["y"], name="proj"),
+    ]  # fmt: skip
+    sizes = {"t": np.array([-1]), "d": np.array([4])} if computed else {"sizes": np.array([2, -1, 4])}
+
+    checkpoint = graph_of(tmp_path, nodes, scores=np.eye(4, dtype="f"), k=np.eye(4, dtype="f"), **sizes)
+
+    assert "flatten_order" not in facts_of(checkpoint, "proj")
+
+
+@pytest.mark.parametrize(("perm", "order", "axes"), [
+    ([0, 2, 3, 1], "channels_last", None), ([0, 1, 2, 3], "channels_first", None),
+    ([0, 3, 2, 1], "permuted", ["w", "h", "c"]), ([0, 2, 1, 3], "permuted", ["h", "c", "w"]),
+    ([0, 1, 3, 2], "permuted", ["c", "w", "h"]), ([1, 0, 2, 3], "permuted", None),
+])  # fmt: skip
+def test_a_transposed_map_that_is_flattened_has_the_order_of_its_axes(tmp_path, perm, order, axes):
+    """In all orders; where the batch is moved too, nothing is said of the axes."""
+    make = helper.make_node
+    nodes = [
+        make("Conv", ["x", "c"], ["m"], name="conv"), make("Transpose", ["m"], ["t"], perm=perm),
+        make("Flatten", ["t"], ["f"]), make("Gemm", ["f", "k"], ["y"], name="fc"),
+    ]  # fmt: skip
+
+    facts = facts_of(graph_of(tmp_path, nodes, c=np.ones((2, 3, 1, 1), "f"), k=np.ones((8, 4), "f")), "fc")
+
+    assert (facts["flatten_order"], facts.get("flatten_axes")) == (order, axes)

@@ -208,3 +208,45 @@ def test_a_recurrent_layer_s_direction_and_activations_are_told_in_the_plan_s_wo
 
     told = facts_of(checkpoint, checkpoint["W"].layer)
     assert (told["go_backwards"], told["activation"]) == (True, "relu")
+
+
+def test_a_bias_behind_a_convolution_is_an_operator_of_its_own(tmp_path):
+    """As tf2onnx and Paddle2ONNX write it: (1, c, 1, 1), also out of a Constant node and through a Reshape."""
+    rng = np.random.default_rng(0)
+    kernel, bias = rng.normal(size=(4, 2, 3, 3)).astype("f"), rng.normal(size=4).astype("f")
+    constant = helper.make_node("Constant", [], ["late"], value=numpy_helper.from_array(bias))
+    shape = helper.make_node("Constant", [], ["shape"], value=numpy_helper.from_array(np.array([1, -1, 1, 1])))
+    nodes = [
+        helper.make_node("Conv", ["x", "k"], ["c"], name="first"), helper.make_node("Add", ["c", "b"], ["d"]),
+        constant, shape, helper.make_node("Reshape", ["late", "shape"], ["wide"]),
+        helper.make_node("Conv", ["d", "k2"], ["e"], name="second"), helper.make_node("Add", ["wide", "e"], ["f"]),
+        helper.make_node("Conv", ["f", "k3"], ["g"], name="third"), helper.make_node("Add", ["g", "f"], ["h"]),
+    ]  # fmt: skip
+
+    checkpoint = opened(
+        tmp_path, nodes, k=kernel, b=bias.reshape(1, 4, 1, 1), k2=np.ones((4, 4, 1, 1), "f"),
+        k3=np.ones((4, 4, 1, 1), "f"),
+    )  # fmt: skip
+
+    assert [(info.layer, info.leaf, info.shape) for info in checkpoint.values()] == [
+        ("first", "weight", (4, 2, 3, 3)), ("first", "bias", (1, 4, 1, 1)), ("second", "weight", (4, 4, 1, 1)),
+        ("second", "bias", (4,)), ("third", "weight", (4, 4, 1, 1)),
+    ]  # fmt: skip
+    assert [facts_of(checkpoint, name)["use_bias"] for name in ("first", "second", "third")] == [True, True, False]
+
+
+def test_every_array_of_a_constant_node_has_a_row(tmp_path):
+    """Behind a Slice or a Concat, too; numbers and lists of axes are settings of the nodes, not arrays."""
+    rng = np.random.default_rng(0)
+    arrays = {"w": rng.normal(size=(8, 3)).astype("f"), "table": np.arange(40), "axes": np.array([0, 1])}
+    nodes = [helper.make_node("Constant", [], [name], value=numpy_helper.from_array(a)) for name, a in arrays.items()]
+    nodes += [
+        helper.make_node("Constant", [], ["half"], value=numpy_helper.from_array(np.array(0.5, "f"))),
+        helper.make_node("Slice", ["w", "axes", "axes"], ["s"]), helper.make_node("MatMul", ["x", "s"], ["y"]),
+        helper.make_node("Mul", ["y", "half"], ["z"]),
+    ]  # fmt: skip
+
+    checkpoint = opened(tmp_path, nodes)
+
+    assert {name: info.role for name, info in checkpoint.items()} == {"w": "weight", "table": "constant"}
+    np.testing.assert_array_equal(checkpoint.read("w"), arrays["w"], strict=True)

@@ -4,6 +4,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 from golden_files import facts_of
 from regraft.errors import CheckpointError
@@ -103,3 +104,33 @@ def test_scales_that_do_not_fit_are_refused(tmp_path):
 
     with pytest.raises(CheckpointError, match=r"'q' of shape \(2, 3\) has scales of shape \(3,\)"):
         opened(tmp_path, [node], q=CODES, s=np.ones(3, "f"))
+
+
+@pytest.mark.parametrize(("scale_shape", "zero"), [((), None), ((1, 4), None), ((4,), 3), ((3, 1), None)])
+def test_integers_that_are_cast_and_multiplied_read_as_numbers(tmp_path, scale_shape, zero):
+    """Quantisers of people's own write Cast and Mul; the golden values are ONNX' own reference's."""
+    rng = np.random.default_rng(0)
+    integers, scale = rng.integers(-128, 127, (3, 4)).astype("i1"), rng.random(scale_shape).astype("f") + 0.1
+    nodes = [helper.make_node("Cast", ["q"], ["f"], to=TensorProto.FLOAT)]
+    tensors = {"q": integers, "s": np.asarray(scale, "f")}
+    if zero is not None:
+        nodes.append(helper.make_node("Sub", ["f", "z"], ["g"]))
+        tensors["z"] = np.asarray(zero, "f")
+    nodes += [
+        helper.make_node("Mul", ["f" if zero is None else "g", "s"], ["w"]),
+        helper.make_node("MatMul", ["x", "w"], ["y"], name="fc"),
+    ]
+    inits = [numpy_helper.from_array(array, name) for name, array in tensors.items()]
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(nodes, "g", [value("x", 1, [2, 3])], [value("y", 1, [2, 4])], inits)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
+    x = np.eye(3, dtype="f")[:2]
+
+    checkpoint = Onnx().open(tmp_path / "m.onnx")
+
+    assert [(name, info.layer, info.dtype) for name, info in checkpoint.items() if info.role == "weight"] == [
+        ("q", "fc", "float32")
+    ]
+    (expected,) = ReferenceEvaluator(str(tmp_path / "m.onnx")).run(None, {"x": x})
+    np.testing.assert_allclose(x @ checkpoint.read("q"), expected, rtol=1e-6)  # one rounding
+    assert "dequantised from int8" in checkpoint["q"].note

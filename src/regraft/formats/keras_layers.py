@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 
 from regraft.arrays import Requirement
+from regraft.formats.flattening import SPATIAL, flatten_facts
 from regraft.formats.keras_config import Layer, Settings
 
 WEIGHTS = {  # class → weights in the order in which Keras creates them; a bias may be off
@@ -264,7 +265,6 @@ _KEEPS_CHANNELS = _TRANSPARENT | {
     "MaxPooling2D", "AveragePooling2D", "MaxPooling1D", "AveragePooling1D", "ZeroPadding2D", "ZeroPadding1D",
     "Cropping2D", "UpSampling2D", "UpSampling1D", "DepthwiseConv2D", "Permute", "Add",
 }  # fmt: skip
-_SPATIAL = {1: ["w"], 2: ["h", "w"], 3: ["d", "h", "w"]}
 
 
 def _from_neighbours(layer: Layer, model: Layer) -> dict[str, object]:
@@ -320,18 +320,7 @@ def _flattened(flatten: Layer, model: Layer) -> dict[str, object]:
     if flatten.settings.get("data_format") == "channels_first":  # Keras moves its first axis last, then flattens
         axes, sizes = axes[1:] + axes[:1], sizes[1:] + sizes[:1]
     channels = sizes[axes.index("c")] if sizes and "c" in axes else next(filter(None, map(_channels, maps)), None)
-    return _order_facts(axes, sizes, channels)
-
-
-def _order_facts(axes: list[str], sizes: list[int | None], channels: int | None) -> dict[str, object]:
-    """The requirement for axes ("c" and "d", "h", "w") that were flattened in this order."""
-    spatial = _SPATIAL.get(len(axes) - 1, [])
-    if axes == ["c", *spatial]:
-        return {"flatten_order": "channels_first"}
-    if axes == [*spatial, "c"]:
-        return {"flatten_order": "channels_last"} | ({"flatten_channels": channels} if channels else {})
-    known = {"flatten_axes": axes} | ({"flatten_sizes": sizes} if sizes else {}) if "c" in axes else {}
-    return {"flatten_order": "permuted", **known}
+    return flatten_facts(axes, sizes, channels)
 
 
 def _map_layers(flatten: Layer, model: Layer) -> list[Layer]:
@@ -347,7 +336,7 @@ def _map_layers(flatten: Layer, model: Layer) -> list[Layer]:
 def _map_axes(flatten: Layer, maps: list[Layer]) -> list[str]:
     """The axes of the map, as the layer that makes it gives them."""
     rank = len(flatten.shape) - 1 if flatten.shape is not None else _rank(maps)
-    spatial = _SPATIAL.get(rank, [])
+    spatial = SPATIAL.get(rank, [])
     formats = [layer.settings["data_format"] for layer in maps if "data_format" in layer.settings]
     # Without a layer that records it, Keras' own argument says where the channels are.
     held = formats[0] if formats else flatten.settings.get("data_format")

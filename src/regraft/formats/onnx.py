@@ -1,15 +1,18 @@
 """ONNX models, read without onnx: the graph is walked where it lies, initializers are read when they are asked for."""
 
 from collections.abc import Iterator
+from math import prod
 from pathlib import Path
 from typing import final
 
 from regraft.arrays import ArrayInfo, Checkpoint, Requirement, Role
 from regraft.containers.protobuf import BYTES, VARINT, ProtobufFile, looks_like
 from regraft.errors import CheckpointError
+from regraft.formats.flattening import SPATIAL, flatten_facts
 from regraft.formats.format import Format
-from regraft.formats.onnx_graph import Layer, find_layers, readable_names, used_as_number
-from regraft.formats.onnx_nodes import Graph, read_graph, upstream
+from regraft.formats.onnx_graph import Layer, find_layers, is_setting, readable_names, used_as_number
+from regraft.formats.onnx_nodes import Graph, Node, origin, read_graph, upstream
+from regraft.formats.onnx_padding import padding_facts
 from regraft.formats.onnx_quantised import Dequantised
 from regraft.formats.onnx_tensors import files_of
 from regraft.formats.onnx_wiring import wiring
@@ -66,7 +69,7 @@ class Onnx(Format):
 
 
 def _infos(graph: Graph, layers: list[Layer], names: dict[str, str]) -> dict[str, ArrayInfo]:
-    """The arrays of the layers in order, then all others; a Constant node counts only as a layer's weight."""
+    """The arrays of the layers in order, then all others but the settings of nodes: numbers and lists of axes."""
     infos: dict[str, ArrayInfo] = {}
     for layer in layers:
         for leaf, name in layer.weights.items():
@@ -79,7 +82,7 @@ def _infos(graph: Graph, layers: list[Layer], names: dict[str, str]) -> dict[str
                 note="; ".join(notes),
             )  # fmt: skip
     for name, tensor in graph.tensors.items():
-        if names[name] not in infos and name not in graph.constants:
+        if names[name] not in infos and not is_setting(graph, name):
             role: Role = "constant" if used_as_number(graph, name) else "weight"
             note = tensor.note if isinstance(tensor, Dequantised) else ""
             infos[names[name]] = ArrayInfo(tensor.shape, tensor.dtype, role, note=note)
@@ -90,8 +93,8 @@ def _notes(graph: Graph) -> tuple[str, ...]:
     """What a user must know of the whole file."""
     skipped = f"{len(graph.skipped)} tensors are texts or of two bits and are left out: {', '.join(graph.skipped[:5])}."
     packed = sum(isinstance(tensor, Dequantised) for tensor in graph.tensors.values())
-    told = f"{packed} arrays are quantised: their values are near those of the original."
-    return (skipped,) * bool(graph.skipped) + (told,) * bool(packed)
+    quantised = f"{packed} arrays are quantised: their values are near those of the original."
+    return (skipped,) * bool(graph.skipped) + (quantised,) * bool(packed)
 
 
 def _is_folded(layer: Layer) -> bool:
@@ -103,54 +106,60 @@ def _is_folded(layer: Layer) -> bool:
 def _requirements(graph: Graph, layers: list[Layer]) -> Iterator[Requirement]:
     """What the nodes say of their weights."""
     for layer in layers:
-        facts = {**_facts(graph, layer), **layer.told, **_flattened(graph, layer)}
+        facts = {**_facts(graph, layer), **layer.facts, **_flattened(graph, layer)}
         yield from (Requirement(layer.name, attribute, value) for attribute, value in facts.items())
 
 
 def _facts(graph: Graph, layer: Layer) -> dict[str, object]:
     """One node's attributes, with ONNX's defaults where it leaves them out."""
-    node, kind = layer.node, layer.node.operator
-    facts: dict[str, object] = {}
+    kind = layer.node.operator
     if kind in ("Conv", "ConvTranspose"):
-        facts = _convolution(graph, layer)
-    elif kind in ("Gemm", "MatMul"):
-        facts = {"use_bias": "bias" in layer.weights}
-        facts |= {"kernel_axes": layer.kernel_axes} if layer.kernel_axes else {}
-        scales = {"alpha": graph.real(node, "alpha", 1.0), "beta": graph.real(node, "beta", 1.0)}
-        facts |= {key: value for key, value in scales.items() if value != 1.0}
-    elif kind.endswith("Normalization"):
-        facts = {"eps": graph.real(node, "epsilon", 1e-5)}
-        if kind == "BatchNormalization":
-            facts["momentum"] = graph.real(node, "momentum", 0.9)
-        if kind == "GroupNormalization":
-            facts["groups"] = graph.integer(node, "num_groups", 1)
-    elif kind in _GATES:
-        facts = {"gate_order": _GATES[kind], "use_bias": "B" in layer.weights}
-        facts["direction"] = graph.text(node, "direction", "forward")
-        if kind == "GRU":
-            facts["reset_after"] = graph.integer(node, "linear_before_reset", 0) == 1
-        facts["go_backwards"] = facts["direction"] == "reverse"
-        if activations := graph.texts(node, "activations"):
-            facts["activations"] = activations
-            words = ("activation",) if kind == "RNN" else ("recurrent_activation", "activation")
-            facts |= {word: one.lower() for word, one in zip(words, activations, strict=False)}
-    if kind in ("Conv", "ConvTranspose") and _is_folded(layer):
-        facts["folded_batch_norm"] = True
+        return _convolution(graph, layer)
+    if kind in ("Gemm", "MatMul"):
+        return _product(graph, layer)
+    if kind.endswith("Normalization"):
+        return _norm(graph, layer)
+    return _recurrent(graph, layer) if kind in _GATES else {}
+
+
+def _product(graph: Graph, layer: Layer) -> dict[str, object]:
+    facts: dict[str, object] = {"use_bias": "bias" in layer.weights}
+    facts |= {"kernel_axes": layer.kernel_axes} if layer.kernel_axes else {}
+    factors = {name: graph.real(layer.node, name, 1.0) for name in ("alpha", "beta")}
+    return facts | {name: value for name, value in factors.items() if value != 1.0}
+
+
+def _norm(graph: Graph, layer: Layer) -> dict[str, object]:
+    facts: dict[str, object] = {"eps": graph.real(layer.node, "epsilon", 1e-5)}
+    if layer.node.operator == "BatchNormalization":
+        facts["momentum"] = graph.real(layer.node, "momentum", 0.9)
+    if layer.node.operator == "GroupNormalization":
+        facts["groups"] = graph.integer(layer.node, "num_groups", 1)
+    return facts
+
+
+def _recurrent(graph: Graph, layer: Layer) -> dict[str, object]:
+    node, kind = layer.node, layer.node.operator
+    direction = graph.text(node, "direction", "forward")
+    facts: dict[str, object] = {
+        "gate_order": _GATES[kind], "use_bias": "B" in layer.weights, "direction": direction,
+        "go_backwards": direction == "reverse",
+    }  # fmt: skip
+    if kind == "GRU":
+        facts["reset_after"] = graph.integer(node, "linear_before_reset", 0) == 1
+    if activations := graph.texts(node, "activations"):
+        facts["activations"] = activations
+        words = ("activation",) if kind == "RNN" else ("recurrent_activation", "activation")
+        facts |= {word: activation.lower() for word, activation in zip(words, activations, strict=False)}
     return facts
 
 
 def _convolution(graph: Graph, layer: Layer) -> dict[str, object]:
-    """Strides, padding, dilation and groups, one number for each spatial axis."""
+    """Strides, padding, dilation and groups, one number for each axis of space."""
     node = layer.node
     rank = len(graph.tensors[layer.weights["weight"]].shape) - 2 if "weight" in layer.weights else 2
-    pads = graph.integers(node, "pads") or [0] * (2 * rank)
-    if len(pads) % 2:
-        raise CheckpointError(f"the convolution {layer.name} has {len(pads)} pads, expected two for each axis")
-    automatic = graph.text(node, "auto_pad", "NOTSET")
     facts: dict[str, object] = {
-        "padding": {"SAME_UPPER": "same", "SAME_LOWER": "same_lower", "VALID": "valid"}.get(
-            automatic, [[low, high] for low, high in zip(pads[: len(pads) // 2], pads[len(pads) // 2 :], strict=True)]
-        ),
+        **padding_facts(graph, node, rank),
         "strides": graph.integers(node, "strides") or [1] * rank,
         "dilation": graph.integers(node, "dilations") or [1] * rank,
         "groups": graph.integer(node, "group", 1),
@@ -158,7 +167,7 @@ def _convolution(graph: Graph, layer: Layer) -> dict[str, object]:
     }
     if node.operator == "ConvTranspose" and (extra := graph.integers(node, "output_padding")):
         facts["output_padding"] = extra
-    return facts
+    return facts | ({"folded_batch_norm": True} if _is_folded(layer) else {})
 
 
 def _flattened(graph: Graph, layer: Layer) -> dict[str, object]:
@@ -166,17 +175,39 @@ def _flattened(graph: Graph, layer: Layer) -> dict[str, object]:
     if layer.node.operator not in ("Gemm", "MatMul"):
         return {}
     nodes = list(upstream(graph, layer.node, _KEEPS_ORDER))
-    if not nodes or nodes[-1].operator not in ("Flatten", "Reshape"):
+    if not nodes or not _flattens_a_map(graph, nodes[-1]):
         return {}
     before = list(upstream(graph, nodes[-1], _KEEPS_AXES))
     last = before[-1] if before else None
-    if last is not None and last.operator == "Transpose":
-        if graph.integers(last, "perm") == [0, 3, 1, 2]:
-            return {"flatten_order": "channels_first"}  # back from (h, w, c), as torch's own permute does
-        if graph.integers(last, "perm") not in ([0, 2, 3, 1], [0, 2, 1]):
-            return {"flatten_order": "permuted"}
-        filters = next((n for n in upstream(graph, last, _KEEPS_AXES) if n.operator == "Conv"), None)
-        weight = graph.tensors.get(filters.inputs[1]) if filters and len(filters.inputs) > 1 else None
-        return {"flatten_order": "channels_last"} | ({"flatten_channels": weight.shape[0]} if weight else {})
-    is_map = last is not None and last.operator in (*_KEEPS_AXES, "Conv", "ConvTranspose")
-    return {"flatten_order": "channels_first"} if is_map else {}
+    if last is None or last.operator not in ("Transpose", *_KEEPS_AXES, "Conv", "ConvTranspose"):
+        return {}
+    if last.operator != "Transpose":
+        return flatten_facts(["c", *SPATIAL[2]], [], None)
+    return _transposed(graph, last)
+
+
+def _transposed(graph: Graph, node: Node) -> dict[str, object]:
+    """The order of a map that a Transpose gives, behind which it is flattened."""
+    order = graph.integers(node, "perm")
+    if order == [0, 3, 1, 2]:  # back from (h, w, c), as torch's own permute does
+        return flatten_facts(["c", *SPATIAL[2]], [], None)
+    if order[:1] != [0] or sorted(order) != list(range(len(order))) or len(order) - 2 not in SPATIAL:
+        return flatten_facts(["?"], [], None)
+    axes = ["", "c", *SPATIAL[len(order) - 2]]
+    filters = next((one for one in upstream(graph, node, _KEEPS_AXES) if one.operator == "Conv"), None)
+    weight = graph.tensors.get(filters.inputs[1]) if filters and len(filters.inputs) > 1 else None
+    channels = weight.shape[0] if weight is not None and weight.shape else None
+    return flatten_facts([axes[number] for number in order[1:]], [], channels)
+
+
+def _flattens_a_map(graph: Graph, node: Node) -> bool:
+    """Whether a node puts all axes but the batch into one; merging the heads of an attention keeps the tokens apart."""
+    if node.operator == "Flatten":
+        return True
+    if node.operator != "Reshape" or len(node.inputs) < 2:
+        return False
+    shape = graph.tensors.get(origin(graph, node.inputs[1])[0])
+    if shape is not None:
+        return prod(shape.shape) <= 2
+    computed = graph.before(node, 1, operator="Concat")
+    return computed is None or len(computed.inputs) <= 2

@@ -1,12 +1,13 @@
-"""The layers of an ONNX graph: which initializer is whose weight, and what the node asks for."""
+"""The layers of an ONNX graph: which tensor is whose weight, and what the nodes around it determine."""
 
 import re
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from regraft.formats.onnx_nodes import Graph, Node, origin
+from regraft.formats.onnx_nodes import Graph, Node, Tensor, origin
 
-LEAVES = {  # operator → the place of each weight among its inputs
+LEAVES = {  # operator → the index of each weight among its inputs
     "Conv": {1: "weight", 2: "bias"},
     "ConvTranspose": {1: "weight", 2: "bias"},
     "Gemm": {1: "weight", 2: "bias"},
@@ -24,20 +25,23 @@ LEAVES = {  # operator → the place of each weight among its inputs
 _ANONYMOUS = re.compile(r"onnx::\w+|\d+|_?val_\d+|const_fold_opt__\d+|(.*/)?Constant(_\d+)?(_output)?_\d+")
 _TORCH_RECURRENT = re.compile(r"(?:.*[./])?((?:weight|bias)_(?:ih|hh)_l\d+(?:_reverse)?)")
 _TORCH_GATES = {"LSTM": "ifco", "GRU": "rzh", "RNN": "i"}
+_STATES = (4, 5, 6)  # inputs of a recurrent node: lengths and initial states
+_RESHAPES = ("Reshape", "Unsqueeze", "Squeeze", "Flatten")
+_MOST_NUMBERS = 16  # of a list in a Constant node that is no array: shapes, axes, pads
 
 
 @dataclass
 class Layer:
-    """A node that holds weights: leaf → the initializer's name in the file.
+    """A node that holds weights: leaf → the tensor's name in the file.
 
-    told  facts that stand in the nodes around it
+    facts  requirements that are determined by the nodes around it
     """
 
     node: Node
     weights: dict[str, str]
     kernel_axes: list[str] | None = None
     name: str = ""
-    told: dict[str, object] = field(default_factory=dict)
+    facts: dict[str, object] = field(default_factory=dict)
 
 
 def find_layers(graph: Graph) -> list[Layer]:
@@ -49,16 +53,7 @@ def find_layers(graph: Graph) -> list[Layer]:
     owned: set[str] = set()
     for node in graph.nodes:
         layer = _unfused_norm(graph, node) or _group_norm(graph, node) or _sliced_recurrent(graph, node)
-        leaves = LEAVES.get(node.operator, {}) if layer is None else {}
-        layer = layer or Layer(node, {})
-        for index, leaf in leaves.items():
-            name, flips = origin(graph, node.inputs[index]) if index < len(node.inputs) else ("", 0)
-            if leaf in layer.weights or not _is_weight(graph, node, name) or name in owned:
-                continue
-            layer.weights[leaf] = name
-            if node.operator in ("Gemm", "MatMul") and leaf == "weight" and len(graph.tensors[name].shape) == 2:
-                is_out_in = (index == 0) != (graph.integer(node, "transB", 0) == 1)
-                layer.kernel_axes = ["out", "in"] if is_out_in != (flips % 2 == 1) else ["in", "out"]
+        layer = layer or _plain_layer(graph, node, owned)
         if layer.weights:
             bias = _bias_after(graph, layer)
             if bias and bias not in owned:
@@ -69,6 +64,20 @@ def find_layers(graph: Graph) -> list[Layer]:
     return layers
 
 
+def _plain_layer(graph: Graph, node: Node, owned: set[str]) -> Layer:
+    """The layer of one node with the tensors among its inputs that belong to no other layer."""
+    layer = Layer(node, {})
+    for index, leaf in LEAVES.get(node.operator, {}).items():
+        name, flips = origin(graph, node.inputs[index]) if index < len(node.inputs) else ("", 0)
+        if leaf in layer.weights or name in owned or not _is_weight(graph, node, name):
+            continue
+        layer.weights[leaf] = name
+        if node.operator in ("Gemm", "MatMul") and leaf == "weight" and len(graph.tensors[name].shape) == 2:
+            is_out_in = (index == 0) != (graph.integer(node, "transB", 0) == 1)
+            layer.kernel_axes = ["out", "in"] if is_out_in != (flips % 2 == 1) else ["in", "out"]
+    return layer
+
+
 def _unfused_norm(graph: Graph, node: Node) -> Layer | None:
     """The layer norm that ends in this node: (x - mean) / sqrt(mean((x - mean)²) + eps) · weight + bias.
 
@@ -76,23 +85,26 @@ def _unfused_norm(graph: Graph, node: Node) -> Layer | None:
     """
     if node.operator != "Div" or len(node.inputs) != 2:
         return None
-    centred, root = graph.before(node), graph.before(node, 1)
-    total = graph.before(root) if root is not None and root.operator == "Sqrt" else None
-    if centred is None or centred.operator != "Sub" or total is None or total.operator != "Add":
+    centred = graph.before(node, operator="Sub")
+    root = graph.before(node, 1, operator="Sqrt")
+    total = graph.before(root, operator="Add")
+    if centred is None or total is None or not _is_variance(graph, total, centred):
         return None
     eps = next((value for name in total.inputs if (value := graph.number(name)) is not None), None)
-    variance = next(
-        (one for index in (0, 1) if (one := graph.before(total, index)) and one.operator == "ReduceMean"), None
-    )
-    square = graph.before(variance) if variance is not None else None
-    if variance is None or len(graph.integers(variance, "axes")) > 1:
-        return None  # over more than the last axis: another norm
-    if eps is None or square is None or square.operator not in ("Pow", "Mul") or graph.before(square) is not centred:
-        return None
     weights = _scale_and_shift(graph, node)
-    if not weights:
+    if eps is None or not weights:
         return None
-    return Layer(replace(node, operator="LayerNormalization", attributes={}), weights, told={"eps": eps})
+    return Layer(replace(node, operator="LayerNormalization", attributes={}), weights, facts={"eps": eps})
+
+
+def _is_variance(graph: Graph, total: Node, centred: Node) -> bool:
+    """Whether one part of the sum is the mean, over the last axis alone, of the squares of what was centred."""
+    means = (graph.before(total, index, operator="ReduceMean") for index in (0, 1))
+    mean = next((one for one in means if one is not None), None)
+    square = graph.before(mean)
+    if mean is None or square is None or len(graph.integers(mean, "axes")) > 1:
+        return False
+    return square.operator in ("Pow", "Mul") and graph.before(square) is centred
 
 
 def _group_norm(graph: Graph, node: Node) -> Layer | None:
@@ -100,15 +112,15 @@ def _group_norm(graph: Graph, node: Node) -> Layer | None:
 
     The instance norm's own scale and shift, one for each group, are ones and zeros; what was learned comes behind.
     """
-    before, after = graph.before(node), _only_user(graph, node)
-    if node.operator != "InstanceNormalization" or before is None or after is None:
+    if node.operator != "InstanceNormalization" or len(node.inputs) < 3:
         return None
-    scale = graph.tensors.get(origin(graph, node.inputs[1])[0]) if len(node.inputs) > 2 else None
-    if (before.operator, after.operator) != ("Reshape", "Reshape") or scale is None or len(scale.shape) != 1:
+    before, after = graph.before(node, operator="Reshape"), _only_user(graph, node)
+    scale = graph.tensors.get(origin(graph, node.inputs[1])[0])
+    if before is None or after is None or after.operator != "Reshape" or scale is None or len(scale.shape) != 1:
         return None
     graph.numbers.update(node.inputs[1:3])
-    told: dict[str, object] = {"groups": scale.shape[0]}
-    return Layer(replace(node, operator="GroupNormalization"), _scale_and_shift(graph, after), told=told)
+    facts: dict[str, object] = {"groups": scale.shape[0]}
+    return Layer(replace(node, operator="GroupNormalization"), _scale_and_shift(graph, after), facts=facts)
 
 
 def _only_user(graph: Graph, node: Node) -> Node | None:
@@ -126,17 +138,22 @@ def _scale_and_shift(graph: Graph, node: Node) -> dict[str, str]:
         if user is None or user.operator != operator:
             break
         current = user
-        held = [name for one in current.inputs if (name := _unsqueezed(graph, one)) in graph.tensors]
-        if len(held) == 1 and _is_weight(graph, node, held[0]):
+        names = [reshaped_tensor(graph, name) for name in current.inputs]
+        held = [name for name in names if name is not None and _is_weight(graph, node, name)]
+        if len(held) == 1:
             weights[leaf] = held[0]
     return weights
 
 
-def _unsqueezed(graph: Graph, name: str) -> str:
-    """The tensor that an input comes from, also when axes are put behind it as the graph runs."""
-    found, _ = origin(graph, name)
-    node = graph.producers.get(found)
-    return origin(graph, node.inputs[0])[0] if node and node.operator == "Unsqueeze" and node.inputs else found
+def reshaped_tensor(graph: Graph, name: str) -> str | None:
+    """The tensor that an input comes from, also when its axes are changed as the graph runs; None for a map."""
+    name = origin(graph, name)[0]
+    for _ in range(4):  # exporters write one or two such nodes; a cycle must end
+        producer = graph.producers.get(name)
+        if name in graph.tensors or producer is None or producer.operator not in _RESHAPES or not producer.inputs:
+            break
+        name = origin(graph, producer.inputs[0])[0]
+    return name if name in graph.tensors else None
 
 
 def _sliced_recurrent(graph: Graph, node: Node) -> Layer | None:
@@ -147,42 +164,73 @@ def _sliced_recurrent(graph: Graph, node: Node) -> Layer | None:
     waiting, seen = list(node.inputs[1:4]), set(node.inputs[1:4])
     while waiting and len(seen) < 1000:
         name = waiting.pop(0)
-        producer, match = graph.producers.get(name), _TORCH_RECURRENT.fullmatch(name)
+        match = _TORCH_RECURRENT.fullmatch(name)
         if match and name in graph.tensors:
             weights.setdefault(match[1], name)
-        elif producer is not None and producer.operator in ("Unsqueeze", "Concat", "Slice", "Identity", "Cast"):
-            inner = producer.inputs if producer.operator == "Concat" else producer.inputs[:1]
-            waiting += [one for one in inner if one not in seen]
-            seen.update(inner)
+        inner = [one for one in _rearranged_inputs(graph, name) if one not in seen]
+        waiting += inner
+        seen.update(inner)
+    if not weights:
+        return None
     has_bias = any(leaf.startswith("bias") for leaf in weights)
-    return (
-        Layer(node, weights, told={"gate_order": _TORCH_GATES[node.operator], "use_bias": has_bias})
-        if weights
-        else None
-    )
+    return Layer(node, weights, facts={"gate_order": _TORCH_GATES[node.operator], "use_bias": has_bias})
+
+
+def _rearranged_inputs(graph: Graph, name: str) -> list[str]:
+    """What a node takes that only cuts, joins or passes on tensors; nothing for other nodes and for tensors."""
+    producer = None if name in graph.tensors else graph.producers.get(name)
+    if producer is None or producer.operator not in ("Unsqueeze", "Concat", "Slice", "Identity", "Cast"):
+        return []
+    return producer.inputs if producer.operator == "Concat" else producer.inputs[:1]
 
 
 def _is_weight(graph: Graph, node: Node, name: str) -> bool:
     """Whether the tensor is what the layer has learned: a Gather from a shape is no embedding."""
     tensor = graph.tensors.get(name)
-    if tensor is None or not tensor.dtype.startswith(("float", "bfloat")):
+    if tensor is None or not _is_real(tensor):
         return False
     return node.operator not in ("Gather", "MatMul") or len(tensor.shape) >= 2
 
 
+def _is_real(tensor: Tensor) -> bool:
+    return tensor.dtype.startswith(("float", "bfloat"))
+
+
 def _bias_after(graph: Graph, layer: Layer) -> str | None:
-    """The vector that an Add after a MatMul holds: other exporters write a dense layer so."""
-    if layer.node.operator != "MatMul" or "weight" not in layer.weights or not layer.node.outputs:
+    """The vector that an Add after the layer holds, (1, c, 1, 1) behind a convolution: a bias of some exporters."""
+    node = layer.node
+    if node.operator not in ("MatMul", "Conv", "ConvTranspose") or "bias" in layer.weights:
         return None
-    uses = graph.consumers.get(layer.node.outputs[0], [])
-    if len(uses) != 1 or uses[0][0].operator != "Add":
+    user = _only_user(graph, node)
+    if "weight" not in layer.weights or user is None or user.operator != "Add":
         return None
-    width = graph.tensors[layer.weights["weight"]].shape[-1 if layer.kernel_axes != ["out", "in"] else 0]
-    for name in uses[0][0].inputs:
-        found, _ = origin(graph, name)
-        if found in graph.tensors and graph.tensors[found].shape == (width,):
-            return found
+    shape = _bias_shape(graph, layer)
+    for name in user.inputs:
+        tensor = reshaped_tensor(graph, name)
+        if tensor is not None and _is_real(graph.tensors[tensor]) and _adds_along(graph, name, tensor, shape):
+            return tensor
     return None
+
+
+def _bias_shape(graph: Graph, layer: Layer) -> tuple[int, ...]:
+    """The shape of a bias without its first axes of 1: (width,) behind a product, (c, 1, 1) behind a convolution."""
+    shape = graph.tensors[layer.weights["weight"]].shape
+    if layer.node.operator == "MatMul":
+        return (shape[0 if layer.kernel_axes == ["out", "in"] else -1],)
+    is_transposed = layer.node.operator == "ConvTranspose"
+    channels = shape[1] * graph.integer(layer.node, "group", 1) if is_transposed else shape[0]
+    return (channels, *[1] * (len(shape) - 2))
+
+
+def _adds_along(graph: Graph, name: str, tensor: str, shape: tuple[int, ...]) -> bool:
+    """Whether the input `name`, which the tensor becomes, is added along the layer's output channels."""
+    held = graph.tensors[tensor].shape
+    if name == tensor or origin(graph, name)[0] == tensor:
+        while len(held) > len(shape) and held[0] == 1:
+            held = held[1:]
+        return held == shape
+    # Reshaped as the graph runs: the exporter meant it for this layer when it has a value for each channel.
+    return max(held, default=0) == shape[0] and sum(size != 1 for size in held) <= 1
 
 
 def _name_layers(layers: list[Layer]) -> None:
@@ -194,13 +242,17 @@ def _name_layers(layers: list[Layer]) -> None:
                 owners[beginning].add(number)
     taken: set[str] = set()
     for number, layer in enumerate(layers):
-        named = [_beginnings(name) for name in layer.weights.values() if not is_anonymous(name)]
-        shared = [one for one in (named[0] if named else []) if all(one in other for other in named)]
-        candidates = [*(one for one in shared if len(owners[one]) == 1), _module_of(layer.node), layer.node.name]
-        candidates += list(layer.weights.values())
+        own = [beginning for beginning in _shared_beginnings(layer) if len(owners[beginning]) == 1]
+        candidates = [*own, _module_of(layer.node), layer.node.name, *layer.weights.values()]
         candidates += [*layer.node.outputs[:1], f"{layer.node.operator}_{number}"]
-        layer.name = next(one for one in candidates if one and one not in taken)
+        layer.name = next(name for name in candidates if name and name not in taken)
         taken.add(layer.name)
+
+
+def _shared_beginnings(layer: Layer) -> list[str]:
+    """The beginnings that the names of the layer's weights share, the longest first; made-up names have none."""
+    named = [_beginnings(name) for name in layer.weights.values() if not is_anonymous(name)]
+    return [beginning for beginning in named[0] if all(beginning in other for other in named)] if named else []
 
 
 def _beginnings(name: str) -> list[str]:
@@ -225,19 +277,43 @@ def is_anonymous(name: str) -> bool:
 def readable_names(layers: list[Layer], graph: Graph) -> dict[str, str]:
     """The file's name → a readable one, for every tensor: its own unless the exporter lost it."""
     names = {name: name for name in graph.tensors}
+    taken = set(names)
     for layer in layers:
         for leaf, name in layer.weights.items():
             better = f"{layer.name}.{leaf}"
-            if is_anonymous(name) and better not in names and better not in names.values():
+            if is_anonymous(name) and better not in taken:
                 names[name] = better
+                taken.add(better)
     return names
+
+
+def _uses(graph: Graph, name: str) -> Iterator[tuple[Node, int]]:
+    """(node, index of the input) of all that take a value, also when it is repeated before."""
+    for node, index in graph.consumers.get(name, ()):
+        if node.operator == "Expand" and index == 0 and name in graph.tensors:
+            yield from graph.consumers.get(node.outputs[0], ())
+        else:
+            yield node, index
+
+
+def is_setting(graph: Graph, name: str) -> bool:
+    """Whether a Constant node's tensor is an argument of another node and no array: a number, or a short list."""
+    shape = graph.tensors[name].shape
+    if name not in graph.constants or len(shape) > 1:
+        return False
+    return not shape or shape[0] <= (1 if _is_real(graph.tensors[name]) else _MOST_NUMBERS)
 
 
 def used_as_number(graph: Graph, name: str) -> bool:
     """Whether a tensor that belongs to no layer is a number of the graph itself: a shape, an index, a bound."""
     tensor = graph.tensors[name]
-    if not tensor.dtype.startswith(("float", "bfloat")) or name in graph.constants or name in graph.numbers:
+    if not _is_real(tensor) or name in graph.numbers:
         return True
+    uses = list(_uses(graph, name))
+    if uses and all(node.operator in _TORCH_GATES and index in _STATES for node, index in uses):
+        return True
+    if name in graph.constants:
+        return max(tensor.shape, default=1) == 1
     # A name that an exporter made up is a computed number, except where it scales or shifts: a folded batch-norm.
-    scales = any(node.operator in ("Mul", "Add", "Sub", "Div") for node, _ in graph.consumers.get(name, ()))
+    scales = any(node.operator in ("Mul", "Add", "Sub", "Div") for node, _ in uses)
     return is_anonymous(name) and not (scales and tensor.shape)

@@ -2,13 +2,13 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from regraft.containers.protobuf import Fields, ProtobufFile, Value
-from regraft.formats.onnx_quantised import AXES, REAL, SCALED, Dequantised
+from regraft.formats.onnx_quantised import AXES, CODED, REAL, SCALED, Dequantised, scale_axis
 from regraft.formats.onnx_tensors import Small, Stored, read_sparse, read_tensor
 
 Tensor = Stored | Dequantised
@@ -82,9 +82,15 @@ class Graph:
         is_one = tensor is not None and tensor.shape in ((), (1,)) and tensor.dtype.startswith(("float", "bfloat"))
         return float(tensor.read().reshape(())) if tensor is not None and is_one else None
 
-    def before(self, node: Node, index: int = 0) -> Node | None:
-        """The node that gives this one its input; None for the graph's own inputs and for weights."""
-        return self.producers.get(node.inputs[index]) if index < len(node.inputs) else None
+    def before(self, node: Node | None, index: int = 0, *, operator: str = "") -> Node | None:
+        """The node that gives this one its input; None for the graph's own inputs and for weights.
+
+        operator  the only one that is looked for; "" is any
+
+        Of no node it is None, so that chains of nodes can be followed.
+        """
+        before = self.producers.get(node.inputs[index]) if node is not None and index < len(node.inputs) else None
+        return before if before is not None and operator in ("", before.operator) else None
 
 
 def read_graph(file: ProtobufFile, model: Fields) -> Graph:
@@ -99,13 +105,22 @@ def read_graph(file: ProtobufFile, model: Fields) -> Graph:
     _collect(found, model[7][-1], depth=0, rename=str)
     named = (file.text(file.message(value)[1]) for value in file.message(model[7][-1])[11])
     found.inputs = [name for name in named if name not in found.tensors]  # older files list their weights as inputs
+    found.producers = _producers(found.nodes)
     _dequantise(found)
+    found.producers = _producers(found.nodes)
     for node in found.nodes:
-        for output in node.outputs:
-            found.producers.setdefault(output, node)
         for index, name in enumerate(node.inputs):
             found.consumers[name].append((node, index))
     return found
+
+
+def _producers(nodes: Sequence[Node]) -> dict[str, Node]:
+    """Output → the first node that gives it."""
+    producers: dict[str, Node] = {}
+    for node in nodes:
+        for output in node.outputs:
+            producers.setdefault(output, node)
+    return producers
 
 
 def _collect(graph: Graph, message: Value, depth: int, rename: Rename) -> None:
@@ -219,17 +234,48 @@ def _dequantise(graph: Graph) -> None:
     for number, node in enumerate(graph.nodes):
         axis = 0 if graph.integer(node, "transB", 0) else graph.integer(node, "axis", AXES.get(node.operator, 1))
         if node.operator in SCALED:
-            places = [node.inputs[at] if at < len(node.inputs) else "" for at in SCALED[node.operator]]
-            _scale(graph, (places[0], places[1], places[2]), axis, graph.integer(node, "block_size", 0))
-        for name in node.inputs[1:2] if node.operator in ("MatMulInteger", "ConvInteger") else ():
-            base = name.removesuffix("_quantized")  # as ONNX Runtime's quantiser names them
-            _scale(graph, (name, f"{base}_scale", f"{base}_zero_point"), axis, 0)
+            names = [node.inputs[index] if index < len(node.inputs) else "" for index in SCALED[node.operator]]
+            _scale(graph, (names[0], names[1], names[2]), axis, graph.integer(node, "block_size", 0))
+        elif node.operator in ("MatMulInteger", "ConvInteger"):
+            for name in node.inputs[1:2]:
+                base = name.removesuffix("_quantized")  # as ONNX Runtime's quantiser names them
+                _scale(graph, (name, f"{base}_scale", f"{base}_zero_point"), axis, 0)
+        elif node.operator == "Mul" and (name := _scale_product(graph, node)):
+            graph.nodes[number] = replace(node, operator="Identity", inputs=[name])
         if node.operator in REAL:
-            operator, kept = REAL[node.operator]
-            if node.operator == "QLinearConv":
-                _scale_bias(graph, node)
-            inputs = [node.inputs[at] for at in kept if at < len(node.inputs)]
-            graph.nodes[number] = replace(node, operator=operator, inputs=inputs)
+            graph.nodes[number] = _real_node(graph, node)
+
+
+def _real_node(graph: Graph, node: Node) -> Node:
+    """The node of real numbers that a node of integers stands for."""
+    operator, kept = REAL[node.operator]
+    if node.operator == "QLinearConv":
+        _scale_bias(graph, node)
+    inputs = [node.inputs[index] for index in kept if index < len(node.inputs)]
+    return replace(node, operator=operator, inputs=inputs)
+
+
+def _scale_product(graph: Graph, node: Node) -> str:
+    """The tensor of integers that a node multiplies by its scale: Cast(integers) · scale, or (… - zero) · scale.
+
+    Own quantisers write such nodes. The tensor then reads as real numbers; "" for every other product.
+    """
+    for index in (0, 1):
+        cast, zero = graph.before(node, index), ""
+        if cast is not None and cast.operator == "Sub" and len(cast.inputs) == 2:
+            zero = origin(graph, cast.inputs[1])[0]
+            cast = graph.before(cast)
+        if cast is None or cast.operator != "Cast" or not cast.inputs:
+            continue
+        name = cast.inputs[0]
+        integers, factor = graph.tensors.get(name), graph.tensors.get(node.inputs[1 - index])
+        if integers is None or factor is None or isinstance(integers, Dequantised):
+            continue
+        axis = scale_axis(factor.shape, integers.shape)
+        if integers.dtype in CODED and axis is not None:
+            _scale(graph, (name, node.inputs[1 - index], zero), axis, 0)
+            return name if isinstance(graph.tensors[name], Dequantised) else ""
+    return ""
 
 
 def _scale_bias(graph: Graph, node: Node) -> None:

@@ -4,6 +4,7 @@ Source: the operators' descriptions in onnx/onnx, docs/Operators.md (DequantizeL
 """
 
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
@@ -23,6 +24,9 @@ REAL = {  # operator → (the one that it stands for, the places of that one's i
     "MatMulInteger": ("MatMul", (0, 1)),
     "QGemm": ("Gemm", (0, 3, 6)),
 }
+
+
+CODED = ("int8", "uint8", "int4", "uint4")  # types that stand for real numbers where a scale is beside them
 
 
 @dataclass(frozen=True)
@@ -48,24 +52,25 @@ class Dequantised:
     @property
     def note(self) -> str:
         """What is said of the array in the plan."""
-        count = int(np.prod(self.scale.shape))
+        count = prod(self.scale.shape)
         per = "one scale" if count == 1 else f"{count} scales along axis {self.axis % len(self.shape)}"
         return f"dequantised from {self.integers.dtype}, {per}"
 
     def fits(self) -> bool:
         """Whether the scales and zero points belong to a tensor of this shape."""
         shape, rank = self.scale.shape, len(self.shape)
-        is_same = self.zero is None or int(np.prod(self.zero.shape)) in (1, int(np.prod(shape)))
-        if int(np.prod(shape)) == 1:
-            return is_same
-        if not -rank <= self.axis < rank:
+        if self.zero is not None and prod(self.zero.shape) not in (1, prod(shape)):
+            return False
+        if prod(shape) == 1:
+            return True
+        if not -rank <= self.axis < rank or self.block < 0:
             return False
         length = self.shape[self.axis]
         if not self.block:
-            return is_same and shape == (length,)
+            return prod(shape) == max(shape) == length
         wanted = list(self.shape)
         wanted[self.axis] = -(-length // self.block)
-        return is_same and self.block > 0 and list(shape) == wanted
+        return list(shape) == wanted
 
     def read(self) -> np.ndarray:
         """The numbers as float32; difference and product are those of ONNX Runtime."""
@@ -83,3 +88,18 @@ class Dequantised:
         along = [1] * len(self.shape)
         along[self.axis] = -1
         return values.reshape(along)
+
+
+def scale_axis(scale: tuple[int, ...], integers: tuple[int, ...]) -> int | None:
+    """The axis of the integers along which scales of this shape are broadcast; None when they do not belong to them.
+
+    >>> scale_axis((4,), (3, 4)), scale_axis((3, 1), (3, 4)), scale_axis((), (3, 4)), scale_axis((2,), (3, 4))
+    (1, 0, 0, None)
+    """
+    aligned = (1,) * (len(integers) - len(scale)) + scale
+    if len(aligned) != len(integers) or not integers:
+        return None
+    axes = [axis for axis, size in enumerate(aligned) if size != 1]
+    if len(axes) > 1 or any(aligned[axis] != integers[axis] for axis in axes):
+        return None
+    return axes[0] if axes else 0

@@ -1,11 +1,12 @@
 """Who feeds whom in an ONNX graph: between its layers, joins, poolings and activations; shapes and numbers are none."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import prod
 
 from regraft.arrays import Requirement
-from regraft.formats.onnx_graph import Layer, used_as_number
+from regraft.formats.onnx_graph import Layer, reshaped_tensor, used_as_number
 from regraft.formats.onnx_nodes import Graph, Node, origin
+from regraft.formats.onnx_padding import own_padding, spatial_pads
 
 # Operators whose first input alone is a map: the others are shapes, sizes, bounds.
 _FIRST_ONLY = frozenset(
@@ -19,38 +20,80 @@ _ACTIVATIONS = {
     "Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh", "HardSwish": "hard_swish", "Selu": "selu", "Mish": "mish",
     "Softplus": "softplus", "Softmax": "softmax",
 }  # fmt: skip
-_MOST_PADS = 16  # numbers: two for each axis
 
 
 def wiring(graph: Graph, layers: list[Layer]) -> Iterator[Requirement]:
-    """For each layer the layers that feed it, `inputs` ("" is the graph's input), and what it does, `operation`.
+    """For each layer the layers that feed it, `inputs` ("" is the graph's input), and its `operation`.
 
     A node without weights is named by its first output.
     """
-    by_output = {layer.node.outputs[0]: layer for layer in layers if layer.node.outputs}
-    owners = {name: layer.name for layer in layers for name in layer.weights.values()}
-    labels: dict[str, str] = dict.fromkeys(graph.inputs, "")
-    taken = {layer.name for layer in layers}
+    names = _Names(graph, layers)
     for node in graph.nodes:
         if not node.outputs or node.operator in _NO_MAPS:
             continue
-        layer = by_output.get(node.outputs[0])
-        feeding = [labels[name] for name in _maps(graph, node, layer) if name in labels]
+        layer = names.layers.get(node.outputs[0])
+        feeding = [names.labels[name] for name in _maps(graph, node, layer) if name in names.labels]
         if not feeding:
             continue
-        label = layer.name if layer is not None else _belongs_to(graph, node, owners)
-        scale = "" if label else _scale(graph, node, owners)
-        if scale and scale not in taken and scale not in labels.values():
-            label = scale
-        if not label:
-            label = f"{node.outputs[0]} (value)" if node.outputs[0] in taken else node.outputs[0]
-        labels.update(dict.fromkeys(node.outputs, label))
-        if layer is None and label in taken:
-            continue  # a bias or a norm's scale in a node of its own: the layer's
+        label, is_part = names.name(node, layer)
+        if is_part:
+            continue
         yield Requirement(label, "inputs", feeding)
         yield Requirement(label, "operation", layer.node.operator if layer is not None else node.operator)
         if layer is None:
             yield from (Requirement(label, attribute, value) for attribute, value in _facts(graph, node).items())
+
+
+class _Names:
+    """The name of what gives each value of the graph.
+
+    labels  value → the layer or the node that gives it
+    layers  first output of a node → the layer that it is
+    """
+
+    def __init__(self, graph: Graph, layers: list[Layer]) -> None:
+        self.graph = graph
+        self.layers = {layer.node.outputs[0]: layer for layer in layers if layer.node.outputs}
+        self.labels: dict[str, str] = dict.fromkeys(graph.inputs, "")
+        self._owners = {name: layer.name for layer in layers for name in layer.weights.values()}
+        self._layer_names = {layer.name for layer in layers}
+        self._used: set[str] = set()
+
+    def name(self, node: Node, layer: Layer | None) -> tuple[str, bool]:
+        """(the node's name, whether it only adds a layer's bias or multiplies by its scale, and is part of it)."""
+        label = layer.name if layer is not None else self._owner(node)
+        label = label or self._scale(node)
+        if not label:
+            output = node.outputs[0]
+            label = f"{output} (value)" if output in self._layer_names else output
+        self.labels.update(dict.fromkeys(node.outputs, label))
+        self._used.add(label)
+        return label, layer is None and label in self._layer_names
+
+    def _owner(self, node: Node) -> str:
+        """The layer whose bias or scale this node adds or multiplies; "" for all other nodes."""
+        if node.operator not in ("Add", "Mul"):
+            return ""
+        held = (reshaped_tensor(self.graph, name) for name in node.inputs)
+        return next((self._owners[name] for name in held if name in self._owners), "")
+
+    def _scale(self, node: Node) -> str:
+        """The name, without its leaf, of a vector of no layer that a node multiplies a map by; "" for other nodes."""
+        for name in node.inputs if node.operator == "Mul" else ():
+            held = origin(self.graph, name)[0]
+            if held in self._owners or not self._is_vector(held):
+                continue
+            label = held[: max(held.rfind("/"), held.rfind("."), 0)]
+            if label not in self._layer_names and label not in self._used:
+                return label
+        return ""
+
+    def _is_vector(self, name: str) -> bool:
+        """Whether a tensor of the file is a vector that was learned."""
+        tensor = self.graph.tensors.get(name)
+        if tensor is None or used_as_number(self.graph, name):
+            return False
+        return 1 < prod(tensor.shape) == max(tensor.shape)
 
 
 def _maps(graph: Graph, node: Node, layer: Layer | None) -> list[str]:
@@ -63,46 +106,45 @@ def _maps(graph: Graph, node: Node, layer: Layer | None) -> list[str]:
     return node.inputs[:1] if node.operator in _FIRST_ONLY else node.inputs
 
 
-def _belongs_to(graph: Graph, node: Node, owners: dict[str, str]) -> str:
-    """The layer whose bias or scale this node adds or multiplies; "" for all other nodes."""
-    if node.operator not in ("Add", "Mul"):
-        return ""
-    held = [name for one in node.inputs if (name := origin(graph, one)[0]) in graph.tensors]
-    return next((owners[name] for name in held if name in owners), "")
-
-
-def _scale(graph: Graph, node: Node, owners: dict[str, str]) -> str:
-    """The name, without its leaf, of a vector of no layer that a node multiplies a map by; "" for all other nodes."""
-    for one in node.inputs if node.operator == "Mul" else ():
-        name = origin(graph, one)[0]
-        tensor = graph.tensors.get(name)
-        if tensor is None or name in owners or used_as_number(graph, name):
-            continue
-        if 1 < prod(tensor.shape) == max(tensor.shape):
-            return name[: max(name.rfind("/"), name.rfind("."), 0)]
-    return ""
-
-
 def _facts(graph: Graph, node: Node) -> dict[str, object]:
     """What a node without weights does, where it is a pooling, a padding or an activation."""
     kind = node.operator
     if kind in ("MaxPool", "AveragePool"):
         return _pooling(graph, node)
     if kind == "Pad":
-        return _padding(graph, node)
-    if kind in ("LeakyRelu", "Elu"):
-        name, usual = ("leaky_relu", 0.01) if kind == "LeakyRelu" else ("elu", 1.0)
-        return {"activation": f"{name}({graph.real(node, 'alpha', usual):g})"}
-    if kind == "Gelu":
-        return {"activation": "gelu_tanh" if graph.text(node, "approximate") == "tanh" else "gelu"}
-    if kind == "HardSigmoid":
-        is_torchs = abs(graph.real(node, "alpha", 0.2) - 1 / 6) < 1e-4 and graph.real(node, "beta", 0.5) == 0.5
-        return {"activation": "hard_sigmoid" if is_torchs else "hard_sigmoid of another slope"}
-    if kind == "Clip":
-        bounds = [graph.number(name) for name in node.inputs[1:3]]
-        bounds = bounds or [graph.real(node, "min", -1.0), graph.real(node, "max", -1.0)]
-        return {"activation": "relu6" if bounds == [0.0, 6.0] else "clip"}
-    return {"activation": _ACTIVATIONS[kind]} if kind in _ACTIVATIONS else {}
+        sides = spatial_pads(graph, node) if graph.text(node, "mode", "constant") == "constant" else None
+        return {"pad": sides} if sides else {}
+    if kind in _ACTIVATIONS:
+        return {"activation": _ACTIVATIONS[kind]}
+    return {"activation": _WITH_NUMBERS[kind](graph, node)} if kind in _WITH_NUMBERS else {}
+
+
+def _leaky_relu(graph: Graph, node: Node) -> str:
+    return f"leaky_relu({graph.real(node, 'alpha', 0.01):g})"
+
+
+def _elu(graph: Graph, node: Node) -> str:
+    return f"elu({graph.real(node, 'alpha', 1.0):g})"
+
+
+def _gelu(graph: Graph, node: Node) -> str:
+    return "gelu_tanh" if graph.text(node, "approximate") == "tanh" else "gelu"
+
+
+def _hard_sigmoid(graph: Graph, node: Node) -> str:
+    is_torchs = abs(graph.real(node, "alpha", 0.2) - 1 / 6) < 1e-4 and graph.real(node, "beta", 0.5) == 0.5
+    return "hard_sigmoid" if is_torchs else "hard_sigmoid of another slope"
+
+
+def _clip(graph: Graph, node: Node) -> str:
+    bounds = [graph.number(name) for name in node.inputs[1:3]]
+    bounds = bounds or [graph.real(node, "min", -1.0), graph.real(node, "max", -1.0)]
+    return "relu6" if bounds == [0.0, 6.0] else "clip"
+
+
+_WITH_NUMBERS: dict[str, Callable[[Graph, Node], str]] = {
+    "LeakyRelu": _leaky_relu, "Elu": _elu, "Gelu": _gelu, "HardSigmoid": _hard_sigmoid, "Clip": _clip,
+}  # fmt: skip
 
 
 def _pooling(graph: Graph, node: Node) -> dict[str, object]:
@@ -110,29 +152,11 @@ def _pooling(graph: Graph, node: Node) -> dict[str, object]:
     size = graph.integers(node, "kernel_shape")
     if any(step != 1 for step in graph.integers(node, "dilations")):
         return {}
-    pads = graph.integers(node, "pads") or [0] * (2 * len(size))
-    automatic = graph.text(node, "auto_pad", "NOTSET")
     return {
         "pool": "max" if node.operator == "MaxPool" else "average",
         "pool_size": size,
         "strides": graph.integers(node, "strides") or [1] * len(size),
-        "padding": {"SAME_UPPER": "same", "SAME_LOWER": "same_lower", "VALID": "valid"}.get(
-            automatic, [[low, high] for low, high in zip(pads[: len(size)], pads[len(size) :], strict=False)]
-        ),
+        "padding": own_padding(graph, node, len(size)),
         "count_include_pad": graph.integer(node, "count_include_pad", 0) == 1,
         "ceil_mode": graph.integer(node, "ceil_mode", 0) == 1,
     }
-
-
-def _padding(graph: Graph, node: Node) -> dict[str, object]:
-    """The zeros around a map, where the file holds their numbers."""
-    pads = graph.integers(node, "pads")
-    tensor = graph.tensors.get(origin(graph, node.inputs[1])[0]) if not pads and len(node.inputs) > 1 else None
-    if tensor is not None and tensor.dtype == "int64" and len(tensor.shape) == 1 and tensor.shape[0] <= _MOST_PADS:
-        pads = [int(number) for number in tensor.read()]
-    half = len(pads) // 2
-    sides = [[low, high] for low, high in zip(pads[:half], pads[half:], strict=False)]
-    is_zero = graph.text(node, "mode", "constant") == "constant" and len(node.inputs) < 3
-    if not sides[2:] or sides[:2] != [[0, 0], [0, 0]] or not is_zero:
-        return {}
-    return {"pad": sides[2:]}

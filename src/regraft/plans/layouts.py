@@ -124,7 +124,10 @@ def leaf_rules(layout: str, layer: Layer) -> dict[str, tuple[LeafRule, ...]]:
     Leaves without an entry have no translation: only a source of the very same name can fill them.
     """
     if layer.kind in OURS:
-        rules: dict[str, tuple[LeafRule, ...]] = {"weight": (_weight_rule(layout, layer),), "bias": (_as_stored(BIAS),)}
+        rules: dict[str, tuple[LeafRule, ...]] = {
+            "weight": (_weight_rule(layout, layer),),
+            "bias": (LeafRule((BIAS,), _flat),),
+        }
         if layout == "caffe":
             rules = {leaf: (*ways, _as_stored(str(index))) for index, (leaf, ways) in enumerate(rules.items())}
         return rules

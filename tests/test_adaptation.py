@@ -49,7 +49,7 @@ def test_a_table_of_another_size_is_a_problem_that_names_the_way():
     plan = plan_reuse(checkpoint_of(arrays_of(vit(32)), layout="torch"), vit(56))
 
     assert [row.name for row in plan.problems] == ["pos_embed"]
-    with pytest.raises(PlanError, match=r'\(1, 17, 12\), the model takes \(1, 50, 12\).*\n.*"pos_embed": "bicubic"'):
+    with pytest.raises(PlanError, match=r'(?s)\(1, 17, 12\) .*the model takes \(1, 50, 12\).*"pos_embed": "bicubic"'):
         plan.check()
 
 
@@ -111,7 +111,7 @@ def test_more_classes_than_the_source_has_stay_as_initialised(dtype):
 def test_more_classes_are_a_problem_that_names_the_way():
     plan = plan_reuse(checkpoint_of(arrays_of(nn.Linear(4, 3)), layout="torch"), nn.Linear(4, 5))
 
-    with pytest.raises(PlanError, match=r'adapt=\{"…": "first rows"\} keeps the first'):
+    with pytest.raises(PlanError, match=r'adapt=\{"weight": "first rows", "bias": "first rows"\}'):
         plan.check()
 
 

@@ -87,7 +87,7 @@ def test_a_plan_with_problems_is_refused_and_changes_nothing():
     checkpoint, model = checkpoint_of(arrays_of(net(3, 4))), net(3, 4, 2)
     before = state_of(model)
 
-    with pytest.raises(PlanError, match="2 of 4 rows of the plan do not fit the model; nothing was changed"):
+    with pytest.raises(PlanError, match="2 of 4 rows of the plan are problems; nothing was changed"):
         apply_plan(plan_reuse(checkpoint, model), checkpoint, model)
     assert_same(before, model)
 

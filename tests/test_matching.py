@@ -125,7 +125,9 @@ def test_a_target_without_a_source_is_a_problem_unless_declared_fresh():
 def test_a_common_prefix_is_met_with_the_rule_that_takes_it_off():
     checkpoint = checkpoint_of(arrays_of(net(3, 4, 2), prefix="dnn."))
 
-    with pytest.raises(PlanError, match=r"""(?s)4 sources begin with 'dnn\.': rename=\{r"dnn\.\(\.\*\)": r"\\1"\}"""):
+    with pytest.raises(
+        PlanError, match=r"""(?s)4 names .* begin with 'dnn\.'.*rename=\{r"dnn\\\.\(\.\*\)": r"\\1"\}"""
+    ):
         plan_reuse(checkpoint, net(3, 4, 2)).check()
 
 
@@ -135,7 +137,7 @@ def test_other_input_channels_are_told_with_both_ways_out():
     with pytest.raises(
         PlanError,
         match=r"(?s)target  conv.weight  expected \(5, 1, 3, 3\).*got +\(5, 3, 3, 3\).*trained on 3 input channels, "
-        r'the model takes 1.*fresh=\["conv"\], or adapt=\{"conv": "sum"\}',
+        r'the model takes 1.*adapt=\{"conv": "sum"\}.*fresh=\["conv"\]',
     ):
         plan_reuse(checkpoint, Convolutional(channels=1)).check()
 
@@ -153,7 +155,7 @@ def test_another_number_of_classes_is_a_problem_of_that_layer_only():
     plan = plan_reuse(checkpoint_of(arrays_of(Convolutional())), Convolutional(classes=7))
 
     assert [row.name for row in plan.problems] == ["fc.weight", "fc.bias"]
-    assert "Another number of outputs" in plan.problems[0].note
+    assert "The number of outputs differs" in plan.problems[0].note
 
 
 def test_a_square_kernel_of_an_unknown_framework_is_undecidable():
@@ -163,7 +165,7 @@ def test_a_square_kernel_of_an_unknown_framework_is_undecidable():
     plan = plan_reuse(checkpoint_of(source), net(4, 4))
 
     assert statuses(plan) == {"hidden1.weight": "undecidable_orientation", "hidden1.bias": "renamed"}
-    with pytest.raises(PlanError, match='Say layout="tensorflow"'):
+    with pytest.raises(PlanError, match='layout="tensorflow"'):
         plan.check()
     assert not plan_reuse(checkpoint_of(source), net(4, 4), layout="tensorflow").problems
 
@@ -260,7 +262,7 @@ def test_a_parameter_of_no_known_layer_is_undecidable_until_the_user_decides():
 def test_two_sources_for_one_target_are_ambiguous():
     source = arrays_of(net(3, 4)) | arrays_of(net(3, 4), prefix="module.")
 
-    with pytest.raises(PlanError, match=r"(?s)ambiguous: Several sources fit this array"):
+    with pytest.raises(PlanError, match=r"(?s)ambiguous: Several arrays of the checkpoint match this one"):
         plan_reuse(checkpoint_of(source), net(3, 4)).check()
 
 

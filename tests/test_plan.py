@@ -14,7 +14,7 @@ from regraft.matching import plan_reuse
 from regraft.operations.changes import Cast
 from regraft.operations.moves import Transpose
 from regraft.plan import CheckpointIdentity, FileIdentity, Plan
-from regraft.plans.rows import PROBLEMS, REUSED, RequirementRow, Row
+from regraft.plans.rows import PROBLEMS, REUSED, RequirementRow, Row, Setting
 from test_matching import EPS, Convolutional, keras_checkpoint, net
 
 NAMES = st.text("abc./_0", min_size=1, max_size=8)
@@ -35,7 +35,9 @@ def plans(draw):
     ]
     rows += [Row(None, (name,), draw(LEFT), source_shapes=(draw(SHAPES),), source_dtypes=("int8",)) for name in sources]
     value = st.one_of(st.floats(allow_nan=False), st.text(max_size=3), st.tuples(st.integers()), st.booleans())
-    settings = [RequirementRow(draw(NAMES), "eps", draw(value), draw(value), draw(st.sampled_from(["met", "differs"])))]
+    settings = [
+        RequirementRow(Setting(draw(NAMES), "eps"), draw(value), draw(value), draw(st.sampled_from(["met", "differs"])))
+    ]
     identity = CheckpointIdentity("a b.ckpt", "npz", None, (FileIdentity("a b.ckpt", 7, "ab"),))
     return Plan(identity, draw(st.sampled_from([None, "torch"])), tuple(rows), tuple(settings), ("told",))
 
@@ -86,7 +88,7 @@ def test_a_setting_that_was_accepted_is_a_difference():
         ('"sources": ["hidden1.bias"]', '"sources": ["hiden1.bias"]', r"no array 'hiden1\.bias'. Did you mean"),
         ('"target": "hidden1.bias"', '"target": "hidden.bias"', "the plan's model has no array 'hidden.bias'"),
         ('"operations": []', '"operations": [{"do": "Turn"}]', "row hidden1.weight: unknown operation 'Turn'"),
-        ('"regraft_plan": 1', '"regraft_plan": 9', "no plan that this version of regraft reads"),
+        ('"regraft_plan": 1', '"regraft_plan": 9', "not a plan of version 1"),
         ('"rows"', '"lines"', "damaged or was edited"),
         ("{", "", "not JSON"),
     ],

@@ -230,9 +230,9 @@ def test_missing_data_are_told_before_anything_is_read(job_file):
 def test_a_jobs_plan_speaks_the_jobs_words(job_file):
     """In the table and in the error, which Python's words would not help."""
     job, told = Job.from_file(job_file, ["plan.reuse=.*"]), []
-    with pytest.raises(errors.PlanError, match=r"Leave it out with \[plan\] fresh = \[\"5\"\]"):
+    with pytest.raises(errors.PlanError, match=r"Set \[plan\] fresh = \[\"5\"\] to keep the initial weights"):
         reuse(job, tell=told.append)
-    assert 'Leave it out with [plan] fresh = ["5"]' in told[0]
+    assert 'Set [plan] fresh = ["5"] to keep the initial weights.' in told[0]
 
 
 def test_the_cost_says_what_it_does_not_count(job_file):

@@ -10,7 +10,7 @@ from regraft.arrays import Checkpoint
 from regraft.errors import PlanError, VerifyError
 from regraft.loading import apply_plan
 from regraft.matching import plan_reuse
-from regraft.plans.variants import variants_of
+from regraft.plans.mistakes import possible_mistakes
 from regraft.reading import open_checkpoint
 from regraft.tf_layers import (
     KerasConvTranspose2d,
@@ -136,11 +136,11 @@ def test_a_wrong_variant_of_a_recorded_layer_fails_and_is_named(name, words):
     """The mutation check on what Keras recorded: the answer of a wrong variant is refused, and the hint tells which."""
     model = model_of(name).eval()
     x, _ = restored(name, model)
-    (variant,) = (variant for variant in variants_of(model) if re.search(words, variant.told))
-    with variant.trial(model), torch.no_grad():
+    (mistake,) = (mistake for mistake in possible_mistakes(model) if re.search(words, mistake.words))
+    with mistake.trial(model), torch.no_grad():
         wrong = model(x)
 
-    with pytest.raises(VerifyError, match=re.escape(f"It agrees when {variant.told}")):
+    with pytest.raises(VerifyError, match=re.escape(f"It agrees when {mistake.words}")):
         verify(model, x, wrong, atol=FLOAT32)
 
 

@@ -103,7 +103,14 @@ class PlanError(RegraftError):
 
 
 class UndecidableError(PlanError):
-    """Nothing tells in which order an array's axes, or a flattened map's values, are; a guess is not made."""
+    """The file does not record the order of an array's axes, or of a flattened map's values; a guess is not made.
+
+    decided   the operations that are certain all the same, where only what comes after them is not
+    """
+
+    def __init__(self, text: str = "", *, advice: Sequence[Advice] = (), decided: Sequence[object] = ()) -> None:
+        super().__init__(text, advice=advice)
+        self.decided = tuple(decided)
 
 
 class VerifyError(RegraftError):

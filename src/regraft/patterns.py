@@ -30,6 +30,15 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
         ) from error
 
 
+def exact_pattern(name: str) -> str:
+    r"""A pattern that matches this name alone.
+
+    >>> print(exact_pattern("bn1.eps"))
+    bn1\.eps
+    """
+    return re.sub(r"([.\[\](){}+*?|^$\\])", r"\\\1", name)
+
+
 def parents(name: str) -> list[str]:
     """The name and all its parents, the longest first.
 

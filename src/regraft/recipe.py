@@ -22,7 +22,7 @@ from regraft.examples import as_examples
 from regraft.files import refuse_existing, whole_folder
 from regraft.freezing import frozen_names
 from regraft.inputs import InputContract
-from regraft.jobs.advice import rewritten, spelled_for
+from regraft.jobs.advice import spelled, spelled_for
 from regraft.jobs.factories import build_model
 from regraft.jobs.job import Job, values_of
 from regraft.jobs.layers import freeze_layers, refuse_unknown_layers
@@ -90,7 +90,7 @@ def reuse(job: Job | str | Path, *, tell: Tell = lambda line: None) -> Run:
         refuse_unknown_layers(model, job)
         checkpoint = open_checkpoint(job.path(job.checkpoint.path))
         plan = plan_reuse(checkpoint, model, **values_of(job.plan))
-        tell(rewritten(str(plan), "job"))
+        tell(plan.table(spell=lambda advice: spelled(advice, "job")))
         plan.check()
         apply_plan(plan, checkpoint, model)
         freeze_layers(model, job)

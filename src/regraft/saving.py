@@ -20,9 +20,10 @@ from regraft.errors import JobError, PlanError, SaveError
 from regraft.files import sha256_of, whole_folder
 from regraft.inputs import InputContract
 from regraft.jobs.factories import build_model, factory_file
-from regraft.plan import Plan, requirement_from_json
+from regraft.plan import Plan
 from regraft.plans.adoption import adopt, adopted_by
 from regraft.plans.rows import RequirementRow
+from regraft.plans.rows_json import requirement_from_json, requirement_to_json
 
 MODEL_FILE, RECORD_FILE, PLAN_FILE = "model.safetensors", "regraft.json", "plan.json"
 RECORD_VERSION = 1
@@ -96,7 +97,7 @@ def write_model(
         "model": None if factory is None else _factory_record(factory, source),
         "inputs": inputs.to_dict() if inputs else None,
         "classes": list(classes) if classes is not None else None,
-        "adopted": [vars(row) for row in adopted],
+        "adopted": [requirement_to_json(row) for row in adopted],
         "frozen": [name for name, parameter in model.named_parameters() if not parameter.requires_grad],
         "provenance": provenance_of(state, plan),
         "sha256": sha256_of(folder / MODEL_FILE),

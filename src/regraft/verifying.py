@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from regraft.errors import VerifyError
 from regraft.examples import call
-from regraft.plans.variants import variants_of
+from regraft.plans.mistakes import possible_mistakes
 from regraft.tensors.trees import map_tree, tensors_of
 from regraft.wording import near_names
 
@@ -213,12 +213,12 @@ def _explain(
 
 def _agreeing(model: nn.Module, inputs: Any, wanted: Any, atol: float) -> list[str]:
     """A sentence for each known mistake without which the model agrees."""
-    told = []
-    for variant in variants_of(model):
-        with variant.trial(model):
+    sentences = []
+    for mistake in possible_mistakes(model):
+        with mistake.trial(model):
             if _agrees(model, inputs, wanted, atol):
-                told.append(f"It agrees when {variant.told}.")
-    return told
+                sentences.append(f"It agrees when {mistake.words}.")
+    return sentences
 
 
 def _agrees(model: nn.Module, inputs: Any, wanted: Any, atol: float) -> bool:

@@ -160,8 +160,9 @@ def test_the_table_tells_the_way_out_as_options(place):
     told = typed("plan", place / "net.safetensors", "--model", f"{place / 'more.py'}:build")
 
     assert told.output.endswith(
-        "missing: 3.weight, 3.bias\n  no array of the checkpoint belongs to it\n"
-        "  Say --fresh 3 for what is to stay as initialised, or name its source with a rename rule (how-to/rename).\n"
+        "missing: 3.weight, 3.bias\n  no array in the checkpoint matches this one\n"
+        "  Another name in the checkpoint can be mapped with a rename rule (how-to/rename).\n"
+        "  Pass --fresh 3 to keep the initial weights.\n"
     )
 
 
@@ -171,7 +172,7 @@ def test_averages_and_ways_to_fit_are_options_too(place):
     assert (told.code, "4 reused" in told.output) == (0, True)
 
     told = typed("plan", place / "net.safetensors", "--model", f"{place / 'net.py'}:build", "--ema")
-    assert (told.code, "leave out --ema." in told.errors) == (1, True)
+    assert (told.code, "has no moving averages of weights" in told.errors) == (1, True)
 
 
 def test_what_is_no_plan_is_told_by_its_file(place):

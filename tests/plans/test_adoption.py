@@ -9,7 +9,8 @@ from torch.nn import functional
 
 from regraft.errors import PlanError
 from regraft.plans.adoption import adopt, can_change
-from regraft.plans.rows import RequirementRow
+from regraft.plans.rows import RequirementRow, Setting
+from regraft.plans.steps import Absent, Activation, CallStep, ModuleStep, function_of_text
 
 
 class Pooled(nn.Module):
@@ -35,20 +36,22 @@ class Outer(nn.Module):
         return self.inner(x)
 
 
-def row(layer, attribute, required, *, adoptable=True):
-    return RequirementRow(layer, attribute, required, None, "adopted", adoptable=adoptable)
+def row(subject, required, *, adoptable=True):
+    """A row to adopt; a step is given by its text."""
+    required = required if isinstance(subject, Setting) else function_of_text(required)
+    return RequirementRow(subject, required, None, "adopted", adoptable=adoptable)
 
 
 def test_every_kind_of_row_changes_what_the_model_computes():
     model = Outer().eval()
     x = torch.randn(1, 2, 7, 6)
     rows = [
-        row("inner.bn", "eps", 0.5),
-        row("inner.conv", "padding", "same"),
-        row("inner.conv", "bias", "array (2,)"),
-        row("inner.pool", "pool", "max 3x3, stride 2x2, padding same"),
-        row("inner", "avg_pool2d", "average 3x3, stride 1x1, padding 1x1"),
-        row("inner", "add.1", "relu"),
+        row(Setting("inner.bn", "eps"), 0.5),
+        row(Setting("inner.conv", "padding"), "same"),
+        row(Setting("inner.conv", "bias"), "array (2,)"),
+        row(ModuleStep("inner.pool", "pool"), "max 3x3, stride 2x2, padding same"),
+        row(CallStep("inner", "avg_pool2d"), "average 3x3, stride 1x1, padding 1x1"),
+        row(CallStep("inner", "add", 1), "relu"),
     ]
     weight = model.inner.conv.weight
 
@@ -68,9 +71,12 @@ def test_closing_takes_everything_back():
     x, before = torch.randn(1, 2, 7, 6), str(model)
     expected = model(x)
 
-    with adopt(
-        model, [row("inner", "add.1", "relu"), row("inner.conv", "stride", (2, 2)), row("inner.bn", "eps", 1.0)]
-    ):
+    rows = [
+        row(CallStep("inner", "add", 1), "relu"),
+        row(Setting("inner.conv", "stride"), (2, 2)),
+        row(Setting("inner.bn", "eps"), 1.0),
+    ]
+    with adopt(model, rows):
         assert "adopted" in str(model)
 
     assert str(model) == before
@@ -81,14 +87,17 @@ def test_a_row_that_cannot_be_adopted_leaves_the_model_as_it_was():
     model = Outer()
 
     with pytest.raises(PlanError, match=r"inner\.pool\.pool cannot be adopted"):
-        adopt(model, [row("inner.bn", "eps", 0.5), row("inner.pool", "pool", "same", adoptable=False)])
+        adopt(
+            model,
+            [row(Setting("inner.bn", "eps"), 0.5), row(ModuleStep("inner.pool", "pool"), "relu", adoptable=False)],
+        )
 
     assert model.inner.bn.eps == 1e-5
 
 
 def test_a_call_that_the_forward_has_not_is_refused_by_name():
-    with pytest.raises(PlanError, match="Pooled has no call 'max_pool2d'"):
-        adopt(Outer(), [row("inner", "max_pool2d", "no pooling")])
+    with pytest.raises(PlanError, match="forward of Pooled has no call 'max_pool2d'"):
+        adopt(Outer(), [row(CallStep("inner", "max_pool2d"), "no pooling")])
 
 
 def test_two_calls_of_one_forward_are_changed_together():
@@ -100,14 +109,16 @@ def test_two_calls_of_one_forward_are_changed_together():
 
     model = Twice()
 
-    adopt(model, [row("", "avg_pool2d", "no pooling"), row("", "avg_pool2d_1", "max 1x1, stride 2x2")])
+    adopt(
+        model, [row(CallStep("", "avg_pool2d"), "no pooling"), row(CallStep("", "avg_pool2d_1"), "max 1x1, stride 2x2")]
+    )
 
     assert torch.equal(model(torch.arange(9.0).view(1, 1, 3, 3)).flatten(), torch.tensor([0.0, 2.0, 6.0, 8.0]))
 
 
 def test_a_changed_model_is_copied_like_any_other():
     model = Outer().eval()
-    adopt(model, [row("inner", "avg_pool2d", "no pooling")])
+    adopt(model, [row(CallStep("inner", "avg_pool2d"), "no pooling")])
     x = torch.randn(1, 2, 7, 6)
 
     assert torch.equal(copy.deepcopy(model)(x), model(x))
@@ -117,16 +128,16 @@ def test_a_changed_model_is_copied_like_any_other():
 @pytest.mark.parametrize(
     ("place", "possible"),
     [
-        (("inner", "avg_pool2d"), True),
-        (("inner", "add.0"), True),
-        (("inner", "add.2"), False),
-        (("inner", "sub"), False),
-        (("elsewhere", "add"), False),
-        (("inner.pool", ""), True),
+        (CallStep("inner", "avg_pool2d"), True),
+        (CallStep("inner", "add", 0), True),
+        (CallStep("inner", "add", 2), False),
+        (CallStep("inner", "sub"), False),
+        (CallStep("elsewhere", "add"), False),
+        (ModuleStep("inner.pool", "pool"), True),
     ],
 )
 def test_only_places_that_are_there_can_be_changed(place, possible):
-    assert can_change(Outer(), place, "relu") is possible
+    assert can_change(Outer(), place, Activation("relu")) is possible
 
 
 def test_a_forward_that_does_something_else_in_training_is_not_rewritten():
@@ -138,11 +149,11 @@ def test_a_forward_that_does_something_else_in_training_is_not_rewritten():
 
     model = Noisy().eval()
 
-    assert not can_change(model, ("", "avg_pool2d"), "no pooling")
+    assert not can_change(model, CallStep("", "avg_pool2d"), Absent("pool"))
     assert not model.training
 
 
 def test_a_layer_that_the_model_has_not_is_named():
     """The plan is another model's."""
     with pytest.raises(PlanError, match=r"this model[\s\S]*no layer 'inner\.bm'. Did you mean 'inner\.bn'"):
-        adopt(Outer(), [row("inner.bm", "eps", 0.5)])
+        adopt(Outer(), [row(Setting("inner.bm", "eps"), 0.5)])

@@ -58,7 +58,7 @@ def test_an_activation_between_forbids_it(ours, facts):
     plan = plan_reuse(checkpoint(filled(), *facts), ours())
 
     (row,) = [row for row in plan.problems if row.name == "conv.bias"]
-    assert "Give it one: model.conv.bias" in row.note
+    assert "Add it to the model: model.conv.bias" in row.note
 
 
 def test_without_wiring_the_user_says_it():
@@ -71,5 +71,5 @@ def test_without_wiring_the_user_says_it():
 
 
 def test_an_unknown_bias_is_answered_with_near_names():
-    with pytest.raises(PlanError, match=r"No array 'conv/bais'.*Did you mean 'conv/bias'"):
+    with pytest.raises(PlanError, match=r"has no array 'conv/bais'.*Did you mean 'conv/bias'"):
         plan_reuse(checkpoint(filled()), Pair(bias=False), adapt={"bn": "fold bias of conv/bais"})

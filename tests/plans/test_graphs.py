@@ -3,7 +3,7 @@
 import pytest
 
 from regraft.plans.graphs import Node, bare, combined, match_graphs, unstepped
-from regraft.plans.steps import UNKNOWN, Step
+from regraft.plans.steps import UNKNOWN, Activation, Step
 
 CONV, NORM = ("conv", (8, 8, 3, 3)), ("batch_norm", 8)
 
@@ -89,7 +89,7 @@ def test_operations_are_written_in_one_form(word, parts, expected):
     assert combined(word, parts) == expected
 
 
-RELU, SIGMOID = Step("activation", "relu"), Step("activation", "sigmoid")
+RELU, SIGMOID = Step(Activation("relu")), Step(Activation("sigmoid"))
 
 
 @pytest.mark.parametrize(
@@ -107,8 +107,8 @@ def test_pairing_sees_no_steps_and_no_brackets_in_sums(expression, expected):
 @pytest.mark.parametrize(
     ("word", "parts", "step"),
     [
-        ("mul", ["a", (SIGMOID, "a")], Step("activation", "silu")),
-        ("mul", [(SIGMOID, (RELU, "a")), (RELU, "a")], Step("activation", "silu")),
+        ("mul", ["a", (SIGMOID, "a")], Step(Activation("silu"))),
+        ("mul", [(SIGMOID, (RELU, "a")), (RELU, "a")], Step(Activation("silu"))),
         ("mul", ["a", (RELU, "a")], UNKNOWN),
         ("add", ["a", (SIGMOID, "a")], UNKNOWN),
     ],

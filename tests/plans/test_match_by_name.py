@@ -6,7 +6,8 @@ from torch import nn
 
 from regraft.arrays import ArrayInfo
 from regraft.plans.describing import describe_model
-from regraft.plans.match_by_name import Sources, pair_by_names, suspected_flattening
+from regraft.plans.match_by_name import pair_by_names, suspected_flattening
+from regraft.plans.sources import Sources
 
 
 def sources(shapes, *, layout="tensorflow", facts=None):

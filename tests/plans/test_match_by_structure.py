@@ -11,7 +11,6 @@ from in_memory import arrays_of, checkpoint_of, keras_arrays_of
 from regraft.arrays import Requirement
 from regraft.loading import apply_plan
 from regraft.matching import plan_reuse
-from regraft.plans.match_by_structure import Wiring
 
 
 class Block(nn.Module):
@@ -111,7 +110,7 @@ def test_a_forward_that_cannot_be_followed_is_told_and_its_poolings_too():
 
     plan = plan_reuse(replace(theirs, requirements=(*theirs.requirements, *facts)), Deciding(), match="structure")
 
-    assert "because the model's forward cannot be followed" in plan.notes[-1]
+    assert "because the model's forward cannot be traced" in plan.notes[-1]
     assert any('MaxPooling2D with padding "same"' in note for note in plan.notes)
 
 
@@ -153,12 +152,3 @@ def test_a_separable_convolution_is_two_layers():
         "point.weight": ("sep/pointwise_kernel",),
         "point.bias": ("sep/bias",),
     }
-
-
-def test_what_a_recurrent_layer_calls_its_activation_lies_inside_of_it():
-    """A dense layer behind an LSTM gets the LSTM's output as it is."""
-    gated = {"recurrent_activation": "sigmoid", "activation": "tanh"}
-    facts = {"lstm": gated, "rnn": {"activation": "tanh"}, "dense": {"activation": "tanh"}}
-    wiring = Wiring(dict.fromkeys(facts, ()), {"lstm": "LSTM", "rnn": "RNN", "dense": "Dense"}, facts=facts)
-    assert [wiring.steps(layer, has_arrays=True) for layer in ("lstm", "rnn")] == [(), ()]
-    assert [step.text for step in wiring.steps("dense", has_arrays=True)] == ["tanh"]

@@ -5,6 +5,7 @@ from torch import nn
 
 from regraft.plans.graphs import bare
 from regraft.plans.module_graph import traced
+from regraft.plans.steps import CallStep, ModuleStep
 
 
 class Residual(nn.Module):
@@ -47,9 +48,10 @@ def test_steps_between_layers_know_where_they_are_done():
     wiring = traced(Pooled())
     (pool, (relu, below)) = wiring.inputs["head.conv"]
 
-    assert (pool.text, pool.where, relu.where) == ("max 2x2, stride 2x2", ("", "max_pool2d"), ("stem.1", ""))
+    assert (str(pool.function), pool.where) == ("max 2x2, stride 2x2", CallStep("", "max_pool2d"))
+    assert relu.where == ModuleStep("stem.1", "activation")
     assert below == "stem.0"
-    assert wiring.calls["head.conv"] == ("head", "conv")
+    assert wiring.calls["head.conv"] == CallStep("head", "conv")
     assert wiring.joins[("add", "head.gamma", "head.shortcut")] == ("head", "add")
 
 
@@ -63,8 +65,8 @@ def test_a_norm_with_an_activation_inside_gives_what_is_behind_it():
 
     wiring = traced(nn.Sequential(NormAct(), nn.Conv2d(1, 1, 1)))
 
-    assert wiring.inputs["1"][0].text == "silu"
-    assert wiring.inputs["1"][0].where == ("0.act", "")
+    assert str(wiring.inputs["1"][0].function) == "silu"
+    assert wiring.inputs["1"][0].where == ModuleStep("0.act", "activation")
 
 
 def test_only_what_follows_directly_and_alone_counts_as_following():

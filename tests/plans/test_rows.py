@@ -3,7 +3,7 @@
 from typing import get_args
 
 from regraft.operations.moves import Transpose
-from regraft.plans.rows import PROBLEMS, REUSED, RequirementRow, Row, Status
+from regraft.plans.rows import PROBLEMS, REUSED, RequirementRow, Row, Setting, Status
 
 
 def test_a_status_is_reused_or_a_problem_or_neither_never_both():
@@ -28,7 +28,7 @@ def test_a_source_that_fills_nothing_is_named_by_itself():
 
 
 def test_a_setting_is_named_by_layer_and_attribute():
-    row = RequirementRow("bn", "eps", 1e-3, 1e-5, "differs", "batch_norm", "Set it.")
+    row = RequirementRow(Setting("bn", "eps"), 1e-3, 1e-5, "differs", "batch_norm", "Set it.")
 
     assert row.name == "bn.eps"
     assert row.is_problem

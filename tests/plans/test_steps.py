@@ -1,8 +1,8 @@
-"""What lies between layers is told in one wording, equal where the functions are."""
+"""Steps between layers have one form, equal where the functions are."""
 
 import pytest
 
-from regraft.plans.steps import Pool, Step, activation_step, merged, pool_of, told_steps
+from regraft.plans.steps import Activation, Pool, Step, Unknown, activation, function_of_text, merged, steps_of_facts
 
 POOLS = [
     (Pool("max", (3, 3), (2, 2), "same"), "max 3x3, stride 2x2, padding same"),
@@ -16,39 +16,39 @@ POOLS = [
 
 
 @pytest.mark.parametrize(("pool", "text"), POOLS)
-def test_a_pooling_is_told_in_one_form_and_read_back(pool, text):
+def test_a_pooling_has_one_text_and_is_read_back_from_it(pool, text):
     assert str(pool) == text
-    assert pool_of(text) == pool.plain()
+    assert function_of_text(text) == pool
 
 
-def test_another_text_is_no_pooling():
-    assert pool_of("relu") is None
+def test_another_text_is_no_step():
+    assert function_of_text("(2, 2)") is None
 
 
 @pytest.mark.parametrize(
-    ("word", "step"),
+    ("word", "function"),
     [
-        ("swish", Step("activation", "silu")),
-        ("LeakyRelu(0.2)", Step("activation", "leaky_relu(0.2)")),
+        ("swish", Activation("silu")),
+        ("LeakyRelu(0.2)", Activation("leaky_relu(0.2)")),
         ("linear", None),
-        ("my_own", Step("unknown")),
+        ("my_own", Unknown("my_own")),
     ],
 )
-def test_activations_have_one_name(word, step):
-    assert activation_step(word) == step
+def test_activations_have_one_name(word, function):
+    assert activation(word) == function
 
 
 @pytest.mark.parametrize(("below", "text"), [("relu", "padding 1x1"), ("tanh", "padding 1x1 of zeros")])
 def test_zeros_around_a_map_without_negatives_are_as_good_as_nothing(below, text):
     """A maximum does not see them; behind tanh it would."""
-    pad = told_steps("ZeroPadding2D", {"pad": [[1, 1], [1, 1]]})
-    pool = told_steps("MaxPooling2D", {"pool": "max", "pool_size": [3, 3], "strides": [2, 2], "padding": "valid"})
+    pad = steps_of_facts("ZeroPadding2D", {"pad": [[1, 1], [1, 1]]})
+    pool = steps_of_facts("MaxPooling2D", {"pool": "max", "pool_size": [3, 3], "strides": [2, 2], "padding": "valid"})
 
-    (found, _) = merged((*pool, *pad, Step("activation", below)))
+    (found, _) = merged((*pool, *pad, Step(Activation(below))))
 
-    assert found.text == f"max 3x3, stride 2x2, {text}"
+    assert str(found.function) == f"max 3x3, stride 2x2, {text}"
 
 
 def test_what_changes_no_value_is_no_step_and_what_is_not_known_is_one():
-    assert told_steps("Dropout", {}) == told_steps("GlobalAveragePooling2D", {}) == ()
-    assert told_steps("Lambda", {})[0].what == "unknown"
+    assert steps_of_facts("Dropout", {}) == steps_of_facts("GlobalAveragePooling2D", {}) == ()
+    assert steps_of_facts("Lambda", {})[0].function == Unknown("Lambda")

@@ -6,9 +6,9 @@ from torch import nn
 from regraft.arrays import ArrayInfo
 from regraft.plans.describing import describe_model
 from regraft.plans.match_by_name import Pairing
-from regraft.plans.target_rows import Wishes, source_rows, target_rows
+from regraft.plans.target_rows import Choices, source_rows, target_rows
 
-ALL = Wishes(reuse=None, fresh=frozenset(), ways={})
+ALL = Choices(reuse=None, fresh=frozenset(), ways={})
 
 
 def infos(**shapes):
@@ -30,17 +30,17 @@ def test_a_way_settles_only_the_question_that_it_answers():
     pairing = Pairing(("w",), problem="undecidable_orientation", answers=("as stored", "transposed"))
 
     def status(way):
-        wishes = Wishes(None, frozenset(), {"a.weight": way})
-        return target_rows(layers, {"a.weight": pairing}, infos(w=(2, 4)), wishes)[0].status
+        choices = Choices(None, frozenset(), {"a.weight": way})
+        return target_rows(layers, {"a.weight": pairing}, infos(w=(2, 4)), choices)[0].status
 
     assert status("flatten 2x1x2") == "undecidable_orientation"
     assert status("as stored") == "adapted"
 
 
 @pytest.mark.parametrize(("dtype", "scale", "told"), [
-    ("int8", "w_scale", "int8 numbers and w_scale scales them"),
-    ("uint8", "other", "uint8 numbers and nothing in the file tells"),
-    ("float8_e4m3fn", "w_scale_inv", "float8_e4m3fn numbers and w_scale_inv scales them"),
+    ("int8", "w_scale", "int8 numbers, and w_scale scales them"),
+    ("uint8", "other", "uint8 numbers, and the file does not record"),
+    ("float8_e4m3fn", "w_scale_inv", "float8_e4m3fn numbers, and w_scale_inv scales them"),
 ])  # fmt: skip
 def test_codes_of_a_quantised_model_are_not_taken_for_weights(dtype, scale, told):
     """A cast would load them without a word; the user may ask for it."""
@@ -49,7 +49,7 @@ def test_codes_of_a_quantised_model_are_not_taken_for_weights(dtype, scale, told
 
     row = target_rows(layers, {"a.weight": Pairing(("w",))}, arrays, ALL)[0]
     asked = target_rows(
-        layers, {"a.weight": Pairing(("w",))}, arrays, Wishes(None, frozenset(), {"a.weight": "as stored"})
+        layers, {"a.weight": Pairing(("w",))}, arrays, Choices(None, frozenset(), {"a.weight": "as stored"})
     )[0]
 
     assert row.is_problem

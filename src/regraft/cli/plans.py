@@ -94,7 +94,7 @@ def plan(**typed: Any) -> None:
 
 
 def _print_plan(checkpoint: Path, wishes: Wishes) -> None:
-    from regraft.jobs.advice import rewritten, spelled_for
+    from regraft.jobs.advice import spelled, spelled_for
     from regraft.jobs.factories import build_model
     from regraft.matching import plan_reuse
     from regraft.reading import open_checkpoint
@@ -103,7 +103,7 @@ def _print_plan(checkpoint: Path, wishes: Wishes) -> None:
     model = build_model(wishes.model, _json_object(wishes.model_args))
     with spelled_for("command line"):
         made = plan_reuse(open_checkpoint(checkpoint), model, **arguments)
-    say(rewritten(made.table(all=wishes.show_all), "command line"))
+    say(made.table(all=wishes.show_all, spell=lambda advice: spelled(advice, "command line")))
     if wishes.out is not None:
         _write(made, wishes.out)
     if made.problems:

@@ -2,98 +2,108 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import isqrt, prod
 
 from regraft.errors import PlanError
 from regraft.operations.changes import RepeatInputs, SumInputs
 from regraft.operations.joins import Fill, KeepRest
 from regraft.operations.moves import Flip, PermuteFlat, Take, Transpose
 from regraft.operations.operation import Operation, Shape
+from regraft.operations.resizing import ResizePositions
 from regraft.patterns import choose
-from regraft.plans.positions import resized_grid, resized_steps
 
-Way = Callable[[re.Match[str], Shape, Shape], tuple[Operation, ...] | None]
-
-
-def _sum(_: re.Match[str], got: Shape, target: Shape) -> tuple[Operation, ...]:
-    return (SumInputs(),)
+Operations = tuple[Operation, ...] | None
+Maker = Callable[[re.Match[str], Shape, Shape], Operations]
 
 
-def _repeat(_: re.Match[str], got: Shape, target: Shape) -> tuple[Operation, ...]:
+@dataclass(frozen=True)
+class Way:
+    """One way to adapt an array.
+
+    pattern   what the user writes
+    meaning   the same for people
+    rank      the least number of axes of an array that it is for
+    make      (match, shape as it came, the target's shape) → operations; None when there is nothing to do
+    """
+
+    pattern: str
+    meaning: str
+    rank: int
+    make: Maker
+
+
+def _repeat(_: re.Match[str], got: Shape, target: Shape) -> Operations:
     return (RepeatInputs(target[1]),) if len(target) > 1 else ()
 
 
-def _flip(_: re.Match[str], got: Shape, target: Shape) -> tuple[Operation, ...]:
-    return (Flip((1,)),)
-
-
-def _swap(_: re.Match[str], got: Shape, target: Shape) -> tuple[Operation, ...]:
+def _swap(_: re.Match[str], got: Shape, target: Shape) -> Operations:
     axes = (*range(len(got) - 2), len(got) - 1, len(got) - 2)
     return (Transpose(axes, ("out", "in", "h", "w") if len(got) == 4 else ()),)
 
 
-def _transposed(_: re.Match[str], got: Shape, target: Shape) -> tuple[Operation, ...]:
+def _transposed(_: re.Match[str], got: Shape, target: Shape) -> Operations:
     return (Transpose((1, 0), ("in", "out")),) if len(got) == 2 else ()
 
 
-def _rows(match: re.Match[str], got: Shape, target: Shape) -> tuple[Operation, ...]:
+def _rows(match: re.Match[str], got: Shape, target: Shape) -> Operations:
     return (Take(0, int(match["start"]), int(match["stop"])),)
 
 
-def _first_rows(_: re.Match[str], got: Shape, target: Shape) -> tuple[Operation, ...] | None:
+def _first_rows(_: re.Match[str], got: Shape, target: Shape) -> Operations:
     return None if got == target else (KeepRest(target[0]),)
 
 
-def _flatten(match: re.Match[str], got: Shape, target: Shape) -> tuple[Operation, ...]:
+def _flatten(match: re.Match[str], got: Shape, target: Shape) -> Operations:
     sizes = (int(match["h"]), int(match["w"]), int(match["c"]))
     order = tuple(int(axis) for axis in match["order"].split(",")) if match["order"] else (2, 0, 1)
     return (PermuteFlat(1, sizes, order),)
 
 
-def _bicubic(match: re.Match[str], got: Shape, target: Shape) -> tuple[Operation, ...] | None:
+def _bicubic(match: re.Match[str], got: Shape, target: Shape) -> Operations:
     height, width, new_height, new_width = (int(match[size] or 0) for size in ("h", "w", "to_h", "to_w"))
     grids = ((height, width), (new_height, new_width)) if height else None
     resized = resized_grid(got, target, grids=grids, antialias=not match["plain"])
     return None if resized is None else (resized,)
 
 
-def _linear(_: re.Match[str], got: Shape, target: Shape) -> tuple[Operation, ...] | None:
+def _linear(_: re.Match[str], got: Shape, target: Shape) -> Operations:
     resized = resized_steps(got, target)
     return None if resized is None else (resized,)
 
 
-def _constant(match: re.Match[str], got: Shape, target: Shape) -> tuple[Operation, ...]:
+def _constant(match: re.Match[str], got: Shape, target: Shape) -> Operations:
     return (Fill(1.0 if match[0] == "ones" else 0.0, target),)
 
 
-def _as_stored(match: re.Match[str], got: Shape, target: Shape) -> tuple[Operation, ...]:
+def _as_stored(match: re.Match[str], got: Shape, target: Shape) -> Operations:
     return ()
 
 
-# What the user writes as a pattern, the same for people, the least rank of an array it is for, how it is done.
-WAYS: tuple[tuple[str, str, int, Way], ...] = (
-    ("sum", "sum: a convolution's input channels summed to one (3 → 1, grey images)", 3, _sum),
-    ("repeat", "repeat: input channels repeated in turn and scaled to the same sum (3 → n)", 3, _repeat),
-    ("flip", "flip: input channels in the opposite order (BGR ↔ RGB)", 3, _flip),
-    ("swap height and width", "swap height and width: a network trained on transposed images", 4, _swap),
-    (r"rows (?P<start>\d+):(?P<stop>\d+)", "rows 1:1001: only these outputs", 1, _rows),
-    ("first rows", "first rows: for more classes or tokens than the source has, which stay fresh", 1, _first_rows),
-    (
+WAYS = (
+    Way("sum", "sum: a convolution's input channels summed to one (3 → 1, grey images)", 3, lambda *_: (SumInputs(),)),
+    Way("repeat", "repeat: input channels repeated in turn and scaled to the same sum (3 → n)", 3, _repeat),
+    Way("flip", "flip: input channels in the opposite order (BGR ↔ RGB)", 3, lambda *_: (Flip((1,)),)),
+    Way("swap height and width", "swap height and width: a network trained on transposed images", 4, _swap),
+    Way(r"rows (?P<start>\d+):(?P<stop>\d+)", "rows 1:1001: only these outputs", 1, _rows),
+    Way("first rows", "first rows: for more classes or tokens than the source has, which stay fresh", 1, _first_rows),
+    Way(
         r"flatten (?P<h>\d+)x(?P<w>\d+)x(?P<c>\d+)(?: order (?P<order>[012],[012],[012]))?",
         "flatten 7x7x512: a dense layer behind a flattened (h, w, c) map takes (c, h, w); order 1,2,0: other axes",
         2,
         _flatten,
     ),
-    (
+    Way(
         r"bicubic(?P<plain> without antialias)?(?: (?P<h>\d+)x(?P<w>\d+) to (?P<to_h>\d+)x(?P<to_w>\d+))?",
         "bicubic: a table of image positions resized, class tokens kept; bicubic 7x9 to 14x18: not from squares",
         2,
         _bicubic,
     ),
-    ("linear", "linear: a table of text positions resized", 2, _linear),
-    ("transposed", "transposed: a dense kernel stored as (in, out)", 2, _transposed),
-    ("fold bias of .+", "fold bias of conv1/bias: of a batch-norm, whose mean takes in that bias", 1, _as_stored),
-    ("zeros|ones", "zeros, ones: no source, one value everywhere", 0, _constant),
-    ("as stored", "as stored: the axes of this array have the same order in both frameworks", 0, _as_stored),
+    Way("linear", "linear: a table of text positions resized", 2, _linear),
+    Way("transposed", "transposed: a dense kernel stored as (in, out)", 2, _transposed),
+    Way("fold bias of .+", "fold bias of conv1/bias: into a batch-norm, whose mean takes in that bias", 1, _as_stored),
+    Way("zeros|ones", "zeros, ones: no source, one value everywhere", 0, _constant),
+    Way("as stored", "as stored: the axes of this array have the same order in both frameworks", 0, _as_stored),
 )
 
 
@@ -109,21 +119,109 @@ def chosen_ways(adapt: Mapping[str, str] | None, targets: Sequence[str]) -> dict
     return ways
 
 
-def find_way(way: str) -> tuple[re.Match[str], int, Way]:
-    """What was written, the least rank it is for, and the doing. Raises PlanError that lists the ways."""
-    for pattern, _, rank, function in WAYS:
-        match = re.fullmatch(pattern, way)
+def find_way(words: str) -> tuple[re.Match[str], Way]:
+    """What was written, and the way that it names. Raises PlanError that lists the ways."""
+    for way in WAYS:
+        match = re.fullmatch(way.pattern, words)
         if match:
-            return match, rank, function
-    listed = "\n".join(f"  {told}" for _, told, _, _ in WAYS)
-    raise PlanError(f"There is no way {way!r} to adapt an array. Ways:\n{listed}")
+            return match, way
+    listed = "\n".join(f"  {way.meaning}" for way in WAYS)
+    raise PlanError(f"There is no way {words!r} to adapt an array. Ways:\n{listed}")
 
 
-def adapting_operations(way: str, got: Shape, target: Shape) -> tuple[Operation, ...] | None:
+def adapting_operations(words: str, got: Shape, target: Shape) -> Operations:
     """What the way does to an array that came out as `got`; None when there is nothing to do.
 
     Nothing is done to an array of a lower rank than the way is for, and to a table that has its size already.
     Raises PlanError when the way cannot make this shape of that one.
     """
-    match, rank, function = find_way(way)
-    return None if len(target) < rank else function(match, got, target)
+    match, way = find_way(words)
+    return None if len(target) < way.rank else way.make(match, got, target)
+
+
+# --- tables of positions ----------------------------------------------------------------------------------------------
+
+Grids = tuple[Shape, Shape]  # as stored, afterwards
+_MOST_TOKENS = 2  # class and distillation; what else stands beside a grid (BEiT's biases, say) is no token before it
+
+
+def resized_grid(got: Shape, target: Shape, *, grids: Grids | None, antialias: bool) -> ResizePositions | None:
+    """The operation for a table of image positions, None when the shapes are the same.
+
+    The table is (positions, d), (1, positions, d) with class tokens first, (h, w, d), (1, h, w, d) or (1, d, h, w).
+
+    grids   (h, w) before and after, for a flattened grid that is no square
+
+    Raises PlanError when the shapes do not decide which grid became which; none is guessed.
+    """
+    if got == target and (grids is None or grids[0] == grids[1]):
+        return None
+    if len(got) != len(target) or len(got) not in (2, 3, 4):
+        raise PlanError(f"A table of positions has 2 to 4 axes and keeps them; {got} cannot become {target}.")
+    if len(got) == 2 or (len(got) == 3 and got[0] == target[0] == 1):
+        return _flattened(got, target, grids, antialias)
+    axis = _grid_axis(got, target)
+    grid, to = got[axis : axis + 2], target[axis : axis + 2]
+    if grids not in (None, (grid, to)):
+        raise PlanError(f"The table's own axes are the grid: {_by(grid)}, and {_by(to)} in the model.")
+    return ResizePositions(axis, grid, to, is_flat=False, antialias=antialias)
+
+
+def resized_steps(got: Shape, target: Shape) -> ResizePositions | None:
+    """The operation for a table of text positions, (n, d) or (1, n, d); None when the shapes are the same.
+
+    Raises PlanError when more than the number of positions differs.
+    """
+    axis = len(got) - 2
+    same_rest = len(got) in (2, 3) and (*got[:axis], got[-1]) == (*target[:axis], target[-1])
+    if len(got) != len(target) or not same_rest:
+        raise PlanError(f"Only the number of positions can change, in (n, d) or (1, n, d); {got} cannot be {target}.")
+    return None if got == target else ResizePositions(axis, (got[axis],), (target[axis],))
+
+
+def _grid_axis(got: Shape, target: Shape) -> int:
+    """The first of the two axes of a grid that is not flattened.
+
+    Where only the axis in the middle differs both readings are the same: the other axis of the grid keeps its size.
+    """
+    for axis in range(len(got) - 2, -1, -1):
+        if (got[:axis], got[axis + 2 :]) == (target[:axis], target[axis + 2 :]):
+            return axis
+    raise PlanError(f"Only the grid of a table of positions can change, not its width; {got} cannot become {target}.")
+
+
+def _flattened(got: Shape, target: Shape, grids: Grids | None, antialias: bool) -> ResizePositions:
+    axis = len(got) - 2
+    if got[-1] != target[-1]:
+        raise PlanError(f"Only the number of positions can change, not their width: {got[-1]} and {target[-1]} differ.")
+    before, after = got[axis], target[axis]
+    if grids is not None:
+        tokens = _tokens_beside(before, after, grids)
+        return ResizePositions(axis, *grids, kept=tokens, antialias=antialias)
+    # Squares lie at least 3 apart, so that no more than one number of tokens fits.
+    for tokens in range(_MOST_TOKENS + 1):
+        if _is_square(before - tokens) and _is_square(after - tokens):
+            side, to = isqrt(before - tokens), isqrt(after - tokens)
+            return ResizePositions(axis, (side, side), (to, to), kept=tokens, antialias=antialias)
+    raise PlanError(
+        f"{before} and {after} positions are not both square grids behind the same 0 to {_MOST_TOKENS} class tokens. "
+        'Write "bicubic HxW to HxW" for image positions, "linear" for text positions.'
+    )
+
+
+def _tokens_beside(before: int, after: int, grids: Grids) -> int:
+    tokens = before - prod(grids[0])
+    if tokens not in range(_MOST_TOKENS + 1) or after - prod(grids[1]) != tokens:
+        raise PlanError(
+            f"{before} positions are not {_by(grids[0])}, or {after} are not {_by(grids[1])}, behind the same "
+            f"0 to {_MOST_TOKENS} class tokens."
+        )
+    return tokens
+
+
+def _is_square(count: int) -> bool:
+    return count > 0 and isqrt(count) ** 2 == count
+
+
+def _by(grid: Shape) -> str:
+    return "×".join(map(str, grid))

@@ -1,21 +1,35 @@
-"""What lies between the layers that were paired, compared: another pooling or activation is a row of the plan."""
+"""The steps between paired layers, compared: another pooling or activation is a row of the plan."""
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, takewhile, zip_longest
 
+from regraft.errors import Advice
+from regraft.patterns import exact_pattern
 from regraft.plans.graphs import Expression, bare, same_inputs, stepped, unstepped
-from regraft.plans.module_graph import Place, Traced
-from regraft.plans.rows import RequirementRow
-from regraft.plans.steps import Step, merged
+from regraft.plans.module_graph import Traced
+from regraft.plans.rows import RequirementRow, Setting
+from regraft.plans.steps import (
+    Absent,
+    Activation,
+    CallStep,
+    Function,
+    ModuleStep,
+    Pool,
+    Step,
+    StepKind,
+    Unknown,
+    merged,
+)
 
-_WORDS = {"pool": "pooling", "activation": "activation"}
+_KINDS: Mapping[StepKind, type[Pool | Activation]] = {"pool": Pool, "activation": Activation}
 Resolved = Mapping[str, Expression]  # layer → what feeds it, in layers that were paired and steps
+Place = ModuleStep | CallStep
+Carried = tuple[Sequence[Step], Sequence[Step]]  # the steps of both sides behind a concatenation, seen from before it
 
 
 @dataclass(frozen=True)
-class Between:
+class FunctionComparison:
     """Both networks, seen from the pairs of their layers.
 
     ours, theirs  layer → what feeds it; "" is a network's output
@@ -28,137 +42,137 @@ class Between:
     theirs: Resolved
     pairs: Mapping[str, str]
     traced: Traced
-    can_change: Callable[[Place, str], bool]
+    can_change: Callable[[Place, Function | Absent], bool]
 
     def rows(self) -> tuple[RequirementRow, ...]:
         """One row for each place of the model that does something else than the source network there."""
-        found: dict[str, RequirementRow] = {}
+        rows: dict[str, RequirementRow] = {}
         for layer, source in self.pairs.items():
             mine, other = self.ours.get(layer), self.theirs.get(source)
-            if mine is None or other is None or not same_inputs(bare(mine), bare(other), self.pairs):
+            if mine is None or other is None or not self._is_same(mine, other):
                 continue
-            for row in self._compared(mine, other, self._input_of(layer), source):
-                found[row.name] = _both(found[row.name], row) if row.name in found else row
-        return (*found.values(), *self._at_output())
+            call = self.traced.calls.get(layer)
+            place = None if call is None else replace(call, operand=0)
+            for row in self._compared(mine, other, place, source):
+                rows[row.name] = _both(rows[row.name], row) if row.name in rows else row
+        return (*rows.values(), *self._output_row())
 
-    def _input_of(self, layer: str) -> Place | None:
-        call = self.traced.calls.get(layer)
-        return None if call is None else (call[0], f"{call[1]}.0")
+    def _is_same(self, mine: Expression, other: Expression) -> bool:
+        return same_inputs(bare(mine), bare(other), self.pairs)
 
     def _compared(
-        self,
-        mine: Expression,
-        other: Expression,
-        place: Place | None,
-        source: str,
-        carried: tuple[Sequence[Step], Sequence[Step]] = ((), ()),
+        self, mine: Expression, other: Expression, place: Place | None, source: str, carried: Carried = ((), ())
     ) -> Iterator[RequirementRow]:
         """The rows of everything between a layer and those that feed it; `place` is where a step can be put in."""
         (my_steps, my_inner), (their_steps, their_inner) = unstepped(mine), unstepped(other)
-        mine_all, theirs_all = (*carried[0], *my_steps), (*carried[1], *their_steps)
-        if isinstance(my_inner, str) or isinstance(their_inner, str):
-            yield from self._steps(mine_all, theirs_all, place, source)
-            return
-        if my_inner[0] == "cat" and all(step.what == "activation" for step in (*mine_all, *theirs_all)):
-            carried = (mine_all, theirs_all)  # the same before a concatenation as behind it
-        else:
-            yield from self._steps(mine_all, theirs_all, place, source)
-            carried = ((), ())
-        twins = self._twins(my_inner, their_inner)
-        join = self.traced.joins.get(my_inner)
+        steps: Carried = ((*carried[0], *my_steps), (*carried[1], *their_steps))
+        is_leaf = isinstance(my_inner, str) or isinstance(their_inner, str)
+        is_alike = not is_leaf and my_inner[0] == "cat" and all(map(_is_activation, (*steps[0], *steps[1])))
+        if not is_alike:  # an activation is the same before a concatenation as behind it
+            yield from self._steps(*steps, place, source)
+            steps = ((), ())
+        if not isinstance(my_inner, str) and not isinstance(their_inner, str):
+            yield from self._parts(my_inner, their_inner, source, steps)
+
+    def _parts(
+        self, mine: tuple[Expression, ...], other: tuple[Expression, ...], source: str, carried: Carried
+    ) -> Iterator[RequirementRow]:
+        """The rows of what lies before each part of a sum, product or concatenation."""
+        twins = self._twins(mine, other)
+        join = self.traced.joins.get(mine)
         if twins is None:  # (a + b) + c is a + (b + c), where nothing lies between the two sums
             join = None
-            my_inner, their_inner = (_flat(one, my_inner[0]) for one in (my_inner, their_inner))
-            twins = self._twins(my_inner, their_inner) or []
-        for index, (part, twin) in enumerate(zip(my_inner[1:], twins, strict=False)):
-            inside = None if join is None else (join[0], f"{join[1]}.{index}")
+            mine, other = _flat(mine, str(mine[0])), _flat(other, str(mine[0]))
+            twins = self._twins(mine, other) or []
+        for index, (part, twin) in enumerate(zip(mine[1:], twins, strict=False)):
+            inside = None if join is None else replace(join, operand=index)
             yield from self._compared(part, twin, inside, source, carried)
 
-    def _twins(self, mine: Expression, other: Expression) -> list[Expression] | None:
+    def _twins(self, mine: tuple[Expression, ...], other: tuple[Expression, ...]) -> list[Expression] | None:
         """Their parts in the order of ours; None when they are put together in another order."""
-        rest, found = list(other[1:]), []
+        rest, twins = list(other[1:]), []
         for part in mine[1:]:
-            twin = next((one for one in rest if same_inputs(bare(part), bare(one), self.pairs)), None)
+            twin = next((one for one in rest if self._is_same(part, one)), None)
             if twin is None:
                 return None
             rest.remove(twin)
-            found.append(twin)
-        return found
+            twins.append(twin)
+        return twins
 
     def _steps(
         self, mine: Sequence[Step], theirs: Sequence[Step], place: Place | None, source: str
     ) -> Iterator[RequirementRow]:
         """The rows of one way between two layers. What is not known on a side is not compared there."""
-        is_open = any(step.what == "unknown" for step in (*mine, *theirs))
-        for what in ("pool", "activation"):
-            ours, others = _without_common_end(*(_of_kind(side, what) for side in (mine, merged(theirs))))
-            if is_open and (what == "activation" or len(ours) != len(others)):
+        is_open = any(isinstance(step.function, Unknown) for step in (*mine, *theirs))
+        for kind in _KINDS:
+            ours, others = _without_common_end(*(_of_kind(side, kind) for side in (mine, merged(theirs))))
+            if is_open and (kind == "activation" or len(ours) != len(others)):
                 continue
             can_change = len(ours) == len(others) or len(ours) + len(others) == 1
             for step, other in zip_longest(ours, others):
-                wanted = other.text if other is not None else f"no {_WORDS[what]}"
-                if step is None or step.text != wanted:
-                    yield self._row(what, step, wanted, place, source, can_change=can_change)
+                where = step.where if step is not None else place
+                found, required = (Absent(kind) if one is None else one.function for one in (step, other))
+                if found != required:
+                    is_adoptable = can_change and where is not None and self.can_change(where, required)
+                    row = RequirementRow(where or ModuleStep("", kind), required, found, "differs", source)
+                    yield self._with_advice(replace(row, adoptable=is_adoptable))
 
-    def _row(
-        self, what: str, step: Step | None, wanted: str, place: Place | None, source: str, *, can_change: bool
-    ) -> RequirementRow:
-        where = step.where if step is not None else place
-        layer, call = where or ("", what)
-        found = step.text if step is not None else f"no {_WORDS[what]}"
-        row = RequirementRow(layer, call or what, wanted, found, "differs", source)
-        is_adoptable = can_change and where is not None and self.can_change(where, wanted)
-        return replace(row, adoptable=is_adoptable, note=_advice(row, is_adoptable))
+    def _with_advice(self, row: RequirementRow) -> RequirementRow:
+        patterns = [exact_pattern(row.name)]
+        advice = [Advice("accept", patterns, "keep what the model does")]
+        if row.adoptable:
+            advice.insert(0, Advice("adopt", patterns, "let apply_plan change the model"))
+        note = "" if row.adoptable else "Change it in the model's forward."
+        return replace(row, note=note, advice=tuple(advice))
 
-    def _at_output(self) -> Iterator[RequirementRow]:
-        """An activation behind the last layer: the user's own choice, told."""
+    def _output_row(self) -> Iterator[RequirementRow]:
+        """An activation behind the last layer: the user's own choice, shown."""
         mine, other = self.ours.get(""), self.theirs.get("")
-        if mine is None or other is None or not same_inputs(bare(mine), bare(other), self.pairs):
+        if mine is None or other is None or not self._is_same(mine, other):
             return
-        ours, others = (_of_kind(unstepped(side)[0], "activation") for side in (mine, other))
-        texts = [" of ".join(step.text for step in side) or "no activation" for side in (ours, others)]
-        if texts[0] != texts[1]:
-            note = f"the source's outputs are behind {texts[1]}, the model's behind {texts[0]}"
-            yield RequirementRow("", "output", texts[1], texts[0], "accepted", "", note)
+        found, required = (_activations_text(unstepped(side)[0]) for side in (mine, other))
+        if found != required:
+            note = f"the source's output has {required}, the model's has {found}"
+            yield RequirementRow(Setting("", "output"), required, found, "accepted", "", note)
 
 
-def _flat(expression: Expression, word: str) -> Expression:
+def _is_activation(step: Step) -> bool:
+    return isinstance(step.function, Activation)
+
+
+def _activations_text(steps: Sequence[Step]) -> str:
+    return " of ".join(str(step.function) for step in _of_kind(steps, "activation")) or "no activation"
+
+
+def _flat(expression: tuple[Expression, ...], word: str) -> tuple[Expression, ...]:
     """A sum of sums as one sum, with the steps behind an inner one done to each of its parts."""
     parts: list[Expression] = []
     for part in expression[1:]:
         steps, inner = unstepped(part)
-        inside = _flat(inner, word)[1:] if isinstance(inner, tuple) and inner[0] == word else (inner,)
-        parts.extend(stepped(steps, one) for one in inside)
+        is_inside = isinstance(inner, tuple) and inner[0] == word
+        parts.extend(stepped(steps, one) for one in (_flat(inner, word)[1:] if is_inside else (inner,)))  # type: ignore[arg-type]
     return (word, *parts)
 
 
-def _without_common_end(ours: Sequence[Step], others: Sequence[Step]) -> tuple[Sequence[Step], Sequence[Step]]:
+def _without_common_end(ours: Sequence[Step], others: Sequence[Step]) -> Carried:
     """Both without the steps that both begin with in time: the last in these lists."""
-    same = list(
-        takewhile(lambda pair: pair[0].text == pair[1].text, zip(reversed(ours), reversed(others), strict=False))
-    )
-    return ours[: len(ours) - len(same)], others[: len(others) - len(same)]
+    backwards = zip(reversed(ours), reversed(others), strict=False)
+    same = len(list(takewhile(lambda pair: pair[0].function == pair[1].function, backwards)))
+    return ours[: len(ours) - same], others[: len(others) - same]
 
 
-def _of_kind(steps: Sequence[Step], what: str) -> list[Step]:
+def _of_kind(steps: Sequence[Step], kind: StepKind) -> list[Step]:
     """The steps of one kind; an activation that was done twice in a row is done once."""
-    chosen = [step for step in steps if step.what == what]
-    return [next(same) for _, same in groupby(chosen, key=lambda step: step.text)] if what == "activation" else chosen
+    chosen = [step for step in steps if isinstance(step.function, _KINDS[kind])]
+    if kind == "pool":
+        return chosen
+    return [next(same) for _, same in groupby(chosen, key=lambda step: step.function)]
 
 
 def _both(one: RequirementRow, other: RequirementRow) -> RequirementRow:
     """One row for a place of ours that stands for several of theirs: it can be changed only where they agree."""
     if one.required == other.required:
         return one
-    note = (
-        "One module of the model does here what the source does in several ways: give each place a module of its own."
-    )
-    return replace(one, required=f"{one.required}; {other.required}", adoptable=False, note=note)
-
-
-def _advice(row: RequirementRow, is_adoptable: bool) -> str:
-    name = re.sub(r"([.\[\]])", r"\\\1", row.name)
-    keep = f'accept="{name}" keeps what the model does'
-    if is_adoptable:
-        return f'adopt="{name}" lets apply_plan change it; {keep}.'
-    return f"Write it so in the model's forward; {keep}."
+    note = "One module of the model stands for steps that differ in the source: use a module of its own for each."
+    advice = tuple(advice for advice in one.advice if advice.argument == "accept")
+    return replace(one, required=f"{one.required}; {other.required}", adoptable=False, note=note, advice=advice)

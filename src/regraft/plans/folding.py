@@ -1,11 +1,12 @@
-"""A bias that the model has no place for, before a batch-norm: as a part of the norm it is the same function.
+"""A bias that the model has no array for, before a batch-norm: as a part of the norm it is the same function.
 
-Where both networks have the norm, the bias is taken off its mean: (w·x + b - mean) · scale + shift =
+Where both networks have the norm, the bias is subtracted from its mean: (w·x + b - mean) · scale + shift =
 (w·x - (mean - b)) · scale + shift. In training too: the batch's mean holds b. Where an exporter has folded the norm
-into the layer before it, the model's norm gets what changes nothing, and the bias as its shift.
+into the layer before it, the model's norm gets values that change nothing, and the bias as its shift.
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -13,91 +14,92 @@ from regraft.errors import PlanError
 from regraft.operations.joins import Fill, Subtract
 from regraft.plans.layers import Layer
 from regraft.plans.layouts import BIAS
-from regraft.plans.match_by_name import Pairing, Sources
+from regraft.plans.match_by_name import Pairing
+from regraft.plans.sources import Sources
 from regraft.wording import near_names
 
-_ASKED = re.compile("fold bias of (?P<source>.+)")
+_REQUEST = re.compile("fold bias of (?P<source>.+)")
+_FOLDABLE = ("conv", "depthwise", "conv_transpose", "dense")
+# Formats for inference, whose writers fold norms into the layers before them.
+_FOLDING_FORMATS = frozenset({"onnx", "tflite"})
+
+Pairs = Mapping[str, Pairing]
 
 
-def left_biases(layers: Sequence[Layer], pairings: Mapping[str, Pairing], sources: Sources) -> dict[str, str]:
+def left_biases(layers: Sequence[Layer], pairings: Pairs, sources: Sources) -> dict[str, str]:
     """Layer of ours without a bias → the bias that its source layer has."""
     used = {source for pairing in pairings.values() for source in pairing.sources}
-    beside: dict[str, list[str]] = {}
-    for name in sources.names:
-        beside.setdefault(sources.owners[name], []).append(name)
-    found = {}
-    for layer in layers:
-        pairing = pairings.get(layer.full("weight"))
-        if layer.kind not in ("conv", "depthwise", "conv_transpose", "dense") or "bias" in layer.arrays or not pairing:
-            continue
-        if pairing.problem or len(pairing.sources) != 1:
-            continue
-        free = [name for name in beside[sources.owners[pairing.sources[0]]] if name not in used]
-        biases = [name for name in free if re.fullmatch(rf"(?:.*[./])?(?:{BIAS})", sources.names[name].split(":")[0])]
-        if len(biases) == 1:
-            found[layer.name] = biases[0]
-    return found
+    free: dict[str, list[str]] = defaultdict(list)
+    for name, renamed in sources.names.items():
+        if name not in used and re.fullmatch(rf"(?:.*[./])?(?:{BIAS})", renamed.split(":")[0]):
+            free[sources.owners[name]].append(name)
+    kernels = {layer.name: pairings.get(layer.full("weight")) for layer in layers if _lacks_bias(layer)}
+    biases = {
+        layer: free[sources.owners[kernel.sources[0]]]
+        for layer, kernel in kernels.items()
+        if kernel is not None and not kernel.problem and len(kernel.sources) == 1
+    }
+    return {layer: names[0] for layer, names in biases.items() if len(names) == 1}
+
+
+def _lacks_bias(layer: Layer) -> bool:
+    return layer.kind in _FOLDABLE and "bias" not in layer.arrays
 
 
 def fold_biases(
-    biases: Mapping[str, str], pairings: Mapping[str, Pairing], sources: Sources, follows: Mapping[str, str]
+    biases: Mapping[str, str], pairings: Pairs, sources: Sources, follows: Mapping[str, str]
 ) -> dict[str, Pairing]:
     """The pairings of the means that take a bias in: where both networks have nothing between layer and norm.
 
     biases    layer of ours → bias left behind
     follows   norm of ours → the layer whose output it takes, alone and directly
     """
-    folded = {}
-    for norm, layer in follows.items():
-        mean = pairings.get(f"{norm}.running_mean")
-        bias = biases.get(layer)
-        if bias is None or mean is None or mean.problem or len(mean.sources) != 1 or mean.operations:
-            continue
-        told = sources.facts.get(mean.sources[0], {})
-        is_linear = sources.facts.get(bias, {}).get("activation", "linear") == "linear"
-        if is_linear and told.get("inputs") == [sources.owners[bias]] and _alike(mean.sources[0], bias, sources):
-            folded[f"{norm}.running_mean"] = _folded(mean, bias)
-    return folded
+    means = {f"{norm}.running_mean": biases[layer] for norm, layer in follows.items() if layer in biases}
+    return {
+        mean: _folded(pairings[mean], bias)
+        for mean, bias in means.items()
+        if mean in pairings and _can_fold(pairings[mean], bias, sources)
+    }
 
 
-# Formats for inference, whose writers fold norms into the layers before them.
-_FOLDING = frozenset({"onnx", "tflite"})
-# Their words for the layers that a norm may be folded into.
-FOLDED_INTO = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Conv2D", "DepthwiseConv2D", "Dense"})
+def _can_fold(mean: Pairing, bias: str, sources: Sources) -> bool:
+    if mean.problem or len(mean.sources) != 1 or mean.operations:
+        return False
+    norm = mean.sources[0]
+    is_linear = sources.facts.get(bias, {}).get("activation", "linear") == "linear"
+    is_next = sources.facts.get(norm, {}).get("inputs") == [sources.owners[bias]]
+    return is_linear and is_next and sources.infos[norm].shape == sources.infos[bias].shape
+
+
+def _folded(mean: Pairing, bias: str) -> Pairing:
+    note = f"the model has no array for {bias}: subtracted from the mean of the norm behind it, it is the same function"
+    return replace(mean, sources=(*mean.sources, bias), operations=(*mean.operations, Subtract()), note=note)
 
 
 def unfold_norms(
     biases: Mapping[str, str],
-    pairings: Mapping[str, Pairing],
+    pairings: Pairs,
     sources: Sources,
     follows: Mapping[str, str],
     layers: Sequence[Layer],
 ) -> dict[str, Pairing]:
-    """The pairings of norms that the file has folded into the layers before them: no array of theirs is anywhere.
+    """The pairings of norms that the file has folded into the layers before them: it holds no array of theirs.
 
     biases    layer of ours → bias left behind
     follows   norm of ours → the layer whose output it takes, alone and directly
     """
-    found: dict[str, Pairing] = {}
-    if sources.layout not in _FOLDING:
-        return found
-    normed = {name for told in sources.facts.values() if told.get("operation") in _NORMS for name in _inputs(told)}
+    if sources.layout not in _FOLDING_FORMATS:
+        return {}
+    wiring = sources.wiring
+    norms = [layer for layer, operation in wiring.operation.items() if operation == "BatchNormalization"]
+    normed = {name for norm in norms for name in wiring.inputs.get(norm, ())}
+    unfolded: dict[str, Pairing] = {}
     for layer in layers:
         bias = biases.get(follows.get(layer.name, ""))
-        if layer.kind != "batch_norm" or bias is None or sources.owners[bias] in normed:
-            continue
-        if any(layer.full(leaf) in pairings for leaf in layer.arrays) or "bias" not in layer.arrays:
-            continue
-        found |= _unfolded(layer, bias)
-    return found
-
-
-_NORMS = frozenset({"BatchNormalization"})
-
-
-def _inputs(told: Mapping[str, object]) -> Sequence[str]:
-    inputs = told.get("inputs")
-    return inputs if isinstance(inputs, list) else ()
+        if layer.kind == "batch_norm" and bias is not None and sources.owners[bias] not in normed:
+            is_free = not any(layer.full(leaf) in pairings for leaf in layer.arrays)
+            unfolded |= _unfolded(layer, bias) if is_free and "bias" in layer.arrays else {}
+    return unfolded
 
 
 def _unfolded(layer: Layer, bias: str) -> dict[str, Pairing]:
@@ -106,39 +108,30 @@ def _unfolded(layer: Layer, bias: str) -> dict[str, Pairing]:
     assert isinstance(eps, float), "our bug: a batch-norm without an eps"
     note = f"the file has this norm folded into the layer before it: it adds {bias} and changes nothing else"
     values = {"weight": 1.0, "running_mean": 0.0, "running_var": 1.0 - eps}
-    found = {
+    filled = {
         layer.full(leaf): Pairing((), (Fill(value, layer.arrays[leaf].shape),), note)
         for leaf, value in values.items()
         if leaf in layer.arrays
     }
-    return {**found, layer.full("bias"): Pairing((bias,), (), note)}
+    return {**filled, layer.full("bias"): Pairing((bias,), (), note)}
 
 
-def fold_as_asked(
-    ways: Mapping[str, str], pairings: Mapping[str, Pairing], sources: Sources
+def fold_as_requested(
+    ways: Mapping[str, str], pairings: Pairs, sources: Sources
 ) -> tuple[dict[str, str], dict[str, Pairing]]:
     """(the other ways, the pairings of the means that the user gave a bias). Raises PlanError for an unknown array."""
-    rest = dict(ways)
-    folded = {}
-    for target, way in ways.items():
-        match = _ASKED.fullmatch(way)
-        if match is None:
-            continue
-        del rest[target]
-        if not target.endswith("running_mean"):
-            continue  # the pattern chose a whole norm: its other arrays stay
-        bias, mean = match["source"], pairings.get(target)
+    requests = {target: match["source"] for target, way in ways.items() if (match := _REQUEST.fullmatch(way))}
+    for bias in requests.values():
         if bias not in sources.names:
-            raise PlanError(f"No array {bias!r} in the checkpoint, for {way!r}. {near_names(bias, sources.names)}")
-        if mean is not None and not mean.problem and len(mean.sources) == 1:
-            folded[target] = _folded(mean, bias)
-    return rest, folded
+            raise PlanError(f"The checkpoint has no array {bias!r} to fold. {near_names(bias, sources.names)}")
+    folded = {
+        target: _folded(pairings[target], bias)
+        for target, bias in requests.items()
+        # The pattern may choose a whole norm: its other arrays stay.
+        if target.endswith("running_mean") and target in pairings and _is_plain(pairings[target])
+    }
+    return {target: way for target, way in ways.items() if target not in requests}, folded
 
 
-def _alike(mean: str, bias: str, sources: Sources) -> bool:
-    return sources.infos[mean].shape == sources.infos[bias].shape
-
-
-def _folded(mean: Pairing, bias: str) -> Pairing:
-    note = f"the model has no place for {bias}: taken off the mean of the norm behind it, it is the same function"
-    return replace(mean, sources=(*mean.sources, bias), operations=(*mean.operations, Subtract()), note=note)
+def _is_plain(pairing: Pairing) -> bool:
+    return not pairing.problem and len(pairing.sources) == 1

@@ -1,4 +1,4 @@
-"""Two networks as graphs of layers, and which layer of one is which of the other: by neighbours, never by shape alone.
+"""Two networks as graphs of layers, and which layer of one is which of the other: by neighbours, not by shape alone.
 
 A layer's input is an expression: the name of a layer, "" for the network's input, ("add" | "mul" | "cat" | other
 word, expression …), or (Step, expression) for what a layer without arrays does. Pairing looks through steps (`bare`);
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import permutations
 from typing import Any
 
-from regraft.plans.steps import UNKNOWN, Step
+from regraft.plans.steps import UNKNOWN, Activation, Step
 
 Expression = str | tuple[Any, ...]
 _JOINS = frozenset({"add", "mul", "cat"})
@@ -32,7 +32,7 @@ Graph = Mapping[str, Node]
 
 @dataclass(frozen=True)
 class Matches:
-    """What the graphs tell: our layer → theirs; and our layer → those of theirs that fit as well."""
+    """Our layer → theirs; and our layer → those of theirs that fit equally well."""
 
     pairs: Mapping[str, str]
     ambiguous: Mapping[str, tuple[str, ...]]
@@ -44,9 +44,11 @@ def combined(word: str, parts: Sequence[Expression]) -> Expression:
     >>> combined("cat", ["a", "b"]), combined("mul", ["a", "a"]), combined("relu", ["a"])
     (('cat', 'a', 'b'), 'a', 'a')
     """
-    if word != "cat" and len(parts) > 1 and len({bare(part) for part in parts}) == 1:
+    if len(parts) < 2:
+        return parts[0] if parts else ""
+    if word != "cat" and len({bare(part) for part in parts}) == 1:
         return parts[0] if len(set(parts)) == 1 else _gated(word, parts)
-    return (word, *parts) if len(parts) > 1 else parts[0] if parts else ""
+    return (word, *parts)
 
 
 def stepped(steps: Sequence[Step], inner: Expression) -> Expression:
@@ -61,7 +63,8 @@ def bare(expression: Expression) -> Expression:
 
     All other operations on several values are a "mix": frameworks cut attention into other pieces.
 
-    >>> bare((Step("activation", "relu"), ("add", (Step("activation", "relu"), ("add", "a", "b")), "c")))
+    >>> relu = Step(Activation("relu"))
+    >>> bare((relu, ("add", (relu, ("add", "a", "b")), "c")))
     ('add', 'a', 'b', 'c')
     """
     if isinstance(expression, str):
@@ -69,13 +72,14 @@ def bare(expression: Expression) -> Expression:
     if isinstance(expression[0], Step):
         return bare(expression[1])
     word = expression[0] if expression[0] in _JOINS else "mix"
-    parts = [bare(part) for part in expression[1:]]
-    flat = [one for part in parts for one in (part[1:] if word != "mul" and _is(word, part) else [part])]
+    flat = [one for part in expression[1:] for one in _flattened(bare(part), word)]
     return flat[0] if word != "cat" and len(set(flat)) == 1 else (word, *flat)
 
 
-def _is(word: str, expression: Expression) -> bool:
-    return isinstance(expression, tuple) and expression[0] == word
+def _flattened(part: Expression, word: str) -> Sequence[Expression]:
+    """The parts of a sum inside a sum, of a concatenation inside another; else the part itself."""
+    is_inside = word != "mul" and isinstance(part, tuple) and part[0] == word
+    return part[1:] if is_inside else (part,)
 
 
 def unstepped(expression: Expression) -> tuple[tuple[Step, ...], Expression]:
@@ -87,15 +91,18 @@ def unstepped(expression: Expression) -> tuple[tuple[Step, ...], Expression]:
     return tuple(steps), expression
 
 
-# x · sigmoid(x), as exporters write the activations that their format has not.
-_GATES = {"sigmoid": "silu", "hard_sigmoid": "hard_swish"}
+# x · sigmoid(x), as exporters write the activations that their format lacks.
+_GATES = {
+    Activation("sigmoid"): Step(Activation("silu")),
+    Activation("hard_sigmoid"): Step(Activation("hard_swish")),
+}
 
 
 def _gated(word: str, parts: Sequence[Expression]) -> Expression:
     """A sum or product of one value, taken several ways: a known activation, or a step that is not compared."""
     for plain, gate in permutations(parts, 2) if word == "mul" and len(parts) == 2 else ():
-        if isinstance(gate, tuple) and gate[1] == plain and gate[0].text in _GATES:
-            return (Step("activation", _GATES[gate[0].text]), plain)
+        if isinstance(gate, tuple) and gate[1] == plain and gate[0].function in _GATES:
+            return (_GATES[gate[0].function], plain)
     return (UNKNOWN, bare(parts[0]))
 
 
@@ -152,14 +159,18 @@ def same_inputs(mine: Expression, other: Expression, pairs: Mapping[str, str]) -
         return isinstance(mine, str) and pairs.get(mine, mine) == other
     if mine[0] != other[0] or len(mine) != len(other):
         return False
-    if mine[0] not in _UNORDERED:
-        return all(same_inputs(one, two, pairs) for one, two in zip(mine[1:], other[1:], strict=True))
-    left = list(other[1:])
-    for part in mine[1:]:
-        found = next((index for index, one in enumerate(left) if same_inputs(part, one, pairs)), None)
-        if found is None:
+    if mine[0] in _UNORDERED:
+        return _same_in_any_order(mine[1:], other[1:], pairs)
+    return all(same_inputs(one, two, pairs) for one, two in zip(mine[1:], other[1:], strict=True))
+
+
+def _same_in_any_order(mine: Sequence[Expression], other: Sequence[Expression], pairs: Mapping[str, str]) -> bool:
+    left = list(other)
+    for part in mine:
+        index = next((index for index, one in enumerate(left) if same_inputs(part, one, pairs)), None)
+        if index is None:
             return False
-        del left[found]
+        del left[index]
     return True
 
 
@@ -185,7 +196,7 @@ class _Colours:
                 key: self.number(("after", self.number(node.signature), self._shape(key[0], node.inputs, now)))
                 for key, node in self.nodes.items()
             }
-            if _same_parts(now, after):
+            if _same_partition(now, after):
                 return after
             now = after
         return now
@@ -199,7 +210,7 @@ class _Colours:
                 key: self.number((now[key], self._shape(key[0], node.inputs, now), self._consumers(key, now)))
                 for key, node in self.nodes.items()
             }
-            if _same_parts(now, after):
+            if _same_partition(now, after):
                 break
             rounds.append(after)
         return rounds
@@ -216,8 +227,8 @@ class _Colours:
         return tuple(sorted(counts.items(), key=repr))
 
 
-def _same_parts(now: Mapping[Any, int], after: Mapping[Any, int]) -> bool:
-    """Whether the second colouring tells no more layers apart than the first."""
+def _same_partition(now: Mapping[Any, int], after: Mapping[Any, int]) -> bool:
+    """Whether the second colouring distinguishes no more layers than the first."""
     return len(set(after.values())) == len(set(now.values())) == len({(now[key], after[key]) for key in now})
 
 

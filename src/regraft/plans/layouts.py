@@ -1,15 +1,15 @@
 """Which axis order a framework stores, by (framework's layout, kind of layer, leaf). Never decided by trying shapes."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import prod
 
-from regraft.errors import PlanError, UndecidableError
+from regraft.errors import Advice, PlanError, UndecidableError
 from regraft.operations.joins import Divide, Fill
 from regraft.operations.moves import Flip, PermuteFlat, Reshape, Transpose
 from regraft.operations.operation import Operation, Shape
-from regraft.plans.layers import Layer
-from regraft.plans.recurrent_layouts import Facts, LeafRule, attention_rules, recurrent_rules
+from regraft.plans.layers import Kind, Layer
+from regraft.plans.recurrent_layouts import Facts, LeafRule, Rules, attention_rules, recurrent_rules
 
 # The axes of a weight as each framework stores it. "*" stands for the spatial axes; "mult" is the depthwise
 # multiplier; "flip" says that the kernel is stored turned round. Ours is torch's. Measured against the frameworks:
@@ -17,7 +17,7 @@ from regraft.plans.recurrent_layouts import Facts, LeafRule, attention_rules, re
 OURS = {"dense": "out in", "conv": "out in *", "depthwise": "out in *", "conv_transpose": "in out *"}
 STORED: dict[str, dict[str, str]] = {
     "torch": OURS,
-    # A MatMul's kernel is (in, out), a Gemm's either: only the node tells (the fact kernel_axes).
+    # A MatMul's kernel is (in, out), a Gemm's either: only the node decides (the fact kernel_axes).
     "onnx": {kind: axes for kind, axes in OURS.items() if kind != "dense"},
     "caffe": OURS,
     "mxnet": OURS,
@@ -42,14 +42,13 @@ VARIANCE = r"running_var|moving_variance|moving_var|variance|var"
 EMBEDDING = r"weight|weights|embedding|embeddings"
 ALPHA = r"weight|alpha|alphas|gamma|slope"
 
-# A leaf that only one family uses tells the layout of a file that does not declare one.
+# A leaf that only one family uses gives away the layout of a file that does not declare one.
 _OWNED = {
     "tensorflow": re.compile(
         r"depthwise_kernel|depthwise_weights|pointwise_kernel|pointwise_weights|recurrent_kernel|embeddings|"
         r"moving_variance|biases"
     ),
     "torch": re.compile(r"running_mean|running_var|num_batches_tracked|in_proj_weight|weight_[ih]h_l\d+(_reverse)?"),
-    "flax": re.compile(r"embedding|scale"),
 }
 
 
@@ -73,27 +72,24 @@ def deduced_layout(names: Iterable[str]) -> tuple[str | None, str]:
     """
     known = list(names)
     leaves = {name.rpartition(".")[2] for name in known}
-    found = {layout: sorted(leaf for leaf in leaves if pattern.fullmatch(leaf)) for layout, pattern in _OWNED.items()}
-    if "kernel" in leaves and not found["torch"]:
-        return _of_kernels(known, leaves, found)
-    found["flax"] = []
-    owners = [layout for layout, owned in found.items() if owned]
-    if not owners and leaves & {"weight"} and not leaves & {"weights", "gamma", "W"}:
+    owned = {layout: sorted(filter(pattern.fullmatch, leaves)) for layout, pattern in _OWNED.items()}
+    if "kernel" in leaves and not owned["torch"]:
+        return _layout_of_kernels(known, leaves, owned["tensorflow"])
+    owners = [layout for layout in ("tensorflow", "torch") if owned[layout]]
+    if not owners and "weight" in leaves and not leaves & {"weights", "gamma", "W"}:
         return "torch", "arrays are called weight"
-    if len(owners) != 1:
-        return None, ""
-    return owners[0], f"arrays are called {', '.join(found[owners[0]][:3])}"
+    return (owners[0], f"arrays are called {', '.join(owned[owners[0]][:3])}") if len(owners) == 1 else (None, "")
 
 
-def _of_kernels(names: Sequence[str], leaves: set[str], found: Mapping[str, Sequence[str]]) -> tuple[str | None, str]:
-    """Whose the arrays called kernel are: Keras says gamma and moving_mean, Flax scale, mean and params/…"""
-    tensorflow = [*found["tensorflow"], *sorted(leaves & {"gamma", "moving_mean"})]
-    flax = [*found["flax"], *sorted(leaves & {"mean", "var"})]
+def _layout_of_kernels(names: Sequence[str], leaves: set[str], owned: Sequence[str]) -> tuple[str | None, str]:
+    """Whose the arrays called kernel are: Keras has gamma and moving_mean, Flax scale, mean and params/…"""
+    tensorflow = [*owned, *sorted(leaves & {"gamma", "moving_mean"})]
+    flax = [*sorted(leaves & {"embedding", "scale"}), *sorted(leaves & {"mean", "var"})]
     flax += sorted({name.split(".")[0] for name in names} & {"params", "batch_stats"})
     if tensorflow and flax:
         return None, f"arrays are called {tensorflow[0]}, as in TensorFlow, and {flax[0]}, as in Flax"
-    layout, owned = ("tensorflow", tensorflow) if tensorflow else ("flax", flax) if flax else ("tensorflow-or-flax", [])
-    return layout, f"arrays are called {', '.join(['kernel', *owned][:3])}"
+    layout, words = ("tensorflow", tensorflow) if tensorflow else ("flax", flax) if flax else ("tensorflow-or-flax", [])
+    return layout, f"arrays are called {', '.join(['kernel', *words][:3])}"
 
 
 def axis_operations(stored: str, ours: str, shape: Shape) -> tuple[Operation, ...]:
@@ -118,35 +114,13 @@ def _axis_words(axes: str, spatial: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(word for axis in axes.split() if axis != "flip" for word in (spatial if axis == "*" else (axis,)))
 
 
-def leaf_rules(layout: str, layer: Layer) -> dict[str, tuple[LeafRule, ...]]:
+def leaf_rules(layout: str, layer: Layer) -> Rules:
     """Leaf of ours → the ways to make it of sources of this layout; the first whose sources exist counts.
 
     Leaves without an entry have no translation: only a source of the very same name can fill them.
     """
-    if layer.kind in OURS:
-        rules: dict[str, tuple[LeafRule, ...]] = {
-            "weight": (_weight_rule(layout, layer),),
-            "bias": (LeafRule((BIAS,), _flat),),
-        }
-        if layout == "caffe":
-            rules = {leaf: (*ways, _as_stored(str(index))) for index, (leaf, ways) in enumerate(rules.items())}
-        return rules
-    if layer.kind == "batch_norm":
-        return _batch_norm_rules(layout)
-    if layer.kind == "norm":
-        # Behind a map of channels they may be stored as (c, 1, 1): the same numbers.
-        is_flat = all(len(array.shape) == 1 for array in layer.arrays.values())
-        patterns = {"weight": NORM_WEIGHT, "bias": NORM_BIAS}
-        return {leaf: (LeafRule((one,), _flat) if is_flat else _as_stored(one),) for leaf, one in patterns.items()}
-    if layer.kind == "embedding":
-        return {"weight": (_as_stored(EMBEDDING),)}
-    if layer.kind == "prelu":
-        return {"weight": (LeafRule((ALPHA + "|0",), _flat),)}
-    if layer.kind in ("lstm", "gru", "rnn"):
-        return recurrent_rules(layout, layer)
-    if layer.kind == "attention":
-        return attention_rules(layout, layer)
-    return {}
+    rules = _RULES.get(layer.kind)
+    return {} if rules is None else rules(layout, layer)
 
 
 def _as_stored(pattern: str) -> LeafRule:
@@ -159,8 +133,21 @@ def _flat(shapes: Sequence[Shape], facts: Facts) -> tuple[Operation, ...]:
     return (Reshape((big[0] if big else 1,)),) if len(shapes[0]) > 1 and len(big) <= 1 else ()
 
 
+def _norm_rules(layout: str, layer: Layer) -> Rules:
+    """Behind a map of channels they may be stored as (c, 1, 1): the same numbers."""
+    is_flat = all(len(array.shape) == 1 for array in layer.arrays.values())
+    patterns = {"weight": NORM_WEIGHT, "bias": NORM_BIAS}
+    return {leaf: (LeafRule((one,), _flat) if is_flat else _as_stored(one),) for leaf, one in patterns.items()}
+
+
+def _kernel_rules(layout: str, layer: Layer) -> Rules:
+    rules: Rules = {"weight": (_weight_rule(layout, layer),), "bias": (LeafRule((BIAS,), _flat),)}
+    if layout == "caffe":
+        rules = {leaf: (*ways, _as_stored(str(index))) for index, (leaf, ways) in enumerate(rules.items())}
+    return rules
+
+
 def _weight_rule(layout: str, layer: Layer) -> LeafRule:
-    ours = OURS[layer.kind]
     rank = len(layer.arrays["weight"].shape)
 
     def operations(shapes: Sequence[Shape], facts: Facts) -> tuple[Operation, ...]:
@@ -170,50 +157,71 @@ def _weight_rule(layout: str, layer: Layer) -> LeafRule:
         if len(shape) != rank:
             moved = _between_dense_and_pointwise(layout, layer, shape, facts)
         else:
-            moved = axis_operations(stored_axes(layout, layer.kind, facts), ours, shape)
-        return (*moved, *_unflattened(layer, facts)) if layer.kind == "dense" else moved
+            axes = stored_axes(layout, layer.kind, facts, layer.full("weight"))
+            moved = axis_operations(axes, OURS[layer.kind], shape)
+        return _unflattened(layer, facts, moved) if layer.kind == "dense" else moved
 
-    pattern = WEIGHT + (r"|depthwise_kernel|depthwise_weights" if layer.kind == "depthwise" else "")
-    pattern += r"|pointwise_kernel|pointwise_weights" if layer.kind in ("conv", "dense") else ""
-    return LeafRule((pattern,), operations)
+    more = {"depthwise": r"|depthwise_kernel|depthwise_weights", "conv_transpose": ""}
+    return LeafRule((WEIGHT + more.get(layer.kind, r"|pointwise_kernel|pointwise_weights"),), operations)
 
 
-def stored_axes(layout: str, kind: str, facts: Facts) -> str:
-    """The axes as stored; a dense layer's from the file where it tells them. Raises UndecidableError."""
-    told = facts.get("kernel_axes")
-    if kind == "dense" and isinstance(told, (list, tuple)):
-        return " ".join(map(str, told))
+def stored_axes(layout: str, kind: str, facts: Facts, target: str = "") -> str:
+    """The axes as stored; a dense layer's from the file where it records them. Raises UndecidableError.
+
+    target   the array of ours, which the error's advice names
+    """
+    recorded = facts.get("kernel_axes")
+    if kind == "dense" and isinstance(recorded, (list, tuple)):
+        return " ".join(map(str, recorded))
     if kind not in STORED[layout]:
-        hint = 'Say layout="tensorflow" or "flax".' if layout == "tensorflow-or-flax" else _EITHER
-        raise UndecidableError(f"Nothing tells how {layout} orders the axes of this {kind} layer. {hint}")
+        text = f"The file does not record how {layout} orders the axes of this {kind} kernel."
+        raise UndecidableError(text, advice=_order_advice(layout, target))
     return STORED[layout][kind]
 
 
-_EITHER = 'Say adapt={"…": "as stored"} when it is (out, in), "transposed" when it is (in, out).'
+def _order_advice(layout: str, target: str) -> list[Advice]:
+    if layout == "tensorflow-or-flax":
+        return [Advice("layout", one, f"read the kernels in the axis order of {one}") for one in ("tensorflow", "flax")]
+    return [
+        Advice("adapt", {target: "as stored"}, "read the kernel as (out, in)"),
+        Advice("adapt", {target: "transposed"}, "read the kernel as (in, out)"),
+    ]
 
 
-def _unflattened(layer: Layer, facts: Facts) -> tuple[Operation, ...]:
-    """Behind a flattened (h, w, c) map: the inputs in torch's order, (c, h, w). Raises UndecidableError."""
+def flatten_advice(layer: Layer, channels: int | str) -> tuple[Advice, ...]:
+    """Reorder the inputs of a dense layer behind a flattened map of (h, w, channels), or keep their order."""
+    size = layer.arrays["weight"].shape[1]
+    count = f", where H·W = {size // channels}" if isinstance(channels, int) else ""
+    target = layer.full("weight")
+    return (
+        Advice("adapt", {target: f"flatten HxWx{channels}"}, f"reorder the inputs from (h, w, c) to (c, h, w){count}"),
+        Advice("adapt", {target: "as stored"}, "keep the order of the inputs, where both networks flatten alike"),
+    )
+
+
+def _unflattened(layer: Layer, facts: Facts, moved: tuple[Operation, ...]) -> tuple[Operation, ...]:
+    """Behind a flattened (h, w, c) map: the inputs in torch's order, (c, h, w). Raises UndecidableError.
+
+    moved   what is decided already, of the axes
+    """
     order, channels = facts.get("flatten_order"), facts.get("flatten_channels")
     inputs = layer.arrays["weight"].shape[1]
     if order in (None, "channels_first", "pooled") or channels == inputs:
-        return ()
+        return moved
     axes, sizes = facts.get("flatten_axes"), facts.get("flatten_sizes")
     if order == "permuted" and isinstance(axes, list) and isinstance(sizes, list):
-        return _restored(axes, sizes, inputs)
+        return (*moved, _restored(axes, sizes, inputs))
     if order != "channels_last" or not isinstance(channels, int) or inputs % channels:
-        raise UndecidableError(
-            f"Its inputs are a flattened map in another order than torch's ({order}), of unknown height and width.\n"
-            f'Say adapt={{"{layer.name}": "flatten HxWxC"}} with the numbers, or "as stored" when the model keeps it.'
-        )
-    return (PermuteFlat(1, (inputs // channels, channels), (1, 0)),)
+        text = f"Its inputs are a flattened map of unknown height and width, in another order than torch's ({order})."
+        raise UndecidableError(text, advice=flatten_advice(layer, "C"), decided=moved)
+    return (*moved, PermuteFlat(1, (inputs // channels, channels), (1, 0)))
 
 
-def _restored(axes: Sequence[str], sizes: Sequence[int], inputs: int) -> tuple[Operation, ...]:
+def _restored(axes: Sequence[str], sizes: Sequence[int], inputs: int) -> Operation:
     """A map that was flattened in another order of its axes ("w", "h", "c"): the inputs as torch's (c, d, h, w)."""
     if prod(sizes) != inputs:
         raise UndecidableError(f"A flattened map of {tuple(sizes)} does not have {inputs} values.")
-    return (PermuteFlat(1, tuple(sizes), tuple(axes.index(axis) for axis in "cdhw" if axis in axes)),)
+    return PermuteFlat(1, tuple(sizes), tuple(axes.index(axis) for axis in "cdhw" if axis in axes))
 
 
 def _depthwise(shape: Shape, layer: Layer) -> tuple[Operation, ...]:
@@ -227,34 +235,44 @@ def _depthwise(shape: Shape, layer: Layer) -> tuple[Operation, ...]:
 
 def _between_dense_and_pointwise(layout: str, layer: Layer, shape: Shape, facts: Facts) -> tuple[Operation, ...]:
     """A 1×1 convolution and a dense layer are the same: drop or add the spatial axes, which must be 1."""
-    target = layer.arrays["weight"].shape
+    spatial, name = layer.arrays["weight"].shape[2:], layer.full("weight")
     if layer.kind == "dense" and len(shape) > 2:
-        moved = axis_operations(stored_axes(layout, "conv", facts), OURS["conv"], shape)
-        order = moved[0].shapes([shape])[0] if moved else shape
+        moved = axis_operations(stored_axes(layout, "conv", facts, name), OURS["conv"], shape)
+        order = _after(moved, shape)
         return (*moved, Reshape(order[:2])) if set(order[2:]) == {1} else moved
-    if layer.kind == "conv" and len(shape) == 2 and set(target[2:]) == {1}:
-        moved = axis_operations(stored_axes(layout, "dense", facts), OURS["dense"], shape)
-        order = moved[0].shapes([shape])[0] if moved else shape
-        return (*moved, Reshape((*order, *target[2:])))
+    if layer.kind == "conv" and len(shape) == 2 and set(spatial) == {1}:
+        moved = axis_operations(stored_axes(layout, "dense", facts, name), OURS["dense"], shape)
+        return (*moved, Reshape((*_after(moved, shape), *spatial)))
     return ()
 
 
-def _batch_norm_rules(layout: str) -> dict[str, tuple[LeafRule, ...]]:
-    if layout == "caffe":
-        # Caffe sums its statistics: the third blob is the number to divide them by.
-        divided = lambda shapes, facts: (Divide(),)  # noqa: E731
-        return {
-            "weight": (_as_stored(NORM_WEIGHT),),
-            "bias": (_as_stored(NORM_BIAS),),
-            "running_mean": (LeafRule(("0|mean", "2|scale_factor"), divided), _as_stored(MEAN)),
-            "running_var": (LeafRule(("1|variance", "2|scale_factor"), divided), _as_stored(VARIANCE)),
-        }
-    return {
+def _after(moved: Sequence[Operation], shape: Shape) -> Shape:
+    return moved[0].shapes([shape])[0] if moved else shape
+
+
+def _batch_norm_rules(layout: str, layer: Layer) -> Rules:
+    rules: Rules = {
         "weight": (_as_stored(NORM_WEIGHT),),
         "bias": (_as_stored(NORM_BIAS),),
         "running_mean": (_as_stored(MEAN),),
         "running_var": (_as_stored(VARIANCE),),
     }
+    if layout == "caffe":
+        # Caffe sums its statistics: the third blob is the number to divide them by.
+        for leaf, blob in (("running_mean", "0|mean"), ("running_var", "1|variance")):
+            rules[leaf] = (LeafRule((blob, "2|scale_factor"), lambda shapes, facts: (Divide(),)), *rules[leaf])
+    return rules
+
+
+_RULES: dict[Kind, Callable[[str, Layer], Rules]] = {
+    **dict.fromkeys(("dense", "conv", "depthwise", "conv_transpose"), _kernel_rules),
+    **dict.fromkeys(("lstm", "gru", "rnn"), recurrent_rules),
+    "batch_norm": _batch_norm_rules,
+    "norm": _norm_rules,
+    "embedding": lambda layout, layer: {"weight": (_as_stored(EMBEDDING),)},
+    "prelu": lambda layout, layer: {"weight": (LeafRule((ALPHA + "|0",), _flat),)},
+    "attention": attention_rules,
+}
 
 
 def absent_value(layer: Layer, leaf: str) -> tuple[Operation, ...] | None:

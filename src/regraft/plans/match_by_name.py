@@ -2,18 +2,18 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from regraft.arrays import ArrayInfo
-from regraft.errors import PlanError, UndecidableError
+from regraft.errors import Advice, PlanError, UndecidableError
 from regraft.operations.joins import Fill
 from regraft.operations.operation import Operation
 from regraft.plans.layers import ORIENTED, Layer
-from regraft.plans.layouts import OURS, absent_value, leaf_rules
-from regraft.plans.recurrent_layouts import Facts, LeafRule
+from regraft.plans.layouts import OURS, absent_value, flatten_advice, leaf_rules
+from regraft.plans.recurrent_layouts import Facts, LeafRule, Rules
 from regraft.plans.renaming import dotted, taken_off, unwrapped
 from regraft.plans.rows import Status
+from regraft.plans.sources import Sources, layout_advice
 from regraft.wording import counted
 
 Below = Mapping[str, Sequence[str]]  # name below a layer → the sources of that name
@@ -21,6 +21,7 @@ Below = Mapping[str, Sequence[str]]  # name below a layer → the sources of tha
 CHANNELS_LAST = frozenset({"tensorflow", "flax", "tflite", "tensorflow-or-flax"})
 
 _ORDERED = ("as stored", "transposed", "bicubic", "linear")  # the ways whose words fix the order of the axes
+_FLATTENED = ("as stored", "flatten")
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Pairing:
     """The sources that fill one target. `problem` is the row's status when they do not.
 
     answers   the ways of `adapt` that settle an undecidable order
+    advice    the arguments that solve the problem
     """
 
     sources: tuple[str, ...]
@@ -35,38 +37,21 @@ class Pairing:
     note: str = ""
     problem: Status | None = None
     answers: tuple[str, ...] = ()
+    advice: tuple[Advice, ...] = ()
 
 
 @dataclass(frozen=True)
 class Pairings:
-    """Target name → Pairing, and what was assumed in finding them."""
+    """Target name → Pairing, and what was assumed in making them."""
 
     of: Mapping[str, Pairing]
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Sources:
-    """What is known of the arrays that may fill a model.
-
-    names   source name → name after the user's rules
-    infos   source name → shape, dtype …
-    layout  whose axis orders they follow; None leaves arrays whose axes have an order undecided
-    facts   source name → what the file tells of its layer
-    owners  source name → its layer
-    """
-
-    names: Mapping[str, str]
-    infos: Mapping[str, ArrayInfo]
-    layout: str | None
-    facts: Mapping[str, Facts] = field(default_factory=dict)
-    owners: Mapping[str, str] = field(default_factory=dict)
-
-
 def pair_by_names(layers: Sequence[Layer], sources: Sources) -> Pairings:
     """Pair by equal layer names, after separators and wrappers, and by the leaf names of each kind of layer."""
     rules = {layer.name: leaf_rules(sources.layout or "torch", layer) for layer in layers}
-    below, notes = _sources_below(layers, sources.names, rules, sources.layout)
+    below, notes = _sources_below(_Homes.of(layers, rules), sources)
     flattened = suspected_flattening(layers) if sources.layout in CHANNELS_LAST else {}
     pairings: dict[str, Pairing] = {}
     for layer in layers:
@@ -81,54 +66,73 @@ def suspected_flattening(layers: Sequence[Layer]) -> dict[str, int]:
     channels = inputs = before = width = 0
     for layer in layers:
         weight = layer.arrays.get("weight")
-        if layer.kind in ("conv", "depthwise", "conv_transpose") and weight is not None:
+        if weight is None:
+            continue
+        if layer.kind in ("conv", "depthwise", "conv_transpose"):
             channels, inputs = weight.shape[1 if layer.kind == "conv_transpose" else 0], 0
-        elif layer.kind == "dense" and weight is not None:
+        elif layer.kind == "dense":
             size = weight.shape[1]
-            if channels > 1 and size > channels and size % channels == 0:
+            if 1 < channels < size and size % channels == 0:
                 suspects[layer.name], inputs, before = channels, size, channels
-            elif size == inputs and width != size:
+            elif size == inputs != width:
                 suspects[layer.name] = before  # a second dense layer behind the same flattened map
             channels, width = 0, weight.shape[0]
     return suspects
 
 
-def _sources_below(
-    layers: Sequence[Layer],
-    names: Mapping[str, str],
-    rules: Mapping[str, Mapping[str, Sequence[LeafRule]]],
-    layout: str | None,
-) -> tuple[dict[str, dict[str, list[str]]], tuple[str, ...]]:
-    """Layer name → name below the layer → sources; wrappers are taken off where only then a layer is met."""
-    variants = _layer_variants(layers)
-    patterns = {layer.name: re.compile("|".join(_leaf_patterns(layer, rules[layer.name]))) for layer in layers}
-    below: dict[str, dict[str, list[str]]] = {layer.name: defaultdict(list) for layer in layers}
-    stripped: Counter[str] = Counter()
-    for source, renamed in names.items():
-        whole = dotted(renamed, layout)
+# --- source names → layers --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Homes:
+    """The layer that a source name belongs to.
+
+    layers     every name under which a layer may appear → the layer's name
+    patterns   layer → what its leaves may be called
+    """
+
+    layers: Mapping[str, str]
+    patterns: Mapping[str, re.Pattern[str]]
+
+    @staticmethod
+    def of(layers: Sequence[Layer], rules: Mapping[str, Rules]) -> "_Homes":
+        patterns = {layer.name: re.compile("|".join(_leaf_patterns(layer, rules[layer.name]))) for layer in layers}
+        return _Homes(_layer_variants(layers), patterns)
+
+    def find(self, whole: str) -> tuple[list[tuple[str, str]], str]:
+        """([(layer, leaf below it)], the wrapper that was taken off): wrappers go where only then a layer is found."""
         for name in unwrapped(whole):
-            met = [
-                (variants[prefix], rest)
-                for prefix, rest in _splits(name)
-                if prefix in variants and patterns[variants[prefix]].fullmatch(rest)
-            ]
-            for layer_name, rest in met:
-                below[layer_name][rest].append(source)
-            if met:
-                stripped[taken_off(whole, name)] += 1
-                break
-        else:
-            # No leaf of ours, but perhaps a part of a layer of ours: it tells that a layer is not whole.
-            for prefix, rest in _splits(whole):
-                if prefix and prefix in variants:
-                    below[variants[prefix]][rest].append(source)
-                    break
+            homes = [home for home in self._above(name) if self.patterns[home[0]].fullmatch(home[1])]
+            if homes:
+                return homes, taken_off(whole, name)
+        # No leaf of ours, but perhaps a part of a layer of ours: then that layer is not whole without it.
+        inner = next((home for home in self._above(whole) if home[0]), None)
+        return ([] if inner is None else [inner]), ""
+
+    def _above(self, name: str) -> Iterator[tuple[str, str]]:
+        """("a.b", "c"), ("a", "b.c") for a.b.c, as far as a and a.b are layers; the innermost first."""
+        parts = name.split(".")
+        for length in range(len(parts) - 1, -1, -1):
+            prefix = ".".join(parts[:length])
+            if prefix in self.layers:
+                yield self.layers[prefix], ".".join(parts[length:])
+
+
+def _sources_below(homes: _Homes, sources: Sources) -> tuple[dict[str, dict[str, list[str]]], tuple[str, ...]]:
+    """(layer name → name below the layer → sources, notes)."""
+    below: dict[str, dict[str, list[str]]] = {layer: defaultdict(list) for layer in homes.patterns}
+    stripped: Counter[str] = Counter()
+    for source, renamed in sources.names.items():
+        matches, wrapper = homes.find(dotted(renamed, sources.layout))
+        for layer, rest in matches:
+            below[layer][rest].append(source)
+        stripped[wrapper] += 1
     notes = [f"{wrapper!r} was taken off {counted(count, 'name')}" for wrapper, count in stripped.items() if wrapper]
     return below, tuple(notes)
 
 
 def _layer_variants(layers: Sequence[Layer]) -> dict[str, str]:
-    """Every name under which a layer may be met → the layer's name; its own name wins over a stripped one."""
+    """Every name under which a layer may appear → the layer's name; its own name wins over a stripped one."""
     variants = {layer.name: layer.name for layer in layers}
     shorter: dict[str, set[str]] = defaultdict(set)
     for layer in layers:
@@ -139,23 +143,16 @@ def _layer_variants(layers: Sequence[Layer]) -> dict[str, str]:
     return variants
 
 
-def _leaf_patterns(layer: Layer, rules: Mapping[str, Sequence[LeafRule]]) -> list[str]:
+def _leaf_patterns(layer: Layer, rules: Rules) -> list[str]:
     translated = [pattern for ways in rules.values() for way in ways for pattern in way.sources]
     return [f"(?:{pattern})" for pattern in (*translated, *map(re.escape, layer.arrays))]
 
 
-def _splits(name: str) -> list[tuple[str, str]]:
-    """("a.b", "c"), ("a", "b.c"), ("", "a.b.c") for a.b.c."""
-    parts = name.split(".")
-    return [(".".join(parts[:length]), ".".join(parts[length:])) for length in range(len(parts) - 1, -1, -1)]
+# --- the arrays of one layer ------------------------------------------------------------------------------------------
 
 
 def pair_layer(
-    layer: Layer,
-    below: Below,
-    sources: Sources,
-    flat_channels: int = 0,
-    rules: Mapping[str, Sequence[LeafRule]] | None = None,
+    layer: Layer, below: Below, sources: Sources, flat_channels: int = 0, rules: Rules | None = None
 ) -> dict[str, Pairing]:
     """Target name → Pairing for the arrays of one layer that its sources fill.
 
@@ -165,99 +162,107 @@ def pair_layer(
     rules = leaf_rules(sources.layout or "torch", layer) if rules is None else rules
     pairings = {}
     for leaf in layer.arrays:
-        # A leaf of ours without a translation takes the very same name; in a torch file each may.
-        same = (LeafRule((re.escape(leaf),), lambda shapes, facts: ()),)
-        ways = (*same, *rules.get(leaf, ())) if sources.layout == "torch" else rules.get(leaf) or same
-        pairing = _first_way([way for way in ways if way.sources], below, sources)
+        pairing = _first_way(_ways_of(leaf, rules, sources.layout), below, sources)
         if pairing is not None:
             pairing = _decided(pairing, layer, leaf, leaf in rules, sources.layout)
-            if leaf == "weight" and flat_channels:
-                pairing = _suspected(pairing, layer, sources, flat_channels)
-            pairings[layer.full(leaf)] = pairing
-    _fill_absent(layer, below, rules, pairings)
-    if layer.kind in OURS and "bias" in layer.arrays and layer.full("bias") not in pairings:
-        kernel = pairings.get(layer.full("weight"))
-        if kernel is not None and _facts(kernel.sources, sources).get("use_bias") is False:
-            zeros = Fill(0.0, layer.arrays["bias"].shape)
-            pairings[layer.full("bias")] = Pairing((), (zeros,), "the source layer has no bias: 0 is the same function")
-    return pairings
+            is_suspect = leaf == "weight" and flat_channels
+            pairings[layer.full(leaf)] = _suspected(pairing, layer, sources, flat_channels) if is_suspect else pairing
+    pairings |= _absent_arrays(layer, below, rules, pairings)
+    return _absent_bias(layer, pairings, sources) | pairings
+
+
+def _ways_of(leaf: str, rules: Rules, layout: str | None) -> list[LeafRule]:
+    """A leaf of ours without a translation takes the very same name; in a torch file each may."""
+    same = LeafRule((re.escape(leaf),), lambda shapes, facts: ())
+    ways = (same, *rules.get(leaf, ())) if layout == "torch" else rules.get(leaf) or (same,)
+    return [way for way in ways if way.sources]
 
 
 def _first_way(ways: Sequence[LeafRule], below: Below, sources: Sources) -> Pairing | None:
+    """The pairing by the first way whose sources are all there."""
     for way in ways:
         hits = [
             [source for rest, names in below.items() if re.fullmatch(pattern, rest) for source in names]
             for pattern in way.sources
         ]
-        if not all(hits):
-            continue
-        if any(len(hit) > 1 for hit in hits):
-            found = tuple(source for hit in hits for source in hit)
-            note = "Several sources fit this array: keep one of them with a rename rule that moves the others away."
-            return Pairing(found, note=note, problem="ambiguous")
-        names = tuple(hit[0] for hit in hits)
-        try:
-            facts = {**_facts(names, sources), "leaves": tuple(below)}
-            operations = way.operations([sources.infos[name].shape for name in names], facts)
-        except UndecidableError as error:
-            answers = ("as stored", "flatten") if "flatten" in str(error) else ("as stored", "transposed")
-            return Pairing(names, note=str(error), problem="undecidable_orientation", answers=answers)
-        except PlanError as error:
-            return Pairing(names, note=str(error), problem="shape_mismatch")
-        return Pairing(names, operations, way.note)
+        if any(len(hit) > 1 for hit in hits) and all(hits):
+            note = "Several arrays of the checkpoint match this one. Rename all but one (how-to/rename)."
+            return Pairing(tuple(source for hit in hits for source in hit), note=note, problem="ambiguous")
+        if all(hits):
+            return _paired_by(way, tuple(hit[0] for hit in hits), below, sources)
     return None
 
 
-def _facts(names: Sequence[str], sources: Sources) -> Facts:
-    return {key: value for name in names for key, value in sources.facts.get(name, {}).items()}
+def _paired_by(way: LeafRule, names: tuple[str, ...], below: Below, sources: Sources) -> Pairing:
+    facts: Facts = {**sources.facts_of(names), "leaves": tuple(below)}
+    try:
+        operations = way.operations([sources.infos[name].shape for name in names], facts)
+    except UndecidableError as error:
+        ways = [str(way) for advice in error.advice if isinstance(advice.value, dict) for way in advice.value.values()]
+        answers = tuple(way.removesuffix(" HxWxC") for way in ways)
+        decided = tuple(operation for operation in error.decided if isinstance(operation, Operation))
+        return Pairing(names, decided, error.text, "undecidable_orientation", answers, error.advice)
+    except PlanError as error:
+        return Pairing(names, note=error.text, problem="shape_mismatch", advice=error.advice)
+    return Pairing(names, operations, way.note)
 
 
 def _decided(pairing: Pairing, layer: Layer, leaf: str, is_translated: bool, layout: str | None) -> Pairing:
     """The pairing, or the problem that the order of its axes is unknown."""
-    if pairing.problem or layout == "torch" or layer.kind not in ORIENTED or len(layer.arrays[leaf].shape) < 2:
+    is_vector = layer.kind not in ORIENTED or len(layer.arrays[leaf].shape) < 2
+    if pairing.problem or layout == "torch" or is_vector or (layout is not None and is_translated):
         return pairing
-    if layout is not None and is_translated:
-        return pairing
-    why = (
-        'The file does not tell which framework\'s axis order it follows. Say layout="tensorflow" or "torch" …'
-        if layout is None
-        else f"{layer.class_name} is of no known kind, so nothing tells how {layout} orders the axes of its {leaf}. "
-        f'Say adapt={{"{layer.full(leaf)}": "as stored"}} when the order is the same.'
-    )
-    return replace(pairing, note=why, problem="undecidable_orientation", answers=_ORDERED)
+    if layout is None:
+        note = "The file does not record which framework's axis order it follows."
+        advice = layout_advice(("tensorflow", "torch"))
+    else:
+        note = f"The axis order of {leaf} is unknown: regraft does not know the layer {layer.class_name}."
+        advice = (Advice("adapt", {layer.full(leaf): "as stored"}, "keep the order of the axes"),)
+    return replace(pairing, note=note, problem="undecidable_orientation", answers=_ORDERED, advice=advice)
 
 
 def _suspected(pairing: Pairing, layer: Layer, sources: Sources, channels: int) -> Pairing:
     """The pairing, or the problem that its inputs may be a flattened map in another order."""
-    if pairing.problem or "flatten_order" in _facts(pairing.sources, sources):
+    if pairing.problem or "flatten_order" in sources.facts_of(pairing.sources):
         return pairing
     places = layer.arrays["weight"].shape[1] // channels
     note = (
         f"Its inputs look like a flattened map of {places} places × {channels} channels. {sources.layout} flattens "
-        "(h, w, c), torch (c, h, w), and the file does not tell.\n"
-        f'Say adapt={{"{layer.name}": "flatten HxWx{channels}"}} with H·W = {places} to reorder them, '
-        '"as stored" when both flatten alike.'
+        "(h, w, c), torch (c, h, w), and the file does not record the order."
     )
-    return replace(pairing, note=note, problem="undecidable_orientation", answers=("as stored", "flatten"))
+    return replace(
+        pairing,
+        note=note,
+        problem="undecidable_orientation",
+        answers=_FLATTENED,
+        advice=flatten_advice(layer, channels),
+    )
 
 
-def _fill_absent(
-    layer: Layer, below: Below, rules: Mapping[str, Sequence[LeafRule]], pairings: dict[str, Pairing]
-) -> None:
+def _absent_arrays(layer: Layer, below: Below, rules: Rules, pairings: Mapping[str, Pairing]) -> dict[str, Pairing]:
     """What the source framework leaves out: a norm's scale of 1, a second bias of 0. Only if all else is understood."""
-    used = {source for leaf in layer.arrays for source in _sources(pairings, layer.full(leaf))}
+    used = {source for pairing in pairings.values() for source in pairing.sources}
     if not used or used != {source for sources in below.values() for source in sources}:
-        return
-    for leaf in layer.arrays:
-        if layer.full(leaf) in pairings:
-            continue
-        operations = absent_value(layer, leaf)
-        for way in rules.get(leaf, ()):
-            operations = operations or (None if way.sources else way.operations([], {}))
-        if operations:
-            note = f"the source layer has no such array: {operations[0]} gives the same function"
-            pairings[layer.full(leaf)] = Pairing((), operations, note)
+        return {}
+    absent = {leaf: _absent_operations(layer, leaf, rules) for leaf in layer.arrays if layer.full(leaf) not in pairings}
+    return {
+        layer.full(leaf): Pairing((), operations, f"the source has no such array: {operations[0]}, it is the same")
+        for leaf, operations in absent.items()
+        if operations
+    }
 
 
-def _sources(pairings: Mapping[str, Pairing], target: str) -> tuple[str, ...]:
-    return pairings[target].sources if target in pairings else ()
+def _absent_operations(layer: Layer, leaf: str, rules: Rules) -> tuple[Operation, ...] | None:
+    ways = [way for way in rules.get(leaf, ()) if not way.sources]
+    return absent_value(layer, leaf) or (ways[0].operations([], {}) if ways else None)
+
+
+def _absent_bias(layer: Layer, pairings: Mapping[str, Pairing], sources: Sources) -> dict[str, Pairing]:
+    """A bias of 0, where the file says that the source layer has none."""
+    kernel = pairings.get(layer.full("weight"))
+    if layer.kind not in OURS or "bias" not in layer.arrays or kernel is None:
+        return {}
+    if sources.facts_of(kernel.sources).get("use_bias") is not False:
+        return {}
+    zeros = Fill(0.0, layer.arrays["bias"].shape)
+    return {layer.full("bias"): Pairing((), (zeros,), "the source layer has no bias: 0 is the same function")}

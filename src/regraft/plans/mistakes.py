@@ -1,6 +1,6 @@
-"""Mistakes of recurrent layers, attention, padding and flattening, each as a trial change that is taken back."""
+"""Mistakes that a conversion makes without an error, each as a trial change of the model that is taken back."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -10,37 +10,135 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.conv import _ConvNd
 
 from regraft.plans.describing import describe_model, kind_of
 from regraft.plans.match_by_name import suspected_flattening
 from regraft.tf_layers import KerasConvTranspose2d, ResetBeforeGRU, padded, same_pads
 
+EPS = (1e-3, 1.001e-5, 1e-5, 1e-6, 1e-12)
 Trial = Callable[[nn.Module], AbstractContextManager[None]]
+Applies = Callable[[nn.Module], bool]
 
 
 @dataclass(frozen=True)
-class Variant:
+class Mistake:
     """One suspicion.
 
-    told   completes "agrees when …"
+    words  completes "agrees when …"
     trial  a context in which the model is changed so
     """
 
-    told: str
+    words: str
     trial: Trial
 
 
-def weights_trial(
-    applies: Callable[[nn.Module], bool], change: Callable[[Tensor], Tensor], *, leaves: tuple[str, ...] = ("weight",)
+def possible_mistakes(model: nn.Module) -> Iterator[Mistake]:
+    """The suspicions that apply to this model's layers."""
+    kinds = {kind_of(module) for module in model.modules()}
+    if kinds & {"batch_norm", "norm"}:
+        yield from (Mistake(f"the eps of the norms is {eps:g}", _eps_trial(eps)) for eps in EPS)
+    if any(map(_is_square, model.modules())):
+        words = "the square dense kernels are transposed: their axis order (layout) is wrong"
+        yield Mistake(words, _arrays_trial(_is_square, lambda weight: weight.T))
+    if kinds & {"conv", "depthwise"}:
+        yield from _kernel_mistakes(model)
+    yield from _transposed_mistakes(model)
+    yield from _recurrent_mistakes(model, kinds)
+    yield from _padding_mistakes(model)
+    yield from _order_mistakes(model, kinds)
+
+
+def _kernel_mistakes(model: nn.Module) -> Iterator[Mistake]:
+    """Convolution kernels in another order of their axes or values."""
+    words = "height and width of the convolution kernels are swapped"
+    yield Mistake(words, _arrays_trial(_is_conv_of_maps, lambda weight: weight.transpose(-1, -2)))
+    words = "the convolution kernels are flipped (a true convolution, as in Theano)"
+    yield Mistake(words, _arrays_trial(_is_conv, _flipped))
+    first = next((module for module in model.modules() if kind_of(module) == "conv"), None)
+    words = "the input channels of the first convolution are in the opposite order (BGR or RGB)"
+    yield Mistake(words, _arrays_trial(lambda module: module is first, lambda weight: weight.flip(1)))
+
+
+def _recurrent_mistakes(model: nn.Module, kinds: Iterable[str]) -> Iterator[Mistake]:
+    """Gates in another order, biases counted twice or exchanged, another form of the GRU, heads of attention."""
+    for kind, letters in (("lstm", "ifgo"), ("gru", "rzn")):
+        if kind in kinds:
+            yield from _gate_mistakes(kind, letters)
+    if "lstm" in kinds:
+        words = "1 is added to the forget gate's bias (TensorFlow 1 keeps it in the code)"
+        yield Mistake(words, _arrays_trial(_is("lstm"), _forget_more, leaves=("bias_ih",)))
+    if "gru" in kinds:
+        yield Mistake("the GRU resets before the product: tf_layers.ResetBeforeGRU", _reset_before)
+    if "attention" in kinds:
+        heads = next(module.num_heads for module in model.modules() if isinstance(module, nn.MultiheadAttention))
+        words = "the heads of the attention come before their values"
+        change = partial(_heads_first, heads=heads)
+        yield Mistake(words, _arrays_trial(_is("attention"), change, leaves=("in_proj",)))
+
+
+def _gate_mistakes(kind: str, letters: str) -> Iterator[Mistake]:
+    for order in list(permutations(range(len(letters))))[1:]:
+        gates = "".join(letters[index] for index in order)
+        words = f"the gates of the {kind.upper()} are taken in the order {gates} of what they are now"
+        yield Mistake(words, _arrays_trial(_is(kind), partial(_blocks, order=order), leaves=("weight_", "bias_")))
+    words = f"the {kind.upper()}'s second bias is 0"
+    yield Mistake(words, _arrays_trial(_is(kind), torch.zeros_like, leaves=("bias_hh",)))
+
+
+def _padding_mistakes(model: nn.Module) -> Iterator[Mistake]:
+    """Padding as TensorFlow's."""
+    for words, kind in (("convolutions", nn.Conv2d), ("max-pooling", nn.MaxPool2d), ("averages", nn.AvgPool2d)):
+        if any(isinstance(module, kind) for module in model.modules()):
+            yield Mistake(f'the {words} pad as TensorFlow\'s "same" does', _forward_trial(kind, _same))
+
+
+def _order_mistakes(model: nn.Module, kinds: Iterable[str]) -> Iterator[Mistake]:
+    """Another order of a flattened map or of depthwise channels, inverse deviations."""
+    for name, channels in suspected_flattening(describe_model(model)).items():
+        layer = model.get_submodule(name)
+        words = f"the inputs of {name} are a flattened map (h, w, c) in the order (c, h, w)"
+        yield Mistake(words, _arrays_trial(partial(_is_module, layer), partial(_unflattened, channels=channels)))
+    wide = [module for module in model.modules() if isinstance(module, nn.Conv2d) and _is_wide(module)]
+    if wide:
+        change = partial(_channel_first, groups=wide[0].groups)
+        words = "the depthwise kernels are ordered (channel, multiplier)"
+        yield Mistake(words, _arrays_trial(lambda module: module in wide, change))
+    if "batch_norm" in kinds:
+        words = "the variances are inverse standard deviations, as Lasagne stores them"
+        inverse = lambda variance: variance.square().reciprocal()  # noqa: E731
+        yield Mistake(words, _arrays_trial(_is("batch_norm"), inverse, leaves=("running_var",)))
+
+
+def _transposed_mistakes(model: nn.Module) -> Iterator[Mistake]:
+    """Transposed convolutions: another cut of the output, input and output channels exchanged, kernels turned."""
+    transposed = _is("conv_transpose")
+    if not any(map(transposed, model.modules())):
+        return
+    if any(isinstance(module, nn.ConvTranspose2d) for module in model.modules()):
+        words = 'the transposed convolutions are cut as TensorFlow\'s "same" does: tf_layers.KerasConvTranspose2d'
+        yield Mistake(words, _forward_trial(nn.ConvTranspose2d, _cut_as_keras))
+    changes: dict[str, Callable[[Tensor], Tensor]] = {
+        "input and output channels of the transposed convolutions are exchanged": lambda w: w.transpose(0, 1),
+        "height and width of the transposed convolutions' kernels are swapped": lambda w: w.transpose(-1, -2),
+        "the transposed convolutions' kernels are flipped": _flipped,
+    }
+    yield from (Mistake(words, _arrays_trial(transposed, change)) for words, change in changes.items())
+
+
+# --- trials -----------------------------------------------------------------------------------------------------------
+
+
+def _arrays_trial(
+    applies: Applies, change: Callable[[Tensor], Tensor], *, leaves: tuple[str, ...] = ("weight",)
 ) -> Trial:
     """Arrays of the layers that it applies to, changed and put back; what changes shape is left alone."""
 
     @contextmanager
     def trial(model: nn.Module) -> Iterator[None]:
-        modules = [module for module in model.modules() if applies(module)]
         arrays = [
             array
-            for module in modules
+            for module in filter(applies, model.modules())
             for name, array in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
             if name.startswith(leaves)
         ]
@@ -49,8 +147,7 @@ def weights_trial(
             with torch.no_grad():
                 for array, values in zip(arrays, before, strict=True):
                     changed = change(values)
-                    if changed.shape == array.shape:
-                        array.copy_(changed)
+                    array.copy_(changed if changed.shape == array.shape else values)
             yield
         finally:
             with torch.no_grad():
@@ -60,85 +157,92 @@ def weights_trial(
     return trial
 
 
-def recurrent_variants(model: nn.Module) -> Iterator[Variant]:
-    """Gates in another order, biases counted twice or exchanged, another form of the GRU."""
-    kinds = {kind_of(module) for module in model.modules()}
-    for kind, letters in (("lstm", "ifgo"), ("gru", "rzn")):
-        if kind not in kinds:
-            continue
-        for order in list(permutations(range(len(letters))))[1:]:
-            words = "".join(letters[index] for index in order)
-            told = f"the gates of the {kind.upper()} are taken in the order {words} of what they are now"
-            yield Variant(told, weights_trial(_is(kind), _blocks(order), leaves=("weight_", "bias_")))
-        yield Variant(
-            f"the {kind.upper()}'s second bias is 0", weights_trial(_is(kind), torch.zeros_like, leaves=("bias_hh",))
-        )
-    if "lstm" in kinds:
-        yield Variant(
-            "1 is added to the forget gate's bias (TensorFlow 1 keeps it in the code)",
-            weights_trial(_is("lstm"), _forget_more, leaves=("bias_ih",)),
-        )
-    if "gru" in kinds:
-        yield Variant("the GRU resets before the product: tf_layers.ResetBeforeGRU", _reset_before)
-    if "attention" in kinds:
-        heads = next(module.num_heads for module in model.modules() if isinstance(module, nn.MultiheadAttention))
-        yield Variant(
-            "the heads of the attention come before their values",
-            weights_trial(_is("attention"), lambda array: _heads_first(array, heads), leaves=("in_proj",)),
-        )
+def _eps_trial(eps: float) -> Trial:
+    @contextmanager
+    def trial(model: nn.Module) -> Iterator[None]:
+        norms: list[Any] = [module for module in model.modules() if kind_of(module) in ("batch_norm", "norm")]
+        norms = [norm for norm in norms if hasattr(norm, "eps")]
+        before = [norm.eps for norm in norms]
+        try:
+            for norm in norms:
+                norm.eps = eps
+            yield
+        finally:
+            for norm, value in zip(norms, before, strict=True):
+                norm.eps = value
+
+    return trial
 
 
-def shape_variants(model: nn.Module) -> Iterator[Variant]:
-    """Padding as TensorFlow's, another order of a flattened map or of depthwise channels, inverse deviations."""
-    for told, kinds in (("convolutions", nn.Conv2d), ("max-pooling", nn.MaxPool2d), ("averages", nn.AvgPool2d)):
-        if any(isinstance(module, kinds) for module in model.modules()):
-            yield Variant(f'the {told} pad as TensorFlow\'s "same" does', _forward_trial(kinds, _same))
-    suspects = suspected_flattening(describe_model(model))
-    for name, channels in suspects.items():
-        layer = model.get_submodule(name)
-        yield Variant(
-            f"the inputs of {name} are a flattened map (h, w, c) in the order (c, h, w)",
-            weights_trial(lambda module, layer=layer: module is layer, lambda w, c=channels: _unflattened(w, c)),  # type: ignore[misc]
-        )
-    convs = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
-    wide = [conv for conv in convs if kind_of(conv) == "depthwise" and conv.out_channels > conv.in_channels]
-    if wide:
-        change = partial(_channel_first, groups=wide[0].groups)
-        told = "the depthwise kernels are ordered (channel, multiplier)"
-        yield Variant(told, weights_trial(lambda module: module in wide, change))
-    if any(kind_of(module) == "batch_norm" for module in model.modules()):
-        yield Variant(
-            "the variances are inverse standard deviations, as Lasagne stores them",
-            weights_trial(_is("batch_norm"), lambda v: v.square().reciprocal(), leaves=("running_var",)),
-        )
+def _forward_trial(kinds: type[nn.Module], make: Callable[[Any], Callable[[Tensor], Tensor]]) -> Trial:
+    @contextmanager
+    def trial(model: nn.Module) -> Iterator[None]:
+        modules = [module for module in model.modules() if isinstance(module, kinds)]
+        try:
+            for module in modules:
+                module.forward = make(module)
+            yield
+        finally:
+            for module in modules:
+                module.__dict__.pop("forward", None)
+
+    return trial
 
 
-def transposed_variants(model: nn.Module) -> Iterator[Variant]:
-    """Transposed convolutions: another cut of the output, input and output channels exchanged, kernels turned."""
-    transposed = _is("conv_transpose")
-    if not any(transposed(module) for module in model.modules()):
-        return
-    if any(isinstance(module, nn.ConvTranspose2d) for module in model.modules()):
-        told = 'the transposed convolutions are cut as TensorFlow\'s "same" does: tf_layers.KerasConvTranspose2d'
-        yield Variant(told, _forward_trial(nn.ConvTranspose2d, _cut_as_keras))
-    for told, change in (
-        ("input and output channels of the transposed convolutions are exchanged", lambda w: w.transpose(0, 1)),
-        ("height and width of the transposed convolutions' kernels are swapped", lambda w: w.transpose(-1, -2)),
-        ("the transposed convolutions' kernels are flipped", lambda w: w.flip(tuple(range(2, w.ndim)))),
-    ):
-        yield Variant(told, weights_trial(transposed, change))
+@contextmanager
+def _reset_before(model: nn.Module) -> Iterator[None]:
+    """One-layer GRUs, batch first, compute as the older form does."""
+
+    def make(gru: nn.GRU) -> Callable[..., Any]:
+        older = ResetBeforeGRU(gru.input_size, gru.hidden_size)
+        for leaf in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0"):
+            setattr(older, leaf, getattr(gru, leaf))
+        return older.forward
+
+    grus = [one for one in model.modules() if isinstance(one, nn.GRU) and one.batch_first and one.num_layers == 1]
+    try:
+        for gru in grus:
+            gru.forward = make(gru)  # type: ignore[method-assign]
+        yield
+    finally:
+        for gru in grus:
+            gru.__dict__.pop("forward", None)
 
 
-def _is(kind: str) -> Callable[[nn.Module], bool]:
+# --- which layers, which changes --------------------------------------------------------------------------------------
+
+
+def _is(kind: str) -> Applies:
     return lambda module: kind_of(module) == kind
 
 
-def _blocks(order: tuple[int, ...]) -> Callable[[Tensor], Tensor]:
-    def change(array: Tensor) -> Tensor:
-        blocks = array.chunk(len(order))
-        return torch.cat([blocks[index] for index in order])
+def _is_module(layer: nn.Module, module: nn.Module) -> bool:
+    return module is layer
 
-    return change
+
+def _is_conv(module: nn.Module) -> bool:
+    return isinstance(module, _ConvNd) and not module.transposed
+
+
+def _is_conv_of_maps(module: nn.Module) -> bool:
+    return isinstance(module, _ConvNd) and not module.transposed and module.weight.ndim > 3
+
+
+def _is_square(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear) and module.in_features == module.out_features
+
+
+def _is_wide(conv: nn.Conv2d) -> bool:
+    return kind_of(conv) == "depthwise" and conv.out_channels > conv.in_channels
+
+
+def _flipped(weight: Tensor) -> Tensor:
+    return weight.flip(tuple(range(2, weight.ndim)))
+
+
+def _blocks(array: Tensor, order: tuple[int, ...]) -> Tensor:
+    blocks = array.chunk(len(order))
+    return torch.cat([blocks[index] for index in order])
 
 
 def _forget_more(bias: Tensor) -> Tensor:
@@ -161,27 +265,12 @@ def _unflattened(weight: Tensor, channels: int) -> Tensor:
     return weight.reshape(len(weight), -1, channels).transpose(1, 2).reshape(weight.shape)
 
 
-def _forward_trial(kinds: type[nn.Module], make: Callable[[Any], Callable[[Tensor], Tensor]]) -> Trial:
-    @contextmanager
-    def trial(model: nn.Module) -> Iterator[None]:
-        modules = [module for module in model.modules() if isinstance(module, kinds)]
-        try:
-            for module in modules:
-                module.forward = make(module)
-            yield
-        finally:
-            for module in modules:
-                del module.__dict__["forward"]
-
-    return trial
-
-
 def _same(module: Any) -> Callable[[Tensor], Tensor]:
     """The module's function with TensorFlow's padding; a convolution without padding stays as it is."""
     if isinstance(module, nn.Conv2d):
         has_padding = isinstance(module.padding, tuple) and any(module.padding)
         return padded(module, "same").forward if has_padding else type(module).forward.__get__(module)
-    kernel, stride = (one if isinstance(one, tuple) else (one, one) for one in (module.kernel_size, module.stride))
+    kernel, stride = (size if isinstance(size, tuple) else (size, size) for size in (module.kernel_size, module.stride))
 
     def pool(x: Tensor) -> Tensor:
         pads = same_pads(x.shape[2:], kernel, stride, (1, 1))
@@ -205,23 +294,3 @@ def _cut_as_keras(module: nn.ConvTranspose2d) -> Callable[[Tensor], Tensor]:
         )
     keras.weight, keras.bias = module.weight, module.bias
     return keras.forward
-
-
-@contextmanager
-def _reset_before(model: nn.Module) -> Iterator[None]:
-    """One-layer GRUs, batch first, compute as the older form does."""
-
-    def make(gru: nn.GRU) -> Any:
-        older = ResetBeforeGRU(gru.input_size, gru.hidden_size)
-        for leaf in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0"):
-            setattr(older, leaf, getattr(gru, leaf))
-        return older.forward
-
-    grus = [one for one in model.modules() if isinstance(one, nn.GRU) and one.batch_first and one.num_layers == 1]
-    try:
-        for gru in grus:
-            gru.forward = make(gru)  # type: ignore[method-assign]
-        yield
-    finally:
-        for gru in grus:
-            del gru.__dict__["forward"]

@@ -8,10 +8,9 @@ from typing import Any
 from torch import fx, nn
 
 from regraft.plans.describing import kind_of
-from regraft.plans.functions import steps_of_call, steps_of_module
 from regraft.plans.graphs import Expression, combined, stepped
-
-Place = tuple[str, str]  # (module whose forward it is, the call's name in it)
+from regraft.plans.steps import CallStep
+from regraft.plans.torch_steps import steps_of_call, steps_of_module
 
 _WORDS = {
     "add": "add", "iadd": "add", "add_": "add", "mul": "mul", "imul": "mul", "mul_": "mul", "multiply": "mul",
@@ -28,7 +27,7 @@ class _Tracer(fx.Tracer):
 
 @dataclass(frozen=True)
 class Traced:
-    """The wiring of a model.
+    """The wiring of a model of ours.
 
     inputs   layer → what feeds it; a parameter that scales a map counts as a layer under its own name
     follows  layer → the layer whose output it takes directly, and alone
@@ -40,20 +39,23 @@ class Traced:
     inputs: Mapping[str, Expression]
     follows: Mapping[str, str]
     output: Expression = ""
-    joins: Mapping[Expression, Place] = field(default_factory=dict)
-    calls: Mapping[str, Place] = field(default_factory=dict)
+    joins: Mapping[Expression, CallStep] = field(default_factory=dict)
+    calls: Mapping[str, CallStep] = field(default_factory=dict)
 
 
 def traced(model: nn.Module) -> Traced | None:
-    """The model's wiring; None for a forward that torch.fx cannot follow, because it depends on values."""
+    """The model's wiring; None for a forward that torch.fx cannot trace, because it depends on values."""
     try:
         graph = _Tracer().trace(model)
     except Exception:  # any model's forward runs here, with stand-ins for tensors: whatever it raises
         return None
-    return _Reading(model).of(graph)
+    reader = _Reader(model)
+    for node, call in calls_of(graph).items():
+        reader.read(node, call)
+    return Traced(reader.inputs, _follows(graph), reader.output, reader.joins, reader.calls)
 
 
-class _Reading:
+class _Reader:
     """Goes along a traced graph, and keeps the expression of each value."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -61,82 +63,75 @@ class _Reading:
         self.parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
         self.values: dict[fx.Node, Expression] = {}
         self.inputs: dict[str, Expression] = {}
-        self.joins: dict[Expression, Place] = {}
-        self.calls: dict[str, Place] = {}
+        self.joins: dict[Expression, CallStep] = {}
+        self.calls: dict[str, CallStep] = {}
         self.output: Expression = ""
 
-    def of(self, graph: fx.Graph) -> Traced:
-        """The wiring that the graph tells."""
-        for node, place in places_of(graph).items():
-            self._read(node, place)
-        return Traced(self.inputs, _follows(graph), self.output, self.joins, self.calls)
-
-    def _read(self, node: fx.Node, place: Place) -> None:
+    def read(self, node: fx.Node, call: CallStep) -> None:
+        """Keep what the node computes."""
         parts = [self.values[one] for one in node.all_input_nodes if one in self.values]
         target = str(node.target)
         if node.op == "placeholder":
             self.values[node] = ""
-        elif node.op == "get_attr":
-            if target in self.parameters:
-                self.values[node] = target
+        elif node.op == "get_attr" and target in self.parameters:
+            self.values[node] = target
         elif node.op == "output":
             self.output = combined("outputs", parts)
         elif node.op == "call_module":
-            self.values[node] = self._called(self.modules[target], target, parts, place)
+            self.values[node] = self._layer(self.modules[target], target, parts, call)
         elif parts and not _is_size(node):
-            self.values[node] = self._operation(node, parts, place)
+            self.values[node] = self._operation(node, parts, call)
 
-    def _called(self, module: nn.Module, name: str, parts: list[Expression], place: Place) -> Expression:
+    def _layer(self, module: nn.Module, name: str, parts: list[Expression], call: CallStep) -> Expression:
         """A layer's own name, behind the activation that it holds; a module without arrays is a step."""
         before = combined("inputs", parts)
         if kind_of(module) == "other":
-            return stepped(steps_of_module(module, (name, "")), before)
+            return stepped(steps_of_module(module, name), before)
         self.inputs.setdefault(name, before)
-        self.calls.setdefault(name, place)
+        self.calls.setdefault(name, call)
         act = getattr(module, "act", None)  # timm's norms with an activation inside
-        steps = steps_of_module(act, (f"{name}.act", "")) if isinstance(act, nn.Module) else ()
-        return stepped(steps, name)
+        return stepped(steps_of_module(act, f"{name}.act") if isinstance(act, nn.Module) else (), name)
 
-    def _operation(self, node: fx.Node, parts: list[Expression], place: Place) -> Expression:
+    def _operation(self, node: fx.Node, parts: list[Expression], call: CallStep) -> Expression:
         """The expression of a function's result; a map times a parameter is that parameter's layer."""
         word = word_of(node)
         scales = [part for part in parts if isinstance(part, str) and part in self.parameters]
         if word == "mul" and len(scales) == 1 and len(parts) == 2:
-            scale = str(scales[0])
-            self.inputs[scale] = next(part for part in parts if part is not scales[0])
+            scale = scales[0]
+            self.inputs[scale] = next(part for part in parts if part is not scale)
             return scale
         # Other parameters (a position table, a class token) are no layers: what they are added to is.
         maps = [part for part in parts if part not in self.parameters or part in self.inputs]
         if len(maps) == 1:
-            return stepped(steps_of_call(word, node.args, node.kwargs, place), maps[0])
-        parts = maps or parts
-        joined = combined(word, parts)
-        self.joins[joined] = place
+            return stepped(steps_of_call(word, node.args, node.kwargs, call), maps[0])
+        joined = combined(word, maps or parts)
+        self.joins[joined] = call
         return joined
 
 
-def places_of(graph: fx.Graph) -> dict[fx.Node, Place]:
+def calls_of(graph: fx.Graph) -> dict[fx.Node, CallStep]:
     """Node → the module whose forward makes it, and the call's name there: a child's, or a function's with a number."""
-    counts: Counter[Place] = Counter()
-    found = {}
+    counts: Counter[tuple[str, str]] = Counter()
+    calls = {}
     for node in graph.nodes:
         stack = [name for name, _ in node.meta.get("nn_module_stack", {}).values()]
         if node.op == "call_module":
             owner = stack[-2] if len(stack) > 1 else ""
-            found[node] = (owner, str(node.target).removeprefix(f"{owner}." if owner else ""))
-            continue
-        owner, word = stack[-1] if stack else "", word_of(node)
-        number = counts[owner, word]
-        counts[owner, word] += 1
-        found[node] = (owner, f"{word}_{number}" if number else word)
-    return found
+            calls[node] = CallStep(owner, str(node.target).removeprefix(f"{owner}." if owner else ""))
+        else:
+            owner, word = stack[-1] if stack else "", word_of(node)
+            number = counts[owner, word]
+            counts[owner, word] += 1
+            calls[node] = CallStep(owner, f"{word}_{number}" if number else word)
+    return calls
 
 
 def _follows(graph: fx.Graph) -> dict[str, str]:
+    """Module → the module whose output it takes alone, and which feeds nothing else."""
     pairs = {}
     for node in graph.nodes:
-        before = node.all_input_nodes[0] if len(node.all_input_nodes) == 1 else None
-        if node.op == "call_module" and before is not None and before.op == "call_module" and len(before.users) == 1:
+        before = node.all_input_nodes[0] if node.op == "call_module" and len(node.all_input_nodes) == 1 else None
+        if before is not None and before.op == "call_module" and len(before.users) == 1:
             pairs[str(node.target)] = str(before.target)
     return pairs
 

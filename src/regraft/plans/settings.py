@@ -1,44 +1,73 @@
-"""Settings that are no weights: what the source demands, in torch's terms, compared with the module that has them."""
+"""Settings that are no weights: what the source requires, in torch's terms, compared with the module's own."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from math import isclose
 from typing import Any
 
-from regraft.arrays import ArrayInfo, Requirement
-from regraft.plans.layers import Layer, TargetArray
-from regraft.plans.rows import RequirementRow
+from regraft.arrays import Requirement
+from regraft.errors import Advice
+from regraft.operations.joins import Subtract
+from regraft.patterns import exact_pattern
+from regraft.plans.layers import Layer
+from regraft.plans.rows import RequirementRow, Row, Setting
+from regraft.plans.sources import Sources
 
 # Frameworks that keep `momentum` of the old statistics; torch takes `momentum` of the new ones.
 KEEPS_OLD = frozenset({"tensorflow", "flax", "onnx", "mxnet", "caffe", "tflite"})
 # Settings that no array depends on, so that `apply_plan` may set them: of any module, and of torch's own convolutions.
 _NUMBERS = frozenset({"eps", "momentum"})
 _OF_CONVOLUTIONS = frozenset({"stride", "dilation", "padding"})
-_OURS = {
-    "strides": "stride",
-    "dilation_rate": "dilation",
-    "dilations": "dilation",
-    "pads": "padding",
-}
-# The eps that the framework's own layers have when nobody chose one; only told, never decided by.
+_OURS = {"strides": "stride", "dilation_rate": "dilation", "dilations": "dilation", "pads": "padding"}
+# The eps that the framework's own layers have when nobody chose one; only mentioned, never decided by.
 DEFAULT_EPS = {("tensorflow", "batch_norm"): 1e-3, ("tensorflow", "norm"): 1e-3, ("flax", "norm"): 1e-6}
+_NORM_TYPES = ("", "BatchNormalization", "BatchNorm")
+_CONVOLUTIONS = ("conv", "depthwise")
+
+Takers = Mapping[str, Sequence[Layer]]
+
+
+def takers_of(rows: Sequence[Row], layers: Sequence[Layer], sources: Sources) -> Takers:
+    """Source layer → the layers of ours that take its arrays."""
+    owners = {layer.full(leaf): layer for layer in layers for leaf in layer.arrays}
+    takers: dict[str, dict[str, Layer]] = {}
+    # Nothing is known of a layer's settings while several sources fit it, and each pair of them would be a row.
+    for row in rows:
+        if row.target is not None and row.status != "ambiguous":
+            layer = owners[row.target]
+            for source in _own_sources(row, layer, sources):
+                for source_layer in sources.layers_around(source):
+                    takers.setdefault(source_layer, {}).setdefault(layer.name, layer)
+    return {source_layer: list(several.values()) for source_layer, several in takers.items()}
+
+
+def _own_sources(row: Row, layer: Layer, sources: Sources) -> list[str]:
+    """The sources of the row's own layer: a bias folded into a norm belongs to another, whose settings are not its."""
+    is_folded = any(isinstance(operation, Subtract) for operation in row.operations)
+    own = row.sources[:1] if is_folded else row.sources
+    if layer.kind != "batch_norm":
+        return list(own)
+    return [source for source in own if sources.infos[source].layer_type in _NORM_TYPES]
 
 
 def compare_settings(
-    requirements: Sequence[Requirement], layers: Mapping[str, Sequence[Layer]], layout: str | None
+    requirements: Sequence[Requirement], takers: Takers, layout: str | None
 ) -> tuple[RequirementRow, ...]:
-    """One row for each fact that a module can show, met or different; and for each norm whose eps nobody told.
-
-    layers   source layer → the layers of ours that take its arrays
-    """
-    rows: list[RequirementRow] = []
-    steps = {one.layer: one.value for one in requirements if one.attribute == "strides"}
-    for requirement in requirements:
-        for layer in layers.get(requirement.layer, ()):
-            rows.extend(_compare(requirement, layer, layout, steps.get(requirement.layer)))
-    told = {row.layer for row in rows if row.attribute == "eps"}
-    for source_layer, takers in layers.items():
-        rows.extend(_assumed_eps(layer, source_layer, layout) for layer in takers if _tells_no_eps(layer, layout, told))
+    """One row for each fact that a module can show, met or different; and for each norm whose eps is not recorded."""
+    strides = {one.layer: one.value for one in requirements if one.attribute == "strides"}
+    rows = [
+        row
+        for requirement in requirements
+        for layer in takers.get(requirement.layer, ())
+        if (row := _compare(requirement, layer, layout, strides.get(requirement.layer))) is not None
+    ]
+    known = {row.layer for row in rows if row.attribute == "eps"}
+    rows += [
+        _assumed_eps(layer, source_layer, layout)
+        for source_layer, several in takers.items()
+        for layer in several
+        if _has_open_eps(layer, layout) and layer.name not in known
+    ]
     return tuple({row.name: row for row in rows}.values())
 
 
@@ -54,47 +83,49 @@ def with_choices(
 
 def _with_choice(row: RequirementRow, accepted: Collection[str], adopted: Collection[str]) -> RequirementRow:
     if row.name in adopted and row.adoptable:
-        return replace(row, status="adopted", note="apply_plan sets it")
+        return replace(row, status="adopted", note="apply_plan sets it", advice=())
     if row.name in accepted:
-        return replace(row, status="accepted", note="the model keeps its own")
+        return replace(row, status="accepted", note="the model keeps its own", advice=())
     return row
 
 
-def _compare(requirement: Requirement, layer: Layer, layout: str | None, steps: object) -> list[RequirementRow]:
-    """The row of one fact, where the module can show it.
+def _compare(requirement: Requirement, layer: Layer, layout: str | None, strides: object) -> RequirementRow | None:
+    """The row of one fact; None where the module cannot show it.
 
-    steps   the source layer's strides, on which the zeros of its padding depend
+    strides   of the source layer, on which the zeros of its padding depend
     """
     attribute = _OURS.get(requirement.attribute, requirement.attribute)
     if attribute not in layer.settings or (attribute == "groups" and layer.kind == "depthwise"):
-        return []  # a depthwise kernel's own axes tell its groups
+        return None  # a depthwise kernel's own axes decide its groups
     found = layer.settings[attribute]
-    required = _in_our_terms(attribute, requirement.value, found, layout)
-    if attribute == "groups" and required == -1 and "weight" in layer.arrays:
-        required = layer.arrays["weight"].shape[0]  # Keras: a group for each channel
+    required = _in_our_terms(attribute, requirement.value, layer, layout)
     if required is None:
-        return []
-    met = _same(required, found) or (attribute == "padding" and _pads_alike(required, found, layer, steps))
-    row = RequirementRow(layer.name, attribute, required, found, "met", requirement.layer)
-    if met:
-        return [row]
+        return None
+    row = RequirementRow(Setting(layer.name, attribute), required, found, "met", requirement.layer)
+    if _same(required, found) or (attribute == "padding" and _pads_alike(required, found, layer, strides)):
+        return row
     row = replace(row, adoptable=_is_adoptable(layer, attribute, required))
-    if attribute == "momentum":
-        # It moves the statistics while training; what the model computes does not depend on it.
-        name = _escaped(row.name)
-        return [replace(row, status="accepted", note=f'only for training the statistics; adopt="{name}" takes it over')]
-    return [replace(row, status="differs", note=_advice(layer, row))]
+    if attribute == "momentum":  # it moves the statistics while training; what the model computes does not depend on it
+        return replace(row, status="accepted", note="used in training only: adopt can set it")
+    return replace(row, status="differs", note=_way_by_hand(layer, row), advice=setting_advice(row))
+
+
+def setting_advice(row: RequirementRow, *, keep: str = "keep the model's own settings") -> tuple[Advice, ...]:
+    """Adopt it where apply_plan can, or accept what the model has."""
+    patterns = [exact_pattern(row.name)]
+    accept = Advice("accept", patterns, keep)
+    return (Advice("adopt", patterns, "let apply_plan change the model"), accept) if row.adoptable else (accept,)
 
 
 def _is_adoptable(layer: Layer, attribute: str, required: object) -> bool:
     if attribute in _NUMBERS:
         return True
-    is_convolution = layer.kind in ("conv", "depthwise") and layer.is_plain
+    is_convolution = layer.kind in _CONVOLUTIONS and layer.is_plain
     fits = not isinstance(required, tuple) or len(required) == len(layer.arrays["weight"].shape) - 2
     return attribute in _OF_CONVOLUTIONS and is_convolution and fits and required != "unknown"
 
 
-def _in_our_terms(attribute: str, value: object, found: object, layout: str | None) -> object:
+def _in_our_terms(attribute: str, value: object, layer: Layer, layout: str | None) -> object:
     """The value as torch would write it; None when the two cannot be compared."""
     if attribute == "momentum":
         if not isinstance(value, (int, float)):
@@ -102,6 +133,9 @@ def _in_our_terms(attribute: str, value: object, found: object, layout: str | No
         return round(1.0 - value, 12) if layout in KEEPS_OLD else value
     if attribute == "padding":
         return _padding(value)
+    if attribute == "groups" and value == -1 and "weight" in layer.arrays:
+        return layer.arrays["weight"].shape[0]  # Keras: a group for each channel
+    found = layer.settings[attribute]
     if isinstance(found, tuple) and isinstance(value, int):
         return (value,) * len(found)
     return tuple(value) if isinstance(value, list) else value
@@ -117,19 +151,23 @@ def _padding(value: object) -> object:
     return tuple(low for low, _ in pairs) if all(low == high for low, high in pairs) else tuple(pairs)
 
 
-def _pads_alike(required: object, found: object, layer: Layer, steps: object) -> bool:
-    """Whether two ways to write the padding mean the same zeros for every size of the input."""
-    if layer.kind not in ("conv", "depthwise") or "weight" not in layer.arrays:
+def _pads_alike(required: object, found: object, layer: Layer, strides: object) -> bool:
+    """Whether two forms of the padding mean the same zeros for every size of the input."""
+    if layer.kind not in _CONVOLUTIONS or "weight" not in layer.arrays:
         return False
     kernel = layer.arrays["weight"].shape[2:]
     stride, dilation = (_each(layer.settings.get(name, 1), len(kernel)) for name in ("stride", "dilation"))
-    told = tuple(steps) if isinstance(steps, (list, tuple)) and len(steps) == len(kernel) else stride
-    return _zeros(required, kernel, told, dilation) == _zeros(found, kernel, stride, dilation) is not None
-
-
-def _zeros(padding: object, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> object:
-    """(before, after) for each axis; None when they depend on the input's size."""
     wholes = [spread * (width - 1) for width, spread in zip(kernel, dilation, strict=True)]
+    is_known = isinstance(strides, (list, tuple)) and len(strides) == len(kernel)
+    theirs = tuple(strides) if is_known else stride  # type: ignore[arg-type]  # a list, as is_known says
+    return _zeros(required, wholes, theirs) == _zeros(found, wholes, stride) is not None
+
+
+def _zeros(padding: object, wholes: Sequence[int], stride: Sequence[int]) -> object:
+    """(before, after) for each axis; None when they depend on the input's size.
+
+    wholes   along each axis, what "same" adds at stride 1
+    """
     if padding == "causal":
         return tuple((whole, 0) for whole in wholes)
     if padding in ("same", "same_lower"):
@@ -138,7 +176,7 @@ def _zeros(padding: object, kernel: Sequence[int], stride: Sequence[int], dilati
         pairs = tuple((whole // 2, whole - whole // 2) for whole in wholes)
         return pairs if padding == "same" else tuple((high, low) for low, high in pairs)
     if isinstance(padding, (int, tuple)):
-        return tuple(side if isinstance(side, tuple) else (side, side) for side in _each(padding, len(kernel)))
+        return tuple(side if isinstance(side, tuple) else (side, side) for side in _each(padding, len(wholes)))
     return None
 
 
@@ -154,82 +192,33 @@ def _same(required: object, found: object) -> bool:
     return required == found
 
 
-def _advice(layer: Layer, row: RequirementRow) -> str:
-    """The way out: adopted by the plan, done by hand, or kept."""
+def _way_by_hand(layer: Layer, row: RequirementRow) -> str:
+    """What to write in the model itself."""
     attribute, required = row.attribute, row.required
-    keep = f'accept="{_escaped(row.name)}" keeps the module\'s value.'
-    take = f'adopt="{_escaped(row.name)}" lets apply_plan do it; {keep}'
-    if attribute == "padding" and layer.kind in ("conv", "depthwise"):
-        way = f"Put regraft.tf_layers.padded(model.{layer.name}, {required!r}) in its place"
-        return f"{way}; or {take}" if row.adoptable else f"{way}; {keep}"
+    if attribute == "padding" and layer.kind in _CONVOLUTIONS:
+        return f"Replace the layer by regraft.tf_layers.padded(model.{layer.name}, {required!r})."
     if row.adoptable:
-        return f"Set it in the model: model.{row.name} = {required!r}; or {take}"
-    if attribute == "padding" and layer.kind == "conv_transpose":
-        return f"Put regraft.tf_layers.KerasConvTranspose2d in its place; {keep}"
-    if attribute == "go_backwards":
-        return f"The source reads its steps from last to first: give it x.flip(1) in forward(), and {keep}"
-    if attribute == "reset_after" and not required:
-        return "Put regraft.tf_layers.ResetBeforeGRU in its place: it takes the same arrays."
-    return f"Build the layer with {attribute}={required!r}; {keep}"
+        return f"Set model.{row.name} = {required!r}."
+    by_hand = {
+        "padding": "Replace the layer by regraft.tf_layers.KerasConvTranspose2d.",
+        "go_backwards": "The source reads its steps from last to first: pass x.flip(1) to the layer.",
+        "reset_after": "Replace the layer by regraft.tf_layers.ResetBeforeGRU, which takes the same arrays.",
+    }
+    is_known = {
+        "padding": layer.kind == "conv_transpose",
+        "reset_after": not required,
+    }
+    known = attribute in by_hand and is_known.get(attribute, True)
+    return by_hand[attribute] if known else f"Build the layer with {attribute}={required!r}."
 
 
-def _escaped(name: str) -> str:
-    return name.replace(".", r"\.")
-
-
-def _tells_no_eps(layer: Layer, layout: str | None, told: set[str]) -> bool:
-    is_open = "eps" in layer.settings and layer.name not in told
-    return is_open and layer.kind in ("batch_norm", "norm") and layout != "torch"
+def _has_open_eps(layer: Layer, layout: str | None) -> bool:
+    return "eps" in layer.settings and layer.kind in ("batch_norm", "norm") and layout != "torch"
 
 
 def _assumed_eps(layer: Layer, source_layer: str, layout: str | None) -> RequirementRow:
     usual = DEFAULT_EPS.get((layout or "", layer.kind))
-    told = f"; {layout}'s own default is {usual:g}" if usual else ""
+    default = f"; {layout}'s own default is {usual:g}" if usual else ""
     found = layer.settings["eps"]
-    note = f"the file does not tell eps: the module's {found} is assumed{told}"
-    return RequirementRow(layer.name, "eps", found, found, "assumed", source_layer, note)
-
-
-def left_behind(
-    unused: Mapping[str, ArrayInfo], source_layers: Mapping[str, str], takers: Mapping[str, Sequence[Layer]]
-) -> tuple[RequirementRow, ...]:
-    """One row for each unused array of a source layer whose other arrays are used: without it the function differs.
-
-    unused         name → info of the sources that fill nothing
-    source_layers  source name → its layer
-    """
-    rows = []
-    for name, info in unused.items():
-        for layer in takers.get(source_layers[name], ()):
-            leaf = name.replace("/", ".").rpartition(".")[2]
-            is_bias = leaf in ("bias", "biases")
-            row = RequirementRow(
-                layer.name, "bias" if is_bias else leaf, f"array {info.shape}", None, "differs", source_layers[name],
-                adoptable=is_bias and layer.settings.get("bias") is False and layer.kind in _WITH_BIAS,
-            )  # fmt: skip
-            note = f"The source layer has the array {name}, for which {layer.class_name} has no place;"
-            keep = f'accept="{_escaped(row.name)}" leaves it behind.'
-            if is_bias:
-                way = f"model.{layer.name}.bias = nn.Parameter(torch.zeros({info.count}))"
-                take = f'; or adopt="{_escaped(row.name)}" lets apply_plan do so' if row.adoptable else ""
-                keep += f" Give it one: {way}{take}; or fold it into the batch-norm behind: see how-to/channels."
-            rows.append(replace(row, note=f"{note} {keep}"))
-    return tuple(rows)
-
-
-_WITH_BIAS = ("conv", "depthwise", "conv_transpose", "dense")
-
-
-def with_biases(layers: Sequence[Layer], adopted: Sequence[RequirementRow]) -> tuple[Layer, ...]:
-    """The layers as they are once these biases are adopted: each with an array more."""
-    names = {row.layer for row in adopted if row.attribute == "bias"}
-    return tuple(_with_bias(layer) if layer.name in names else layer for layer in layers)
-
-
-def _with_bias(layer: Layer) -> Layer:
-    weight = layer.arrays["weight"]
-    groups = layer.settings.get("groups", 1)
-    turned = layer.kind == "conv_transpose" and isinstance(groups, int)
-    outputs = weight.shape[1] * groups if turned else weight.shape[0]  # type: ignore[operator]
-    arrays = {**layer.arrays, "bias": TargetArray((outputs,), weight.dtype)}
-    return replace(layer, arrays=arrays, settings={**layer.settings, "bias": True})
+    note = f"the file does not record eps: the module's {found} is assumed{default}"
+    return RequirementRow(Setting(layer.name, "eps"), found, found, "assumed", source_layer, note)

@@ -1,41 +1,23 @@
-"""What lies between two layers and has no array: pooling and activations, in one wording for all frameworks."""
+"""Steps: the pooling, padding and activations between two layers, in one form for all frameworks."""
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-What = Literal["pool", "pad", "activation", "unknown"]
+StepKind = Literal["pool", "activation"]
 Sides = tuple[tuple[int, int], ...]
-
-
-@dataclass(frozen=True)
-class Step:
-    """One function without arrays.
-
-    text    its settings: "max 3x3, stride 2x2, padding same" or "relu6"
-    where   in a model of ours: (module, "") or (the module whose forward does it, the call: "avg_pool2d_1")
-    """
-
-    what: What
-    text: str = ""
-    where: tuple[str, str] | None = field(default=None, compare=False)
-
-
-UNKNOWN = Step("unknown")
-# Activations whose results are never below 0: zeros around a map are then as good as nothing for a maximum.
+_WORDS: dict[StepKind, str] = {"pool": "pooling", "activation": "activation"}
+# Activations whose results are never below 0: zeros around a map then do not change a maximum.
 NONNEGATIVE = frozenset({"relu", "relu6", "sigmoid", "hard_sigmoid", "softmax", "softplus"})
-_POOL = re.compile(
-    r"(?P<kind>max|average) (?P<size>[\dx]+), stride (?P<stride>[\dx]+)"
-    r"(?:, padding (?P<padding>same|[-\dx]+)(?P<zeros> of zeros)?)?(?P<ceil>, rounded up)?"
-)
 
 
 @dataclass(frozen=True)
 class Pool:
-    """A pooling.
+    """A pooling. Equal functions are equal objects: padding "same" becomes numbers where the map's size is irrelevant.
 
-    padding   "same" as TensorFlow pads, or (before, after) for each axis
+    kind      "max" or "average"
+    padding   "same" as TensorFlow pads, or (before, after) for each axis; () is none
     zeros     whether the padding counts as zeros; else it is never the largest, and not counted in an average
     ceil      whether the number of windows is rounded up
     """
@@ -47,106 +29,195 @@ class Pool:
     zeros: bool = False
     ceil: bool = False
 
-    def plain(self) -> "Pool":
-        """The same function in one form: "same" as numbers where it does not depend on the map's size."""
-        padding = self.padding or ((0, 0),) * len(self.size)
-        if isinstance(padding, str) and all(
-            step == 1 or width == 1 for step, width in zip(self.stride, self.size, strict=True)
-        ):
+    def __post_init__(self) -> None:
+        padding = self.padding
+        if isinstance(padding, str) and all(1 in pair for pair in zip(self.stride, self.size, strict=True)):
             padding = tuple(((width - 1) // 2, width - 1 - (width - 1) // 2) for width in self.size)
-        is_padded = isinstance(padding, str) or any(low or high for low, high in padding)
-        return replace(self, padding=padding if is_padded else (), zeros=self.zeros and is_padded)
+        is_padded = isinstance(padding, str) or any(map(any, padding))
+        object.__setattr__(self, "padding", padding if is_padded else ())
+        object.__setattr__(self, "zeros", self.zeros and is_padded)
 
     def __str__(self) -> str:
-        plain = self.plain()
-        words = [f"{plain.kind} {_crossed(plain.size)}, stride {_crossed(plain.stride)}"]
-        if plain.padding:
-            words.append(f"padding {_told_sides(plain.padding)}{' of zeros' * plain.zeros}")
-        return ", ".join(words) + ", rounded up" * plain.ceil
+        words = [f"{self.kind} {_crossed(self.size)}, stride {_crossed(self.stride)}"]
+        if self.padding:
+            words.append(f"padding {_sides_text(self.padding)}{' of zeros' * self.zeros}")
+        return ", ".join(words) + ", rounded up" * self.ceil
 
 
-def _told_sides(padding: str | Sides) -> str:
-    if isinstance(padding, str):
-        return padding
-    return "x".join(str(low) if low == high else f"{low}-{high}" for low, high in padding)
+@dataclass(frozen=True)
+class Activation:
+    """An activation by its name, in small letters: "relu6", "leaky_relu(0.2)"."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
 
 
-def pool_of(text: str) -> Pool | None:
-    """The pooling that a text tells; None for another text.
+@dataclass(frozen=True)
+class ZeroPad:
+    """Zeros around a map: (before, after) for each axis."""
 
-    >>> str(pool_of("max 3x3, stride 2x2, padding 0-1x0-1"))
-    'max 3x3, stride 2x2, padding 0-1x0-1'
+    sides: Sides
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """A function that is not compared."""
+
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Absent:
+    """No step of this kind."""
+
+    kind: StepKind
+
+    def __str__(self) -> str:
+        return f"no {_WORDS[self.kind]}"
+
+
+Function = Pool | Activation | ZeroPad | Unknown
+
+
+@dataclass(frozen=True)
+class ModuleStep:
+    """Where a model does a step: a module without arrays."""
+
+    layer: str
+    kind: StepKind
+
+    @property
+    def attribute(self) -> str:
+        """The last part of the name that `accept` and `adopt` match: "pool" or "activation"."""
+        return self.kind
+
+
+@dataclass(frozen=True)
+class CallStep:
+    """Where a model does a step: a call in a forward.
+
+    layer    the module whose forward it is
+    call     the name of the call: "avg_pool2d_1" is the second of its function
+    operand  the input of the call before which a step belongs; None for the call itself
     """
-    match = _POOL.fullmatch(text)
-    if match is None:
-        return None
-    size, stride = (tuple(map(int, match[key].split("x"))) for key in ("size", "stride"))
-    ends = [side.split("-") for side in (match["padding"] or "").split("x")]
-    same = match["padding"] == "same"
-    padding: str | Sides = "same" if same else tuple((int(one[0]), int(one[-1])) for one in ends if one[0])
-    return Pool(match["kind"], size, stride, padding, bool(match["zeros"]), bool(match["ceil"]))
+
+    layer: str
+    call: str
+    operand: int | None = None
+
+    @property
+    def attribute(self) -> str:
+        """The last part of the name that `accept` and `adopt` match: "avg_pool2d_1", or "add.1" for an operand."""
+        return self.call if self.operand is None else f"{self.call}.{self.operand}"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One function without arrays, and where a model of ours does it."""
+
+    function: Function
+    where: ModuleStep | CallStep | None = field(default=None, compare=False)
+
+
+UNKNOWN = Step(Unknown())
 
 
 def _crossed(sizes: Sequence[int]) -> str:
     return "x".join(map(str, sizes))
 
 
-# --- what a file tells ----------------------------------------------------------------------------------------------
+def _sides_text(padding: str | Sides) -> str:
+    if isinstance(padding, str):
+        return padding
+    return "x".join(str(low) if low == high else f"{low}-{high}" for low, high in padding)
 
-# Operations of the source frameworks that change no value, or only where it stands.
+
+# --- their text in a saved plan ---------------------------------------------------------------------------------------
+
+_POOL = re.compile(
+    r"(?P<kind>max|average) (?P<size>[\dx]+), stride (?P<stride>[\dx]+)"
+    r"(?:, padding (?P<padding>same|[-\dx]+)(?P<zeros> of zeros)?)?(?P<ceil>, rounded up)?"
+)
+
+
+def function_of_text(text: str) -> Pool | Activation | Absent | None:
+    """The function that a saved plan names; None for another text.
+
+    >>> function_of_text("max 3x3, stride 2x2, padding 0-1x0-1").padding, function_of_text("no pooling")
+    (((0, 1), (0, 1)), Absent(kind='pool'))
+    """
+    absent = next((Absent(kind) for kind in _WORDS if text == str(Absent(kind))), None)
+    match = _POOL.fullmatch(text)
+    if absent is not None or match is None:
+        word = activation(text) if absent is None and text else absent
+        return word if isinstance(word, Activation | Absent) else None
+    size, stride = (tuple(map(int, match[key].split("x"))) for key in ("size", "stride"))
+    padding: str | Sides = "same" if match["padding"] == "same" else _sides_of_text(match["padding"] or "")
+    return Pool(match["kind"], size, stride, padding, bool(match["zeros"]), bool(match["ceil"]))
+
+
+def _sides_of_text(text: str) -> Sides:
+    ends = [side.split("-") for side in text.split("x") if side]
+    return tuple((int(one[0]), int(one[-1])) for one in ends)
+
+
+# --- what a file records ----------------------------------------------------------------------------------------------
+
+# Operations of the source frameworks that change no value, or only its position.
 _INERT = re.compile(
     r"InputLayer|.*Dropout.*|Flatten|Reshape|Permute|Identity|Linear|Cast|Squeeze|Unsqueeze|Transpose|Split|Slice|"
-    r"ActivityRegularization|GaussianNoise|Global\w+|ReduceMean|Masking|QuantizeLinear|DequantizeLinear|Concat|Concatenate|Input|Data"
+    r"ActivityRegularization|GaussianNoise|Global\w+|ReduceMean|Masking|QuantizeLinear|DequantizeLinear|Concat|"
+    r"Concatenate|Input|Data"
 )
-_ACTIVATIONS = {
+_OTHER_NAMES = {
     "swish": "silu", "leakyrelu": "leaky_relu", "hardswish": "hard_swish", "hardsigmoid": "hard_sigmoid",
-    "hard_silu": "hard_swish", "relu6": "relu6", "re_lu": "relu",
+    "hard_silu": "hard_swish", "re_lu": "relu",
 }  # fmt: skip
-_KNOWN = frozenset(
-    {
-        "relu", "relu6", "silu", "gelu", "gelu_tanh", "hard_swish", "hard_sigmoid", "sigmoid", "tanh", "elu", "selu",
-        "softplus", "softmax", "mish",
-    }
-)  # fmt: skip
+_KNOWN = re.compile(
+    r"relu|relu6|silu|gelu|gelu_tanh|hard_swish|hard_sigmoid|sigmoid|tanh|elu|selu|softplus|softmax|mish|"
+    r"(?:leaky_relu|elu)\([\d.]+\)"
+)
 
 
-def activation_step(word: str) -> Step | None:
-    """The step of an activation's name; None for the linear one, UNKNOWN for one that is not compared.
+def activation(word: str) -> Activation | Unknown | None:
+    """The activation that a framework calls so; None for one that changes nothing.
 
-    >>> activation_step("swish"), activation_step("linear"), activation_step("my_own").what
-    (Step(what='activation', text='silu', where=None), None, 'unknown')
+    >>> activation("Swish"), activation("linear"), activation("my_own")
+    (Activation(name='silu'), None, Unknown(name='my_own'))
     """
     stem, bracket, number = word.lower().partition("(")
-    name = _ACTIVATIONS.get(stem, stem) + bracket + number
+    name = _OTHER_NAMES.get(stem, stem) + bracket + number
     if name in ("linear", "identity", ""):
         return None
-    is_known = name in _KNOWN or re.fullmatch(r"(leaky_relu|elu)\([\d.]+\)", name)
-    return Step("activation", name) if is_known else UNKNOWN
+    return Activation(name) if _KNOWN.fullmatch(name) else Unknown(word)
 
 
-def told_steps(operation: str, facts: Mapping[str, object]) -> tuple[Step, ...]:
-    """What a layer of theirs does beside its arrays, the last first.
+def steps_of_facts(operation: str, facts: Mapping[str, Any]) -> tuple[Step, ...]:
+    """What a layer of theirs does beside its arrays, the last step first.
 
-    operation   the source framework's word
+    operation   the source framework's name for it
     """
+    function: Function | None
     if "pool" in facts:
-        if facts.get("padding", "valid") not in ("valid", "same") and not isinstance(facts["padding"], list):
-            return (UNKNOWN,)
-        return (Step("pool", str(_told_pool(facts))),)
-    if isinstance(facts.get("pad"), list):
-        return (Step("pad", repr(_sides(facts["pad"]))),)
-    if "activation" in facts:
-        step = activation_step(str(facts["activation"]))
-        return () if step is None else (step,)
-    return () if not operation or _INERT.fullmatch(operation) else (UNKNOWN,)
+        function = _pool_of_facts(facts)
+    elif isinstance(facts.get("pad"), list):
+        function = ZeroPad(_sides(facts["pad"]))
+    elif "activation" in facts:
+        function = activation(str(facts["activation"]))
+    else:
+        function = None if not operation or _INERT.fullmatch(operation) else Unknown(operation)
+    return () if function is None else (Step(function),)
 
 
-def _told_pool(facts: Mapping[str, Any]) -> Pool:
-    size, stride, padding = facts["pool_size"], facts["strides"], facts.get("padding", "valid")
-    words: dict[str, str | Sides] = {"same": "same"}
-    sides = words.get(padding, ()) if isinstance(padding, str) else _sides(padding)
-    counts = bool(facts.get("count_include_pad", False))
-    return Pool(str(facts["pool"]), tuple(size), tuple(stride), sides, counts, bool(facts.get("ceil_mode", False)))
+def _pool_of_facts(facts: Mapping[str, Any]) -> Pool | Unknown:
+    padding = facts.get("padding", "valid")
+    if padding not in ("valid", "same") and not isinstance(padding, list):
+        return Unknown(str(facts["pool"]))
+    sides = _sides(padding) if isinstance(padding, list) else "same" if padding == "same" else ()
+    counts, rounds_up = bool(facts.get("count_include_pad")), bool(facts.get("ceil_mode"))
+    return Pool(str(facts["pool"]), tuple(facts["pool_size"]), tuple(facts["strides"]), sides, counts, rounds_up)
 
 
 def _sides(pairs: Any) -> Sides:
@@ -154,20 +225,15 @@ def _sides(pairs: Any) -> Sides:
 
 
 def merged(steps: Sequence[Step]) -> tuple[Step, ...]:
-    """The steps, the last first, with zeros added before a pooling told as that pooling's own padding."""
-    found: list[Step] = []
+    """The steps, the last first, with zeros that are added before a pooling as that pooling's own padding."""
+    kept: list[Step] = []
     for index, step in enumerate(steps):
-        if step.what == "pad" and found and found[-1].what == "pool":
-            pool = pool_of(found[-1].text)
-            below = steps[index + 1] if index + 1 < len(steps) else UNKNOWN
-            if pool is not None and not pool.plain().padding:
-                zeros = pool.kind != "max" or below.text not in NONNEGATIVE
-                found[-1] = replace(found[-1], text=str(replace(pool, padding=_parsed(step.text), zeros=zeros)))
-                continue
-        found.append(step)
-    return tuple(found)
-
-
-def _parsed(text: str) -> Sides:
-    numbers = [int(number) for number in re.findall(r"-?\d+", text)]
-    return tuple(zip(numbers[::2], numbers[1::2], strict=True))
+        pool = kept[-1].function if kept else None
+        if isinstance(step.function, ZeroPad) and isinstance(pool, Pool) and not pool.padding:
+            below = steps[index + 1].function if index + 1 < len(steps) else Unknown()
+            is_harmless = isinstance(below, Activation) and below.name in NONNEGATIVE
+            zeros = pool.kind != "max" or not is_harmless
+            kept[-1] = replace(kept[-1], function=replace(pool, padding=step.function.sides, zeros=zeros))
+        else:
+            kept.append(step)
+    return tuple(kept)

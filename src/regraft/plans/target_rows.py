@@ -5,19 +5,21 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from regraft.arrays import ArrayInfo
-from regraft.errors import PlanError
+from regraft.errors import Advice, PlanError
 from regraft.operations.changes import Cast
 from regraft.operations.joins import Subtract
 from regraft.operations.operation import Operation, Shape
 from regraft.operations.running import shape_after
+from regraft.plans.absence import Absence
 from regraft.plans.adapting import adapting_operations
 from regraft.plans.layers import Layer, TargetArray
 from regraft.plans.match_by_name import Pairing
 from regraft.plans.rows import Row, Status
+from regraft.wording import counted
 
 
 @dataclass(frozen=True)
-class Wishes:
+class Choices:
     """What the user chose, as names of the model's arrays.
 
     reuse   the arrays to restore; None: all, and each must have a source or be fresh
@@ -31,69 +33,94 @@ class Wishes:
 
 
 _SCALES = ("_scale", "_scale_inv", "_scales", "_scale_2")  # how compressed models name an array's scales
+_KEEP = "keep the initial weights"
 
 
 def target_rows(
     layers: Sequence[Layer],
     pairings: Mapping[str, Pairing],
     infos: Mapping[str, ArrayInfo],
-    wishes: Wishes,
+    choices: Choices,
     *,
-    advice: str = "",
+    absence: Absence | None = None,
 ) -> tuple[Row, ...]:
     """One row for each array of the model.
 
-    advice   said of arrays without a source
+    absence   what is said of arrays without a source
     """
+    absence = absence or Absence()
     rows: dict[str, Row] = {}
     ties: dict[str, list[str]] = defaultdict(list)
     for layer in layers:
         for leaf, array in layer.arrays.items():
             name = layer.full(leaf)
-            rows[name] = _target_row(layer, leaf, array, pairings.get(name), infos, wishes, advice)
+            target = _Target(layer, leaf, array, choices.ways.get(name))
+            rows[name] = _chosen(target, choices) or _paired(target, pairings.get(name), infos, absence)
             ties[array.tied_to or name].append(name)
     for names in ties.values():
         if len(names) > 1:
-            rows.update(_tied_rows([rows[name] for name in names], wishes))
-    return tuple(_used_once(rows, layers, ties))
+            rows.update(_tied_rows([rows[name] for name in names], choices))
+    return tuple(_used_once(rows, ties))
 
 
-def _target_row(
-    layer: Layer,
-    leaf: str,
-    array: TargetArray,
-    pairing: Pairing | None,
-    infos: Mapping[str, ArrayInfo],
-    wishes: Wishes,
-    advice: str,
-) -> Row:
-    name = layer.full(leaf)
-    row = Row(name, (), "kept_init", target_shape=array.shape, target_dtype=array.dtype)
-    if name in wishes.fresh:
-        return replace(row, note="declared fresh")
-    if wishes.reuse is not None and name not in wishes.reuse:
-        return row
-    way = wishes.ways.get(name)
-    if way in ("zeros", "ones"):
+@dataclass(frozen=True)
+class _Target:
+    """One array of the model: its layer, its name there, what it is, and the way to adapt it."""
+
+    layer: Layer
+    leaf: str
+    array: TargetArray
+    way: str | None
+
+    @property
+    def name(self) -> str:
+        return self.layer.full(self.leaf)
+
+    def row(self, status: Status, note: str = "", advice: tuple[Advice, ...] = ()) -> Row:
+        """A row without sources."""
+        shape, dtype = self.array.shape, self.array.dtype
+        return Row(self.name, (), status, target_shape=shape, target_dtype=dtype, note=note, advice=advice)
+
+    def adapted(self, way: str, effect: str) -> Advice:
+        return Advice("adapt", {self.name: way}, effect)
+
+    def kept(self) -> Advice:
+        """Leave the array, or its whole layer, as it is."""
+        return Advice("fresh", [self.layer.name or self.leaf], _KEEP)
+
+
+def _chosen(target: _Target, choices: Choices) -> Row | None:
+    """The row of an array that the user does not restore."""
+    if target.name in choices.fresh:
+        return target.row("kept_init", "declared fresh")
+    is_left_out = choices.reuse is not None and target.name not in choices.reuse
+    return target.row("kept_init") if is_left_out else None
+
+
+def _paired(target: _Target, pairing: Pairing | None, infos: Mapping[str, ArrayInfo], absence: Absence) -> Row:
+    """The row of an array that is to be restored."""
+    if target.way in ("zeros", "ones"):
         pairing = Pairing(())
     if pairing is None:
-        if leaf == "num_batches_tracked":
-            return replace(row, note="a counter of training batches, which the source does not keep")
-        return replace(row, status="missing", note=f"no array of the checkpoint belongs to it\n{advice}".strip())
+        if target.leaf == "num_batches_tracked":
+            return target.row("kept_init", "a counter of training batches, which the source does not have")
+        note = f"no array in the checkpoint matches this one\n{absence.note}".strip()
+        return target.row("missing", note, (*absence.advice, Advice("fresh", [target.name], _KEEP)))
     row = replace(
-        row,
+        target.row("missing", pairing.note),
         sources=pairing.sources,
         source_shapes=tuple(infos[source].shape for source in pairing.sources),
         source_dtypes=tuple(infos[source].dtype for source in pairing.sources),
         operations=pairing.operations,
-        note=pairing.note,
     )
-    if pairing.problem and not (way or "").startswith(pairing.answers or ("no way",)):
-        return replace(row, status=pairing.problem)
-    codes = next((told for source in pairing.sources if (told := _codes(source, array, infos))), "")
-    if codes and way is None:
-        return replace(row, status="ambiguous", note=codes)
-    return _fitted(row, layer, leaf, way)
+    is_settled = pairing.answers and (target.way or "").startswith(pairing.answers)
+    if pairing.problem and not is_settled:
+        return replace(row, status=pairing.problem, advice=pairing.advice)
+    codes = [text for source in pairing.sources if (text := _codes(source, target.array, infos))]
+    if codes and target.way is None:
+        as_numbers = target.adapted("as stored", "use the stored numbers as they are")
+        return replace(row, status="ambiguous", note=codes[0], advice=(as_numbers,))
+    return _fitted(row, target)
 
 
 def _codes(source: str, array: TargetArray, infos: Mapping[str, ArrayInfo]) -> str:
@@ -102,41 +129,41 @@ def _codes(source: str, array: TargetArray, infos: Mapping[str, ArrayInfo]) -> s
     if not array.dtype.startswith(("float", "bfloat", "complex")) or array.dtype == dtype:
         return ""
     scale = next((source + end for end in _SCALES if source + end in infos), None)
-    if "int" not in dtype and not (dtype.startswith(("float8", "float4")) and scale):
+    is_scaled_float = dtype.startswith(("float8", "float4")) and scale is not None
+    if "int" not in dtype and not is_scaled_float:
         return ""
-    told = f"and {scale} scales them" if scale else "and nothing in the file tells what they stand for"
+    origin = f"{scale} scales them" if scale else "the file does not record what they stand for"
     return (
-        f"The source holds {dtype} numbers {told}: codes of a quantised model, most likely, and no weights.\n"
-        'Take the checkpoint from before it was quantised; or say adapt={"…": "as stored"} to take them as numbers.'
+        f"The source holds {dtype} numbers, and {origin}: most likely codes of a quantised model, not weights.\n"
+        "Take the checkpoint from before it was quantised."
     )
 
 
-def _fitted(row: Row, layer: Layer, leaf: str, way: str | None) -> Row:
+def _fitted(row: Row, target: _Target) -> Row:
     """The row with adaptation and cast added, or with the problem that it does not fit."""
-    assert row.target is not None, "our bug: a source row cannot be fitted"
     assert row.target_shape is not None, "our bug: a target without a shape"
     try:
-        operations, is_adapted = row.operations, False
-        if way is not None:
-            came = shape_after(operations, row.source_shapes) if row.sources else row.target_shape
-            added = adapting_operations(way, came, row.target_shape)
-            is_adapted = added is not None
-            operations = (*operations, *(added or ()))
+        added = None if target.way is None else _adaptation(row, target.way, row.target_shape)
+        operations = (*row.operations, *(added or ()))
         got = shape_after(operations, row.source_shapes)
     except PlanError as error:
-        return replace(row, status="shape_mismatch", note=f"{error}")
+        return replace(row, status="shape_mismatch", note=error.text, advice=error.advice)
     if got != row.target_shape:
-        return replace(row, status="shape_mismatch", operations=operations, note=_misfit(layer, leaf, row, got))
+        note, advice = _misfit(target, got)
+        return replace(row, status="shape_mismatch", operations=operations, note=note, advice=advice)
     if set(row.source_dtypes) - {row.target_dtype}:
         operations = (*operations, Cast(row.target_dtype))
-    return replace(row, status=_status(row, operations, is_adapted), operations=operations, note=_told(row, way))
+    status = _status(row, operations, is_adapted=added is not None)
+    note = row.note if target.way is None else f"adapted as requested: {target.way}"
+    return replace(row, status=status, operations=operations, note=note)
 
 
-def _told(row: Row, way: str | None) -> str:
-    return f"adapted as asked: {way}" if way is not None else row.note
+def _adaptation(row: Row, way: str, shape: Shape) -> tuple[Operation, ...] | None:
+    came = shape_after(row.operations, row.source_shapes) if row.sources else shape
+    return adapting_operations(way, came, shape)
 
 
-def _status(row: Row, operations: tuple[Operation, ...], is_adapted: bool) -> Status:
+def _status(row: Row, operations: tuple[Operation, ...], *, is_adapted: bool) -> Status:
     if is_adapted or any(isinstance(operation, Subtract) for operation in operations):
         return "adapted"
     if any(not isinstance(operation, Cast) for operation in operations):
@@ -146,67 +173,69 @@ def _status(row: Row, operations: tuple[Operation, ...], is_adapted: bool) -> St
     return "exact" if row.sources == (row.target,) else "renamed"
 
 
-def _misfit(layer: Layer, leaf: str, row: Row, got: Shape) -> str:
-    """What the shapes tell, and what to do."""
-    assert row.target_shape is not None, "our bug: a target without a shape"
-    target = row.target_shape
-    out = f'Leave it out with fresh=["{layer.name or leaf}"]'
-    after = f"The source comes out as {got}, the model takes {target}."
-    if layer.kind == "conv" and leaf == "weight" and len(got) == len(target) and got[0] == target[0]:
-        if got[2:] == target[2:]:
-            way = "sum" if target[1] == 1 else "repeat"
-            return (
-                f"The checkpoint was trained on {_channels(got[1])}, the model takes {target[1]}.\n"
-                f'{out}, or adapt={{"{layer.name}": "{way}"}}: see how-to/channels.'
-            )
-        return f"{after}\nThe kernels have other sizes. {out}."
-    if "pos" in leaf.lower() + layer.name.lower() and len(got) == len(target) > 1 and got[-1] == target[-1]:
-        name = layer.full(leaf)
-        return f'{after}\nA table of other positions: adapt={{"{name}": "bicubic"}} (images) or "linear" (texts).'
-    if len(got) == len(target) and got[1:] == target[1:]:
-        some = 'adapt={"…": "first rows"} keeps the first' if got[0] < target[0] else "choose some"
-        return f"{after}\nAnother number of outputs, as for other classes: {out}, or {some}: see how-to/channels."
-    return f"{after}\n{out}, or say which source belongs here with a rename rule."
+def _misfit(target: _Target, got: Shape) -> tuple[str, tuple[Advice, ...]]:
+    """(what the shapes show, what solves it)."""
+    shape, name = target.array.shape, target.name
+    after = f"The source has the shape {got} after all operations, the model takes {shape}."
+    if len(got) != len(shape):
+        return f"{after}\nMap another source with a rename rule (how-to/rename).", (target.kept(),)
+    if target.layer.kind == "conv" and target.leaf == "weight" and got[0] == shape[0]:
+        return _misfit_of_convolution(target, got, after)
+    if "pos" in name.lower() and len(shape) > 1 and got[-1] == shape[-1]:
+        bicubic = target.adapted("bicubic", "resize a table of image positions")
+        return f"{after}\nThe number of positions differs.", (
+            bicubic,
+            target.adapted("linear", "resize a table of text positions"),
+        )
+    if got[1:] == shape[1:]:
+        note = f"{after}\nThe number of outputs differs, as for other classes."
+        if got[0] > shape[0]:
+            return f"{note} Some rows of the source can be chosen: how-to/channels.", (target.kept(),)
+        return note, (
+            target.kept(),
+            target.adapted("first rows", "fill the first rows, and keep the others as they are"),
+        )
+    return f"{after}\nMap another source with a rename rule (how-to/rename).", (target.kept(),)
 
 
-def _channels(count: int) -> str:
-    return f"{count} input channel{'s' * (count != 1)}"
+def _misfit_of_convolution(target: _Target, got: Shape, after: str) -> tuple[str, tuple[Advice, ...]]:
+    shape = target.array.shape
+    if got[2:] != shape[2:]:
+        return f"{after}\nThe kernels have other sizes.", (target.kept(),)
+    note = f"The checkpoint was trained on {counted(got[1], 'input channel')}, the model takes {shape[1]}."
+    way, effect = ("sum", "sum the input channels") if shape[1] == 1 else ("repeat", "repeat the input channels")
+    return f"{note}\nSee how-to/channels.", (Advice("adapt", {target.layer.name: way}, effect), target.kept())
 
 
-def _tied_rows(rows: Sequence[Row], wishes: Wishes) -> dict[str, Row]:
+def _tied_rows(rows: Sequence[Row], choices: Choices) -> dict[str, Row]:
     """The rows of one tensor with several names: they must be filled alike."""
     leader = next((row for row in rows if row.is_reused), None)
     if leader is None:
         return {}
-    tied = {}
-    for row in rows:
-        if row is leader or row.target is None:
-            continue
-        if row.target in wishes.fresh or (leader.target in wishes.fresh):
-            note = f"It is the same tensor as {leader.target}, which is reused: declare both fresh, or none."
-            tied[row.target] = replace(row, status="tied_conflict", note=note)
-        elif row.is_reused and row.sources != leader.sources:
-            tied[row.target] = replace(row, note=f"the same tensor as {leader.target}: both sources must be equal")
-        else:
-            note = f"the same tensor as {leader.target}"
-            tied[row.target] = replace(leader, target=row.target, note=note)
-    return tied
+    return {row.target or "": _tied(row, leader, choices) for row in rows if row is not leader}
 
 
-def _used_once(rows: Mapping[str, Row], layers: Sequence[Layer], ties: Mapping[str, Sequence[str]]) -> list[Row]:
+def _tied(row: Row, leader: Row, choices: Choices) -> Row:
+    same = f"the same tensor as {leader.target}"
+    if row.target in choices.fresh or leader.target in choices.fresh:
+        note = f"It is {same}, which is reused: declare both fresh, or none."
+        return replace(row, status="tied_conflict", note=note)
+    if row.is_reused and row.sources != leader.sources:
+        return replace(row, note=f"{same}: both sources must be equal")
+    return replace(leader, target=row.target, note=same)
+
+
+def _used_once(rows: Mapping[str, Row], ties: Mapping[str, Sequence[str]]) -> list[Row]:
     """The rows, where a source that fills arrays of two layers which are no tied ones is a problem of both."""
     first_name = {name: first for first, names in ties.items() for name in names}
-    owner = {layer.full(leaf): first_name[layer.full(leaf)] for layer in layers for leaf in layer.arrays}
-    owner = {name: first.rpartition(".")[0] for name, first in owner.items()}
     takers: dict[str, set[str]] = defaultdict(set)
     for name, row in rows.items():
         for source in row.sources:
-            takers[source].add(owner[name])
+            takers[source].add(first_name[name].rpartition(".")[0])
     twice = {source for source, names in takers.items() if len(names) > 1}
+    note = "Its source matches other layers too: map each source to one layer with rename rules (how-to/rename)."
     return [
-        replace(row, status="ambiguous", note="Its source fits other layers too: tell them apart with rename rules.")
-        if row.is_reused and twice & set(row.sources)
-        else row
+        replace(row, status="ambiguous", note=note) if row.is_reused and twice & set(row.sources) else row
         for row in rows.values()
     ]
 
@@ -220,23 +249,23 @@ def source_rows(
     """One row for each array of the checkpoint that no row of a target names."""
     used = {source for row in rows for source in row.sources}
     meant_for = {source: target for target, pairing in pairings.items() for source in pairing.sources}
-    told = []
-    for name, info in infos.items():
-        if name in used:
-            continue
-        row = Row(None, (name,), "unused", source_shapes=(info.shape,), source_dtypes=(info.dtype,))
-        if name not in usable:
-            told.append(replace(row, status="optimizer_slot", note=_ROLES.get(info.role, info.role)))
-        elif name in meant_for:
-            told.append(replace(row, status="excluded", note=f"belongs to {meant_for[name]}, which is not restored"))
-        else:
-            told.append(row)
-    return tuple(told)
+    return tuple(
+        _source_row(name, info, meant_for.get(name), is_usable=name in usable)
+        for name, info in infos.items()
+        if name not in used
+    )
+
+
+def _source_row(name: str, info: ArrayInfo, target: str | None, *, is_usable: bool) -> Row:
+    row = Row(None, (name,), "unused", source_shapes=(info.shape,), source_dtypes=(info.dtype,))
+    if not is_usable:
+        return replace(row, status="optimizer_slot", note=_ROLES.get(info.role, info.role))
+    return row if target is None else replace(row, status="excluded", note=f"for {target}, which is not restored")
 
 
 _ROLES = {
     "optimizer_slot": "of the optimiser",
-    "ema": "a moving average: ema=True uses it",
+    "ema": "a moving average",
     "counter": "a counter",
     "constant": "a constant of the graph",
     "weight": "replaced by its moving average",

@@ -1,13 +1,14 @@
-"""torch's functions without arrays in words, and the words as modules."""
+"""The steps that torch's modules and calls do, and the modules that do them."""
 
 import pytest
 import torch
 from torch import nn
 
-from regraft.plans.functions import module_for, steps_of_call, steps_of_module
+from regraft.plans.steps import Absent, Activation, CallStep, Pool, Unknown, function_of_text
+from regraft.plans.torch_steps import module_for, steps_of_call, steps_of_module
 from regraft.tf_layers import PaddedPool, SameMaxPool2d
 
-HERE = ("there", "")
+HERE = CallStep("there", "call")
 
 
 @pytest.mark.parametrize(
@@ -23,14 +24,14 @@ HERE = ("there", "")
     ],
 )
 def test_a_module_without_arrays_is_told_by_what_it_does(module, text):
-    (step,) = steps_of_module(module, HERE)
+    (step,) = steps_of_module(module, "there")
 
-    assert (step.text, step.where) == (text, HERE)
+    assert (str(step.function), step.where.layer) == (text, "there")
 
 
 def test_modules_that_change_no_value_are_no_steps():
     assert not [
-        step for module in (nn.Identity(), nn.Dropout(), nn.Flatten()) for step in steps_of_module(module, HERE)
+        step for module in (nn.Identity(), nn.Dropout(), nn.Flatten()) for step in steps_of_module(module, "there")
     ]
 
 
@@ -45,12 +46,12 @@ def test_modules_that_change_no_value_are_no_steps():
     ],
 )
 def test_a_call_is_told_like_the_module(word, args, kwargs, text):
-    assert [step.text for step in steps_of_call(word, args, kwargs, HERE)] == [text]
+    assert [str(step.function) for step in steps_of_call(word, args, kwargs, HERE)] == [text]
 
 
 def test_a_call_with_more_than_one_argument_is_not_taken_for_an_activation():
     """x.clip(0, 6) and its kin are functions of their own."""
-    assert [step.what for step in steps_of_call("elu", (None, 2.0), {}, HERE)] == ["unknown"]
+    assert [step.function for step in steps_of_call("elu", (None, 2.0), {}, HERE)] == [Unknown("elu")]
 
 
 @pytest.mark.parametrize(
@@ -67,9 +68,9 @@ def test_a_call_with_more_than_one_argument_is_not_taken_for_an_activation():
     ],
 )
 def test_a_word_becomes_a_module_that_is_told_by_it(text):
-    (step,) = steps_of_module(module_for(text), HERE)
+    (step,) = steps_of_module(module_for(function_of_text(text)), "there")
 
-    assert step.text == text
+    assert str(step.function) == text
 
 
 def test_padding_that_does_not_count_leaves_an_average_of_ones():
@@ -79,6 +80,6 @@ def test_padding_that_does_not_count_leaves_an_average_of_ones():
 
 
 def test_nothing_is_a_module_too_and_what_torch_cannot_do_is_none():
-    assert isinstance(module_for("no pooling"), nn.Identity)
-    assert module_for("max 3x3, stride 2x2, rounded up") is None
-    assert module_for("relu with a threshold") is None
+    assert isinstance(module_for(Absent("pool")), nn.Identity)
+    assert module_for(Pool("max", (3, 3), (2, 2), ceil=True)) is None
+    assert module_for(Activation("softmax")) is None

@@ -1,0 +1,145 @@
+"""The problems of a plan: those that are alike together, each with the arguments that solve it."""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
+
+from regraft.errors import Advice
+from regraft.patterns import compile_pattern, is_chosen, parents
+from regraft.plans.rows import RequirementRow, Row, value_text
+
+AnyRow = Row | RequirementRow
+MOST_CAUSES = 8  # groups of problems in an error; more would not fit a screen
+MOST_NAMES = 6  # of a group's members that are listed
+
+
+def problem_text(rows: Sequence[Row], requirements: Sequence[RequirementRow]) -> str:
+    """All problems as one error text; those that are alike are told once, by the first of them, and counted."""
+    settings = [row for row in requirements if row.is_problem]
+    count = sum(row.is_problem for row in rows) + len(settings)
+    total = len(rows) + len(requirements)
+    verb = "is a problem" if count == 1 else "are problems"
+    lines = [f"{count} of {total} rows of the plan {verb}; nothing was changed."]
+    for members in causes(rows, MOST_CAUSES):
+        lines += _cause_lines(members)
+    for alike in _settings_alike(settings):
+        lines += [alike[0].problem(), *_more(alike)]
+    return "\n".join(lines)
+
+
+def problem_advice(rows: Sequence[Row], requirements: Sequence[RequirementRow]) -> tuple[Advice, ...]:
+    """What solves the problems: one advice for each argument and effect, with the names of all that it is for."""
+    everything: list[AnyRow] = [*rows, *requirements]
+    return advice_for([row for row in everything if row.is_problem], everything)
+
+
+def advice_for(members: Sequence[AnyRow], everything: Sequence[AnyRow]) -> tuple[Advice, ...]:
+    """The advice of these rows, together where argument and effect are the same; `everything` is the whole plan."""
+    names = {row.name for row in members}
+    others = [row.name for row in everything if row.name not in names]
+    groups: dict[tuple[str, str, str], list[Advice]] = defaultdict(list)
+    for row in members:
+        for advice in row.advice:
+            single = "" if isinstance(advice.value, list | dict) else repr(advice.value)
+            groups[advice.argument, advice.effect, single].append(advice)
+    return tuple(_together(alike, others) for alike in groups.values())
+
+
+def _together(alike: Sequence[Advice], others: Collection[str]) -> Advice:
+    """One advice with the values of all; names that differ in numbers alone become one pattern."""
+    values = [advice.value for advice in alike]
+    if isinstance(values[0], dict):
+        ways = {pattern: way for value in values if isinstance(value, dict) for pattern, way in value.items()}
+        by_way: dict[str, list[str]] = defaultdict(list)
+        for pattern, way in ways.items():
+            by_way[way].append(pattern)
+        return replace(alike[0], value={p: way for way, several in by_way.items() for p in _shortened(several, others)})
+    if isinstance(values[0], list):
+        patterns = dict.fromkeys(pattern for value in values if isinstance(value, list) for pattern in value)
+        if alike[0].argument == "fresh":
+            patterns = dict.fromkeys(_outermost(patterns, others))
+        return replace(alike[0], value=_shortened(list(patterns), others))
+    return alike[0]
+
+
+def _outermost(names: Iterable[str], others: Collection[str]) -> list[str]:
+    """For each name the outermost part of the model in which all that is left is meant."""
+    taken = {parent for other in others for parent in parents(other)}
+    return [next((one for one in reversed(parents(name)) if one not in taken), name) for name in names]
+
+
+def _shortened(patterns: Sequence[str], others: Collection[str]) -> list[str]:
+    """The patterns; many that differ in numbers alone as one, where it matches nothing else."""
+    if len(patterns) <= MOST_NAMES:
+        return list(patterns)
+    groups: dict[str, list[str]] = defaultdict(list)
+    for pattern in patterns:
+        groups[re.sub(r"\d+", lambda _: r"\d+", pattern)].append(pattern)
+    return [one for general, members in groups.items() for one in _general(general, members, others)]
+
+
+def _general(general: str, members: Sequence[str], others: Collection[str]) -> Sequence[str]:
+    compiled = [compile_pattern(general)]
+    is_exact = len(members) > 1 and not any(is_chosen(other, compiled) for other in others)
+    return [general] if is_exact else members
+
+
+def causes(rows: Sequence[Row], most: int, *, by_layer: bool = False) -> list[list[Row]]:
+    """The problems, together where the same solves them; where there are many, by wider and wider parts of the model
+    until at most so many groups are left, or what solves them differs."""
+    problems = [row for row in rows if row.is_problem]
+    deepest = max((row.name.count(".") + 1 for row in problems), default=0)
+    groups: dict[tuple[object, ...], list[Row]] = {}
+    for depth in range(deepest, -1, -1):
+        groups = defaultdict(list)
+        for row in problems:
+            groups[_cause(row, depth, by_layer=by_layer)].append(row)
+        if len(groups) <= most:
+            break
+    return list(groups.values())
+
+
+def _cause(row: Row, depth: int, *, by_layer: bool) -> tuple[object, ...]:
+    """Equal for rows that are one cause: without sources wherever they are, else in one part of the model."""
+    solution = tuple((advice.argument, advice.effect) for advice in row.advice)
+    if not row.sources:
+        return (row.status, row.note, solution)
+    kept = min(depth, row.name.count(".")) if by_layer else depth
+    return (row.status, solution, first_parts(row.name, kept))
+
+
+def first_parts(name: str, depth: int) -> str:
+    """The first `depth` parts of a name, of ours or of theirs."""
+    separator = "." if "." in name and "/" not in name else "/"
+    return separator.join(name.split(separator)[:depth])
+
+
+def _cause_lines(members: Sequence[Row]) -> list[str]:
+    first = members[0]
+    if first.sources:
+        return [first.problem(), *_more(members)]
+    targets = [f"  target  {row.target}  expected {row.target_form()}" for row in members[:MOST_NAMES]]
+    return [*targets, *_more(members, shown=MOST_NAMES), f"  {first.status}: {first.note}".replace("\n", "\n  ")]
+
+
+def _settings_alike(settings: Sequence[RequirementRow]) -> list[list[RequirementRow]]:
+    """One by one; where there are many, those with the same attribute and values together."""
+    if len(settings) <= MOST_CAUSES:
+        return [[row] for row in settings]
+    groups: dict[tuple[str, str, str], list[RequirementRow]] = defaultdict(list)
+    for row in settings:
+        groups[row.attribute, value_text(row.required), value_text(row.found)].append(row)
+    return list(groups.values())
+
+
+def _more(members: Sequence[AnyRow], shown: int = 1) -> list[str]:
+    """A line for the members of the group that are not told one by one."""
+    rest = [row.name for row in members[shown:]]
+    names = ", ".join(rest[:MOST_NAMES]) + ", …" * (len(rest) > MOST_NAMES)
+    return [f"  and {len(rest)} more like {'it' if shown == 1 else 'them'}: {names}"] if rest else []
+
+
+def status_counts(rows: Sequence[Row]) -> Counter[str]:
+    """How many sources that fill nothing there are, by status."""
+    return Counter(row.status for row in rows if row.target is None)

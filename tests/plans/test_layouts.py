@@ -144,9 +144,7 @@ def test_a_dense_kernel_of_onnx_is_decided_by_its_node_alone():
 
     assert rule.operations([(3, 3)], {"kernel_axes": ["out", "in"]}) == ()
     assert rule.operations([(3, 3)], {"kernel_axes": ["in", "out"]}) == (Transpose((1, 0), ("in", "out")),)
-    with pytest.raises(
-        UndecidableError, match="not record how onnx orders the axes of this dense kernel"
-    ):
+    with pytest.raises(UndecidableError, match="not record how onnx orders the axes of this dense kernel"):
         rule.operations([(3, 3)], {})
 
 

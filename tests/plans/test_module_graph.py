@@ -52,7 +52,7 @@ def test_steps_between_layers_know_where_they_are_done():
     assert relu.where == ModuleStep("stem.1", "activation")
     assert below == "stem.0"
     assert wiring.calls["head.conv"] == CallStep("head", "conv")
-    assert wiring.joins[("add", "head.gamma", "head.shortcut")] == ("head", "add")
+    assert wiring.joins[("add", "head.gamma", "head.shortcut")] == CallStep("head", "add")
 
 
 def test_a_norm_with_an_activation_inside_gives_what_is_behind_it():

@@ -19,8 +19,7 @@ def problem_text(rows: Sequence[Row], requirements: Sequence[RequirementRow]) ->
     settings = [row for row in requirements if row.is_problem]
     count = sum(row.is_problem for row in rows) + len(settings)
     total = len(rows) + len(requirements)
-    verb = "is a problem" if count == 1 else "are problems"
-    lines = [f"{count} of {total} rows of the plan {verb}; nothing was changed."]
+    lines = [f"{count} of {total} rows of the plan are problems; nothing was changed."]
     for members in causes(rows, MOST_CAUSES):
         lines += _cause_lines(members)
     for alike in _settings_alike(settings):

@@ -58,7 +58,8 @@ def _ways_out(rows: Sequence[Row], limit: int | None, spell: Callable[[Advice], 
     lines = []
     for members in groups if limit is None else groups[: limit // 8]:
         notes = members[0].note.splitlines()
-        ways = [*(notes if len(notes) > 1 or len(members) > 1 else []), *filter(None, map(spell, advice_for(members, rows)))]
+        ways = notes if len(notes) > 1 or len(members) > 1 else []
+        ways += filter(None, map(spell, advice_for(members, rows)))
         if ways:
             lines += [f"{members[0].status}: {_listed(members)}", *(f"  {line}" for line in ways)]
     return lines

@@ -24,23 +24,22 @@ from torch import nn
 from regraft.caches import building
 from regraft.caches.options import CANARIES
 from regraft.caching import cache_features
+from regraft.cuts.cut import Cut, Leaf
 from regraft.errors import CacheError
+from regraft.splitting import FeatureExtractor
 from regraft.stores.folder import FolderStore
 
 ROWS, WIDTH, BATCH, PART = 640, 64, 8, 64
 PAGE = Path(__file__).parents[1] / "docs" / "faults.md"
 
 
-class SlowTrunk:
+class SlowTrunk(FeatureExtractor):
     """A frozen layer that takes 2 ms a batch and notes each row that it computes in a file."""
 
     def __init__(self, log: Path) -> None:
-        from types import SimpleNamespace as Plain
-
         torch.manual_seed(0)
         self.layer, self.log = nn.Linear(6, WIDTH).requires_grad_(False), log
-        leaf = Plain(name="hidden", shape=(WIDTH,), dtype=torch.float32, bytes_per_example=4 * WIDTH)
-        self.cut = Plain(leaves=(leaf,), by_row=True)
+        self.cut = Cut((Leaf("hidden", (WIDTH,), torch.float32, 4 * WIDTH),), work_saved=1.0)
 
     def __call__(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         time.sleep(0.002)

@@ -18,7 +18,6 @@ from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace as Plain
 from typing import Any
 
 import torch
@@ -26,6 +25,8 @@ from torch import nn
 
 from regraft.caches.features import Features
 from regraft.caching import cache_features
+from regraft.cuts.cut import Cut, Leaf
+from regraft.splitting import FeatureExtractor
 from regraft.stores.folder import FolderStore
 
 WIDTH, CLASSES, BATCH = 512, 100, 256
@@ -33,14 +34,13 @@ PAGE = Path(__file__).parents[1] / "docs" / "streaming.md"
 MARK = "<!-- what benchmarks/streaming.py measured -->"
 
 
-class WideTrunk:
+class WideTrunk(FeatureExtractor):
     """A frozen layer that makes 2 KiB of a few numbers."""
 
     def __init__(self) -> None:
         torch.manual_seed(0)
         self.layer = nn.Linear(8, WIDTH).requires_grad_(False)
-        leaf = Plain(name="hidden", shape=(WIDTH,), dtype=torch.float32, bytes_per_example=4 * WIDTH)
-        self.cut = Plain(leaves=(leaf,), by_row=True)
+        self.cut = Cut((Leaf("hidden", (WIDTH,), torch.float32, 4 * WIDTH),), work_saved=1.0)
 
     def __call__(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"hidden": self.layer(x)}

@@ -59,6 +59,28 @@ def test_arrays_that_cannot_be_used_say_why(tmp_path, arrays, told):
         open_npz(tmp_path / "a.npz", InputContract())
 
 
+@pytest.mark.parametrize(
+    ("own", "labels"), [(["yes", "no"], [1, 0, 1]), (["no", "yes"], [0, 1, 0]), (["no", "yes", "perhaps"], None)]
+)
+def test_classes_are_matched_by_name_with_those_of_the_training_data(tmp_path, own, labels):
+    """Whatever their order in the file; another class is refused."""
+    np.savez(tmp_path / "a.npz", x=np.zeros((3, 2)), y=np.array([0, 1, 0]), classes=np.array(own))
+    if labels is None:
+        with pytest.raises(DataError, match=r"a\.npz: perhaps is no class of the training data"):
+            open_npz(tmp_path / "a.npz", InputContract(), classes=["no", "yes"])
+    else:
+        assert open_npz(tmp_path / "a.npz", InputContract(), classes=["no", "yes"]).labels.tolist() == labels
+
+
+@pytest.mark.parametrize("classes", [["cat", "dog"], ["1", "2"]])
+def test_numbers_without_names_are_no_labels_of_named_classes(tmp_path, classes):
+    """Nothing says which number is which name."""
+    np.savez(tmp_path / "a.npz", x=np.zeros((2, 2)), y=np.array([0, 1]))
+    with pytest.raises(DataError, match=r"(?s)labels are numbers.*have names.*Add an array `classes`"):
+        open_npz(tmp_path / "a.npz", InputContract(), classes=classes)
+    assert open_npz(tmp_path / "a.npz", InputContract(), classes=["0", "1", "2"]).labels.tolist() == [0, 1]
+
+
 def test_a_pickle_inside_is_never_executed(tmp_path):
     """Objects are refused."""
     np.savez(tmp_path / "a.npz", x=np.array([{"a": 1}, None]), y=np.array([0, 1]))

@@ -47,7 +47,7 @@ def test_a_table_that_cannot_be_used_says_why(image_folder, content, told):
 def test_a_label_that_training_did_not_know_is_refused(image_folder):
     """The nearest one is offered."""
     (image_folder / "list.csv").write_text(ROWS)
-    with pytest.raises(DataError, match=r"'tom' is no class of the training data. Did you mean 'toms'"):
+    with pytest.raises(DataError, match=r"list.csv: tom is no class of the training data. Did you mean 'toms'"):
         open_table(image_folder / "list.csv", CONTRACT, classes=["rex", "toms"])
 
 
@@ -56,3 +56,11 @@ def test_a_table_in_another_encoding_is_named(image_folder):
     (image_folder / "list.csv").write_bytes("path,label\ncat/0.png,é\n".encode("latin-1"))
     with pytest.raises(DataError, match=r"list.csv cannot be read as comma-separated text in UTF-8"):
         open_table(image_folder / "list.csv", CONTRACT)
+
+
+def test_classes_that_are_whole_numbers_are_ordered_by_value(image_folder):
+    """As in an array file, where label 10 comes after label 2."""
+    rows = [f"{folder}/{number}.png,{label}" for (folder, number), label in
+            zip([("cat", 0), ("cat", 1), ("dog", 0)], ("10", "2", "1"), strict=True)]  # fmt: skip
+    (image_folder / "list.csv").write_text("\n".join(["path,label", *rows]))
+    assert open_table(image_folder / "list.csv", CONTRACT).classes == ("1", "2", "10")

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from regraft.datasets.labelled import Labelled, check_labels
+from regraft.datasets.labelled import Labelled, check_labels, refuse_unknown_classes
 from regraft.errors import DataError
 from regraft.examples import Examples
 from regraft.inputs import InputContract
@@ -41,7 +41,7 @@ def open_npz(path: Path, contract: InputContract, *, classes: Sequence[str] | No
     """The examples of an .npz with inputs (x, inputs, images …) and labels (y, labels …).
 
     uint8 inputs (count, h, w) or (count, h, w, channels) are images under the input contract; float inputs are
-    taken as they are, as float32. An array `classes` of names may be inside.
+    taken as they are, as float32. An array `classes` may name the label of each number.
 
     Raises DataError when an array is missing, the counts differ, or labels are no integers.
     """
@@ -51,11 +51,8 @@ def open_npz(path: Path, contract: InputContract, *, classes: Sequence[str] | No
         raise DataError(f"{path}: {len(inputs)} inputs and {len(labels)} labels; each example needs one of each.")
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise DataError(f"{path}: labels are {labels.dtype} of shape {labels.shape}; expected integers of shape (n,).")
-    several = classes is None
-    if classes is None:
-        count = int(labels.max()) + 1 if len(labels) else 0
-        classes = [str(name) for name in arrays["classes"]] if "classes" in arrays else list(map(str, range(count)))
-    return _examples(path, inputs, labels, contract, classes, several)
+    own = [str(name) for name in arrays["classes"]] if "classes" in arrays else None
+    return _examples(path, inputs, labels, contract, own, classes)
 
 
 def open_idx(path: Path, contract: InputContract, *, classes: Sequence[str] | None = None) -> ArrayExamples:
@@ -69,8 +66,7 @@ def open_idx(path: Path, contract: InputContract, *, classes: Sequence[str] | No
     inputs, labels = read_idx(path), read_idx(labels_path)
     if len(inputs) != len(labels):
         raise DataError(f"{path}: {len(inputs)} images, but {labels_path.name} holds {len(labels)} labels.")
-    names = classes or list(map(str, range(int(labels.max()) + 1 if len(labels) else 0)))
-    return _examples(path, inputs, labels, contract, names, several=classes is None)
+    return _examples(path, inputs, labels, contract, None, classes)
 
 
 def inputs_from(path: Path, inputs: np.ndarray, contract: InputContract) -> Tensor:
@@ -103,25 +99,52 @@ def read_idx(path: Path) -> np.ndarray:
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
-    rank = raw[3] if len(raw) > 3 and raw[:3] == b"\0\0\x08" else 0
-    shape = np.frombuffer(raw, ">u4", count=rank, offset=4).tolist() if rank and len(raw) >= 4 + 4 * rank else []
-    if not shape or len(raw) - 4 - 4 * rank != int(np.prod(shape)):
+    shape = _idx_shape(raw)
+    if not shape or len(raw) - 4 - 4 * len(shape) != int(np.prod(shape)):
         raise DataError(f"{path} is no idx file of bytes, or it is truncated.")
-    return np.frombuffer(raw, np.uint8, offset=4 + 4 * rank).reshape(shape)
+    return np.frombuffer(raw, np.uint8, offset=4 + 4 * len(shape)).reshape(shape)
+
+
+def _idx_shape(raw: bytes) -> list[int]:
+    """The shape in the head of an idx file of bytes; () where there is none."""
+    rank = raw[3] if len(raw) > 3 and raw[:3] == b"\0\0\x08" else 0
+    return np.frombuffer(raw, ">u4", count=rank, offset=4).tolist() if rank and len(raw) >= 4 + 4 * rank else []
 
 
 def _examples(
-    path: Path, inputs: np.ndarray, labels: np.ndarray, contract: InputContract, classes: Sequence[str], several: bool
+    path: Path,
+    inputs: np.ndarray,
+    labels: np.ndarray,
+    contract: InputContract,
+    own: Sequence[str] | None,
+    known: Sequence[str] | None,
 ) -> ArrayExamples:
+    """
+    own    the classes that the file names, in the order of its labels
+    known  the training data's
+    """
     values = torch.from_numpy(labels.astype(np.int64))
-    check_labels(values, len(classes), where=str(path), several=several)
-    return ArrayExamples(inputs_from(path, inputs, contract), values, classes)
+    names = own or (known if known is not None else [str(label) for label in range(_count(labels))])
+    check_labels(values, len(names), where=str(path), several=known is None)
+    if known is not None and own is None and list(known) != [str(label) for label in range(len(known))]:
+        raise DataError(
+            f"{path}: the labels are numbers, and the training data's classes have names: {', '.join(known[:5])}.\n"
+            "Add an array `classes` with the name of each label."
+        )
+    if known is not None and own is not None:
+        refuse_unknown_classes(own, known, prefix=f"{path}: ")
+        values = torch.tensor([known.index(name) for name in own])[values]
+    return ArrayExamples(inputs_from(path, inputs, contract), values, known if known is not None else names)
+
+
+def _count(labels: np.ndarray) -> int:
+    return int(labels.max()) + 1 if len(labels) else 0
 
 
 def _named(path: Path, arrays: dict[str, np.ndarray], wanted: Sequence[str]) -> np.ndarray:
-    found = [name for name in arrays if name.lower() in wanted]
-    if len(found) != 1:
+    matches = [name for name in arrays if name.lower() in wanted]
+    if len(matches) != 1:
         raise DataError(
-            f"{path} has {len(found)} arrays named {' or '.join(wanted)}; expected one. Arrays: {', '.join(arrays)}."
+            f"{path} has {len(matches)} arrays named {' or '.join(wanted)}; expected one. Arrays: {', '.join(arrays)}."
         )
-    return arrays[found[0]]
+    return arrays[matches[0]]

@@ -6,9 +6,10 @@ from pathlib import Path
 from PIL import Image
 
 from regraft.datasets.image_files import ImageFiles
+from regraft.datasets.labelled import class_names, refuse_unknown_classes
 from regraft.errors import DataError
 from regraft.inputs import InputContract
-from regraft.wording import counted, near_names
+from regraft.wording import counted
 
 
 def open_image_folder(
@@ -21,37 +22,40 @@ def open_image_folder(
     Files that are no images by their suffix are left out, with a note. Hidden files are ignored.
     Raises DataError for no subfolders, one class only, an empty class, or a class that the model does not know.
     """
-    found = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    if not found:
+    folders = class_names(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    if not folders:
         raise DataError(
             f"{folder} holds no class folders. Expected one subfolder of images for each class: {folder}/CLASS/*.jpg"
         )
-    names = list(classes) if classes is not None else found
-    strange = [name for name in found if name not in names]
-    if strange:
-        raise DataError("\n".join(f"{folder}/{name} is no class of the training data. {near_names(name, names)}"
-                                  for name in strange))  # fmt: skip
-    suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
-    paths, labels, left_out = [], [], []
-    for label, name in enumerate(names):
-        for path in sorted((folder / name).rglob("*")):
-            if path.is_dir() or any(part.startswith(".") for part in path.relative_to(folder).parts):
-                continue
-            if path.suffix.lower() in suffixes:
-                paths.append(path)
-                labels.append(label)
-            else:
-                left_out.append(str(path.relative_to(folder)))
-    told = f"{counted(len(left_out), 'file')} left out, being no images: {', '.join(left_out[:20])}"
-    notes = [told] if left_out else []
+    names = folders if classes is None else list(classes)
+    refuse_unknown_classes(folders, names, prefix=f"{folder}/")
+    images, others = _files_of(folder, names)
+    left_out = f"{counted(len(others), 'file')} left out, being no images: {', '.join(others[:20])}"
     return ImageFiles(
-        paths,
-        labels,
+        [folder / path for path, _ in images],
+        [label for _, label in images],
         names,
         contract,
-        ids=[path.relative_to(folder).as_posix() for path in paths],
-        notes=notes,
+        ids=[path.as_posix() for path, _ in images],
+        notes=[left_out] if others else [],
         every_class=classes is None,
         skip_unreadable=skip_unreadable,
         where=str(folder),
     )
+
+
+def _files_of(folder: Path, names: Sequence[str]) -> tuple[list[tuple[Path, int]], list[str]]:
+    """Each image's path in the folder with its label, and the files that are no images by their suffix."""
+    suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    images: list[tuple[Path, int]] = []
+    others: list[str] = []
+    for label, name in enumerate(names):
+        for entry in sorted((folder / name).rglob("*")):
+            path = entry.relative_to(folder)
+            if entry.is_dir() or any(part.startswith(".") for part in path.parts):
+                continue
+            if path.suffix.lower() in suffixes:
+                images.append((path, label))
+            else:
+                others.append(str(path))
+    return images, others

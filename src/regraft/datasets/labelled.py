@@ -1,7 +1,7 @@
 """The contract of a data set from disk: examples with labels, class names and stable ids."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, final
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from regraft.errors import DataError
-from regraft.wording import counted
+from regraft.wording import counted, near_names
 
 
 class Labelled(Dataset, ABC):
@@ -59,6 +59,24 @@ class Chosen(Labelled):
         return self.whole.content_ids(self.indices if indices is None else [self.indices[at] for at in indices])
 
 
+def class_names(labels: Iterable[str]) -> list[str]:
+    """The different labels in their order as classes: whole numbers by value ("2" before "10"), others as texts."""
+    names = sorted(set(labels))
+    are_numbers = all(name.isascii() and name.isdigit() for name in names)
+    return sorted(names, key=int) if are_numbers else names
+
+
+def refuse_unknown_classes(names: Iterable[str], known: Sequence[str], *, prefix: str) -> None:
+    """Raise DataError that lists each name that is no class of the training data.
+
+    prefix  what stands before each name in the message: the folder or the table
+    """
+    unknown = [name for name in class_names(names) if name not in known]
+    if unknown:
+        lines = [f"{prefix}{name} is no class of the training data. {near_names(name, known)}" for name in unknown]
+        raise DataError("\n".join(lines))
+
+
 def stratified_split(labels: Tensor, fraction: float, *, seed: int) -> tuple[Tensor, Tensor]:
     """Indices (rest, part) where `part` holds `fraction` of each class, at least one example of each.
 
@@ -74,7 +92,7 @@ def stratified_split(labels: Tensor, fraction: float, *, seed: int) -> tuple[Ten
         if len(members) < 2:
             raise DataError(
                 f"Class {label} has {len(members)} example: it cannot be in training and validation both.\n"
-                "Add examples, or give validation data of its own: data.validation = 'folder/'."
+                "Add examples, or use other data for validation: data.validation = 'folder/'."
             )
         members = members[torch.randperm(len(members), generator=generator)]
         count = min(max(1, round(fraction * len(members))), len(members) - 1)
@@ -114,5 +132,5 @@ def check_labels(labels: Sequence[int] | Tensor, classes: int, *, where: str, se
         )
     if several and len(values.unique()) < 2:
         raise DataError(
-            f"{where}: all {len(values)} examples are of one class ({int(values[0])}); there is nothing to tell apart."
+            f"{where}: all {len(values)} examples are of one class ({int(values[0])}). Expected two classes or more."
         )

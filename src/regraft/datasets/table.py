@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from regraft.datasets.image_files import ImageFiles
+from regraft.datasets.labelled import class_names, refuse_unknown_classes
 from regraft.errors import DataError
 from regraft.inputs import InputContract
-from regraft.wording import counted, near_names
+from regraft.wording import counted
 
 PATH_COLUMNS = ("path", "file", "filename", "image")
 LABEL_COLUMNS = ("label", "class", "target", "category")
@@ -16,51 +17,52 @@ LABEL_COLUMNS = ("label", "class", "target", "category")
 def open_table(
     table: Path, contract: InputContract, *, classes: Sequence[str] | None = None, skip_unreadable: bool = False
 ) -> ImageFiles:
-    """The images that a table lists; paths are relative to the table's folder, classes are the sorted labels.
+    """The images that a table lists; paths are relative to the table's folder, classes as `class_names` orders them.
 
     Columns: one of path/file/filename/image and one of label/class/target/category.
 
     Raises DataError for a missing column, a missing file, or a label that is no class of the training data.
     """
     columns = _read_parquet(table) if table.suffix.lower() == ".parquet" else _read_csv(table)
-    path_column = _column(table, columns, PATH_COLUMNS)
-    label_column = _column(table, columns, LABEL_COLUMNS)
-    paths = [table.parent / value for value in columns[path_column]]
-    absent = [path for path in paths if not path.is_file()]
-    if absent:
-        listed = "\n".join(f"  {path}" for path in absent[:20])
-        raise DataError(f"{table} lists {len(absent)} of {len(paths)} files that do not exist:\n{listed}")
-    values = columns[label_column]
-    unlabelled = [number for number, value in enumerate(values, start=2) if not value.strip()]
-    if unlabelled:
-        raise DataError(
-            f"{table}: {counted(len(unlabelled), 'row', 'has/have')} no label, the first in line {unlabelled[0]}."
-        )
-    names = list(classes) if classes is not None else sorted(set(values))
-    strange = sorted(set(values) - set(names))
-    if strange:
-        raise DataError("\n".join(f"{table}: {value!r} is no class of the training data. {near_names(value, names)}"
-                                  for value in strange))  # fmt: skip
-    labels = [names.index(value) for value in values]
+    names_of_files = columns[_column(table, columns, PATH_COLUMNS)]
+    values = columns[_column(table, columns, LABEL_COLUMNS)]
+    paths = [table.parent / name for name in names_of_files]
+    _refuse_missing(table, paths, values)
+    names = class_names(values) if classes is None else list(classes)
+    refuse_unknown_classes(values, names, prefix=f"{table}: ")
     return ImageFiles(
         paths,
-        labels,
+        [names.index(value) for value in values],
         names,
         contract,
-        ids=columns[path_column],
+        ids=names_of_files,
         every_class=classes is None,
         skip_unreadable=skip_unreadable,
         where=str(table),
     )
 
 
-def _column(table: Path, columns: dict[str, list[str]], wanted: Sequence[str]) -> str:
-    found = [name for name in columns if name.lower() in wanted]
-    if len(found) != 1:
+def _refuse_missing(table: Path, paths: Sequence[Path], labels: Sequence[str]) -> None:
+    """Raise DataError for files that do not exist, and for rows without a label."""
+    absent = [path for path in paths if not path.is_file()]
+    if absent:
+        listed = "\n".join(f"  {path}" for path in absent[:20])
+        raise DataError(f"{table} lists {len(absent)} of {len(paths)} files that do not exist:\n{listed}")
+    unlabelled = [line for line, label in enumerate(labels, start=2) if not label.strip()]
+    if unlabelled:
         raise DataError(
-            f"{table} has {len(found)} columns named {' or '.join(wanted)}; expected one. It has: {', '.join(columns)}."
+            f"{table}: {counted(len(unlabelled), 'row', 'has/have')} no label, the first in line {unlabelled[0]}."
         )
-    return found[0]
+
+
+def _column(table: Path, columns: dict[str, list[str]], wanted: Sequence[str]) -> str:
+    matches = [name for name in columns if name.lower() in wanted]
+    if len(matches) != 1:
+        raise DataError(
+            f"{table} has {len(matches)} columns named {' or '.join(wanted)}; expected one. It has: "
+            f"{', '.join(columns)}."
+        )
+    return matches[0]
 
 
 def _read_csv(table: Path) -> dict[str, list[str]]:
@@ -71,7 +73,7 @@ def _read_csv(table: Path) -> dict[str, list[str]]:
         raise DataError(f"{table} cannot be read as comma-separated text in UTF-8: {error}.") from error
     if not rows:
         raise DataError(f"{table} has no rows below its header.")
-    uneven = [number for number, row in enumerate(rows, start=2) if None in row or None in row.values()]
+    uneven = [line for line, row in enumerate(rows, start=2) if None in row or None in row.values()]
     if uneven:
         raise DataError(f"{table}: line {uneven[0]} has another number of columns than the header.")
     return {name: [row[name] for row in rows] for name in rows[0]}

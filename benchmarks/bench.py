@@ -1,11 +1,11 @@
-"""Run the workloads of issue 6, print one table, and write docs/benchmarks.md.
+"""Run the workloads, print one table of goals, and write docs/benchmarks.md.
 
-    python benchmarks/bench.py                  all
-    python benchmarks/bench.py W1 W4            some; the page keeps what earlier runs left of the others
-    python benchmarks/bench.py W3 --rounds 1    quickly
+    python benchmarks/bench.py                  all workloads
+    python benchmarks/bench.py W1 W4            some; the page keeps earlier results of the others
+    python benchmarks/bench.py W3 --rounds 1    fewer rounds
 
-Each workload is a file of its own, run in a process of its own, one after the other. Those with heavy peers run in an
-environment that is made for them, .venv-bench; REGRAFT_BENCH_PYTHON names the Python of another one.
+Each workload is a file and runs in its own process, one after the other. A workload with heavy peers runs in an extra
+environment, .venv-bench, which is created when it is missing; REGRAFT_BENCH_PYTHON names the Python of another one.
 """
 
 import argparse
@@ -33,35 +33,35 @@ WORKLOADS = {
     "W7": "w7_growth.py",
 }
 HEAVY_PEERS = {"W1"}  # TensorFlow, Keras, Lightning
-UNPINNED = ("h5py==",)  # TensorFlow 2.21 asks for one below 3.15
-HEADING = "| workload | what against what | goal | median (lowest – highest) | reached |\n|---|---|---|---|---|"
+UNPINNED = ("h5py==",)  # TensorFlow 2.21 needs a version below 3.15
+HEADING = "| workload | comparison | goal | median (lowest – highest) | reached |\n|---|---|---|---|---|"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a workload left, and where and when it ran."""
+    """The result of a workload, and where and when it ran."""
 
     name: str
     facts: dict
     tables: list[Table]
 
     def rows(self) -> list[str]:
-        """Its goals, as rows of the one table."""
+        """Its goals, as rows of the summary table."""
         return [f"| {self.name} | {table.summary(goal)} |" for table in self.tables for goal in table.goals]
 
     def section(self) -> str:
-        """Its tables, under what they were measured with."""
+        """Its tables, below a line that says how they were measured."""
         facts = self.facts
         versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
-        told = (
+        conditions = (
             f"`{facts['command']}` on {facts['date']}, {facts['seconds']:.0f} s; load average at the start "
             f"{facts['load']:.1f}; OMP_NUM_THREADS {facts['threads']}; {versions}."
         )
-        return "\n\n".join([f"## {self.name}", told, *[table.markdown().rstrip() for table in self.tables]])
+        return "\n\n".join([f"## {self.name}", conditions, *[table.markdown().rstrip() for table in self.tables]])
 
 
 def peers_python() -> Path:
-    """The Python that has the heavy peers; made when it is missing."""
+    """The Python that has the heavy peers; the environment is created when it is missing."""
     if named := os.environ.get("REGRAFT_BENCH_PYTHON"):
         return Path(named)
     folder = ROOT / ".venv-bench"
@@ -79,7 +79,7 @@ def peers_python() -> Path:
 
 
 def measure(name: str, rounds: int) -> Outcome | None:
-    """Run a workload and keep what it told; None where it failed, its own words on the screen."""
+    """Run a workload and store its result; None when it failed (its own messages are on the screen)."""
     python = peers_python() if name in HEAVY_PEERS else Path(sys.executable)
     options = ["--rounds", str(rounds)] if rounds else []
     print(f"{name}: {WORKLOADS[name]}", file=sys.stderr, flush=True)
@@ -89,7 +89,7 @@ def measure(name: str, rounds: int) -> Outcome | None:
         stdout=subprocess.PIPE, text=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
     )  # fmt: skip
     if done.returncode:
-        print(f"{name} ended with {done.returncode}; docs/benchmarks.md keeps its last outcome.", file=sys.stderr)
+        print(f"{name} ended with {done.returncode}; docs/benchmarks.md keeps its last result.", file=sys.stderr)
         return None
     facts = {
         "command": " ".join(["python benchmarks/bench.py", name, *options]), "date": f"{date:%Y-%m-%d %H:%M} UTC",
@@ -98,13 +98,13 @@ def measure(name: str, rounds: int) -> Outcome | None:
         "machine": machine(),
     }  # fmt: skip
     KEPT.mkdir(parents=True, exist_ok=True)
-    told = json.loads(done.stdout.splitlines()[-1])
-    (KEPT / f"{name}.json").write_text(json.dumps(facts | told))
+    result = json.loads(done.stdout.splitlines()[-1])
+    (KEPT / f"{name}.json").write_text(json.dumps(facts | result))
     return kept(name)
 
 
 def kept(name: str) -> Outcome | None:
-    """A workload's last outcome on this checkout."""
+    """The last result of a workload in this checkout."""
     path = KEPT / f"{name}.json"
     if not path.exists():
         return None
@@ -115,10 +115,10 @@ def kept(name: str) -> Outcome | None:
 def machine() -> str:
     """Processor, cores, memory and system."""
     processor = platform.processor() or platform.machine()
-    told = Path("/proc/cpuinfo")
-    if told.exists():
-        names = [line.split(":")[1].strip() for line in told.read_text().splitlines() if line.startswith("model name")]
-        processor = names[0] if names else processor
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        models = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        processor = models[0].split(":")[1].strip() if models else processor
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return f"{processor}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()}"
 
@@ -134,15 +134,15 @@ def page(outcomes: list[Outcome]) -> str:
         "",
         f"Written by `make bench` on {datetime.now(UTC):%Y-%m-%d}: {reached} of {len(goals)} goals reached.",
         *([f"Not measured: {', '.join(missing)}."] if missing else []),
-        "Within a workload all sides run in turns on the same work, so that other load meets all alike; a ratio is",
-        "taken round by round, and its median is held against the goal. The spread is the lowest and highest round.",
+        "Within a workload all variants run in turns on the same work, so other load affects all of them. A ratio is",
+        "computed for each round, and its median is compared with the goal. The range is the lowest and highest round.",
         "",
-        *[f"Machine: {told}." for told in sorted({outcome.facts["machine"] for outcome in outcomes})],
+        *[f"Machine: {text}." for text in sorted({outcome.facts["machine"] for outcome in outcomes})],
     ]
     if load > (os.cpu_count() or 1):
         lines += [
-            f"**The machine was busy with other work (load average up to {load:.1f}):** times are several times what",
-            "an idle machine gives, spreads are wide, and where rounds were few the medians are uncertain too.",
+            f"**The machine was busy with other work (load average up to {load:.1f}):** times are several times",
+            "those of an idle machine, ranges are wide, and medians of few rounds are uncertain.",
         ]
     lines += ["", HEADING, *[row for outcome in outcomes for row in outcome.rows()], ""]
     return "\n".join(lines) + "\n" + "\n\n".join(outcome.section() for outcome in outcomes) + "\n"
@@ -151,16 +151,16 @@ def page(outcomes: list[Outcome]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("workloads", nargs="*", metavar="W1 …", help="all by default")
-    parser.add_argument("--rounds", type=int, default=0, help="for every workload; 0 takes each one's own")
-    given = parser.parse_args()
-    if strange := [name for name in given.workloads if name not in WORKLOADS]:
-        parser.error(f"no workload {', '.join(strange)}. Workloads: {', '.join(WORKLOADS)}")
-    chosen = given.workloads or list(WORKLOADS)
-    measured = [measure(name, given.rounds) for name in chosen]
+    parser.add_argument("--rounds", type=int, default=0, help="for every workload; 0: the default of each")
+    options = parser.parse_args()
+    if unknown := [name for name in options.workloads if name not in WORKLOADS]:
+        parser.error(f"no workload {', '.join(unknown)}. Workloads: {', '.join(WORKLOADS)}")
+    chosen = options.workloads or list(WORKLOADS)
+    measured = [measure(name, options.rounds) for name in chosen]
     PAGE.write_text(page([outcome for name in WORKLOADS if (outcome := kept(name))]))
     print("\n".join([HEADING, *[row for outcome in measured if outcome for row in outcome.rows()]]))
     if None in measured:
-        sys.exit("Not every workload ran to its end.")
+        sys.exit("Some workloads failed.")
 
 
 if __name__ == "__main__":

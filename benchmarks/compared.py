@@ -1,10 +1,10 @@
-"""What other tools make of the same files and the same small faults: docs/compared.md.
+"""Run other tools on the same files with the same faults; writes docs/compared.md.
 
-    make compared        installs the tools into environments of their own, then runs this
+    make compared        installs the tools into separate environments, then runs this
 
-Each tool runs in a process of its own (`compared_peers.py`, which links the page of its guide that each call follows).
-A file counts as read when the arrays come out with the right values, in whatever order of axes; a fault counts as
-told when the tool raises, or names it in anything that it prints, logs, warns or returns.
+Each tool runs in a separate process (`compared_peers.py` has the calls, each with a link to the tool's guide). A file
+counts as read when its arrays have the right values, in any order of axes. A fault counts as reported when the tool
+names it in anything that it prints, logs, warns or returns.
 """
 
 import argparse
@@ -25,7 +25,7 @@ GOLDEN, MNIST = ROOT / "tests" / "golden", ROOT.parent / "shared" / "checkpoints
 PAGE = ROOT / "docs" / "compared.md"
 TOOLS = ("regraft", "torch", "transformers", "timm", "monai", "onnx2torch", "orbax")
 
-# What is in the file → (the file, where its values stand, under which names)
+# kind of file → (the file, the key of its true values in TRUTH, prefixes of their names)
 TRUTH = {name: str(GOLDEN / f"{name}.npz") for name in ("torch", "flax", "orbax", "mxnet", "caffe")}
 TRUTH["mnist"] = str(MNIST / "arrays" / "mnist10_slash_names.npz")
 FILES = {
@@ -55,7 +55,7 @@ FILES = {
 
 
 def gguf_file(folder):
-    """One block of a language model, values in float32, under llama.cpp's names; (the file, its values)."""
+    """One block of a language model in float32 with llama.cpp's names: (the file, its true values)."""
     import gguf
 
     random, width = np.random.default_rng(0), 8
@@ -103,9 +103,9 @@ def with_value(value, dtype=torch.float32):
     return change
 
 
-# fault → (what is done to the state, words of which one must be heard)
+# fault → (change of the state dict, words of which one must appear in a report)
 FAULTS = {
-    "nothing is wrong": (dict, ()),
+    "no fault": (dict, ()),
     "names begin with `module.`": (prefixed("module."), ("square.weight",)),
     "names begin with `net.`": (prefixed("net."), ("square.weight",)),
     "a tensor is missing": (without("square.weight"), ("square.weight",)),
@@ -117,13 +117,13 @@ FAULTS = {
     ),
     "one value is NaN": (changed("square.weight", with_value(float("nan"))), ("nan", "finite")),
     "a float64 value is too large": (changed("square.weight", with_value(1e39, torch.float64)), ("finite", "overflow")),
-    "it was trained with eps 1e-3": (dict, ("eps",)),
+    "the network was trained with eps 1e-3": (dict, ("eps",)),
 }
-TORCH_ONLY = ("a kernel has another shape", "a float64 value is too large")  # another graph, and no valid one
+TORCH_ONLY = ("a kernel has another shape", "a float64 value is too large")  # the ONNX graph would be invalid
 
 
 def trained(eps=1e-5):
-    """The source network: statistics as of images, values that nothing hides."""
+    """The source network, with batch-norm statistics in which every fault is visible."""
     torch.manual_seed(0)
     model = network(CLASSES, eps=eps)
     nn.init.uniform_(model.bn.running_var, 0.001, 0.01), nn.init.normal_(model.bn.running_mean)
@@ -138,7 +138,7 @@ def record(model, path):
 
 
 def fault_tasks(folder):
-    """One task for each fault in a torch file, and one for each that an ONNX file can have."""
+    """A task for each fault in a torch file, and a task for each fault that an ONNX file can have."""
     tasks, onnx_tasks = [], []
     for index, (fault, (spoil, _)) in enumerate(FAULTS.items()):
         model = trained(1e-3 if "eps" in fault else 1e-5)
@@ -152,13 +152,13 @@ def fault_tasks(folder):
 
 
 def export(model, state, path):
-    """The network as ONNX with these initialisers under their names."""
+    """Write the network as ONNX with the initialisers of `state`."""
     import onnx
     from onnx import numpy_helper
 
     torch.onnx.export(
         model, (torch.zeros(4, 3, 9, 8),), path, dynamo=False, training=torch.onnx.TrainingMode.PRESERVE,
-        do_constant_folding=False, input_names=["x"], opset_version=13,  # what onnx2torch knows as a whole
+        do_constant_folding=False, input_names=["x"], opset_version=13,  # the newest that onnx2torch knows completely
     )  # fmt: skip
     proto = onnx.load(path)
     values = {name.removeprefix("module.").removeprefix("net."): (name, value) for name, value in state.items()}
@@ -177,7 +177,7 @@ def export(model, state, path):
 
 
 def run(tool, python, tasks, folder):
-    """Task name → what the tool made of it."""
+    """Task name → result of the tool."""
     job = folder / f"{tool}.json"
     job.write_text(json.dumps(tasks))
     done = subprocess.run(
@@ -189,10 +189,10 @@ def run(tool, python, tasks, folder):
 
 
 def version(tool, python):
-    """The tool with its version, as installed for that Python."""
+    """The tool and its version, as installed for this Python."""
     package = "orbax-checkpoint" if tool == "orbax" else tool
-    ask = f"import importlib.metadata as m; print(m.version({package!r}))"
-    return f"{tool} {subprocess.run([python, '-c', ask], capture_output=True, text=True).stdout.strip()}"
+    code = f"import importlib.metadata as m; print(m.version({package!r}))"
+    return f"{tool} {subprocess.run([python, '-c', code], capture_output=True, text=True).stdout.strip()}"
 
 
 def reading(result):
@@ -202,14 +202,14 @@ def reading(result):
 
 
 def answer(result, words):
-    """One word for what happened; what is silent and wrong is what this page is about."""
+    """The result in words."""
     if result is None:
         return ""
     if result["raised"]:
-        return "refuses, after it changed the model" if result["touched"] else "refuses"
+        return "refuses after changing the model" if result["touched"] else "refuses"
     if result["right"]:
         return "right"
-    return "goes on, tells" if any(word in result["said"].lower() for word in words) else "**silent**"
+    return "continues, reports" if any(word in result["said"].lower() for word in words) else "**silent**"
 
 
 def table(rows, heads):
@@ -259,10 +259,10 @@ def main():
     before, _, rest = PAGE.read_text().partition("<!-- tables -->")
     _, _, after = rest.partition("<!-- end -->")
     tables = [
-        f"\nRun on {date.today()}: {versions}.\n", "### Which arrays come out right\n", table(read, readers),
-        "\n### A torch file with a fault, all but its last layer reused\n",
+        f"\nRun on {date.today()}: {versions}.\n", "### Which arrays are read correctly\n", table(read, readers),
+        "\n### A torch file with a fault, reused without its last layer\n",
         table(fault, [tool for tool in TOOLS if tool != "onnx2torch"]),
-        "\n### The same in an ONNX file\n", table(onnx, ["regraft", "onnx2torch"]), "",
+        "\n### The same faults in an ONNX file\n", table(onnx, ["regraft", "onnx2torch"]), "",
     ]  # fmt: skip
     PAGE.write_text("".join([before, "<!-- tables -->\n", "\n".join(tables), "<!-- end -->", after]))
     print("\n".join(tables))

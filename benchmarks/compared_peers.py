@@ -1,9 +1,9 @@
-"""What one other tool makes of files, as its competent user would write it; `compared.py` runs it for each.
+"""Call one tool as its guide recommends; `compared.py` runs this file for each tool.
 
     python benchmarks/compared_peers.py TOOL JOB.json      prints one JSON line for each file
 
-A tool is two functions: READ gives the arrays of a file by name; FILL fills a network whose last layer is new with all
-else of a file. Beside each stands the page of its documentation that it follows.
+Each tool has two functions: READ returns the arrays of a file by name; FILL fills a network, except its new last layer,
+from a file. The docstring of each links the page of the documentation that it follows.
 """
 
 import importlib
@@ -85,7 +85,7 @@ def read_timm(path):
     """https://huggingface.co/docs/timm/training_script (--resume, --initial-checkpoint)"""
     from timm.models import load_state_dict
 
-    return load_state_dict(path, use_ema=False)  # with its default the moving average comes, without a word
+    return load_state_dict(path, use_ema=False)  # its default reads the moving average, without a report
 
 
 def read_onnx2torch(path):
@@ -159,15 +159,15 @@ def fill_transformers(model, path):
     state = {name: value.contiguous() for name, value in read_torch(path).items()}
     save_file(state, folder / "model.safetensors", {"format": "pt"})
     PretrainedConfig(architectures=["NetModel"]).save_pretrained(folder)
-    loaded, told = NetModel.from_pretrained(folder, ignore_mismatched_sizes=True, output_loading_info=True)
+    loaded, report = NetModel.from_pretrained(folder, ignore_mismatched_sizes=True, output_loading_info=True)
     model.load_state_dict(loaded.state_dict())
-    return told
+    return report
 
 
 def fill_orbax(model, path):
     """https://orbax.readthedocs.io/en/stable/guides/checkpoint/v1/model_surgery.html
 
-    The same arrays in a checkpoint of Orbax's own; the target tells which of them are wanted, and their shapes.
+    The same arrays in an Orbax checkpoint; the target contains the names and shapes to restore.
     """
     import jax.numpy as jnp
     import orbax.checkpoint as ocp
@@ -192,7 +192,7 @@ def fill_orbax(model, path):
 def fill_onnx2torch(model, path):
     from onnx2torch import convert
 
-    return convert(path).eval()  # a network of its own, with the old classes
+    return convert(path).eval()  # a new network, with the old classes
 
 
 def fill_regraft(model, path):
@@ -212,23 +212,23 @@ FILL = {name[5:]: function for name, function in globals().items() if name.start
 
 
 @contextmanager
-def heard():
-    """A list that holds what was printed, warned and logged, once the block has ended."""
-    told, old = [], [os.dup(1), os.dup(2)]
+def captured_output():
+    """A list that holds everything printed, warned and logged, after the block has ended."""
+    texts, old = [], [os.dup(1), os.dup(2)]
     with tempfile.TemporaryFile() as file:
         sys.stdout.flush(), sys.stderr.flush()
         os.dup2(file.fileno(), 1), os.dup2(file.fileno(), 2)
         try:
-            yield told
+            yield texts
         finally:
             sys.stdout.flush(), sys.stderr.flush()
             os.dup2(old[0], 1), os.dup2(old[1], 2)
             file.seek(0)
-            told.append(file.read().decode(errors="replace"))
+            texts.append(file.read().decode(errors="replace"))
 
 
 def is_there(array, found):
-    """Whether one of the arrays found has these values in some order of its axes."""
+    """Whether one of the arrays in `found` has these values in some order of its axes."""
     return any(
         sorted(other.shape) == sorted(array.shape) and np.allclose(other.transpose(axes), array, atol=1e-6)
         for other in found
@@ -239,7 +239,7 @@ def is_there(array, found):
 
 def judge_reading(tool, path, truth):
     """{"right": arrays with the right values, "of": arrays} or {"raised": …}."""
-    with heard():
+    with captured_output():
         try:
             found = [array for _, array in flat(READ[tool](path)) if array.dtype.kind in "fiub"]
         except Exception as error:
@@ -250,14 +250,14 @@ def judge_reading(tool, path, truth):
 
 
 def judge_filling(tool, path, expected):
-    """Whether the reused layers answer as expected, what was raised and said, and whether a failure left traces."""
+    """Whether the reused layers give the expected outputs, the error, the report, and whether the model was changed."""
     import torch
 
     torch.manual_seed(1)
     model = network(NEW_CLASSES)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     raised, returned = "", None
-    with heard() as told:
+    with captured_output() as texts:
         try:
             returned = FILL[tool](model, path)
         except Exception as error:
@@ -268,14 +268,14 @@ def judge_filling(tool, path, expected):
         made, answer = (returned, "y") if isinstance(returned, torch.nn.Module) else (model.reused, "reused")
         with np.load(expected) as golden, torch.no_grad():
             right = np.allclose(made(torch.tensor(golden["x"])).numpy(), golden[answer], atol=1e-5)
-    said = told[0] if isinstance(returned, torch.nn.Module) else told[0] + repr(returned)
+    said = texts[0] if isinstance(returned, torch.nn.Module) else texts[0] + repr(returned)
     return {"raised": raised, "said": said, "touched": touched, "right": bool(right)}
 
 
 def main(tool, job):
     if tool not in ("orbax", "regraft"):
         sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-        import vision_stub  # noqa: F401  # torchvision, which some import, without its compiled half
+        import vision_stub  # noqa: F401  # some tools import torchvision; this is its Python part
     for task in json.loads(Path(job).read_text()):
         judge = judge_reading if task["do"] == "read" else judge_filling
         try:

@@ -1,6 +1,6 @@
-"""Do to a feature cache what happens to caches, and see that nothing wrong is ever served.
+"""Inflict faults on a feature cache, and check that it never returns a wrong value.
 
-    python benchmarks/faults.py                       200 kills, 200 flipped bits, … → docs/faults.md
+    python benchmarks/faults.py                       200 kills, 200 flipped bits and so on; writes docs/faults.md
     python benchmarks/faults.py --kills 5 --flips 10 --no-page
 
 Every builder is a forked process; a kill is SIGKILL at a random moment between its start and its end.
@@ -34,7 +34,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "faults.md"
 
 
 class SlowTrunk(FeatureExtractor):
-    """A frozen layer that takes 2 ms a batch and notes each row that it computes in a file."""
+    """A frozen layer that takes 2 ms per batch and appends a byte to a file for each row that it computes."""
 
     def __init__(self, log: Path) -> None:
         torch.manual_seed(0)
@@ -60,7 +60,7 @@ def data() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def build(root: Path, log: Path, *, file_bytes: int = 0, as_nobody: bool = False) -> int:
-    """Fork a builder; its process number. It exits with 0, or with 3 after a CacheError, whose text it leaves."""
+    """Fork a builder and return its process id. It exits with 0, or with 3 after a CacheError, whose text it writes."""
     if pid := os.fork():
         return pid
     status = 1
@@ -82,13 +82,13 @@ def build(root: Path, log: Path, *, file_bytes: int = 0, as_nobody: bool = False
         os._exit(status)
 
 
-def ended(pid: int) -> int:
+def exit_status(pid: int) -> int:
     """The exit status of a builder; -9 when it was killed."""
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def files_of(root: Path) -> dict[str, bytes]:
-    """What readers see: no leases, no marks, nothing half-written."""
+    """The files that readers use: no leases, no marks, no incomplete files."""
     return {
         str(path.relative_to(root)): path.read_bytes()
         for path in sorted(root.rglob("*"))
@@ -97,13 +97,13 @@ def files_of(root: Path) -> dict[str, bytes]:
 
 
 class Bench:
-    """A fresh folder for each fault, and the files that one undisturbed builder writes."""
+    """A new folder for each fault, and the files that one undisturbed builder writes."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder, self.chance, self.count = folder, random.Random(seed), 0
         root, log = self.fresh()
         started = time.perf_counter()
-        assert ended(build(root, log)) == 0
+        assert exit_status(build(root, log)) == 0
         self.duration, self.files = time.perf_counter() - started, files_of(root)
         self.whole = root
 
@@ -118,15 +118,15 @@ class Bench:
         return folder / "features", log
 
     def kill(self) -> int:
-        """Kill one builder, resume; rows that were computed twice."""
+        """Kill one builder and resume the build; return the number of rows that were computed twice."""
         root, log = self.fresh()
         pid = build(root, log)
         time.sleep(self.chance.random() * self.duration)
         os.kill(pid, signal.SIGKILL)
-        ended(pid)
+        exit_status(pid)
         seen = {name: content for name, content in files_of(root).items() if name.endswith(".json")}
         assert seen.items() <= self.files.items(), "a record that no undisturbed builder writes"
-        assert ended(build(root, log)) == 0, "the resumed build failed"
+        assert exit_status(build(root, log)) == 0, "the resumed build failed"
         assert files_of(root) == self.files, "the resumed cache differs from an undisturbed one"
         twice = log.stat().st_size - ROWS
         assert twice <= PART + CANARIES, (
@@ -136,125 +136,126 @@ class Bench:
         return twice
 
     def many(self, *, kill: bool) -> int:
-        """Four builders at once, one of them killed when asked; rows that were computed twice."""
+        """Run four builders at once and kill one if `kill`; return the number of rows that were computed twice."""
         root, log = self.fresh()
         builders = [build(root, log) for _ in range(4)]
         if kill:
             time.sleep(self.chance.random() * self.duration / 3)
             os.kill(builders[0], signal.SIGKILL)
-        statuses = [ended(pid) for pid in builders]
+        statuses = [exit_status(pid) for pid in builders]
         assert statuses[1:] == [0, 0, 0], statuses
         left = files_of(root)
         assert left == self.files, "four builders wrote other files than one"
         return log.stat().st_size - ROWS
 
     def flip(self) -> str:
-        """Flip a random bit of a random file; what happens to the next build."""
+        """Flip a random bit of a random file, or truncate it; return what the next build does."""
         root, log = self.fresh()
         shutil.copytree(self.whole, root)
         path = self.chance.choice([path for path in sorted(root.rglob("*")) if path.is_file()])
         content = bytearray(path.read_bytes())
-        at = self.chance.randrange(len(content))
+        offset = self.chance.randrange(len(content))
         if self.chance.random() < 0.3:
-            content = content[:at]
+            content = content[:offset]
         else:
-            content[at] ^= 1 << self.chance.randrange(8)
+            content[offset] ^= 1 << self.chance.randrange(8)
         path.write_bytes(content)
-        status = ended(build(root, log))
+        status = exit_status(build(root, log))
         error = log.with_suffix(".error")
         if status == 3:
             assert path.name in error.read_text() or path.stem in error.read_text(), error.read_text()
             assert any(word in error.read_text() for word in ("Remove", "clear"))
         assert status in (0, 3), f"status {status} after damage to {path.name}"
         shutil.rmtree(root.parent)
-        return "refused by name" if status == 3 else "harmless"
+        return "refused" if status == 3 else "harmless"
 
     def full(self) -> int:
-        """Files may not grow beyond a few bytes: the disk is full. Then there is room again."""
+        """Limit the size of files as on a full disk, then lift the limit."""
         root, log = self.fresh()
-        assert ended(build(root, log, file_bytes=self.chance.randrange(700, 16_000))) == 3
+        assert exit_status(build(root, log, file_bytes=self.chance.randrange(700, 16_000))) == 3
         assert "There is no room for" in log.with_suffix(".error").read_text()
-        assert ended(build(root, log)) == 0
+        assert exit_status(build(root, log)) == 0
         assert files_of(root) == self.files
         return log.stat().st_size - ROWS
 
     def small_disk(self) -> str:
-        """A disk of 64 KiB, where one may be mounted."""
+        """Use a disk of 64 KiB, if one can be mounted."""
         root, log = self.fresh()
         root.mkdir()
         if os.system(f"mount -t tmpfs -o size=64k regraft-faults {root} 2>/dev/null"):
-            return "no disk may be mounted here"
+            return "not tried: no disk can be mounted here"
         try:
-            assert ended(build(root, log)) == 3
+            assert exit_status(build(root, log)) == 3
             assert "There is no room for" in log.with_suffix(".error").read_text()
             os.system(f"mount -o remount,size=8m {root}")
-            assert ended(build(root, log)) == 0
+            assert exit_status(build(root, log)) == 0
             assert files_of(root) == self.files
-            return "refused, then finished after it grew"
+            return "refused; the build finished after the disk had grown"
         finally:
             os.system(f"umount {root}")
 
     def read_only(self) -> str:
-        """A folder that may not be written: a whole cache is served from it, a missing one refused by name."""
+        """Make a folder read-only: a complete cache can be read, an empty one is refused."""
         root, log = self.fresh()
         shutil.copytree(self.whole, root)
         for path in [root, *root.rglob("*")]:
             path.chmod(0o555 if path.is_dir() else 0o444)
-        assert ended(build(root, log, as_nobody=True)) == 0
+        assert exit_status(build(root, log, as_nobody=True)) == 0
         empty, log = self.fresh()
         empty.mkdir(mode=0o555)
-        assert ended(build(empty, log, as_nobody=True)) == 3
+        assert exit_status(build(empty, log, as_nobody=True)) == 3
         assert "Make it writable" in log.with_suffix(".error").read_text()
-        return "a whole cache is served, an empty one refused by name"
+        return "a complete cache is read; an empty one is refused with the name of the folder"
 
 
 def main() -> None:
-    told = argparse.ArgumentParser()
-    told.add_argument("--kills", type=int, default=200)
-    told.add_argument("--flips", type=int, default=200)
-    told.add_argument("--others", type=int, default=20)
-    told.add_argument("--seed", type=int, default=0)
-    told.add_argument("--no-page", action="store_true")
-    given = told.parse_args()
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--flips", type=int, default=200)
+    parser.add_argument("--others", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--no-page", action="store_true")
+    options = parser.parse_args()
     torch.set_num_threads(1)
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
     try:
-        bench = Bench(folder, given.seed)
-        twice = [bench.kill() for _ in range(given.kills)]
-        flips = [bench.flip() for _ in range(given.flips)]
-        shared = [bench.many(kill=False) for _ in range(given.others)]
-        taken = [bench.many(kill=True) for _ in range(given.others)]
-        full = [bench.full() for _ in range(given.others)]
+        bench = Bench(folder, options.seed)
+        twice = [bench.kill() for _ in range(options.kills)]
+        flips = [bench.flip() for _ in range(options.flips)]
+        shared = [bench.many(kill=False) for _ in range(options.others)]
+        taken = [bench.many(kill=True) for _ in range(options.others)]
+        full = [bench.full() for _ in range(options.others)]
         lines = [
-            ("one builder killed (SIGKILL), then resumed", len(twice),
+            ("one builder is killed (SIGKILL), then the build is resumed", len(twice),
              f"byte-identical to an undisturbed build; rows computed twice: mean {sum(twice) / len(twice):.1f}, "
-             f"at most {max(twice)} (a part has {PART}, the canary {CANARIES})"),
-            ("a bit flipped, or the file cut, anywhere", len(flips),
-             f"{flips.count('refused by name')} refused with the file's name and the way out, "
-             f"{flips.count('harmless')} harmless; no wrong value"),
-            ("four builders at once", len(shared),
-             f"byte-identical to one; rows computed twice: at most {max(shared)}"),
-            ("four builders, one killed", len(taken),
-             f"byte-identical to one; rows computed twice: at most {max(taken)}"),
-            ("disk full (RLIMIT_FSIZE), then room again", len(full),
-             f"refused by name, then finished; rows computed twice: at most {max(full)}"),
-            ("a disk of 64 KiB", 1, bench.small_disk()),
-            ("a read-only folder", 1, bench.read_only()),
+             f"at most {max(twice)} (a part has {PART} rows, the canary {CANARIES})"),
+            ("a random bit is flipped, or a file is truncated", len(flips),
+             f"{flips.count('refused')} refused with the name of the file and what to do, "
+             f"{flips.count('harmless')} harmless, 0 wrong values"),
+            ("four builders run at once", len(shared),
+             f"byte-identical to the files of one builder; rows computed twice: at most {max(shared)}"),
+            ("four builders run at once, one is killed", len(taken),
+             f"byte-identical to the files of one builder; rows computed twice: at most {max(taken)}"),
+            ("the disk is full (RLIMIT_FSIZE), then has space again", len(full),
+             f"refused with the name of the file, then finished; rows computed twice: at most {max(full)}"),
+            ("the disk has 64 KiB", 1, bench.small_disk()),
+            ("the folder is read-only", 1, bench.read_only()),
         ]  # fmt: skip
     finally:
         shutil.rmtree(folder)
     table = "\n".join(f"| {what} | {count} | {result} |" for what, count, result in lines)
     page = (
-        "# Faults\n\nWhat was done to a feature cache, and what came of it. Get these lines again with\n"
+        "# Cache faults\n\n"
+        "This page lists faults that were inflicted on a feature cache, and the results. To repeat them:\n"
         f"`python {' '.join(['benchmarks/faults.py', *sys.argv[1:]])}` (measured {datetime.date.today()}, "
-        f"{ROWS} rows in parts of {PART}, seed {given.seed}).\n\n"
-        f"| fault | times | result |\n|---|---|---|\n{table}\n\n"
-        "A lease whose owner died is taken over at once on the same machine, after 30 s without a sign of life on "
-        "another;\nno clock is compared (`tests/stores/test_leases.py` sets it forward and back).\n"
+        f"{ROWS} rows in parts of {PART}, seed {options.seed}).\n\n"
+        f"| Fault | Trials | Result |\n|---|---|---|\n{table}\n\n"
+        "When the owner of a lease dies, another builder takes the lease over: at once on the same machine, after 30 s "
+        "without\na sign of life on another. No clocks are compared (`tests/stores/test_leases.py` changes them).\n"
     )
     print(page)
-    if not given.no_page:
+    if not options.no_page:
         PAGE.write_text(page)
 
 

@@ -1,4 +1,4 @@
-"""Side by side in one process: contenders take turns, round by round, and are told with median and spread."""
+"""Measure several variants in one process, in turns, and report median and range."""
 
 import json
 import platform
@@ -16,8 +16,8 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 class Contender:
     """One way of doing the work.
 
-    run    does it once and gives the number: seconds, or what `unit` says
-    guide  the page, as a Markdown link, by which a competent user of it would write it so
+    run    does it once and returns the measured number: seconds, or what `unit` says
+    guide  a Markdown link to the page of the documentation that it follows
     """
 
     name: str
@@ -27,10 +27,10 @@ class Contender:
 
 @dataclass
 class Goal:
-    """`slower` divided by `faster`, round by round, has to be at least (or at most) the goal.
+    """A bound for the ratio `slower` / `faster` of each round.
 
-    faster  "" takes `slower` as it is: a goal in seconds, or an exponent
-    limit   what sets the limit, and what would be needed: told where the goal is missed
+    faster  "" for a bound on `slower` itself: a goal in seconds, or an exponent
+    limit   what limits the result, and what would improve it: printed when the goal is missed
     """
 
     text: str
@@ -41,13 +41,13 @@ class Goal:
     limit: str = ""
 
     def holds(self, value: float) -> bool:
-        """Whether this value is good enough."""
+        """Whether the value is within the bound."""
         return (self.least is None or value >= self.least) and (self.most is None or value <= self.most)
 
 
 @dataclass
 class Table:
-    """A workload's outcome: samples by contender, in the order of rounds."""
+    """The result of a workload: the samples of each contender, in the order of rounds."""
 
     title: str
     unit: str
@@ -64,24 +64,24 @@ class Table:
         return median(ratios), min(ratios), max(ratios)
 
     def reached(self, goal: Goal) -> bool:
-        """Whether the median is where it has to be."""
+        """Whether the median is within the bound."""
         return goal.holds(self.ratio(goal)[0])
 
     def verdict(self, goal: Goal) -> str:
-        """Whether it is reached, and whether every round says so."""
+        """Whether the goal is reached, and whether every round agrees."""
         middle, low, high = self.ratio(goal)
         certain = goal.holds(low) == goal.holds(high) == goal.holds(middle)
         return ("yes" if goal.holds(middle) else "**no**") + ("" if certain else ", by the median only")
 
     def sides(self, goal: Goal) -> str:
-        """What is measured against what."""
+        """What is compared."""
         return f"{goal.slower} / {goal.faster}" if goal.faster else f"{goal.slower} ({self.unit})"
 
     def summary(self, goal: Goal) -> str:
-        """What against what · goal · median (lowest – highest) · reached, as cells of a row."""
+        """Comparison, goal, median (lowest – highest), reached: the cells of a row."""
         middle, low, high = self.ratio(goal)
-        told = f"{middle:.3g} ({low:.3g} – {high:.3g})"
-        return f"{self.sides(goal)} | {goal.text} | {told} | {self.verdict(goal)}"
+        values = f"{middle:.3g} ({low:.3g} – {high:.3g})"
+        return f"{self.sides(goal)} | {goal.text} | {values} | {self.verdict(goal)}"
 
     def markdown(self) -> str:
         """The tables of this workload."""
@@ -91,7 +91,7 @@ class Table:
             spread = f"{number(min(values))} – {number(max(values))}"
             lines.append(f"| {name}{guide} | {number(median(values))} | {spread} | {len(values)} |")
         if self.goals:
-            lines += ["", "| what | goal | median (lowest – highest) | reached |", "|---|---|---|---|"]
+            lines += ["", "| comparison | goal | median (lowest – highest) | reached |", "|---|---|---|---|"]
             lines += [f"| {self.summary(goal)} |" for goal in self.goals]
         missed: dict[str, list[str]] = {}
         for goal in self.goals:
@@ -102,7 +102,7 @@ class Table:
 
 
 def number(value: float) -> str:
-    """Four digits that count."""
+    """The value with four significant digits."""
     return f"{value:.4g}"
 
 
@@ -110,7 +110,7 @@ def take_turns(
     title: str, unit: str, contenders: Sequence[Contender], *, rounds: int, goals: Sequence[Goal] = (),
     notes: Sequence[str] = (), warm: bool = True,
 ) -> Table:  # fmt: skip
-    """Run each contender `rounds` times in turn, after one unmeasured run (warm): other load hits all alike."""
+    """Run all contenders in turns, `rounds` times, after an unmeasured run of each if `warm`."""
     rounds = asked_rounds() or rounds
     samples: dict[str, list[float]] = {contender.name: [] for contender in contenders}
     if warm:
@@ -119,19 +119,19 @@ def take_turns(
     for number_of_round in range(rounds):
         for contender in contenders:
             samples[contender.name].append(contender.run())
-            told = f"{contender.name}: {number(samples[contender.name][-1])} {unit}"
-            print(f"  round {number_of_round + 1}: {told}", file=sys.stderr, flush=True)
+            text = f"{contender.name}: {number(samples[contender.name][-1])} {unit}"
+            print(f"  round {number_of_round + 1}: {text}", file=sys.stderr, flush=True)
     guides = {contender.name: contender.guide for contender in contenders}
     return Table(title, unit, samples, list(goals), guides, list(notes))
 
 
 def asked_rounds() -> int:
-    """What `--rounds N` asks for; 0 leaves it to the workload."""
+    """The N of `--rounds N`; 0: the default of the workload."""
     return int(sys.argv[sys.argv.index("--rounds") + 1]) if "--rounds" in sys.argv else 0
 
 
-def tell(tables: Sequence[Table]) -> None:
-    """What a workload's file ends with: the tables on standard output, as JSON for bench.py, else to be read."""
+def report(tables: Sequence[Table]) -> None:
+    """Print the tables: as JSON for bench.py when `--json` is passed, else as Markdown."""
     if "--json" in sys.argv:
         versions = {"Python": platform.python_version()}
         versions |= {name: sys.modules[name].__version__ for name in VERSIONED if name in sys.modules}
@@ -140,13 +140,13 @@ def tell(tables: Sequence[Table]) -> None:
         print("\n".join(table.markdown() for table in tables))
 
 
-def table_from(told: dict) -> Table:
-    """A table that `tell` wrote as JSON."""
-    return Table(**told | {"goals": [Goal(**goal) for goal in told["goals"]]})
+def table_from(data: dict) -> Table:
+    """The table in JSON that `report` has written."""
+    return Table(**data | {"goals": [Goal(**goal) for goal in data["goals"]]})
 
 
 def needs_shared(*parts: str) -> Path:
-    """A path of the reference material; ends with a sentence where it is absent."""
+    """A path of the reference material. Exits with a message when it does not exist."""
     path = SHARED.joinpath(*parts)
     if not path.exists():
         sys.exit(f"This workload needs the reference material, and {path.name} is not in ../shared.")

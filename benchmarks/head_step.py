@@ -1,9 +1,9 @@
-"""What a training step of the head costs beside a hand-written module of the same layers; writes docs/head-step.md.
+"""Compare a training step of the head with that of a hand-written module of the same layers; writes docs/head-step.md.
 
     python benchmarks/head_step.py
 
-With `--json`, as bench.py asks (W5), it tells the samples and leaves the page as it is. Both run in one process, in
-turns, on one thread, from the same features; the table gives medians and the middle half.
+With `--json`, as bench.py calls it (W5), it prints the samples and does not write the page. All variants run in one
+process, in turns, on one thread, on the same features. The table has medians and the interquartile range.
 """
 
 import itertools
@@ -21,14 +21,14 @@ import regraft
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from harness import Goal, Table, asked_rounds, tell
+from harness import Goal, Table, asked_rounds, report
 
 import vision_stub  # noqa: F401  # before torchvision
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "head-step.md"
 LIMIT = (
-    "the head replays its recorded operators one by one from Python, a constant cost for each; only a small head feels "
-    "it. `regraft.train` runs the step traced instead (W1)."
+    "the head runs its recorded operators one by one from Python, at a constant cost for each; this matters for a "
+    "small head only. `regraft.train` runs a traced step instead (W1)."
 )
 ROUNDS = asked_rounds() or 9
 
@@ -75,7 +75,7 @@ def compare(make: Callable) -> tuple[dict[str, list[float]], float, float]:
     torch.manual_seed(0)
     model, example, by_hand, leaf, repeats, limit = make()
     started = time.perf_counter()
-    trunk, head = regraft.split(model, example[:2], at=leaf)  # as `regraft reuse` does: two rows tell it all
+    trunk, head = regraft.split(model, example[:2], at=leaf)  # two rows are enough, as in `regraft reuse`
     split_s = time.perf_counter() - started
     model.train()
     labels = torch.randint(0, 10, (len(example),))
@@ -99,9 +99,9 @@ def row(make: Callable) -> str:
     times, limit, split_s = compare(make)
     ratios = [one / other for one, other in zip(times["head"], times["hand"], strict=True)]
     low, _, high = statistics.quantiles(ratios, n=4)
-    told = [f"{statistics.median(times[name]):.2f}" for name in ("head", "hand", "model")]
+    medians = [f"{statistics.median(times[name]):.2f}" for name in ("head", "hand", "model")]
     ratio = f"{statistics.median(ratios):.2f} ({low:.2f}–{high:.2f})"
-    cells = [make.__name__, *told, ratio, f"{limit}", f"{split_s:.1f}"]
+    cells = [make.__name__, *medians, ratio, f"{limit}", f"{split_s:.1f}"]
     return f"| {' | '.join(cells)} |"
 
 
@@ -117,16 +117,16 @@ def main() -> None:
     """Write the page."""
     torch.set_num_threads(1)
     if "--json" in sys.argv:
-        tell([table(make) for make in (resnet, chapter)])
+        report([table(make) for make in (resnet, chapter)])
         return
     lines = [
-        "# What a step of the head costs",
+        "# Cost of a head step",
         "",
-        f"Measured {date.today()} with torch {torch.__version__} on one thread by `python benchmarks/head_step.py`:",
-        f"medians of {ROUNDS} rounds in turns, milliseconds a training step; the ratio with its middle half.",
-        "*by hand*: an `nn.Sequential` of the same trainable layers. *model*: the unsplit model.",
+        f"Measured {date.today()} with torch {torch.__version__} on one thread by `python benchmarks/head_step.py`.",
+        f"Milliseconds per step, medians of {ROUNDS} rounds in turns; the ratio with its interquartile range.",
+        "*by hand*: an `nn.Sequential` of the same layers. *model*: the unsplit model. *goal*: maximum ratio.",
         "",
-        "| network | head | by hand | model | head / by hand | at most | split, s |",
+        "| network | head | by hand | model | head / by hand | goal | split, s |",
         "|---|---|---|---|---|---|---|",
         *[row(make) for make in (resnet, chapter)],
     ]

@@ -1,11 +1,11 @@
-"""How long the first answer takes: `import regraft` beyond torch, and `regraft show` on 10,000 arrays.
+"""Measure the startup time: `import regraft` beyond torch, and `regraft show` on 10,000 arrays.
 
-python benchmarks/startup.py            → a table on the screen
-python benchmarks/startup.py --runs 21  → with less spread
+python benchmarks/startup.py            prints a table
+python benchmarks/startup.py --runs 21  more runs
 
-Every number is processor time, so that other work on the machine counts less; on an idle machine it is the time on the
-clock. `show` is a whole process, from its start to its end. All cases take turns, a bare `import numpy` among them:
-compare machines by the ratio to it. Bytecode is compiled in a turn before, as an installation does.
+Every number is CPU time, so that other work on the machine counts less; on an idle machine it equals the elapsed time.
+`show` is a whole process, from its start to its end. All cases run in turns, with a bare `import numpy` among them: use
+the ratio to it to compare machines. Bytecode is compiled in an extra turn before, as an installation does.
 """
 
 import argparse
@@ -62,8 +62,8 @@ def write_samples(folder: Path) -> dict[str, Path]:
     }
 
 
-def processor_s(code: str, bytecode: Path) -> float:
-    """Processor time of a new Python that runs the code, start and end included; of an import what it tells itself."""
+def cpu_s(code: str, bytecode: Path) -> float:
+    """CPU time of a new Python process that runs the code; for an import the time that the code prints."""
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "PYTHONPYCACHEPREFIX": str(bytecode)}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -75,16 +75,16 @@ def processor_s(code: str, bytecode: Path) -> float:
 
 
 def measured(cases: dict[str, str], runs: int, bytecode: Path) -> dict[str, list[float]]:
-    """Seconds of each case; the cases take turns, after one turn that compiles."""
-    turns = [{name: processor_s(code, bytecode) for name, code in cases.items()} for _ in range(runs + 1)]
+    """Seconds of each case; the cases run in turns, after one turn that compiles the bytecode."""
+    turns = [{name: cpu_s(code, bytecode) for name, code in cases.items()} for _ in range(runs + 1)]
     return {name: [turn[name] for turn in turns[1:]] for name in cases}
 
 
 def row(name: str, seconds: Sequence[float], bare: Sequence[float], goal: float | None = None) -> str:
     """One line: median, range, ratio to the bare case turn by turn, goal."""
     ratio = median(one / other for one, other in zip(seconds, bare, strict=True))
-    told = "" if goal is None else f"≤ {goal:.2f}  {'reached' if median(seconds) <= goal else 'missed'}"
-    return f"{name:<32}{median(seconds):>7.3f}   {min(seconds):.3f} – {max(seconds):.3f}   {ratio:>5.1f}   {told}"
+    verdict = "" if goal is None else f"≤ {goal:.2f}  {'reached' if median(seconds) <= goal else 'missed'}"
+    return f"{name:<32}{median(seconds):>7.3f}   {min(seconds):.3f} – {max(seconds):.3f}   {ratio:>5.1f}   {verdict}"
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
-"""Epochs over a cache eight times as large as the memory that it may use: speed, resident memory, shuffle.
+"""Measure epochs over a cache eight times as large as its memory limit: speed, resident memory, shuffling.
 
-python benchmarks/streaming.py            → docs/streaming.md
+python benchmarks/streaming.py            writes docs/streaming.md
 """
 
 import argparse
@@ -31,11 +31,11 @@ from regraft.stores.folder import FolderStore
 
 WIDTH, CLASSES, BATCH = 512, 100, 256
 PAGE = Path(__file__).parents[1] / "docs" / "streaming.md"
-MARK = "<!-- what benchmarks/streaming.py measured -->"
+MARK = "<!-- measured by benchmarks/streaming.py -->"
 
 
 class WideTrunk(FeatureExtractor):
-    """A frozen layer that makes 2 KiB of a few numbers."""
+    """A frozen layer that turns eight numbers into 2 KiB."""
 
     def __init__(self) -> None:
         torch.manual_seed(0)
@@ -53,7 +53,7 @@ class WideTrunk(FeatureExtractor):
 
 
 def features_of(folder: Path, count: int, memory_bytes: int) -> Features:
-    """The features of a data set sorted by class, as data sets often are."""
+    """The features of a data set that is sorted by class."""
     inputs = torch.randn(count, 8, generator=torch.Generator().manual_seed(1))
     labels = torch.arange(count) * CLASSES // count
     store = FolderStore(folder, memory_bytes=memory_bytes)
@@ -61,7 +61,7 @@ def features_of(folder: Path, count: int, memory_bytes: int) -> Features:
 
 
 def forked(work: Callable[[], Any]) -> Any:
-    """What `work` gives in a process of its own."""
+    """The result of `work`, run in a forked process."""
     readable, writable = os.pipe()
     if not os.fork():
         with os.fdopen(writable, "wb") as file:
@@ -75,12 +75,12 @@ def forked(work: Callable[[], Any]) -> Any:
 
 
 def resident() -> int:
-    """Bytes of this process that lie in memory, mapped files included."""
+    """Bytes of this process in memory, including mapped files."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 class Peak:
-    """The largest resident memory while the block ran."""
+    """The largest resident memory while the block runs."""
 
     def __enter__(self) -> "Peak":
         self.bytes, self._stop = resident(), threading.Event()
@@ -98,13 +98,13 @@ class Peak:
 
 
 def reading_epoch(features: Features, epoch: int) -> None:
-    """Every batch, with nothing done but to look at it."""
+    """Read every batch, and one value of it."""
     for _, inputs, _ in features.batches(BATCH, epoch=epoch):
         inputs["hidden"][0, 0].item()
 
 
 class Training:
-    """Epochs of a linear head, in a plain loop."""
+    """Epochs of a linear head in a plain loop."""
 
     def __init__(self) -> None:
         self.head = nn.Linear(WIDTH, CLASSES)
@@ -118,7 +118,7 @@ class Training:
 
 
 def warm_up(training: Training) -> None:
-    """Everything once on a few rows, streamed too: libraries take memory when they are first used."""
+    """Run everything once on a few rows: libraries allocate memory when they are first used."""
     with tempfile.TemporaryDirectory() as folder:
         features = features_of(Path(folder), 4 * BATCH, 0)
         reading_epoch(features, 0)
@@ -126,14 +126,14 @@ def warm_up(training: Training) -> None:
 
 
 def seconds_of(work: Callable[[], None]) -> tuple[float, float]:
-    """Seconds by the clock, and of all processors together."""
+    """Elapsed seconds, and CPU seconds of all threads."""
     started, used = time.perf_counter(), time.process_time()
     work()
     return time.perf_counter() - started, time.process_time() - used
 
 
 def speeds(folder: Path, count: int, memory_bytes: int, epochs: int) -> dict[str, Any]:
-    """The best seconds of an epoch, in memory and streamed in turns, so that both meet the same machine."""
+    """The best seconds of an epoch, in memory and streamed, in turns."""
     torch.set_num_threads(1)
     training = Training()
     held, streamed = (features_of(folder, count, limit) for limit in (16 * count * WIDTH, memory_bytes))
@@ -150,9 +150,9 @@ def speeds(folder: Path, count: int, memory_bytes: int, epochs: int) -> dict[str
 
 
 def memory(folder: Path, count: int, memory_bytes: int, *, limited: bool) -> dict[str, Any]:
-    """Resident memory of this process: when the features are opened, and at most in epochs of reading and training.
+    """Resident memory of this process after the features are opened, and its maximum in epochs of reading and training.
 
-    limited  forbid the process (RLIMIT_DATA) to have more than `memory_bytes` of memory of its own beyond that
+    limited  limit the process (RLIMIT_DATA) to `memory_bytes` more than it has after opening the features
     """
     torch.set_num_threads(1)
     training = Training()
@@ -161,23 +161,23 @@ def memory(folder: Path, count: int, memory_bytes: int, *, limited: bool) -> dic
     features = features_of(folder, count, memory_bytes)
     gc.collect()
     opened = resident()
-    threading.stack_size(1 << 20)  # else each thread asks for 8 MiB, of which it uses some KiB
+    threading.stack_size(1 << 20)  # otherwise each thread reserves 8 MiB and uses a few KiB
     if limited:
-        told = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
-        size = int(told["VmData"].split()[0]) * 1024 + memory_bytes + (1 << 20)  # a stack for the watch
+        status = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
+        size = int(status["VmData"].split()[0]) * 1024 + memory_bytes + (1 << 20)  # the stack of the watching thread
         resource.setrlimit(resource.RLIMIT_DATA, (size, size))
     with Peak() as peak:
         for epoch in range(2):
             reading_epoch(features, epoch)
             training(features, epoch)
         order = torch.randperm(count).split(BATCH)
-        for _ in features.in_order(order):  # an order of the user's own: single rows from everywhere
+        for _ in features.in_order(order):  # a custom order: single rows at random positions
             pass
     return {"opened": opened - start, "streaming": peak.bytes - opened}
 
 
 def shuffles(folder: Path, count: int, memory_bytes: int) -> dict[str, float]:
-    """The largest rank correlation of consecutive epochs, and the mean entropy of a batch's labels in bits."""
+    """The largest rank correlation of consecutive epochs, and the mean entropy of the labels of a batch in bits."""
     features = features_of(folder, count, memory_bytes)
     orders, entropies = [], []
     for epoch in range(10):
@@ -189,26 +189,26 @@ def shuffles(folder: Path, count: int, memory_bytes: int) -> dict[str, float]:
 
 
 def entropy(labels: torch.Tensor) -> float:
-    """Of the classes in a batch, in bits."""
+    """Entropy of the labels, in bits."""
     shares = torch.bincount(labels, minlength=CLASSES).double() / len(labels)
     return float(-(shares * shares.clamp(min=1e-12).log2()).sum())
 
 
 def main() -> None:
-    told = argparse.ArgumentParser()
-    told.add_argument("--memory-mib", type=int, default=32)
-    told.add_argument("--times", type=int, default=8)
-    told.add_argument("--epochs", type=int, default=5)
-    told.add_argument("--no-page", action="store_true")
-    given = told.parse_args()
-    limit = given.memory_mib << 20
-    count = given.times * limit // (4 * WIDTH)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--memory-mib", type=int, default=32)
+    parser.add_argument("--times", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--no-page", action="store_true")
+    options = parser.parse_args()
+    limit = options.memory_mib << 20
+    count = options.times * limit // (4 * WIDTH)
     folder = Path(tempfile.mkdtemp())
     try:
         forked(lambda: features_of(folder, count, 0).computed)
         used = forked(lambda: memory(folder, count, limit, limited=False))
         forked(lambda: memory(folder, count, limit, limited=True))
-        best = forked(lambda: speeds(folder, count, limit, given.epochs))
+        best = forked(lambda: speeds(folder, count, limit, options.epochs))
         shuffled = {kind: forked(lambda size=size: shuffles(folder, count, size))
                     for kind, size in (("held", 16 * count * WIDTH), ("streamed", limit))}  # fmt: skip
     finally:
@@ -216,7 +216,7 @@ def main() -> None:
     rows = [
         f"| {name} | {count / best['read', kind][0]:,.0f} | {count / best['trained', kind][0]:,.0f} "
         f"| {shuffled[kind]['rank']:.4f} | {shuffled[kind]['entropy']:.3f} |"
-        for kind, name in (("held", "in memory"), ("streamed", f"streamed, memory_bytes = {given.memory_mib} MiB"))
+        for kind, name in (("held", "in memory"), ("streamed", f"streamed, memory_bytes = {options.memory_mib} MiB"))
     ]
     ratios = {
         (work, clock): best[work, "held"][clock] / best[work, "streamed"][clock]
@@ -224,35 +224,33 @@ def main() -> None:
         for clock in (0, 1)
     }
     fair = sum(entropy(torch.randint(CLASSES, (BATCH,))) for _ in range(1000)) / 1000
-    heads = ("features", "rows/s read", "rows/s with a linear head's step",
+    heads = ("features", "rows/s read", "rows/s with the step of a linear head",
              "largest rank correlation of nine pairs of epochs", "label entropy of a batch, bits")  # fmt: skip
     command = " ".join(["benchmarks/streaming.py", *sys.argv[1:]])
     measured = "\n".join([
-        f"An epoch over {count:,} rows of {4 * WIDTH} bytes ({given.times} × {given.memory_mib} MiB), sorted by class",
-        f"in the data set ({CLASSES} classes), batches of {BATCH}, warm page cache, one torch thread, best of "
-        f"{given.epochs} epochs taken in turns.",
-        f"Get these lines again with `python {command}`",
+        f"An epoch over {count:,} rows of {4 * WIDTH} bytes ({options.times} × {options.memory_mib} MiB), sorted by",
+        f"class in the data set ({CLASSES} classes), batch size {BATCH}, warm page cache, one torch thread, best of "
+        f"{options.epochs} epochs in turns.",
+        f"Repeat with `python {command}`",
         f"(measured {datetime.date.today()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}).",
         "",
         f"| {' | '.join(heads)} |",
         "|---" * len(heads) + "|",
         *rows,
         "",
-        f"Streamed is {ratios['trained', 0]:.2f} of the in-memory speed with the head's step, and "
-        f"{ratios['read', 0]:.2f} when nothing is done with the rows",
-        f"(by processor time, all threads together: {ratios['trained', 1]:.2f} and {ratios['read', 1]:.2f}). A fair "
+        f"Streaming reaches {ratios['trained', 0]:.2f} of the in-memory speed with the step of the head, and "
+        f"{ratios['read', 0]:.2f} when the rows are only read",
+        f"(by CPU time of all threads: {ratios['trained', 1]:.2f} and {ratios['read', 1]:.2f}). A random "
         f"sample of {BATCH} rows of {CLASSES} classes has",
         f"{fair:.2f} bits of entropy.",
         "",
-        f"Resident memory grew by {used['opened'] >> 20} MiB when the features were opened (the data set's own inputs",
-        f"and labels take {count * 40 >> 20} MiB of it) and by {used['streaming'] >> 20} MiB more, at most,",
-        "while streaming: shuffled,",
-        "with the head's step, and in an order of single rows from everywhere. The same epochs ran in a process that "
-        "was",
-        f"forbidden (RLIMIT_DATA) to take more than {given.memory_mib} MiB beyond what it had.",
+        f"Resident memory grew by {used['opened'] >> 20} MiB when the features were opened (inputs and labels of the",
+        f"data set take {count * 40 >> 20} MiB of it), and by at most {used['streaming'] >> 20} MiB more while",
+        "streaming: shuffled, with the step of the head, and in a custom order of single rows. The same epochs ran in",
+        f"a process that was limited (RLIMIT_DATA) to {options.memory_mib} MiB more than it had.",
     ])  # fmt: skip
     print(measured)
-    if not given.no_page:
+    if not options.no_page:
         PAGE.write_text(PAGE.read_text().partition(MARK)[0] + MARK + "\n" + measured + "\n")
 
 

@@ -1,11 +1,11 @@
-"""Networks under other names, matched by structure alone and with no rename: docs/twins.md.
+"""Restore networks into models with other layer names, by structure and without a rename rule; writes docs/twins.md.
 
     make twins      writes Keras' networks (benchmarks/twins_keras.py, in an environment of its own), then runs this
 
-Each network has random weights and random batch-norm statistics, so that nothing but the right array at the right
-place gives its logits. Where the twin is another function (eps, padding, strides, a bias, a pooling), the plan says so
-and adopts it: the rows below are those of `plan_reuse(checkpoint, model, match="structure", adopt=".*")`, and nothing
-but `apply_plan` touches the model.
+Each network has random weights and random batch-norm statistics, so only the right assignment of all arrays gives its
+logits. Where the two models differ in a setting (eps, padding, strides, a bias, a pooling), the plan reports the
+difference and adopts it. The rows are those of `plan_reuse(checkpoint, model, match="structure", adopt=".*")`; only
+`apply_plan` changes the model.
 """
 
 import sys
@@ -59,7 +59,7 @@ TWINS: dict[str, tuple[str, dict[str, object]]] = {
 }
 
 
-# Exported by torch.onnx into a folder, batch-norms folded away and names lost, and matched with timm's.
+# Exported by torch.onnx (batch-norms folded, names lost) and matched with the models of timm.
 EXPORTED = {
     "resnet18": "timm:resnet18",
     "mobilenet_v2": "timm:mobilenetv2_100",
@@ -71,7 +71,7 @@ EXPORTED = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """One line of the table. wrong: reused, and yet the logits differ though the plan has no problem."""
+    """One line of the table. wrong: reused arrays of a plan without problems whose logits differ."""
 
     name: str
     twin: str
@@ -80,7 +80,7 @@ class Outcome:
     reused: int
     ambiguous: int
     other: int
-    told: str
+    adopted: str
     error: float
     seconds: float
 
@@ -95,26 +95,26 @@ class Outcome:
 
 TOLERANCE = 1e-3  # of the largest logit: float32 through up to 200 layers, other orders of sums
 HEAD = (
-    "| file | twin | layers | arrays reused | ambiguous | other problems | told and adopted | logits differ by | plan |"
+    "| file | twin | layers | arrays reused | ambiguous | other problems | adopted settings | logits differ by | time |"
     "\n|---|---|---|---|---|---|---|---|---|"
 )
 
 
 def adopting(checkpoint: Checkpoint, model: nn.Module) -> tuple[Plan, Counter[str]]:
-    """The plan that adopts all it offers, and what that is."""
+    """The plan that adopts every difference it can, and the number of differences of each kind."""
     plan = plan_reuse(checkpoint, model, match="structure")
-    told: Counter[str] = Counter()
+    changes: Counter[str] = Counter()
     if any(row.is_problem for row in plan.requirements):
         plan = plan_reuse(checkpoint, model, match="structure", adopt=".*")
-        told.update(_word(row) for row in plan.adopted if row.attribute != "momentum")
-    told["bias folded into norm"] = sum(row.status == "adapted" for row in plan.rows)
-    told["norm was folded"] = sum("has this norm folded" in row.note for row in plan.rows) // 4
-    told["flattened map"] = sum("flattened map" in row.work() for row in plan.rows)
-    return plan, told
+        changes.update(_word(row) for row in plan.adopted if row.attribute != "momentum")
+    changes["bias folded into norm"] = sum(row.status == "adapted" for row in plan.rows)
+    changes["norm was folded"] = sum("has this norm folded" in row.note for row in plan.rows) // 4
+    changes["flattened map"] = sum("flattened map" in row.work() for row in plan.rows)
+    return plan, changes
 
 
 def _word(row: RequirementRow) -> str:
-    """What a row is about, in one word for all places."""
+    """The kind of difference, in one word."""
     return "pooling" if "stride" in str(row.required) else row.attribute
 
 
@@ -126,7 +126,7 @@ def compare(path: Path, golden: Path, factory: str, arguments: dict[str, object]
     model = build_model(factory, arguments).eval()
     checkpoint = open_checkpoint(path)
     start = process_time()
-    plan, told = adopting(checkpoint, model)
+    plan, changes = adopting(checkpoint, model)
     seconds = process_time() - start
     recorded = np.load(golden)
     x = recorded["x"] if path.suffix == ".onnx" else recorded["x"].transpose(0, 3, 1, 2).copy()
@@ -145,14 +145,14 @@ def compare(path: Path, golden: Path, factory: str, arguments: dict[str, object]
         reused=sum(not (row.target or "").endswith("num_batches_tracked") for row in plan.reused),
         ambiguous=problems["ambiguous"],
         other=sum(problems.values()) - problems["ambiguous"],
-        told=", ".join(f"{word} ×{count}" for word, count in told.items() if count) or "nothing",
+        adopted=", ".join(f"{word} ×{count}" for word, count in changes.items() if count) or "nothing",
         error=error,
         seconds=seconds,
     )
 
 
 def export(name: str, folder: Path) -> Path:
-    """NAME.onnx of torchvision's network with other weights and statistics, and NAME.npz; what is there is kept."""
+    """Write NAME.onnx of torchvision's network with other weights and statistics, and NAME.npz, unless they exist."""
     path = folder / f"{name}.onnx"
     if not path.is_file():
         generator = torch.Generator().manual_seed(0)
@@ -163,7 +163,7 @@ def export(name: str, folder: Path) -> Path:
         x = torch.randn(2, 3, 224, 224, generator=generator)
         with torch.no_grad():
             np.savez(folder / f"{name}.npz", x=x.numpy(), y=model(x).numpy())
-            with warnings.catch_warnings(action="ignore"):  # it tells of the newer exporter, which needs onnxscript
+            with warnings.catch_warnings(action="ignore"):  # a warning about the newer exporter, which needs onnxscript
                 torch.onnx.export(model, (x,), str(path), dynamo=False)
     return path
 
@@ -172,7 +172,7 @@ def line(outcome: Outcome) -> str:
     """One line of the table."""
     return (
         f"| {outcome.name} | {outcome.twin} | {outcome.layers} | {outcome.reused} of {outcome.arrays} | "
-        f"{outcome.ambiguous} | {outcome.other} | {outcome.told} | {outcome.error:.1e} | {outcome.seconds:.1f} s |"
+        f"{outcome.ambiguous} | {outcome.other} | {outcome.adopted} | {outcome.error:.1e} | {outcome.seconds:.1f} s |"
     )
 
 
@@ -182,13 +182,13 @@ def page(outcomes: list[Outcome]) -> str:
     wrong = sum(outcome.wrong for outcome in outcomes)
     return "\n".join(
         [
-            "# Twins: the same architecture under other names",
+            "# Twins: the same architecture with other layer names",
             "",
             __doc__.strip().split("\n\n", 2)[2] if __doc__ else "",
             "",
             f"{complete} of {len(outcomes)} complete, {wrong} arrays wrong. Written by benchmarks/twins.py, "
             f"{date.today()}, torch {torch.__version__}.",
-            "The difference is relative to the largest logit; the time is the processor's, for both plans.",
+            "The difference is relative to the largest logit. The time is CPU time of the plan.",
             "",
             HEAD,
             *map(line, outcomes),
@@ -198,7 +198,7 @@ def page(outcomes: list[Outcome]) -> str:
 
 
 def main(folder: Path, names: list[str], out: Path | None) -> None:
-    """The table, line by line as it comes; to `out` as a page."""
+    """Print the table line by line; write it to `out` as a page."""
     outcomes = []
     print(HEAD)
     for name in names or [*TWINS, *EXPORTED]:

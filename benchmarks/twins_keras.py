@@ -1,9 +1,9 @@
-"""Writes keras.applications networks with random weights and statistics, and what they answer.
+"""Write keras.applications networks with random weights and statistics, and their outputs.
 
     .venv-golden/bin/python benchmarks/twins_keras.py FOLDER [NAME …]
 
-For each network: NAME.keras, NAME.h5, and NAME.npz with an input x (n, h, w, 3), behind the network's own scaling of
-pixels where it has one, and the logits y. Nothing is downloaded.
+Files for each network: NAME.keras, NAME.h5, and NAME.npz with an input x (n, h, w, 3) and the logits y. If the network
+scales pixels itself, x is its input after this scaling. Nothing is downloaded.
 """
 
 import os
@@ -24,7 +24,7 @@ NAMES = (
 
 
 def randomise(model: keras.Model, generator: np.random.Generator) -> None:
-    """Every array another one, sized so that the values stay of the order of 1 through a deep network."""
+    """Give every array new random values, scaled so that activations stay near 1 in a deep network."""
     for variable in model.variables:
         shape, leaf = tuple(variable.shape), variable.path.rpartition("/")[2]
         if "seed" in leaf or leaf == "count":
@@ -40,7 +40,7 @@ def randomise(model: keras.Model, generator: np.random.Generator) -> None:
 
 
 def write(name: str, folder: Path) -> None:
-    """One network's files; what is there already is kept."""
+    """Write the files of one network, unless they exist."""
     if (folder / f"{name}.npz").is_file():
         return
     keras.utils.clear_session()
@@ -49,7 +49,7 @@ def write(name: str, folder: Path) -> None:
     model = getattr(keras.applications, name)(weights=None, classifier_activation=None)
     randomise(model, generator)
     size = model.input_shape[1] or 224
-    # These begin with a layer that scales 0..255 by itself.
+    # These networks start with a layer that scales 0..255.
     top = 255 if name.startswith(("Efficient", "ConvNeXt", "MobileNetV3")) else 1
     x = generator.uniform(0, top, (2, size, size, 3)).astype("float32")
     model.save(folder / f"{name}.keras")

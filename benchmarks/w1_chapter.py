@@ -1,11 +1,10 @@
-"""W1: the book's chapter, one epoch on the cached outputs of hidden2: 275 steps of batch 200, one thread.
+"""W1: the network of the book's chapter, one epoch on the cached outputs of hidden2: 275 steps of batch 200, 1 thread.
 
     python benchmarks/w1_chapter.py
 
-All contenders train hidden3, hidden4 and outputs (50-50-20-10, ReLU) by plain gradient descent, rate 0.01, on the same
-55,000 rows in shuffled order. Each is warm when it is measured: what is done once (tracing, sessions) is not counted.
-Keras is measured twice: its `fit` on features against a cached epoch, and its `predict` of the features with that `fit`
-against the same two in regraft.
+All contenders train hidden3, hidden4 and outputs (50-50-20-10, ReLU) by plain gradient descent, learning rate 0.01, on
+the same 55,000 shuffled rows. Work that is done once (tracing, sessions) is not counted. Keras is measured twice: `fit`
+on features against a cached epoch, and `predict` of the features with that `fit` against the same two in regraft.
 """
 
 import gzip
@@ -19,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples" / "book_
 
 import numpy as np
 import torch
-from harness import Contender, Goal, needs_shared, take_turns, tell
+from harness import Contender, Goal, needs_shared, report, take_turns
 from network import ChapterNet
 from torch import nn
 from torch.nn import functional as F
@@ -50,7 +49,7 @@ START = np.load(needs_shared("checkpoints", "mnist", "side_by_side", "chapter_ca
 
 
 def network() -> ChapterNet:
-    """The chapter's network with its starting arrays, hidden1 and hidden2 frozen."""
+    """The network of the chapter with its initial arrays; hidden1 and hidden2 are frozen."""
     model = ChapterNet()
     with torch.no_grad():
         for name, layer in model.named_children():
@@ -68,7 +67,7 @@ TARGETS = torch.from_numpy(LABELS)
 
 
 def head_layers() -> nn.Sequential:
-    """The head as a torch user writes it by hand."""
+    """The head, written by hand."""
     model = network()
     return nn.Sequential(model.hidden3, nn.ReLU(), model.hidden4, nn.ReLU(), model.outputs)
 
@@ -82,7 +81,7 @@ def regraft_cached() -> float:
 
 
 def regraft_whole() -> float:
-    """The features, into memory, and one epoch on them."""
+    """Computing the features in memory, and one epoch on them."""
     data = (torch.from_numpy(IMAGES), TARGETS)
     began = time.perf_counter()
     regraft.cache_features(TRUNK, data, batch_size=BATCH)
@@ -119,7 +118,7 @@ def torch_dataloader() -> float:
 
 
 def numpy_by_hand() -> float:
-    """Forward, gradient and update written out: the practical floor of an interpreter."""
+    """Forward, gradient and update in NumPy: a practical lower bound for Python."""
     arrays = [START[f"{name}/{part}"].copy() for name in HEAD for part in ("kernel", "bias")]
     w1, b1, w2, b2, w3, b3 = arrays
     features = CACHED.numpy()
@@ -145,7 +144,7 @@ def numpy_by_hand() -> float:
 
 
 def tensorflow_graph():
-    """The book's own way: compat.v1, cached outputs fed by `feed_dict`."""
+    """The code of the book: compat.v1, cached outputs passed by `feed_dict`."""
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
@@ -177,7 +176,7 @@ def tensorflow_graph():
 
 
 def keras_predict_and_fit():
-    """Keras's guide: features by `predict` once, then `fit` on them. Gives both, and `fit` alone."""
+    """As the Keras guide: features by `predict`, then `fit` on them. Returns both together, and `fit` alone."""
     import keras
 
     def dense(*sizes: int) -> list[keras.layers.Layer]:
@@ -205,7 +204,7 @@ def keras_predict_and_fit():
 
 
 def lightning_trainer():
-    """Lightning's guide: a LightningModule and a DataLoader; all that logs or writes is switched off."""
+    """As the Lightning guide: a LightningModule and a DataLoader; logging and checkpoints are off."""
     import logging
     import warnings
 
@@ -268,15 +267,15 @@ def main() -> None:
         Goal("Keras 3 fit ≥ 5×", "Keras fit", "regraft, cached", least=5),
         Goal(
             "Keras 3 predict + fit ≥ 5×", "Keras predict + fit", "regraft, features and epoch", least=5,
-            limit="55,000 times the frozen layers' products (784-300-50) are the same arithmetic for both, and regraft "
-            "adds the hashes by which it knows each example again. Beside one epoch they weigh; each further epoch is "
-            "that of the row above.",
+            limit="the products of the frozen layers (784-300-50, 55,000 rows) are the same arithmetic for both, and "
+            "regraft also hashes each example. This counts in the first epoch only; each further epoch is that of the "
+            "row above.",
         ),
         Goal("Lightning ≥ 5×", "Lightning", "regraft, cached", least=5),
         Goal("regraft within 1.6× of NumPy by hand", "regraft, cached", "NumPy by hand", most=1.6),
     ]  # fmt: skip
     title = "W1: the chapter, one cached epoch (275 steps of batch 200), one thread"
-    tell([take_turns(title, "s", contenders, rounds=7, goals=goals)])
+    report([take_turns(title, "s", contenders, rounds=7, goals=goals)])
 
 
 if __name__ == "__main__":

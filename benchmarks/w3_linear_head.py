@@ -2,8 +2,8 @@
 
     python benchmarks/w3_linear_head.py
 
-The objective is scikit-learn's: the sum of the cross-entropies + ½·|weight|², C = 1. A contender is timed until its own
-end; each one's final objective is told, for a faster way to a worse place is no gain.
+The objective is that of scikit-learn: sum of the cross-entropies + ½·|weight|², C = 1. Each contender runs until it
+stops by itself. The final objectives are printed, because a faster solver with a worse result is no gain.
 """
 
 import sys
@@ -11,7 +11,7 @@ import time
 import warnings
 
 import torch
-from harness import Contender, Goal, take_turns, tell
+from harness import Contender, Goal, report, take_turns
 from torch import nn
 from torch.nn import functional as F
 
@@ -27,7 +27,7 @@ STRENGTHS = [10.0**power / COUNT for power in (-1, 0, 1, 2, 3)]
 
 
 def made_features() -> tuple[torch.Tensor, torch.Tensor]:
-    """Rectified mixtures of 64 hidden factors, as a trunk gives them; classes overlap."""
+    """Rectified mixtures of 64 hidden factors, like the output of a trunk; the classes overlap."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(0, CLASSES, (COUNT,), generator=generator)
     mixing = torch.randn(COLUMNS, 64, generator=generator) / 8
@@ -68,7 +68,7 @@ def scikit_learn() -> float:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    model = LogisticRegression(C=1.0, max_iter=1000)  # its default, 100, ends in a warning and 9e-4 above the optimum
+    model = LogisticRegression(C=1.0, max_iter=1000)  # the default, 100, ends with a warning, 9e-4 above the optimum
     x, y = FEATURES.numpy(), LABELS.numpy()
     began = time.perf_counter()
     with warnings.catch_warnings():
@@ -109,23 +109,24 @@ def main() -> None:
             "scikit-learn",
             "regraft",
             least=5,
-            limit="each evaluation is two products of 50,000 × 512 × 10, which both have: only their number differs.",
+            limit="each evaluation is two products of 50,000 × 512 × 10 for both; only the number of evaluations "
+            "differs.",
         ),
         Goal("five strengths at most 2× the cost of one", f"regraft, {len(STRENGTHS)} strengths", "regraft", most=2),
     ]
     table = take_turns(
         "W3: linear head, 50,000 × 512, 10 classes, to its optimum", "s", contenders, rounds=3, goals=goals, warm=False
     )
-    told = ", ".join(f"{name} {value:,.1f}" for name, value in OBJECTIVES.items())
+    values = ", ".join(f"{name} {value:,.1f}" for name, value in OBJECTIVES.items())
     best = min(OBJECTIVES.values())
-    apart = {name: value / best - 1 for name, value in OBJECTIVES.items()}
+    differences = {name: value / best - 1 for name, value in OBJECTIVES.items()}
     table.notes.append(
-        f"Final objective: {told}. Above the lowest, relative: "
-        + ", ".join(f"{name} {value:.1e}" for name, value in apart.items())
+        f"Final objective: {values}. Relative difference from the lowest: "
+        + ", ".join(f"{name} {value:.1e}" for name, value in differences.items())
         + f". {torch.get_num_threads()} threads."
     )
-    tell([table])
-    if apart["regraft"] > 1e-4:
+    report([table])
+    if differences["regraft"] > 1e-4:
         sys.exit("regraft is more than 1e-4 above the lowest objective.")
 
 

@@ -1,9 +1,9 @@
-"""W4: the feature pass of a resnet18 (224 pixels, random weights) beside the bare `model(x)`.
+"""W4: computing the features of a resnet18 (224 pixels, random weights), compared with the bare `model(x)`.
 
     python benchmarks/w4_feature_pass.py
 
-The bare model runs on tensors that lie in memory, at the batch size and memory format that are fastest here. regraft
-starts from JPEG files and ends in a folder store: decoding and writing have to hide behind the forward pass.
+The bare model runs on tensors in memory, with the batch size and memory format that are fastest on this machine.
+regraft starts from JPEG files and writes a folder store, so it must decode and write while the forward pass runs.
 """
 
 import sys
@@ -15,7 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 import torch
-from harness import Contender, Goal, take_turns, tell
+from harness import Contender, Goal, report, take_turns
 from torch import Tensor, nn
 from w2_vehicles import DATA
 
@@ -50,7 +50,7 @@ def bare(model: nn.Module, batch_size: int, memory_format: torch.memory_format, 
 
 
 def fastest() -> tuple[int, str]:
-    """The bare model's best batch size and memory format: the lower of two runs each on a third of the images."""
+    """The fastest batch size and memory format of the bare model: the better of two runs on a third of the images."""
     models = {name: network(memory_format) for name, memory_format in FORMATS.items()}
     seconds = {
         (size, name): min(bare(model, size, FORMATS[name], IMAGES[: COUNT // 3]) for _ in range(2))
@@ -61,7 +61,7 @@ def fastest() -> tuple[int, str]:
 
 
 def decoding() -> float:
-    """The files alone, one after the other."""
+    """Decoding the files one after the other."""
     began = time.perf_counter()
     for index in range(COUNT):
         PHOTOS[index]
@@ -69,7 +69,7 @@ def decoding() -> float:
 
 
 def feature_pass(trunk: Callable, batch_size: int, compute: str) -> float:
-    """From the files to a folder store."""
+    """Computing the features from the files into a folder store."""
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         features = regraft.cache_features(trunk, PHOTOS, folder, batch_size=batch_size, engine=Engine(compute))
@@ -79,7 +79,7 @@ def feature_pass(trunk: Callable, batch_size: int, compute: str) -> float:
 
 
 def reduced_precision() -> bool:
-    """Whether this processor computes bfloat16 itself."""
+    """Whether this processor has bfloat16 instructions."""
     flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
@@ -97,13 +97,13 @@ def main() -> None:
         contenders.append(Contender("regraft, bfloat16", lambda: feature_pass(trunk, batch_size, "bfloat16")))
     goals = [
         Goal("≥ 0.95 of the bare throughput", "model(x)", "regraft", least=0.95,
-             limit="decoding takes a core's time too: it hides behind the forward pass only where a core is free, and "
-             "the first batch is always waited for; then come the canary rows and the hashes of the inputs."),
+             limit="decoding needs CPU time too. It runs beside the forward pass only if a core is free, and the first "
+             "batch must always be decoded first. The canary rows and the hashes of the inputs add to it."),
     ]  # fmt: skip
     title = f"W4: feature pass of resnet18, {COUNT} JPEG files at 224 pixels"
     table = take_turns(title, "s", contenders, rounds=5, goals=goals)
     threads = torch.get_num_threads()
-    table.notes.append(f"Fastest bare: batches of {batch_size} of {BATCHES}, {name}. Torch threads: {threads}.")
+    table.notes.append(f"Fastest bare model: batch size {batch_size} of {BATCHES}, {name}. Torch threads: {threads}.")
     if reduced_precision():
         gain, low, high = table.ratio(Goal("", "regraft", "regraft, bfloat16"))
         exact, reduced = FEATURES["float32"], FEATURES["bfloat16"].float()
@@ -113,8 +113,8 @@ def main() -> None:
             "relative to their length."
         )
     else:
-        table.notes.append("This processor has no bfloat16 arithmetic: not measured.")
-    tell([table])
+        table.notes.append("bfloat16 not measured: this processor has no bfloat16 instructions.")
+    report([table])
 
 
 if __name__ == "__main__":

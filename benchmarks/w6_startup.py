@@ -1,17 +1,17 @@
-"""W6: how long the first answer takes, from the cases of startup.py, told as bench.py asks."""
+"""W6: startup time, with the cases of startup.py, in the form that bench.py reads."""
 
 import tempfile
 from pathlib import Path
 
 import startup
-from harness import Goal, Table, asked_rounds, tell
+from harness import Goal, Table, asked_rounds, report
 
 LIMITS = {
-    "regraft beyond torch": "see what is imported with `python -X importtime -c 'import torch, regraft'`.",
-    "show": "on an idle machine, of 0.3 to 0.55 s importing NumPy takes 0.13, the readers 0.08 (each of nineteen "
-    "formats looks at the file), Python itself 0.02; the rest reads and draws 10,000 rows, 8 µs a row for safetensors "
-    "and 25 for torch, whose pickle has 30 instructions an array. Needed for less: import a reader when a file may be "
-    "its own, and a pickle machine that is not written in Python.",
+    "regraft beyond torch": "list what is imported with `python -X importtime -c 'import torch, regraft'`.",
+    "show": "on an idle machine `show` takes 0.3 to 0.55 s: 0.13 to import NumPy, 0.08 for the readers (each of "
+    "nineteen formats checks the file), 0.02 for Python itself; the rest reads and prints 10,000 rows, 8 µs per row "
+    "for safetensors and 25 µs for torch, whose pickle has 30 instructions per array. Less would need readers that are "
+    "imported on demand and a pickle machine that is not written in Python.",
 }
 
 
@@ -32,10 +32,10 @@ def main() -> None:
         if (kind := case.split(",")[0]) in startup.GOALS_S
     ]
     notes = [
-        f"Processor time of a new process, start and end included; `show` of {startup.COUNT:,} arrays fails when torch "
-        "is imported. `import numpy` alone stands there to compare machines by."
+        f"CPU time of a new process, from its start to its end. `show` of {startup.COUNT:,} arrays fails when torch is "
+        "imported. Use `import numpy` to compare machines."
     ]
-    tell([Table("W6: the first answer", "processor s", samples, goals, notes=notes)])
+    report([Table("W6: startup time", "CPU s", samples, goals, notes=notes)])
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""W7: how time and memory grow with the number of examples: 1,000, 10,000 and 100,000 small ones, in a folder store.
+"""W7: growth of time and memory from 1,000 to 10,000 and 100,000 small examples, in a folder store.
 
     python benchmarks/w7_growth.py
 
 An exponent is the slope of log(seconds) over log(examples), by least squares: 1 is linear, 0 is flat. Every size runs
-in a process of its own; the inputs are made on demand, so that the memory is regraft's. The store may hold nothing in
-memory, so that every size is streamed.
+in its own process. The inputs are computed on demand, so the measured memory is that of regraft. The store may keep
+nothing in memory, so every size is streamed.
 """
 
 import os
@@ -15,7 +15,7 @@ from statistics import median
 
 import numpy as np
 import torch
-from harness import Goal, Table, asked_rounds, tell
+from harness import Goal, Table, asked_rounds, report
 from streaming import Peak, forked, resident
 from torch import nn
 
@@ -27,7 +27,7 @@ SIZES, WIDTH, CLASSES = (1_000, 10_000, 100_000), 256, 10
 
 
 class Made(Examples):
-    """Examples that lie nowhere: each is computed from its number."""
+    """Examples that are not stored: each is computed from its index."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -41,7 +41,7 @@ class Made(Examples):
 
 
 def grown(count: int) -> tuple[float, float, float]:
-    """Seconds of the feature pass, seconds of an epoch, and bytes of memory beyond the start's."""
+    """Seconds of the feature pass, seconds of an epoch, and bytes of memory more than at the start."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(64, WIDTH), nn.ReLU(), nn.Linear(WIDTH, CLASSES))
@@ -68,30 +68,31 @@ def main() -> None:
     for _ in range(asked_rounds() or 3):
         columns = zip(*[forked(lambda size=size: grown(size)) for size in SIZES], strict=True)
         rounds.append([list(column) for column in columns])
-    feature_s, epoch_s, extra = ([one[place] for one in rounds] for place in range(3))
+    feature_s, epoch_s, extra = ([values[column] for values in rounds] for column in range(3))
     samples = {
         "feature pass": [exponent(values) for values in feature_s],
         "epoch": [exponent(values) for values in epoch_s],
         "memory": [exponent(values) for values in extra],
     }
     page_cache = (
-        "each example keeps its name and place in memory (about 100 bytes), and the pages of the mapped files are "
-        "counted though the system may take them back; a store that keeps names on the disk would be flat."
+        "the id and position of each example stay in memory (about 100 bytes), and the pages of mapped files count "
+        "although the system may release them. A store that keeps the ids on the disk would be flat."
     )
-    fixed = "few examples cost milliseconds, which the load on the machine decides more than their number."
+    fixed = "few examples take milliseconds, which depend more on the load of the machine than on their number."
     goals = [
         Goal("linear: at most 1.1", "feature pass", most=1.1, limit=fixed),
         Goal("linear: at most 1.1", "epoch", most=1.1, limit=fixed),
         Goal("flat: at most 0.2", "memory", most=0.2, limit=page_cache),
     ]
     notes = [
-        f"{size:,} examples: features {median(one[at] for one in feature_s):.3g} s, an epoch "
-        f"{median(one[at] for one in epoch_s):.3g} s, {median(one[at] for one in extra) / 2**20:.0f} MiB beyond the "
-        f"start for {4 * WIDTH * size / 2**20:.0f} MiB of features."
-        for at, size in enumerate(SIZES)
+        f"{size:,} examples: features {median(values[index] for values in feature_s):.3g} s, an epoch "
+        f"{median(values[index] for values in epoch_s):.3g} s, "
+        f"{median(values[index] for values in extra) / 2**20:.0f} MiB more than at the start "
+        f"for {4 * WIDTH * size / 2**20:.0f} MiB of features."
+        for index, size in enumerate(SIZES)
     ]
     notes.append(f"Streamed (memory_bytes = 0), one torch thread, {os.cpu_count()} cores.")
-    tell([Table("W7: growth from 1,000 to 100,000 examples", "exponent", samples, goals, notes=notes)])
+    report([Table("W7: growth from 1,000 to 100,000 examples", "exponent", samples, goals, notes=notes)])
 
 
 if __name__ == "__main__":

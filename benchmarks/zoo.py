@@ -1,12 +1,12 @@
-"""Split every model of the zoo at four depths and compare with the unsplit model; writes docs/coverage.md.
+"""Split every model of the zoo at four depths and compare it with the unsplit model; writes docs/coverage.md.
 
-    python benchmarks/zoo.py                     all that has not been done yet, then the page
-    python benchmarks/zoo.py --only 'timm:.*'    some
-    python benchmarks/zoo.py --fresh             forget what was done
+    python benchmarks/zoo.py                     every cut without a result, then the page
+    python benchmarks/zoo.py --only 'timm:.*'    some models
+    python benchmarks/zoo.py --fresh             discard earlier results
 
-Each model runs in chunks of a few in a process of their own (memory), and each result is a line of a file: an
-interrupted sweep goes on where it was. The comparison is independent of the proof that `split` does itself: other
-examples and another batch size, in training (dropout on) and in evaluation, features stored as a cache stores them.
+A few models share a process, to bound memory. Each result is a line of a file, so an interrupted sweep continues where
+it stopped. The comparison is independent of the proof in `split`: other examples and another batch size, in training
+(with dropout) and in evaluation, with features as a cache returns them.
 """
 
 import argparse
@@ -38,12 +38,13 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS, PAGE = ROOT / "build" / "zoo.jsonl", ROOT / "docs" / "coverage.md"
 DEPTHS = {"25 %": 0.25, "60 %": 0.6, "90 %": 0.9, "all but the last": 1.0}
 CHUNK = 8
-EXPLAINED = """Each is cut at four depths: the share of its parameter-owning
-layers that is frozen. *equal*: outputs, gradients and buffers of a training step and of an evaluation of
-`head(trunk(x))` are bit for bit those of the unsplit model, on other examples and (in training, dropout on) another
-batch size than `split` saw, with features as they come back from a cache. *refused*: `split` says which layer and why.
-A star: the model mixes its examples, so that the features hold for a whole batch and are not cached by example.
-A dash: not measured in this run."""
+EXPLAINED = """Each model is split at four depths: the share of its layers with
+parameters that is frozen. *equal*: outputs, gradients and buffers of `head(trunk(x))` equal those of the unsplit model
+bit for bit, in a training step and in evaluation, on other examples than `split` saw and (in training, with dropout) in
+another batch size, with features as a cache returns them. *refused*: `split` raises an error that names the layer and
+the reason. *saved*: share of the forward's work that the cache saves; then the number of tensors of the cut and their
+size per example. A star: the model mixes its examples, so the features belong to a whole batch and are not cached by
+example. A dash: not measured in this run."""
 EXAMPLE_ROWS, OTHER_ROWS = 2, 4  # split itself tries 3
 
 
@@ -51,13 +52,13 @@ def freeze_share(model: nn.Module, share: float) -> int:
     """Freeze the first layers that own parameters, a share of them and never the last; gives how many."""
     owners = [name for name, module in model.named_modules() if module._parameters]
     count = min(len(owners) - 1, max(1, round(share * len(owners))))
-    own = [name for name, _ in model.named_parameters(recurse=False)]  # the model's: a class token, positions
+    own = [name for name, _ in model.named_parameters(recurse=False)]  # the model's own: a class token, positions
     regraft.freeze(model, [re.escape(name) for owner in owners[:count] for name in ([owner] if owner else own)])
     return count
 
 
 def seed_everything(seed: int) -> None:
-    """For models that draw with torch, NumPy or Python."""
+    """Seed the generators of torch, NumPy and Python."""
     torch.manual_seed(seed)
     np.random.seed(seed)
     random.seed(seed)
@@ -77,7 +78,7 @@ def step_of(model: nn.Module, forward: Callable[[], Any]) -> dict[str, Tensor]:
 
 
 def differences(model: nn.Module, trunk: Any, head: Any, args: tuple, kwargs: dict) -> list[str]:
-    """What one step of trunk and head gives otherwise than a step of the unsplit model."""
+    """The results that differ between a step of trunk and head and a step of the unsplit model."""
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     expected = step_of(model, lambda: model(*copy.deepcopy(args), **copy.deepcopy(kwargs)))
     with torch.no_grad():
@@ -91,17 +92,17 @@ def differences(model: nn.Module, trunk: Any, head: Any, args: tuple, kwargs: di
 
 
 def stored(rows: Tensor) -> Tensor:
-    """The rows as they come back from a cache: contiguous, in memory of their own."""
+    """The rows as a cache returns them: contiguous, with their own memory."""
     return rows.detach().clone(memory_format=torch.contiguous_format)
 
 
 def same(one: Tensor, other: Tensor) -> bool:
-    """Equal in every bit of value; a NaN equals a NaN."""
+    """Whether the values are equal; a NaN equals a NaN."""
     return one.shape == other.shape and one.dtype == other.dtype and torch.equal(one.nan_to_num(), other.nan_to_num())
 
 
 def judge(model: nn.Module, inputs: zoo_models.Inputs, share: float) -> dict[str, Any]:
-    """What becomes of one model cut at one depth."""
+    """The result for one model at one depth."""
     frozen = freeze_share(model, share)
     args, kwargs = inputs(EXAMPLE_ROWS, 1)
     model.train()
@@ -127,7 +128,7 @@ def judge(model: nn.Module, inputs: zoo_models.Inputs, share: float) -> dict[str
 
 
 def run_model(name: str, depths: Iterable[str]) -> None:
-    """Judge a model and add a line for each depth."""
+    """Test a model and add a line for each depth."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     model, inputs = zoo_models.build(name)
@@ -142,31 +143,31 @@ def run_model(name: str, depths: Iterable[str]) -> None:
 
 
 def add(name: str, depth: str, result: dict[str, Any]) -> None:
-    """Keep a result."""
+    """Append a result to the file."""
     with RESULTS.open("a") as file:
         file.write(json.dumps(result | {"model": name, "depth": depth, "code": code()}) + "\n")
 
 
 def code() -> str:
-    """The commit that is measured."""
-    asked = ["git", "describe", "--always"]
-    return subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+    """The measured commit."""
+    command = ["git", "describe", "--always"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def results() -> dict[tuple[str, str], dict[str, Any]]:
-    """(model, depth) → its newest result."""
+    """(model, depth) → newest result."""
     lines = RESULTS.read_text().splitlines() if RESULTS.exists() else []
     return {(line["model"], line["depth"]): line for line in map(json.loads, lines)}
 
 
 def missing(names: list[str], depths: list[str]) -> list[tuple[str, str]]:
-    """What has no result yet: (model, depth)."""
+    """The pairs (model, depth) without a result."""
     done = results()
     return [(name, depth) for name in names for depth in depths if (name, depth) not in done]
 
 
 def sweep(names: list[str], depths: list[str]) -> None:
-    """Judge what has no result yet, a chunk of models in each process; where one dies, its cut has failed."""
+    """Test every pair without a result, a chunk of models per process; a process that dies fails its current cut."""
     todo = list(dict.fromkeys(name for name, _ in missing(names, depths)))
     for start in range(0, len(todo), CHUNK):
         chunk = todo[start : start + CHUNK]
@@ -206,7 +207,7 @@ def page(found: dict[tuple[str, str], dict[str, Any]], names: list[str]) -> str:
 
 
 def cell(line: dict[str, Any] | None) -> str:
-    """`equal · 94 % · 2 t · 12 KB`: verdict, work saved, tensors that cross, bytes per example."""
+    """The verdict, the work saved, the number of tensors of the cut and their size per example."""
     if line is None:
         return "–"
     if line["verdict"] != "equal":
@@ -216,12 +217,12 @@ def cell(line: dict[str, Any] | None) -> str:
 
 
 def main() -> None:
-    """Read the arguments and run."""
+    """Run the sweep that the arguments describe, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default=".*", help="a regular expression on library:model")
     parser.add_argument("--depths", nargs="+", default=list(DEPTHS), choices=list(DEPTHS))
-    parser.add_argument("--fresh", action="store_true", help="forget earlier results")
-    parser.add_argument("--chunk", nargs="+", help="judge these models in this process")
+    parser.add_argument("--fresh", action="store_true", help="discard earlier results")
+    parser.add_argument("--chunk", nargs="+", help="test these models in this process")
     options = parser.parse_args()
     RESULTS.parent.mkdir(exist_ok=True)
     if options.chunk:

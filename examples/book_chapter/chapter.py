@@ -1,8 +1,8 @@
-"""The chapter, step for step, from TensorFlow's own initial arrays and with its own batches; compares the outcome.
+"""Repeat a textbook chapter with TensorFlow's initial arrays and batches, and compare the results.
 
     python examples/book_chapter/chapter.py [--out docs/book-chapter.md]
 
-Needs the reference material in `shared/` beside the project. Prints a table; --out writes it, dated.
+Needs the reference data in `shared/` beside the project (see examples/README.md). Prints a table; --out writes it.
 """
 
 import argparse
@@ -19,32 +19,32 @@ from regraft.inputs import InputContract
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 MNIST = SHARED / "checkpoints" / "mnist"
-# validation accuracy after 20 epochs: in the book, and in TensorFlow from the arrays that this page starts from
+# run → validation accuracy after 20 epochs: in the book, and in TensorFlow from the same initial arrays
 RECORDED = {"full": (0.9678, 0.9652), "frozen": (0.9602, 0.9584), "cached": (0.9580, 0.9584)}
 
 
 def book_order():
-    """The book's batches: one permutation for each epoch from one seed, cut into 275 parts."""
+    """The batches of the book: one permutation per epoch from one seed, divided into 275 parts."""
     random = np.random.RandomState(42)
     permutations = [random.permutation(55000) for _ in range(20)]
     return lambda epoch: np.array_split(permutations[epoch], 275)
 
 
-def run(way, images, labels):
-    """One of TensorFlow's recorded ways, "full", "frozen" or "cached": the trained model and its history."""
+def run(kind, images, labels):
+    """Train as in TensorFlow's run "full", "frozen" or "cached": (model, history)."""
     model = ChapterNet()
     checkpoint = regraft.open_checkpoint(MNIST / "tf1_v2_mnist10_sgd")
     plan = regraft.plan_reuse(checkpoint, model, reuse="hidden[123]")
     regraft.apply_plan(plan, checkpoint, model)
-    # hidden4 and outputs are new; TensorFlow's own draws make the two runs comparable.
-    drawn = regraft.open_checkpoint(MNIST / f"side_by_side/chapter_{way}_initial.npz")
-    regraft.apply_plan(regraft.plan_reuse(drawn, model, reuse="hidden4|outputs", layout="tensorflow"), drawn, model)
+    # hidden4 and outputs are new; TensorFlow's initial values make the two runs comparable.
+    initial = regraft.open_checkpoint(MNIST / f"side_by_side/chapter_{kind}_initial.npz")
+    regraft.apply_plan(regraft.plan_reuse(initial, model, reuse="hidden4|outputs", layout="tensorflow"), initial, model)
 
     train_set, validation = (images[5000:], labels[5000:]), (images[:5000], labels[:5000])
     learner = model
-    if way != "full":
+    if kind != "full":
         regraft.freeze(model, "hidden[12]")
-    if way == "cached":
+    if kind == "cached":
         trunk, learner = regraft.split(model, images[:2])
         train_set = regraft.cache_features(trunk, train_set, batch_size=200)
         validation = regraft.cache_features(trunk, validation, batch_size=200)
@@ -61,18 +61,20 @@ def run(way, images, labels):
     return model, history
 
 
-def largest_difference(model, way):
-    """The largest difference of any weight from TensorFlow's final arrays."""
-    final = np.load(MNIST / f"side_by_side/chapter_{way}_final.npz")
+def largest_difference(model, kind):
+    """The largest difference between a weight and TensorFlow's final arrays."""
+    final = np.load(MNIST / f"side_by_side/chapter_{kind}_final.npz")
     return max(
-        np.abs(dict(model.named_parameters())[f"{layer}.{ours}"].detach().numpy().T - final[f"{layer}/{theirs}"]).max()
+        np.abs(
+            dict(model.named_parameters())[f"{layer}.{target}"].detach().numpy().T - final[f"{layer}/{source}"]
+        ).max()
         for layer in ("hidden1", "hidden2", "hidden3", "hidden4", "outputs")
-        for ours, theirs in (("weight", "kernel"), ("bias", "bias"))
+        for target, source in (("weight", "kernel"), ("bias", "bias"))
     )
 
 
 def digits():
-    """MNIST's training and test examples as vectors from 0 to 1."""
+    """MNIST's training and test examples, as vectors with values from 0 to 1."""
     contract = InputContract((28, 28), channels=1, flatten=True)
     return [
         open_idx(SHARED / f"data/mnist/{part}-images-idx3-ubyte.gz", contract, classes=list("0123456789"))
@@ -81,28 +83,29 @@ def digits():
 
 
 def main():
-    """Run the three ways and print them beside TensorFlow's."""
+    """Run all three and print them beside TensorFlow's results."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     data, test = digits()
     lines = [
-        f"# The book's chapter, {datetime.now(UTC):%Y-%m-%d}",
+        f"# A textbook chapter repeated, {datetime.now(UTC):%Y-%m-%d}",
         "",
-        "Made by `python examples/book_chapter/chapter.py --out docs/book-chapter.md`: hidden1-hidden3 restored from "
-        "the published TensorFlow 1 checkpoint, 20 epochs of plain gradient descent from TensorFlow's own initial "
-        f"arrays with the book's batches, torch {torch.__version__}, {torch.get_num_threads()} thread(s).",
+        "Written by `python examples/book_chapter/chapter.py --out docs/book-chapter.md`: hidden1-hidden3 restored "
+        "from the published TensorFlow 1 checkpoint, 20 epochs of plain gradient descent from TensorFlow's initial "
+        f"arrays with the batches of the book, torch {torch.__version__}, {torch.get_num_threads()} thread(s).",
         "",
-        "| run | validation, book | TensorFlow | regraft | test, regraft | largest weight difference | epoch, median |",
+        "| run | validation, book | validation, TensorFlow | validation, regraft | test, regraft | largest weight "
+        "difference | epoch, median |",
         "|---|---|---|---|---|---|---|",
     ]
     models, histories = {}, {}
-    for way, (book, tensorflow) in RECORDED.items():
-        models[way], histories[way] = run(way, data.inputs, data.labels)
-        accuracy, score = histories[way].validation_accuracy[-1], regraft.evaluate(models[way], test)
+    for kind, (book, tensorflow) in RECORDED.items():
+        models[kind], histories[kind] = run(kind, data.inputs, data.labels)
+        accuracy, score = histories[kind].validation_accuracy[-1], regraft.evaluate(models[kind], test)
         lines.append(
-            f"| {way} | {book:.4f} | {tensorflow:.4f} | {accuracy:.4f} | {score.accuracy:.4f} | "
-            f"{largest_difference(models[way], way):.1e} | {np.median(histories[way].seconds):.3f} s |"
+            f"| {kind} | {book:.4f} | {tensorflow:.4f} | {accuracy:.4f} | {score.accuracy:.4f} | "
+            f"{largest_difference(models[kind], kind):.1e} | {np.median(histories[kind].seconds):.3f} s |"
         )
     pairs = zip(models["frozen"].parameters(), models["cached"].parameters(), strict=True)
     same = all(torch.equal(first, second) for first, second in pairs)
@@ -112,8 +115,9 @@ def main():
         f"Cached = uncached: weights {'equal' if same else 'NOT equal'} to the last bit, validation losses of all 20 "
         f"epochs {'equal' if same_epochs else 'NOT equal'}.",
         "",
-        "Why the weights are not nearer to TensorFlow's: both sum float32 products, in another order. A difference of "
-        "one rounding (6e-8) in a gradient grows over 5,500 steps, most where a ReLU opens for one but not the other.",
+        "Why the weights differ from TensorFlow's: the two frameworks sum float32 products in different orders. A "
+        "rounding difference (6e-8) in a gradient grows over 5,500 steps, most where a ReLU is active in only one of "
+        "them.",
     ]
     print("\n".join(lines))
     if options.out:

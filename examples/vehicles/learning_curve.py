@@ -1,8 +1,9 @@
-"""Accuracy by the number of labels: an ImageNet trunk with a new output, beside the same network from scratch.
+"""Measure accuracy by number of labels: frozen ImageNet layers with a new output, and the same network from scratch.
 
     python examples/vehicles/learning_curve.py [--seeds 5] [--scratch-seeds 2] [--scratch-epochs 20] [--out FILE.md]
 
-Prints the table and writes it, dated. The trunk's features are computed once and serve every size and seed.
+Prints the table and writes it. The features are computed once and used for all sizes and seeds. Needs the reference
+data in `shared/` beside the project (see examples/README.md).
 """
 
 import argparse
@@ -27,7 +28,7 @@ PER_CLASS = (20, 50, 100, 200)
 
 
 def restored():
-    """The network with its ImageNet layers and a new output for six classes; all but the output frozen."""
+    """The network with its ImageNet layers and a new output for six classes; all layers but the output are frozen."""
     model = mobilenet_v1_025(num_classes=6)
     checkpoint = regraft.open_checkpoint(SHARED / "checkpoints/mobilenet_v1_025")
     plan = regraft.plan_reuse(checkpoint, model, reuse="Conv2d_.*", rename={r"MobilenetV1/(.*)": r"\1"})
@@ -51,11 +52,11 @@ def from_scratch(data, test, count, seed, epochs):
     """Test accuracy of the same network with new weights everywhere."""
     torch.manual_seed(seed)
     model = mobilenet_v1_025(num_classes=6)
-    for layer in list(model.children())[:-1]:  # torch's default would let 27 layers without normalisation fade out
+    for layer in list(model.children())[:-1]:  # with torch's default, activations vanish in 27 layers without norms
         torch.nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
         torch.nn.init.zeros_(layer.bias)
     chosen = Chosen(data, pick_per_class(data.labels, count, seed=seed))
-    inputs = as_examples(chosen).gather(torch.arange(len(chosen)))  # decoded once, for this comparison's sake
+    inputs = as_examples(chosen).gather(torch.arange(len(chosen)))  # decoded once, to make the comparison fair
     regraft.train(model, inputs, epochs=epochs, lr=1e-3, seed=seed)
     return regraft.evaluate(model, test).accuracy
 
@@ -83,32 +84,33 @@ def main():
     feature_seconds = time.perf_counter() - began
 
     lines = [
-        f"# Vehicle types by the number of labels, {datetime.now(UTC):%Y-%m-%d}",
+        f"# Accuracy by number of labels, {datetime.now(UTC):%Y-%m-%d}",
         "",
-        f"Made by `python examples/vehicles/learning_curve.py --seeds {options.seeds} --scratch-seeds "
+        f"Written by `python examples/vehicles/learning_curve.py --seeds {options.seeds} --scratch-seeds "
         f"{options.scratch_seeds} --scratch-epochs {options.scratch_epochs}` on {torch.get_num_threads()} thread(s), "
-        f"torch {torch.__version__}. Test: {len(test)} images. Accuracy: mean ± standard error over the seeds, which "
-        "draw the labels and the initial weights. Seconds: of training and testing one; the features of all "
-        f"{len(data) + len(test)} images took {feature_seconds:.0f} s, once.",
+        f"torch {torch.__version__}. Task: six types of vehicles, {len(test)} test images. Accuracy: mean ± standard "
+        "error over the seeds, which choose the labels and the initial weights. Seconds: training and testing of one "
+        f"run. The features of all {len(data) + len(test)} images took {feature_seconds:.0f} s, once.",
         "",
         "| network | labels per class | test accuracy | seeds | seconds |",
         "|---|---|---|---|---|",
     ]
-    ways = [
+    runs = [
         (
             "ImageNet layers frozen, new output",
             options.seeds,
-            lambda *which: reused(trunk, features, test_features, *which),
+            lambda count, seed: reused(trunk, features, test_features, count, seed),
         )
     ]
     name = f"from scratch, {options.scratch_epochs} epochs"
-    ways.append((name, options.scratch_seeds, lambda *which: from_scratch(data, test, *which, options.scratch_epochs)))
-    for name, seeds, way in ways:
+    epochs = options.scratch_epochs
+    runs.append((name, options.scratch_seeds, lambda count, seed: from_scratch(data, test, count, seed, epochs)))
+    for name, seeds, run in runs:
         for count in PER_CLASS:
-            measured = [timed(way, count, seed) for seed in range(seeds)]
+            measured = [timed(run, count, seed) for seed in range(seeds)]
             lines.append(row(name, count, *zip(*measured, strict=True)))
             print(lines[-1], flush=True)
-            options.out.write_text("\n".join(lines) + "\n")  # after each row: a sweep that is stopped leaves its rows
+            options.out.write_text("\n".join(lines) + "\n")  # after each row: an interruption loses none
 
 
 def timed(function, *arguments):

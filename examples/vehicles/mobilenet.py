@@ -1,20 +1,20 @@
-"""MobileNetV1 as a plain torch module, with batch normalisation folded into biased convolutions.
+"""MobileNetV1 as a plain torch module, with batch-norms folded into convolutions with bias.
 
-Source: Howard et al., MobileNets, 2017, table 1. Layer names follow the TensorFlow checkpoint's:
-`MobilenetV1/Conv2d_3_depthwise/…` there is `Conv2d_3_depthwise` here, and its 1×1 convolution `Logits/Conv2d_1c_1x1` on
-the pooled map is the linear layer `Logits` here.
+Source: Howard et al., MobileNets, 2017, table 1. Layer names follow the TensorFlow checkpoint:
+`MobilenetV1/Conv2d_3_depthwise/…` is `Conv2d_3_depthwise` here. The 1×1 convolution `Logits/Conv2d_1c_1x1` on the
+pooled map is the linear layer `Logits` here.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# (stride, output channels at width 1) of the 13 depthwise-separable blocks
+# (stride, output channels at width 1) of the 13 depthwise separable blocks
 BLOCKS = [(1, 64), (2, 128), (1, 128), (2, 256), (1, 256), (2, 512), *[(1, 512)] * 5, (2, 1024), (1, 1024)]
 
 
 class SameConv2d(nn.Conv2d):
-    """A convolution that pads as TensorFlow's "SAME": at stride 2 on even sizes the extra row and column go last."""
+    """A convolution with TensorFlow's "SAME" padding: for even sizes and stride 2 the extra row and column are last."""
 
     def forward(self, images: Tensor) -> Tensor:
         height, width = (

@@ -45,8 +45,9 @@ def write_job(folder: Path) -> Path:
     """The job's files in `folder`; returns the path of job.toml."""
     random = np.random.default_rng(0)
     arrays = {
-        "0/kernel": random.normal(size=(3, 3, 3, 4)),
-        "0/bias": random.normal(size=4),
+        # Kernels in sixteenths and pixels of 0 or 1: the convolution's sums are exact, whatever their order.
+        "0/kernel": (16 * random.normal(size=(3, 3, 3, 4))).round() / 16,
+        "0/bias": (16 * random.normal(size=4)).round() / 16,
         "1/gamma": random.uniform(1, 2, 4),
         "1/beta": random.normal(size=4),
         "1/moving_mean": random.normal(size=4),
@@ -60,7 +61,7 @@ def write_job(folder: Path) -> Path:
         for index, (name, shade) in enumerate((("dark", 40), ("light", 200))):
             (folder / part / name).mkdir(parents=True)
             for number in range(8):
-                pixels = random.normal(shade, 10, (9, 9, 3)).clip(0, 255).astype(np.uint8)
+                pixels = np.where(random.random((8, 8, 3)) * 255 < shade, 255, 0).astype(np.uint8)
                 Image.fromarray(pixels).save(folder / part / name / f"{index}{number}.png")
     (folder / "job.toml").write_text(JOB)
     return folder / "job.toml"

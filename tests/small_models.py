@@ -8,14 +8,25 @@ from torch import Tensor, nn
 from regraft.examples import TensorExamples
 
 
+def on_grid(module: nn.Module, step: float = 2**-6) -> nn.Module:
+    """Round the parameters to multiples of a power of two.
+
+    With inputs on such a grid every sum of products is exact in float32 (it needs fewer than 24 bits), whatever its
+    order: a row has the same bits at every place of a batch, on every processor.
+    """
+    for parameter in module.parameters():
+        parameter.data = (parameter.data / step).round() * step
+    return module
+
+
 class TwoParts(nn.Module):
-    """A trunk with BatchNorm, and a head with BatchNorm and dropout; 3 classes."""
+    """A trunk with BatchNorm, and a head with BatchNorm and dropout; 3 classes. The trunk's sums are exact."""
 
     def __init__(self, *, seed: int = 0) -> None:
         super().__init__()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.trunk = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU())
+            self.trunk = nn.Sequential(on_grid(nn.Linear(4, 8)), nn.BatchNorm1d(8), nn.ReLU())
             self.head = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 3))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -54,11 +65,12 @@ def frozen_model() -> TwoParts:
 
 
 def three_classes(count: int = 90, *, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Points around three centres, (count, 4) float32, and their classes."""
+    """Points around three centres, (count, 4) float32, multiples of 1/64, and their classes."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(count) % 3
     centres = 2 * torch.eye(3, 4)
-    return centres[labels] + 0.5 * torch.randn(count, 4, generator=generator), labels
+    points = centres[labels] + 0.5 * torch.randn(count, 4, generator=generator)
+    return (64 * points).round() / 64, labels
 
 
 def features_of(model: TwoParts, inputs: Tensor, labels: Tensor, *, batch_size: int) -> TensorExamples:

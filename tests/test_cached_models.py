@@ -12,8 +12,9 @@ from regraft.freezing import freeze
 from regraft.splitting import split
 from regraft.stores.folder import FolderStore
 from regraft.training import train
+from small_models import on_grid
 
-IMAGES = torch.randn(22, 3, 6, 6, generator=torch.Generator().manual_seed(1))
+IMAGES = (8 * torch.randn(22, 3, 6, 6, generator=torch.Generator().manual_seed(1))).round() / 8  # as `on_grid` asks
 LABELS = torch.arange(22) % 3
 BATCH = 4
 
@@ -25,7 +26,7 @@ class Convolutions(nn.Module):
         super().__init__()
         self.gain = gain
         torch.manual_seed(0)
-        self.conv, self.norm = nn.Conv2d(3, 4, 3, stride=stride), nn.BatchNorm2d(4, eps=eps)
+        self.conv, self.norm = on_grid(nn.Conv2d(3, 4, 3, stride=stride)), nn.BatchNorm2d(4, eps=eps)
         self.drop, self.head = nn.Dropout(0.5), nn.Linear(4, 3)
 
     def forward(self, x):
@@ -45,10 +46,11 @@ class TwoInputs(nn.Module):
     def __init__(self):
         super().__init__()
         torch.manual_seed(0)
-        self.table, self.mix, self.head = nn.Embedding(10, 6), nn.Linear(6, 6), nn.Linear(6, 2)
+        self.table, self.mix = on_grid(nn.Embedding(10, 6)), on_grid(nn.Linear(6, 6))
+        self.head = nn.Linear(6, 2)
 
     def forward(self, ids, mask):
-        return {"logits": (self.head(self.mix(self.table(ids)).tanh()) * mask[..., None]).sum(1)}
+        return {"logits": (self.head(self.mix(self.table(ids)).relu()) * mask[..., None]).sum(1)}
 
 
 def halves(model, frozen="conv|norm"):
@@ -225,10 +227,10 @@ def test_views_of_sentences_keep_their_lengths(tmp_path, store):
         seen = features.for_epoch(epoch)
         for at, number in enumerate([9, 0, 4, 1]):
             rows = seen.gather(torch.tensor([number]))[0]
-            assert 1 <= rows["tanh"].shape[1] <= Sentences.lengths[number]
-            full = {name: tensor[: rows["tanh"].shape[1]] for name, tensor in Sentences()[number][0].items()}
+            assert 1 <= rows["relu"].shape[1] <= Sentences.lengths[number]
+            full = {name: tensor[: rows["relu"].shape[1]] for name, tensor in Sentences()[number][0].items()}
             assert torch.allclose(head(rows)["logits"][0], alone(model, full), atol=1e-6)  # other order of sums
-            assert any(torch.equal(rows["tanh"], again.view(view).gather(torch.tensor([at]))[0]["tanh"])
+            assert any(torch.equal(rows["relu"], again.view(view).gather(torch.tensor([at]))[0]["relu"])
                        for view in range(3))  # fmt: skip
 
 

@@ -83,7 +83,7 @@ def test_added_examples_alone_are_computed_and_order_does_not_matter(tmp_path):
     features = cache_features(trunk, (inputs[order], labels[order]), tmp_path, batch_size=BATCH)
 
     assert features.computed == 10
-    expected = plainly(trunk, inputs[:48], BATCH)  # rows in full batches have the same bits wherever they stand
+    expected = plainly(trunk, inputs[:48], BATCH)
     where = order < 48
     assert torch.equal(features.inputs["hidden"][where], expected[order[where]])
 
@@ -93,12 +93,14 @@ def test_an_edited_example_is_computed_again(tmp_path):
     (inputs, labels), trunk = tiny_data(), tiny_trunk()
     cache_features(trunk, (inputs, labels), tmp_path, batch_size=BATCH)
     edited = inputs.clone()
-    edited[17, 2] += 1e-6
+    edited[17, 2] += 1
 
     features = cache_features(trunk, (edited, labels), tmp_path, batch_size=BATCH)
 
     assert features.computed == 1
     assert torch.equal(features.inputs["hidden"], plainly(trunk, edited, BATCH))
+    edited[17, 2] = edited[17, 2].nextafter(torch.tensor(99.0))  # the smallest change that there is
+    assert cache_features(trunk, (edited, labels), tmp_path, batch_size=BATCH).computed == 1
 
 
 class Files:
@@ -137,7 +139,7 @@ def test_an_example_that_is_edited_while_it_is_computed_is_refused(tmp_path):
 
     assert features.computed == 24
     with torch.no_grad():
-        assert torch.allclose(features[5][0]["hidden"], trunk.module(torch.zeros(1, 6))[0], atol=1e-6)  # batch of 8
+        assert torch.equal(features[5][0]["hidden"], trunk.module(torch.zeros(1, 6))[0])
 
 
 @pytest.mark.parametrize("edited", range(4))
@@ -166,7 +168,7 @@ def test_other_weights_make_another_entry(tmp_path):
     data, trunk = tiny_data(), tiny_trunk()
     first = cache_features(trunk, data, tmp_path, batch_size=BATCH)
     with torch.no_grad():
-        trunk.module[0].bias[0] += 1e-7
+        trunk.module[0].bias[0] = trunk.module[0].bias[0].nextafter(torch.tensor(99.0))  # the smallest change there is
 
     second = cache_features(trunk, data, tmp_path, batch_size=BATCH)
 

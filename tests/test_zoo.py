@@ -50,7 +50,11 @@ def test_trunk_and_head_are_the_model(name, share):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TRAJECTORIES)
 def test_training_on_cached_features_is_training_the_model(name):
-    """Three epochs over shuffled examples, dropout on: every loss and the final state are equal in every bit."""
+    """Three epochs in another order each, dropout on: every loss and the final state are equal in every bit.
+
+    Each batch keeps its examples: where some of these narrow models round a row by its place in the batch (as attention
+    over 17 patches does on an AMD EPYC), only batches of the same composition have the same bits.
+    """
     torch.manual_seed(0)
     model, inputs = built(name)
     zoo.freeze_share(model, 0.6)
@@ -60,7 +64,13 @@ def test_training_on_cached_features_is_training_the_model(name):
     example = map_tree(lambda tensor: tensor[:4], data[0])
     trunk, head = regraft.split(model, **example) if kwargs else regraft.split(model, *example)
     features = regraft.cache_features(trunk, data, batch_size=4)
-    options = {"epochs": 3, "batch_size": 4, "lr": 1e-4, "loss": waves}
+    batches = torch.arange(12).split(4)
+    options = {
+        "epochs": 3,
+        "order": lambda epoch: [batches[(epoch + i) % 3] for i in range(3)],
+        "lr": 1e-4,
+        "loss": waves,
+    }
 
     cached, uncached = regraft.train(head, features, **options), regraft.train(other, data, **options)
 

@@ -15,9 +15,10 @@ from regraft.freezing import freeze, frozen_names, parameter_groups, unfreeze
 from regraft.learning.stages import Stages
 from regraft.splitting import split
 from regraft.training import train
-from small_models import PartHead, features_of, frozen_model, same_weights, three_classes, weights_of
+from small_models import PartHead, features_of, frozen_model, on_grid, same_weights, three_classes, weights_of
 
 BATCH, COUNT, MARK = 8, 24, 7.0
+GRID = 2**-4  # of the weights, see `on_grid`: with images in eighths three convolutions need at most 23 bits
 SCHEDULE = {0: "head", 1: "conv3|norm3", 3: ["conv2", "norm2"]}
 
 
@@ -31,14 +32,19 @@ class Counting(nn.Conv2d):
         return super().forward(x)
 
 
+def norm(channels):
+    """A BatchNorm that changes nothing until it trains: 1 + eps is 1 in float32, so that sums behind it stay exact."""
+    return nn.BatchNorm2d(channels, eps=1e-8)
+
+
 class Net(nn.Module):
-    """Three convolutions with BatchNorm and dropout, and a linear head."""
+    """Three convolutions with BatchNorm and dropout, and a linear head. What waits gives exact sums."""
 
     def __init__(self):
         super().__init__()
-        self.conv1, self.norm1 = Counting(3, 4, 3, padding=1), nn.BatchNorm2d(4)
-        self.conv2, self.norm2, self.drop2 = nn.Conv2d(4, 6, 3, padding=1), nn.BatchNorm2d(6), nn.Dropout(0.2)
-        self.conv3, self.norm3, self.drop3 = nn.Conv2d(6, 8, 3, padding=1), nn.BatchNorm2d(8), nn.Dropout(0.5)
+        self.conv1, self.norm1 = on_grid(Counting(3, 4, 3, padding=1), GRID), norm(4)
+        self.conv2, self.norm2, self.drop2 = on_grid(nn.Conv2d(4, 6, 3, padding=1), GRID), norm(6), nn.Dropout(0.2)
+        self.conv3, self.norm3, self.drop3 = on_grid(nn.Conv2d(6, 8, 3, padding=1), GRID), norm(8), nn.Dropout(0.5)
         self.head = nn.Linear(8, 3)
 
     def forward(self, x):
@@ -48,13 +54,13 @@ class Net(nn.Module):
 
 
 class Words(nn.Module):
-    """A transformer encoder over token ids."""
+    """A transformer encoder over token ids, wide enough that no kernel rounds a row by its place in the batch."""
 
     def __init__(self):
         super().__init__()
-        self.table = nn.Embedding(20, 16)
-        layers = [nn.TransformerEncoderLayer(16, 2, 24, batch_first=True, dropout=0.2) for _ in range(3)]
-        self.layers, self.head = nn.ModuleList(layers), nn.Linear(16, 3)
+        self.table = nn.Embedding(20, 64)
+        layers = [nn.TransformerEncoderLayer(64, 2, 64, batch_first=True, dropout=0.2) for _ in range(3)]
+        self.layers, self.head = nn.ModuleList(layers), nn.Linear(64, 3)
 
     def forward(self, ids):
         x = self.table(ids)
@@ -71,15 +77,15 @@ def resnet():
 
 
 def images(size=8, count=COUNT):
-    """Marked images and their classes."""
-    pixels = torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(1))
+    """Marked images, multiples of 1/8, and their classes."""
+    pixels = (8 * torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(1))).round() / 8
     pixels[:, 0, 0, 0] = MARK
     return pixels, torch.arange(count) % 3
 
 
 def sentences():
-    """Token ids (24, 6) and their classes."""
-    return torch.randint(0, 20, (COUNT, 6), generator=torch.Generator().manual_seed(1)), torch.arange(COUNT) % 3
+    """Token ids (24, 16) and their classes."""
+    return torch.randint(0, 20, (COUNT, 16), generator=torch.Generator().manual_seed(1)), torch.arange(COUNT) % 3
 
 
 def prepared(make=Net, schedule=SCHEDULE):

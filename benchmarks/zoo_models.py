@@ -22,7 +22,7 @@ import vision_stub  # before torchvision and timm
 # (batch size, seed) → positional and keyword arguments
 Inputs = Callable[[int, int], tuple[tuple, dict[str, Any]]]
 
-# One of each family, the smallest; name → side of the image in pixels.
+# The smallest model of each family → side of its images in pixels.
 TORCHVISION = {
     "alexnet": 64, "convnext_tiny": 64, "densenet121": 64, "efficientnet_b0": 64, "efficientnet_v2_s": 64,
     "googlenet": 64, "inception_v3": 96, "maxvit_t": 224, "mnasnet0_5": 64, "mobilenet_v2": 64,
@@ -86,7 +86,7 @@ def names() -> list[str]:
 
 
 def build(name: str) -> tuple[nn.Module, Inputs]:
-    """A model by its name in the zoo, and what gives its inputs."""
+    """A model by its name in the zoo, and the function that makes its inputs."""
     library, _, model = name.partition(":")
     torch.manual_seed(0)
     if library == "torchvision":
@@ -99,7 +99,7 @@ def build(name: str) -> tuple[nn.Module, Inputs]:
 
 
 def images(*shape: int) -> Inputs:
-    """A batch of random tensors of a shape."""
+    """The function that makes batches of random tensors of this shape."""
     return lambda batch, seed: ((torch.randn(batch, *shape, generator=torch.Generator().manual_seed(seed)),), {})
 
 
@@ -114,7 +114,7 @@ def _torchvision(name: str) -> tuple[nn.Module, Inputs]:
         frames = 16 if name in ("s3d", "mvit_v1_b") else 8
         return getattr(models.video, name)(weights=None), images(3, frames, VIDEO[name], VIDEO[name])
     if name in DETECTION:
-        return _detection(getattr(models.detection, name)), _pictures_with_boxes
+        return _detection(getattr(models.detection, name)), _images_with_boxes
     options = {"image_size": 64} if name == "vit_b_16" else {}
     options |= {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     options |= {"aux_logits": False} if name == "inception_v3" else {}  # its auxiliary head needs 299 pixels
@@ -122,7 +122,7 @@ def _torchvision(name: str) -> tuple[nn.Module, Inputs]:
 
 
 def _detection(make: Callable[..., nn.Module]) -> nn.Module:
-    """Small pictures and few boxes: torchvision's stand-in for roi_align takes a second for fifty."""
+    """Small images and few boxes, because the Python substitute of roi_align takes a second for fifty boxes."""
     vision_stub.let_detection_run()
     sizes = {} if "ssd" in make.__name__ else {"min_size": 64, "max_size": 64}
     few = {"rpn_post_nms_top_n_train": 8, "rpn_post_nms_top_n_test": 8, "box_detections_per_img": 4}
@@ -131,20 +131,20 @@ def _detection(make: Callable[..., nn.Module]) -> nn.Module:
     return make(weights=None, weights_backbone=None, num_classes=4, **sizes, **few)
 
 
-def _pictures_with_boxes(batch: int, seed: int) -> tuple[tuple, dict[str, Any]]:
+def _images_with_boxes(batch: int, seed: int) -> tuple[tuple, dict[str, Any]]:
     generator = torch.Generator().manual_seed(seed)
-    pictures = [torch.rand(3, 64, 64, generator=generator) for _ in range(batch)]
+    batch_images = [torch.rand(3, 64, 64, generator=generator) for _ in range(batch)]
     target = {
         "boxes": torch.tensor([[4.0, 4, 30, 30], [10, 20, 60, 60]]),
         "labels": torch.tensor([1, 2]),
         "masks": torch.ones(2, 64, 64, dtype=torch.uint8),
         "keypoints": torch.tensor([[[10.0, 10, 1]] * 17] * 2),
     }
-    return (pictures, [dict(target) for _ in range(batch)]), {}
+    return (batch_images, [dict(target) for _ in range(batch)]), {}
 
 
 def _timm(name: str) -> tuple[nn.Module, Inputs]:
-    """With the smallest picture that the model takes."""
+    """A model of timm with the smallest images that it accepts."""
     import timm
 
     model = timm.create_model(name, num_classes=10)
@@ -156,7 +156,7 @@ def _timm(name: str) -> tuple[nn.Module, Inputs]:
         try:
             with torch.no_grad():
                 model.eval()(*inputs(1, 0)[0])
-        except Exception:  # whatever a model says to a picture that is too small
+        except Exception:  # models raise different errors for an image that is too small
             model = timm.create_model(name, num_classes=10)
         else:
             return model, inputs
@@ -164,7 +164,7 @@ def _timm(name: str) -> tuple[nn.Module, Inputs]:
 
 
 class Recurrent(nn.Module):
-    """Embedding, two LSTM layers, a GRU cell by hand, a classifier: sequence first."""
+    """Embedding, two LSTM layers, a GRU, a GRU cell in a loop, a classifier; sequence first."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -186,7 +186,7 @@ def _tokens(batch: int, seed: int) -> tuple[tuple, dict[str, Any]]:
 
 
 class Translator(nn.Module):
-    """torch's own transformer with masks."""
+    """torch.nn.Transformer with masks."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -201,7 +201,7 @@ class Translator(nn.Module):
 
 
 class Graphs(nn.Module):
-    """Four graph layers and a mean over each graph's nodes."""
+    """Four graph layers and the mean over the nodes of each graph."""
 
     def __init__(self, layer: str, **options: Any) -> None:
         super().__init__()

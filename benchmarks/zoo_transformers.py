@@ -38,8 +38,8 @@ def tokens(batch: int, seed: int) -> dict[str, Tensor]:
     return {"input_ids": text(batch, seed)["input_ids"]}
 
 
-def both_texts(batch: int, seed: int) -> dict[str, Tensor]:
-    """For encoder and decoder."""
+def encoder_decoder_text(batch: int, seed: int) -> dict[str, Tensor]:
+    """Token ids for encoder and decoder."""
     return text(batch, seed) | {"decoder_input_ids": text(batch, seed + 100, length=7)["input_ids"]}
 
 
@@ -61,22 +61,22 @@ def video(batch: int, seed: int) -> dict[str, Tensor]:
 
 
 def wave(batch: int, seed: int) -> dict[str, Tensor]:
-    """Sound as samples."""
+    """Audio samples."""
     return {"input_values": torch.randn(batch, 400, generator=torch.Generator().manual_seed(seed))}
 
 
-def both_pictures_and_text(batch: int, seed: int) -> dict[str, Tensor]:
+def image_and_text(batch: int, seed: int) -> dict[str, Tensor]:
     """An image and its description."""
     return text(batch, seed) | image(batch, seed)
 
 
 def spectrogram(batch: int, seed: int, *, bins: int = 16, frames: int = 40) -> Tensor:
-    """Sound as a picture."""
+    """Random spectrograms (batch, bins, frames)."""
     return torch.randn(batch, bins, frames, generator=torch.Generator().manual_seed(seed))
 
 
 def whisper(batch: int, seed: int) -> dict[str, Tensor]:
-    """A spectrogram and the words so far."""
+    """A spectrogram and decoder tokens."""
     return {"input_features": spectrogram(batch, seed), "decoder_input_ids": text(batch, seed, length=7)["input_ids"]}
 
 
@@ -86,19 +86,19 @@ def speech_to_text(batch: int, seed: int) -> dict[str, Tensor]:
     return {"input_features": frames, "decoder_input_ids": text(batch, seed, length=7)["input_ids"]}
 
 
-def picture_of_sound(batch: int, seed: int) -> dict[str, Tensor]:
-    """Frames first, for models that take it as an image."""
+def spectrogram_image(batch: int, seed: int) -> dict[str, Tensor]:
+    """A spectrogram with frames first, for models that take it as an image."""
     return {"input_values": spectrogram(batch, seed, bins=40, frames=16)}
 
 
 def boxes(batch: int, seed: int) -> dict[str, Tensor]:
-    """Words with their places on a page."""
+    """Token ids with bounding boxes on a page."""
     box = torch.tensor([1, 2, 3, 4]).expand(batch, 12, 4).contiguous()
     return text(batch, seed) | {"bbox": box}
 
 
 def llava(batch: int, seed: int) -> dict[str, Tensor]:
-    """An image whose 16 patches stand among the words as token 98."""
+    """An image, whose 16 patches are token 98 among the text tokens."""
     ids = text(batch, seed, length=24)["input_ids"]
     ids[:, 2:18] = 98
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids)} | image(batch, seed)
@@ -110,7 +110,7 @@ def series(batch: int, seed: int) -> dict[str, Tensor]:
 
 
 def visual_features(batch: int, seed: int) -> dict[str, Tensor]:
-    """Words and what a detector saw."""
+    """Token ids with features and positions of detected objects."""
     generator = torch.Generator().manual_seed(seed)
     return text(batch, seed) | {
         "visual_feats": torch.randn(batch, 5, 16, generator=generator),
@@ -119,10 +119,14 @@ def visual_features(batch: int, seed: int) -> dict[str, Tensor]:
 
 
 def visual_words(batch: int, seed: int) -> dict[str, Tensor]:
-    """Words and the features of regions."""
-    seen = torch.randn(batch, 5, 16, generator=torch.Generator().manual_seed(seed))
+    """Token ids with embeddings of image regions."""
+    embeddings = torch.randn(batch, 5, 16, generator=torch.Generator().manual_seed(seed))
     ones = torch.ones(batch, 5, dtype=torch.long)
-    return text(batch, seed) | {"visual_embeds": seen, "visual_attention_mask": ones, "visual_token_type_ids": ones}
+    return text(batch, seed) | {
+        "visual_embeds": embeddings,
+        "visual_attention_mask": ones,
+        "visual_token_type_ids": ones,
+    }
 
 
 CLIP_TEXT = TEXT | {"eos_token_id": 2, "bos_token_id": 1, "pad_token_id": 0}
@@ -213,25 +217,25 @@ MODELS: dict[str, tuple[str, dict[str, Any], Inputs]] = {
         "CTRLConfig", N_STYLE | {"dff": 48, "pad_token_id": 0}, text),
     "GraniteForCausalLM": ("GraniteConfig", GROUPED, text),
     # encoder and decoder
-    "T5ForConditionalGeneration": ("T5Config", T5, both_texts),
-    "UMT5ForConditionalGeneration": ("UMT5Config", T5, both_texts),
-    "LongT5ForConditionalGeneration": ("LongT5Config", T5 | {"local_radius": 3}, both_texts),
+    "T5ForConditionalGeneration": ("T5Config", T5, encoder_decoder_text),
+    "UMT5ForConditionalGeneration": ("UMT5Config", T5, encoder_decoder_text),
+    "LongT5ForConditionalGeneration": ("LongT5Config", T5 | {"local_radius": 3}, encoder_decoder_text),
     "SwitchTransformersForConditionalGeneration": (
         "SwitchTransformersConfig", T5 | {"num_experts": 4, "num_sparse_encoder_layers": 1,
-                                          "num_sparse_decoder_layers": 1}, both_texts),
-    "BartForConditionalGeneration": ("BartConfig", BART, both_texts),
-    "MBartForConditionalGeneration": ("MBartConfig", BART, both_texts),
-    "PegasusForConditionalGeneration": ("PegasusConfig", BART, both_texts),
-    "MarianMTModel": ("MarianConfig", BART, both_texts),
-    "BlenderbotForConditionalGeneration": ("BlenderbotConfig", BART, both_texts),
-    "M2M100ForConditionalGeneration": ("M2M100Config", BART, both_texts),
+                                          "num_sparse_decoder_layers": 1}, encoder_decoder_text),
+    "BartForConditionalGeneration": ("BartConfig", BART, encoder_decoder_text),
+    "MBartForConditionalGeneration": ("MBartConfig", BART, encoder_decoder_text),
+    "PegasusForConditionalGeneration": ("PegasusConfig", BART, encoder_decoder_text),
+    "MarianMTModel": ("MarianConfig", BART, encoder_decoder_text),
+    "BlenderbotForConditionalGeneration": ("BlenderbotConfig", BART, encoder_decoder_text),
+    "M2M100ForConditionalGeneration": ("M2M100Config", BART, encoder_decoder_text),
     "LEDForConditionalGeneration": (
         "LEDConfig", BART | {"attention_window": 4, "max_encoder_position_embeddings": 64,
-                             "max_decoder_position_embeddings": 64}, both_texts),
+                             "max_decoder_position_embeddings": 64}, encoder_decoder_text),
     "ProphetNetForConditionalGeneration": (
         "ProphetNetConfig", {"vocab_size": 99, "hidden_size": 32, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48,
                              "num_encoder_layers": 3, "num_decoder_layers": 3, "num_encoder_attention_heads": 4,
-                             "num_decoder_attention_heads": 4, "max_position_embeddings": 64}, both_texts),
+                             "num_decoder_attention_heads": 4, "max_position_embeddings": 64}, encoder_decoder_text),
     # vision
     "ViTForImageClassification": ("ViTConfig", IMAGE, image),
     "DeiTForImageClassification": ("DeiTConfig", IMAGE, image),
@@ -284,7 +288,7 @@ MODELS: dict[str, tuple[str, dict[str, Any], Inputs]] = {
     "VideoMAEForVideoClassification": ("VideoMAEConfig", IMAGE | {"num_frames": 4}, video),
     "VivitForVideoClassification": (
         "VivitConfig", IMAGE | {"num_frames": 4, "tubelet_size": [2, 8, 8]}, video),
-    # sound
+    # audio
     "Wav2Vec2ForCTC": ("Wav2Vec2Config", AUDIO, wave),
     "HubertForSequenceClassification": ("HubertConfig", AUDIO, wave),
     "WavLMForSequenceClassification": ("WavLMConfig", AUDIO, wave),
@@ -299,20 +303,20 @@ MODELS: dict[str, tuple[str, dict[str, Any], Inputs]] = {
     "ASTForAudioClassification": (
         "ASTConfig", {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 48,
                       "patch_size": 8, "frequency_stride": 8, "time_stride": 8, "max_length": 40,
-                      "num_mel_bins": 16}, picture_of_sound),
-    # several kinds at once
-    "CLIPModel": ("CLIPConfig", PAIR, both_pictures_and_text),
-    "SiglipModel": ("SiglipConfig", PAIR, both_pictures_and_text),
-    "ChineseCLIPModel": ("ChineseCLIPConfig", PAIR, both_pictures_and_text),
+                      "num_mel_bins": 16}, spectrogram_image),
+    # multimodal
+    "CLIPModel": ("CLIPConfig", PAIR, image_and_text),
+    "SiglipModel": ("SiglipConfig", PAIR, image_and_text),
+    "ChineseCLIPModel": ("ChineseCLIPConfig", PAIR, image_and_text),
     "CLIPSegForImageSegmentation": (
         "CLIPSegConfig", PAIR | {"extract_layers": [1, 2], "reduce_dim": 16, "decoder_num_attention_heads": 2,
-                                 "decoder_intermediate_size": 24}, both_pictures_and_text),
+                                 "decoder_intermediate_size": 24}, image_and_text),
     "ViltForQuestionAnswering": ("ViltConfig", TEXT | {"image_size": 32, "patch_size": 8, "num_labels": 3},
-                                 both_pictures_and_text),
+                                 image_and_text),
     "BlipForImageTextRetrieval": (
         "BlipConfig", {"text_config": TEXT | {"encoder_hidden_size": 32}, "vision_config": IMAGE,
-                       "projection_dim": 16, "image_text_hidden_size": 16}, both_pictures_and_text),
-    "GitForCausalLM": ("GitConfig", TEXT | {"vision_config": IMAGE}, both_pictures_and_text),
+                       "projection_dim": 16, "image_text_hidden_size": 16}, image_and_text),
+    "GitForCausalLM": ("GitConfig", TEXT | {"vision_config": IMAGE}, image_and_text),
     "LlavaForConditionalGeneration": (
         "LlavaConfig", {"text_config": GROUPED | {"model_type": "llama"}, "image_token_index": 98,
                         "vision_config": IMAGE | {"model_type": "clip_vision_model", "projection_dim": 16},

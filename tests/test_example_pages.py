@@ -1,4 +1,4 @@
-"""The examples end where TensorFlow ended."""
+"""The examples give the same results as TensorFlow."""
 
 import json
 import sys
@@ -19,7 +19,7 @@ pytestmark = needs_shared
 
 @pytest.fixture(scope="module")
 def example_folders():
-    """The examples' own modules, as when they are run."""
+    """Make the modules of the examples importable, as when an example runs."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("book_chapter", "vehicles"):
             patch.syspath_prepend(str(EXAMPLES / name))
@@ -30,33 +30,33 @@ def example_folders():
 
 @pytest.fixture(scope="module")
 def chapter_runs(example_folders):
-    """way → (model, history): the book's three runs, 20 epochs each."""
+    """kind → (model, history): the three runs of the book, 20 epochs each."""
     import chapter
 
     data, _ = chapter.digits()
-    return {way: chapter.run(way, data.inputs, data.labels) for way in ("full", "frozen", "cached")}
+    return {kind: chapter.run(kind, data.inputs, data.labels) for kind in ("full", "frozen", "cached")}
 
 
-@pytest.mark.parametrize(("way", "tensorflow"), [("full", 0.9652), ("frozen", 0.9584), ("cached", 0.9584)])
-def test_the_chapter_ends_in_tensorflows_accuracy(chapter_runs, way, tensorflow):
-    """0.0006 is three of 5,000 examples: other orders of float32 sums, 5,500 steps long."""
-    _, history = chapter_runs[way]
+@pytest.mark.parametrize(("kind", "tensorflow"), [("full", 0.9652), ("frozen", 0.9584), ("cached", 0.9584)])
+def test_the_chapter_reaches_tensorflows_accuracy(chapter_runs, kind, tensorflow):
+    """0.0006 is three of 5,000 examples: float32 sums in another order, over 5,500 steps."""
+    _, history = chapter_runs[kind]
     assert abs(history.validation_accuracy[-1] - tensorflow) <= 0.0006
 
 
-@pytest.mark.parametrize("way", ["full", "frozen", "cached"])
-def test_the_chapters_weights_stay_near_tensorflows(chapter_runs, way):
-    """Measured 8e-4; the bound leaves room for other processors' orders of sums."""
+@pytest.mark.parametrize("kind", ["full", "frozen", "cached"])
+def test_the_chapters_weights_stay_near_tensorflows(chapter_runs, kind):
+    """Measured 8e-4; the bound allows for other orders of sums on other processors."""
     import chapter
 
-    assert chapter.largest_difference(chapter_runs[way][0], way) < 1e-2
+    assert chapter.largest_difference(chapter_runs[kind][0], kind) < 1e-2
 
 
 def test_the_frozen_layers_are_the_checkpoints_to_the_last_bit(chapter_runs):
-    """After 20 epochs, in both frozen ways."""
+    """After 20 epochs, in both runs with frozen layers."""
     checkpoint = open_checkpoint(MNIST / "tf1_v2_mnist10_sgd")
-    for way in ("frozen", "cached"):
-        state = chapter_runs[way][0].state_dict()
+    for kind in ("frozen", "cached"):
+        state = chapter_runs[kind][0].state_dict()
         for layer in ("hidden1", "hidden2"):
             assert np.array_equal(state[f"{layer}.weight"].numpy(), checkpoint.read(f"{layer}/kernel").T)
             assert np.array_equal(state[f"{layer}.bias"].numpy(), checkpoint.read(f"{layer}/bias"))
@@ -71,8 +71,8 @@ def test_the_cache_changes_no_bit_at_any_epoch(chapter_runs):
     assert all(torch.equal(value, state[name]) for name, value in frozen.state_dict().items())
 
 
-# The published network's two forms → what a user says of their names; the tflite file tells the padding, and the
-# example's convolutions pad so by themselves.
+# The two files of the published network → arguments of plan_reuse; the tflite file records the padding, which the
+# convolutions of the example implement themselves.
 IMAGE_NETWORK = {
     "ckpt": {
         "rename": {r"MobilenetV1/Logits/Conv2d_1c_1x1/(.*)": r"Logits/\1", r"MobilenetV1/(Conv2d_.*)": r"\1"},
@@ -89,7 +89,7 @@ IMAGE_NETWORK = {
 
 @pytest.mark.parametrize("form", IMAGE_NETWORK)
 def test_the_image_network_gives_tensorflows_logits(example_folders, form):
-    """Straight from the TF1 checkpoint and from TFLite; 5e-5 of logits up to 23, measured 2.9e-5."""
+    """From the TF1 checkpoint and from TFLite; 5e-5 for logits up to 23, measured 2.9e-5."""
     from mobilenet import mobilenet_v1_025
 
     model, folder = mobilenet_v1_025(), CHECKPOINTS / "mobilenet_v1_025"
@@ -101,7 +101,7 @@ def test_the_image_network_gives_tensorflows_logits(example_folders, form):
 
 
 def test_only_the_pooled_map_crosses_to_the_new_output(example_folders):
-    """1,024 bytes an image instead of the 150,528 of its pixels."""
+    """1,024 bytes per image instead of the 150,528 bytes of its pixels."""
     from mobilenet import mobilenet_v1_025
 
     model = mobilenet_v1_025(num_classes=6)
@@ -111,7 +111,7 @@ def test_only_the_pooled_map_crosses_to_the_new_output(example_folders):
 
 
 def test_the_vehicles_job_learns_from_twenty_labels_a_class(tmp_path):
-    """The job file itself, with fewer examples; .85 was measured over seeds, chance is .17."""
+    """The job file with fewer examples; 0.85 was measured over seeds, chance is 0.17."""
     settings = ["data.per_class=20", f"out.folder='{tmp_path / 'run'}'", f"cache.folder='{tmp_path / 'features'}'"]
     run = reuse(Job.from_file(EXAMPLES / "vehicles/job.toml", settings))
     metrics = json.loads((run.folder / "metrics.json").read_text())
@@ -120,7 +120,7 @@ def test_the_vehicles_job_learns_from_twenty_labels_a_class(tmp_path):
 
 
 def test_the_chapters_job_file_runs(tmp_path):
-    """Two epochs of it."""
+    """Two epochs."""
     run = reuse(
         Job.from_file(EXAMPLES / "book_chapter/job.toml", ["train.epochs=2", f"out.folder='{tmp_path / 'run'}'"])
     )

@@ -29,6 +29,7 @@ import regraft
 torch.set_num_threads(1)
 MNIST = needs_shared("data", "mnist")
 BATCH, STEPS, RATE = 200, 275, 0.01
+SOLVER = regraft.Steps(optimizer="sgd", lr=RATE, batch_size=BATCH, epochs=2)
 HEAD = ("hidden3", "hidden4", "outputs")
 GUIDES = {
     "eager": "[Optimizing Model Parameters](https://docs.pytorch.org/tutorials/beginner/basics/optimization_tutorial.html)",
@@ -75,7 +76,7 @@ def head_layers() -> nn.Sequential:
 def regraft_cached() -> float:
     model = network()
     _, head = regraft.split(model, torch.from_numpy(IMAGES[:2]))
-    history = regraft.train(head, FEATURES, optimizer="sgd", lr=RATE, batch_size=BATCH, epochs=2)
+    history = regraft.train(head, FEATURES, solver=SOLVER)
     assert "traced" in history.notes[-1], history.notes
     return history.seconds[-1]
 
@@ -90,7 +91,7 @@ def regraft_whole() -> float:
 
 def regraft_uncached() -> float:
     data = (torch.from_numpy(IMAGES), TARGETS)
-    return regraft.train(network(), data, optimizer="sgd", lr=RATE, batch_size=BATCH, epochs=2).seconds[-1]
+    return regraft.train(network(), data, solver=SOLVER).seconds[-1]
 
 
 def bare_eager() -> float:

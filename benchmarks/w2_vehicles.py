@@ -55,7 +55,7 @@ std = 0.5
 resize = "squash"
 [cache]
 folder = "features"
-[train]
+[train.steps]
 epochs = {EPOCHS}
 batch_size = {BATCH}
 lr = {RATE}

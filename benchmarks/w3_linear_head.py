@@ -60,7 +60,7 @@ def ours_several() -> float:
     head = nn.Linear(COLUMNS, CLASSES)
     held_out = (FEATURES[:1000], LABELS[:1000])
     began = time.perf_counter()
-    regraft.train(head, (FEATURES, LABELS), validation=held_out, weight_decay=STRENGTHS)
+    regraft.train(head, (FEATURES, LABELS), validation=held_out, solver=regraft.Exact(weight_decay=STRENGTHS))
     return time.perf_counter() - began
 
 

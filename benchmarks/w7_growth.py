@@ -48,13 +48,14 @@ def grown(count: int) -> tuple[float, float, float]:
     regraft.freeze(model, "0")
     trunk, head = regraft.split(model, torch.randn(2, 64))
     few = regraft.cache_features(trunk, Made(200))
-    regraft.train(head, few, optimizer="sgd", batch_size=100, epochs=2)  # libraries take memory when first used
+    solver = regraft.Steps(optimizer="sgd", batch_size=100, epochs=2)
+    regraft.train(head, few, solver=solver)  # libraries take memory when first used
     base = resident()
     with tempfile.TemporaryDirectory() as folder, Peak() as peak:
         began = time.perf_counter()
         features = regraft.cache_features(trunk, Made(count), FolderStore(Path(folder), memory_bytes=0))
         feature_s = time.perf_counter() - began
-        history = regraft.train(head, features, optimizer="sgd", batch_size=100, epochs=2)
+        history = regraft.train(head, features, solver=solver)
     return feature_s, history.seconds[-1], peak.bytes - base
 
 

@@ -32,7 +32,7 @@ validation = 0.25
 size = 8
 [cache]
 use = true
-[train]
+[train.steps]
 epochs = 3
 batch_size = 4
 lr = 0.05

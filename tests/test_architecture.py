@@ -19,7 +19,7 @@ ORDER = [
 ]  # fmt: skip
 PUBLIC_NAMES = [
     "open_checkpoint", "plan_reuse", "apply_plan", "verify", "freeze", "unfreeze", "parameter_groups", "split",
-    "cache_features", "train", "evaluate", "save", "load", "write_report", "reuse",
+    "cache_features", "train", "Steps", "Exact", "evaluate", "save", "load", "write_report", "reuse",
 ]  # fmt: skip
 
 

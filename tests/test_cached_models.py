@@ -9,6 +9,7 @@ from regraft.datasets.array_file import ArrayExamples
 from regraft.datasets.augmented import Augmented
 from regraft.errors import CacheError, TrainError
 from regraft.freezing import freeze
+from regraft.learning.solvers import Steps
 from regraft.splitting import split
 from regraft.stores.folder import FolderStore
 from regraft.training import train
@@ -241,7 +242,9 @@ def test_a_head_is_trained_on_sentences_as_they_are_streamed(tmp_path):
         torch.manual_seed(0)
         _, trunk, head = sentence_halves()
         features = cache_features(trunk, Sentences(), place, batch_size=3)
-        history = train(head, features, epochs=2, order=lambda epoch: torch.arange(10).split(4), loss=first_logit)
+        history = train(
+            head, features, loss=first_logit, solver=Steps(epochs=2, order=lambda epoch: torch.arange(10).split(4))
+        )
         losses.append(history.train_loss)
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)  # built in other company, so other orders of sums
 
@@ -302,11 +305,11 @@ def test_a_head_is_not_trained_on_features_of_other_weights(tmp_path, change):
     change(model)
 
     with pytest.raises(TrainError, match=r"(?s)features are not those of this model any more: (conv|norm)\..*call"):
-        train(head, features, epochs=1)
+        train(head, features, solver=Steps(epochs=1))
 
     model.conv.weight.requires_grad_(False)
     trunk, head = halves(model)
-    train(head, cache_features(trunk, (IMAGES, LABELS), tmp_path, batch_size=BATCH), epochs=1)
+    train(head, cache_features(trunk, (IMAGES, LABELS), tmp_path, batch_size=BATCH), solver=Steps(epochs=1))
 
 
 def test_weights_that_change_while_features_are_computed_are_told(tmp_path):

@@ -212,8 +212,8 @@ def test_layers_that_the_model_lacks_are_told_before_anything_is_read(job_file):
     assert str(caught.value).splitlines() == [
         "The job names layers that the model does not have.",
         f"  [freeze] trainable: No layer matches the pattern '9'. {names}",
-        f"  [train] schedule, epoch 1: No layer matches the pattern 'fc'. {names}",
-        f"  [train] schedule, epoch 2: No layer matches the pattern 'head'. {names}",
+        f"  [train.steps] schedule, epoch 1: No layer matches the pattern 'fc'. {names}",
+        f"  [train.steps] schedule, epoch 2: No layer matches the pattern 'head'. {names}",
         "A pattern must match the whole dotted name of a layer, a parameter or a parent.",
     ]
 

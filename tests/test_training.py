@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 from regraft.errors import DataError, TrainError
 from regraft.learning.batches import shuffled
 from regraft.learning.linear_heads import PATH
+from regraft.learning.solvers import Exact, Steps
 from regraft.training import History, train
 from shared import MNIST, SHARED, needs_shared
 from small_models import (
@@ -41,10 +42,10 @@ def test_a_head_on_features_ends_in_the_same_weights_as_its_model_on_the_data():
     inputs, labels = three_classes(96)
     whole, split = frozen_model(), frozen_model()
     features = features_of(split, inputs, labels, batch_size=16)
-    options = {"epochs": 3, "batch_size": 16, "lr": 0.01}
+    solver = Steps(epochs=3, batch_size=16, lr=0.01)
 
-    uncached = train(whole, (inputs, labels), **options, validation=(inputs, labels))
-    cached = train(PartHead(split), features, **options, validation=features)
+    uncached = train(whole, (inputs, labels), validation=(inputs, labels), solver=solver)
+    cached = train(PartHead(split), features, validation=features, solver=solver)
 
     assert cached.train_loss == uncached.train_loss
     assert cached.validation_loss == uncached.validation_loss
@@ -55,8 +56,8 @@ def test_a_data_set_fetched_one_by_one_trains_like_the_same_tensors():
     inputs, labels = three_classes()
     one, other = TwoParts(), TwoParts()
 
-    by_tensor = train(one, (inputs, labels), epochs=2)
-    by_example = train(other, PairByPair(inputs, labels), epochs=2)
+    by_tensor = train(one, (inputs, labels), solver=Steps(epochs=2))
+    by_example = train(other, PairByPair(inputs, labels), solver=Steps(epochs=2))
 
     assert by_tensor.train_loss == by_example.train_loss
     assert same_weights(weights_of(one), weights_of(other))
@@ -67,7 +68,7 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another():
     runs = []
     for seed in (5, 5, 6):
         torch.rand(1)
-        runs.append(train(TwoParts(), three_classes(), epochs=2, seed=seed).train_loss)
+        runs.append(train(TwoParts(), three_classes(), solver=Steps(epochs=2), seed=seed).train_loss)
     assert runs[0] == runs[1]
     assert runs[0] != runs[2]
 
@@ -76,12 +77,12 @@ def test_the_callers_random_draws_are_left_alone():
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
-    train(TwoParts(), three_classes(), epochs=1)
+    train(TwoParts(), three_classes(), solver=Steps(epochs=1))
     assert torch.equal(torch.rand(2), expected)
 
 
 def test_training_learns():
-    history = train(TwoParts(), three_classes(), validation=three_classes(seed=1), epochs=20, lr=0.01)
+    history = train(TwoParts(), three_classes(), validation=three_classes(seed=1), solver=Steps(epochs=20, lr=0.01))
     assert history.train_loss[-1] < 0.3 * history.train_loss[0]
     assert history.validation_accuracy[-1] > 0.95
 
@@ -89,7 +90,7 @@ def test_training_learns():
 def test_the_modes_are_afterwards_what_they_were():
     model = TwoParts().eval()
     model.head.train()
-    train(model, three_classes(), validation=three_classes(), epochs=1)
+    train(model, three_classes(), validation=three_classes(), solver=Steps(epochs=1))
     assert not model.training
     assert model.head.training
     assert not model.trunk.training
@@ -102,7 +103,7 @@ def test_a_given_order_is_followed():
     model, reference = nn.Linear(4, 3), nn.Linear(4, 3)
     reference.load_state_dict(model.state_dict())
 
-    train(model, (inputs, labels), epochs=2, optimizer="sgd", lr=0.1, order=lambda epoch: chosen[epoch])
+    train(model, (inputs, labels), solver=Steps(epochs=2, optimizer="sgd", lr=0.1, order=lambda epoch: chosen[epoch]))
 
     descent = torch.optim.SGD(reference.parameters(), lr=0.1)
     for indices in (index for epoch in chosen for index in epoch):
@@ -119,7 +120,7 @@ def test_a_given_order_is_followed():
 )
 def test_an_order_that_cannot_be_followed_is_refused(order, told):
     with pytest.raises(TrainError, match=told):
-        train(TwoParts(), three_classes(), order=lambda epoch: order)
+        train(TwoParts(), three_classes(), solver=Steps(order=lambda epoch: order))
 
 
 def ruined_after(steps):
@@ -139,9 +140,12 @@ def test_patience_goes_back_to_the_best_epoch():
     model, reference = TwoParts(), TwoParts()
 
     history = train(
-        model, (inputs, labels), validation=(inputs, labels), optimizer=ruined_after(6), epochs=20, patience=3
-    )  # fmt: skip
-    train(reference, (inputs, labels), optimizer=ruined_after(6), epochs=history.best_epoch + 1)
+        model,
+        (inputs, labels),
+        validation=(inputs, labels),
+        solver=Steps(optimizer=ruined_after(6), epochs=20, patience=3),
+    )
+    train(reference, (inputs, labels), solver=Steps(optimizer=ruined_after(6), epochs=history.best_epoch + 1))
 
     assert history.epochs == history.best_epoch + 1 + 3 < 20
     assert history.validation_loss[history.best_epoch] == min(history.validation_loss)
@@ -153,8 +157,8 @@ def test_patience_goes_back_to_the_best_epoch():
 def test_without_patience_the_last_epochs_weights_stay():
     inputs, labels = three_classes()
     one, other = TwoParts(), TwoParts()
-    history = train(one, (inputs, labels), epochs=3)
-    train(other, (inputs, labels), validation=(inputs, labels), epochs=3)
+    history = train(one, (inputs, labels), solver=Steps(epochs=3))
+    train(other, (inputs, labels), validation=(inputs, labels), solver=Steps(epochs=3))
     assert same_weights(weights_of(one), weights_of(other))
     assert history.stopped_because == "all 3 epochs were run"
     assert history.best_epoch is None
@@ -169,14 +173,14 @@ def test_a_loss_that_is_no_number_stops_at_its_step_and_the_weights_go_back():
     with pytest.raises(
         TrainError, match=r"The loss is nan at step 1 of epoch 0, both counted from 0; .*\nLower the learning rate"
     ):
-        train(model, (inputs, labels), order=lambda epoch: order)
+        train(model, (inputs, labels), solver=Steps(order=lambda epoch: order))
     assert same_weights(before, weights_of(model))
 
 
 def test_weights_that_leave_the_numbers_in_the_last_step_are_told():
     model = nn.Linear(4, 3)
     with pytest.raises(TrainError, match="weights are no longer numbers after the last step of epoch 0"):
-        train(model, three_classes(), optimizer="sgd", lr=1e39, order=lambda epoch: [torch.arange(30)])
+        train(model, three_classes(), solver=Steps(optimizer="sgd", lr=1e39, order=lambda epoch: [torch.arange(30)]))
     assert torch.isfinite(model.weight).all()
 
 
@@ -190,8 +194,8 @@ def test_an_interrupt_leaves_the_last_finished_epoch():
         return shuffled(90, 32, seed=0)(epoch)
 
     with pytest.raises(KeyboardInterrupt, match="enough"):
-        train(model, (inputs, labels), order=order)
-    train(reference, (inputs, labels), epochs=2)
+        train(model, (inputs, labels), solver=Steps(order=order))
+    train(reference, (inputs, labels), solver=Steps(epochs=2))
     assert same_weights(weights_of(model), weights_of(reference))
 
 
@@ -231,9 +235,9 @@ def test_a_head_fed_by_plain_data_is_told_what_it_takes():
         train(PartHead(frozen_model()), three_classes())
 
 
-def test_all_senseless_options_are_told_at_once():
-    with pytest.raises(TrainError, match=r"epochs is 0.*batch_size is 0.*lr is -1.*give validation examples"):
-        train(TwoParts(), three_classes(), epochs=0, batch_size=0, lr=-1, patience=2)
+def test_patience_and_several_rates_need_validation_and_both_problems_are_told():
+    with pytest.raises(TrainError, match=r"patience waits for .*pass validation examples; several lr or weight_decay"):
+        train(TwoParts(), three_classes(), solver=Steps(lr=[0.1, 0.2], patience=2))
 
 
 def test_frozen_statistics_that_move_are_told_by_name():
@@ -241,13 +245,13 @@ def test_frozen_statistics_that_move_are_told_by_name():
     model = TwoParts()
     model.trunk.requires_grad_(False)
     with pytest.raises(TrainError, match=r"frozen tensors changed while training: trunk.1.running_mean"):
-        train(model, three_classes(), epochs=1)
+        train(model, three_classes(), solver=Steps(epochs=1))
 
 
 def test_frozen_tensors_are_bit_identical_afterwards():
     model = frozen_model()
     before = weights_of(model)
-    train(model, three_classes(), epochs=2)
+    train(model, three_classes(), solver=Steps(epochs=2))
     after = weights_of(model)
     assert all(torch.equal(before[name], after[name]) for name in before if name.startswith("trunk."))
     assert not torch.equal(before["head.0.weight"], after["head.0.weight"])
@@ -255,7 +259,7 @@ def test_frozen_tensors_are_bit_identical_afterwards():
 
 def test_lower_precision_keeps_the_weights_in_their_own():
     model = TwoParts()
-    history = train(model, three_classes(), epochs=10, lr=0.01, precision="bfloat16")
+    history = train(model, three_classes(), solver=Steps(epochs=10, lr=0.01, precision="bfloat16"))
     assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
     assert history.train_loss[-1] < 0.7 * history.train_loss[0]
 
@@ -269,9 +273,12 @@ def test_numbers_are_learnt_by_squared_difference():
     inputs, _ = three_classes()
     target = inputs.sum(1)
     history = train(
-        nn.Linear(4, 1), (inputs, target), validation=(inputs, target),
-        loss="mean_squared_error", optimizer="sgd", lr=0.1, epochs=30,
-    )  # fmt: skip
+        nn.Linear(4, 1),
+        (inputs, target),
+        validation=(inputs, target),
+        loss="mean_squared_error",
+        solver=Steps(optimizer="sgd", lr=0.1, epochs=30),
+    )
     assert history.validation_loss[-1] < 0.01
     assert history.validation_accuracy[-1] is None
 
@@ -279,8 +286,8 @@ def test_numbers_are_learnt_by_squared_difference():
 def test_the_traced_step_and_the_eager_one_end_in_the_same_weights():
     """Which step ran is told."""
     traced, eager = TwoParts(), TwoParts()
-    one = train(traced, three_classes(), epochs=12)
-    other = train(eager, three_classes(), epochs=12, step="eager")
+    one = train(traced, three_classes(), solver=Steps(epochs=12))
+    other = train(eager, three_classes(), solver=Steps(epochs=12, traced=False))
     assert one.train_loss == other.train_loss
     assert same_weights(weights_of(traced), weights_of(eager))
     assert one.notes[-1].endswith("operators, proven equal to the eager step")
@@ -292,7 +299,10 @@ def test_several_candidates_each_train_as_they_would_alone():
     validation = three_classes(seed=1)
     model = TwoParts()
     history = train(
-        model, three_classes(), validation=validation, lr=[1e-3, 3e-2], weight_decay=[0.0, 0.1], epochs=8, batch_size=16
+        model,
+        three_classes(),
+        validation=validation,
+        solver=Steps(lr=[1e-3, 3e-2], weight_decay=[0.0, 0.1], epochs=8, batch_size=16),
     )
     assert [(told.lr, told.weight_decay) for told in history.candidates] == [
         (1e-3, 0.0), (1e-3, 0.1), (3e-2, 0.0), (3e-2, 0.1)
@@ -305,10 +315,7 @@ def test_several_candidates_each_train_as_they_would_alone():
             alone,
             three_classes(),
             validation=validation,
-            lr=told.lr,
-            weight_decay=told.weight_decay,
-            epochs=8,
-            batch_size=16,
+            solver=Steps(lr=told.lr, weight_decay=told.weight_decay, epochs=8, batch_size=16),
         )
         assert single.train_loss == told.train_loss
         assert single.validation_loss == told.validation_loss
@@ -322,10 +329,7 @@ def test_candidates_stop_by_their_own_patience_and_failures():
         nn.Linear(4, 3),
         three_classes(),
         validation=three_classes(seed=1),
-        optimizer="sgd",
-        lr=[0.1, 1e39],
-        epochs=4,
-        patience=2,
+        solver=Steps(optimizer="sgd", lr=[0.1, 1e39], epochs=4, patience=2),
     )
     good, ruined = history.candidates
     assert len(good.train_loss) == 4
@@ -338,13 +342,8 @@ def test_no_candidate_that_could_be_trained_is_told():
     model = nn.Linear(4, 3)
     before = weights_of(model)
     with pytest.raises(TrainError, match=r"No candidate could be trained:\n.*step 1 of epoch 0"):
-        train(model, three_classes(), validation=three_classes(), optimizer="sgd", lr=[1e39, 1e40])
+        train(model, three_classes(), validation=three_classes(), solver=Steps(optimizer="sgd", lr=[1e39, 1e40]))
     assert same_weights(before, weights_of(model))
-
-
-def test_candidates_without_validation_are_refused():
-    with pytest.raises(TrainError, match="compared by their validation loss: give validation examples"):
-        train(TwoParts(), three_classes(), lr=[0.1, 0.2])
 
 
 def test_a_linear_head_is_given_its_optimum_by_itself():
@@ -354,7 +353,7 @@ def test_a_linear_head_is_given_its_optimum_by_itself():
     assert history.solver == "lbfgs"
     assert history.weight_decay == 1 / 90
     assert history.stopped_because.startswith("at the optimum after ")
-    assert history.notes == ("solver: lbfgs, for the head is one linear layer under cross-entropy",)
+    assert history.notes == ("solver: Exact(), because the head is one linear layer under cross-entropy",)
     loss = nn.functional.cross_entropy(model(inputs), labels) + 0.5 / 90 * model.weight.square().sum()
     gradient = torch.autograd.grad(loss, list(model.parameters()))
     assert max(float(part.abs().max()) for part in gradient) < 1e-3
@@ -369,39 +368,41 @@ def test_strengths_are_chosen_by_validation():
     assert history.validation_loss == best.validation_loss
 
 
-def test_who_asks_for_steps_gets_steps_and_is_told_of_the_solver():
-    history = train(nn.Linear(4, 3), three_classes(), epochs=2, lr=0.1)
+def test_the_solver_that_is_passed_is_used_and_named():
+    history = train(nn.Linear(4, 3), three_classes(), solver=Steps(epochs=2, lr=0.1))
     assert history.solver == "steps"
-    assert history.notes[0] == "solver: steps, for lr, epochs was given; solver='lbfgs' finds this head's optimum"
-    assert train(nn.Linear(4, 3), three_classes(), solver="steps").epochs == 20
-    told = train(nn.Linear(4, 3), three_classes(), solver="lbfgs", epochs=2)
-    assert told.notes[0].endswith("; epochs play no part")
+    assert history.notes[0] == "solver: Steps(lr=0.1, epochs=2), as passed"
+    assert train(nn.Linear(4, 3), three_classes(), solver=Exact(weight_decay=0.1)).weight_decay == 0.1
+    assert train(nn.Linear(4, 3), three_classes(), solver=[Exact(), Steps()]).solver == "lbfgs"
 
 
-@pytest.mark.parametrize(
-    ("model", "options", "told"),
+HEADS_THAT_ARE_NOT_LINEAR = pytest.mark.parametrize(
+    ("model", "loss", "told"),
     [
-        (TwoParts(), {}, "more than one linear layer is trained"),
-        (nn.Linear(4, 3), {"loss": "mean_squared_error"}, "the loss is not cross-entropy"),
-        (nn.Sequential(nn.Dropout(0.5), nn.Linear(4, 3)), {}, "the head does more than its linear layer"),
-        (nn.Sequential(nn.Linear(4, 3), nn.Tanh()), {}, "the head does more than its linear layer"),
+        (TwoParts(), "cross_entropy", "more than one linear layer is trained"),
+        (nn.Linear(4, 3), "mean_squared_error", "the loss is not cross-entropy"),
+        (nn.Sequential(nn.Dropout(0.5), nn.Linear(4, 3)), "cross_entropy", "the head does more than its linear layer"),
+        (nn.Sequential(nn.Linear(4, 3), nn.Tanh()), "cross_entropy", "the head does more than its linear layer"),
     ],
 )
-def test_a_head_that_is_not_linear_is_refused_with_the_reason(model, options, told):
+
+
+@HEADS_THAT_ARE_NOT_LINEAR
+def test_a_head_that_is_not_linear_is_refused_by_the_exact_solver_with_the_reason(model, loss, told):
     inputs, labels = three_classes()
-    if options:
-        labels = nn.functional.one_hot(labels, 3).float()
-    with pytest.raises(TrainError, match=f"but {told}.\nTake solver='steps'"):
-        train(model, (inputs, labels), solver="lbfgs", **options)
+    labels = labels if loss == "cross_entropy" else nn.functional.one_hot(labels, 3).float()
+    with pytest.raises(TrainError, match=rf"cannot be used because {told}\.\nPass solver=Steps\(\) to train by"):
+        train(model, (inputs, labels), loss=loss, solver=Exact())
 
 
-def test_an_unknown_solver_or_step_is_answered_with_the_known_ones():
-    with pytest.raises(TrainError, match=r"there is no solver 'lbgfs'. Did you mean 'lbfgs'.*there is no step 'egar'"):
-        train(TwoParts(), three_classes(), solver="lbgfs", step="egar")
+def test_another_head_is_trained_by_steps_and_the_reason_is_named():
+    history = train(TwoParts(), three_classes())
+    assert history.epochs == 20
+    assert history.notes[0] == "solver: Steps(), because more than one linear layer is trained"
 
 
 def test_the_history_is_plain_data():
-    history = train(TwoParts(), three_classes(), validation=three_classes(), epochs=2)
+    history = train(TwoParts(), three_classes(), validation=three_classes(), solver=Steps(epochs=2))
     again = json.loads(json.dumps(history.to_dict()))
     assert again["epochs"] == 2 == len(again["seconds"])
     assert again["train_loss"] == list(history.train_loss)
@@ -443,9 +444,11 @@ def test_three_epochs_of_the_chapter_follow_tensorflow():
     orders = [np.array_split(random.permutation(55000), 275) for _ in range(3)]
 
     history = train(
-        model, (images[5000:], labels[5000:]), validation=(images[:5000], labels[:5000]), epochs=3, batch_size=200,
-        optimizer="sgd", lr=0.01, order=lambda epoch: orders[epoch],
-    )  # fmt: skip
+        model,
+        (images[5000:], labels[5000:]),
+        validation=(images[:5000], labels[:5000]),
+        solver=Steps(epochs=3, batch_size=200, optimizer="sgd", lr=0.01, order=lambda epoch: orders[epoch]),
+    )
 
     # 5e-5 holds over all 20 epochs: other order of sums in another matrix library (seen: 1.1e-5)
     np.testing.assert_allclose(history.validation_loss, recorded["valid_loss"][:3], atol=5e-5)

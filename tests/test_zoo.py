@@ -65,14 +65,10 @@ def test_training_on_cached_features_is_training_the_model(name):
     trunk, head = regraft.split(model, **example) if kwargs else regraft.split(model, *example)
     features = regraft.cache_features(trunk, data, batch_size=4)
     batches = torch.arange(12).split(4)
-    options = {
-        "epochs": 3,
-        "order": lambda epoch: [batches[(epoch + i) % 3] for i in range(3)],
-        "lr": 1e-4,
-        "loss": waves,
-    }
+    solver = regraft.Steps(epochs=3, order=lambda epoch: [batches[(epoch + i) % 3] for i in range(3)], lr=1e-4)
 
-    cached, uncached = regraft.train(head, features, **options), regraft.train(other, data, **options)
+    cached = regraft.train(head, features, loss=waves, solver=solver)
+    uncached = regraft.train(other, data, loss=waves, solver=solver)
 
     assert cached.train_loss == uncached.train_loss
     assert len(set(cached.train_loss)) == 3

@@ -44,7 +44,12 @@ def reused(trunk, features, test_features, count, seed):
     model.Logits.reset_parameters()
     _, head = regraft.split(model, torch.zeros(2, 3, 224, 224))
     chosen = pick_per_class(features.labels, count, seed=seed)
-    regraft.train(head, as_examples(features.gather(chosen)), epochs=100, lr=3e-3, weight_decay=1e-2, seed=seed)
+    regraft.train(
+        head,
+        as_examples(features.gather(chosen)),
+        solver=regraft.Steps(epochs=100, lr=3e-3, weight_decay=1e-2),
+        seed=seed,
+    )
     return regraft.evaluate(head, test_features).accuracy
 
 
@@ -57,7 +62,7 @@ def from_scratch(data, test, count, seed, epochs):
         torch.nn.init.zeros_(layer.bias)
     chosen = Chosen(data, pick_per_class(data.labels, count, seed=seed))
     inputs = as_examples(chosen).gather(torch.arange(len(chosen)))  # decoded once, to make the comparison fair
-    regraft.train(model, inputs, epochs=epochs, lr=1e-3, seed=seed)
+    regraft.train(model, inputs, solver=regraft.Steps(epochs=epochs, lr=1e-3), seed=seed)
     return regraft.evaluate(model, test).accuracy
 
 

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from regraft.caching import cache_features
     from regraft.evaluating import evaluate
     from regraft.freezing import freeze, parameter_groups, unfreeze
+    from regraft.learning.solvers import Exact, Steps
     from regraft.loading import apply_plan
     from regraft.matching import plan_reuse
     from regraft.reading import open_checkpoint
@@ -28,6 +29,8 @@ _HOMES = {
     "split": "splitting",
     "cache_features": "caching",
     "train": "training",
+    "Steps": "learning.solvers",
+    "Exact": "learning.solvers",
     "evaluate": "evaluating",
     "save": "saving",
     "load": "saving",
@@ -45,6 +48,8 @@ __all__ = [  # in order of use
     "split",
     "cache_features",
     "train",
+    "Steps",
+    "Exact",
     "evaluate",
     "save",
     "load",

@@ -20,6 +20,7 @@ from regraft.evaluating import evaluate
 from regraft.files import whole_folder
 from regraft.freezing import freeze
 from regraft.jobs.job import Job
+from regraft.learning.solvers import Steps
 from regraft.loading import apply_plan
 from regraft.matching import plan_reuse
 from regraft.progress import progress_bar
@@ -50,7 +51,7 @@ upto = "conv2"
 train = "{TRAIN}"
 test = "{TEST}"
 validation = 0
-[train]
+[train.steps]
 epochs = {EPOCHS}
 batch_size = 10
 lr = 1e-3
@@ -151,7 +152,7 @@ def train_original(images: Tensor, labels: Tensor) -> nn.Module:
     """The network that somebody else trained: all examples of digits 0-4."""
     torch.manual_seed(0)
     model = DigitsNet()
-    train(model, (images[labels < 5], labels[labels < 5]), epochs=15, batch_size=32)
+    train(model, (images[labels < 5], labels[labels < 5]), solver=Steps(epochs=15, batch_size=32))
     return model
 
 
@@ -217,14 +218,14 @@ def compare(checkpoint: Path, images: Tensor, labels: Tensor) -> tuple[tuple[Var
 def from_scratch(checkpoint: Path, examples: tuple[Tensor, Tensor], seed: int) -> nn.Module:
     """New initial weights everywhere."""
     model = DigitsNet()
-    train(model, examples, epochs=EPOCHS, batch_size=10, seed=seed)
+    train(model, examples, solver=Steps(epochs=EPOCHS, batch_size=10), seed=seed)
     return model
 
 
 def fine_tuned(checkpoint: Path, examples: tuple[Tensor, Tensor], seed: int) -> nn.Module:
     """All layers but the outputs restored; everything trained."""
     model = restored(checkpoint)
-    train(model, examples, epochs=EPOCHS, batch_size=10, seed=seed)
+    train(model, examples, solver=Steps(epochs=EPOCHS, batch_size=10), seed=seed)
     return model
 
 
@@ -232,7 +233,7 @@ def frozen_uncached(checkpoint: Path, examples: tuple[Tensor, Tensor], seed: int
     """The convolutions frozen, and computed anew in each epoch."""
     model = restored(checkpoint)
     freeze(model, upto="conv2")
-    train(model, examples, epochs=EPOCHS, batch_size=10, seed=seed)
+    train(model, examples, solver=Steps(epochs=EPOCHS, batch_size=10), seed=seed)
     return model
 
 
@@ -241,7 +242,7 @@ def frozen_cached(checkpoint: Path, examples: tuple[Tensor, Tensor], seed: int) 
     model = restored(checkpoint)
     freeze(model, upto="conv2")
     trunk, head = split(model, examples[0][:2])
-    train(head, cache_features(trunk, examples, batch_size=10), epochs=EPOCHS, batch_size=10, seed=seed)
+    train(head, cache_features(trunk, examples, batch_size=10), solver=Steps(epochs=EPOCHS, batch_size=10), seed=seed)
     return model
 
 

@@ -26,6 +26,7 @@ from regraft.jobs.advice import spelled, spelled_for
 from regraft.jobs.factories import build_model
 from regraft.jobs.job import Job, values_of
 from regraft.jobs.layers import freeze_layers, refuse_unknown_layers
+from regraft.jobs.method import solver_of
 from regraft.jobs.parts import cached_besides, notes_of, open_parts, refuse_missing_data
 from regraft.learning.history import History
 from regraft.loading import apply_plan
@@ -107,7 +108,14 @@ def reuse(job: Job | str | Path, *, tell: Tell = lambda line: None) -> Run:
             trained, examples = head, features
 
     with watch("training"):
-        history = train(trained, examples["train"], validation=examples.get("validation"), **values_of(job.train))
+        history = train(
+            trained,
+            examples["train"],
+            validation=examples.get("validation"),
+            loss=job.train.loss,
+            solver=solver_of(job.train),
+            seed=job.train.seed,
+        )
     for stage in history.stages:
         tell(str(stage))
     with watch("evaluation"):
@@ -149,7 +157,7 @@ def features_of(trunk: Trunk, head: Head, data: Mapping[str, Labelled], job: Job
         batch_size=job.cache.batch_size,
         precision=job.cache.precision,
     )
-    epochs = (job.train.epochs or EPOCHS) if job.cache.use == "auto" else None
+    epochs = (job.train.steps_keys.epochs or EPOCHS) if job.cache.use == "auto" else None
     try:
         features = {"train": cached(augmented(data["train"], job), views=job.cache.views, epochs=epochs, tell=tell)}
     except DoesNotPayError as error:

@@ -1,24 +1,35 @@
-"""A schedule of training as plain data: epoch (from 0) → the patterns of the layers that train from then on."""
+"""Schedules of gradual unfreezing as plain data: epoch (from 0) → patterns of the layers that train from then on."""
 
 from collections.abc import Mapping, Sequence
 
 from regraft.patterns import Patterns
 
 Schedule = Mapping[int, Patterns]
-EPOCHS = 20  # of a training that is told no number
+EPOCHS = 20  # where neither the job nor the caller gives a number
 
 
 def form_problems(schedule: Schedule, epochs: int) -> list[str]:
-    """A sentence for each reason why so many epochs cannot follow the schedule, whatever the model is."""
-    problems = []
+    """A sentence for each reason why no model could train by this schedule for so many epochs."""
+    if not isinstance(schedule, Mapping):
+        return [f"the schedule is {schedule!r}, expected a mapping of epochs to layers: {{0: 'head', 5: 'layer4'}}"]
+    problems = [f"the schedule has the key {key!r}, expected the number of an epoch" for key in _other_keys(schedule)]
     if 0 not in schedule:
-        problems.append('the schedule has no entry for epoch 0: say what trains first, schedule={0: "head", …}')
-    for epoch, patterns in sorted(schedule.items()):
-        if not 0 <= epoch < epochs:
+        problems.append("the schedule has no entry for epoch 0, which names the layers that train first")
+    for epoch, patterns in in_order(schedule):
+        if epochs > 0 and not 0 <= epoch < epochs:
             problems.append(
-                f"epoch {epoch} of the schedule is none of the {epochs} epochs, 0 to {epochs - 1}: "
-                "choose an earlier one, or more epochs"
+                f"epoch {epoch} of the schedule is outside the {epochs} epochs, which are 0 to {epochs - 1}: choose an "
+                "earlier epoch, or train for more epochs"
             )
         if isinstance(patterns, Sequence) and not isinstance(patterns, str) and not patterns:
-            problems.append(f"epoch {epoch} of the schedule: an empty list has no parameters")
+            problems.append(f"epoch {epoch} of the schedule: the list of layers is empty")
     return problems
+
+
+def in_order(schedule: Schedule) -> list[tuple[int, Patterns]]:
+    """The entries by epoch; keys that are no epochs are left out."""
+    return sorted(((epoch, patterns) for epoch, patterns in schedule.items() if type(epoch) is int), key=lambda e: e[0])
+
+
+def _other_keys(schedule: Schedule) -> list[object]:
+    return [key for key in schedule if type(key) is not int]

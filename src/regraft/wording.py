@@ -173,7 +173,7 @@ def _answers(kind: Any) -> list[str]:
 
 def _table(key: Any, value: Any) -> str:
     if key is int:
-        return f"the layers of each epoch from 0, as in {_SCHEDULE} or --set 'train.schedule={_SCHEDULE}'"
+        return f"the layers of each epoch from 0, as in {_SCHEDULE} or --set 'train.steps.schedule={_SCHEDULE}'"
     return 'a table of texts, as in {"a" = "b"}' if value is str else "a table, as in {a = 1}"
 
 

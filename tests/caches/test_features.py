@@ -13,6 +13,7 @@ from regraft.errors import CacheError
 from regraft.evaluating import evaluate
 from regraft.examples import Examples, as_examples
 from regraft.freezing import freeze
+from regraft.learning.solvers import Steps
 from regraft.splitting import split
 from regraft.stores.folder import FolderStore
 from regraft.training import train
@@ -105,7 +106,7 @@ def test_whoever_asks_for_batches_in_order_has_them_read_ahead(tmp_path, monkeyp
     )
 
     if work == "train":
-        train(head, features, epochs=1, order=lambda _: torch.arange(200).split(32))
+        train(head, features, solver=Steps(epochs=1, order=lambda _: torch.arange(200).split(32)))
     else:
         evaluate(head, features)
 

@@ -8,7 +8,8 @@ import pytest
 from regraft.cli.program import parser
 from regraft.errors import Advice, PlanError
 from regraft.jobs.advice import OPTIONS, SECTIONS, rewritten, spelled, spelled_for
-from regraft.jobs.job import Job
+from regraft.jobs.job import TABLES, Job
+from regraft.learning.solvers import Exact, Steps
 
 ADVICE = [
     ("fresh", ["head"], "--fresh head", '[plan] fresh = ["head"]'),
@@ -20,7 +21,7 @@ ADVICE = [
     ("ema", True, "--ema", "[plan] ema = true"),
     ("ema", False, None, "[plan] ema = false"),
     ("loss", "mean_squared_error", None, '[train] loss = "mean_squared_error"'),
-    ("schedule", {0: "head", 5: ["a", "b"]}, None, '[train] schedule = {0 = "head", 5 = ["a", "b"]}'),
+    ("schedule", {0: "head", 5: ["a", "b"]}, None, '[train.steps] schedule = {0 = "head", 5 = ["a", "b"]}'),
     ("views", 4, None, "[cache] views = 4"),
     ("overwrite", True, "--overwrite", "[out] overwrite = true"),
     ("skip_unreadable", True, "--skip-unreadable", "[data] skip_unreadable = true"),
@@ -41,14 +42,26 @@ def test_an_argument_is_spelled_for_each_door(argument, value, options, job):
 def test_what_a_job_is_told_is_toml(argument, value, job):
     """It may be pasted, and means the value."""
     section, _, line = job.partition(" ")
-    written = tomllib.loads(f"{section}\n{line}")[section.strip("[]")][argument]
+    written = tomllib.loads(f"{section}\n{line}")
+    for key in [*section.strip("[]").split("."), argument]:
+        written = written[key]
     assert written == ({str(key): part for key, part in value.items()} if isinstance(value, dict) else value)
+
+
+def test_a_solver_is_a_table_of_a_job():
+    """Its class names the table."""
+    advice = Advice("solver", Steps(), "train by gradient steps")
+    assert str(advice) == "Pass solver=Steps() to train by gradient steps."
+    assert spelled(advice, "job") == "Write [train.steps] to train by gradient steps."
+    assert set(TABLES) == {solver.__name__.lower() for solver in (Steps, Exact)}
 
 
 def test_each_section_of_the_table_has_its_arguments():
     """A key that is renamed in the job is renamed in the advice."""
+    homes = {name: entry.type for name, entry in Job.__dataclass_fields__.items()}
+    homes |= {f"train.{name}": table for name, table in TABLES.items()}
     for section, arguments in SECTIONS.items():
-        assert set(arguments) <= set(Job.__dataclass_fields__[section].type.__dataclass_fields__)
+        assert set(arguments) <= set(homes[section].__dataclass_fields__)
 
 
 def test_each_option_of_the_table_is_one_of_a_command():

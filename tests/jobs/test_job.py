@@ -6,12 +6,13 @@ import pytest
 
 from regraft.caches import precision as caches_precision
 from regraft.errors import JobError
-from regraft.jobs.job import CacheSection, Job, PlanSection, TrainSection
+from regraft.jobs.job import CacheSection, ExactTable, Job, PlanSection, StepsTable, TrainSection
 from regraft.learning import eager_step as stepping
 from regraft.learning.losses import LOSSES
+from regraft.learning.old_keywords import OLD_SOLVERS
 from regraft.learning.optimizers import OPTIMIZERS
+from regraft.learning.solvers import Exact, Steps
 from regraft.matching import plan_reuse
-from regraft.training import SOLVERS
 
 WHOLE = """
 [checkpoint]
@@ -99,7 +100,7 @@ def test_numbers_out_of_range_are_refused_when_the_job_is_read(job_file, setting
 @pytest.mark.parametrize("setting", ["epochs=3", "train.epochs", ".a=3", "train.=3"])
 def test_a_setting_of_another_form_is_refused(job_file, setting):
     """With an example of the right one."""
-    with pytest.raises(JobError, match=r"is not of the form section.key=value, as in train.epochs=5"):
+    with pytest.raises(JobError, match=r"is not of the form section.key=value, as in train.steps.epochs=5"):
         Job.from_file(job_file, [setting])
 
 
@@ -121,9 +122,50 @@ def test_the_epochs_of_a_schedule_are_numbers(job_file):
     job = Job.from_file(job_file, ['train.schedule={0 = "head", 2 = ["a", "b"]}'])
     assert job.train.schedule == {0: "head", 2: ["a", "b"]}
     with pytest.raises(
-        JobError, match=r"schedule is \{five = .*expected the layers of each epoch.*--set 'train.schedule"
+        JobError, match=r"schedule is \{five = .*expected the layers of each epoch.*--set 'train.steps.schedule"
     ):
         Job.from_file(job_file, ['train.schedule={five = "head"}'])
+
+
+TABLES = WHOLE.replace("[train]", "[train]\nseed = 3\n[train.steps]\nlr = 0.1")
+
+
+@pytest.mark.parametrize("text", [WHOLE, TABLES], ids=["keys in [train]", "a table"])
+@pytest.mark.parametrize("key", ["train.epochs", "train.steps.epochs"])
+def test_a_key_of_the_method_is_set_wherever_the_job_has_it(job_file, text, key):
+    """In [train] itself, as in older jobs, or in its table."""
+    job_file.write_text(text)
+    keys = Job.from_file(job_file, [f"{key}=7"]).train.steps_keys
+    assert (keys.epochs, keys.lr) == (7, 0.1 if text is TABLES else None)
+
+
+def test_a_job_names_one_method(job_file):
+    """Two tables, or keys beside a table, are told apart from nothing."""
+    job_file.write_text(TABLES + "[train.exact]\n")
+    with pytest.raises(JobError, match=r"there are \[train.steps\] and \[train.exact\]: expected only one of them"):
+        Job.from_file(job_file)
+    job_file.write_text(TABLES.replace("seed = 3", 'solver = "steps"\npatience = 3'))
+    with pytest.raises(
+        JobError, match=r"\[train\] has patience, solver beside \[train.steps\]: expected the keys of one method, in"
+    ):
+        Job.from_file(job_file)
+
+
+def test_problems_in_a_table_of_a_method_are_named_with_the_table(job_file):
+    """As in any section."""
+    job_file.write_text(TABLES.replace("lr = 0.1", 'lr = "fast"\nepohcs = 3\nschedule = {1 = "a"}'))
+    with pytest.raises(JobError) as caught:
+        Job.from_file(job_file)
+    schedule = 'schedule is {1 = "a"}: the schedule has no entry for epoch 0, which names the layers that train first'
+    for told in (
+        "[train.steps] has no key 'epohcs'. Did you mean 'epochs'?",
+        '[train.steps] lr is "fast": expected a number above 0 or a list of numbers above 0',
+        f"[train.steps] {schedule}",
+    ):
+        assert told in str(caught.value)
+    job_file.write_text(WHOLE.replace("epochs = 3", "steps = 3"))
+    with pytest.raises(JobError, match=r"\[train.steps\] is 3: expected a section with the keys epochs, lr, "):
+        Job.from_file(job_file)
 
 
 WRONG = """
@@ -172,29 +214,30 @@ def test_each_problem_is_one_line_with_key_value_and_what_is_allowed(job_file):
         '  [input] size is "big": expected a number of pixels of 1 or more, or [height, width]',
         "  [input] std is 0: every channel is divided by it, so none can be 0",
         '  [cache] precision is "int9": expected "float32", "bfloat16", "float16" or "int8". Did you mean "int8"?',
-        '  [train] solver is "newton": expected "steps" or "lbfgs"',
         '  [train] lr is "fast": expected a number above 0 or a list of numbers above 0',
         '  [train] optimizer is "adamq": expected "sgd", "momentum", "adam" or "adamw". Did you mean "adam"?',
-        '  [train] loss is "mse": expected "cross_entropy" or "mean_squared_error"',
         '  [train] precision is "float8": expected "float32", "bfloat16" or "float16". Did you mean "float32"?',
         f"""  {schedule}: the pattern 'b(' {compiled} 1. {escape}""",
+        '  [train] loss is "mse": expected "cross_entropy" or "mean_squared_error"',
+        '  [train] solver is "newton": expected "steps" or "lbfgs"',
         "  [freeze] has layers and upto: expected only one of layers, trainable, upto",
-        f"  {schedule}: the schedule has no entry for epoch 0: say what trains first, "
-        '[train] schedule = {0 = "head", …}',
-        f"  {schedule}: epoch 3 of the schedule is none of the 3 epochs, 0 to 2: choose an earlier one, or more epochs",
-        "  [train] patience waits for a better validation loss, and [data] validation is 0: expected a part of "
-        "the data",
+        f"  {schedule}: the schedule has no entry for epoch 0, which names the layers that train first",
+        f"  {schedule}: epoch 3 of the schedule is outside the 3 epochs, which are 0 to 2: choose an earlier epoch, or "
+        "train for more epochs",
+        "  [train] patience waits for a lower validation loss, and [data] validation is 0: expected a part of the data",
     ]
 
 
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        (["train.solver=lbfgs", "train.schedule={0='a'}"], "knows no epochs: leave out schedule"),
+        (["train.solver=lbfgs", "train.schedule={0='a'}"], "has no epochs: leave out schedule"),
         (["train.solver=lbfgs", "train.loss=mean_squared_error"], 'expected loss = "cross_entropy"'),
         (["data.validation=0", "train.lr=[0.1, 0.2]"], "several lr or weight_decay are compared"),
         (["train.lr=[]"], "lr is .*: expected a number above 0 or a list of numbers above 0"),
-        (["train.schedule={0=[]}"], "epoch 0 of the schedule: an empty list has no parameters"),
+        (["train.schedule={0=[]}"], "epoch 0 of the schedule: the list of layers is empty"),
+        (["train.exact={}", "train.loss=mean_squared_error"], r"\[train.exact\] is given and loss is"),
+        (["data.validation=0", "train.exact.weight_decay=[0.1, 0.2]"], r"\[train.exact\] several"),
         (
             ["input.size=[1, 2, 3]"],
             r"size is \[1, 2, 3\]: expected a number of pixels of 1 or more, or \[height, width\]",
@@ -225,8 +268,10 @@ def test_a_job_names_what_the_steps_know():
     """The job tells wrong words before the steps could; both have the same ones."""
     train, cache, plan = map(get_type_hints, (TrainSection, CacheSection, PlanSection))
     assert get_args(get_args(train["optimizer"])[0]) == tuple(OPTIMIZERS)
-    assert get_args(get_args(train["solver"])[0]) == SOLVERS
+    assert get_args(get_args(train["solver"])[0]) == OLD_SOLVERS
+    assert StepsTable.__dataclass_fields__.keys() == Steps.__dataclass_fields__.keys() - {"traced", "order"}
+    assert ExactTable.__dataclass_fields__.keys() == Exact.__dataclass_fields__.keys()
     assert get_args(train["loss"]) == tuple(LOSSES)
-    assert get_args(train["precision"]) == tuple(stepping.PRECISIONS)
+    assert get_args(get_args(train["precision"])[0]) == tuple(stepping.PRECISIONS)
     assert get_args(cache["precision"]) == caches_precision.PRECISIONS
     assert plan["match"] == get_type_hints(plan_reuse)["match"]

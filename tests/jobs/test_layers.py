@@ -21,7 +21,7 @@ def test_every_layer_that_is_not_there_is_named_with_its_key(job_file, model):
     with pytest.raises(PatternError) as caught:
         refuse_unknown_layers(model, job)
     keys = [line.split(":")[0].strip() for line in str(caught.value).splitlines()[1:-1]]
-    assert keys == ["[freeze] layers", "[train] schedule, epoch 1"]
+    assert keys == ["[freeze] layers", "[train.steps] schedule, epoch 1"]
 
 
 def test_without_a_freeze_section_the_schedule_decides(job_file, model):

@@ -4,6 +4,7 @@ import torch
 from regraft.errors import TrainError
 from regraft.examples import Examples, TensorExamples
 from regraft.learning.batches import Source, as_batches, held, shuffled
+from regraft.learning.solvers import Steps
 from regraft.training import train
 from small_models import TwoParts, three_classes
 
@@ -24,7 +25,7 @@ def test_a_single_last_example_joins_the_batch_before():
     """BatchNorm refuses a batch of one; 33 examples by 8 would end in one."""
     assert [len(batch) for batch in shuffled(33, 8, seed=0)(0)] == [8, 8, 8, 9]
     assert [len(batch) for batch in shuffled(3, 1, seed=0)(0)] == [1, 1, 1]
-    train(TwoParts(), three_classes(33), batch_size=8, epochs=1)
+    train(TwoParts(), three_classes(33), solver=Steps(batch_size=8, epochs=1))
 
 
 class Streamed(Examples):

@@ -72,10 +72,10 @@ def test_an_exact_solution_does_not_wait_for_torchs_compiler():
     code = (
         "import sys, torch, regraft\n"
         "data = (torch.randn(60, 4), torch.arange(60) % 3)\n"
-        "history = regraft.train(torch.nn.Linear(4, 3), data, weight_decay=1e-3)\n"
+        "history = regraft.train(torch.nn.Linear(4, 3), data, solver=regraft.Exact(weight_decay=1e-3))\n"
         "assert 'torch._dynamo' not in sys.modules\n"
         "print(history.notes)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
                           env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})  # fmt: skip
-    assert "solver: lbfgs" in done.stdout
+    assert "solver: Exact(" in done.stdout

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from regraft.caches.costs import Cost
 from regraft.caching import cache_features
 from regraft.errors import TrainError
 from regraft.freezing import freeze, frozen_names, parameter_groups, unfreeze
+from regraft.learning.solvers import Steps
 from regraft.learning.stages import Stages
 from regraft.splitting import split
 from regraft.training import train
@@ -118,10 +120,10 @@ def test_a_schedule_on_features_trains_as_on_the_whole_model(monkeypatch, make, 
     monkeypatch.setattr(Cost, "pays", lambda cost, epochs: does_pay)
     one, other = prepared(make, schedule), prepared(make, schedule)
     head, features = cached(one, data)
-    options = {"schedule": schedule, "epochs": 4, "batch_size": BATCH, "lr": 1e-2}
+    solver = Steps(schedule=schedule, epochs=4, batch_size=BATCH, lr=1e-2)
 
-    quick = train(head, features, validation=features, **options)
-    whole = train(other, data, validation=data, **options)
+    quick = train(head, features, validation=features, solver=solver)
+    whole = train(other, data, validation=data, solver=solver)
 
     assert quick.train_loss == whole.train_loss
     assert quick.validation_loss == whole.validation_loss
@@ -136,7 +138,9 @@ def test_it_is_what_a_hand_written_loop_with_add_param_group_does():
     one, other = prepared(), prepared()
     head, features = cached(one, (inputs, labels))
     order = [torch.randperm(COUNT, generator=torch.Generator().manual_seed(epoch)).split(BATCH) for epoch in range(4)]
-    history = train(head, features, schedule=SCHEDULE, epochs=4, order=lambda epoch: order[epoch], optimizer="adam")
+    history = train(
+        head, features, solver=Steps(schedule=SCHEDULE, epochs=4, order=lambda epoch: order[epoch], optimizer="adam")
+    )
 
     freeze(other, trainable="head")
     optimizer, losses = torch.optim.Adam(other.head.parameters(), fused=True), []
@@ -174,7 +178,7 @@ def test_each_input_meets_a_frozen_layer_once(monkeypatch, does_pay):
     head, features = cached(model, images())
     assert Counting.rows == COUNT
 
-    train(head, features, schedule=SCHEDULE, epochs=4, batch_size=BATCH)
+    train(head, features, solver=Steps(schedule=SCHEDULE, epochs=4, batch_size=BATCH))
 
     assert Counting.rows == COUNT
 
@@ -197,7 +201,7 @@ def test_no_input_is_read_after_the_first_features():
     features = cache_features(trunk, data, batch_size=BATCH)
     data.count = 0
 
-    train(head, features, schedule=SCHEDULE, epochs=4, batch_size=BATCH)
+    train(head, features, solver=Steps(schedule=SCHEDULE, epochs=4, batch_size=BATCH))
 
     assert data.count == 0
 
@@ -211,7 +215,7 @@ def test_a_layer_is_bit_identical_until_its_epoch_and_moves_from_then_on():
         seen.append(weights_of(model))
         return torch.arange(COUNT).split(BATCH)
 
-    train(head, features, schedule=SCHEDULE, epochs=4, order=order)
+    train(head, features, solver=Steps(schedule=SCHEDULE, epochs=4, order=order))
     seen.append(weights_of(model))
 
     by_epoch = [seen[0], *(state for one, state in itertools.pairwise(seen) if not same_weights(one, state))]
@@ -229,10 +233,10 @@ def test_afterwards_exactly_that_is_frozen_which_was_before():
     before = frozen_names(model), {name: p.requires_grad for name, p in model.named_parameters()}
     head, features = cached(model, images())
 
-    train(head, features, schedule=SCHEDULE, epochs=4, batch_size=BATCH)
+    train(head, features, solver=Steps(schedule=SCHEDULE, epochs=4, batch_size=BATCH))
 
     assert (frozen_names(model), {name: p.requires_grad for name, p in model.named_parameters()}) == before
-    train(head, features, epochs=1, batch_size=BATCH)
+    train(head, features, solver=Steps(epochs=1, batch_size=BATCH))
 
 
 def test_the_best_epoch_brings_back_layers_that_unfroze_after_it():
@@ -244,10 +248,14 @@ def test_the_best_epoch_brings_back_layers_that_unfroze_after_it():
     groups = parameter_groups(model, {"conv3|norm3|conv2|norm2": {"lr": 1e4}})
     optimizer = torch.optim.SGD(groups, lr=1e-3)
 
-    history = train(head, features, schedule=SCHEDULE, epochs=4, batch_size=BATCH, validation=features, patience=2,
-                    optimizer=optimizer)  # fmt: skip
+    history = train(
+        head,
+        features,
+        validation=features,
+        solver=Steps(schedule=SCHEDULE, epochs=4, batch_size=BATCH, patience=2, optimizer=optimizer),
+    )
     freeze(best, trainable="head")
-    train(best, data, epochs=1, batch_size=BATCH, optimizer="sgd", lr=1e-3)
+    train(best, data, solver=Steps(epochs=1, batch_size=BATCH, optimizer="sgd", lr=1e-3))
 
     assert history.best_epoch == 0
     assert same_weights(weights_of(model), weights_of(best))
@@ -263,8 +271,12 @@ def test_learning_rates_by_pattern_hold_from_a_layers_first_epoch_on():
     def optimizer(model):
         return torch.optim.AdamW(parameter_groups(model, {"conv2|conv3": {"lr": 0.0}}), lr=1e-2, weight_decay=0.0)
 
-    train(head, features, schedule=SCHEDULE, epochs=4, batch_size=BATCH, optimizer=optimizer(one))
-    train(other, images(), schedule=SCHEDULE, epochs=4, batch_size=BATCH, optimizer=lambda _: optimizer(other))
+    train(head, features, solver=Steps(schedule=SCHEDULE, epochs=4, batch_size=BATCH, optimizer=optimizer(one)))
+    train(
+        other,
+        images(),
+        solver=Steps(schedule=SCHEDULE, epochs=4, batch_size=BATCH, optimizer=lambda _: optimizer(other)),
+    )
 
     assert same_weights(weights_of(one), weights_of(other))
     assert torch.equal(one.conv3.weight, prepared().conv3.weight)
@@ -276,13 +288,13 @@ def test_several_candidates_follow_the_schedule_as_each_would_alone():
     data, rates = images(), [1e-3, 3e-2]
     model = prepared()
     head, features = cached(model, data)
-    options = {"schedule": SCHEDULE, "epochs": 4, "batch_size": BATCH, "validation": features}
+    steps = Steps(schedule=SCHEDULE, epochs=4, batch_size=BATCH, lr=rates)
 
-    together = train(head, features, lr=rates, **options)
+    together = train(head, features, validation=features, solver=steps)
     alone = []
     for rate in rates:
         head, features = cached(prepared(), data)
-        alone.append(train(head, features, lr=rate, **options))
+        alone.append(train(head, features, validation=features, solver=replace(steps, lr=rate)))
 
     assert [candidate.train_loss for candidate in together.candidates] == [run.train_loss for run in alone]
 
@@ -291,10 +303,9 @@ def test_the_traced_step_goes_on_where_the_optimizer_stood():
     """Traced anew for each stage, it ends in the weights of the eager one."""
     data = images(count=80)
     one, other = prepared(), prepared()
-    options = {"schedule": {0: "head", 4: "conv3|norm3", 8: "conv2|norm2"}, "epochs": 12, "batch_size": BATCH}
-    traced, eager = (
-        train(*cached(model, data), step=step, **options) for model, step in ((one, "auto"), (other, "eager"))
-    )
+    steps = Steps(schedule={0: "head", 4: "conv3|norm3", 8: "conv2|norm2"}, epochs=12, batch_size=BATCH)
+    traced = train(*cached(one, data), solver=steps)
+    eager = train(*cached(other, data), solver=replace(steps, traced=False))
 
     assert sum("traced step" in note for note in traced.notes) == 3
     assert traced.train_loss == eager.train_loss
@@ -307,7 +318,7 @@ def test_the_history_tells_the_stages(monkeypatch):
     model = prepared()
     head, features = cached(model, images())
 
-    first, second, third = train(head, features, schedule=SCHEDULE, epochs=4, batch_size=BATCH).stages
+    first, second, third = train(head, features, solver=Steps(schedule=SCHEDULE, epochs=4, batch_size=BATCH)).stages
 
     assert (first.epoch, first.layers, first.parameters) == (0, ("head",), 27)
     assert first.bytes == 0
@@ -323,8 +334,8 @@ def test_features_that_are_kept_by_hand_are_carried_on_by_batch():
     head, features = cached(one, images())
     rows, labels = features.gather(torch.arange(COUNT))
 
-    history = train(head, (rows, labels), schedule=SCHEDULE, epochs=4, batch_size=BATCH)
-    train(other, images(), schedule=SCHEDULE, epochs=4, batch_size=BATCH)
+    history = train(head, (rows, labels), solver=Steps(schedule=SCHEDULE, epochs=4, batch_size=BATCH))
+    train(other, images(), solver=Steps(schedule=SCHEDULE, epochs=4, batch_size=BATCH))
 
     assert same_weights(weights_of(one), weights_of(other))
     assert "only features that cache_features gave" in history.stages[0].note
@@ -336,7 +347,9 @@ def test_a_head_that_cannot_be_cut_again_trains_on_its_features():
     features = features_of(model, *three_classes(), batch_size=30)
     before = weights_of(model)
 
-    train(PartHead(model), features, schedule={0: r"head\.4", 2: r"head\.[01]"}, epochs=2 + 1, batch_size=30)
+    train(
+        PartHead(model), features, solver=Steps(schedule={0: r"head\.4", 2: r"head\.[01]"}, epochs=2 + 1, batch_size=30)
+    )
 
     after = weights_of(model)
     assert not torch.equal(after["head.0.weight"], before["head.0.weight"])
@@ -347,21 +360,17 @@ def test_a_schedule_that_cannot_be_followed_is_told_with_all_its_problems():
     """Nothing changes."""
     model = prepared()
     before = weights_of(model), frozen_names(model)
-    schedule = {1: "layr3", 2: "conv1", 3: "conv3", 4: "conv3", "five": "head", 25: "drop3"}
+    schedule = {0: "layr3", 2: "conv1", 3: "conv3", 4: "conv3", 5: "drop3"}
 
     with pytest.raises(TrainError) as told:
-        train(model, images(), schedule=schedule, epochs=6, lr=-1.0, solver="lbfgs")
+        train(model, images(), solver=Steps(schedule=schedule, epochs=6, patience=2))
 
     for line in (
-        "the schedule has the key 'five', expected the number of an epoch",
-        "the schedule has no entry for epoch 0: say what trains first",
-        "epoch 1 of the schedule: No layer matches the pattern 'layr3'",
+        "epoch 0 of the schedule: No layer matches the pattern 'layr3'",
         "epoch 2 of the schedule: conv1 is frozen. Freeze only what never trains: in a job leave out [freeze]",
         "epoch 4 of the schedule: conv3 trains already",
-        "epoch 25 of the schedule is none of the 6 epochs, 0 to 5",
-        "epoch 25 of the schedule: drop3 has no parameters",
-        "lr is -1.0, expected a number above 0",
-        "knows no epochs: leave out the schedule",
+        "epoch 5 of the schedule: drop3 has no parameters",
+        "patience waits for a lower validation loss: pass validation examples",
     ):
         assert line in str(told.value)
     assert same_weights(weights_of(model), before[0])
@@ -377,14 +386,14 @@ def test_layers_that_were_frozen_when_the_features_were_cut_cannot_follow():
     with pytest.raises(
         TrainError, match=r"epoch 1 of the schedule: conv3 was frozen when the features were cut\. Freeze"
     ):
-        train(head, features, schedule={0: "head", 1: "conv3"}, epochs=2)
+        train(head, features, solver=Steps(schedule={0: "head", 1: "conv3"}, epochs=2))
 
 
 def test_what_no_entry_names_is_told():
     """It could train and does not."""
     model = prepared()
     before = weights_of(model)
-    history = train(model, images(), schedule={0: "head", 1: "norm3"}, epochs=2, batch_size=BATCH)
+    history = train(model, images(), solver=Steps(schedule={0: "head", 1: "norm3"}, epochs=2, batch_size=BATCH))
     assert history.notes[-1] == (
         "6 parameters that no entry of the schedule names did not train: conv2.weight, conv2.bias, norm2.weight"
     )
@@ -410,11 +419,11 @@ def test_a_stage_for_which_the_model_cannot_be_split_is_named_with_a_way_out():
     with pytest.raises(
         TrainError, match=r"(?s)every stage.*  epoch 0 \(4\): 2 is frozen, but.*without cached features"
     ):
-        train(head, cache_features(trunk, data), schedule={0: "4", 1: "2"}, epochs=2)
+        train(head, cache_features(trunk, data), solver=Steps(schedule={0: "4", 1: "2"}, epochs=2))
 
     assert same_weights(weights_of(model), before)
     assert frozen_names(model) == ["0"]
-    train(model, data, schedule={0: "4", 1: "2"}, epochs=2)
+    train(model, data, solver=Steps(schedule={0: "4", 1: "2"}, epochs=2))
 
 
 def test_a_frozen_tensor_that_moves_is_told_at_the_end_of_its_stage():
@@ -427,7 +436,7 @@ def test_a_frozen_tensor_that_moves_is_told_at_the_end_of_its_stage():
             return super().forward(x)
 
     with pytest.raises(TrainError, match=r"1 frozen tensors changed while training: conv2\.bias"):
-        train(prepared(Drifts), images(), schedule=SCHEDULE, epochs=4, batch_size=BATCH)
+        train(prepared(Drifts), images(), solver=Steps(schedule=SCHEDULE, epochs=4, batch_size=BATCH))
 
 
 def test_without_a_schedule_there_is_one_stage_and_nothing_is_told():
@@ -443,14 +452,6 @@ def test_without_a_schedule_there_is_one_stage_and_nothing_is_told():
     assert same_weights(weights_of(model), state)
 
 
-@pytest.mark.parametrize(
-    ("schedule", "told"),
-    [
-        (["head"], r"the schedule is \['head'\], expected epochs and layers"),
-        ({0: "head", 2: None}, "epoch 2 of the schedule: None is no pattern"),
-        ({0: "head", 2: []}, "epoch 2 of the schedule: an empty list has no parameters"),
-    ],
-)
-def test_a_schedule_of_another_form_is_told(schedule, told):
-    with pytest.raises(TrainError, match=told):
-        train(prepared(), images(), schedule=schedule, epochs=6)
+def test_a_schedule_with_something_else_than_patterns_is_told():
+    with pytest.raises(TrainError, match="epoch 2 of the schedule: None is no pattern"):
+        train(prepared(), images(), solver=Steps(schedule={0: "head", 2: None}, epochs=6))

@@ -18,7 +18,8 @@ SECTIONS = {
     "freeze": ("layers", "trainable", "upto"),
     "data": ("skip_unreadable",),
     "cache": ("views", "flip", "shift"),
-    "train": ("solver", "loss", "schedule", "patience"),
+    "train": ("loss",),
+    "train.steps": ("schedule", "patience"),
     "out": ("overwrite",),
 }
 SECTION_OF = {argument: section for section, arguments in SECTIONS.items() for argument in arguments}
@@ -39,6 +40,8 @@ def spelled(advice: Advice, door: Door) -> str:
     if door == "python":
         return str(advice)
     if door == "job":
+        if advice.argument == "solver":
+            return f"Write [train.{type(advice.value).__name__.lower()}] to {advice.effect}."
         section = SECTION_OF.get(advice.argument)
         line = f"[{section}] {advice.argument} = {toml_text(advice.value)}"
         return f"Set {line} to {advice.effect}." if section else ""
@@ -73,10 +76,9 @@ def _option(advice: Advice) -> str:
 
 _TEXT = r"""r?"[^"\n]*"|r?'[^'\n]*'"""
 _ITEM = rf"(?:{_TEXT}|\d+|…|[\[\]:, ])"
-_KEYS = "|".join((*SECTIONS["plan"], "loss", "solver", "schedule"))
 # key=VALUE, where VALUE is a text, a list or a dictionary of texts, a word of Python, or the "…" of an example.
 _ARGUMENT = re.compile(
-    rf"(?<![\w.\[-])(?P<key>{'|'.join((*SECTIONS['plan'], 'loss', 'solver', 'schedule'))})="
+    rf"(?<![\w.\[-])(?P<key>{'|'.join((*SECTIONS['plan'], 'loss'))})="
     rf"(?P<value>{_TEXT}|\[{_ITEM}*\]|\{{{_ITEM}*\}}|True|False|…)"
 )
 

@@ -13,7 +13,6 @@ from pydantic_core import PydanticCustomError
 
 from regraft.errors import JobError, PatternError
 from regraft.inputs import InputContract
-from regraft.jobs.advice import rewritten
 from regraft.patterns import Patterns, as_patterns, compile_pattern
 from regraft.schedules import EPOCHS, form_problems
 from regraft.wording import as_toml, expected, near_names, refused
@@ -132,22 +131,50 @@ class CacheSection:
 
 
 @dataclass(frozen=True, config=STRICT_KEYS)
-class TrainSection:
-    """[train]: as in `train`; what is left out is chosen there, an exact solver for a linear head included."""
+class StepsTable:
+    """[train.steps]: gradient steps, as `regraft.Steps`; what is left out has the default there."""
 
-    solver: Literal["steps", "lbfgs"] | None = None
     epochs: Count | None = None
     lr: Positive | Annotated[list[Positive], Field(min_length=1)] | None = None
-    batch_size: Count = 32
+    batch_size: Count | None = None
     optimizer: Literal["sgd", "momentum", "adam", "adamw"] | None = None
     weight_decay: NotNegative | Annotated[list[NotNegative], Field(min_length=1)] | None = None
-    loss: Literal["cross_entropy", "mean_squared_error"] = "cross_entropy"
     clip_value: Positive | None = None
     clip_norm: Positive | None = None
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    precision: Literal["float32", "bfloat16", "float16"] | None = None
     patience: Count | None = None
     schedule: Mapping[int, CheckedPatterns] | None = None
+
+
+@dataclass(frozen=True, config=STRICT_KEYS)
+class ExactTable:
+    """[train.exact]: the optimum of a linear head, as `regraft.Exact`."""
+
+    weight_decay: NotNegative | Annotated[list[NotNegative], Field(min_length=1)] | None = None
+
+
+@dataclass(frozen=True, config=STRICT_KEYS)
+class TrainSection(StepsTable):
+    """[train]: loss, seed, and the method in a table of its own, [train.steps] or [train.exact].
+
+    Without a table the method is chosen as `train` chooses. The keys of [train.steps] may also stand in [train] itself,
+    with solver = "steps" or "lbfgs" (exact), as in jobs before these tables: "lbfgs" takes weight_decay alone, and
+    without a solver weight_decay and batch_size leave the choice to `train`.
+    """
+
+    loss: Literal["cross_entropy", "mean_squared_error"] = "cross_entropy"
     seed: Annotated[int, Number, Field(ge=0)] = 0
+    steps: StepsTable | None = None
+    exact: ExactTable | None = None
+    solver: Literal["steps", "lbfgs"] | None = None
+
+    @property
+    def steps_keys(self) -> StepsTable:
+        """The keys of [train.steps], wherever the job has them."""
+        return self.steps or self
+
+
+TABLES: dict[str, type] = {"steps": StepsTable, "exact": ExactTable}  # of [train], one for each method
 
 
 @dataclass(frozen=True, config=STRICT_KEYS)
@@ -267,38 +294,50 @@ def _section_kind(kind: type, name: str) -> type | None:
 
 
 def _contradictions(data: Mapping[str, Any]) -> Iterator[str]:
-    """A line for each pair of keys that cannot be followed together; keys of wrong types are named elsewhere."""
+    """A line for each pair of keys that cannot be followed together; keys of wrong types are told elsewhere."""
     freeze, train, examples = (_table(data.get(name)) for name in ("freeze", "train", "data"))
     choices = [key for key in _keys(FreezeSection) if freeze.get(key) is not None]
     if len(choices) > 1:
         yield f"[freeze] has {' and '.join(choices)}: expected only one of {', '.join(_keys(FreezeSection))}"
-    yield from _schedule_problems(train)
-    if train.get("solver") == "lbfgs":
-        yield from _exact_problems(train)
-    if examples.get("validation", 1) == 0:
-        yield from _without_validation(train)
+    yield from _two_methods(train)
+    has_validation = examples.get("validation", 1) != 0
+    tables = {f"train.{name}": _table(train[name]) for name in TABLES if name in train} or {"train": train}
+    for section, method in tables.items():
+        yield from _schedule_problems(section, method)
+        if not has_validation:
+            yield from _without_validation(section, method)
 
 
-def _schedule_problems(train: Mapping[str, Any]) -> Iterator[str]:
-    schedule, epochs = _whole_numbers(train.get("schedule")), train.get("epochs") or EPOCHS
+def _schedule_problems(section: str, method: Mapping[str, Any]) -> Iterator[str]:
+    """Problems of a schedule that any model has."""
+    schedule, epochs = _whole_numbers(method.get("schedule")), method.get("epochs") or EPOCHS
     if schedule and isinstance(epochs, int):
         for problem in form_problems(schedule, epochs):
-            yield f"[train] schedule is {as_toml(train['schedule'])}: {rewritten(problem, 'job')}"
+            yield f"[{section}] schedule is {as_toml(method['schedule'])}: {problem}"
+    if schedule and method.get("solver") == "lbfgs":
+        yield '[train] solver is "lbfgs", which finds the optimum at once and has no epochs: leave out schedule'
 
 
-def _exact_problems(train: Mapping[str, Any]) -> Iterator[str]:
-    if _whole_numbers(train.get("schedule")):
-        yield '[train] solver is "lbfgs", which finds the optimum at once and knows no epochs: leave out schedule'
-    if train.get("loss", "cross_entropy") != "cross_entropy":
-        yield f'[train] solver is "lbfgs" and loss is {as_toml(train["loss"])}: expected loss = "cross_entropy"'
+def _two_methods(train: Mapping[str, Any]) -> Iterator[str]:
+    """Problems of a section that names more than one method, or another loss than the exact one can have."""
+    tables = [f"[train.{name}]" for name in TABLES if name in train]
+    flat = [key for key in (*_keys(StepsTable), "solver") if key in train]
+    if len(tables) > 1:
+        yield f"there are {' and '.join(tables)}: expected only one of them"
+    elif tables and flat:
+        yield f"[train] has {', '.join(flat)} beside {tables[0]}: expected the keys of one method, in {tables[0]} alone"
+    exact = "[train.exact] is given" if "exact" in train else '[train] solver is "lbfgs"'
+    if ("exact" in train or train.get("solver") == "lbfgs") and train.get("loss", "cross_entropy") != "cross_entropy":
+        yield f'{exact} and loss is {as_toml(train["loss"])}: expected loss = "cross_entropy"'
 
 
-def _without_validation(train: Mapping[str, Any]) -> Iterator[str]:
+def _without_validation(section: str, method: Mapping[str, Any]) -> Iterator[str]:
+    """Problems of a job without validation examples."""
     none = "and [data] validation is 0: expected a part of the data"
-    if train.get("patience") is not None:
-        yield f"[train] patience waits for a better validation loss, {none}"
-    if any(isinstance(train.get(key), list) and len(train[key]) > 1 for key in ("lr", "weight_decay")):
-        yield f"[train] several lr or weight_decay are compared by their validation loss, {none}"
+    if method.get("patience") is not None:
+        yield f"[{section}] patience waits for a lower validation loss, {none}"
+    if any(isinstance(method.get(key), list) and len(method[key]) > 1 for key in ("lr", "weight_decay")):
+        yield f"[{section}] several lr or weight_decay are compared by their validation loss, {none}"
 
 
 def _table(value: object) -> Mapping[str, Any]:
@@ -320,15 +359,30 @@ def _keys(section: Any) -> list[str]:
 
 
 def _set(data: dict[str, Any], setting: str) -> None:
-    """Put "section.key=value" into the job's data."""
+    """Put "section.key=value" into the job's data; "train.epochs" and "train.steps.epochs" are the same key."""
     name, equals, text = setting.partition("=")
-    section, dot, key = name.strip().partition(".")
-    if not equals or not dot or not section or not key:
-        raise JobError(f"--set {setting!r} is not of the form section.key=value, as in train.epochs=5.")
+    *sections, key = _path_in(data, [part.strip() for part in name.split(".")])
+    if not equals or not sections or not all([*sections, key]):
+        raise JobError(f"--set {setting!r} is not of the form section.key=value, as in train.steps.epochs=5.")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text.strip()  # bare words are text: --set data.train=photos/
-    if not isinstance(data.setdefault(section, {}), dict):
-        raise JobError(f"--set {setting!r}: in the job, {section} is {as_toml(data[section])} and no section.")
-    data[section][key] = value
+    table = data
+    for depth, section in enumerate(sections, 1):
+        table = table.setdefault(section, {})
+        if not isinstance(table, dict):
+            where = ".".join(sections[:depth])
+            raise JobError(f"--set {setting!r}: in the job, {where} is {as_toml(table)} and no section.")
+    table[key] = value
+
+
+def _path_in(data: Mapping[str, Any], path: list[str]) -> list[str]:
+    """The path of a key of the training method as this job writes it, in a table or in [train] itself."""
+    train = _table(data.get("train"))
+    match path:
+        case ["train", key] if key in _keys(StepsTable) and (tables := [name for name in TABLES if name in train]):
+            return ["train", tables[0], key]
+        case ["train", "steps", key] if "steps" not in train and any(flat in train for flat in _keys(StepsTable)):
+            return ["train", key]
+    return path

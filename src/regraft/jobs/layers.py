@@ -14,7 +14,9 @@ from regraft.schedules import EPOCHS
 def refuse_unknown_layers(model: nn.Module, job: Job) -> None:
     """Raise PatternError with every pattern of [freeze] and of the schedule that matches nothing in the model."""
     patterns = {"[freeze] layers": job.freeze.layers, "[freeze] trainable": job.freeze.trainable}
-    patterns |= {f"[train] schedule, epoch {epoch}": layers for epoch, layers in (job.train.schedule or {}).items()}
+    home = "train" if job.train.steps is None else "train.steps"
+    schedule = job.train.steps_keys.schedule or {}
+    patterns |= {f"[{home}] schedule, epoch {epoch}": layers for epoch, layers in schedule.items()}
     problems = []
     for key, wanted in patterns.items():
         try:
@@ -32,7 +34,7 @@ def freeze_layers(model: nn.Module, job: Job) -> None:
     computed, which may take hours.
     """
     chosen = {name: value for name, value in values_of(job.freeze).items() if value is not None}
-    schedule = job.train.schedule
+    schedule = job.train.steps_keys.schedule
     if schedule and not chosen:
         chosen = {"trainable": [pattern for patterns in schedule.values() for pattern in as_patterns(patterns)]}
     if chosen:
@@ -40,4 +42,4 @@ def freeze_layers(model: nn.Module, job: Job) -> None:
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise TrainError("[freeze] leaves nothing to train: all parameters are frozen. Leave the new layers out of it.")
     if schedule is not None:
-        check_schedule(model, schedule, job.train.epochs or EPOCHS)
+        check_schedule(model, schedule, job.train.steps_keys.epochs or EPOCHS)

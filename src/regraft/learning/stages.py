@@ -18,7 +18,7 @@ from regraft.learning.batches import Source, held
 from regraft.learning.history import Stage
 from regraft.learning.learner import HeadLike, Learner
 from regraft.patterns import Patterns, as_patterns, choose
-from regraft.schedules import Schedule, form_problems
+from regraft.schedules import Schedule, form_problems, in_order
 from regraft.wording import counted
 
 WAY_OUT = (
@@ -27,15 +27,11 @@ WAY_OUT = (
 )
 
 
-def schedule_problems(head: nn.Module | HeadLike, schedule: Schedule, epochs: int) -> list[str]:
-    """A sentence for each reason why a training of so many epochs cannot follow the schedule; none changes anything."""
-    if not isinstance(schedule, Mapping):
-        return [f'the schedule is {schedule!r}, expected epochs and layers: schedule={{0: "head", 5: "layer4"}}']
+def schedule_problems(head: nn.Module | HeadLike, schedule: Schedule) -> list[str]:
+    """A sentence for each reason why this model cannot be trained by the schedule; nothing is changed."""
     model, cached = Learner(head).model, _cached_parameters(head)
-    problems = [f"the schedule has the key {key!r}, expected the number of an epoch" for key in _no_numbers(schedule)]
-    problems += form_problems(dict(_in_order(schedule)), epochs)
-    trained: set[nn.Parameter] = set()
-    for epoch, patterns in _in_order(schedule):
+    problems, trained = list[str](), set[nn.Parameter]()
+    for epoch, patterns in in_order(schedule):
         entry = f"epoch {epoch} of the schedule"
         try:
             named = _named_parameters(model, patterns)
@@ -43,8 +39,8 @@ def schedule_problems(head: nn.Module | HeadLike, schedule: Schedule, epochs: in
             problems.append(f"{entry}: {' '.join(str(error).splitlines())}")
             continue
         can_train = {parameter for parameter in named if parameter.requires_grad}
-        if not named:  # an empty list is a problem of the form
-            problems += [f"{entry}: {_told(patterns)} has no parameters"] if patterns else []
+        if not named:
+            problems.append(f"{entry}: {_told(patterns)} has no parameters")
         elif not can_train:
             problems.append(f"{entry}: {_told(patterns)} is frozen. {WAY_OUT}")
         elif can_train & cached:
@@ -56,8 +52,8 @@ def schedule_problems(head: nn.Module | HeadLike, schedule: Schedule, epochs: in
 
 
 def check_schedule(model: nn.Module, schedule: Schedule, epochs: int) -> None:
-    """Raise TrainError with every problem that a training of so many epochs would have with the schedule."""
-    problems = schedule_problems(model, schedule, epochs)
+    """Raise TrainError with every reason why the model cannot be trained by the schedule for so many epochs."""
+    problems = form_problems(schedule, epochs) or schedule_problems(model, schedule)
     if problems:
         raise TrainError("The schedule cannot be followed: " + "; ".join(problems) + ".")
 
@@ -229,18 +225,10 @@ def _cached_parameters(head: Any) -> set[nn.Parameter]:
     return {parameter for name, parameter in head.model.named_parameters() if name in names}
 
 
-def _no_numbers(schedule: Schedule) -> list[Any]:
-    return [key for key in schedule if type(key) is not int]
-
-
-def _in_order(schedule: Schedule) -> list[tuple[int, Patterns]]:
-    return sorted((epoch, patterns) for epoch, patterns in schedule.items() if type(epoch) is int)
-
-
 def _plans(schedule: Schedule, epochs: int) -> dict[int, _Plan]:
     """Epoch → its stage, in order."""
     plans, trainable = dict[int, _Plan](), tuple[str, ...]()
-    entries = _in_order(schedule)
+    entries = in_order(schedule)
     ends = [*(epoch for epoch, _ in entries[1:]), epochs]
     for (epoch, patterns), end in zip(entries, ends, strict=True):
         layers = tuple(as_patterns(patterns))

@@ -1,0 +1,174 @@
+"""Training methods as values: `Steps` descends batch by batch, `Exact` finds the optimum of a linear head."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from numbers import Integral, Real
+from typing import final
+
+from regraft.errors import TrainError
+from regraft.learning.batches import Order
+from regraft.learning.eager_step import PRECISIONS
+from regraft.learning.optimizers import OPTIMIZERS, Optimizer
+from regraft.schedules import EPOCHS, Schedule, form_problems
+from regraft.wording import near_names
+
+_COUNTS = ("epochs", "batch_size", "patience")
+_POSITIVE = ("lr", "clip_value", "clip_norm")
+Rates = float | Sequence[float] | None  # None: the default; several: all are tried
+
+
+@final
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Steps:
+    """Gradient steps, batch by batch.
+
+    optimizer     "adamw" (None), "sgd" (plain), "momentum" (0.9), "adam", a function of the parameters, or a torch
+                  optimizer
+    lr            None: 0.01 for "sgd" and "momentum", 0.001 for the others
+    weight_decay  None: the optimizer's own default
+                  Several lr or weight_decay: each pair is trained on the same batches, as it would be alone. The
+                  weights with the lowest validation loss stay; `history.candidates` lists all pairs
+    patience      stop after this many epochs without a lower validation loss, and restore the weights of the best epoch
+    clip_value    limit each gradient to ± this value
+    clip_norm     limit the norm of all gradients together
+    precision     "float32", or "bfloat16" or "float16" for the forward and backward arithmetic. Weights stay float32.
+                  float16 scales the loss and skips steps whose gradients overflow
+    traced        run each step as a flat list of operators where that is proven equal to the eager step
+    order         epoch (from 0) → its batches, each an array of indices; None shuffles by seed and batch size
+    schedule      gradual unfreezing, {0: "head", 5: "layer4"}: epoch (from 0) → patterns of the layers that train from
+                  then on; other layers of the model do not train. Until its epoch a layer is frozen as by `freeze`.
+                  Features of a deeper cut are computed once from the given ones where that is faster. The optimizer is
+                  made of all parameters that will ever train. After training, the same layers are frozen as before
+
+    Raises TrainError with all problems at once for values that make no sense.
+    """
+
+    optimizer: Optimizer | None = None
+    lr: Rates = None
+    weight_decay: Rates = None
+    epochs: int = EPOCHS
+    batch_size: int = 32
+    patience: int | None = None
+    clip_value: float | None = None
+    clip_norm: float | None = None
+    precision: str = "float32"
+    traced: bool = True
+    order: Order | None = None
+    schedule: Schedule | None = None
+
+    def __post_init__(self) -> None:
+        _freeze_lists(self, "lr", "weight_decay")
+        problems = [text for name in _COUNTS for text in _count_problems(name, getattr(self, name))]
+        problems += [text for name in _POSITIVE for text in _number_problems(name, getattr(self, name))]
+        problems += _number_problems("weight_decay", self.weight_decay, zero=True)
+        problems += self._name_problems()
+        if self.schedule is not None:
+            problems += form_problems(self.schedule, 0 if _count_problems("epochs", self.epochs) else self.epochs)
+        _refuse("Steps", problems)
+
+    def __repr__(self) -> str:
+        return _call_text(self)
+
+    def _name_problems(self) -> list[str]:
+        problems = []
+        if self.precision not in PRECISIONS:
+            problems.append(f"there is no precision {self.precision!r}. {near_names(self.precision, PRECISIONS)}")
+        if isinstance(self.optimizer, str) and self.optimizer not in OPTIMIZERS:
+            problems.append(
+                f"there is no optimizer {self.optimizer!r}. {near_names(self.optimizer, OPTIMIZERS)} Any optimizer of "
+                "torch can be passed as a function: optimizer=lambda parameters: RMSprop(parameters, lr=0.001)"
+            )
+        if not isinstance(self.optimizer, str | None) and not self.lr == self.weight_decay == None:  # noqa: E711
+            problems.append("lr and weight_decay belong to an optimizer's name; set them in the optimizer you pass")
+        return problems
+
+
+@final
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Exact:
+    """The optimum of a head that is one linear layer under cross-entropy, found by L-BFGS in seconds.
+
+    weight_decay  the w in mean loss + ½·w·|weight|². None tries seven values where there are validation examples to
+                  choose by, and else takes 1/count (C = 1 in scikit-learn). Of several, the one with the lowest
+                  validation loss stays
+
+    Raises TrainError for values that make no sense.
+    """
+
+    weight_decay: Rates = None
+
+    def __post_init__(self) -> None:
+        _freeze_lists(self, "weight_decay")
+        _refuse("Exact", _number_problems("weight_decay", self.weight_decay, zero=True))
+
+    def __repr__(self) -> str:
+        return _call_text(self)
+
+
+Solver = Steps | Exact
+
+
+def as_solvers(solver: Solver | Sequence[Solver] | None) -> list[Solver]:
+    """The solvers in order of preference: None prefers the exact optimum. Raises TrainError for anything else."""
+    if solver is None:
+        return [Exact(), Steps()]
+    solvers: list[Solver] = [*solver] if isinstance(solver, list | tuple) else [solver]  # type: ignore[list-item]
+    if not solvers or not all(isinstance(given, Solver) for given in solvers):
+        raise TrainError(
+            f"The solver is {solver!r}, expected regraft.Steps(…) for gradient steps or regraft.Exact(…) for the "
+            "optimum of a linear head."
+        )
+    if len(solvers) > 1 and any(isinstance(given, Steps) and given.schedule is not None for given in solvers):
+        raise TrainError("A schedule needs gradient steps: pass solver=Steps(schedule=…) alone.")
+    return solvers
+
+
+def has_several(solver: Solver) -> bool:
+    """Whether several rates or decays are to be compared."""
+    lr = solver.lr if isinstance(solver, Steps) else None
+    return len(as_list(lr)) * len(as_list(solver.weight_decay)) > 1
+
+
+def as_list(rates: Rates) -> list[float | None]:
+    """One value or several, as a list."""
+    return [*rates] if isinstance(rates, tuple) else [rates]  # type: ignore[list-item]  # made a tuple when constructed
+
+
+def _freeze_lists(solver: Solver, *names: str) -> None:
+    """Make tuples of the lists (arrays, ranges) among these fields, so that equal solvers compare equal."""
+    for name in names:
+        value = getattr(solver, name)
+        if isinstance(value, Iterable) and not isinstance(value, str):
+            object.__setattr__(solver, name, tuple(value))
+
+
+def _count_problems(name: str, value: object) -> list[str]:
+    is_count = isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
+    return [] if value is None or is_count else [f"{name} is {value!r}, expected a whole number of 1 or more"]
+
+
+def _number_problems(name: str, value: object, *, zero: bool = False) -> list[str]:
+    """A sentence for each of one or several values that is no number above 0, or no number from 0 on."""
+    if value == ():
+        return [f"{name} is empty, expected one number or several"]
+    numbers = value if isinstance(value, tuple) else (value,)
+    expected = "a number of 0 or more" if zero else "a number above 0"
+    return [f"{name} is {number!r}, expected {expected}" for number in numbers if not _is_allowed(number, zero=zero)]
+
+
+def _is_allowed(number: object, *, zero: bool) -> bool:
+    if number is None:
+        return True
+    return isinstance(number, Real) and (float(number) > 0 or (zero and float(number) == 0))
+
+
+def _refuse(method: str, problems: Sequence[str]) -> None:
+    if problems:
+        raise TrainError(f"{method} cannot be used: " + "; ".join(problems) + ".")
+
+
+def _call_text(solver: Solver) -> str:
+    """The constructor call with the arguments that differ from their defaults."""
+    values = [(field.name, getattr(solver, field.name), field.default) for field in fields(solver)]
+    given = ", ".join(f"{name}={value!r}" for name, value, default in values if value != default)
+    return f"{type(solver).__name__}({given})"

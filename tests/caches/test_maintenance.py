@@ -9,12 +9,15 @@ import time
 import pytest
 import torch
 
-from regraft.caches import keys as engines
+from regraft.caches import keys
+from regraft.caches.keys import key_of
 from regraft.caches.maintenance import as_table, clear_entries, list_entries, verify_entries, verify_entry
 from regraft.caching import cache_features
 from regraft.errors import CacheError
 from regraft.freezing import freeze
 from regraft.splitting import split
+from regraft.stores import folder
+from regraft.stores.records import make_record, read_record
 from trunks import tiny_data, tiny_trunk
 from typed import typed
 
@@ -91,7 +94,7 @@ def test_an_interrupted_build_is_told(tmp_path):
 
 def test_an_entry_of_another_layout_is_told_and_never_used(tmp_path, monkeypatch):
     """What is needed is computed again beside it."""
-    monkeypatch.setattr(engines, "LAYOUT", 1)
+    monkeypatch.setattr(keys, "LAYOUT", 1)
     cache_features(tiny_trunk(), tiny_data(), tmp_path)
     monkeypatch.undo()
     (old,) = list_entries(tmp_path)
@@ -103,6 +106,36 @@ def test_an_entry_of_another_layout_is_told_and_never_used(tmp_path, monkeypatch
     assert told[0].startswith("1 stored entry is of a version of regraft that stored otherwise")
     assert old.key in told[0]
     assert sorted(entry.state for entry in list_entries(tmp_path)) == ["outdated", "whole"]
+
+
+def test_an_entry_of_the_layout_before_is_outdated_not_changed(tmp_path, monkeypatch):
+    """Its records did not name their entry."""
+    monkeypatch.setattr(keys, "LAYOUT", 2)
+    monkeypatch.setattr(folder, "make_record", lambda *given, key: make_record(*given, key=""))
+    monkeypatch.setattr(folder, "read_record", lambda place, name, key: read_record(place, name, key=None))
+    key = cache_features(tiny_trunk(), tiny_data(), tmp_path).key
+    monkeypatch.undo()
+    (old,) = list_entries(tmp_path)
+    assert (old.state, old.rows, verify_entry(tmp_path, key)) == ("outdated", 40, [])
+
+
+@pytest.mark.parametrize("manifest", [[1], "text", {"trunk": [], "cut": 3}, {"trunk": {"modules": [1]}, "cut": [[1]]}])
+def test_a_manifest_of_another_program_is_listed_all_the_same(tmp_path, manifest):
+    """Whoever can compute the key of a manifest can write any."""
+    key = key_of(manifest)
+    (tmp_path / key).mkdir()
+    (tmp_path / key / "manifest.json").write_text(json.dumps(manifest))
+    (entry,) = list_entries(tmp_path)
+    assert (entry.of, entry.cut) == ("unknown model", "unknown cut")
+
+
+def test_a_link_to_an_entry_is_removed_and_not_what_it_links_to(tmp_path):
+    """The entry itself belongs to another folder."""
+    key = cache_features(tiny_trunk(), tiny_data(), tmp_path / "there").key
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / key).symlink_to(tmp_path / "there" / key)
+    clear_entries(tmp_path / "here", key=key)
+    assert (list_entries(tmp_path / "here"), len(list_entries(tmp_path / "there"))) == ([], 1)
 
 
 def test_an_entry_is_cleared_by_its_key(root):

@@ -83,7 +83,7 @@ def test_damage_after_the_check_is_found_too(filled, damage):
     entry.read(part, "F32", 0, 5)
     with shard.open("r+b") as file:
         if damage == "flip":
-            at = entry._records["p1"].places["F32"].start
+            at = entry._records["p1"].tensors["F32"].start
             file.seek(at)
             byte = file.read(1)
             file.seek(at)

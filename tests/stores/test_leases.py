@@ -4,15 +4,18 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from regraft.stores import leases as module
 from regraft.stores import processes
 from regraft.stores.leases import Leases, is_gone
-from regraft.stores.places import LocalPlace
+from regraft.stores.places import LocalPlace, place_of
 
+DEAD = json.dumps({"machine": processes.machine(), "pid": 2**22 + 1, "started": "1"}).encode()
 ELSEWHERE = json.dumps({"machine": "another", "pid": 1, "started": "7", "token": "x", "beat": 0}).encode()
 
 
@@ -31,6 +34,38 @@ def test_a_lease_is_held_by_one(place):
     first.release("work")
     assert second.acquire("work")
     second.release("work")
+
+
+@pytest.mark.parametrize("url", ["memory://{}/p", "file://{}/p", "{}/p"])
+def test_of_many_that_ask_at_once_one_gets_the_lease(tmp_path, url):
+    """A free one, and one whose owner is dead. The file systems look whether a file is there, and write it then."""
+    place = place_of(url.format(tmp_path))
+    for name, held in [*((f"free-{number}", False) for number in range(8)), *((f"dead-{n}", True) for n in range(8))]:
+        if held:
+            place.create(f"leases/{name}.lock", DEAD)
+        asking, together = [Leases(place) for _ in range(8)], threading.Barrier(8)
+        with ThreadPoolExecutor(8) as pool:
+            ask = lambda leases, name=name, together=together: (together.wait(), leases.acquire(name))[1]  # noqa: E731
+            won = list(pool.map(ask, asking))
+        assert sum(won) == 1
+        for leases in asking:
+            leases.release(name)
+
+
+def test_a_system_that_ignores_the_condition_has_one_winner_of_those_that_wrote(monkeypatch, tmp_path):
+    """An old fsspec system overwrites: the last writer finds its own content, the others do not."""
+    place = place_of(f"memory://{tmp_path.name}/q")
+    plain = type(place.system).pipe_file
+    overwritten = []
+
+    def careless(system, path, content, mode="overwrite"):
+        plain(system, path, content)
+        if not overwritten:
+            overwritten.append(path)
+            plain(system, path, ELSEWHERE)
+
+    monkeypatch.setattr(type(place.system), "pipe_file", careless)
+    assert not Leases(place).acquire("work")
 
 
 def test_a_dead_process_of_this_machine_gives_way_at_once(place):

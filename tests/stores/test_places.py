@@ -65,6 +65,16 @@ def test_of_two_creators_one_wins(place):
     assert place.read("f/lock") == b"first"
 
 
+def test_a_file_is_removed_only_while_it_is_what_it_was(place):
+    """Another one's stays, and one that is not there is no error."""
+    place.create("f/lock", b"first")
+    assert not place.remove_if("f/lock", b"other")
+    assert place.read("f/lock") == b"first"
+    assert place.remove_if("f/lock", b"first")
+    assert not place.remove_if("f/lock", b"first")
+    assert place.names("f") == []
+
+
 def test_a_file_is_created_with_its_content(tmp_path, monkeypatch):
     """A process that is killed between the two would leave an empty lease, which nobody can tell the owner of."""
     seen = []

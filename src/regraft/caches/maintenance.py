@@ -12,9 +12,11 @@ from typing import Any, final
 
 from regraft.caches.keys import LAYOUT, key_of
 from regraft.errors import CacheError
-from regraft.stores.folder import MANIFEST, Record, read_record
+from regraft.stores.folder import MANIFEST
 from regraft.stores.leases import Leases
-from regraft.stores.places import Place, place_of
+from regraft.stores.place import Place
+from regraft.stores.places import place_of
+from regraft.stores.records import Record, read_record
 from regraft.wording import bytes_text, counted, near_names, seconds_text
 
 KEY = re.compile(r"[0-9a-f]{32}")  # what may be cleared: a folder that somebody put there himself is never touched
@@ -79,9 +81,10 @@ def verify_entry(root: str | Path, key: str) -> list[str]:
     """
     place = _place(root, key)
     problems = _manifest_problems(place, key)
+    recorded = key if _manifest(place).get("layout") == LAYOUT else None
     for name in _part_names(place):
         try:
-            record = read_record(place, name)
+            record = read_record(place, name, key=recorded)
             record.check_size(place)
             if _sha256(place, record) != record.sha256:
                 problems.append(f"{place.where(f'parts/{record.file}')} is not what was written. Remove it.")
@@ -159,13 +162,14 @@ def _place(root: str | Path, key: str) -> Place:
 def _look_at(root: str | Path, key: str) -> StoredEntry:
     place = _place(root, key)
     problems = _manifest_problems(place, key)
-    manifest = {} if problems else json.loads(place.read(MANIFEST))
+    manifest = {} if problems else _manifest(place)
+    recorded = key if manifest.get("layout") == LAYOUT else None
     rows = size = 0
     changed = 0.0
     present = set(place.names("parts"))
     for name in _part_names(place):
         try:
-            record = read_record(place, name)
+            record = read_record(place, name, key=recorded)
             changed = max(changed, place.changed(f"parts/{name}.json"))
             if record.file in present:
                 record.check_size(place)
@@ -188,13 +192,23 @@ def _state(place: Place, manifest: Mapping[str, Any], problems: Sequence[str]) -
 
 def _words(manifest: Mapping[str, Any]) -> tuple[str, str]:
     """Model and cut of a manifest, in words."""
+    try:
+        return _model_text(manifest), _cut_text(manifest)
+    except (AttributeError, TypeError, ValueError):  # of another program
+        return "unknown model", "unknown cut"
+
+
+def _model_text(manifest: Mapping[str, Any]) -> str:
     modules: Mapping[str, str] = manifest.get("trunk", {}).get("modules", {})
     classes = [text.split("(")[0] for text in modules.values()]
     layers = ", ".join(dict.fromkeys(name.rsplit(".", 1)[-1] for name in classes))
-    model = modules.get("", "").split("(")[0] or layers or "unknown model"
+    return modules.get("", "").split("(")[0] or layers or "unknown model"
+
+
+def _cut_text(manifest: Mapping[str, Any]) -> str:
     leaves = ", ".join(_leaf_text(*leaf) for leaf in manifest.get("cut", []))
     precision = manifest.get("precision", "float32")
-    return model, (leaves or "unknown cut") + ("" if precision == "float32" else f", stored as {precision}")
+    return (leaves or "unknown cut") + ("" if precision == "float32" else f", stored as {precision}")
 
 
 def _leaf_text(name: str, shape: Sequence[int | None], dtype: str) -> str:
@@ -202,11 +216,17 @@ def _leaf_text(name: str, shape: Sequence[int | None], dtype: str) -> str:
     return f"{name} {sizes} {dtype.removeprefix('torch.')}"
 
 
-def _manifest_problems(place: Place, key: str) -> list[str]:
+def _manifest(place: Place) -> dict[str, Any]:
+    """The entry's manifest; empty where there is none."""
     try:
-        is_whole = key_of(json.loads(place.read(MANIFEST))) == key
-    except (OSError, ValueError, CacheError):
-        is_whole = False
+        manifest = json.loads(place.read(MANIFEST))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return manifest if isinstance(manifest, dict) else {}
+
+
+def _manifest_problems(place: Place, key: str) -> list[str]:
+    is_whole = key_of(_manifest(place)) == key
     return [] if is_whole else [f"{place.where(MANIFEST)} is missing or not the manifest of this key. Clear the entry."]
 
 

@@ -1,4 +1,4 @@
-"""Leases: who is doing which work, so that several builders share it. No clock is compared between machines."""
+"""Leases: which builder does which work, so that several share it. No clocks of two machines are compared."""
 
 import json
 import os
@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from typing import final
 
-from regraft.stores.places import Place
+from regraft.stores.place import Place
 from regraft.stores.processes import machine, started
 
 BEAT_S = 5.0
@@ -40,15 +40,23 @@ class Leases:
         with self._lock:
             if name in self._held:
                 return True
-            if not self.place.create(path, self._text(0)):
-                if not self._is_dead(path):
-                    return False
-                self.place.remove(path)
-                if not self.place.create(path, self._text(0)):
-                    return False
+            if not self.place.create(path, self._text(0)) and not self._take_over(path):
+                return False
             self._held[name] = 0
         self._keep_beating()
         return True
+
+    def _take_over(self, path: str) -> bool:
+        """Whether this process holds the lease now that it was taken from a dead owner: of several takers one."""
+        try:
+            content = self.place.read(path)
+        except FileNotFoundError:  # it was given back just now
+            return self.place.create(path, self._text(0))
+        return (
+            self._is_dead(path, content)
+            and self.place.remove_if(path, content)
+            and self.place.create(path, self._text(0))
+        )
 
     def release(self, name: str) -> None:
         """Give the lease back."""
@@ -62,13 +70,14 @@ class Leases:
     def living(self) -> list[str]:
         """Names that are leased by somebody who is not known to be dead."""
         names = [name.removesuffix(".lock") for name in self.place.names(self.folder)]
-        return [name for name in names if not self._is_dead(self._path(name))]
+        living = []
+        for name in names:
+            with suppress(FileNotFoundError):
+                path = self._path(name)
+                living += [] if self._is_dead(path, self.place.read(path)) else [name]
+        return living
 
-    def _is_dead(self, path: str) -> bool:
-        try:
-            content = self.place.read(path)
-        except FileNotFoundError:
-            return True
+    def _is_dead(self, path: str, content: bytes) -> bool:
         now = time.monotonic()
         seen, since = self._seen.get(path, (b"", now))
         if seen != content:
@@ -107,9 +116,9 @@ class Leases:
 def is_gone(content: bytes) -> bool:
     """Whether a lease's owner is a process of this machine that no longer runs; False when that cannot be told."""
     try:
-        told = json.loads(content)
-        if told["machine"] != machine():
+        owner = json.loads(content)
+        if owner["machine"] != machine():
             return False
-        return started(int(told["pid"])) != told["started"]
+        return bool(started(int(owner["pid"])) != owner["started"])
     except (ValueError, KeyError, TypeError):
         return False

@@ -1,12 +1,10 @@
-"""Places: a folder on this machine or a remote one, with the few verbs that a folder store needs."""
+"""Places by their path or URL, and folders of this machine."""
 
 import errno
 import hashlib
 import os
 import secrets
 import shutil
-from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -16,74 +14,13 @@ from typing import Any, final
 
 from regraft.errors import CacheError
 from regraft.files import sync_folder
+from regraft.stores.place import Chunk, OpenFile, Place, Range
 from regraft.stores.processes import machine, started
-
-Chunk = bytes | memoryview
-Range = tuple[int, int]  # first byte, and the byte after the last one
+from regraft.stores.remote_place import RemotePlace
 
 # What systems say that cannot link files (FAT, some network folders).
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
 OPEN_FILES = 64  # that a place keeps open for reading: a cache may have more shards than a process may open
-GAP_BYTES = 1 << 20  # of a remote file: reading so much in vain is quicker than another request
-SPAN_BYTES = 2 << 20  # of a remote file that one request asks for, where a range is no longer itself
-SPANS = 8  # requests at once
-
-
-class Place(ABC):
-    """Files under one root, by their names relative to it ("parts/p1.json"). Raises OSError as the system gives it."""
-
-    @abstractmethod
-    def where(self, name: str = "") -> str:
-        """The full path or URL, for people."""
-
-    @abstractmethod
-    def names(self, folder: str = "") -> list[str]:
-        """The names of the files and folders directly in `folder`, sorted; none when it does not exist."""
-
-    @abstractmethod
-    def size(self, name: str) -> int:
-        """The file's bytes. Raises FileNotFoundError."""
-
-    @abstractmethod
-    def changed(self, name: str) -> float:
-        """When the file was written, in seconds since 1970 by the place's clock. Raises FileNotFoundError."""
-
-    @abstractmethod
-    def read(self, name: str) -> bytes:
-        """The whole file. Raises FileNotFoundError."""
-
-    @abstractmethod
-    def opened(self, name: str) -> "OpenFile":
-        """The file, to read parts of it. Raises FileNotFoundError, now or when it is read."""
-
-    @abstractmethod
-    def write(self, name: str, chunks: Iterable[Chunk]) -> None:
-        """Write the file whole: a reader sees nothing or all of it, and a crash leaves nothing or all of it."""
-
-    @abstractmethod
-    def create(self, name: str, content: bytes) -> bool:
-        """Write a small file unless it is there; whether this call made it. Of several callers at once one wins."""
-
-    @abstractmethod
-    def remove(self, name: str) -> None:
-        """Remove the file or the folder with all in it; nothing when it is not there."""
-
-    def sweep(self, folder: str) -> None:  # noqa: B027 a place may leave nothing half-written
-        """Remove what writers that no longer run have left half-written in the folder."""
-
-
-class OpenFile(ABC):
-    """A file of a place, to read parts of it."""
-
-    @abstractmethod
-    def read_into(self, buffer: memoryview, ranges: Sequence[Range]) -> int:
-        """Fill the buffer with these ranges of the file, one after the other; how many bytes there were.
-
-        Fewer than asked for when the file ends before. Ranges are ascending and do not overlap.
-        """
-
-    def stamp(self) -> Any:  # noqa: B027 None is an answer
-        """A value that is another one after the file was written to; always the same where that cannot be told."""
 
 
 @final
@@ -98,7 +35,7 @@ class LocalPlace(Place):
         self.root = root
         self._opened = lru_cache(OPEN_FILES)(self._open)
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Any, ...]:
         return LocalPlace, (self.root,)
 
     def where(self, name: str = "") -> str:
@@ -182,13 +119,28 @@ class LocalPlace(Place):
     def remove(self, name: str) -> None:
         """Remove a file or a folder; a folder vanishes from sight at once."""
         path = self.root / name
-        if path.is_dir():
+        if path.is_dir() and not path.is_symlink():
             hidden = self._temporary(path)
             path.rename(hidden)  # at once: nobody opens an entry of which half the parts are gone
             shutil.rmtree(hidden)
         else:
             path.unlink(missing_ok=True)
         self._opened.cache_clear()
+
+    def remove_if(self, name: str, content: bytes) -> bool:
+        """Moved aside at once, so that one caller has it; put back when it turns out to be another file."""
+        path = self.root / name
+        hidden = self._temporary(path)
+        try:
+            path.rename(hidden)
+        except FileNotFoundError:
+            return False
+        is_it = hidden.read_bytes() == content
+        with suppress(OSError):  # another one has been created meanwhile: that one stays
+            if not is_it:
+                os.link(hidden, path)
+        hidden.unlink(missing_ok=True)
+        return is_it
 
     def _open(self, name: str, _process: int) -> "LocalFile":
         """Each process opens files of its own: a forked one would share the place where the next read begins."""
@@ -205,19 +157,19 @@ class LocalFile(OpenFile):
 
     def read_into(self, buffer: memoryview, ranges: Sequence[Range]) -> int:
         """One read for each range."""
-        at = 0
+        filled = 0
         with self._lock:
             for first, last in ranges:
                 self._file.seek(first)
-                end = at + last - first
-                while at < end and (count := self._file.readinto(buffer[at:end])):
-                    at += count
-        return at
+                end = filled + last - first
+                while filled < end and (count := self._file.readinto(buffer[filled:end])):
+                    filled += count
+        return filled
 
     def stamp(self) -> Any:
         """Size and times as the system notes them; of a change it makes the note by itself."""
-        told = os.fstat(self._file.fileno())
-        return told.st_size, told.st_mtime_ns, told.st_ctime_ns
+        stat = os.fstat(self._file.fileno())
+        return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
     def __del__(self) -> None:
         if hasattr(self, "_file"):
@@ -242,115 +194,9 @@ def place_of(root: str | Path) -> Place:
         system, path = fsspec.core.url_to_fs(text)
     except (ValueError, ImportError) as error:
         raise CacheError(f"fsspec cannot open {text}: {error}") from error
+    if isinstance(system, fsspec.get_filesystem_class("file")):
+        return LocalPlace(Path(path))
     return RemotePlace(system, path, text)
-
-
-@final
-class RemotePlace(Place):
-    """A folder of an fsspec file system. Files appear whole there: object stores put them at once, others by a move."""
-
-    def __init__(self, system: Any, path: str, url: str) -> None:
-        self.system, self.path, self.url = system, path.rstrip("/"), url.rstrip("/")
-
-    def where(self, name: str = "") -> str:
-        """The URL."""
-        return f"{self.url}/{name}" if name else self.url
-
-    def names(self, folder: str = "") -> list[str]:
-        """Names in the folder, without those of half-written files."""
-        try:
-            self.system.invalidate_cache()
-            found = [
-                str(path).rstrip("/").rsplit("/", 1)[-1] for path in self.system.ls(self._at(folder), detail=False)
-            ]
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-        return sorted(name for name in found if name and not name.startswith("."))
-
-    def size(self, name: str) -> int:
-        """Bytes of the file."""
-        self.system.invalidate_cache()
-        return int(self.system.size(self._at(name)))
-
-    def changed(self, name: str) -> float:
-        """As the file system tells it."""
-        return float(self.system.modified(self._at(name)).timestamp())
-
-    def read(self, name: str) -> bytes:
-        """All bytes."""
-        return bytes(self.system.cat_file(self._at(name)))
-
-    def opened(self, name: str) -> "RemoteFile":
-        """Nothing is asked for yet."""
-        return RemoteFile(self.system, self._at(name))
-
-    def write(self, name: str, chunks: Iterable[Chunk]) -> None:
-        """Under a hidden name, then moved: on an object store the move is a copy of a complete object."""
-        path = self._at(name)
-        hidden = self._at(f"{name.rpartition('/')[0]}/.{name.rpartition('/')[2]}.{secrets.token_hex(4)}")
-        self.system.makedirs(path.rpartition("/")[0], exist_ok=True)
-        try:
-            self.system.pipe_file(hidden, b"".join(bytes(memoryview(chunk).cast("B")) for chunk in chunks))
-            self.system.mv(hidden, path)
-        except BaseException:
-            with suppress(OSError):
-                self.system.rm(hidden)
-            raise
-
-    def create(self, name: str, content: bytes) -> bool:
-        """Best effort: where the system cannot create exclusively, two callers may both win, and both do the work."""
-        path = self._at(name)
-        self.system.makedirs(path.rpartition("/")[0], exist_ok=True)
-        self.system.invalidate_cache()
-        if self.system.exists(path):
-            return False
-        self.system.pipe_file(path, content)
-        return True
-
-    def remove(self, name: str) -> None:
-        """Remove a file or a folder."""
-        self.system.invalidate_cache()
-        with suppress(FileNotFoundError):
-            self.system.rm(self._at(name), recursive=True)
-
-    def _at(self, name: str) -> str:
-        return f"{self.path}/{name}".rstrip("/")
-
-
-@final
-class RemoteFile(OpenFile):
-    """A file of an fsspec file system."""
-
-    def __init__(self, system: Any, path: str) -> None:
-        self.system, self.path = system, path
-
-    def read_into(self, buffer: memoryview, ranges: Sequence[Range]) -> int:
-        """Ranged requests, some at a time, side by side where the system can; neighbouring ranges share one."""
-        waiting, at = deque(ranges), 0
-        while waiting:
-            spans = _spans(waiting)
-            starts, ends = [first for first, _ in spans], [last for _, last in spans]
-            answers = self.system.cat_ranges([self.path] * len(spans), starts, ends, on_error="raise")
-            for (start, end), answer in zip(spans, answers, strict=True):
-                while waiting and waiting[0][1] <= end:
-                    first, last = waiting.popleft()
-                    piece = memoryview(answer)[first - start : last - start]
-                    buffer[at : at + len(piece)] = piece
-                    at += len(piece)
-        return at
-
-
-def _spans(ranges: Iterable[Range]) -> list[Range]:
-    """The first ascending ranges, put together where little lies between them."""
-    spans: list[Range] = []
-    for first, last in ranges:
-        if spans and first - spans[-1][1] <= GAP_BYTES and last - spans[-1][0] <= SPAN_BYTES:
-            spans[-1] = (spans[-1][0], last)
-        elif len(spans) == SPANS:
-            break
-        else:
-            spans.append((first, last))
-    return spans
 
 
 def _machine_tag() -> str:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ DTYPES = {word: dtype for dtype, word in DTYPE_WORDS.items()}
 
 @final
 @dataclass(frozen=True)
-class Place:
+class StoredTensor:
     """Where a tensor lies in its shard: dtype word, shape, first byte and the byte after its last one."""
 
     dtype: str
@@ -41,12 +41,12 @@ class Place:
         return self.start + start * self.row_bytes, self.start + stop * self.row_bytes
 
 
-def layout_of(tensors: Mapping[str, Tensor]) -> tuple[bytes, dict[str, Place]]:
-    """The shard's head (8 bytes of length, JSON) and each tensor's place after it.
+def layout_of(tensors: Mapping[str, Tensor]) -> tuple[bytes, dict[str, StoredTensor]]:
+    """The shard's head (8 bytes of length, JSON) and where each tensor lies after it.
 
     Raises CacheError for a dtype that safetensors has no word for.
     """
-    told: dict[str, dict[str, object]] = {}
+    facts: dict[str, dict[str, Any]] = {}
     offset = 0
     # Wide dtypes first: every tensor then starts at a multiple of its item's size, as mapping needs.
     names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
@@ -55,26 +55,30 @@ def layout_of(tensors: Mapping[str, Tensor]) -> tuple[bytes, dict[str, Place]]:
         if tensor.dtype not in DTYPE_WORDS:
             raise CacheError(f"The feature {name} is {tensor.dtype}, which a safetensors shard cannot hold.")
         size = tensor.numel() * tensor.element_size()
-        told[name] = {
+        facts[name] = {
             "dtype": DTYPE_WORDS[tensor.dtype],
             "shape": list(tensor.shape),
             "data_offsets": [offset, offset + size],
         }
         offset += size
-    text = json.dumps(told, separators=(",", ":")).encode()
+    text = json.dumps(facts, separators=(",", ":")).encode()
     text += b" " * (-(8 + len(text)) % 64)
     head = len(text).to_bytes(8, "little") + text
-    return head, _places(told, len(head))
+    return head, _stored(facts, len(head))
 
 
-def shard_chunks(head: bytes, tensors: Mapping[str, Tensor], places: Mapping[str, Place]) -> list[bytes | memoryview]:
+def shard_chunks(
+    head: bytes, tensors: Mapping[str, Tensor], stored: Mapping[str, StoredTensor]
+) -> list[bytes | memoryview]:
     """The shard's bytes in pieces, in order; no copy of tensors that are contiguous in memory."""
-    in_order = sorted(tensors, key=lambda name: (places[name].start, places[name].stop))
+    in_order = sorted(tensors, key=lambda name: (stored[name].start, stored[name].stop))
     return [head, *(as_bytes(tensors[name]).data for name in in_order if tensors[name].numel())]
 
 
-def _places(told: Mapping[str, Mapping], head_bytes: int) -> dict[str, Place]:
+def _stored(tensors: Mapping[str, Mapping[str, Any]], head_bytes: int) -> dict[str, StoredTensor]:
     return {
-        name: Place(facts["dtype"], tuple(facts["shape"]), *(head_bytes + byte for byte in facts["data_offsets"]))
-        for name, facts in told.items()
+        name: StoredTensor(
+            facts["dtype"], tuple(facts["shape"]), *(head_bytes + byte for byte in facts["data_offsets"])
+        )
+        for name, facts in tensors.items()
     }

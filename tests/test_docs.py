@@ -81,6 +81,22 @@ def test_pages_with_python_say_whether_they_run():
     assert not silent
 
 
+def test_the_readme_links_every_page():
+    """A page that nothing links is not found."""
+    linked = re.findall(r"\]\((docs/[^)#\s]+)", README.read_text(encoding="utf-8"))
+    assert [name_of(page) for page in DOCS if name_of(page) not in linked] == ["docs/book-chapter.md"]  # examples/
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs/how-to").glob("*.md")), ids=name_of)
+def test_a_how_to_says_what_it_is_for_what_it_needs_and_what_can_go_wrong(page):
+    """Title, purpose in the first sentence, prerequisites, common errors."""
+    lines = page.read_text(encoding="utf-8").splitlines()
+    assert lines[0].startswith("# ")
+    assert lines[2].startswith("This page ")
+    assert any(line.startswith("**You need**: ") for line in lines)
+    assert "## Common errors" in lines
+
+
 @pytest.mark.parametrize("page", [README, ROOT / "ARCHITECTURE.md", *DOCS], ids=name_of)
 def test_links_lead_to_files_and_headings(page):
     """Relative links alone: an address of the web may go without our doing."""

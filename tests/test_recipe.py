@@ -126,7 +126,7 @@ def nothing(folder):
     [
         (nothing, ["checkpoint.path='thiers.npz'"], "CheckpointError", "Did you mean 'theirs.npz'"),
         (no_checkpoint_inside, ["checkpoint.path='empty'"], "CheckpointError", "is a folder without a checkpoint"),
-        (unknown, [], "CheckpointError", "is of an unknown format"),
+        (unknown, [], "CheckpointError", "has no known format"),
         (truncate, [], "CheckpointError", r"theirs.npz"),
         (nothing, ["plan.reuse='9'"], "PatternError", "'9'"),
         (nothing, ["plan.reuse='.*'"], "PlanError", r"5.weight[\s\S]*expected \(2, 4\)[\s\S]*5/kernel"),

@@ -1,7 +1,12 @@
-"""Facts out of TF1 graphs, written node by node."""
+"""The layers of TensorFlow graphs, written node by node."""
 
 from struct import pack
 
+import numpy as np
+import pytest
+
+import graphs
+from graphs import constant, graph_bytes, padded_network
 from regraft.formats.tensorflow_graph import graph_facts
 from written import field, varint
 
@@ -23,7 +28,9 @@ def facts(folder, names, *nodes):
     """The facts of a .meta of these nodes."""
     (folder / "m.meta").write_bytes(field(2, b"".join(nodes)))
     found = graph_facts(folder / "m.meta", names)
-    return found.layer_types, {(one.layer, one.attribute): one.value for one in found.requirements}
+    wiring = ("inputs", "operation")
+    needs = {(one.layer, one.attribute): one.value for one in found.requirements if one.attribute not in wiring}
+    return found.layer_types, needs
 
 
 VARIABLE = [node("c/w", "VariableV2"), node("c/w/read", "Identity", "c/w")]
@@ -100,3 +107,56 @@ def test_a_graph_that_is_missing_or_damaged_tells_nothing(tmp_path):
 
     assert found.layer_types == {}
     assert "m.meta is damaged" in found.notes[0]
+
+
+def test_zeros_around_a_map_are_the_convolution_s_padding(tmp_path):
+    """Keras' ZeroPadding2D, and slim's conv2d_same: a Pad, then a convolution that pads nothing."""
+    (tmp_path / "m.meta").write_bytes(
+        field(2, graph_bytes(*padded_network(np.ones((3, 3, 3, 4), "f"), np.ones(4, "f"), np.ones((4, 5), "f"))))
+    )
+
+    found = graph_facts(tmp_path / "m.meta", {"conv/kernel", "conv/bias", "fc/kernel"})
+
+    needs = {(one.layer, one.attribute): one.value for one in found.requirements}
+    assert (needs["conv", "padding"], needs["conv", "padding_layer"]) == ([[1, 1], [1, 1]], "pad")
+    assert {layer: value for (layer, attribute), value in needs.items() if attribute == "inputs"} == {
+        "pad": [""], "conv": ["pad"], "relu": ["conv"], "mean": ["relu"], "fc": ["mean"],
+    }  # fmt: skip
+    assert needs["mean", "operation"] == "GlobalAveragePooling2D"
+
+
+@pytest.mark.parametrize(("op", "sides", "more", "padding"), [
+    ("PadV2", [[0, 0], [1, 2], [3, 4], [0, 0]], 0.0, [[1, 2], [3, 4]]),
+    ("PadV2", [[0, 0], [1, 2], [3, 4], [0, 0]], 1.0, "computed by the graph"),
+    ("MirrorPad", [[0, 0], [1, 1], [1, 1], [0, 0]], None, "reflect of [[1, 1], [1, 1]]"),
+])  # fmt: skip
+def test_paddings_of_every_kind_have_a_value(tmp_path, op, sides, more, padding):
+    """Zeros as numbers, everything else as words that no layer of a model has."""
+    value = [] if more is None else [constant("v", np.float32(more))]
+    nodes = [
+        graphs.node("x", "Placeholder"), constant("s", np.array(sides, np.int32)), *value,
+        graphs.node("p", op, "x", "s", *(["v"] if value else []), mode="REFLECT"),
+        constant("c/k", np.ones((3, 3, 1, 1), "f")),
+        graphs.node("c/Conv2D", "Conv2D", "p", "c/k", padding="VALID", strides=[1, 1, 1, 1]),
+    ]  # fmt: skip
+    (tmp_path / "m.meta").write_bytes(field(2, graph_bytes(*nodes)))
+
+    needs = {(one.layer, one.attribute): one.value for one in graph_facts(tmp_path / "m.meta", {"c/k"}).requirements}
+
+    assert needs["c", "padding"] == padding
+
+
+def test_a_convolution_with_holes_in_pieces_has_its_dilation(tmp_path):
+    """TF1 cuts the map into batches, convolves, and puts it together: SAME is pads without crops."""
+    nodes = [
+        graphs.node("x", "Placeholder"), constant("b", np.array([2, 2], np.int32)),
+        constant("p", np.array([[2, 3], [2, 2]], np.int32)), constant("q", np.array([[0, 1], [0, 0]], np.int32)),
+        constant("c/k", np.ones((3, 3, 1, 1), "f")), graphs.node("s", "SpaceToBatchND", "x", "b", "p"),
+        graphs.node("c/Conv2D", "Conv2D", "s", "c/k", padding="VALID", strides=[1, 1, 1, 1]),
+        graphs.node("y", "BatchToSpaceND", "c/Conv2D", "b", "q"),
+    ]  # fmt: skip
+    (tmp_path / "m.meta").write_bytes(field(2, graph_bytes(*nodes)))
+
+    needs = {(one.layer, one.attribute): one.value for one in graph_facts(tmp_path / "m.meta", {"c/k"}).requirements}
+
+    assert (needs["c", "dilation"], needs["c", "padding"]) == ([2, 2], [[2, 2], [2, 2]])

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from golden_files import facts_of
+from graphs import graph_json, padded_network
 from javascript import write_tfjs
 from regraft.errors import CheckpointError
 from regraft.formats.tensorflow_js import TensorFlowJS
+from regraft.reading import open_checkpoint
 
 ARRAYS = {"a": np.arange(7, dtype=np.float32), "b": np.arange(6, dtype=np.int32).reshape(2, 3), "c": np.float32(3)}
 
@@ -75,11 +77,57 @@ def test_keras_layers_tell_their_settings(tmp_path):
     assert checkpoint.layout == "keras"
 
 
-def test_a_graph_model_says_what_it_does_not_tell(tmp_path):
-    """Nothing is assumed silently."""
-    checkpoint = TensorFlowJS().open(write_tfjs(tmp_path, ARRAYS))
+def test_a_layers_model_is_connected_as_its_topology_says(tmp_path):
+    """So that match="structure" finds its layers under any name."""
+    layers = [
+        {"class_name": "Conv2D", "config": {"name": "conv", "padding": "same"}},
+        {"class_name": "BatchNormalization", "config": {"name": "norm"}},
+    ]
+    topology = {"model_config": {"class_name": "Sequential", "config": {"name": "net", "layers": layers}}}
 
-    assert "padding and strides are not told" in checkpoint.notes[0]
+    checkpoint = TensorFlowJS().open(write_tfjs(tmp_path, {"conv/kernel": np.zeros((3, 3, 1, 2), "f")},
+                                                topology=topology))  # fmt: skip
+
+    assert {one.layer: one.value for one in checkpoint.requirements if one.attribute == "inputs"} == {
+        "conv": [""], "norm": ["conv"],
+    }  # fmt: skip
+
+
+def test_a_graph_model_has_its_layers_paddings_and_connections(tmp_path):
+    """The nodes are TensorFlow's, in JSON; a Pad node before a convolution is its padding."""
+    rng = np.random.default_rng(0)
+    nodes = padded_network(rng.normal(size=(3, 3, 3, 4)).astype("f"), np.ones(4, "f"), np.ones((4, 5), "f"))
+    fused = {one["name"]: one for one in nodes}
+    fused["conv/Conv2D"] |= {"op": "_FusedConv2D", "input": ["pad", "conv/kernel", "conv/bias"]}
+    fused["conv/Conv2D"]["attr"] = fused["conv/Conv2D"]["attr"] | {"fused_ops": ["BiasAdd", "Relu6"]}
+    fused["mean"]["input"][0] = "conv/Conv2D"
+    topology = graph_json(*(one for name, one in fused.items() if name not in ("conv/BiasAdd", "relu")))
+    arrays = {one["name"]: one["array"] for one in nodes if "array" in one}
+
+    checkpoint = TensorFlowJS().open(write_tfjs(tmp_path, arrays, topology=topology))
+
+    assert [(name, info.layer, info.leaf, info.role) for name, info in checkpoint.items()] == [
+        ("conv/kernel", "conv", "kernel", "weight"), ("conv/bias", "conv", "bias", "weight"),
+        ("fc/kernel", "fc", "kernel", "weight"), ("pad/sides", "", "", "constant"), ("mean/axes", "", "", "constant"),
+    ]  # fmt: skip
+    facts = facts_of(checkpoint, "conv")
+    assert (facts["padding"], facts["strides"], facts["activation"]) == ([[1, 1], [1, 1]], [2, 2], "relu6")
+    connected = {one.layer: one.value for one in checkpoint.requirements if one.attribute == "inputs"}
+    assert connected == {"pad": [""], "conv": ["pad"], "mean": ["conv"], "fc": ["mean"]}
+    assert checkpoint.layout == "tensorflow"
+
+
+def test_a_manifest_without_its_model_is_opened(tmp_path):
+    """face-api.js' files are a JSON list of groups, and say nothing of the network."""
+    path = write_tfjs(tmp_path, ARRAYS)
+    manifest = tmp_path / "net-weights_manifest.json"
+    manifest.write_text(json.dumps(json.loads(path.read_text())["weightsManifest"]))
+
+    checkpoint = open_checkpoint(manifest)
+
+    assert (list(checkpoint), checkpoint.format, checkpoint.layout) == (list(ARRAYS), "tfjs", "tensorflow")
+    np.testing.assert_array_equal(checkpoint.read("b"), ARRAYS["b"])
+    assert "without a model" in checkpoint.notes[0]
 
 
 @pytest.mark.parametrize("name", ["../weights.bin", "/etc/passwd", "sub/weights.bin", "..\\weights.bin", "a\0b"])
@@ -89,7 +137,7 @@ def test_shards_outside_of_the_folder_are_refused(tmp_path, name):
     manifest = [{"paths": [name], "weights": [{"name": "w", "shape": [1], "dtype": "float32"}]}]
     (tmp_path / "model.json").write_text(json.dumps({"modelTopology": {}, "weightsManifest": manifest}))
 
-    with pytest.raises(CheckpointError, match=r"refused to open .*beside its model"):
+    with pytest.raises(CheckpointError, match=r"refused to open .*must be in the folder of the model"):
         TensorFlowJS().open(tmp_path / "model.json")
 
 

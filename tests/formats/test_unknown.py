@@ -14,10 +14,10 @@ from regraft.reading import open_checkpoint
     ("m.bin", b"lmgg" + bytes(20), "came before GGUF. Convert it"),
     ("yolo.weights", bytes(20), "Darknet's, .* Convert it with its .cfg"),
     ("m.mlmodel", b"\x08\x01\x12\x10\n\x0e\n\x05image\"\x05", "Core ML's"),
-    ("frozen.pb", b"\n;\n\x01x", "frozen TensorFlow graph"),
+    ("frozen.pb", b"\n;\n\x01x", "TensorFlow graph without weights"),
     ("config.json", b"{}", "JSON that describes no weights"),
     ("m.mat", b"MATLAB 5.0 MAT-file", "Save it as version 7.3"),
-    ("m.unheard", b"\x01\x02", r"of an unknown format; it begins with b'\\x01\\x02'"),
+    ("m.unheard", b"\x01\x02", r"has no known format; it begins with b'\\x01\\x02'"),
 ])  # fmt: skip
 def test_other_kinds_of_files_are_named_with_what_to_do(tmp_path, name, content, told):
     """A person is told the way, not only that there is none."""

@@ -88,6 +88,7 @@ _PICKLE = _begins(*(bytes([0x80, protocol]) for protocol in (2, 3, 4, 5)), b"(",
 FORMATS: tuple[Format, ...] = (
     LazyFormat("tensorflow-v2", "tensorflow_v2.TensorFlowV2", _bundle, "tensorflow"),
     LazyFormat("tensorflow-v1", "tensorflow_v1.TensorFlowV1", _table, "tensorflow"),
+    LazyFormat("tensorflow-frozen", "tensorflow_frozen.TensorFlowFrozen", _begins(b"\n"), "tensorflow"),
     LazyFormat("savedmodel", "savedmodel.SavedModel", _saved_model, "tensorflow"),
     LazyFormat("tflite", "tflite.TFLite", _begins(b"TFL3", at=4), "tflite"),
     LazyFormat("tfjs", "tensorflow_js.TensorFlowJS", _json, "tensorflow"),

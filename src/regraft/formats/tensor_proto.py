@@ -22,8 +22,12 @@ _LISTS = {
 _CONTENT = 4
 
 
-def values_of(message: memoryview, dtype: str, shape: Sequence[int]) -> np.ndarray:
+def values_of(
+    message: bytearray | memoryview, dtype: str, shape: Sequence[int], *, repeats: bool = False
+) -> np.ndarray:
     """The array of a TensorProto whose dtype and shape are known.
+
+    repeats  whether the last of the listed values stands for all that are missing, as in the constants of a graph
 
     Raises CheckpointError (without a file's name) when it holds another number of values.
     """
@@ -36,6 +40,8 @@ def values_of(message: memoryview, dtype: str, shape: Sequence[int]) -> np.ndarr
             parts.append(_numbers(value, kind))
     values = np.concatenate(parts) if parts else np.empty(0, np.uint64)
     expected = prod(shape) * (2 if dtype.startswith("complex") else 1)
+    if repeats and 0 < len(values) < expected and not dtype.startswith("complex"):
+        values = np.concatenate([values, np.full(expected - len(values), values[-1])])
     if len(values) != expected:
         raise CheckpointError(f"an array of shape {tuple(shape)} has {len(values)} values, expected {expected}")
     return _as_dtype(values, dtype).reshape(tuple(shape))

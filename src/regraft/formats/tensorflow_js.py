@@ -1,4 +1,4 @@
-"""TensorFlow.js models: a JSON of topology and weights' names beside shards of raw numbers, quantised or not.
+"""TensorFlow.js models: a JSON of topology and weights' names, and shards of raw numbers, quantised or not.
 
 Source: tensorflow/tfjs, tfjs-core/src/io/types.ts and tfjs-core/src/io/io_utils.ts.
 """
@@ -6,22 +6,33 @@ Source: tensorflow/tfjs, tfjs-core/src/io/types.ts and tfjs-core/src/io/io_utils
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any, final
 
 import numpy as np
 
 from regraft.arrays import ArrayInfo, Checkpoint, Requirement
-from regraft.containers.spans import Span, checked_size, decode
+from regraft.containers.json_text import JsonObject, json_value
+from regraft.containers.spans import Span, checked_size, decode, whole_file
 from regraft.errors import CheckpointError
 from regraft.formats.format import Format
-from regraft.formats.keras_config import Layer, read_config, with_keras_layers
+from regraft.formats.keras_config import read_config, with_keras_layers
+from regraft.formats.keras_graph import wiring
 from regraft.formats.keras_layers import requirements
 from regraft.formats.quantised import Quantisation
 from regraft.formats.roles import with_roles
+from regraft.formats.tensorflow_graph import Graph, requirements_of, with_graph_layers
+from regraft.formats.tensorflow_nodes import GraphNode, nodes_of_json
+from regraft.wording import counted
 
 _DTYPES = ("float32", "float16", "int32", "uint8", "uint16", "bool", "complex64")
-_NO_GRAPH_FACTS = "This is a converted graph: batch-norms may be folded into the convolutions."
+_CONVERTED = "This is a converted graph: batch-norms may be folded into the convolutions."
+_NO_TOPOLOGY = (
+    "This is a manifest of weights without a model: it does not record layer types, eps, padding, strides or how the "
+    "layers are connected."
+)
+_MOST_NUMBERS = 64  # of an array that is a setting of the graph: paddings, axes
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,69 +53,108 @@ class _Weight:
 
 @final
 class TensorFlowJS(Format):
-    """A `model.json` of a layers model or a graph model, with its shards beside it."""
+    """A `model.json` of a layers or a graph model, or a manifest of weights, with the shards in its folder."""
 
     name = "tfjs"
     layout = "tensorflow"
 
     def recognises(self, path: Path, head: bytes) -> bool:
-        """Whether it is a JSON object that begins with a topology or a list of weights."""
-        return head.lstrip()[:1] == b"{" and (b'"modelTopology"' in head or b'"weightsManifest"' in head)
+        """JSON that begins with a topology, or with a list of weights: a manifest without its model."""
+        text = head.lstrip()
+        if text[:1] == b"[":
+            return b'"weights"' in text and (b'"shape"' in text or b'"paths"' in text)
+        return text[:1] == b"{" and (b'"modelTopology"' in text or b'"weightsManifest"' in text)
 
     def open(self, path: Path) -> Checkpoint:
-        """The weights under their own names; those of Keras layers with the layers' settings."""
-        told = _json(path)
-        groups = told.get("weightsManifest")
+        """The weights under their own names, with their layers and settings where the file holds the topology."""
+        content = json_value(whole_file(path).read(), path)
+        model = content if isinstance(content, dict) else {"weightsManifest": content}
+        groups = model.get("weightsManifest")
         if not isinstance(groups, list) or not groups:
-            raise CheckpointError(f'{path}: there is no "weightsManifest", so the weights cannot be found.')
-        files: list[Path] = [path]
-        weights: dict[str, _Weight] = {}
-        for group in groups:
-            shards = _shards(path, group)
-            files += shards
-            for name, weight in _weights(path, group, shards):
-                if name in weights:
-                    raise CheckpointError(f"{path}: {name} is listed twice.")
-                weights[name] = weight
-        if not weights:
-            raise CheckpointError(f"{path} lists no weights.")
+            raise CheckpointError(f'{path}: it has no "weightsManifest", so the weights cannot be found.')
+        shards = [_shards(path, group) for group in groups]
+        weights = _all_weights(path, groups, shards)
+        files = (path, *(shard for of_group in shards for shard in of_group))
         infos = {
             name: ArrayInfo(weight.shape, weight.dtype if weight.quantisation is None else "float32", note=weight.note)
             for name, weight in weights.items()
         }
-        model = _keras_model(path, told)
-        facts: tuple[Requirement, ...] = tuple(requirements(model)) if model else ()
+        described = _described(path, model, infos, weights)
         return Checkpoint(
-            path=path, format=self.name, layout="keras" if model else self.layout,
-            infos=with_roles(with_keras_layers(infos, model) if model else infos),
-            reader=lambda name: weights[name].read(), files=tuple(files), requirements=facts,
-            notes=() if model else (_NO_GRAPH_FACTS,),
+            path=path, format=self.name, layout=described.layout, infos=with_roles(described.infos),
+            reader=lambda name: weights[name].read(), files=files, requirements=described.requirements,
+            notes=described.notes,
         )  # fmt: skip
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _all_weights(path: Path, groups: Sequence[Any], shards: Sequence[list[Path]]) -> dict[str, _Weight]:
+    """The arrays of all groups."""
+    weights: dict[str, _Weight] = {}
+    for group, of_group in zip(groups, shards, strict=True):
+        for name, weight in _weights(path, group, of_group):
+            if name in weights:
+                raise CheckpointError(f"{path}: {name} is listed twice.")
+            weights[name] = weight
+    if not weights:
+        raise CheckpointError(f"{path} lists no weights.")
+    return weights
+
+
+@dataclass(frozen=True)
+class _Described:
+    """What the topology says of the weights."""
+
+    infos: Mapping[str, ArrayInfo]
+    layout: str = "tensorflow"
+    requirements: tuple[Requirement, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def _described(
+    path: Path, model: JsonObject, infos: Mapping[str, ArrayInfo], weights: Mapping[str, _Weight]
+) -> _Described:
+    """The weights with what a Keras model's configuration, or the nodes of a graph model, say of them."""
+    topology = model.get("modelTopology")
+    if not isinstance(topology, dict):
+        return _Described(infos, notes=(_NO_TOPOLOGY,))
+    config = topology.get("model_config", topology)
+    if isinstance(config, dict) and "class_name" in config:
+        root = read_config(json.dumps(config), path)
+        return _Described(with_keras_layers(infos, root), "keras", (*requirements(root), *wiring(root)))
     try:
-        told = json.loads(Span(path, 0, path.stat().st_size).read())
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is no JSON: {error}.\nIt is damaged: download it again.") from error
-    if not isinstance(told, dict):
-        raise CheckpointError(f"{path} is not a JSON object. It is not a TensorFlow.js model.")
-    return told
+        nodes = nodes_of_json(topology)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}. Download the file again.") from error
+    graph = Graph(nodes, infos.keys(), lambda name: _constant(nodes, weights, name))
+    layers = graph.layers()
+    return _Described(with_graph_layers(infos, layers), requirements=tuple(requirements_of(graph, layers)),
+                      notes=(_CONVERTED,))  # fmt: skip
+
+
+def _constant(nodes: Mapping[str, GraphNode], weights: Mapping[str, _Weight], name: str) -> np.ndarray | None:
+    """The values of a small array among the weights; None for others."""
+    node = nodes.get(name)
+    if node is not None and node.op == "Identity" and node.inputs:
+        name = node.inputs[0]
+    weight = weights.get(name)
+    return weight.read() if weight is not None and prod(weight.shape) <= _MOST_NUMBERS else None
 
 
 def _shards(path: Path, group: Any) -> list[Path]:
-    """The files of a group, each beside the JSON. Raises CheckpointError when one lies elsewhere or is missing."""
+    """The files of a group, in the JSON's folder. Raises CheckpointError when one lies elsewhere or is missing."""
     names = group.get("paths") if isinstance(group, dict) else None
     if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
         raise CheckpointError(f"{path}: a group of weights does not name its files. The file is damaged.")
+    if len(set(names)) < len(names):
+        raise CheckpointError(f"{path}: a group names one shard twice. The file is damaged.")
     outside = [name for name in names if Path(name).name != name or "\\" in name or "\0" in name]
     if outside:
         raise CheckpointError(f"{path}: refused to open {outside[0]!r}: the shards must be in the folder of the model.")
     missing = [name for name in names if not (path.parent / name).is_file()]
     if missing:
-        raise CheckpointError(f"{path}: {len(missing)} of {len(names)} shards are missing: {', '.join(missing[:9])}.")
-    if len(set(names)) < len(names):
-        raise CheckpointError(f"{path}: a group names one shard twice. The file is damaged.")
+        raise CheckpointError(
+            f"{path}: {len(missing)} of {counted(len(names), 'shard', 'is/are')} missing: {', '.join(missing[:9])}."
+        )
     return [path.parent / name for name in names]
 
 
@@ -137,12 +187,12 @@ def _entry(path: Path, entry: Any) -> tuple[str, str, tuple[int, ...], Quantisat
     """(name, dtype as stored, shape, quantisation) of one weight."""
     try:
         name, dtype, shape = entry["name"], entry["dtype"], tuple(entry["shape"])
-        told = entry.get("quantization")
-        stored = dtype if told is None else told["dtype"]
+        coding = entry.get("quantization")
+        stored = dtype if coding is None else coding["dtype"]
         is_sound = isinstance(name, str) and all(type(axis) is int and 0 <= axis < 1 << 40 for axis in shape)
         quantisation = None
-        if told is not None and stored != "float16":
-            scale, minimum = float(told["scale"]), float(told["min"])
+        if coding is not None and stored != "float16":
+            scale, minimum = float(coding["scale"]), float(coding["min"])
             quantisation = Quantisation(np.array([scale]), np.empty(0), minimum=minimum)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         is_sound = False
@@ -161,12 +211,3 @@ def _spans(shards: Sequence[Path], sizes: Sequence[int], start: int, size: int) 
             yield Span(shard, start, part)
             start, size = start + part, size - part
         start = max(0, start - available)
-
-
-def _keras_model(path: Path, told: Mapping[str, Any]) -> Layer | None:
-    """The description of a layers model; None for a graph model."""
-    topology = told.get("modelTopology")
-    if not isinstance(topology, dict):
-        return None
-    config = topology.get("model_config", topology)
-    return read_config(json.dumps(config), path) if isinstance(config, dict) and "class_name" in config else None

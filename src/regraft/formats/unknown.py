@@ -21,8 +21,8 @@ _OTHERS = (  # (what stands among the first 64 bytes, what it is and what to do)
 _BY_SUFFIX = {
     ".weights": "may be Darknet's, which keeps numbers without names or shapes. Convert it with its .cfg to ONNX.",
     ".mlmodel": "may be Core ML's, which is not read. Open the file that it was converted from.",
-    ".pb": "may be a frozen TensorFlow graph, whose weights became constants. Open the checkpoint or SavedModel that "
-    "it was made from, or convert it to ONNX with tf2onnx.",
+    ".pb": "may be a TensorFlow graph without weights, or the program of a SavedModel. Open the checkpoint, or the "
+    "folder of the SavedModel.",
     ".bin": "has no header that tells its format. Beside an OpenVINO .xml it is that model's: open what that was "
     "converted from.",
     ".engine": "may be a TensorRT engine, made for one device. Open the ONNX file that it was built from.",

@@ -84,8 +84,12 @@ def write_tflite(
     shapes: Mapping[str, Sequence[int]] | None = None,
     operators: Sequence[Fields] = (),
     codes: Sequence[int] = (),
+    maps: Mapping[str, Sequence[int]] | None = None,
 ) -> Path:
-    """A model of one subgraph with these constants; an input tensor comes after them."""
+    """A model of one subgraph with these constants; the tensor "input" comes after them, then the maps.
+
+    maps  name → shape of what the operators give
+    """
     tensors = [
         tensor(
             name,
@@ -97,11 +101,12 @@ def write_tflite(
         for number, (name, array) in enumerate(arrays.items(), 1)
     ]
     tensors.append(tensor("input", np.empty((1, 4), np.float32), 0))
+    tensors += [tensor(name, np.empty(shape, np.float32), 0) for name, shape in (maps or {}).items()]
     buffers: list[Fields] = [{}, *({0: np.frombuffer(array.tobytes(), np.uint8)} for array in arrays.values())]
     model: Fields = {
         0: ("I", 3),
         1: [{0: ("b", code), 3: ("i", code)} for code in codes],
-        2: [{0: tensors, 3: list(operators)}],
+        2: [{0: tensors, 1: np.array([len(arrays)], "<i4"), 3: list(operators)}],
         4: buffers,
     }
     path.write_bytes(flat(model, b"TFL3"))

@@ -33,7 +33,8 @@ def test_joins_poolings_and_activations_have_keras_words():
     )  # fmt: skip
 
     assert inputs == {
-        "a": [""], "b": ["a"], "sum": ["a", "b"], "act": ["sum"], "pool": ["act"], "cat": ["pool", "pool"], "c": ["cat"],
+        "a": [""], "b": ["a"], "sum": ["a", "b"], "act": ["sum"], "pool": ["act"], "cat": ["pool", "pool"],
+        "c": ["cat"],
     }  # fmt: skip
     assert (facts["sum", "operation"], facts["cat", "operation"], facts["act", "activation"]) == (
         "Add",

@@ -69,7 +69,7 @@ def test_scales_that_do_not_fit_are_refused(tmp_path, quantised, told):
     """Before anything is read."""
     path = write_tflite(tmp_path / "m.tflite", {"w": np.zeros(3, np.int8)}, quantised={"w": quantised})
 
-    with pytest.raises(CheckpointError, match=f"the quantisation of w is damaged: it has {told}"):
+    with pytest.raises(CheckpointError, match=f"the quantisation parameters of w are damaged: it has {told}"):
         TFLite().open(path)
 
 

@@ -3,7 +3,9 @@
 Source: tensorflow/compiler/mlir/lite/schema/schema.fbs, schema version 3.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import final
@@ -16,10 +18,11 @@ from regraft.containers.spans import Span, checked_size, decode, mapped
 from regraft.errors import CheckpointError
 from regraft.formats.format import Format
 from regraft.formats.quantised import Quantisation, unpacked_nibbles
-from regraft.formats.tflite_layers import Layers, layers_of
+from regraft.formats.tflite_layers import Constants, Layers, layers_of
 
 _IDENTIFIER = b"TFL3"
 _VERSION = 3
+_MOST_NUMBERS = 64  # of a constant that is a setting of an operator
 _DTYPES = {
     0: "float32", 1: "float16", 2: "int32", 3: "uint8", 4: "int64", 5: "string", 6: "bool", 7: "int16", 8: "complex64",
     9: "int8", 10: "float64", 11: "complex128", 12: "uint64", 15: "uint32", 16: "uint16", 17: "int4", 18: "bfloat16",
@@ -74,32 +77,48 @@ class TFLite(Format):
 
 
 def _opened(path: Path, model: FlatTable) -> tuple[dict[str, _Tensor], Layers, tuple[str, ...]]:
-    """(constant tensors by name, what the operators say, notes)."""
+    """(constant tensors by name, their layers, notes)."""
     version = model.number(0, "I")
     if version != _VERSION:
         raise CheckpointError(
             f"{path}: schema version {version}, expected {_VERSION}. Convert it with a newer TensorFlow."
         )
     buffers = model.tables(4)
-    found: dict[str, _Tensor] = {}
+    tensors: dict[str, _Tensor] = {}
     skipped: list[str] = []
     layers = Layers()
     for subgraph in model.tables(2):
-        constants: dict[int, str] = {}
-        for index, table in enumerate(subgraph.tables(0)):
-            span = _span(path, buffers, table.number(2, "I"))
-            if span is None or not span.size:
-                continue
-            name = _unused(table.text(3) or f"tensor_{index}", found)
-            dtype = _DTYPES.get(table.number(1, "b"), "unknown")
-            if dtype in ("string", "unknown") or table.table(6) is not None:
-                skipped.append(name)
-                continue
-            found[name] = _tensor(path, name, dtype, table, span)
-            constants[index] = name
-        layers.add(layers_of(model, subgraph, constants, {name: found[name].dtype for name in constants.values()}))
+        names = _constants(path, buffers, subgraph, tensors, skipped)
+        values = partial(_small_values, tensors, names)
+        constants = Constants(names, {name: tensors[name].dtype for name in names.values()}, values)
+        layers.add(layers_of(model, subgraph, constants))
     notes = (f"{len(skipped)} constants are texts or sparse and are left out: {', '.join(skipped[:5])}.",)
-    return found, layers, notes if skipped else ()
+    return tensors, layers, notes if skipped else ()
+
+
+def _constants(
+    path: Path, buffers: list[FlatTable], subgraph: FlatTable, tensors: dict[str, _Tensor], skipped: list[str]
+) -> dict[int, str]:
+    """index → name of one subgraph's constants, which are put into `tensors`; those without numbers are skipped."""
+    names: dict[int, str] = {}
+    for index, table in enumerate(subgraph.tables(0)):
+        span = _span(path, buffers, table.number(2, "I"))
+        if span is None or not span.size:
+            continue
+        name = _unused(table.text(3) or f"tensor_{index}", tensors)
+        dtype = _DTYPES.get(table.number(1, "b"), "unknown")
+        if dtype in ("string", "unknown") or table.table(6) is not None:
+            skipped.append(name)
+            continue
+        tensors[name] = _tensor(path, name, dtype, table, span)
+        names[index] = name
+    return names
+
+
+def _small_values(tensors: Mapping[str, _Tensor], names: Mapping[int, str], index: int) -> np.ndarray | None:
+    """The values of a small constant: paddings, axes; None for others."""
+    tensor = tensors.get(names.get(index, ""))
+    return tensor.read() if tensor is not None and prod(tensor.shape) <= _MOST_NUMBERS else None
 
 
 def _tensor(path: Path, name: str, dtype: str, table: FlatTable, span: Span) -> _Tensor:
@@ -116,13 +135,13 @@ def _tensor(path: Path, name: str, dtype: str, table: FlatTable, span: Span) -> 
 
 
 def _quantisation(
-    path: Path, name: str, dtype: str, shape: tuple[int, ...], told: FlatTable | None
+    path: Path, name: str, dtype: str, shape: tuple[int, ...], table: FlatTable | None
 ) -> Quantisation | None:
     """How the tensor's integers become numbers; None when they are what they are."""
-    scales = told.numbers(2, "<f4") if told is not None and "int" in dtype else np.empty(0, np.float32)
-    if told is None or not len(scales) or (len(scales) == 1 and not scales[0]):
+    scales = table.numbers(2, "<f4") if table is not None and "int" in dtype else np.empty(0, np.float32)
+    if table is None or not len(scales) or (len(scales) == 1 and not scales[0]):
         return None
-    quantisation = Quantisation(scales, told.numbers(3, "<i8"), int(told.number(6, "i")))
+    quantisation = Quantisation(scales, table.numbers(3, "<i8"), int(table.number(6, "i")))
     try:
         quantisation.check(shape)
     except CheckpointError as error:
@@ -155,15 +174,15 @@ def _unused(name: str, taken: dict[str, _Tensor]) -> str:
 
 def _info(tensor: _Tensor, layers: Layers) -> ArrayInfo:
     kind, layer, leaf = layers.owners.get(tensor.name, ("", "", ""))
-    told = tensor.quantisation
+    coding = tensor.quantisation
     # Integers without a scale are shapes, axes and indices of the graph itself.
-    is_constant = told is None and tensor.dtype in ITEM_BYTES and "int" in tensor.dtype and not kind
+    is_constant = coding is None and tensor.dtype in ITEM_BYTES and "int" in tensor.dtype and not kind
     return ArrayInfo(
         tensor.shape,
-        tensor.dtype.replace("int4", "int8") if told is None else "float32",
+        tensor.dtype.replace("int4", "int8") if coding is None else "float32",
         "constant" if is_constant else "weight",
         kind,
-        "" if told is None else told.note(tensor.dtype),
+        "" if coding is None else coding.note(tensor.dtype),
         layer,
         leaf,
     )

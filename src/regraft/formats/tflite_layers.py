@@ -1,38 +1,51 @@
-"""What the operators of a TensorFlow Lite model say of its constants: kind of layer, padding, strides, activation."""
+"""The layers of a TensorFlow Lite model: their constants, paddings and strides, and how they are connected."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+
+import numpy as np
 
 from regraft.arrays import Requirement
 from regraft.containers.flatbuffer import FlatTable
+from regraft.formats.flattening import SPATIAL, flatten_facts
 
-Owner = tuple[str, str, str]  # kind of layer, layer, leaf
+Owner = tuple[str, str, str]  # type of the layer, layer, leaf
 
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """Where an operator keeps what. A number is a field of its options; None where it has no such field.
+    """Where an operator with weights keeps what. A number is a field of its options; None where it has no such field.
 
-    weight, bias  positions among the operator's inputs
+    weight, bias, map  indices among the operator's inputs
     """
 
     name: str
     weight: int
     bias: int
+    map: int = 0
     strides: tuple[int, int] | None = None
     dilation: tuple[int, int] | None = None
     multiplier: int | None = None
     activation: int = 0
 
 
-# BuiltinOperator → its kind; strides and dilation as (height, width)
+# Codes are those of BuiltinOperator; strides and dilation as (height, width).
 _KINDS = {
     3: _Kind("Conv2D", 1, 2, strides=(2, 1), dilation=(5, 4), activation=3),
     4: _Kind("DepthwiseConv2D", 1, 2, strides=(2, 1), dilation=(6, 5), multiplier=3, activation=4),
     9: _Kind("Dense", 1, 2),
-    67: _Kind("Conv2DTranspose", 1, 3, strides=(2, 1), activation=3),
+    67: _Kind("Conv2DTranspose", 1, 3, map=2, strides=(2, 1), activation=3),
 }
-_DEQUANTIZE = 6
+_AVERAGE_POOL, _CONCATENATION, _DEQUANTIZE, _MAX_POOL, _RESHAPE = 1, 2, 6, 17, 22
+_PAD, _TRANSPOSE, _MEAN, _PADV2, _LEAKY_RELU, _MIRROR_PAD = 34, 39, 40, 60, 98, 100
+_JOINS = {0: "Add", _CONCATENATION: "Concat", 18: "Multiply", 106: "Add"}
+_FUSED_FIELD = {0: 0, _CONCATENATION: 1, 18: 0, _AVERAGE_POOL: 5, _MAX_POOL: 5}  # operator → its fused activation
+_POOLS = {_AVERAGE_POOL: "average", _MAX_POOL: "max"}
+_ACTIVATION_OPERATORS = {14: "sigmoid", 19: "relu", 21: "relu6", 25: "softmax", 28: "tanh", 111: "elu(1)",
+                         117: "hard_swish", 150: "gelu"}  # fmt: skip
+_WORDS = {_PAD: "Pad", _PADV2: "Pad", _MIRROR_PAD: "MirrorPad", _RESHAPE: "Reshape", _TRANSPOSE: "Transpose",
+          40: "Mean", 43: "Squeeze", 54: "PRelu"}  # fmt: skip
+_PASSED = (_DEQUANTIZE, 114)  # also quantise: they change how numbers are stored
 _PADDINGS = {0: "same", 1: "valid"}
 _ACTIVATIONS = {0: "linear", 1: "relu", 2: "relu_n1_to_1", 3: "relu6", 4: "tanh", 5: "sign_bit"}
 
@@ -50,66 +63,231 @@ class Layers:
         self.requirements += other.requirements
 
 
-def layers_of(model: FlatTable, subgraph: FlatTable, constants: Mapping[int, str], dtypes: Mapping[str, str]) -> Layers:
-    """The layers of one subgraph.
+@dataclass(frozen=True)
+class Constants:
+    """The constants of one subgraph.
 
-    constants  index of a tensor → its name
-    dtypes     name → dtype as stored
+    names   index of a tensor → its name
+    dtypes  name → dtype as stored
+    values  gives the values of a small constant by its index; None for others
+    """
+
+    names: Mapping[int, str]
+    dtypes: Mapping[str, str]
+    values: Callable[[int], np.ndarray | None]
+
+
+@dataclass(frozen=True)
+class _Operator:
+    code: int
+    inputs: list[int]
+    outputs: list[int]
+    options: FlatTable | None
+
+
+def layers_of(model: FlatTable, subgraph: FlatTable, constants: Constants) -> Layers:
+    """The layers of one subgraph.
 
     A layer is named by its weight's name up to the last slash; by the whole name when that is taken.
     """
-    codes = [max(code.number(0, "b"), code.number(3, "i")) for code in model.tables(1)]
-    operators = [(_code(operator, codes), operator) for operator in subgraph.tables(3)]
-    constants = dict(constants)
-    for code, operator in operators:
-        if code == _DEQUANTIZE:  # float16 weights are widened by an operator before they are used
-            constants |= dict(_passed(operator, constants, dtypes))
-    found = Layers()
-    taken: set[str] = set()
-    for code, operator in operators:
-        if code not in _KINDS:
-            continue
-        kind = _KINDS[code]
-        inputs = [int(index) for index in operator.numbers(1, "<i4")]
-        weight = constants.get(inputs[kind.weight]) if len(inputs) > kind.weight else None
-        if weight is None or weight in found.owners:
-            continue
+    return _Subgraph(model, subgraph, constants).layers()
+
+
+class _Subgraph:
+    """One walk over the operators of a subgraph.
+
+    producers  tensor → the operator that gives it
+    labels     tensor → what gives it: "" the input, a layer, or an operator by its output's name
+    """
+
+    def __init__(self, model: FlatTable, subgraph: FlatTable, constants: Constants) -> None:
+        codes = [max(code.number(0, "b"), code.number(3, "i")) for code in model.tables(1)]
+        self.tensors = subgraph.tables(0)
+        self.operators = [_operator(table, codes) for table in subgraph.tables(3)]
+        self.constants = constants
+        self.names = dict(constants.names)
+        self.producers = {index: one for one in self.operators for index in one.outputs}
+        self.labels: dict[int, str] = dict.fromkeys((int(index) for index in subgraph.numbers(1, "<i4")), "")
+        self.found = Layers()
+        self.layer_names: set[str] = set()
+
+    def layers(self) -> Layers:
+        """Owners of the constants, and the requirements of all operators."""
+        for operator in self.operators:
+            self._widen(operator)
+        requirements: list[Requirement] = []
+        for operator in self.operators:
+            layer = self._own(operator)
+            facts = self._layer_facts(operator) if layer else {}
+            requirements += (Requirement(layer, attribute, value) for attribute, value in facts.items())
+            requirements += self._connect(operator, layer)
+        self.found.requirements = tuple(requirements)
+        return self.found
+
+    def _widen(self, operator: _Operator) -> None:
+        """float16 weights are widened by an operator before they are used: its output is the constant."""
+        if operator.code == _DEQUANTIZE and operator.inputs and operator.outputs:
+            name = self.names.get(operator.inputs[0])
+            if name is not None and self.constants.dtypes[name] == "float16":
+                self.names[operator.outputs[0]] = name
+
+    def _own(self, operator: _Operator) -> str:
+        """The layer that the operator computes, whose constants are noted; "" when it has no weight of its own."""
+        kind = _KINDS.get(operator.code)
+        weight = self._constant(operator, kind.weight) if kind else None
+        if kind is None or weight is None or weight in self.found.owners:
+            return ""
         prefix = weight.rpartition("/")[0]
-        layer = weight if not prefix or prefix in taken else prefix
-        taken.add(layer)
-        found.owners[weight] = (kind.name, layer, "kernel")
-        bias = constants.get(inputs[kind.bias]) if len(inputs) > kind.bias else None
+        layer = weight if not prefix or prefix in self.layer_names else prefix
+        self.layer_names.add(layer)
+        self.found.owners[weight] = (kind.name, layer, "kernel")
+        bias = self._constant(operator, kind.bias)
         if bias is not None:
-            found.owners.setdefault(bias, (kind.name, layer, "bias"))
-        facts = _facts(kind, operator.table(4))
-        found.requirements += tuple(Requirement(layer, attribute, value) for attribute, value in facts.items())
-    return found
+            self.found.owners.setdefault(bias, (kind.name, layer, "bias"))
+        return layer
+
+    def _constant(self, operator: _Operator, index: int) -> str | None:
+        return self.names.get(operator.inputs[index]) if index < len(operator.inputs) else None
+
+    def _connect(self, operator: _Operator, layer: str) -> Iterator[Requirement]:
+        """What feeds the operator and what it does; its outputs get its label."""
+        kind = _KINDS.get(operator.code)
+        inputs = operator.inputs if kind is None else operator.inputs[kind.map : kind.map + 1]
+        feeding = [self.labels[index] for index in inputs if index in self.labels]
+        if not feeding or not operator.outputs:
+            return
+        if operator.code in _PASSED:
+            self.labels.update(dict.fromkeys(operator.outputs, feeding[0]))
+            return
+        label = layer or self._label(operator)
+        yield Requirement(label, "inputs", feeding)
+        yield Requirement(label, "operation", kind.name if kind and layer else self._operation(operator))
+        if not layer:
+            facts = self._facts(operator)
+            yield from (Requirement(label, attribute, value) for attribute, value in facts.items())
+            if fused := _fused(operator):
+                yield from _activated(label, fused)
+                label = f"{label} ({fused})"
+        self.labels.update(dict.fromkeys(operator.outputs, label))
+
+    def _label(self, operator: _Operator) -> str:
+        name = self._tensor_name(operator.outputs[0])
+        return f"{name} (value)" if name in self.layer_names or name in self.constants.dtypes else name
+
+    def _tensor_name(self, index: int) -> str:
+        name = self.tensors[index].text(3) if 0 <= index < len(self.tensors) else ""
+        return name or f"tensor_{index}"
+
+    def _shape(self, index: int) -> list[int]:
+        return [int(size) for size in self.tensors[index].numbers(0, "<i4")] if 0 <= index < len(self.tensors) else []
+
+    def _operation(self, operator: _Operator) -> str:
+        """What an operator without weights does, in Keras' words."""
+        if operator.code == _MEAN and len(operator.inputs) > 1:
+            axes = self.constants.values(operator.inputs[1])
+            if axes is not None and sorted(int(axis) % 4 for axis in axes.reshape(-1)) == [1, 2]:
+                return "GlobalAveragePooling2D"
+        code = operator.code
+        if code in _ACTIVATION_OPERATORS or code == _LEAKY_RELU:
+            return "Activation"
+        if code in _POOLS:
+            return f"{_POOLS[code].title()}Pooling2D"
+        return _JOINS.get(code) or _WORDS.get(code, f"operator {code}")
+
+    def _facts(self, operator: _Operator) -> dict[str, object]:
+        """What a pooling, a padding or an activation does."""
+        code, options = operator.code, operator.options
+        if code in _ACTIVATION_OPERATORS:
+            return {"activation": _ACTIVATION_OPERATORS[code]}
+        if code == _LEAKY_RELU and options is not None:
+            return {"activation": f"leaky_relu({options.number(0, 'f'):g})"}
+        if code in _POOLS and options is not None:
+            return {
+                "pool": _POOLS[code], "pool_size": [options.number(4, "i"), options.number(3, "i")],
+                "strides": [options.number(2, "i"), options.number(1, "i")],
+                "padding": _PADDINGS.get(options.number(0, "b"), "unknown"),
+            }  # fmt: skip
+        sides = self._sides(operator) if code in (_PAD, _PADV2) else None
+        return {"pad": sides} if isinstance(sides, list) else {}
+
+    def _layer_facts(self, operator: _Operator) -> dict[str, object]:
+        """The settings of a layer, in the words of `docs/reference-requirements.md`."""
+        kind = _KINDS[operator.code]
+        facts = _settings(kind, operator.options)
+        before = self.producers.get(operator.inputs[kind.map]) if kind.map < len(operator.inputs) else None
+        while before is not None and before.code in _PASSED and before.inputs:
+            before = self.producers.get(before.inputs[0])
+        if before is None:
+            return facts
+        if kind.name == "Dense":
+            return facts | self._flattened(operator, before)
+        if before.code in (_PAD, _PADV2, _MIRROR_PAD) and kind.name != "Conv2DTranspose":
+            padding, sides = facts.get("padding"), self._sides(before)
+            is_added = isinstance(sides, list) and padding == "valid"
+            facts["padding"] = sides if is_added or isinstance(sides, str) else f"{sides}, then {padding}"
+            facts["padding_layer"] = self._label(before)
+        return facts
+
+    def _sides(self, operator: _Operator) -> list[list[int]] | str:
+        """What a padding adds to height and width; in words when it is no number of zeros."""
+        sides = self.constants.values(operator.inputs[1]) if len(operator.inputs) > 1 else None
+        value = self.constants.values(operator.inputs[2]) if len(operator.inputs) > 2 else np.zeros(1)
+        if sides is None or value is None or value.any() or sides.shape != (4, 2) or sides[[0, 3]].any():
+            return "computed by the graph"
+        pairs: list[list[int]] = sides[1:3].astype(int).tolist()
+        if operator.code == _MIRROR_PAD:
+            mode = operator.options.number(0, "b") if operator.options is not None else 0
+            return f"{'symmetric' if mode else 'reflect'} of {pairs}"
+        return pairs
+
+    def _flattened(self, operator: _Operator, before: _Operator) -> dict[str, object]:
+        """The order in which a map was flattened before a dense layer: (h, w, c), unless it was transposed."""
+        shape = self._shape(before.inputs[0]) if before.code == _RESHAPE and before.inputs else []
+        if len(shape) - 2 not in SPATIAL or len(self._shape(operator.inputs[0])) > 2 or min(shape[1:]) < 1:
+            return {}
+        axes = [*SPATIAL[len(shape) - 2], "c"]
+        turned = self.producers.get(before.inputs[0])
+        if turned is not None and turned.code == _TRANSPOSE and len(turned.inputs) > 1:
+            order = self.constants.values(turned.inputs[1])
+            numbers = [] if order is None else [int(number) for number in order.reshape(-1)]
+            if numbers[:1] != [0] or sorted(numbers) != list(range(len(shape))):
+                return flatten_facts(["?"], [], None)
+            axes = [axes[number - 1] for number in numbers[1:]]
+        return flatten_facts(axes, shape[1:], shape[1 + axes.index("c")])
 
 
-def _code(operator: FlatTable, codes: list[int]) -> int:
-    index = operator.number(0, "I")
-    return codes[index] if index < len(codes) else -1
+def _operator(table: FlatTable, codes: Sequence[int]) -> _Operator:
+    index = table.number(0, "I")
+    inputs, outputs = ([int(one) for one in table.numbers(number, "<i4")] for number in (1, 2))
+    return _Operator(codes[index] if index < len(codes) else -1, inputs, outputs, table.table(4))
 
 
-def _passed(operator: FlatTable, constants: Mapping[int, str], dtypes: Mapping[str, str]) -> Iterator[tuple[int, str]]:
-    """(output, name) of a float16 constant that the operator widens."""
-    inputs, outputs = operator.numbers(1, "<i4"), operator.numbers(2, "<i4")
-    if len(inputs) and len(outputs):
-        name = constants.get(int(inputs[0]))
-        if name is not None and dtypes[name] == "float16":
-            yield int(outputs[0]), name
+def _fused(operator: _Operator) -> str:
+    """The activation that an operator without weights does behind its own work; "" for none."""
+    if operator.code not in _FUSED_FIELD or operator.options is None:
+        return ""
+    number = operator.options.number(_FUSED_FIELD[operator.code], "b")
+    return "" if number == 0 else _ACTIVATIONS.get(number, "unknown")
 
 
-def _facts(kind: _Kind, options: FlatTable | None) -> dict[str, object]:
-    """The layer's settings, in the words of `docs/reference-requirements.md`."""
+def _activated(label: str, activation: str) -> Iterator[Requirement]:
+    """The activation behind an operator, as a step of its own."""
+    name = f"{label} ({activation})"
+    yield Requirement(name, "inputs", [label])
+    yield Requirement(name, "operation", "Activation")
+    yield Requirement(name, "activation", activation)
+
+
+def _settings(kind: _Kind, options: FlatTable | None) -> dict[str, object]:
+    """The layer's own options."""
     if options is None:
         return {}
     facts: dict[str, object] = {}
     if kind.strides is not None:
         facts["padding"] = _PADDINGS.get(options.number(0, "b"), "unknown")
-        facts["strides"] = [options.number(place, "i") for place in kind.strides]
+        facts["strides"] = [options.number(number, "i") for number in kind.strides]
     if kind.dilation is not None:
-        facts["dilation"] = [options.number(place, "i", 1) for place in kind.dilation]
+        facts["dilation"] = [options.number(number, "i", 1) for number in kind.dilation]
     if kind.multiplier is not None:
         facts["depth_multiplier"] = options.number(kind.multiplier, "i")
     facts["activation"] = _ACTIVATIONS.get(options.number(kind.activation, "b"), "unknown")

@@ -142,5 +142,5 @@ def test_several_inputs_and_outputs_keep_their_structure():
 
 def test_inputs_that_the_model_cannot_take_are_told_with_their_shapes():
     """Recorded channels last, as TensorFlow does."""
-    with pytest.raises(VerifyError, match=r"recorded inputs \(5, 7, 8, 3\): [\s\S]*transposed: x\.transpose"):
+    with pytest.raises(VerifyError, match=r"recorded inputs \(5, 7, 8, 3\): [\s\S]*transpose it, x\.transpose"):
         verify(small(), INPUTS.transpose(0, 2, 3, 1), outputs(small()))

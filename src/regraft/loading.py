@@ -1,7 +1,7 @@
 """The step that writes: a plan without problems → the model's own tensors, all or nothing."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from regraft.arrays import Checkpoint
-from regraft.errors import PlanError
+from regraft.errors import Advice, PlanError
 from regraft.operations.changes import Cast
 from regraft.operations.running import run_operations, shape_after
+from regraft.patterns import exact_pattern
 from regraft.plan import Plan
 from regraft.plans.adoption import adopt
 from regraft.plans.describing import describe_model, state_tensors
@@ -40,28 +41,31 @@ def apply_plan(plan: Plan, checkpoint: Checkpoint, model: nn.Module) -> None:
 def _refuse_strangers(plan: Plan, checkpoint: Checkpoint, model: nn.Module) -> None:
     """Raise PlanError with every row that names an array which this checkpoint or this model does not have so."""
     arrays = {layer.full(leaf): array for layer in describe_model(model) for leaf, array in layer.arrays.items()}
-    planned = Counter(row.target for row in plan.rows if row.target is not None)
-    wrong = [f"  target  {name} is planned {count} times" for name, count in planned.items() if count > 1]
-    wrong += _strange_files(plan, checkpoint)
-    wrong += [f"  target  {name} is in the model and not in the plan" for name in arrays if name not in planned]
+    wrong = [*_strange_files(plan, checkpoint), *_strange_counts(plan.rows, arrays)]
     for row in plan.rows:
-        wrong += [*_strange_target(row, arrays), *_strange_sources(row, checkpoint)]
-        wrong += _impossible(row) if row.is_reused else []
+        wrong += [*_strange_target(row, arrays), *_strange_sources(row, checkpoint), *_impossible(row)]
     if wrong:
-        raise PlanError(
-            "The plan does not belong to this checkpoint and this model; nothing was changed.\n"
-            + "\n".join(wrong)
-            + "\nMake a new plan with plan_reuse, or mend these rows."
-        )
+        head = "The plan was made for another checkpoint or another model; nothing was changed."
+        raise PlanError("\n".join([head, *wrong, "Make a new plan with plan_reuse, or correct these rows."]))
+
+
+def _strange_counts(rows: Sequence[Row], arrays: Mapping[str, TargetArray]) -> Iterator[str]:
+    """Targets that have no row, or several."""
+    planned = Counter(row.target for row in rows if row.target is not None)
+    yield from (f"  target  {name} is planned {count} times" for name, count in planned.items() if count > 1)
+    yield from (f"  target  {name} is in the model and not in the plan" for name in arrays if name not in planned)
 
 
 def _strange_files(plan: Plan, checkpoint: Checkpoint) -> Iterator[str]:
     """Files of another name or size; a plan that was made of no files goes with any."""
     planned = {(file.name, file.size_bytes) for file in plan.checkpoint.files}
-    has = {(path.name, path.stat().st_size) for path in checkpoint.files if path.is_file()}
-    if planned and has and planned != has:
-        told = (", ".join(f"{name} ({size:,} bytes)" for name, size in sorted(files)[:5]) for files in (planned, has))
-        yield "  files   planned {}, the checkpoint has {}".format(*told)
+    present = {(path.name, path.stat().st_size) for path in checkpoint.files if path.is_file()}
+    if planned and present and planned != present:
+        yield f"  files   planned {_listed(planned)}, the checkpoint has {_listed(present)}"
+
+
+def _listed(files: Set[tuple[str, int]]) -> str:
+    return ", ".join(f"{name} ({size:,} bytes)" for name, size in sorted(files)[:5])
 
 
 def _strange_target(row: Row, arrays: Mapping[str, TargetArray]) -> Iterator[str]:
@@ -72,8 +76,7 @@ def _strange_target(row: Row, arrays: Mapping[str, TargetArray]) -> Iterator[str
         return
     array = arrays[row.target]
     if (array.shape, array.dtype) != (row.target_shape, row.target_dtype):
-        planned = f"{row.target_shape} {row.target_dtype}"
-        yield f"  target  {row.target}  planned {planned}, the model has {array.shape} {array.dtype}"
+        yield f"  target  {row.target}  planned {row.target_form()}, the model has {array.shape} {array.dtype}"
 
 
 def _strange_sources(row: Row, checkpoint: Checkpoint) -> Iterator[str]:
@@ -81,12 +84,14 @@ def _strange_sources(row: Row, checkpoint: Checkpoint) -> Iterator[str]:
         if name not in checkpoint:
             yield f"  source  {name} is not in {checkpoint.path}. {near_names(name, checkpoint)}"
         elif (checkpoint[name].shape, checkpoint[name].dtype) != (shape, dtype):
-            has = f"{checkpoint[name].shape} {checkpoint[name].dtype}"
-            yield f"  source  {name}  planned {shape} {dtype}, the checkpoint has {has}"
+            info = checkpoint[name]
+            yield f"  source  {name}  planned {shape} {dtype}, the checkpoint has {info.shape} {info.dtype}"
 
 
 def _impossible(row: Row) -> Iterator[str]:
     """What a hand-edited row asks for and its operations cannot give."""
+    if not row.is_reused:
+        return
     if row.target is None:
         yield f"  source  {', '.join(row.sources)} is {row.status}, but fills no target"
         return
@@ -97,10 +102,33 @@ def _impossible(row: Row) -> Iterator[str]:
         return
     if got != row.target_shape:
         yield f"  target  {row.target}  expected {row.target_shape}, got {got} after {row.work() or 'no operation'}"
-    is_cast = any(operation == Cast(row.target_dtype) for operation in row.operations)
-    if set(row.source_dtypes) - {row.target_dtype} and not is_cast:
-        cast = f"add the operation {Cast(row.target_dtype).to_json()}"
-        yield f"  target  {row.target} is {row.target_dtype}, the source {row.source_dtypes[0]}: {cast}"
+    cast = Cast(row.target_dtype)
+    if cast not in row.operations and {*row.source_dtypes, row.target_dtype} != {row.target_dtype}:
+        add = f"add the operation {cast.to_json()}"
+        yield f"  target  {row.target} is {row.target_dtype}, the source {row.source_dtypes[0]}: {add}"
+
+
+class _SourceArrays:
+    """The checkpoint's arrays: each is read once, and kept until the last row that takes it."""
+
+    def __init__(self, rows: Sequence[Row], checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
+        self.rows_left = Counter(source for row in rows for source in set(row.sources))
+        self.arrays: dict[str, np.ndarray] = {}
+
+    def of(self, row: Row) -> list[np.ndarray]:
+        """The row's sources, in its order."""
+        for name in row.sources:
+            if name not in self.arrays:
+                self.arrays[name] = self.checkpoint.read(name)
+        return [self.arrays[name] for name in row.sources]
+
+    def release(self, row: Row) -> None:
+        """The row is done: forget what no other takes."""
+        self.rows_left.subtract(set(row.sources))
+        for name in set(row.sources):
+            if not self.rows_left[name]:
+                self.arrays.pop(name, None)
 
 
 @dataclass(frozen=True)
@@ -110,55 +138,57 @@ class _Staged:
     values: Tensor
 
 
-def _stage(rows: tuple[Row, ...], checkpoint: Checkpoint, tensors: Mapping[str, Tensor]) -> list[_Staged]:
+def _stage(rows: Sequence[Row], checkpoint: Checkpoint, tensors: Mapping[str, Tensor]) -> list[_Staged]:
     """The new values of every tensor, in its dtype. Raises PlanError with all values that cannot be written."""
-    left = Counter(source for row in rows for source in set(row.sources))
-    held: dict[str, np.ndarray] = {}
+    sources = _SourceArrays(rows, checkpoint)
     staged: dict[int, _Staged] = {}
     problems: list[str] = []
+    advice: list[Advice] = []
     for row in rows:
         tensor = tensors[row.target or ""]
-        before = staged.get(id(tensor))
-        if before is not None and (before.row.sources, before.row.operations) == (row.sources, row.operations):
-            left.subtract(set(row.sources))
-            continue
-        arrays = [held[name] if name in held else held.setdefault(name, checkpoint.read(name)) for name in row.sources]
-        values, problem = _converted(row, arrays, tensor)
-        if not problem and before is not None and not torch.equal(before.values, values):
-            problem = f"tied_conflict: it is the same tensor as {before.row.target}, and their sources differ"
-        if problem:
-            problems.append(f"  target  {row.target}\n  source  {', '.join(row.sources)}\n  {problem}")
-        staged.setdefault(id(tensor), _Staged(row, tensor, values))
-        left.subtract(set(row.sources))
-        for name in set(row.sources):
-            if not left[name]:
-                del held[name]
+        tied = staged.get(id(tensor))
+        if tied is None or (tied.row.sources, tied.row.operations) != (row.sources, row.operations):
+            try:
+                staged[id(tensor)] = _staged(row, sources.of(row), tensor, tied)
+            except PlanError as error:
+                problems.append(f"  target  {row.target}\n  source  {', '.join(row.sources)}\n  {error.text}")
+                advice += error.advice
+        sources.release(row)
     if problems:
-        raise PlanError(
-            f"{len(problems)} of {len(rows)} arrays have values that cannot be used; nothing was changed.\n"
-            + "\n".join(problems)
-        )
+        head = f"{len(problems)} of {len(rows)} arrays have values that cannot be used; nothing was changed."
+        raise PlanError("\n".join([head, *problems]), advice=advice)
     return list(staged.values())
 
 
-def _converted(row: Row, arrays: list[np.ndarray], tensor: Tensor) -> tuple[Tensor, str]:
-    """(values in the tensor's dtype, problem or "")."""
-    bad = sum(_count_nonfinite(array) for array in arrays)
+def _staged(row: Row, arrays: Sequence[np.ndarray], tensor: Tensor, tied: _Staged | None) -> _Staged:
+    """The row with its values. Raises PlanError for values that cannot be used."""
     result = run_operations(row.operations, arrays, own=partial(_values_of, tensor))
-    exact = torch.from_numpy(np.require(result, requirements=["C", "W"]))
-    values = exact.to(tensor.dtype)
-    if bad and "nonfinite" not in row.accepted:
-        name = (row.target or "").replace(".", r"\.")
-        return values, (
-            f"nonfinite: {counted(bad, 'value', 'is/are')} NaN or infinite. Is the checkpoint damaged? "
-            f'accept=r"{name}" uses them.'
-        )
-    if not bad and tensor.dtype.is_floating_point and not _is_finite(values):
+    values = torch.from_numpy(np.require(result, requirements=["C", "W"])).to(tensor.dtype)
+    if not tensor.dtype.is_floating_point:
+        _refuse_other_numbers(row, arrays, result)
+    _refuse_nonfinite(row, arrays, values)
+    if tied is not None and not torch.equal(tied.values, values):
+        raise PlanError(f"tied_conflict: it is the same tensor as {tied.row.target}, and their sources differ")
+    return tied or _Staged(row, tensor, values)
+
+
+def _refuse_nonfinite(row: Row, arrays: Sequence[np.ndarray], values: Tensor) -> None:
+    """Raise PlanError for NaN or infinity in the sources, unless accepted, and for what a cast makes infinite."""
+    count = sum(map(_count_nonfinite, arrays))
+    if count and "nonfinite" not in row.accepted:
+        text = f"nonfinite: {counted(count, 'value', 'is/are')} NaN or infinite. The checkpoint may be damaged."
+        accept = Advice("accept", [exact_pattern(row.name)], "use such values all the same")
+        raise PlanError(text, advice=[accept])
+    if not count and values.dtype.is_floating_point and not _is_finite(values):
         largest = max(float(np.abs(array).max()) for array in arrays)
-        return values, f"nonfinite: values up to {largest:g} do not fit {row.target_dtype}"
-    if not tensor.dtype.is_floating_point and any(not _same_numbers(array, result) for array in arrays):
-        return values, f"the source holds numbers that {row.target_dtype} cannot hold exactly"
-    return values, ""
+        raise PlanError(f"nonfinite: values up to {largest:g} do not fit {row.target_dtype}")
+
+
+def _refuse_other_numbers(row: Row, arrays: Sequence[np.ndarray], result: np.ndarray) -> None:
+    """Raise PlanError when a cast to integers changed numbers; moved values are compared as a whole."""
+    for array in arrays:
+        if not np.array_equal(np.sort(array, axis=None), np.sort(result, axis=None)):
+            raise PlanError(f"the source holds numbers that {row.target_dtype} cannot hold exactly")
 
 
 def _values_of(tensor: Tensor) -> np.ndarray:
@@ -175,11 +205,6 @@ def _is_finite(values: Tensor) -> bool:
 
 def _count_nonfinite(array: np.ndarray) -> int:
     return int(array.size - np.isfinite(array).sum()) if array.dtype.kind in "fc" else 0
-
-
-def _same_numbers(source: np.ndarray, result: np.ndarray) -> bool:
-    """Whether a cast to integers kept the numbers; moved values are compared as a whole."""
-    return bool(np.array_equal(np.sort(source, axis=None), np.sort(result, axis=None)))
 
 
 def _write(staged: list[_Staged]) -> None:

@@ -17,9 +17,9 @@ from regraft.plans.adoption import can_change
 from regraft.plans.compare_functions import FunctionComparison
 from regraft.plans.describing import describe_model
 from regraft.plans.folding import fold_as_requested, fold_biases, left_biases, unfold_norms
-from regraft.plans.layers import Layer
+from regraft.plans.layers import Layer, layers_by_array
 from regraft.plans.left_behind import give_biases, left_behind
-from regraft.plans.match_by_name import Pairing, Pairings, pair_by_names
+from regraft.plans.match_by_name import Pairing, Pairings, pair_by_names, used_sources
 from regraft.plans.match_by_structure import pair_by_structure, resolved_inputs
 from regraft.plans.module_graph import Traced, traced
 from regraft.plans.rows import RequirementRow, Row
@@ -69,7 +69,9 @@ def plan_reuse(
     layers, given, given_rows = give_biases(layers, _adopted(biases, adopt), sources)
     pairings = {**pairings, **given}
 
-    absence = absence_of(layers, sources, by_names=match == "names" and len(pairings) * 2 < len(_targets(layers)))
+    absence = absence_of(
+        layers, sources, by_names=match == "names" and len(pairings) * 2 < len(layers_by_array(layers))
+    )
     rows = target_rows(layers, pairings, sources.infos, replace(choices, ways=ways), absence=absence)
     rest = source_rows(checkpoint, sources.infos, rows, pairings)
 
@@ -91,13 +93,9 @@ def identity_of(checkpoint: Checkpoint) -> CheckpointIdentity:
     return CheckpointIdentity(str(checkpoint.path), checkpoint.format, checkpoint.layout, files)
 
 
-def _targets(layers: Sequence[Layer]) -> list[str]:
-    return [layer.full(leaf) for layer in layers for leaf in layer.arrays]
-
-
 def _choices(layers: Sequence[Layer], reuse: Patterns, fresh: Patterns, adapt: Mapping[str, str] | None) -> Choices:
     """The user's patterns as names of arrays. Raises PatternError for one that chooses nothing."""
-    targets = _targets(layers)
+    targets = list(layers_by_array(layers))
     reused = None if reuse == ".*" else frozenset(choose(targets, reuse))
     kept = frozenset(choose(targets, fresh)) if fresh else frozenset()
     return Choices(reused, kept, chosen_ways(adapt, targets))
@@ -137,7 +135,7 @@ def _folded(
         **unfold_norms(biases, pairings, sources, before, layers),
         **requested,
     }
-    used = {source for pairing in folded.values() for source in pairing.sources}
+    used = used_sources(folded.values())
     return folded, ways, {layer: bias for layer, bias in biases.items() if bias not in used}
 
 
@@ -160,7 +158,7 @@ def _compared_functions(
 
 def _layer_pairs(layers: Sequence[Layer], rows: Sequence[Row], sources: Sources) -> dict[str, str]:
     """Our layer, or array of a module of no known kind → the source layer that fills it."""
-    owners = {layer.full(leaf): layer for layer in layers for leaf in layer.arrays}
+    owners = layers_by_array(layers)
     pairs: dict[str, str] = {}
     for row in rows:
         if row.target is not None and row.sources and row.is_reused:
@@ -173,8 +171,8 @@ def _with_choices(
     rows: Sequence[Row], settings: Sequence[RequirementRow], accept: Patterns, adopt: Patterns
 ) -> tuple[tuple[Row, ...], tuple[RequirementRow, ...]]:
     names = [setting.name for setting in settings]
-    targets = [row.target for row in rows if row.target is not None]
-    accepted = set(choose([*names, *targets], accept, what="setting or array")) if accept else set()
-    adopted = set(choose(names, adopt, what="setting")) if adopt else set()
-    marked = tuple(replace(row, accepted=("nonfinite",)) if row.target in accepted else row for row in rows)
+    arrays = [row.name for row in rows]
+    accepted = set(choose([*names, *arrays], accept, what="setting or array") if accept else ())
+    adopted = set(choose(names, adopt, what="setting") if adopt else ())
+    marked = tuple(replace(row, accepted=("nonfinite",)) if row.name in accepted else row for row in rows)
     return marked, with_choices(settings, accepted, adopted)

@@ -66,10 +66,20 @@ def choose(names: Iterable[str], patterns: Patterns, *, what: str = "layer") -> 
     ['hidden1.weight']
     """
     known = list(names)
+    refuse_idle(patterns, known, what=what)
     compiled = [compile_pattern(pattern) for pattern in as_patterns(patterns)]
-    idle = [pattern for pattern in compiled if not any(is_chosen(name, [pattern]) for name in known)]
-    if idle:
-        candidates = list(dict.fromkeys(parent for name in known for parent in reversed(parents(name))))
-        lines = [f"No {what} matches the pattern {p.pattern!r}. {near_names(p.pattern, candidates)}" for p in idle]
-        raise PatternError("\n".join([*lines, WHOLE_NAMES]))
     return [name for name in known if is_chosen(name, compiled)]
+
+
+def refuse_idle(patterns: Patterns, names: Sequence[str], *, what: str) -> None:
+    """Raise PatternError for the patterns that choose none of the names; it lists near names."""
+    idle = [pattern for pattern in as_patterns(patterns) if not _matches_any(pattern, names)]
+    if idle:
+        known = list(dict.fromkeys(parent for name in names for parent in reversed(parents(name))))
+        lines = [f"No {what} matches the pattern {pattern!r}. {near_names(pattern, known)}" for pattern in idle]
+        raise PatternError("\n".join([*lines, WHOLE_NAMES]))
+
+
+def _matches_any(pattern: str, names: Iterable[str]) -> bool:
+    compiled = [compile_pattern(pattern)]
+    return any(is_chosen(name, compiled) for name in names)

@@ -9,6 +9,7 @@ from regraft.errors import Advice, PlanError
 from regraft.plans.problems import AnyRow, problem_advice, problem_text
 from regraft.plans.rows import RequirementRow, Row
 from regraft.plans.rows_json import (
+    arrays_to_json,
     compact_json,
     requirement_from_json,
     requirement_to_json,
@@ -103,21 +104,15 @@ class Plan:
 
     def to_json(self) -> str:
         """The plan as JSON text that a person can edit: rows name arrays, tables give their shapes and dtypes."""
-        filled = [row for row in self.rows if row.target is not None]
-        targets = {row.target: {"shape": row.target_shape, "dtype": row.target_dtype} for row in filled}
-        sources = {
-            name: {"shape": shape, "dtype": dtype}
-            for row in self.rows
-            for name, shape, dtype in zip(row.sources, row.source_shapes, row.source_dtypes, strict=True)
-        }
+        targets, sources = arrays_to_json(self.rows)
         return compact_json(
             {
                 "regraft_plan": VERSION,
-                "checkpoint": {**vars(self.checkpoint), "files": [vars(file) for file in self.checkpoint.files]},
+                "checkpoint": {**vars(self.checkpoint), "files": list(map(vars, self.checkpoint.files))},
                 "layout": self.layout,
                 "notes": self.notes,
-                "rows": [row_to_json(row) for row in self.rows],
-                "requirements": [requirement_to_json(row) for row in self.requirements],
+                "rows": list(map(row_to_json, self.rows)),
+                "requirements": list(map(requirement_to_json, self.requirements)),
                 "targets": targets,
                 "sources": sources,
             }
@@ -141,7 +136,7 @@ class Plan:
                 checkpoint=CheckpointIdentity(**{**data["checkpoint"], "files": files}),
                 layout=data["layout"],
                 rows=tuple(row_from_json(row, data["targets"], data["sources"]) for row in data["rows"]),
-                requirements=tuple(requirement_from_json(row) for row in data["requirements"]),
+                requirements=tuple(map(requirement_from_json, data["requirements"])),
                 notes=tuple(data["notes"]),
             )
         except (KeyError, TypeError, ValueError) as error:

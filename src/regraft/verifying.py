@@ -1,9 +1,10 @@
 """The step that proves: the model's outputs beside those that the source framework recorded."""
 
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from regraft.errors import VerifyError
 from regraft.examples import call
 from regraft.plans.mistakes import possible_mistakes
+from regraft.tensors.keeping import kept_modes
 from regraft.tensors.trees import map_tree, tensors_of
 from regraft.wording import near_names
 
@@ -74,11 +76,18 @@ def read_golden(path: Path) -> Golden:
             arrays = {name: archive[name] for name in archive.files}
     except (OSError, ValueError) as error:
         raise VerifyError(f"{path} cannot be read as a recording: {error}.") from error
-    inputs, outputs = (tuple(arrays[name] for name in arrays if re.fullmatch(rf"{side}\d*", name)) for side in "xy")
-    if not inputs or not outputs:
-        raise VerifyError(f"{path} has no x and y: it holds {', '.join(arrays) or 'nothing'}. x goes in, y comes out.")
-    layers = {name.removeprefix("layer."): array for name, array in arrays.items() if name.startswith("layer.")}
-    return Golden(inputs[0] if len(inputs) == 1 else inputs, outputs[0] if len(outputs) == 1 else outputs, layers)
+    inputs, outputs = _side(arrays, "x"), _side(arrays, "y")
+    if inputs is None or outputs is None:
+        listed = ", ".join(arrays) or "nothing"
+        raise VerifyError(f"{path} has no x (inputs) or no y (outputs): it holds {listed}.")
+    layers = [name for name in arrays if name.startswith("layer.")]
+    return Golden(inputs, outputs, {name.removeprefix("layer."): arrays[name] for name in layers})
+
+
+def _side(arrays: Mapping[str, np.ndarray], letter: str) -> np.ndarray | tuple[np.ndarray, ...] | None:
+    """The arrays x, or x0, x1 …; a single one without its tuple, None for none."""
+    side = tuple(array for name, array in arrays.items() if re.fullmatch(rf"{letter}\d*", name))
+    return side[0] if len(side) == 1 else side or None
 
 
 def verify(
@@ -102,15 +111,26 @@ def verify(
     inputs = map_tree(_on(model), _tensors(inputs))
     wanted = _tensors(expected)
     recorded = {name: _tensors(value) for name, value in (intermediate or {}).items()}
-    with _evaluating(model):
+    with kept_modes(model), torch.no_grad():
+        model.eval()
         given, layers = _run(model, inputs, recorded)
         try:
             outputs = _compare(given, wanted)
         except VerifyError as error:  # another shape, which another cut or padding may explain
-            raise VerifyError("\n".join([str(error), *_agreeing(model, inputs, wanted, atol)])) from error
+            raise VerifyError("\n".join([error.text, *_agreeing(model, inputs, wanted, atol)])) from error
         if all(output.max_error <= atol for output in outputs):
             return Verification(tuple(outputs), tuple(layers), atol)
-        raise VerifyError(_explain(model, inputs, wanted, outputs, layers, atol))
+        explained = _agreeing(model, inputs, wanted, atol)
+        head = f"The outputs differ by more than {atol:g}."
+        raise VerifyError("\n".join([head, *_listed(outputs, layers, atol), *explained]))
+
+
+def _listed(outputs: Sequence[Difference], layers: Sequence[Difference], atol: float) -> list[str]:
+    """How far each output is off, and the first layer that differs."""
+    differing = [layer for layer in layers if layer.max_error > atol]
+    more = "With intermediate={layer: recorded output} the first layer that differs is named."
+    first = f"The first layer that differs is {differing[0]}." if differing else more
+    return [*(f"  {output}" for output in outputs), first]
 
 
 def _tensors(value: Any) -> Any:
@@ -129,45 +149,28 @@ def _on(model: nn.Module) -> Any:
     return lambda tensor: tensor.to(device)
 
 
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; each module's own mode comes back."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
 def _run(model: nn.Module, inputs: Any, recorded: Mapping[str, Any]) -> tuple[Any, list[Difference]]:
     """(outputs, differences of the recorded layers in the order in which they ran)."""
     modules = dict(model.named_modules())
-    unknown = [name for name in recorded if name not in modules]
+    unknown = [f"There is no layer {name!r}. {near_names(name, modules)}" for name in recorded if name not in modules]
     if unknown:
-        raise VerifyError("\n".join(f"There is no layer {name!r}. {near_names(name, modules)}" for name in unknown))
+        raise VerifyError("\n".join(unknown))
     layers: list[Difference] = []
 
-    def watch(name: str) -> Any:
-        def hook(_: nn.Module, __: Any, output: Any) -> None:
-            layers.extend(_compare(output, recorded[name], name=name))
+    def compare(name: str, _: nn.Module, __: Any, output: Any) -> None:
+        layers.extend(_compare(output, recorded[name], name=name))
 
-        return hook
-
-    handles = [modules[name].register_forward_hook(watch(name)) for name in recorded]
-    try:
-        return call(model, inputs), layers
-    except (RuntimeError, TypeError, ValueError) as error:
-        told = ", ".join(str(tuple(tensor.shape)) for tensor in tensors_of(inputs))
-        raise VerifyError(
-            f"The model cannot take the recorded inputs {told}: {error}\nImages go in as (batch, channels, height, "
-            "width); what TensorFlow recorded, channels last, has to be transposed: x.transpose(0, 3, 1, 2)."
-        ) from error
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as hooks:
+        for name in recorded:
+            hooks.callback(modules[name].register_forward_hook(partial(compare, name)).remove)
+        try:
+            return call(model, inputs), layers
+        except (RuntimeError, TypeError, ValueError) as error:
+            shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors_of(inputs))
+            raise VerifyError(
+                f"The model cannot take the recorded inputs {shapes}: {error}\nImages go in as (batch, channels, "
+                "height, width). What TensorFlow recorded is channels last: transpose it, x.transpose(0, 3, 1, 2)."
+            ) from error
 
 
 def _compare(given: Any, wanted: Any, *, name: str = "output") -> list[Difference]:
@@ -175,8 +178,8 @@ def _compare(given: Any, wanted: Any, *, name: str = "output") -> list[Differenc
     if len(mine) < len(theirs):
         raise VerifyError(f"{name}: {len(theirs)} arrays were recorded, the model gives {len(mine)}.")
     return [
-        _difference(name if len(theirs) == 1 else f"{name} {index}", one, other)
-        for index, (one, other) in enumerate(zip(mine, theirs, strict=False))
+        _difference(name if len(theirs) == 1 else f"{name} {index}", output, record)
+        for index, (output, record) in enumerate(zip(mine, theirs, strict=False))
     ]
 
 
@@ -184,31 +187,13 @@ def _difference(name: str, given: Tensor, wanted: Tensor) -> Difference:
     if given.shape != wanted.shape:
         raise VerifyError(
             f"{name}: {tuple(wanted.shape)} was recorded, the model gives {tuple(given.shape)}.\n"
-            "Give recorded maps in the model's own axis order: TensorFlow's (n, h, w, c) is .transpose(0, 3, 1, 2)."
+            "Recorded maps must have the model's axis order: for TensorFlow's (n, h, w, c) use x.transpose(0, 3, 1, 2)."
         )
     error = (given.detach().cpu().double() - wanted.detach().cpu().double()).abs()
     error = error.nan_to_num(nan=float("inf"))  # a NaN on one side only is the largest of differences
     if not error.numel():
         raise VerifyError(f"{name} is empty: there is nothing to compare.")
     return Difference(name, float(error.max()), float(error.mean()), float(wanted.double().abs().max()))
-
-
-def _explain(
-    model: nn.Module,
-    inputs: Any,
-    wanted: Any,
-    outputs: list[Difference],
-    layers: list[Difference],
-    atol: float,
-) -> str:
-    lines = [f"The outputs differ by more than {atol:g}.", *(f"  {output}" for output in outputs)]
-    first = next((layer for layer in layers if layer.max_error > atol), None)
-    if first is not None:
-        lines.append(f"The first layer that differs is {first}.")
-    lines += _agreeing(model, inputs, wanted, atol)
-    if lines[-1].startswith("  "):
-        lines.append("Give intermediate={layer: recorded output} to learn the first layer that differs.")
-    return "\n".join(lines)
 
 
 def _agreeing(model: nn.Module, inputs: Any, wanted: Any, atol: float) -> list[str]:

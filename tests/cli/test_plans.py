@@ -104,7 +104,7 @@ def test_a_recording_without_inputs_is_told(place):
 
     told = typed("verify", place / "plan.json", "--model", f"{place / 'net.py'}:build", "--golden", place / "io.npz")
 
-    assert "has no x and y: it holds a" in told.errors
+    assert "has no x (inputs) or no y (outputs): it holds a" in told.errors
 
 
 def test_two_plans_are_compared(place):

@@ -158,7 +158,8 @@ def resized_grid(got: Shape, target: Shape, *, grids: Grids | None, antialias: b
         return None
     if len(got) != len(target) or len(got) not in (2, 3, 4):
         raise PlanError(f"A table of positions has 2 to 4 axes and keeps them; {got} cannot become {target}.")
-    if len(got) == 2 or (len(got) == 3 and got[0] == target[0] == 1):
+    is_flat = len(got) == 2 or (len(got) == 3 and got[0] == target[0] == 1)
+    if is_flat:
         return _flattened(got, target, grids, antialias)
     axis = _grid_axis(got, target)
     grid, to = got[axis : axis + 2], target[axis : axis + 2]

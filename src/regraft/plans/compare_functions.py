@@ -25,6 +25,7 @@ from regraft.plans.steps import (
 _KINDS: Mapping[StepKind, type[Pool | Activation]] = {"pool": Pool, "activation": Activation}
 Resolved = Mapping[str, Expression]  # layer → what feeds it, in layers that were paired and steps
 Place = ModuleStep | CallStep
+_NOTHING: Expression = ("nothing known",)
 Carried = tuple[Sequence[Step], Sequence[Step]]  # the steps of both sides behind a concatenation, seen from before it
 
 
@@ -48,17 +49,16 @@ class FunctionComparison:
         """One row for each place of the model that does something else than the source network there."""
         rows: dict[str, RequirementRow] = {}
         for layer, source in self.pairs.items():
-            mine, other = self.ours.get(layer), self.theirs.get(source)
-            if mine is None or other is None or not self._is_same(mine, other):
-                continue
+            mine, other = self.ours.get(layer, _NOTHING), self.theirs.get(source, _NOTHING)
             call = self.traced.calls.get(layer)
             place = None if call is None else replace(call, operand=0)
-            for row in self._compared(mine, other, place, source):
-                rows[row.name] = _both(rows[row.name], row) if row.name in rows else row
+            for row in self._compared(mine, other, place, source) if self._is_same(mine, other) else ():
+                rows[row.name] = _both(rows.get(row.name, row), row)
         return (*rows.values(), *self._output_row())
 
     def _is_same(self, mine: Expression, other: Expression) -> bool:
-        return same_inputs(bare(mine), bare(other), self.pairs)
+        """Whether both are known, and the same layers feed them."""
+        return _NOTHING not in (mine, other) and same_inputs(bare(mine), bare(other), self.pairs)
 
     def _compared(
         self, mine: Expression, other: Expression, place: Place | None, source: str, carried: Carried = ((), ())
@@ -109,13 +109,16 @@ class FunctionComparison:
             if is_open and (kind == "activation" or len(ours) != len(others)):
                 continue
             can_change = len(ours) == len(others) or len(ours) + len(others) == 1
-            for step, other in zip_longest(ours, others):
-                where = step.where if step is not None else place
-                found, required = (Absent(kind) if one is None else one.function for one in (step, other))
-                if found != required:
-                    is_adoptable = can_change and where is not None and self.can_change(where, required)
-                    row = RequirementRow(where or ModuleStep("", kind), required, found, "differs", source)
-                    yield self._with_advice(replace(row, adoptable=is_adoptable))
+            for step, other in zip_longest(ours, others, fillvalue=Step(Absent(kind), place)):
+                if step.function != other.function:
+                    yield self._row(step, other.function, source, kind, can_change=can_change)
+
+    def _row(
+        self, step: Step, required: Function | Absent, source: str, kind: StepKind, *, can_change: bool
+    ) -> RequirementRow:
+        is_adoptable = can_change and step.where is not None and self.can_change(step.where, required)
+        row = RequirementRow(step.where or ModuleStep("", kind), required, step.function, "differs", source)
+        return self._with_advice(replace(row, adoptable=is_adoptable))
 
     def _with_advice(self, row: RequirementRow) -> RequirementRow:
         patterns = [exact_pattern(row.name)]
@@ -127,8 +130,8 @@ class FunctionComparison:
 
     def _output_row(self) -> Iterator[RequirementRow]:
         """An activation behind the last layer: the user's own choice, shown."""
-        mine, other = self.ours.get(""), self.theirs.get("")
-        if mine is None or other is None or not self._is_same(mine, other):
+        mine, other = self.ours.get("", _NOTHING), self.theirs.get("", _NOTHING)
+        if not self._is_same(mine, other):
             return
         found, required = (_activations_text(unstepped(side)[0]) for side in (mine, other))
         if found != required:

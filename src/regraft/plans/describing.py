@@ -1,6 +1,7 @@
 """A torch model as plain data: its layers, their kinds, arrays, settings and ties."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,18 +44,18 @@ def describe_model(model: nn.Module) -> tuple[Layer, ...]:
     layers = []
     attentions: list[str] = []
     for name, module in model.named_modules(remove_duplicate=False):
-        if any(name.startswith(attention + ".") for attention in attentions):
+        if name.startswith(tuple(attentions)):
             continue  # out_proj belongs to the attention around it: its arrays come from the same source layer
+        prefix = f"{name}." if name else ""
         if isinstance(module, nn.MultiheadAttention):
-            attentions.append(name)
+            attentions.append(prefix)
         arrays = {
-            leaf: _describe(tensor, f"{name}.{leaf}" if name else leaf, is_buffer, first_names)
-            for leaf, tensor, is_buffer in _own_arrays(module)
+            leaf: _describe(tensor, prefix + leaf, is_buffer, first_names)
+            for leaf, tensor, is_buffer in _arrays_of(module)
         }
-        if arrays:
-            settings, class_name = settings_of(module), type(module).__name__
-            layers.append(Layer(name, kind_of(module), arrays, settings, class_name, _is_plain(module)))
-    return tuple(layers)
+        settings, class_name = settings_of(module), type(module).__name__
+        layers.append(Layer(name, kind_of(module), arrays, settings, class_name, _is_plain(module)))
+    return tuple(layer for layer in layers if layer.arrays)
 
 
 def kind_of(module: nn.Module) -> Kind:
@@ -62,15 +63,15 @@ def kind_of(module: nn.Module) -> Kind:
     kind: Kind = next((kind for classes, kind in _KINDS if isinstance(module, classes)), "other")
     if isinstance(module, _ConvNd) and kind == "conv" and module.groups == module.in_channels > 1:
         return "depthwise"
-    tensors = [tensor for _, tensor, _ in _own_arrays(module)]
-    if (
-        kind == "other"
-        and tensors
-        and "norm" in type(module).__name__.lower()
-        and all(tensor.ndim == 1 for tensor in tensors)
-    ):
-        return "norm"  # own norms of timm and transformers: RmsNorm, LlamaRMSNorm …
-    return kind
+    return "norm" if kind == "other" and _is_own_norm(module) else kind
+
+
+def _is_own_norm(module: nn.Module) -> bool:
+    """Norms of timm and transformers, by name and vectors: RmsNorm, LlamaRMSNorm …"""
+    if "norm" not in type(module).__name__.lower():
+        return False
+    ranks = {tensor.ndim for _, tensor, _ in _own_arrays(module)}
+    return ranks == {1}
 
 
 def _is_plain(module: nn.Module) -> bool:
@@ -82,28 +83,39 @@ def _is_plain(module: nn.Module) -> bool:
 
 def settings_of(module: nn.Module) -> dict[str, object]:
     """What is no weight but changes the function: eps, padding, gates …, under the module's own words."""
-    # Asked one by one, hasattr would search parameters, buffers and children for each of them.
-    settings: dict[str, object] = {
-        name: getattr(module, name) for name in _SETTINGS if name in vars(module) or hasattr(type(module), name)
-    }
-    for variance_epsilon in ("variance_epsilon", "epsilon"):
-        if hasattr(module, variance_epsilon):
-            settings.setdefault("eps", getattr(module, variance_epsilon))
+    settings = _attributes(module)
+    for other_name in ("variance_epsilon", "epsilon"):
+        if hasattr(module, other_name):
+            settings.setdefault("eps", getattr(module, other_name))
     if type(module).__name__ in _PADS_SAME:
         settings["padding"] = "same"
     if "bias" in module._parameters:
         settings["bias"] = module._parameters["bias"] is not None
-    if isinstance(module, (nn.LSTM, nn.LSTMCell, nn.GRU, nn.GRUCell)):
-        settings |= {"activation": "tanh", "recurrent_activation": "sigmoid"}
-    if isinstance(module, (nn.RNN, nn.RNNCell)):
-        settings["activation"] = module.nonlinearity
-    if isinstance(module, (nn.RNNBase, nn.RNNCellBase, ResetBeforeGRU)):
-        settings["go_backwards"] = False
-    if isinstance(module, nn.GroupNorm):
-        settings["groups"] = module.num_groups
-    if isinstance(module, (nn.GRU, nn.GRUCell, ResetBeforeGRU)):
-        settings["reset_after"] = not isinstance(module, ResetBeforeGRU)
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+    for classes, read in _MORE_SETTINGS:
+        settings |= read(module) if isinstance(module, classes) else {}
+    return settings
+
+
+def _attributes(module: nn.Module) -> dict[str, object]:
+    """The settings that are attributes; lists as tuples."""
+    # Asked one by one, hasattr would search parameters, buffers and children for each of them.
+    names = [name for name in _SETTINGS if name in vars(module) or hasattr(type(module), name)]
+    values = [getattr(module, name) for name in names]
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in zip(names, values, strict=True)}
+
+
+# What modules compute without having it as a setting of that name.
+_MORE_SETTINGS: tuple[tuple[tuple[type[nn.Module], ...], Callable[[Any], dict[str, object]]], ...] = (
+    (
+        (nn.LSTM, nn.LSTMCell, nn.GRU, nn.GRUCell),
+        lambda module: {"activation": "tanh", "recurrent_activation": "sigmoid"},
+    ),
+    ((nn.RNN, nn.RNNCell), lambda module: {"activation": module.nonlinearity}),
+    ((nn.RNNBase, nn.RNNCellBase, ResetBeforeGRU), lambda module: {"go_backwards": False}),
+    ((nn.GroupNorm,), lambda module: {"groups": module.num_groups}),
+    ((nn.GRU, nn.GRUCell), lambda module: {"reset_after": True}),
+    ((ResetBeforeGRU,), lambda module: {"reset_after": False}),
+)
 
 
 def state_tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -111,27 +123,33 @@ def state_tensors(model: nn.Module) -> dict[str, Tensor]:
     return {
         f"{name}.{leaf}" if name else leaf: tensor
         for name, module in model.named_modules(remove_duplicate=False)
-        for leaf, tensor, _ in _own_arrays(module, deep=False)
+        for leaf, tensor, _ in _own_arrays(module)
     }
 
 
-def _own_arrays(module: nn.Module, *, deep: bool = True) -> Iterator[tuple[str, Tensor, bool]]:
+def _own_arrays(module: nn.Module) -> Iterator[tuple[str, Tensor, bool]]:
+    """(name in the module, tensor, whether it is a buffer)."""
     for leaf, parameter in module._parameters.items():
         if parameter is not None:
             yield leaf, parameter, False
     for leaf, buffer in module._buffers.items():
         if buffer is not None and leaf not in module._non_persistent_buffers_set:
             yield leaf, buffer, True
-    if deep and isinstance(module, nn.MultiheadAttention):
+
+
+def _arrays_of(module: nn.Module) -> Iterator[tuple[str, Tensor, bool]]:
+    """The module's own arrays, and what belongs to it of its children: an attention's projection of the output."""
+    yield from _own_arrays(module)
+    if isinstance(module, nn.MultiheadAttention):
         for leaf, tensor, is_buffer in _own_arrays(module.out_proj):
             yield f"out_proj.{leaf}", tensor, is_buffer
 
 
 def _describe(tensor: Tensor, name: str, is_buffer: bool, first_names: dict[int, str]) -> TargetArray:
     if is_lazy(tensor):
-        raise PlanError(f"{name} has no shape yet (a lazy module): call the model once on an example, then plan.")
+        raise PlanError(f"{name} has no shape yet (a lazy module). Call the model once on an example first.")
     if tensor.device.type == "meta":
-        raise PlanError(f"{name} has no memory (device meta): call model.to_empty(device='cpu'), then plan.")
+        raise PlanError(f"{name} has no memory (device meta). Call model.to_empty(device='cpu') first.")
     first = first_names.setdefault(id(tensor), name)
     return TargetArray(
         shape=tuple(tensor.shape),

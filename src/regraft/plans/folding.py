@@ -14,10 +14,11 @@ from regraft.errors import PlanError
 from regraft.operations.joins import Fill, Subtract
 from regraft.plans.layers import Layer
 from regraft.plans.layouts import BIAS
-from regraft.plans.match_by_name import Pairing
+from regraft.plans.match_by_name import Pairing, used_sources
 from regraft.plans.sources import Sources
 from regraft.wording import near_names
 
+_IS_BIAS = re.compile(rf"(?:.*[./])?(?:{BIAS})")
 _REQUEST = re.compile("fold bias of (?P<source>.+)")
 _FOLDABLE = ("conv", "depthwise", "conv_transpose", "dense")
 # Formats for inference, whose writers fold norms into the layers before them.
@@ -28,22 +29,25 @@ Pairs = Mapping[str, Pairing]
 
 def left_biases(layers: Sequence[Layer], pairings: Pairs, sources: Sources) -> dict[str, str]:
     """Layer of ours without a bias → the bias that its source layer has."""
-    used = {source for pairing in pairings.values() for source in pairing.sources}
+    used = used_sources(pairings.values())
     free: dict[str, list[str]] = defaultdict(list)
-    for name, renamed in sources.names.items():
-        if name not in used and re.fullmatch(rf"(?:.*[./])?(?:{BIAS})", renamed.split(":")[0]):
+    for name in sources.names.keys() - used:
+        if _IS_BIAS.fullmatch(sources.names[name].split(":")[0]):
             free[sources.owners[name]].append(name)
-    kernels = {layer.name: pairings.get(layer.full("weight")) for layer in layers if _lacks_bias(layer)}
-    biases = {
-        layer: free[sources.owners[kernel.sources[0]]]
-        for layer, kernel in kernels.items()
-        if kernel is not None and not kernel.problem and len(kernel.sources) == 1
-    }
+    biases = {}
+    for layer in filter(_lacks_bias, layers):
+        kernel = pairings.get(layer.full("weight"))
+        if kernel is not None and _is_plain(kernel):
+            biases[layer.name] = free[sources.owners[kernel.sources[0]]]
     return {layer: names[0] for layer, names in biases.items() if len(names) == 1}
 
 
 def _lacks_bias(layer: Layer) -> bool:
     return layer.kind in _FOLDABLE and "bias" not in layer.arrays
+
+
+def _is_plain(pairing: Pairing) -> bool:
+    return not pairing.problem and len(pairing.sources) == 1
 
 
 def fold_biases(
@@ -90,16 +94,19 @@ def unfold_norms(
     """
     if sources.layout not in _FOLDING_FORMATS:
         return {}
-    wiring = sources.wiring
-    norms = [layer for layer, operation in wiring.operation.items() if operation == "BatchNormalization"]
-    normed = {name for norm in norms for name in wiring.inputs.get(norm, ())}
+    normed = sources.wiring.behind("BatchNormalization")
     unfolded: dict[str, Pairing] = {}
     for layer in layers:
         bias = biases.get(follows.get(layer.name, ""))
-        if layer.kind == "batch_norm" and bias is not None and sources.owners[bias] not in normed:
-            is_free = not any(layer.full(leaf) in pairings for leaf in layer.arrays)
-            unfolded |= _unfolded(layer, bias) if is_free and "bias" in layer.arrays else {}
+        if bias is not None and sources.owners[bias] not in normed and _can_be_inert(layer, pairings):
+            unfolded |= _unfolded(layer, bias)
     return unfolded
+
+
+def _can_be_inert(layer: Layer, pairings: Pairs) -> bool:
+    """Whether the layer is a norm with a shift, and no source fills it."""
+    is_free = not any(layer.full(leaf) in pairings for leaf in layer.arrays)
+    return layer.kind == "batch_norm" and "bias" in layer.arrays and is_free
 
 
 def _unfolded(layer: Layer, bias: str) -> dict[str, Pairing]:
@@ -120,18 +127,13 @@ def fold_as_requested(
     ways: Mapping[str, str], pairings: Pairs, sources: Sources
 ) -> tuple[dict[str, str], dict[str, Pairing]]:
     """(the other ways, the pairings of the means that the user gave a bias). Raises PlanError for an unknown array."""
-    requests = {target: match["source"] for target, way in ways.items() if (match := _REQUEST.fullmatch(way))}
-    for bias in requests.values():
+    matches = {target: _REQUEST.fullmatch(way) for target, way in ways.items()}
+    requests = {target: match["source"] for target, match in matches.items() if match}
+    folded = {}
+    for target, bias in requests.items():
         if bias not in sources.names:
             raise PlanError(f"The checkpoint has no array {bias!r} to fold. {near_names(bias, sources.names)}")
-    folded = {
-        target: _folded(pairings[target], bias)
-        for target, bias in requests.items()
         # The pattern may choose a whole norm: its other arrays stay.
-        if target.endswith("running_mean") and target in pairings and _is_plain(pairings[target])
-    }
+        if target.endswith("running_mean") and target in pairings and _is_plain(pairings[target]):
+            folded[target] = _folded(pairings[target], bias)
     return {target: way for target, way in ways.items() if target not in requests}, folded
-
-
-def _is_plain(pairing: Pairing) -> bool:
-    return not pairing.problem and len(pairing.sources) == 1

@@ -33,15 +33,15 @@ def change_forward(module: nn.Module, edits: Mapping[CallStep, nn.Module | None]
     edits = {call: child for call, child in edits.items() if not hasattr(module, _child_name(call))}
     graph = _forward_graph(module) if edits else None
     # All nodes are looked up before the first edit, which would renumber the calls behind it.
-    nodes = {call: None if graph is None else _node_of(graph, call) for call in edits}
+    nodes = {} if graph is None else {call: _node_of(graph, call) for call in edits}
     for call, child in edits.items():
-        node = nodes[call]
-        if graph is None or node is None:
+        node = nodes.get(call)
+        if node is None:
             raise PlanError(f"The forward of {type(module).__name__} has no call {call.attribute!r} to change.")
         if child is not None:
             changes.callback(delattr, module, _child_name(call))
             module.add_module(_child_name(call), child.train(module.training))
-        _edit(graph, node, call, child)
+        _edit(node, call, child)
     if graph is not None:
         _become(module, graph, changes)
 
@@ -84,15 +84,15 @@ def _operands(node: fx.Node) -> Sequence[Any]:
     return node.args[0] if node.args and isinstance(node.args[0], (list, tuple)) else node.args
 
 
-def _edit(graph: fx.Graph, node: fx.Node, call: CallStep, child: nn.Module | None) -> None:
+def _edit(node: fx.Node, call: CallStep, child: nn.Module | None) -> None:
     """Let the child take the place of a call, or of an operand's value; None leaves the call out."""
     operands = list(_operands(node))
     before = node.all_input_nodes[0] if call.operand is None else operands[call.operand]
-    with graph.inserting_before(node):
-        result = before if child is None else graph.call_module(_child_name(call), (before,))
+    with node.graph.inserting_before(node):
+        result = before if child is None else node.graph.call_module(_child_name(call), (before,))
     if call.operand is None:
         node.replace_all_uses_with(result)
-        graph.erase_node(node)
+        node.graph.erase_node(node)
         return
     operands[call.operand] = result
     node.args = (operands, *node.args[1:]) if _operands(node) is not node.args else tuple(operands)

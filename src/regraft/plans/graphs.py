@@ -8,7 +8,7 @@ what they do is compared afterwards.
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import chain, permutations
 from typing import Any
 
 from regraft.plans.steps import UNKNOWN, Activation, Step
@@ -72,7 +72,7 @@ def bare(expression: Expression) -> Expression:
     if isinstance(expression[0], Step):
         return bare(expression[1])
     word = expression[0] if expression[0] in _JOINS else "mix"
-    flat = [one for part in expression[1:] for one in _flattened(bare(part), word)]
+    flat = tuple(chain.from_iterable(_flattened(bare(part), word) for part in expression[1:]))
     return flat[0] if word != "cat" and len(set(flat)) == 1 else (word, *flat)
 
 

@@ -1,6 +1,6 @@
 """What a model tells of its layers, as plain data: names, kinds, arrays and settings, without torch."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -51,3 +51,8 @@ class Layer:
     def full(self, leaf: str) -> str:
         """The array's whole name in the model."""
         return f"{self.name}.{leaf}" if self.name else leaf
+
+
+def layers_by_array(layers: Iterable[Layer]) -> dict[str, Layer]:
+    """The whole name of each array → its layer, in the model's order."""
+    return {layer.full(leaf): layer for layer in layers for leaf in layer.arrays}

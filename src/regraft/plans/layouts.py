@@ -75,10 +75,12 @@ def deduced_layout(names: Iterable[str]) -> tuple[str | None, str]:
     owned = {layout: sorted(filter(pattern.fullmatch, leaves)) for layout, pattern in _OWNED.items()}
     if "kernel" in leaves and not owned["torch"]:
         return _layout_of_kernels(known, leaves, owned["tensorflow"])
-    owners = [layout for layout in ("tensorflow", "torch") if owned[layout]]
-    if not owners and "weight" in leaves and not leaves & {"weights", "gamma", "W"}:
+    owners = [layout for layout, words in owned.items() if words]
+    if not owners and "weight" in leaves and leaves.isdisjoint({"weights", "gamma", "W"}):
         return "torch", "arrays are called weight"
-    return (owners[0], f"arrays are called {', '.join(owned[owners[0]][:3])}") if len(owners) == 1 else (None, "")
+    if len(owners) != 1:
+        return None, ""
+    return owners[0], f"arrays are called {', '.join(owned[owners[0]][:3])}"
 
 
 def _layout_of_kernels(names: Sequence[str], leaves: set[str], owned: Sequence[str]) -> tuple[str | None, str]:

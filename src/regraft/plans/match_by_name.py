@@ -2,8 +2,9 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from regraft.errors import Advice, PlanError, UndecidableError
 from regraft.operations.joins import Fill
@@ -39,6 +40,10 @@ class Pairing:
     answers: tuple[str, ...] = ()
     advice: tuple[Advice, ...] = ()
 
+    def is_settled_by(self, way: str | None) -> bool:
+        """Whether this way of `adapt` is an answer to the problem."""
+        return bool(self.answers) and (way or "").startswith(self.answers)
+
 
 @dataclass(frozen=True)
 class Pairings:
@@ -46,6 +51,11 @@ class Pairings:
 
     of: Mapping[str, Pairing]
     notes: tuple[str, ...] = ()
+
+
+def used_sources(pairings: Iterable[Pairing]) -> set[str]:
+    """The sources of all these pairings."""
+    return {source for pairing in pairings for source in pairing.sources}
 
 
 def pair_by_names(layers: Sequence[Layer], sources: Sources) -> Pairings:
@@ -65,18 +75,17 @@ def suspected_flattening(layers: Sequence[Layer]) -> dict[str, int]:
     suspects: dict[str, int] = {}
     channels = inputs = before = width = 0
     for layer in layers:
-        weight = layer.arrays.get("weight")
-        if weight is None:
+        if "weight" not in layer.arrays:
             continue
-        if layer.kind in ("conv", "depthwise", "conv_transpose"):
-            channels, inputs = weight.shape[1 if layer.kind == "conv_transpose" else 0], 0
-        elif layer.kind == "dense":
-            size = weight.shape[1]
+        outputs, size = layer.arrays["weight"].shape[:2] if layer.kind in OURS else (0, 0)
+        if layer.kind == "dense":
             if 1 < channels < size and size % channels == 0:
                 suspects[layer.name], inputs, before = channels, size, channels
             elif size == inputs != width:
                 suspects[layer.name] = before  # a second dense layer behind the same flattened map
-            channels, width = 0, weight.shape[0]
+            channels, width = 0, outputs
+        elif layer.kind in OURS:
+            channels, inputs = size if layer.kind == "conv_transpose" else outputs, 0
     return suspects
 
 
@@ -181,16 +190,18 @@ def _ways_of(leaf: str, rules: Rules, layout: str | None) -> list[LeafRule]:
 def _first_way(ways: Sequence[LeafRule], below: Below, sources: Sources) -> Pairing | None:
     """The pairing by the first way whose sources are all there."""
     for way in ways:
-        hits = [
-            [source for rest, names in below.items() if re.fullmatch(pattern, rest) for source in names]
-            for pattern in way.sources
-        ]
-        if any(len(hit) > 1 for hit in hits) and all(hits):
-            note = "Several arrays of the checkpoint match this one. Rename all but one (how-to/rename)."
-            return Pairing(tuple(source for hit in hits for source in hit), note=note, problem="ambiguous")
+        hits = [_matching(pattern, below) for pattern in way.sources]
         if all(hits):
-            return _paired_by(way, tuple(hit[0] for hit in hits), below, sources)
+            names = tuple(chain.from_iterable(hits))
+            if len(names) == len(hits):
+                return _paired_by(way, names, below, sources)
+            note = "Several arrays of the checkpoint match this one. Rename all but one (how-to/rename)."
+            return Pairing(names, note=note, problem="ambiguous")
     return None
+
+
+def _matching(pattern: str, below: Below) -> list[str]:
+    return [source for rest, names in below.items() if re.fullmatch(pattern, rest) for source in names]
 
 
 def _paired_by(way: LeafRule, names: tuple[str, ...], below: Below, sources: Sources) -> Pairing:
@@ -198,26 +209,30 @@ def _paired_by(way: LeafRule, names: tuple[str, ...], below: Below, sources: Sou
     try:
         operations = way.operations([sources.infos[name].shape for name in names], facts)
     except UndecidableError as error:
-        ways = [str(way) for advice in error.advice if isinstance(advice.value, dict) for way in advice.value.values()]
-        answers = tuple(way.removesuffix(" HxWxC") for way in ways)
         decided = tuple(operation for operation in error.decided if isinstance(operation, Operation))
-        return Pairing(names, decided, error.text, "undecidable_orientation", answers, error.advice)
+        return Pairing(names, decided, error.text, "undecidable_orientation", _answers(error.advice), error.advice)
     except PlanError as error:
         return Pairing(names, note=error.text, problem="shape_mismatch", advice=error.advice)
     return Pairing(names, operations, way.note)
 
 
+def _answers(advice: Sequence[Advice]) -> tuple[str, ...]:
+    """The ways of `adapt` that are advised, without placeholders."""
+    ways = [way for one in advice if isinstance(one.value, dict) for way in one.value.values()]
+    return tuple(str(way).removesuffix(" HxWxC") for way in ways)
+
+
 def _decided(pairing: Pairing, layer: Layer, leaf: str, is_translated: bool, layout: str | None) -> Pairing:
     """The pairing, or the problem that the order of its axes is unknown."""
-    is_vector = layer.kind not in ORIENTED or len(layer.arrays[leaf].shape) < 2
-    if pairing.problem or layout == "torch" or is_vector or (layout is not None and is_translated):
+    is_oriented = layer.kind in ORIENTED and len(layer.arrays[leaf].shape) > 1
+    is_known = layout == "torch" or (layout is not None and is_translated)
+    if pairing.problem or is_known or not is_oriented:
         return pairing
+    note = f"The axis order of {leaf} is unknown: regraft does not know the layer {layer.class_name}."
+    advice: tuple[Advice, ...] = (Advice("adapt", {layer.full(leaf): "as stored"}, "keep the order of the axes"),)
     if layout is None:
         note = "The file does not record which framework's axis order it follows."
         advice = layout_advice(("tensorflow", "torch"))
-    else:
-        note = f"The axis order of {leaf} is unknown: regraft does not know the layer {layer.class_name}."
-        advice = (Advice("adapt", {layer.full(leaf): "as stored"}, "keep the order of the axes"),)
     return replace(pairing, note=note, problem="undecidable_orientation", answers=_ORDERED, advice=advice)
 
 
@@ -241,15 +256,16 @@ def _suspected(pairing: Pairing, layer: Layer, sources: Sources, channels: int) 
 
 def _absent_arrays(layer: Layer, below: Below, rules: Rules, pairings: Mapping[str, Pairing]) -> dict[str, Pairing]:
     """What the source framework leaves out: a norm's scale of 1, a second bias of 0. Only if all else is understood."""
-    used = {source for pairing in pairings.values() for source in pairing.sources}
-    if not used or used != {source for sources in below.values() for source in sources}:
+    used = used_sources(pairings.values())
+    if not used or used != set(chain.from_iterable(below.values())):
         return {}
-    absent = {leaf: _absent_operations(layer, leaf, rules) for leaf in layer.arrays if layer.full(leaf) not in pairings}
-    return {
-        layer.full(leaf): Pairing((), operations, f"the source has no such array: {operations[0]}, it is the same")
-        for leaf, operations in absent.items()
-        if operations
-    }
+    absent = {}
+    for leaf in layer.arrays:
+        operations = _absent_operations(layer, leaf, rules)
+        if operations and layer.full(leaf) not in pairings:
+            note = f"the source has no such array: {operations[0]}, it is the same"
+            absent[layer.full(leaf)] = Pairing((), operations, note)
+    return absent
 
 
 def _absent_operations(layer: Layer, leaf: str, rules: Rules) -> tuple[Operation, ...] | None:

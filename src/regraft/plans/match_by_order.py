@@ -20,21 +20,26 @@ def match_orders(ours: Mapping[str, Hashable], theirs: Mapping[str, Hashable]) -
     take a block's shortcut for its last convolution.
     """
     pairs = same_names(ours, theirs)
-    ours = {name: signature for name, signature in ours.items() if name not in pairs}
-    theirs = {name: signature for name, signature in theirs.items() if name not in pairs.values()}
-    sides = [_skeletons(side) for side in (ours, theirs)]
-    partners = _partners(*sides)
+    mine = _skeletons({name: signature for name, signature in ours.items() if name not in pairs})
+    taken = set(pairs.values())
+    others = _skeletons({name: signature for name, signature in theirs.items() if name not in taken})
+    partners = _partners(mine, others)
     ambiguous: dict[str, tuple[str, ...]] = {}
-    for signature, mine in sides[0].items():
-        others = sides[1].get(signature, {})
-        every = tuple(name for candidates in others.values() for name in candidates)
-        for skeleton, names in mine.items():
-            candidates = others.get(partners.get(skeleton, ""), [])
-            if len(candidates) == len(names) and _in_order(names) and _in_order(candidates):
+    for signature, skeletons in mine.items():
+        alike = others.get(signature, {})
+        every = tuple(name for candidates in alike.values() for name in candidates)
+        for skeleton, names in skeletons.items():
+            candidates = alike.get(partners.get(skeleton, ""), [])
+            if _agree(names, candidates):
                 pairs.update(zip(names, candidates, strict=True))
             elif every:
                 ambiguous.update(dict.fromkeys(names, every))
     return Matches(pairs, ambiguous)
+
+
+def _agree(names: Sequence[str], candidates: Sequence[str]) -> bool:
+    """Whether running numbers pair these names one by one."""
+    return len(candidates) == len(names) and _in_order(names) and _in_order(candidates)
 
 
 def same_names(ours: Mapping[str, Hashable], theirs: Mapping[str, Hashable]) -> dict[str, str]:
@@ -95,11 +100,11 @@ def _by_profile(side: _Skeletons) -> dict[Hashable, list[str]]:
 
 def _by_words(mine: Sequence[str], others: Sequence[str]) -> dict[str, str]:
     """The skeletons that share a word which no other of these has."""
-    partners = {}
     words = {skeleton: _words(skeleton) for skeleton in (*mine, *others)}
+    counts = Counter(word for skeleton in mine for word in words[skeleton])
+    partners = {}
     for skeleton in mine:
-        rest = {word for other in mine if other != skeleton for word in words[other]}
-        own = words[skeleton] - rest
+        own = {word for word in words[skeleton] if counts[word] == 1}
         candidates = [other for other in others if own & words[other]]
         if len(candidates) == 1:
             partners[skeleton] = candidates[0]

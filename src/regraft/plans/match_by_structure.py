@@ -167,10 +167,11 @@ def _signature(leaves: Mapping[str, str], facts: Facts, sources: Sources, operat
     shapes = {leaf: sources.infos[name].shape for leaf, name in leaves.items()}
     kind = str(facts.get("layer_type") or "")
     is_scale = kind == "LayerScale" or operation == "Mul" or shapes.keys() <= {"gamma", "layer_scale"}
-    if len(shapes) == 1 and is_scale:
-        return ("scale", prod(next(iter(shapes.values()))))
-    kind = "" if kind.startswith("Separable") else kind
-    return source_signature(shapes, kind, sources.layout, facts) if sources.layout else None
+    if is_scale and len(shapes) == 1:
+        return ("scale", *map(prod, shapes.values()))
+    if sources.layout is None:
+        return None
+    return source_signature(shapes, "" if kind.startswith("Separable") else kind, sources.layout, facts)
 
 
 def _their_inputs(groups: Mapping[str, _Group], wiring: Wiring) -> dict[str, Expression]:
@@ -250,16 +251,17 @@ def _pairings(
         for name in (layer.name, *map(layer.full, layer.arrays)):
             if name in matches.ambiguous:
                 pairings |= _ambiguous(layer, name, [groups[other] for other in matches.ambiguous[name]])
-            elif name in matches.pairs and name == layer.name:
-                pairings |= _whole(layer, groups[matches.pairs[name]], sources, flattened.get(layer.name, 0))
-            elif name in matches.pairs:
-                pairings |= _scaled(layer, name, groups[matches.pairs[name]], sources)
+            if name in matches.pairs:
+                group = groups[matches.pairs[name]]
+                is_whole = name == layer.name
+                paired = _whole(layer, group, sources, flattened) if is_whole else _scaled(layer, name, group, sources)
+                pairings |= paired
     return pairings
 
 
-def _whole(layer: Layer, group: _Group, sources: Sources, flat_channels: int) -> dict[str, Pairing]:
+def _whole(layer: Layer, group: _Group, sources: Sources, flattened: Mapping[str, int]) -> dict[str, Pairing]:
     below = {dotted(leaf): [name] for leaf, name in group.arrays.items()}
-    paired = pair_layer(layer, below, sources, flat_channels)
+    paired = pair_layer(layer, below, sources, flattened.get(layer.name, 0))
     return {name: pairing if pairing.note else replace(pairing, note=_BY) for name, pairing in paired.items()}
 
 
@@ -274,9 +276,9 @@ def _scaled(layer: Layer, name: str, group: _Group, sources: Sources) -> dict[st
 def _ambiguous(layer: Layer, name: str, candidates: Sequence[_Group]) -> dict[str, Pairing]:
     first = tuple(next(iter(group.arrays.values())) for group in candidates)
     note = (
-        f"{counted(len(first), 'layer')} of the checkpoint {'has' if len(first) == 1 else 'have'} this kind and shape, "
-        "and the surroundings do not decide. Map it with a rename rule, theirs to ours (how-to/rename)."
+        f"{counted(len(first), 'layer', 'has/have')} this kind and shape in the checkpoint, and the surroundings do "
+        "not decide. Map it with a rename rule, theirs to ours (how-to/rename)."
     )
     arrays = [leaf for leaf in layer.arrays if leaf != "num_batches_tracked"]
-    targets = [name] if name != layer.name else [layer.full(leaf) for leaf in arrays]
-    return {target: Pairing(first, note=note, problem="ambiguous") for target in targets}
+    targets = [name] if name != layer.name else map(layer.full, arrays)
+    return dict.fromkeys(targets, Pairing(first, note=note, problem="ambiguous"))

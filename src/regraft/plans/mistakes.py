@@ -70,10 +70,10 @@ def _recurrent_mistakes(model: nn.Module, kinds: Iterable[str]) -> Iterator[Mist
         yield Mistake(words, _arrays_trial(_is("lstm"), _forget_more, leaves=("bias_ih",)))
     if "gru" in kinds:
         yield Mistake("the GRU resets before the product: tf_layers.ResetBeforeGRU", _reset_before)
-    if "attention" in kinds:
-        heads = next(module.num_heads for module in model.modules() if isinstance(module, nn.MultiheadAttention))
+    attentions = [module for module in model.modules() if isinstance(module, nn.MultiheadAttention)]
+    for attention in attentions[:1]:
         words = "the heads of the attention come before their values"
-        change = partial(_heads_first, heads=heads)
+        change = partial(_heads_first, heads=attention.num_heads)
         yield Mistake(words, _arrays_trial(_is("attention"), change, leaves=("in_proj",)))
 
 
@@ -136,32 +136,33 @@ def _arrays_trial(
 
     @contextmanager
     def trial(model: nn.Module) -> Iterator[None]:
-        arrays = [
-            array
-            for module in filter(applies, model.modules())
-            for name, array in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
-            if name.startswith(leaves)
-        ]
+        arrays = [array for name, array in _own_arrays(filter(applies, model.modules())) if name.startswith(leaves)]
         before = [array.detach().clone() for array in arrays]
+        changed = map(change, before)
         try:
-            with torch.no_grad():
-                for array, values in zip(arrays, before, strict=True):
-                    changed = change(values)
-                    array.copy_(changed if changed.shape == array.shape else values)
+            _fill(arrays, [new if new.shape == old.shape else old for old, new in zip(before, changed, strict=True)])
             yield
         finally:
-            with torch.no_grad():
-                for array, values in zip(arrays, before, strict=True):
-                    array.copy_(values)
+            _fill(arrays, before)
 
     return trial
+
+
+def _own_arrays(modules: Iterable[nn.Module]) -> Iterator[tuple[str, Tensor]]:
+    for module in modules:
+        yield from (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
+
+
+@torch.no_grad()
+def _fill(arrays: Iterable[Tensor], values: Iterable[Tensor]) -> None:
+    for array, new in zip(arrays, values, strict=True):
+        array.copy_(new)
 
 
 def _eps_trial(eps: float) -> Trial:
     @contextmanager
     def trial(model: nn.Module) -> Iterator[None]:
-        norms: list[Any] = [module for module in model.modules() if kind_of(module) in ("batch_norm", "norm")]
-        norms = [norm for norm in norms if hasattr(norm, "eps")]
+        norms: list[Any] = [module for module in model.modules() if _is_norm(module)]
         before = [norm.eps for norm in norms]
         try:
             for norm in norms:
@@ -226,6 +227,10 @@ def _is_conv(module: nn.Module) -> bool:
 
 def _is_conv_of_maps(module: nn.Module) -> bool:
     return isinstance(module, _ConvNd) and not module.transposed and module.weight.ndim > 3
+
+
+def _is_norm(module: nn.Module) -> bool:
+    return kind_of(module) in ("batch_norm", "norm") and hasattr(module, "eps")
 
 
 def _is_square(module: nn.Module) -> bool:

@@ -69,16 +69,16 @@ class _Reader:
 
     def read(self, node: fx.Node, call: CallStep) -> None:
         """Keep what the node computes."""
-        parts = [self.values[one] for one in node.all_input_nodes if one in self.values]
+        parts = [self.values[source] for source in node.all_input_nodes if source in self.values]
         target = str(node.target)
-        if node.op == "placeholder":
-            self.values[node] = ""
-        elif node.op == "get_attr" and target in self.parameters:
-            self.values[node] = target
-        elif node.op == "output":
+        if node.op == "output":
             self.output = combined("outputs", parts)
+        elif node.op == "placeholder":
+            self.values[node] = ""
         elif node.op == "call_module":
             self.values[node] = self._layer(self.modules[target], target, parts, call)
+        elif self._is_parameter(target):
+            self.values[node] = target
         elif parts and not _is_size(node):
             self.values[node] = self._operation(node, parts, call)
 
@@ -95,18 +95,21 @@ class _Reader:
     def _operation(self, node: fx.Node, parts: list[Expression], call: CallStep) -> Expression:
         """The expression of a function's result; a map times a parameter is that parameter's layer."""
         word = word_of(node)
-        scales = [part for part in parts if isinstance(part, str) and part in self.parameters]
+        scales = list(filter(self._is_parameter, parts))
         if word == "mul" and len(scales) == 1 and len(parts) == 2:
-            scale = scales[0]
-            self.inputs[scale] = next(part for part in parts if part is not scale)
+            scale = str(scales[0])
+            self.inputs[scale] = parts[0] if parts[1] is scales[0] else parts[1]
             return scale
         # Other parameters (a position table, a class token) are no layers: what they are added to is.
-        maps = [part for part in parts if part not in self.parameters or part in self.inputs]
+        maps = [part for part in parts if not self._is_parameter(part) or part in self.inputs]
         if len(maps) == 1:
             return stepped(steps_of_call(word, node.args, node.kwargs, call), maps[0])
         joined = combined(word, maps or parts)
         self.joins[joined] = call
         return joined
+
+    def _is_parameter(self, part: Expression) -> bool:
+        return isinstance(part, str) and part in self.parameters
 
 
 def calls_of(graph: fx.Graph) -> dict[fx.Node, CallStep]:
@@ -114,15 +117,15 @@ def calls_of(graph: fx.Graph) -> dict[fx.Node, CallStep]:
     counts: Counter[tuple[str, str]] = Counter()
     calls = {}
     for node in graph.nodes:
-        stack = [name for name, _ in node.meta.get("nn_module_stack", {}).values()]
+        owners = ["", *(name for name, _ in node.meta.get("nn_module_stack", {}).values())]
         if node.op == "call_module":
-            owner = stack[-2] if len(stack) > 1 else ""
-            calls[node] = CallStep(owner, str(node.target).removeprefix(f"{owner}." if owner else ""))
-        else:
-            owner, word = stack[-1] if stack else "", word_of(node)
-            number = counts[owner, word]
-            counts[owner, word] += 1
-            calls[node] = CallStep(owner, f"{word}_{number}" if number else word)
+            owner = owners[-2] if len(owners) > 1 else ""
+            calls[node] = CallStep(owner, str(node.target).removeprefix(owner).removeprefix("."))
+            continue
+        owner, word = owners[-1], word_of(node)
+        number = counts[owner, word]
+        counts[owner, word] += 1
+        calls[node] = CallStep(owner, f"{word}_{number}" if number else word)
     return calls
 
 

@@ -1,9 +1,10 @@
 """The problems of a plan: those that are alike together, each with the arguments that solve it."""
 
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
+from itertools import chain
 
 from regraft.errors import Advice
 from regraft.patterns import compile_pattern, is_chosen, parents
@@ -37,29 +38,32 @@ def advice_for(members: Sequence[AnyRow], everything: Sequence[AnyRow]) -> tuple
     """The advice of these rows, together where argument and effect are the same; `everything` is the whole plan."""
     names = {row.name for row in members}
     others = [row.name for row in everything if row.name not in names]
-    groups: dict[tuple[str, str, str], list[Advice]] = defaultdict(list)
-    for row in members:
-        for advice in row.advice:
-            single = "" if isinstance(advice.value, list | dict) else repr(advice.value)
-            groups[advice.argument, advice.effect, single].append(advice)
+    groups: dict[tuple[str, ...], list[Advice]] = defaultdict(list)
+    for advice in chain.from_iterable(row.advice for row in members):
+        is_list = isinstance(advice.value, list | dict)
+        groups[advice.argument, advice.effect, "" if is_list else repr(advice.value)].append(advice)
     return tuple(_together(alike, others) for alike in groups.values())
 
 
 def _together(alike: Sequence[Advice], others: Collection[str]) -> Advice:
     """One advice with the values of all; names that differ in numbers alone become one pattern."""
-    values = [advice.value for advice in alike]
-    if isinstance(values[0], dict):
-        ways = {pattern: way for value in values if isinstance(value, dict) for pattern, way in value.items()}
-        by_way: dict[str, list[str]] = defaultdict(list)
-        for pattern, way in ways.items():
+    first = alike[0]
+    if isinstance(first.value, dict):
+        return replace(first, value=_merged_dicts([advice.value for advice in alike], others))  # type: ignore[misc]
+    if not isinstance(first.value, list):
+        return first
+    patterns = [pattern for advice in alike for pattern in advice.value]  # type: ignore[attr-defined]
+    if first.argument == "fresh":
+        patterns = _outermost(patterns, others)
+    return replace(first, value=_shortened(list(dict.fromkeys(patterns)), others))
+
+
+def _merged_dicts(values: Sequence[dict[str, str]], others: Collection[str]) -> dict[str, str]:
+    by_way: dict[str, list[str]] = defaultdict(list)
+    for value in values:
+        for pattern, way in value.items():
             by_way[way].append(pattern)
-        return replace(alike[0], value={p: way for way, several in by_way.items() for p in _shortened(several, others)})
-    if isinstance(values[0], list):
-        patterns = dict.fromkeys(pattern for value in values if isinstance(value, list) for pattern in value)
-        if alike[0].argument == "fresh":
-            patterns = dict.fromkeys(_outermost(patterns, others))
-        return replace(alike[0], value=_shortened(list(patterns), others))
-    return alike[0]
+    return {pattern: way for way, several in by_way.items() for pattern in _shortened(several, others)}
 
 
 def _outermost(names: Iterable[str], others: Collection[str]) -> list[str]:
@@ -137,8 +141,3 @@ def _more(members: Sequence[AnyRow], shown: int = 1) -> list[str]:
     rest = [row.name for row in members[shown:]]
     names = ", ".join(rest[:MOST_NAMES]) + ", …" * (len(rest) > MOST_NAMES)
     return [f"  and {len(rest)} more like {'it' if shown == 1 else 'them'}: {names}"] if rest else []
-
-
-def status_counts(rows: Sequence[Row]) -> Counter[str]:
-    """How many sources that fill nothing there are, by status."""
-    return Counter(row.status for row in rows if row.target is None)

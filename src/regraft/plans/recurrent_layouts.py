@@ -182,23 +182,29 @@ def _flax_rules(layer: Layer) -> Rules:
     """Flax' cells: dense layers ii if ig io and hi hf hg ho; of the GRU ir iz in and hr hz hn."""
     if layer.kind not in ("lstm", "gru"):
         return {}
-    gates = "ifgo" if layer.kind == "lstm" else "rzn"
-    turned, joined, hidden = Transpose((1, 0), ("in", "out")), Concatenate(0), _sizes(layer)[1]
     rules: Rules = {}
     for leaf in layer.arrays:
         base = leaf.removesuffix("_l0")
-        side = "i" if base.endswith("_ih") else "h"
-        if base.startswith("weight"):
-            kernels = tuple(_CELL + rf"{side}{gate}\.kernel" for gate in gates)
-            rules[leaf] = (LeafRule(kernels, lambda shapes, facts: (turned, joined)),)
-        elif base == "bias_hh" and layer.kind == "gru":
-            rules[leaf] = (LeafRule((_CELL + r"hn\.bias",), lambda shapes, facts: (Pad(0, 2 * hidden, 0),)),)
-        elif base == ("bias_hh" if layer.kind == "lstm" else "bias_ih"):
-            biases = tuple(_CELL + rf"{side}{gate}\.bias" for gate in gates)
-            rules[leaf] = (LeafRule(biases, lambda shapes, facts: (joined,)),)
-        if base.startswith("bias"):
-            rules[leaf] = (*rules.get(leaf, ()), *_no_bias(layer, leaf))
+        ways = _flax_ways(layer.kind, base, _sizes(layer)[1])
+        rules[leaf] = (*ways, *_no_bias(layer, leaf))
     return rules
+
+
+def _flax_ways(kind: str, base: str, hidden: int) -> tuple[LeafRule, ...]:
+    """The arrays of the gates, one after the other. Only one of torch's two biases has gates of its own."""
+    side, gates = ("i" if base.endswith("_ih") else "h"), ("ifgo" if kind == "lstm" else "rzn")
+    if base.startswith("weight"):
+        turned = (Transpose((1, 0), ("in", "out")), Concatenate(0))
+        return (LeafRule(_of_gates(side, gates, "kernel"), lambda shapes, facts: turned),)
+    if base == "bias_hh" and kind == "gru":
+        return (LeafRule(_of_gates(side, "n", "bias"), lambda shapes, facts: (Pad(0, 2 * hidden, 0),)),)
+    if base == ("bias_hh" if kind == "lstm" else "bias_ih"):
+        return (LeafRule(_of_gates(side, gates, "bias"), lambda shapes, facts: (Concatenate(0),)),)
+    return ()
+
+
+def _of_gates(side: str, gates: str, leaf: str) -> tuple[str, ...]:
+    return tuple(_CELL + rf"{side}{gate}\.{leaf}" for gate in gates)
 
 
 # --- Attention ------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Their names → our names: separators, wrappers around a network, and the user's own rules."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from regraft.errors import PatternError
@@ -105,24 +105,23 @@ def rename_all(names: Iterable[str], rename: Mapping[str, str] | None) -> dict[s
     """
     known = list(names)
     rules = [Rule(compile_pattern(pattern), replacement) for pattern, replacement in (rename or {}).items()]
-    used: set[int] = set()
-    renamed = {}
+    renamed, idle = {}, dict.fromkeys(rules)
     for name in known:
-        renamed[name] = name
-        for index, rule in enumerate(rules):
-            new = rule.apply(name)
-            if new is not None:
-                renamed[name] = new
-                used.add(index)
-                break
-    idle = [rule.pattern.pattern for index, rule in enumerate(rules) if index not in used]
+        matches = ((rule, new) for rule in rules if (new := rule.apply(name)) is not None)
+        rule, renamed[name] = next(matches, (None, name))
+        if rule is not None:
+            idle.pop(rule, None)
     if idle:
-        lines = [
-            f"The rename rule {pattern!r} is used by no array of the checkpoint. {near_names(pattern, known)}"
-            for pattern in idle
-        ]
         raise PatternError(
-            "\n".join(lines)
-            + "\nA rule must match the whole source name as `regraft show` prints it; the first that matches wins."
+            "\n".join([*(_idle_text(rule.pattern.pattern, known) for rule in idle), _WHOLE_SOURCE_NAMES])
         )
     return renamed
+
+
+_WHOLE_SOURCE_NAMES = (
+    "A rule must match the whole source name as `regraft show` prints it; the first rule that matches wins."
+)
+
+
+def _idle_text(pattern: str, names: Sequence[str]) -> str:
+    return f"The rename rule {pattern!r} is used by no array of the checkpoint. {near_names(pattern, names)}"

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any, Literal, final
 
 from regraft.errors import Advice
@@ -70,11 +71,11 @@ class Row:
         width = max(map(len, (self.target or "", *self.sources)))
         lines = [] if self.target is None else [f"  target  {self.target:<{width}}  expected {self.target_form()}"]
         forms = [f"{shape} {dtype}" for shape, dtype in zip(self.source_shapes, self.source_dtypes, strict=True)]
-        forms += [""] * (len(self.sources) - len(forms))
-        lines += [f"  source  {name:<{width}}  got      {form}" for name, form in zip(self.sources, forms, strict=True)]
+        for name, form in zip_longest(self.sources, forms, fillvalue=""):
+            lines.append(f"  source  {name:<{width}}  got      {form}")
         if self.sources and self.operations:
             lines[-1] += f" before {self.work()}"
-        return "\n".join([*lines, *(f"  {line}" for line in f"{self.status}: {self.note}".splitlines())])
+        return "\n".join([*lines, f"  {self.status}: {self.note}".replace("\n", "\n  ")])
 
     def target_form(self) -> str:
         """The target's shape and dtype."""

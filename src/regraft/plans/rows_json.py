@@ -1,11 +1,12 @@
 """The rows of a plan as JSON, and back."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any, get_args
 
 from regraft.errors import Advice, PlanError
+from regraft.operations.operation import Shape
 from regraft.operations.running import operation_from_json
 from regraft.plans.rows import RequirementRow, RequirementStatus, Row, Setting, Status, subject_of, typed_value
 from regraft.plans.steps import CallStep
@@ -22,6 +23,17 @@ def row_to_json(row: Row) -> Json:
     return data | {key: value for key, value in more.items() if value}
 
 
+def arrays_to_json(rows: Iterable[Row]) -> tuple[Json, Json]:
+    """(the targets, the sources): name → shape and dtype, once for each array."""
+    targets, sources = {}, {}
+    for row in rows:
+        if row.target is not None:
+            targets[row.target] = {"shape": row.target_shape, "dtype": row.target_dtype}
+        for name, shape, dtype in zip(row.sources, row.source_shapes, row.source_dtypes, strict=True):
+            sources[name] = {"shape": shape, "dtype": dtype}
+    return targets, sources
+
+
 def row_from_json(data: Mapping[str, Any], targets: Mapping[str, Any], sources: Mapping[str, Any]) -> Row:
     """The row, with the shapes and dtypes that the plan keeps of its arrays. Raises PlanError that names the row."""
     target, names = data["target"], tuple(data["sources"])
@@ -33,20 +45,25 @@ def row_from_json(data: Mapping[str, Any], targets: Mapping[str, Any], sources: 
         operations = tuple(operation_from_json(operation) for operation in data["operations"])
     except PlanError as error:
         raise PlanError(f"{row}: {error}") from error
-    array = targets.get(target, {"shape": None, "dtype": ""})
+    forms = [_form(sources[name]) for name in names]
+    shape, dtype = (None, "") if target is None else _form(targets[target])
     return Row(
         target=target,
         sources=names,
         status=data["status"],
         operations=operations,
-        target_shape=None if target is None else tuple(array["shape"]),
-        target_dtype=array["dtype"],
-        source_shapes=tuple(tuple(sources[name]["shape"]) for name in names),
-        source_dtypes=tuple(sources[name]["dtype"] for name in names),
+        target_shape=shape,
+        target_dtype=dtype,
+        source_shapes=tuple(form[0] for form in forms),
+        source_dtypes=tuple(form[1] for form in forms),
         accepted=tuple(data.get("accepted", ())),
         note=data.get("note", ""),
         advice=_advice_from_json(data),
     )
+
+
+def _form(array: Mapping[str, Any]) -> tuple[Shape, str]:
+    return tuple(array["shape"]), array["dtype"]
 
 
 def requirement_to_json(row: RequirementRow) -> Json:

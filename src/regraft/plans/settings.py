@@ -9,7 +9,7 @@ from regraft.arrays import Requirement
 from regraft.errors import Advice
 from regraft.operations.joins import Subtract
 from regraft.patterns import exact_pattern
-from regraft.plans.layers import Layer
+from regraft.plans.layers import Layer, layers_by_array
 from regraft.plans.rows import RequirementRow, Row, Setting
 from regraft.plans.sources import Sources
 
@@ -29,7 +29,7 @@ Takers = Mapping[str, Sequence[Layer]]
 
 def takers_of(rows: Sequence[Row], layers: Sequence[Layer], sources: Sources) -> Takers:
     """Source layer → the layers of ours that take its arrays."""
-    owners = {layer.full(leaf): layer for layer in layers for leaf in layer.arrays}
+    owners = layers_by_array(layers)
     takers: dict[str, dict[str, Layer]] = {}
     # Nothing is known of a layer's settings while several sources fit it, and each pair of them would be a row.
     for row in rows:
@@ -55,20 +55,16 @@ def compare_settings(
 ) -> tuple[RequirementRow, ...]:
     """One row for each fact that a module can show, met or different; and for each norm whose eps is not recorded."""
     strides = {one.layer: one.value for one in requirements if one.attribute == "strides"}
-    rows = [
-        row
-        for requirement in requirements
-        for layer in takers.get(requirement.layer, ())
-        if (row := _compare(requirement, layer, layout, strides.get(requirement.layer))) is not None
-    ]
-    known = {row.layer for row in rows if row.attribute == "eps"}
-    rows += [
-        _assumed_eps(layer, source_layer, layout)
-        for source_layer, several in takers.items()
-        for layer in several
-        if _has_open_eps(layer, layout) and layer.name not in known
-    ]
-    return tuple({row.name: row for row in rows}.values())
+    rows: dict[str, RequirementRow] = {}
+    for requirement in requirements:
+        for layer in takers.get(requirement.layer, ()):
+            row = _compare(requirement, layer, layout, strides.get(requirement.layer))
+            rows |= {} if row is None else {row.name: row}
+    for source_layer, layers in takers.items():
+        for layer in layers:
+            row = _assumed_eps(layer, source_layer, layout)
+            rows |= {} if row is None or row.name in rows else {row.name: row}
+    return tuple(rows.values())
 
 
 def with_choices(
@@ -128,9 +124,7 @@ def _is_adoptable(layer: Layer, attribute: str, required: object) -> bool:
 def _in_our_terms(attribute: str, value: object, layer: Layer, layout: str | None) -> object:
     """The value as torch would write it; None when the two cannot be compared."""
     if attribute == "momentum":
-        if not isinstance(value, (int, float)):
-            return None
-        return round(1.0 - value, 12) if layout in KEEPS_OLD else value
+        return _momentum(value, layout)
     if attribute == "padding":
         return _padding(value)
     if attribute == "groups" and value == -1 and "weight" in layer.arrays:
@@ -141,14 +135,21 @@ def _in_our_terms(attribute: str, value: object, layer: Layer, layout: str | Non
     return tuple(value) if isinstance(value, list) else value
 
 
+def _momentum(value: object, layout: str | None) -> float | None:
+    if not isinstance(value, (int, float)):
+        return None
+    return round(1.0 - value, 12) if layout in KEEPS_OLD else value
+
+
 def _padding(value: object) -> object:
     """ "same" and "valid" as words and numbers; pairs of equal numbers as one number for each axis."""
     if isinstance(value, str):
         return 0 if value.lower() == "valid" else value.lower()
     if not isinstance(value, (list, tuple)):
         return value
-    pairs = [tuple(pair) if isinstance(pair, (list, tuple)) else (pair, pair) for pair in value]
-    return tuple(low for low, _ in pairs) if all(low == high for low, high in pairs) else tuple(pairs)
+    pairs = _pairs(tuple(tuple(side) if isinstance(side, list) else side for side in value), len(value))
+    lows, highs = zip(*pairs, strict=True) if pairs else ((), ())
+    return lows if lows == highs else pairs
 
 
 def _pads_alike(required: object, found: object, layer: Layer, strides: object) -> bool:
@@ -171,13 +172,18 @@ def _zeros(padding: object, wholes: Sequence[int], stride: Sequence[int]) -> obj
     if padding == "causal":
         return tuple((whole, 0) for whole in wholes)
     if padding in ("same", "same_lower"):
-        if any(step > 1 and whole > 0 for step, whole in zip(stride, wholes, strict=True)):
-            return None
-        pairs = tuple((whole // 2, whole - whole // 2) for whole in wholes)
-        return pairs if padding == "same" else tuple((high, low) for low, high in pairs)
-    if isinstance(padding, (int, tuple)):
-        return tuple(side if isinstance(side, tuple) else (side, side) for side in _each(padding, len(wholes)))
-    return None
+        is_fixed = all(step == 1 or whole <= 0 for step, whole in zip(stride, wholes, strict=True))
+        return tuple(_halves(whole, low_first=padding == "same") for whole in wholes) if is_fixed else None
+    return _pairs(padding, len(wholes)) if isinstance(padding, (int, tuple)) else None
+
+
+def _halves(whole: int, *, low_first: bool) -> tuple[int, int]:
+    low, high = whole // 2, whole - whole // 2
+    return (low, high) if low_first else (high, low)
+
+
+def _pairs(padding: int | tuple[Any, ...], count: int) -> tuple[tuple[int, int], ...]:
+    return tuple(side if isinstance(side, tuple) else (side, side) for side in _each(padding, count))
 
 
 def _each(value: Any, count: int) -> tuple[Any, ...]:
@@ -199,24 +205,19 @@ def _way_by_hand(layer: Layer, row: RequirementRow) -> str:
         return f"Replace the layer by regraft.tf_layers.padded(model.{layer.name}, {required!r})."
     if row.adoptable:
         return f"Set model.{row.name} = {required!r}."
-    by_hand = {
-        "padding": "Replace the layer by regraft.tf_layers.KerasConvTranspose2d.",
-        "go_backwards": "The source reads its steps from last to first: pass x.flip(1) to the layer.",
-        "reset_after": "Replace the layer by regraft.tf_layers.ResetBeforeGRU, which takes the same arrays.",
-    }
-    is_known = {
-        "padding": layer.kind == "conv_transpose",
-        "reset_after": not required,
-    }
-    known = attribute in by_hand and is_known.get(attribute, True)
-    return by_hand[attribute] if known else f"Build the layer with {attribute}={required!r}."
+    if attribute == "padding" and layer.kind == "conv_transpose":
+        return "Replace the layer by regraft.tf_layers.KerasConvTranspose2d."
+    if attribute == "go_backwards":
+        return "The source reads its steps from last to first: pass x.flip(1) to the layer."
+    if attribute == "reset_after" and not required:
+        return "Replace the layer by regraft.tf_layers.ResetBeforeGRU, which takes the same arrays."
+    return f"Build the layer with {attribute}={required!r}."
 
 
-def _has_open_eps(layer: Layer, layout: str | None) -> bool:
-    return "eps" in layer.settings and layer.kind in ("batch_norm", "norm") and layout != "torch"
-
-
-def _assumed_eps(layer: Layer, source_layer: str, layout: str | None) -> RequirementRow:
+def _assumed_eps(layer: Layer, source_layer: str, layout: str | None) -> RequirementRow | None:
+    """The row of a norm whose eps the file does not record; torch's own files need none."""
+    if "eps" not in layer.settings or layer.kind not in ("batch_norm", "norm") or layout == "torch":
+        return None
     usual = DEFAULT_EPS.get((layout or "", layer.kind))
     default = f"; {layout}'s own default is {usual:g}" if usual else ""
     found = layer.settings["eps"]

@@ -60,6 +60,11 @@ class Wiring:
         feeding = {name for inputs in self.inputs.values() for name in inputs}
         return [layer for layer in self.inputs if layer not in feeding]
 
+    def behind(self, operation: str) -> set[str]:
+        """The layers that feed a layer of this operation."""
+        doing = [layer for layer, word in self.operation.items() if word == operation]
+        return {name for layer in doing for name in self.inputs.get(layer, ())}
+
     def behind_global_pooling(self) -> set[str]:
         """The layers that a global pooling feeds through nothing that could reorder a map: they flatten none."""
         layers = {layer for layer, word in self.operation.items() if word.startswith("Global")}
@@ -118,17 +123,19 @@ def gather_sources(
     """
     usable = _usable(checkpoint, ema=ema)
     renamed = {name: new for name, new in rename_all(checkpoint, rename).items() if name in usable}
+    own_names = {name: layered_name(checkpoint, name) for name in usable}
+    by_rule = frozenset(name for name, new in renamed.items() if new != name)
     decided, notes = _decide_layout(checkpoint, layout, renamed)
     owners = {name: info.layer or parent_of(name) for name, info in checkpoint.items()}
     wiring = wiring_of(checkpoint.requirements)
     return Sources(
-        names={name: layered_name(checkpoint, name) if new == name else new for name, new in renamed.items()},
+        names={name: renamed[name] if name in by_rule else own_names[name] for name in renamed},
         infos=usable,
         layout=decided,
         facts=_facts_of_arrays(owners, wiring),
         owners=owners,
         wiring=wiring,
-        renamed=frozenset(name for name, new in renamed.items() if new != name),
+        renamed=by_rule,
         notes=notes,
     )
 
@@ -156,15 +163,15 @@ def parent_of(name: str) -> str:
 
 def _usable(checkpoint: Checkpoint, *, ema: bool) -> dict[str, ArrayInfo]:
     """The arrays that may fill a model: the weights, or their moving averages where there are any."""
-    weights = {name: info for name, info in checkpoint.items() if info.role == "weight"}
+    weights, averages = (
+        {name: info for name, info in checkpoint.items() if info.role == role} for role in ("weight", "ema")
+    )
     if not ema:
         return weights
-    averages = {name: info for name, info in checkpoint.items() if info.role == "ema"}
     if not averages:
         raise PlanError(f"{checkpoint.path} has no moving averages of weights.")
-    averaged = {_without_average(name) for name in averages}
-    kept = {name: info for name, info in weights.items() if _without_average(name) not in averaged}
-    return {**averages, **kept}
+    averaged = set(map(_without_average, averages))
+    return averages | {name: info for name, info in weights.items() if _without_average(name) not in averaged}
 
 
 def _without_average(name: str) -> str:

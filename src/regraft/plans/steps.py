@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from typing import Any, Literal
 
 StepKind = Literal["pool", "activation"]
@@ -117,7 +118,7 @@ class CallStep:
 class Step:
     """One function without arrays, and where a model of ours does it."""
 
-    function: Function
+    function: Function | Absent
     where: ModuleStep | CallStep | None = field(default=None, compare=False)
 
 
@@ -148,11 +149,13 @@ def function_of_text(text: str) -> Pool | Activation | Absent | None:
     >>> function_of_text("max 3x3, stride 2x2, padding 0-1x0-1").padding, function_of_text("no pooling")
     (((0, 1), (0, 1)), Absent(kind='pool'))
     """
-    absent = next((Absent(kind) for kind in _WORDS if text == str(Absent(kind))), None)
+    for kind in _WORDS:
+        if text == str(Absent(kind)):
+            return Absent(kind)
     match = _POOL.fullmatch(text)
-    if absent is not None or match is None:
-        word = activation(text) if absent is None and text else absent
-        return word if isinstance(word, Activation | Absent) else None
+    if match is None:
+        word = activation(text)
+        return word if isinstance(word, Activation) else None
     size, stride = (tuple(map(int, match[key].split("x"))) for key in ("size", "stride"))
     padding: str | Sides = "same" if match["padding"] == "same" else _sides_of_text(match["padding"] or "")
     return Pool(match["kind"], size, stride, padding, bool(match["zeros"]), bool(match["ceil"]))
@@ -227,13 +230,16 @@ def _sides(pairs: Any) -> Sides:
 def merged(steps: Sequence[Step]) -> tuple[Step, ...]:
     """The steps, the last first, with zeros that are added before a pooling as that pooling's own padding."""
     kept: list[Step] = []
-    for index, step in enumerate(steps):
+    for step, below in zip_longest(steps, steps[1:], fillvalue=UNKNOWN):
         pool = kept[-1].function if kept else None
         if isinstance(step.function, ZeroPad) and isinstance(pool, Pool) and not pool.padding:
-            below = steps[index + 1].function if index + 1 < len(steps) else Unknown()
-            is_harmless = isinstance(below, Activation) and below.name in NONNEGATIVE
-            zeros = pool.kind != "max" or not is_harmless
-            kept[-1] = replace(kept[-1], function=replace(pool, padding=step.function.sides, zeros=zeros))
+            kept[-1] = replace(kept[-1], function=_padded(pool, step.function, below.function))
         else:
             kept.append(step)
     return tuple(kept)
+
+
+def _padded(pool: Pool, pad: ZeroPad, below: Function | Absent) -> Pool:
+    """The pooling with the zeros that were added before it, behind the step `below`."""
+    is_harmless = isinstance(below, Activation) and below.name in NONNEGATIVE
+    return replace(pool, padding=pad.sides, zeros=pool.kind != "max" or not is_harmless)

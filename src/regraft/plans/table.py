@@ -1,9 +1,11 @@
 """A plan as a table that fits a screen."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import product
 
 from regraft.errors import Advice
-from regraft.plans.problems import MOST_CAUSES, AnyRow, advice_for, causes, first_parts, status_counts
+from regraft.plans.problems import MOST_CAUSES, AnyRow, advice_for, causes, first_parts
 from regraft.plans.rows import RequirementRow, Row, Status
 from regraft.wording import counted
 
@@ -17,12 +19,12 @@ Cells = tuple[str, ...]
 
 def heading(rows: Sequence[Row], requirements: Sequence[RequirementRow]) -> str:
     """One line: 6 reused · 4 fresh · 0 problems, and what stays behind in the checkpoint."""
-    reused, fresh = sum(row.is_reused for row in rows), sum(row.status == "kept_init" for row in rows)
-    problems = sum(row.is_problem for row in rows) + sum(row.is_problem for row in requirements)
-    left = status_counts(rows)
-    words = [f"{left[status]} {word}" for status, word in _LEFT_WORDS.items() if left[status]]
-    counts = f"{reused} reused · {fresh} fresh · {counted(problems, 'problem')}"
-    return counts + (f"   (in the checkpoint: {', '.join(words)})" if words else "")
+    everything: list[AnyRow] = [*rows, *requirements]
+    problems = counted(sum(row.is_problem for row in everything), "problem")
+    statuses = Counter(row.status for row in rows)
+    counts = f"{sum(row.is_reused for row in rows)} reused · {statuses['kept_init']} fresh · {problems}"
+    left = [f"{statuses[status]} {word}" for status, word in _LEFT_WORDS.items() if statuses[status]]
+    return counts + (f"   (in the checkpoint: {', '.join(left)})" if left else "")
 
 
 def table(
@@ -56,12 +58,10 @@ def _ways_out(rows: Sequence[Row], limit: int | None, spell: Callable[[Advice], 
     """What solves each kind of problem, and what the table's own line cannot show of its note."""
     groups = causes(rows, MOST_CAUSES if limit is None else limit // 10, by_layer=True)
     lines = []
-    for members in groups if limit is None else groups[: limit // 8]:
+    for members in groups[: None if limit is None else limit // 8]:
         notes = members[0].note.splitlines()
-        ways = notes if len(notes) > 1 or len(members) > 1 else []
-        ways += filter(None, map(spell, advice_for(members, rows)))
-        if ways:
-            lines += [f"{members[0].status}: {_listed(members)}", *(f"  {line}" for line in ways)]
+        shown = notes if len(notes) > 1 or len(members) > 1 else []
+        lines += _way_out(members, [*shown, *map(spell, advice_for(members, rows))])
     return lines
 
 
@@ -69,8 +69,13 @@ def _ways_out_of_settings(
     rows: Sequence[Row], requirements: Sequence[RequirementRow], spell: Callable[[Advice], str]
 ) -> list[str]:
     members = [row for row in requirements if row.is_problem]
-    ways = list(filter(None, map(spell, advice_for(members, (*rows, *requirements)))))
-    return [f"differs: {_listed(members)}", *(f"  {way}" for way in ways)] if ways else []
+    return _way_out(members, list(map(spell, advice_for(members, (*rows, *requirements)))))
+
+
+def _way_out(members: Sequence[AnyRow], lines: Sequence[str]) -> list[str]:
+    """The lines below the names that they are for; nothing when there is none."""
+    indented = [f"  {line}" for line in lines if line]
+    return [f"{members[0].status}: {_listed(members)}", *indented] if indented else []
 
 
 def _listed(members: Sequence[AnyRow]) -> str:
@@ -83,14 +88,13 @@ def _grouped(rows: Sequence[Row], room: int | None) -> list[Cells]:
     Problems stay one by one as long as there is room for them.
     """
     if room is None or len(rows) <= room:
-        return [_cells(row) for row in rows]
-    deepest = max(row.name.count(".") + 1 for row in rows)
+        return list(map(_cells, rows))
+    deepest = max(row.name.count(".") for row in rows)
     lines: list[Cells] = []
-    for keep_problems in (True, False):
-        for depth in range(deepest - 1, -1, -1):
-            lines = _lines_of_groups(rows, depth, keep_problems=keep_problems)
-            if len(lines) <= room:
-                return lines
+    for keep_problems, depth in product((True, False), range(deepest, -1, -1)):
+        lines = _lines_of_groups(rows, depth, keep_problems=keep_problems)
+        if len(lines) <= room:
+            break
     return lines
 
 
@@ -117,15 +121,14 @@ def _cells(row: Row) -> Cells:
 
 def _group_cells(prefix: str, members: Sequence[Row]) -> Cells:
     first = members[0]
-    separator = "." if "/" not in first.name else "/"
-    name = f"{prefix}{separator}…" if prefix else "…"
+    name = f"{prefix}{'.' if '/' not in first.name else '/'}…" if prefix else "…"
     # Alike work in other shapes is told by its first example.
-    work = first.work() + (", …" if len({row.work() for row in members}) > 1 else "")
-    count = f"{len(members)} arrays"
+    work = first.work() + ", …" * any(row.work() != first.work() for row in members)
+    cells = (_mark(first), first.status, "-" if first.target is None else name, f"{len(members)} arrays")
     if first.target is None:
-        return (_mark(first), first.status, "-", count, f"<- {name}", work)
-    start = _common_start([row.sources[0] for row in members if row.sources])
-    return (_mark(first), first.status, name, count, f"<- {start}…" if first.sources else "", work)
+        return (*cells, f"<- {name}", work)
+    sources = [row.sources[0] for row in members if row.sources]
+    return (*cells, f"<- {_common_start(sources)}…" if sources else "", work)
 
 
 def _common_start(names: Sequence[str]) -> str:

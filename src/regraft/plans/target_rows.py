@@ -1,6 +1,6 @@
 """The rows of a plan: every array of the model, then every array of the checkpoint that fills nothing."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -12,7 +12,7 @@ from regraft.operations.operation import Operation, Shape
 from regraft.operations.running import shape_after
 from regraft.plans.absence import Absence
 from regraft.plans.adapting import adapting_operations
-from regraft.plans.layers import Layer, TargetArray
+from regraft.plans.layers import Layer, TargetArray, layers_by_array
 from regraft.plans.match_by_name import Pairing
 from regraft.plans.rows import Row, Status
 from regraft.wording import counted
@@ -48,18 +48,15 @@ def target_rows(
 
     absence   what is said of arrays without a source
     """
-    absence = absence or Absence()
     rows: dict[str, Row] = {}
     ties: dict[str, list[str]] = defaultdict(list)
-    for layer in layers:
-        for leaf, array in layer.arrays.items():
-            name = layer.full(leaf)
-            target = _Target(layer, leaf, array, choices.ways.get(name))
-            rows[name] = _chosen(target, choices) or _paired(target, pairings.get(name), infos, absence)
-            ties[array.tied_to or name].append(name)
+    for name, layer in layers_by_array(layers).items():
+        leaf = name.removeprefix(layer.full(""))
+        target = _Target(layer, leaf, layer.arrays[leaf], choices.ways.get(name))
+        rows[name] = _chosen(target, choices) or _paired(target, pairings.get(name), infos, absence or Absence())
+        ties[target.array.tied_to or name].append(name)
     for names in ties.values():
-        if len(names) > 1:
-            rows.update(_tied_rows([rows[name] for name in names], choices))
+        rows.update(_tied_rows([rows[name] for name in names], choices))
     return tuple(_used_once(rows, ties))
 
 
@@ -84,6 +81,10 @@ class _Target:
     def adapted(self, way: str, effect: str) -> Advice:
         return Advice("adapt", {self.name: way}, effect)
 
+    def is_kernel(self) -> bool:
+        """Whether it is the kernel of a convolution."""
+        return self.layer.kind == "conv" and self.leaf == "weight"
+
     def kept(self) -> Advice:
         """Leave the array, or its whole layer, as it is."""
         return Advice("fresh", [self.layer.name or self.leaf], _KEEP)
@@ -102,10 +103,7 @@ def _paired(target: _Target, pairing: Pairing | None, infos: Mapping[str, ArrayI
     if target.way in ("zeros", "ones"):
         pairing = Pairing(())
     if pairing is None:
-        if target.leaf == "num_batches_tracked":
-            return target.row("kept_init", "a counter of training batches, which the source does not have")
-        note = f"no array in the checkpoint matches this one\n{absence.note}".strip()
-        return target.row("missing", note, (*absence.advice, Advice("fresh", [target.name], _KEEP)))
+        return _missing(target, absence)
     row = replace(
         target.row("missing", pairing.note),
         sources=pairing.sources,
@@ -113,8 +111,7 @@ def _paired(target: _Target, pairing: Pairing | None, infos: Mapping[str, ArrayI
         source_dtypes=tuple(infos[source].dtype for source in pairing.sources),
         operations=pairing.operations,
     )
-    is_settled = pairing.answers and (target.way or "").startswith(pairing.answers)
-    if pairing.problem and not is_settled:
+    if pairing.problem and not pairing.is_settled_by(target.way):
         return replace(row, status=pairing.problem, advice=pairing.advice)
     codes = [text for source in pairing.sources if (text := _codes(source, target.array, infos))]
     if codes and target.way is None:
@@ -123,16 +120,21 @@ def _paired(target: _Target, pairing: Pairing | None, infos: Mapping[str, ArrayI
     return _fitted(row, target)
 
 
+def _missing(target: _Target, absence: Absence) -> Row:
+    if target.leaf == "num_batches_tracked":
+        return target.row("kept_init", "a counter of training batches, which the source does not have")
+    note = f"no array in the checkpoint matches this one\n{absence.note}".strip()
+    return target.row("missing", note, (*absence.advice, Advice("fresh", [target.name], _KEEP)))
+
+
 def _codes(source: str, array: TargetArray, infos: Mapping[str, ArrayInfo]) -> str:
     """Why the source may hold codes of a quantised model, which a cast would take for weights; "" when it does not."""
     dtype = infos[source].dtype
-    if not array.dtype.startswith(("float", "bfloat", "complex")) or array.dtype == dtype:
+    scales = [source + end for end in _SCALES if source + end in infos]
+    are_numbers = array.dtype == dtype or not array.dtype.startswith(("float", "bfloat", "complex"))
+    if are_numbers or not dtype.startswith(("int", "uint", "float8", "float4") if scales else ("int", "uint")):
         return ""
-    scale = next((source + end for end in _SCALES if source + end in infos), None)
-    is_scaled_float = dtype.startswith(("float8", "float4")) and scale is not None
-    if "int" not in dtype and not is_scaled_float:
-        return ""
-    origin = f"{scale} scales them" if scale else "the file does not record what they stand for"
+    origin = f"{scales[0]} scales them" if scales else "the file does not record what they stand for"
     return (
         f"The source holds {dtype} numbers, and {origin}: most likely codes of a quantised model, not weights.\n"
         "Take the checkpoint from before it was quantised."
@@ -141,9 +143,8 @@ def _codes(source: str, array: TargetArray, infos: Mapping[str, ArrayInfo]) -> s
 
 def _fitted(row: Row, target: _Target) -> Row:
     """The row with adaptation and cast added, or with the problem that it does not fit."""
-    assert row.target_shape is not None, "our bug: a target without a shape"
     try:
-        added = None if target.way is None else _adaptation(row, target.way, row.target_shape)
+        added = _adaptation(row, target)
         operations = (*row.operations, *(added or ()))
         got = shape_after(operations, row.source_shapes)
     except PlanError as error:
@@ -158,44 +159,44 @@ def _fitted(row: Row, target: _Target) -> Row:
     return replace(row, status=status, operations=operations, note=note)
 
 
-def _adaptation(row: Row, way: str, shape: Shape) -> tuple[Operation, ...] | None:
-    came = shape_after(row.operations, row.source_shapes) if row.sources else shape
-    return adapting_operations(way, came, shape)
+def _adaptation(row: Row, target: _Target) -> tuple[Operation, ...] | None:
+    if target.way is None:
+        return None
+    came = shape_after(row.operations, row.source_shapes) if row.sources else target.array.shape
+    return adapting_operations(target.way, came, target.array.shape)
 
 
 def _status(row: Row, operations: tuple[Operation, ...], *, is_adapted: bool) -> Status:
-    if is_adapted or any(isinstance(operation, Subtract) for operation in operations):
+    kinds = set(map(type, operations))
+    if is_adapted or Subtract in kinds:
         return "adapted"
-    if any(not isinstance(operation, Cast) for operation in operations):
-        return "converted"
-    if operations:
-        return "cast"
+    if kinds:
+        return "cast" if kinds == {Cast} else "converted"
     return "exact" if row.sources == (row.target,) else "renamed"
 
 
 def _misfit(target: _Target, got: Shape) -> tuple[str, tuple[Advice, ...]]:
     """(what the shapes show, what solves it)."""
-    shape, name = target.array.shape, target.name
+    shape = target.array.shape
     after = f"The source has the shape {got} after all operations, the model takes {shape}."
-    if len(got) != len(shape):
+    if len(got) != len(shape) or not shape:
         return f"{after}\nMap another source with a rename rule (how-to/rename).", (target.kept(),)
-    if target.layer.kind == "conv" and target.leaf == "weight" and got[0] == shape[0]:
+    if target.is_kernel() and got[0] == shape[0]:
         return _misfit_of_convolution(target, got, after)
-    if "pos" in name.lower() and len(shape) > 1 and got[-1] == shape[-1]:
-        bicubic = target.adapted("bicubic", "resize a table of image positions")
-        return f"{after}\nThe number of positions differs.", (
-            bicubic,
-            target.adapted("linear", "resize a table of text positions"),
-        )
+    if "pos" in target.name.lower() and got[1:] and got[-1] == shape[-1]:
+        images = target.adapted("bicubic", "resize a table of image positions")
+        texts = target.adapted("linear", "resize a table of text positions")
+        return f"{after}\nThe number of positions differs.", (images, texts)
     if got[1:] == shape[1:]:
-        note = f"{after}\nThe number of outputs differs, as for other classes."
-        if got[0] > shape[0]:
-            return f"{note} Some rows of the source can be chosen: how-to/channels.", (target.kept(),)
-        return note, (
-            target.kept(),
-            target.adapted("first rows", "fill the first rows, and keep the others as they are"),
-        )
+        return _misfit_of_outputs(target, got, after)
     return f"{after}\nMap another source with a rename rule (how-to/rename).", (target.kept(),)
+
+
+def _misfit_of_outputs(target: _Target, got: Shape, after: str) -> tuple[str, tuple[Advice, ...]]:
+    note = f"{after}\nThe number of outputs differs, as for other classes."
+    if got[0] > target.array.shape[0]:
+        return f"{note} Some rows of the source can be chosen: how-to/channels.", (target.kept(),)
+    return note, (target.kept(), target.adapted("first rows", "fill the first rows, and keep the others as they are"))
 
 
 def _misfit_of_convolution(target: _Target, got: Shape, after: str) -> tuple[str, tuple[Advice, ...]]:
@@ -212,7 +213,7 @@ def _tied_rows(rows: Sequence[Row], choices: Choices) -> dict[str, Row]:
     leader = next((row for row in rows if row.is_reused), None)
     if leader is None:
         return {}
-    return {row.target or "": _tied(row, leader, choices) for row in rows if row is not leader}
+    return {row.name: leader if row is leader else _tied(row, leader, choices) for row in rows}
 
 
 def _tied(row: Row, leader: Row, choices: Choices) -> Row:
@@ -227,15 +228,13 @@ def _tied(row: Row, leader: Row, choices: Choices) -> Row:
 
 def _used_once(rows: Mapping[str, Row], ties: Mapping[str, Sequence[str]]) -> list[Row]:
     """The rows, where a source that fills arrays of two layers which are no tied ones is a problem of both."""
-    first_name = {name: first for first, names in ties.items() for name in names}
-    takers: dict[str, set[str]] = defaultdict(set)
-    for name, row in rows.items():
-        for source in row.sources:
-            takers[source].add(first_name[name].rpartition(".")[0])
-    twice = {source for source, names in takers.items() if len(names) > 1}
+    layers = {name: first.rpartition(".")[0] for first, names in ties.items() for name in names}
+    takers = {(source, layers[name]) for name, row in rows.items() for source in row.sources}
+    counts = Counter(source for source, _ in takers)
     note = "Its source matches other layers too: map each source to one layer with rename rules (how-to/rename)."
+    twice = {source for source, count in counts.items() if count > 1}
     return [
-        replace(row, status="ambiguous", note=note) if row.is_reused and twice & set(row.sources) else row
+        replace(row, status="ambiguous", note=note) if row.is_reused and twice.intersection(row.sources) else row
         for row in rows.values()
     ]
 

@@ -1,5 +1,6 @@
 """The steps that torch's modules and functions without arrays do, and the module that does a step."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -26,6 +27,7 @@ _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "hard_swish": nn.Hardswish, "hard_sigmoid": nn.Hardsigmoid, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh,
     "selu": nn.SELU, "softplus": nn.Softplus, "mish": nn.Mish,
 }  # fmt: skip
+_WITH_NUMBER: dict[str, Callable[[float], nn.Module]] = {"leaky_relu": nn.LeakyReLU, "elu": nn.ELU}
 _INERT_MODULES = (
     nn.Identity, nn.Flatten, nn.Unflatten, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d,
     nn.modules.dropout._DropoutNd,
@@ -41,6 +43,7 @@ _INERT_CALLS = frozenset(
         "type_as", "clone", "detach", "t", "flatten_",
     }
 )  # fmt: skip
+_POOL_CALL = re.compile(r"(?:max|avg)_pool[123]d")
 _SAME_POOLS = {"MaxPool2dSame": "max", "AvgPool2dSame": "average"}  # of timm
 
 
@@ -58,7 +61,7 @@ def steps_of_call(word: str, args: Sequence[Any], kwargs: Mapping[str, Any], whe
     if word in _INERT_CALLS:
         return ()
     function: Function = Unknown(word)
-    if word.startswith(("max_pool", "avg_pool")) and word[-2:] in ("1d", "2d", "3d"):
+    if _POOL_CALL.fullmatch(word):
         function = _pool_of_call(word, args, kwargs)
     elif word == "gelu" and kwargs.get("approximate") == "tanh":
         function = Activation("gelu_tanh")
@@ -135,11 +138,9 @@ def module_for(function: Function | Absent) -> nn.Module | None:
         return nn.Identity()
     if isinstance(function, Pool):
         return _pooling(function)
-    if not isinstance(function, Activation):
-        return None
-    name, _, number = function.name.partition("(")
-    if name in ("leaky_relu", "elu") and number:
-        return (nn.LeakyReLU if name == "leaky_relu" else nn.ELU)(float(number.rstrip(")")))
+    name, _, number = function.name.partition("(") if isinstance(function, Activation) else ("", "", "")
+    if number:
+        return _WITH_NUMBER[name](float(number.rstrip(")")))
     return _ACTIVATIONS[name]() if name in _ACTIVATIONS else None
 
 

@@ -60,3 +60,15 @@ def test_an_existing_folder_is_not_replaced(tmp_path):
     (tmp_path / "precious").touch()
     with pytest.raises(SaveError, match="exists already; nothing was changed"):
         demo.run_demo(tmp_path)
+
+
+def test_only_a_demo_is_replaced(finished, tmp_path):
+    """All that it wrote is its own; a file beside it is not, nor a folder of the same names without a run."""
+    assert demo.foreign_to_demo(finished.folder) == []
+    (tmp_path / "thesis.tex").touch()
+    (tmp_path / "job.toml").touch()
+    with pytest.raises(SaveError, match=r"did not write there: thesis\.tex"):
+        demo.run_demo(tmp_path, overwrite=True)
+    (tmp_path / "thesis.tex").unlink()
+    with pytest.raises(SaveError, match="no run of the demo"):
+        demo.run_demo(tmp_path, overwrite=True)

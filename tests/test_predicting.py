@@ -48,7 +48,7 @@ def test_an_array_file_gives_an_answer_for_each_row(pictures):
 
 def test_every_missing_path_is_named_before_anything_is_predicted(tmp_path):
     """All of them."""
-    with pytest.raises(DataError, match=r"There is nothing at .*x.jpg, .*y.jpg"):
+    with pytest.raises(DataError, match=r"These files do not exist: .*x.jpg, .*y.jpg"):
         predict(Brightness(), [tmp_path / "x.jpg", tmp_path / "y.jpg"], CONTRACT, CLASSES)
 
 
@@ -73,7 +73,10 @@ def test_unreadable_images_are_left_out_when_asked_and_named(pictures):
     answers = predict(Brightness(), [pictures], CONTRACT, CLASSES, skip_unreadable=True, tell=told.append)
 
     assert [answer.name[-5:] for answer in answers] == ["b.png"]
-    assert told == [f"1 unreadable image skipped: {pictures / 'a.png'}"]
+    assert told == [
+        f"1 file left out, not images by their suffix: {pictures / 'both.npz'}",
+        f"1 unreadable image skipped: {pictures / 'a.png'}",
+    ]
 
 
 def test_images_of_several_sizes_are_answered_where_each_keeps_its_own(pictures):
@@ -97,3 +100,42 @@ def test_examples_that_the_model_cannot_take_are_named(tmp_path):
     np.savez(tmp_path / "rows.npz", x=np.zeros((2, 5), np.float32))
     with pytest.raises(DataError, match=r"cannot take examples of shape \(5,\), such as .*rows.npz\[0\]"):
         predict(nn.Linear(3, 2), [tmp_path / "rows.npz"], CONTRACT, CLASSES)
+
+
+def test_files_of_a_folder_that_are_left_out_are_named(pictures):
+    """A telephone's .HEIC among them; hidden files are nobody's."""
+    for number in range(30):
+        (pictures / f"{number:02}.HEIC").touch()
+    (pictures / ".DS_Store").touch()
+    notes = []
+    assert len(predict(Brightness(), [pictures], CONTRACT, CLASSES, tell=notes.append)) == 2
+    assert notes[0].startswith("31 files left out, not images by their suffix: ")
+    assert "00.HEIC" in notes[0]
+    assert "DS_Store" not in notes[0]
+    assert notes[0].endswith("… (11 more)")
+
+
+def test_images_are_refused_where_nobody_knows_how_they_were_prepared(pictures):
+    """Raw pixels at their own size would be answered, wrongly; numbers are answered as they are."""
+    for name in ("a.png", "both.npz"):
+        with pytest.raises(DataError, match=rf"without an input contract, so images such as .*{name}"):
+            predict(Brightness(), [pictures / name], None, CLASSES)
+    np.savez(pictures / "rows.npz", x=np.zeros((2, 3, 2, 2), np.float32))
+    assert len(predict(Brightness(), [pictures / "rows.npz"], None, CLASSES)) == 2
+
+
+@pytest.mark.parametrize(
+    ("forward", "words"),
+    [
+        (lambda images: {"logits": images}, "gives dict for 2 examples"),
+        (lambda images: images.new_zeros(2, 5, 2), r"gives a tensor of shape \(2, 5, 2\) for 2 examples"),
+        (lambda images: images.new_zeros(2), r"gives a tensor of shape \(2,\) for 2 examples"),
+        (lambda images: images.new_zeros(1, 2), r"gives a tensor of shape \(1, 2\) for 2 examples"),
+    ],
+)
+def test_outputs_that_are_no_row_for_each_example_are_refused(pictures, forward, words):
+    """The softmax of another axis would be an answer, too."""
+    model = Brightness()
+    model.forward = forward
+    with pytest.raises(DataError, match=words):
+        predict(model, [pictures / "both.npz"], CONTRACT, CLASSES)

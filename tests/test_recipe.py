@@ -138,6 +138,11 @@ def nothing(folder):
         (third_class, [], "DataError", "label 2"),
         (nothing, ["train.lr=1e38", "train.optimizer='sgd'"], "TrainError", r"at step \d+ of epoch|no longer numbers"),
         (existing_run, [], "SaveError", r"exists already; nothing was changed[\s\S]*--overwrite"),
+        (existing_run, ["out.overwrite=true"], "SaveError", "what regraft did not write there: precious"),
+        (nothing, ["out.folder='.'", "out.overwrite=true"], "SaveError", r"holds the job: "),
+        (nothing, ["out.folder='..'", "out.overwrite=true"], "SaveError", r"holds the job: "),
+        (nothing, ["out.folder='train'", "out.overwrite=true"], "SaveError", r"holds the training data: .*train"),
+        (nothing, ["out.folder='test'", "out.overwrite=true"], "SaveError", r"holds the test data: .*test"),
         (nothing, ["out.folder='/proc/run'"], "SaveError", r"/proc/run cannot be created"),
         (nothing, ["data.validation=99"], "DataError", "first 99 examples, but the training data have only 16"),
         (nothing, ["data.train='nowhere'"], "DataError", "These data do not exist"),
@@ -249,3 +254,12 @@ def test_a_job_that_freezes_all_is_refused_before_any_data_are_read(job_file):
     """Not after hours of features, and in the job's words."""
     with pytest.raises(errors.TrainError, match=r"\[freeze\] leaves nothing to train"):
         reuse(Job.from_file(job_file, ["freeze.layers=.*"]))
+
+
+def test_a_run_from_which_the_next_one_starts_is_not_replaced(job_file):
+    """Its weights would be gone before the new ones are written."""
+    run = reuse(job_file)
+    settings = ["checkpoint.path='run/model.safetensors'", "plan.layout='torch'", "out.overwrite=true"]
+    with pytest.raises(errors.SaveError, match=r"holds the checkpoint: .*model\.safetensors"):
+        reuse(Job.from_file(job_file, settings))
+    assert (run.folder / "model.safetensors").is_file()

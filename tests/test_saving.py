@@ -2,6 +2,10 @@
 
 import copy
 import json
+import os
+import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -14,7 +18,7 @@ from regraft.errors import SaveError
 from regraft.inputs import InputContract
 from regraft.loading import apply_plan
 from regraft.matching import plan_reuse
-from regraft.saving import Factory, load, load_record, save
+from regraft.saving import Factory, load, read_record, save
 
 NET = "from torch import nn\ndef net(width=3):\n    return nn.Sequential(nn.Linear(2, width), nn.BatchNorm1d(width))\n"
 
@@ -126,7 +130,7 @@ def test_a_class_that_builds_itself_needs_no_factory(tmp_path):
 def test_a_model_without_a_factory_is_loaded_into_the_users_own(tmp_path):
     """And the error says so when it is missing."""
     save(net(), tmp_path / "saved")
-    with pytest.raises(SaveError, match=r"does not tell how to build its model[\s\S]*load\(folder, model=my_model\)"):
+    with pytest.raises(SaveError, match=r"does not record how to build its model[\s\S]*load\(folder, model=my_model\)"):
         load(tmp_path / "saved")
     assert isinstance(load(tmp_path / "saved", model=net()), nn.Sequential)
 
@@ -143,7 +147,7 @@ def test_the_provenance_names_file_hash_source_and_operations(tmp_path, factory)
     apply_plan(plan, checkpoint, model)
     save(model, tmp_path / "saved", plan=plan, classes=["a", "b", "c"], inputs=InputContract((2, 2)))
 
-    saved = load_record(tmp_path / "saved")
+    saved = read_record(tmp_path / "saved")
     weight = saved.provenance["arrays"]["0.weight"]
     assert (weight["sources"], weight["operations"]) == (["0/kernel"], ["(in, out) -> (out, in)"])
     assert saved.provenance["arrays"]["1.weight"] == {"origin": "initialised here"}
@@ -157,7 +161,7 @@ def test_another_model_is_left_as_it_was_and_every_misfit_is_named(tmp_path):
     save(net(3), tmp_path / "saved")
     other = nn.Sequential(nn.Linear(2, 4), nn.ReLU())
     before = other[0].weight.clone()
-    with pytest.raises(SaveError, match=r"1.weight: the file has it[\s\S]*0.weight: expected \(4, 2\)"):
+    with pytest.raises(SaveError, match=r"1.weight: the model does not have it[\s\S]*0.weight: expected \(4, 2\)"):
         load(tmp_path / "saved", model=other)
     assert torch.equal(other[0].weight, before)
 
@@ -169,17 +173,126 @@ def test_changed_weights_are_noticed(tmp_path):
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(SaveError, match=r"model.safetensors is not the file that was saved: its sha256 differs"):
+    with pytest.raises(SaveError, match=r"model.safetensors is not the file that was saved: its SHA-256 differs"):
         load(tmp_path / "saved", model=net())
 
 
-@pytest.mark.parametrize("content", [None, "{", '{"inputs": 3}'])
-def test_a_folder_that_is_no_saved_model_is_named(tmp_path, content):
-    """Missing or damaged record."""
-    if content is not None:
-        (tmp_path / "regraft.json").write_text(content)
-    with pytest.raises(SaveError, match=r"it has no regraft\.json|regraft\.json is damaged"):
-        load_record(tmp_path)
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "3", "[]", '{"inputs": 3}', '{"sha256": 3}', '{"sha256": "a", "classes": "ab"}', "[" * 100_000,
+     "1" * 5000, '{"sha256": "a", "model": []}', '{"sha256": "a", "inputs": {"sise": 3}}',
+     '{"sha256": "a", "adopted": [{}]}', '{"sha256": "a", "model": {"factory": 3}}', b"\xff"],
+)  # fmt: skip
+def test_a_damaged_record_is_named(tmp_path, content):
+    """Whatever its form."""
+    (tmp_path / "regraft.json").write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(SaveError, match=r"regraft\.json is damaged"):
+        read_record(tmp_path)
+
+
+def test_a_folder_that_is_not_a_saved_model_is_named(tmp_path):
+    """Nothing there, no record in it, or a pipe that would be read for ever."""
+    for folder in ("none", "empty", "pipe"):
+        if folder != "none":
+            (tmp_path / folder).mkdir()
+        if folder == "pipe":
+            os.mkfifo(tmp_path / folder / "regraft.json")
+        with pytest.raises(SaveError, match=rf"{folder} is not a saved model: it has no file regraft\.json"):
+            load(tmp_path / folder)
+
+
+def test_models_saved_before_load_as_they_did(tmp_path, factory):
+    """A record of version 0.1: no modules, lists for tuples, words that are no longer written."""
+    save(net(5), tmp_path / "saved", factory=factory, classes=["a"], inputs=InputContract(8))
+    path = tmp_path / "saved/regraft.json"
+    record = json.loads(path.read_text())
+    del record["model"]["modules"]
+    record["model"]["word"] = record["word"] = "of another version"
+    path.write_text(json.dumps(record))
+    assert load(tmp_path / "saved")[0].out_features == 5
+    assert read_record(tmp_path / "saved").inputs == InputContract((8, 8))
+
+
+BLOCKS = "from torch import nn\ndef body():\n    return nn.Sequential(nn.Linear(2, 3), nn.ReLU())\n"
+
+
+@pytest.fixture
+def with_neighbour(tmp_path):
+    """A factory's file that imports a module beside it."""
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "blocks_of_a_test.py").write_text(BLOCKS)
+    (source / "net.py").write_text("from blocks_of_a_test import body\ndef net():\n    return body()\n")
+    return Factory("net.py:net", folder=source)
+
+
+def test_a_saved_folder_holds_the_modules_that_its_factory_imports(tmp_path, with_neighbour):
+    """It can be moved to where they are not."""
+    model = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
+    save(model, tmp_path / "saved", factory=with_neighbour)
+    shutil.rmtree(tmp_path / "source")
+    (tmp_path / "saved").rename(tmp_path / "moved")
+    assert isinstance(load(tmp_path / "moved")[1], nn.ReLU)
+
+
+@pytest.mark.parametrize("name", ["net.py", "blocks_of_a_test.py"])
+def test_code_that_was_edited_is_refused(tmp_path, with_neighbour, name):
+    """Another activation has the same weights; a module of one's own is taken as it is."""
+    model = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
+    save(model, tmp_path / "saved", factory=with_neighbour)
+    path = tmp_path / "saved" / name
+    path.write_text(path.read_text().replace("ReLU", "Sigmoid") + "\n")
+    with pytest.raises(SaveError, match=rf"{name} is not the file that was saved[\s\S]*load\(folder, model=my_model\)"):
+        load(tmp_path / "saved")
+    assert torch.equal(load(tmp_path / "saved", model=model)[0].weight, model[0].weight)
+    path.unlink()
+    with pytest.raises(SaveError, match=f"{name} is missing"):
+        load(tmp_path / "saved")
+
+
+def test_all_files_are_as_readable_as_the_umask_says(tmp_path, with_neighbour):
+    """A colleague can load what a colleague can list."""
+    before = os.umask(0o022)
+    try:
+        save(nn.Sequential(nn.Linear(2, 3), nn.ReLU()), tmp_path / "saved", factory=with_neighbour)
+    finally:
+        os.umask(before)
+    modes = {path.name: oct(path.stat().st_mode & 0o777) for path in (tmp_path / "saved").iterdir()}
+    assert set(modes.values()) == {"0o644"}, modes
+
+
+def test_only_a_saved_model_is_replaced(tmp_path, with_neighbour):
+    """Photographs are not; nor a saved model beside which something else lies."""
+    model = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/a.jpg").touch()
+    with pytest.raises(SaveError, match=r"what regraft did not write there: a\.jpg"):
+        save(model, tmp_path / "photos", overwrite=True)
+    save(model, tmp_path / "saved", factory=with_neighbour)
+    load(tmp_path / "saved")  # may leave __pycache__
+    save(model, tmp_path / "saved", factory=with_neighbour, overwrite=True)
+    (tmp_path / "saved/sub").mkdir()
+    (tmp_path / "saved/sub/thesis.tex").touch()
+    with pytest.raises(SaveError, match=r"did not write there: sub/thesis\.tex"):
+        save(model, tmp_path / "saved", overwrite=True)
+    assert (tmp_path / "photos/a.jpg").exists()
+    assert (tmp_path / "saved/sub/thesis.tex").exists()
+
+
+def test_names_of_any_language_are_saved_whatever_the_locale(tmp_path):
+    """In a process that would write ASCII."""
+    code = (
+        "import sys, torch, numpy as np; from torch import nn; from regraft import *\n"
+        "np.savez('a.npz', **{'層/kernel': np.ones((2, 3), np.float32), '層/bias': np.ones(3, np.float32)})\n"
+        "model = nn.Sequential(nn.Linear(2, 3)); checkpoint = open_checkpoint('a.npz')\n"
+        "plan = plan_reuse(checkpoint, model, rename={'層/(.*)': r'0/\\1'}, layout='tensorflow')\n"
+        "apply_plan(plan, checkpoint, model); save(model, 'saved', plan=plan, classes=['類'])\n"
+    )
+    env = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    (tmp_path / "save.py").write_text(code, encoding="utf-8")
+    subprocess.run([sys.executable, "save.py"], cwd=tmp_path, env=env, check=True, timeout=600)
+    assert read_record(tmp_path / "saved").classes == ("類",)
+    assert "層/kernel" in (tmp_path / "saved/plan.json").read_text(encoding="utf-8")
 
 
 def test_state_that_is_no_tensor_is_refused_by_name(tmp_path):
@@ -192,7 +305,7 @@ def test_state_that_is_no_tensor_is_refused_by_name(tmp_path):
         def set_extra_state(self, state):
             pass
 
-    with pytest.raises(SaveError, match=r"holds what is no tensor: _extra_state"):
+    with pytest.raises(SaveError, match=r"holds values that are not tensors: _extra_state"):
         save(Odd(1, 1), tmp_path / "saved")
     assert list(tmp_path.iterdir()) == []
 

@@ -17,7 +17,7 @@ from regraft.caching import cache_features
 from regraft.datasets.labelled import pick_per_class
 from regraft.errors import DataError
 from regraft.evaluating import evaluate
-from regraft.files import whole_folder
+from regraft.files import all_entries, whole_folder
 from regraft.freezing import freeze
 from regraft.jobs.job import Job
 from regraft.learning.solvers import Steps
@@ -28,6 +28,7 @@ from regraft.reading import open_checkpoint
 from regraft.recipe import Run, reuse
 from regraft.reporting import write_report
 from regraft.reports.record import Variant
+from regraft.saving import foreign_entries
 from regraft.splitting import split
 from regraft.training import train
 
@@ -119,7 +120,7 @@ def run_demo(out: Path, *, overwrite: bool = False) -> Demo:
     Leaves a folder with the checkpoint, the data, the job file, the job's run folder and a report; whole or not at all.
     Raises SaveError when the folder exists and may not be replaced, DataError when scikit-learn is not installed.
     """
-    with whole_folder(out, overwrite=overwrite) as folder:
+    with whole_folder(out, overwrite=overwrite, foreign=foreign_to_demo) as folder:
         images, labels = load_digits()
         save_in_tensorflow_layout(train_original(images, labels), folder / ORIGINAL)
         rows, same = compare(folder / ORIGINAL, images, labels)
@@ -136,6 +137,14 @@ def run_demo(out: Path, *, overwrite: bool = False) -> Demo:
         shutil.rmtree(out)  # a part of the demo is no demo
         raise
     return Demo(out, rows, same, run)
+
+
+def foreign_to_demo(folder: Path) -> list[str]:
+    """What a folder holds that no demo has."""
+    own = {ORIGINAL, TRAIN, TEST, JOB, "report.html", "run"}
+    strange = [name for name in all_entries(folder) if name not in own]
+    run = folder / "run"
+    return strange + ([f"run/{name}" for name in foreign_entries(run)] if run.is_dir() else ["no run of the demo"])
 
 
 def load_digits() -> tuple[Tensor, Tensor]:

@@ -16,18 +16,17 @@ from regraft.caches.features import Features
 from regraft.caching import cache_features
 from regraft.datasets.augmented import Augmented
 from regraft.datasets.labelled import Labelled
-from regraft.errors import DoesNotPayError
+from regraft.errors import DoesNotPayError, SaveError
 from regraft.evaluating import Score, evaluate
 from regraft.examples import as_examples
-from regraft.files import refuse_existing, whole_folder
+from regraft.files import refuse_existing, utf8, whole_folder
 from regraft.freezing import frozen_names
-from regraft.inputs import InputContract
 from regraft.jobs.advice import spelled, spelled_for
 from regraft.jobs.factories import build_model
 from regraft.jobs.job import Job, values_of
 from regraft.jobs.layers import freeze_layers, refuse_unknown_layers
 from regraft.jobs.method import solver_of
-from regraft.jobs.parts import cached_besides, notes_of, open_parts, refuse_missing_data
+from regraft.jobs.parts import cached_besides, inputs_of, notes_of, open_parts, refuse_missing_data
 from regraft.learning.history import History
 from regraft.loading import apply_plan
 from regraft.matching import plan_reuse
@@ -37,13 +36,22 @@ from regraft.predicting import predict as predict_with
 from regraft.reading import open_checkpoint
 from regraft.reporting import write_report
 from regraft.reports.record import RunRecord, machine, parameters_of
-from regraft.saving import Factory, file_hashes, load, load_record, versions, write_model
+from regraft.saving import (
+    METRICS_FILE,
+    REPORT_FILE,
+    Factory,
+    file_hashes,
+    foreign_entries,
+    load,
+    read_record,
+    versions,
+    write_model,
+)  # fmt: skip
 from regraft.schedules import EPOCHS
 from regraft.splitting import Head, Trunk, split
 from regraft.training import train
 from regraft.wording import counted
 
-REPORT_FILE, METRICS_FILE = "report.html", "metrics.json"
 Tell = Callable[[str], None]
 
 
@@ -81,7 +89,7 @@ def reuse(job: Job | str | Path, *, tell: Tell = lambda line: None) -> Run:
     """
     job = job if isinstance(job, Job) else Job.from_file(Path(job))
     out = job.path(job.out.folder)
-    refuse_existing(out, overwrite=job.out.overwrite)
+    refuse_existing(out, overwrite=job.out.overwrite, foreign=foreign_entries, keep=inputs_of(job))
     watch = Stopwatch()
     torch.manual_seed(job.train.seed)  # the fresh layers' initial weights
 
@@ -136,9 +144,10 @@ def predict(
 
     Raises SaveError when the folder is no run with an input contract and classes, DataError for unusable paths.
     """
-    saved = load_record(run)
-    contract = saved.inputs or InputContract()
-    return predict_with(load(run), paths, contract, saved.classes, skip_unreadable=skip_unreadable, tell=tell)
+    record = read_record(run)
+    if not record.classes:
+        raise SaveError(f"{run} does not record the classes of its model. Save it with classes=[…] to predict by it.")
+    return predict_with(load(run), paths, record.inputs, record.classes, skip_unreadable=skip_unreadable, tell=tell)
 
 
 def first_inputs(dataset: Labelled, count: int = 2) -> tuple[object, ...]:
@@ -211,7 +220,7 @@ def record_of(
 
 def write_run(out: Path, job: Job, model: nn.Module, record: RunRecord) -> None:
     """Write the run folder: the model with its provenance, metrics.json and report.html. Whole or not at all."""
-    with whole_folder(out, overwrite=job.out.overwrite) as folder:
+    with whole_folder(out, overwrite=job.out.overwrite, foreign=foreign_entries, keep=inputs_of(job)) as folder:
         write_model(
             model,
             folder,
@@ -220,7 +229,7 @@ def write_run(out: Path, job: Job, model: nn.Module, record: RunRecord) -> None:
             classes=record.classes,
             factory=Factory(job.model.factory, job.model.args, job.folder),
         )
-        (folder / METRICS_FILE).write_text(json.dumps(record.metrics(), indent=1), encoding="utf-8")
+        (folder / METRICS_FILE).write_bytes(utf8(json.dumps(record.metrics(), indent=1)))
         write_report(folder / REPORT_FILE, record)
 
 

@@ -4,28 +4,33 @@ import inspect
 import json
 import platform
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import dataclasses as checked
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from regraft.errors import JobError, PlanError, SaveError
-from regraft.files import sha256_of, whole_folder
+from regraft.files import all_entries, sha256_of, utf8, whole_folder
 from regraft.inputs import InputContract
 from regraft.jobs.factories import build_model, factory_file
+from regraft.jobs.neighbours import neighbours_of
 from regraft.plan import Plan
 from regraft.plans.adoption import adopt, adopted_by
-from regraft.plans.rows import RequirementRow
+from regraft.plans.rows import RequirementRow, Row
 from regraft.plans.rows_json import requirement_from_json, requirement_to_json
+from regraft.tensors.keeping import kept_generators
 
 MODEL_FILE, RECORD_FILE, PLAN_FILE = "model.safetensors", "regraft.json", "plan.json"
+REPORT_FILE, METRICS_FILE = "report.html", "metrics.json"  # of a run of a whole job
+OWN_FILES = {MODEL_FILE, RECORD_FILE, PLAN_FILE, REPORT_FILE, METRICS_FILE}
 RECORD_VERSION = 1
 
 
@@ -38,15 +43,54 @@ class Factory:
     folder: Path = Path()
 
 
-@dataclass(frozen=True)
-class Saved:
-    """What a saved folder tells beside the weights: the record in regraft.json."""
+@checked.dataclass(frozen=True, config=ConfigDict(extra="ignore"))
+class FactoryRecord:
+    """How the model of a saved folder is built again.
 
-    folder: Path
-    inputs: InputContract | None
-    classes: tuple[str, ...]
-    provenance: Mapping[str, Any]
-    record: Mapping[str, Any]
+    factory   a SPEC; a file is in the saved folder
+    args      given to the factory
+    original  where the factory's file was
+    sha256    of the factory's file
+    modules   the modules beside it that it imports: file in the saved folder → SHA-256
+    """
+
+    factory: str
+    args: dict[str, Any] = field(default_factory=dict)
+    original: str = ""
+    sha256: str = ""
+    modules: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def files(self) -> dict[str, str]:
+        """All Python files of the factory in the saved folder, with their SHA-256."""
+        return {self.factory.rpartition(":")[0]: self.sha256, **self.modules} if self.sha256 else {}
+
+
+@checked.dataclass(frozen=True, config=ConfigDict(extra="ignore"))
+class Record:
+    """What regraft.json holds.
+
+    sha256      of model.safetensors
+    adopted     settings that the plan changed in the model, as in plan.json
+    frozen      names of the parameters that did not train
+    provenance  where each array came from
+    """
+
+    sha256: str
+    record: int = RECORD_VERSION
+    created: str = ""
+    model: FactoryRecord | None = None
+    inputs: InputContract | None = None
+    classes: tuple[str, ...] | None = None
+    adopted: tuple[dict[str, Any], ...] = ()
+    frozen: tuple[str, ...] = ()
+    provenance: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def requirements(self) -> tuple[RequirementRow, ...]:
+        """What the plan adopted, as rows."""
+        return tuple(requirement_from_json(row) for row in self.adopted)
 
 
 def save(
@@ -66,11 +110,11 @@ def save(
     classes    the names of the outputs, in order
     factory    how to build the model again; without it, a class that can be built without arguments and then has
                the same arrays is found by itself, and any other model is loaded with `load(folder, model=...)`
-    overwrite  replace a folder that exists
+    overwrite  replace a saved model or a run; a folder that holds anything else is never replaced
 
-    Raises SaveError when the folder exists, or the model's state is not made of tensors alone.
+    Raises SaveError when the folder exists and may not be replaced, or the model's state is not made of tensors alone.
     """
-    with whole_folder(Path(folder), overwrite=overwrite) as part:
+    with whole_folder(Path(folder), overwrite=overwrite, foreign=foreign_entries) as part:
         write_model(model, part, plan=plan, inputs=inputs, classes=classes, factory=factory)
 
 
@@ -88,44 +132,40 @@ def write_model(
     save_file(state, folder / MODEL_FILE, metadata={"format": "pt"})
     adopted = adopted_by(model)
     factory = factory or own_factory(model, adopted)
-    source = factory_file(factory.spec, factory.folder) if factory else None
-    if source is not None:
-        shutil.copyfile(source, folder / source.name)
-    record = {
-        "record": RECORD_VERSION,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "model": None if factory is None else _factory_record(factory, source),
-        "inputs": inputs.to_dict() if inputs else None,
-        "classes": list(classes) if classes is not None else None,
-        "adopted": [requirement_to_json(row) for row in adopted],
-        "frozen": [name for name, parameter in model.named_parameters() if not parameter.requires_grad],
-        "provenance": provenance_of(state, plan),
-        "sha256": sha256_of(folder / MODEL_FILE),
-        "versions": versions(),
-    }
-    (folder / RECORD_FILE).write_text(json.dumps(record, indent=1))
+    record = Record(
+        sha256=sha256_of(folder / MODEL_FILE),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        model=_copy_factory(factory, folder) if factory else None,
+        inputs=inputs,
+        classes=None if classes is None else tuple(classes),
+        adopted=tuple(requirement_to_json(row) for row in adopted),
+        frozen=tuple(name for name, parameter in model.named_parameters() if not parameter.requires_grad),
+        provenance=provenance_of(state, plan),
+        versions=versions(),
+    )
+    (folder / RECORD_FILE).write_bytes(utf8(json.dumps(asdict(record), indent=1)))
+    # safetensors makes its file readable by its owner alone; the others follow the umask.
+    shutil.copymode(folder / RECORD_FILE, folder / MODEL_FILE)
     if plan is not None:
-        (folder / PLAN_FILE).write_text(plan.to_json())
+        (folder / PLAN_FILE).write_bytes(utf8(plan.to_json()))
 
 
 def load(folder: str | Path, *, model: nn.Module | None = None) -> nn.Module:
     """The saved model, in eval mode; nothing of it is frozen (regraft.json names what was).
 
     folder  as written by `save` or a run
-    model   a module to load the arrays into, for models that have no factory; else one is built
+    model   a module to load the arrays into; else one is built by the recorded factory
 
-    Raises SaveError when the folder is no saved model, is damaged, or does not fit the model.
-    Builds the model by its recorded factory, which executes that code: load folders that you trust.
+    Raises SaveError when the folder is not a saved model, its weights or its factory's files were changed, or it does
+    not fit the model. Building the model executes the recorded factory, a file in the folder for instance: load folders
+    that you trust, or pass `model`, which executes nothing of the folder.
     """
     folder = Path(folder)
-    saved = load_record(folder)
-    weights = folder / MODEL_FILE
-    if not weights.is_file() or sha256_of(weights) != saved.record.get("sha256"):
-        state_of = "missing" if not weights.is_file() else "not the file that was saved: its sha256 differs"
-        raise SaveError(f"{weights} is {state_of}. Restore it, or run the job again.")
-    model = model if model is not None else _build(folder, saved.record)
-    state = load_file(weights)
-    with adopt(model, [requirement_from_json(row) for row in saved.record.get("adopted", ())]) as changes:
+    record = read_record(folder)
+    _refuse_changed(folder, {MODEL_FILE: record.sha256})
+    model = model if model is not None else _build(folder, record)
+    state = load_file(folder / MODEL_FILE)
+    with adopt(model, record.requirements) as changes:
         problems = _misfits(model, state)
         if problems:
             raise SaveError(f"{folder} does not fit the model, which was left as it was:\n" + "\n".join(problems))
@@ -134,28 +174,41 @@ def load(folder: str | Path, *, model: nn.Module | None = None) -> nn.Module:
     return model.eval()
 
 
-def load_record(folder: str | Path) -> Saved:
-    """What the folder tells beside the weights. Raises SaveError when it is no saved model."""
-    folder = Path(folder)
-    path = folder / RECORD_FILE
+def read_record(folder: str | Path) -> Record:
+    """What a saved folder records beside the weights. Raises SaveError when the folder is not a saved model."""
+    path = Path(folder) / RECORD_FILE
+    if not path.is_file():
+        raise SaveError(f"{folder} is not a saved model: it has no file {RECORD_FILE}.")
     try:
-        record = json.loads(path.read_text())
-        inputs = TypeAdapter(InputContract).validate_python(record["inputs"]) if record["inputs"] else None
-        return Saved(folder, inputs, tuple(record["classes"] or ()), record["provenance"], record)
-    except FileNotFoundError as error:
-        raise SaveError(f"{folder} is no saved model: it has no {RECORD_FILE}.") from error
-    except (OSError, ValueError, KeyError, TypeError, JobError) as error:
+        record = TypeAdapter(Record).validate_python(json.loads(path.read_text(encoding="utf-8")))
+        _ = record.requirements  # of the form that plan.json has
+        return record
+    except ValidationError as error:
+        reasons = [f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()]
+        raise SaveError(f"{path} is damaged: {'; '.join(reasons)}. Run the job again.") from error
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, PlanError) as error:
         raise SaveError(f"{path} is damaged: {type(error).__name__}: {error}. Run the job again.") from error
+
+
+def foreign_entries(folder: Path) -> list[str]:
+    """What a folder holds that no saved model or run has; all of it for a folder that is neither."""
+    try:
+        record = read_record(folder)
+    except SaveError:
+        return all_entries(folder)
+    own = OWN_FILES | set(record.model.files if record.model else ())
+    files = [entry.relative_to(folder) for entry in folder.rglob("*") if not entry.is_dir() or entry.is_symlink()]
+    return [file.as_posix() for file in sorted(files) if file.as_posix() not in own and "__pycache__" not in file.parts]
 
 
 def plain_state(model: nn.Module) -> dict[str, Tensor]:
     """The model's state as contiguous tensors on the processor, each with memory of its own; ties are written out."""
     state = model.state_dict()
-    strange = [name for name, value in state.items() if not isinstance(value, Tensor)]
-    if strange:
+    others = [name for name, value in state.items() if not isinstance(value, Tensor)]
+    if others:
         raise SaveError(
-            f"The model's state holds what is no tensor: {', '.join(strange)}. model.safetensors holds tensors only; "
-            "leave it out of get_extra_state()."
+            f"The model's state holds values that are not tensors: {', '.join(others)}. model.safetensors holds only "
+            "tensors; leave the others out of get_extra_state()."
         )
     return {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in state.items()}
 
@@ -163,19 +216,17 @@ def plain_state(model: nn.Module) -> dict[str, Tensor]:
 def provenance_of(names: Mapping[str, Tensor], plan: Plan | None) -> dict[str, Any]:
     """For each array of the model: the sources, the operations and the files it came from, or "initialised here"."""
     loaded = {row.target: row for row in plan.reused} if plan else {}
-    arrays: dict[str, Any] = {}
-    for name in names:
-        row = loaded.get(name)
-        if row is None:
-            arrays[name] = {"origin": "initialised here"}
-        else:
-            arrays[name] = {
-                "origin": "checkpoint",
-                "sources": list(row.sources),
-                "operations": [str(operation) for operation in row.operations],
-                "status": row.status,
-            }
-    return {"files": file_hashes(plan) if plan else {}, "arrays": arrays}
+    return {
+        "files": file_hashes(plan) if plan else {},
+        "arrays": {name: _origin_of(loaded.get(name)) for name in names},
+    }
+
+
+def _origin_of(row: Row | None) -> dict[str, Any]:
+    if row is None:
+        return {"origin": "initialised here"}
+    operations = [str(operation) for operation in row.operations]
+    return {"origin": "checkpoint", "sources": list(row.sources), "operations": operations, "status": row.status}
 
 
 def file_hashes(plan: Plan) -> dict[str, str]:
@@ -194,65 +245,86 @@ def own_factory(model: nn.Module, adopted: Sequence[RequirementRow] = ()) -> Fac
     kind = type(model)
     if "<locals>" in kind.__qualname__ or kind.__module__ == "__main__" or kind.__module__.startswith("torch.nn"):
         return None
-    required = [
-        parameter
-        for parameter in inspect.signature(kind).parameters.values()
-        if parameter.default is parameter.empty
-        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-    ]
-    if required:
+    if any(_is_required(parameter) for parameter in inspect.signature(kind).parameters.values()):
         return None
     factory = Factory(f"{kind.__module__}:{kind.__qualname__}")
-    random_state = torch.get_rng_state()
-    try:
-        twin = build_model(factory.spec)
-        adopt(twin, adopted)
-    except (JobError, PlanError, AttributeError):  # the class builds another model than this one
-        return None
-    finally:
-        torch.set_rng_state(random_state)  # saving must not change what is drawn afterwards
-    return factory if not _misfits(twin, plain_state(model)) else None
+    with kept_generators():  # saving must not change what is drawn afterwards
+        try:
+            twin = build_model(factory.spec)
+            adopt(twin, adopted)
+        except (JobError, PlanError, AttributeError):  # the class builds another model than this one
+            return None
+    return None if _misfits(twin, plain_state(model)) else factory
+
+
+def _is_required(parameter: inspect.Parameter) -> bool:
+    several = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    return parameter.default is parameter.empty and not several
 
 
 def versions() -> dict[str, str]:
     """Versions of Python, regraft, torch and NumPy."""
-    found = {"python": platform.python_version()}
+    known = {"python": platform.python_version()}
     for package in ("regraft", "torch", "numpy", "safetensors"):
         try:
-            found[package] = version(package)
+            known[package] = version(package)
         except PackageNotFoundError:
-            found[package] = "not installed as a package"
-    return found
+            known[package] = "not installed as a package"
+    return known
 
 
-def _factory_record(factory: Factory, source: Path | None) -> dict[str, Any]:
-    record: dict[str, Any] = {"factory": factory.spec, "args": dict(factory.arguments)}
-    if source is not None:
-        name = factory.spec.rpartition(":")[2]
-        record.update(factory=f"{source.name}:{name}", original=str(source), sha256=sha256_of(source))
-    return record
+def _copy_factory(factory: Factory, folder: Path) -> FactoryRecord:
+    """Copy the factory's file and the modules beside it that it imports; record their hashes."""
+    source = factory_file(factory.spec, factory.folder)
+    if source is None:
+        return FactoryRecord(factory.spec, dict(factory.arguments))
+    modules = [file.relative_to(source.parent) for file in neighbours_of(source).values()]
+    for file in (Path(source.name), *modules):
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source.parent / file, folder / file)
+    return FactoryRecord(
+        f"{source.name}:{factory.spec.rpartition(':')[2]}",
+        dict(factory.arguments),
+        original=str(source),
+        sha256=sha256_of(folder / source.name),
+        modules={file.as_posix(): sha256_of(folder / file) for file in modules},
+    )
 
 
-def _build(folder: Path, record: Mapping[str, Any]) -> nn.Module:
-    built_by = record["model"]
-    if built_by is None:
+def _build(folder: Path, record: Record) -> nn.Module:
+    if record.model is None:
         raise SaveError(
-            f"{folder} does not tell how to build its model. Build it yourself: load(folder, model=my_model), or "
-            "save it with factory=Factory('package.module:factory')."
+            f"{folder} does not record how to build its model. Build it yourself: load(folder, model=my_model). "
+            'Or save it with factory=Factory("package.module:factory").'
         )
+    _refuse_changed(folder, record.model.files)
     try:
-        return build_model(built_by["factory"], built_by["args"], folder=folder)
+        return build_model(record.model.factory, record.model.args, folder=folder)
     except JobError as error:
         raise SaveError(f"The model of {folder} cannot be built again. {error}") from error
 
 
+def _refuse_changed(folder: Path, digests: Mapping[str, str]) -> None:
+    """Raise SaveError for files that are missing or have changed since they were saved."""
+    for name, digest in digests.items():
+        changed = "missing" if not (folder / name).is_file() else "not the file that was saved: its SHA-256 differs"
+        if changed == "missing" or sha256_of(folder / name) != digest:
+            other = "" if name == MODEL_FILE else " To use another network: load(folder, model=my_model)."
+            raise SaveError(f"{folder / name} is {changed}. Restore it, or run the job again.{other}")
+
+
 def _misfits(model: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
+    """A line for each array that only one side has, or that has another shape."""
     own = {name: tensor for name, tensor in model.state_dict().items() if isinstance(tensor, Tensor)}
-    lines = [f"  {name}: the model has it, the file has not" for name in own if name not in state]
-    lines += [f"  {name}: the file has it, the model has not" for name in state if name not in own]
-    lines += [
-        f"  {name}: expected {tuple(own[name].shape)}, got {tuple(tensor.shape)}"
-        for name, tensor in state.items()
-        if name in own and own[name].shape != tensor.shape
-    ]
-    return lines
+    return [*_missing(own, state, "the file"), *_missing(state, own, "the model"), *_misshapen(own, state)]
+
+
+def _missing(names: Mapping[str, Tensor], others: Mapping[str, Tensor], where: str) -> Iterator[str]:
+    """A line for each name that `others` lacks."""
+    return (f"  {name}: {where} does not have it" for name in names if name not in others)
+
+
+def _misshapen(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Iterator[str]:
+    for name in own:
+        if name in state and own[name].shape != state[name].shape:
+            yield f"  {name}: expected {tuple(own[name].shape)}, got {tuple(state[name].shape)}"

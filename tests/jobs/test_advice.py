@@ -23,8 +23,8 @@ ADVICE = [
     ("loss", "mean_squared_error", None, '[train] loss = "mean_squared_error"'),
     ("schedule", {0: "head", 5: ["a", "b"]}, None, '[train.steps] schedule = {0 = "head", 5 = ["a", "b"]}'),
     ("views", 4, None, "[cache] views = 4"),
-    ("overwrite", True, "--overwrite", "[out] overwrite = true"),
-    ("skip_unreadable", True, "--skip-unreadable", "[data] skip_unreadable = true"),
+    ("overwrite", True, "--overwrite", "[out] overwrite = true, or pass --overwrite,"),
+    ("skip_unreadable", True, "--skip-unreadable", "[data] skip_unreadable = true, or pass --skip-unreadable,"),
     ("data_id", "photos", None, None),
 ]  # fmt: skip
 
@@ -41,7 +41,7 @@ def test_an_argument_is_spelled_for_each_door(argument, value, options, job):
 @pytest.mark.parametrize(("argument", "value", "job"), [(row[0], row[1], row[3]) for row in ADVICE if row[3]])
 def test_what_a_job_is_told_is_toml(argument, value, job):
     """It may be pasted, and means the value."""
-    section, _, line = job.partition(" ")
+    section, _, line = job.partition(",")[0].partition(" ") if "--" in job else job.partition(" ")
     written = tomllib.loads(f"{section}\n{line}")
     for key in [*section.strip("[]").split("."), argument]:
         written = written[key]

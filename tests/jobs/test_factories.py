@@ -48,7 +48,7 @@ def test_the_file_of_a_spec_is_found(folder):
 @pytest.mark.parametrize(
     ("spec", "told"),
     [
-        ("resnet18", "names no factory. Expected timm:NAME"),
+        ("resnet18", "does not name a factory. Expected timm:NAME"),
         ("net.py:nett", r"there is no factory 'nett'. Did you mean 'net'"),
         ("nat.py:net", r"does not exist: .*nat.py. Did you mean 'net.py'"),
         ("no_such_package:net", "cannot be imported: ModuleNotFoundError: No module named 'no_such_package'"),

@@ -7,11 +7,13 @@ import os
 import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
+from functools import partial
 from io import TextIOWrapper
 
 from regraft.cli import caches, checkpoints, plans, runs
 from regraft.cli.printing import warn
 from regraft.errors import RegraftError
+from regraft.jobs.advice import spelled
 from regraft.progress import stoppable
 
 INTERRUPTED = 130  # the exit code that shells give a command stopped by Ctrl-C
@@ -33,6 +35,8 @@ def main(words: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except (RegraftError, OSError) as error:
+        if isinstance(error, RegraftError) and error.spell is str:  # a job's errors are spelled as jobs are written
+            error.spell = partial(spelled, door="command line")
         warn(f"{type(error).__name__}: {error}")
         sys.exit(1)
     except KeyboardInterrupt:

@@ -27,6 +27,8 @@ SECTION_OF = {argument: section for section, arguments in SECTIONS.items() for a
 OPTIONS = {argument: "--" + argument.replace("_", "-") for section in ("plan", "data", "out")
            for argument in SECTIONS[section]}  # fmt: skip
 
+OF_REUSE = ("skip_unreadable", "overwrite")  # options of `regraft reuse`, beside the job's keys
+
 
 def spelled(advice: Advice, door: Door) -> str:
     """The sentence that this door prints; "" for an argument that the door does not have.
@@ -44,7 +46,8 @@ def spelled(advice: Advice, door: Door) -> str:
             return f"Write [train.{type(advice.value).__name__.lower()}] to {advice.effect}."
         section = SECTION_OF.get(advice.argument)
         line = f"[{section}] {advice.argument} = {toml_text(advice.value)}"
-        return f"Set {line} to {advice.effect}." if section else ""
+        option = f", or pass {OPTIONS[advice.argument]}," if advice.argument in OF_REUSE else ""
+        return f"Set {line}{option} to {advice.effect}." if section else ""
     words = _option(advice)
     return f"Pass {words} to {advice.effect}." if words else ""
 

@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from regraft.errors import JobError
+from regraft.jobs.neighbours import importable
 from regraft.wording import near_names
 
 
@@ -43,7 +44,7 @@ def find_factory(spec: str, folder: Path) -> Callable[..., Any]:
     home, colon, name = spec.rpartition(":")
     if not colon or not home or not name:
         raise JobError(
-            f"{spec!r} names no factory. Expected timm:NAME, torchvision:NAME, package.module:factory "
+            f"{spec!r} does not name a factory. Expected timm:NAME, torchvision:NAME, package.module:factory "
             "or file.py:factory."
         )
     if home == "timm":
@@ -66,31 +67,35 @@ def _import(spec: str, module: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except Exception as error:  # parts of an installation that do not fit each other raise what they like
-        told = f"{type(error).__name__}: {error}"
-        raise JobError(f"The module of {spec} cannot be imported: {told}. Install it, or mend the name.") from error
+        reason = f"{type(error).__name__}: {error}"
+        raise JobError(
+            f"The module of {spec} cannot be imported: {reason}. Install it, or correct the name."
+        ) from error
 
 
 def _load_file(spec: str, path: Path) -> ModuleType:
     if not path.is_file():
         beside = [entry.name for entry in path.parent.glob("*.py")] if path.parent.is_dir() else []
         raise JobError(f"The file of {spec} does not exist: {path}. {near_names(path.name, beside)}")
-    # The same name in every process: the key of cached features holds it. Another file of that name gets another.
-    name = f"regraft_factory_{path.stem}"
-    if getattr(sys.modules.get(name), "__file__", str(path)) != str(path):
-        name += f"_{sha256(str(path).encode()).hexdigest()[:8]}"
-    module_spec = importlib.util.spec_from_file_location(name, path)
+    module_spec = importlib.util.spec_from_file_location(_module_name(path), path)
     assert module_spec is not None
     assert module_spec.loader is not None
     module = importlib.util.module_from_spec(module_spec)
-    sys.modules[name] = module
-    sys.path.insert(0, str(path.parent))  # a factory's file may import what lies beside it
+    sys.modules[module_spec.name] = module
     try:
-        module_spec.loader.exec_module(module)
+        with importable(path):
+            module_spec.loader.exec_module(module)
     except Exception as error:
         raise JobError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
-    finally:
-        sys.path.remove(str(path.parent))
     return module
+
+
+def _module_name(path: Path) -> str:
+    """The same name in every process: the key of cached features holds it. Another file of that name gets another."""
+    name = f"regraft_factory_{path.stem}"
+    if getattr(sys.modules.get(name), "__file__", str(path)) != str(path):
+        name += f"_{sha256(str(path).encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
+    return name
 
 
 def _attribute(spec: str, module: ModuleType, name: str) -> Callable[..., Any]:

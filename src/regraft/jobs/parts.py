@@ -1,14 +1,31 @@
 """A job's examples: the training, validation and test parts."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 
 from regraft.datasets.labelled import Chosen, Labelled, pick_per_class, stratified_split
 from regraft.datasets.opening import open_data
 from regraft.errors import DataError
+from regraft.jobs.factories import factory_file
 from regraft.jobs.job import Job
 from regraft.wording import as_toml, counted
+
+
+def inputs_of(job: Job) -> dict[str, Path]:
+    """What the job starts from, by name: a run folder that holds any of it is never replaced."""
+    paths = {
+        "the job": ".",
+        "the checkpoint": job.checkpoint.path,
+        "the training data": job.data.train,
+        "the validation data": job.data.validation,
+        "the test data": job.data.test,
+        "the feature cache": job.cache.folder,
+    }
+    code = factory_file(job.model.factory, job.folder)
+    found = {name: job.path(path) for name, path in paths.items() if isinstance(path, str)}
+    return found if code is None else {**found, "the model's code": code}
 
 
 def refuse_missing_data(job: Job) -> None:

@@ -95,6 +95,9 @@ def test_a_folder_that_holds_what_must_stay_is_never_replaced(old_run, monkeypat
     for folder in (old_run, old_run.parent, old_run.parent / "link", old_run / "photos" / ".."):
         with pytest.raises(SaveError, match=r"holds the data: .*photos"):
             refuse_existing(folder, overwrite=True, foreign=nothing, keep=keep)
+    (old_run.parent / "data").symlink_to(old_run / "photos")  # what is read lies in the folder, whatever its path says
+    with pytest.raises(SaveError, match="holds the data"):
+        refuse_existing(old_run, overwrite=True, foreign=nothing, keep={"the data": old_run.parent / "data"})
     monkeypatch.chdir(old_run)
     for folder in (Path(), Path(".."), old_run):
         with pytest.raises(SaveError, match="holds the working directory"):

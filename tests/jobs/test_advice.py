@@ -7,7 +7,7 @@ import pytest
 
 from regraft.cli.program import parser
 from regraft.errors import Advice, PlanError
-from regraft.jobs.advice import OPTIONS, SECTIONS, rewritten, spelled, spelled_for
+from regraft.jobs.advice import OPTIONS, SECTIONS, spelled, spelled_for
 from regraft.jobs.job import TABLES, Job
 from regraft.learning.solvers import Exact, Steps
 
@@ -79,9 +79,3 @@ def test_errors_that_leave_the_block_are_spelled():
         raise error
     assert caught.value is error
     assert str(error) == "Your factory says layout=None.\nPass --layout flax to read them as Flax does."
-
-
-@pytest.mark.parametrize("text", ["model.layout=…", "save(folder, overwrite=True)", "refresh=['a']", "fresh=names"])
-def test_what_is_no_advice_stays(text):
-    """Attributes, arguments of other functions, values that are no examples."""
-    assert rewritten(text, "job") == rewritten(text, "command line") == text

@@ -121,7 +121,6 @@ def _write(plan: "Plan", path: Path) -> None:
 
 def verify(plan: Path, *, model: str, golden: Path, model_args: str, atol: float) -> None:
     """Apply a plan to a new model and compare its outputs with recorded ones. Exit 1 when they differ."""
-    from regraft.jobs.advice import spelled_for
     from regraft.jobs.factories import build_model
     from regraft.loading import apply_plan
     from regraft.reading import open_checkpoint
@@ -130,8 +129,7 @@ def verify(plan: Path, *, model: str, golden: Path, model_args: str, atol: float
 
     made = _plan_in(plan)
     built = build_model(model, _json_object(model_args))
-    with spelled_for("command line"):
-        apply_plan(made, open_checkpoint(made.checkpoint.path), built)
+    apply_plan(made, open_checkpoint(made.checkpoint.path), built)
     recorded = read_golden(golden)
     say(str(compare(built, recorded.inputs, recorded.outputs, atol=atol, intermediate=recorded.layers)))
 

@@ -31,7 +31,7 @@ import zoo_models
 from torch import Tensor, nn
 
 import regraft
-from regraft.errors import RegraftError
+from regraft.errors import RegraftError, SplitError
 from regraft.tensors.trees import tensors_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -44,7 +44,7 @@ bit for bit, in a training step and in evaluation, on other examples than `split
 another batch size, with features as a cache returns them. *refused*: `split` raises an error that names the layer and
 the reason. *saved*: share of the forward's work that the cache saves; then the number of tensors of the cut and their
 size per example. A star: the model mixes its examples, so the features belong to a whole batch and are not cached by
-example. A dash: not measured in this run."""
+example; a batch that such a trunk refuses (more images in a list, other experts) was split again. A dash: not measured in this run."""
 EXAMPLE_ROWS, OTHER_ROWS = 2, 4  # split itself tries 3
 
 
@@ -91,6 +91,16 @@ def differences(model: nn.Module, trunk: Any, head: Any, args: tuple, kwargs: di
     return [name for name in names if name not in got or name not in expected or not same(expected[name], got[name])]
 
 
+def differences_on(model: nn.Module, trunk: Any, head: Any, args: tuple, kwargs: dict) -> list[str]:
+    """The differences on a batch. A batch that a trunk of whole batches refuses is split again, as its user has to."""
+    try:
+        return differences(model, trunk, head, args, kwargs)
+    except SplitError:
+        if trunk.cut.by_row:
+            raise
+        return differences(model, *regraft.split(model, *args, **kwargs), args, kwargs)
+
+
 def stored(rows: Tensor) -> Tensor:
     """The rows as a cache returns them: contiguous, with their own memory."""
     return rows.detach().clone(memory_format=torch.contiguous_format)
@@ -120,7 +130,7 @@ def judge(model: nn.Module, inputs: zoo_models.Inputs, share: float) -> dict[str
         model.train(is_training)
         mode = f"{'training' if is_training else 'evaluation'}, {rows} rows"
         try:
-            found = differences(model, trunk, head, *inputs(rows, rows))
+            found = differences_on(model, trunk, head, *inputs(rows, rows))
         except RegraftError as error:
             return result | {"verdict": "refused", "why": f"{mode}: {type(error).__name__}: {error}"}
         wrong += [f"{mode}: {', '.join(found[:4])} ({len(found)})"] if found else []

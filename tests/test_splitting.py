@@ -366,8 +366,8 @@ class Pictures(nn.Module):
         return self.last(torch.stack([self.first(picture[None]).relu().mean((0, 2, 3)) for picture in pictures]))
 
 
-def test_a_whole_batch_that_takes_another_way_is_split_for_itself():
-    """More pictures in a list: the features tell the head which way they belong to."""
+def test_features_of_a_whole_batch_are_refused_for_another_number_of_pictures():
+    """By name, with the way out; other pictures of the same number are served, and nothing else is among the leaves."""
     model = Pictures().train()
     freeze(model, "first")
 
@@ -375,12 +375,18 @@ def test_a_whole_batch_that_takes_another_way_is_split_for_itself():
         return [torch.rand(3, 6 + index, 7) for index in range(count)]
 
     trunk, head = split(model, pictures(2))
-    batches = [pictures(count) for count in (2, 3, 2, 1)]
-    features = [trunk(batch) for batch in batches]
+    batch = pictures(2)
+    features = trunk(batch)
 
     assert not trunk.cut.by_row
-    for batch, given in reversed([*zip(batches, features, strict=True)]):
-        assert torch.equal(head(given), model(batch))
+    assert set(features) == {leaf.name for leaf in trunk.cut.leaves}
+    assert torch.equal(head(features), model(batch))
+    for count in (1, 3):
+        with pytest.raises(SplitError, match=rf"(?s)is a list of {count}; on the example .* 2.*Split again on such a"):
+            trunk(pictures(count))
+    again, head = split(model, pictures(3))
+    batch = pictures(3)
+    assert torch.equal(head(again(batch)), model(batch))
 
 
 def test_features_of_one_row_need_no_mode_that_one_row_cannot_run():
@@ -524,5 +530,5 @@ def test_decoders_split_with_the_cache_that_they_keep_by_default(family):
     assert torch.equal(outputs.logits, expected.logits)
     assert torch.equal(outputs.loss, expected.loss)
     assert len(expected.past_key_values) == 3
-    with pytest.raises(SplitError, match=r"(?s)The DynamicCache of the outputs lacks.*Ask the model itself"):
+    with pytest.raises(SplitError, match=r"(?s)The DynamicCache of the outputs lacks.*Call the model itself"):
         outputs.past_key_values.get_seq_length()

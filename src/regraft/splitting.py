@@ -4,8 +4,7 @@ The trunk is all that depends only on inputs and frozen layers; the head is the 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, final
 
@@ -13,21 +12,21 @@ import torch
 from torch import Tensor, nn
 
 from regraft.cuts.batches import Batch, batch_of
-from regraft.cuts.choosing import describe_cut
-from regraft.cuts.cut import Cut, Leaf
-from regraft.cuts.fingerprint import class_name, settings_of, source_hash
+from regraft.cuts.cut import Cut, Leaf, describe_cut
+from regraft.cuts.dataflow import Sources, sources
+from regraft.cuts.fingerprint import class_name, computation_of, settings_of, source_hash
+from regraft.cuts.head_run import run_head
+from regraft.cuts.program import Features
 from regraft.cuts.record import slots_of
-from regraft.cuts.replay import Replay
-from regraft.cuts.search import Search, record_sizes
+from regraft.cuts.search import Proven, Search, record_sizes
+from regraft.cuts.trunk_run import run_trunk, run_trunk_from
 from regraft.errors import SplitError
 from regraft.patterns import Patterns, choose
 from regraft.tensors.fingerprints import hash_description
 from regraft.tensors.keeping import undisturbed
 from regraft.tensors.trees import copied, map_tree
 
-Features = dict[str, Tensor]
-Way = Mapping[bool, Replay]  # mode (whether training) → the proven replay of a batch
-WAY = "(way)"  # among the features of a whole batch: the number of the way that it takes through the model
+ProvenModes = Mapping[bool, Proven]  # mode (whether training) → its proven program
 
 
 class FeatureExtractor(ABC):
@@ -59,41 +58,24 @@ class Trunk(FeatureExtractor):
     model    the user's model
     cut      what crosses to the head
     example  its features of the example
-    ways     how batches run through the model; the example's is the first, and without whole batches the only one
+    modes    the proven program of each mode in which the model runs the example
     """
 
     def __init__(self, model: nn.Module, batch: Batch, at: list[str] | None) -> None:
-        self.model, self._at = model, at
-        way, self.example = _proven_way(model, batch, at)
-        self.ways, self.cut = [way], _whole_cut(way)
-
-    @property
-    def replays(self) -> Way:
-        """The example's way."""
-        return self.ways[0]
+        self.model = model
+        self.modes, self.example = _proven_modes(model, batch, at)
+        self.cut = _whole_cut(self.modes)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Features:
         """The features of a batch: leaf name → tensor. They have no gradients; nothing changes in the model.
 
-        Where features hold for a batch as a whole, a batch that takes another way than those before (more pictures in
-        a list, other experts) is split and proven for itself.
+        Raises SplitError, with the way out, for a batch on which the head could not be as proven: another path through
+        the model, other plain arguments, and, where features belong to a batch as a whole, another number of pictures.
         """
-        try:
-            return self._run(self.replays, args, kwargs)
-        except SplitError as error:
-            if self.cut.by_row:
-                raise
-            return self._run_another_way(error, args, kwargs)
-
-    def _run(self, way: Way, args: tuple, kwargs: Mapping[str, Any]) -> Features:
-        """The leaves of every mode. The present mode comes first: the model may not run the batch in the other."""
-        features: Features = {}
-        for is_training in sorted(way, key=lambda mode: mode != self.model.training):
-            if all(name in features for name in way[is_training].choice.leaves):
-                continue
-            with undisturbed(self.model, is_training=is_training):
-                features |= way[is_training].trunk(args, kwargs)
-        return features
+        modes = self.modes
+        return _of_all_modes(
+            self.model, modes, lambda mode: run_trunk(modes[mode].program, modes[mode].guards, args, kwargs).features
+        )
 
     def row_shapes(self, *args: Any, **kwargs: Any) -> dict[str, tuple[int | None, ...]]:
         """Each leaf's shape for one example, from a batch of one; None for a size that only running can tell.
@@ -101,22 +83,9 @@ class Trunk(FeatureExtractor):
         Nothing is run and no value is read: tensors of the device "meta" will do.
         """
         shapes: dict[str, tuple[int | None, ...]] = {}
-        for replay in self.replays.values():
-            shapes = replay.row_shapes(args, kwargs) | shapes
+        for proven in self.modes.values():
+            shapes = proven.program.row_shapes(args, kwargs) | shapes
         return shapes
-
-    def _run_another_way(self, problem: SplitError, args: tuple, kwargs: Mapping[str, Any]) -> Features:
-        """The features by one of the other ways known, else by a new one."""
-        for number, way in enumerate(self.ways[1:], 1):
-            with suppress(SplitError):
-                return self._run(way, args, kwargs) | {WAY: torch.tensor(number)}
-        try:
-            way, _ = _proven_way(self.model, batch_of(args, kwargs), self._at)
-            features = self._run(way, args, kwargs)
-        except SplitError:
-            raise problem from None
-        self.ways.append(way)
-        return features | {WAY: torch.tensor(len(self.ways) - 1)}
 
     def step_from(self, shallower: "Trunk") -> "TrunkPart":
         """The way from the features of a shallower trunk to the features of this one: inputs are not needed.
@@ -130,19 +99,28 @@ class Trunk(FeatureExtractor):
 
     def frozen_tensors(self) -> dict[str, Tensor]:
         """The parameters and buffers that the features depend on, by name."""
-        names = sorted({name for replay in self.replays.values() for name in replay.tensors_before_the_cut()})
+        names = {
+            value.name
+            for proven in self.modes.values()
+            for value in map(proven.program.record.values.__getitem__, _trunk_of(proven).values)
+            if value.kind in ("parameter", "buffer")
+        }
         state = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
-        return {name: state[name].detach() for name in names}
+        return {name: state[name].detach() for name in sorted(names)}
 
     def describe(self) -> dict[str, Any]:
         """The layers before the cut with their settings and sources, and the operations that they ran."""
         modules = dict(self.model.named_modules())
-        names = sorted({name for replay in self.replays.values() for name in replay.modules_before_the_cut()})
+        records = [(proven.program.record, sorted(_trunk_of(proven).operations)) for proven in self.modes.values()]
+        names = sorted({record.layer_of(record.operations[i]) for record, indices in records for i in indices})
         classes = sorted({type(modules[name]) for name in names}, key=lambda cls: cls.__qualname__)
         return {
             "modules": {name: f"{class_name(type(modules[name]))}({modules[name].extra_repr()})" for name in names},
             "settings": {name: settings_of(modules[name]) for name in names},
-            "computation": [hash_description(replay.computation_before_the_cut()) for replay in self.replays.values()],
+            "computation": [
+                hash_description(computation_of(record, [record.operations[i] for i in indices]))
+                for record, indices in records
+            ],
             "sources": {class_name(cls): source_hash(cls) for cls in classes},
             "attention": str(getattr(getattr(self.model, "config", None), "_attn_implementation", "")),
         }
@@ -163,13 +141,14 @@ class TrunkPart(FeatureExtractor):
 
     def __call__(self, features: Mapping[str, Tensor] | None = None, /, **leaves: Tensor) -> Features:
         """The deeper features of a batch, from its shallower ones as a dictionary or by their names."""
-        given, deeper = leaves if features is None else features, dict[str, Tensor]()
-        model, replays = self.trunk.model, self.trunk.replays
-        for is_training in sorted(replays, key=lambda mode: mode != model.training):  # as the trunk does
-            if not all(name in deeper for name in replays[is_training].choice.leaves):
-                with undisturbed(model, is_training=is_training):
-                    deeper |= replays[is_training].trunk_from(self.shallower.replays[is_training], given)
-        return deeper
+        given = leaves if features is None else features
+        modes, before = self.trunk.modes, self.shallower.modes
+
+        def run(mode: bool) -> Features:
+            new, old = modes[mode], before[mode]
+            return run_trunk_from(new.program, new.guards, old.program, old.guards, given).features
+
+        return _of_all_modes(self.trunk.model, modes, run)
 
     def frozen_tensors(self) -> dict[str, Tensor]:
         """The parameters and buffers that the deeper features depend on, by name."""
@@ -203,24 +182,23 @@ class Head(nn.Module):
         Raises as `split` does, and SplitError where the deeper features need what the features do not hold.
         """
         device = next((tensor.device for tensor in self.model.parameters()), torch.device("cpu"))
-        batch = next(iter(self.trunk.replays.values())).batch
+        batch = next(iter(self.trunk.modes.values())).program.batch
         args, kwargs = map_tree(lambda tensor: tensor.to(device), batch.all)
-        trunk, head = split(self.model, *args, **kwargs)
+        trunk = Trunk(self.model, replace(batch, args=args, kwargs=kwargs), None)
         part = trunk.step_from(self.trunk)
         got = part({name: rows.to(device) for name, rows in self.trunk.example.items()})
         different = [name for name, rows in trunk.example.items() if not torch.equal(got[name], rows)]
         if different:
             raise SplitError(f"{', '.join(different)} cannot be computed from the features of the shallower cut.")
-        return part, head
+        return part, Head(trunk)
 
     def forward(self, features: Mapping[str, Tensor]) -> Any:
         """The model's output for these features (leaf name → tensor, one row per example)."""
-        way = self.trunk.ways[int(features[WAY])] if WAY in features else self.trunk.replays
-        replay = way.get(self.model.training)
-        if replay is None:
+        proven = self.trunk.modes.get(self.model.training)
+        if proven is None:
             mode = "training" if self.model.training else "evaluation"
             raise SplitError(f"The example could not be run in {mode} mode, so the head cannot be either.")
-        return replay.head(features)
+        return run_head(proven.program, proven.guards, features)
 
     def named_parameters(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, nn.Parameter]]:
         """The trainable parameters, as `model.<name>`; the frozen ones belong to the trunk."""
@@ -249,9 +227,10 @@ def split(model: nn.Module, *args: Any, at: Patterns | None = None, **kwargs: An
     return trunk, Head(trunk)
 
 
-def _proven_way(model: nn.Module, batch: Batch, chosen: list[str] | None) -> tuple[Way, Features]:
-    """A proven replay of the batch for each mode in which the model runs, and the batch's features."""
-    replays, failures = {}, []
+def _proven_modes(model: nn.Module, batch: Batch, at: list[str] | None) -> tuple[ProvenModes, Features]:
+    """A proven program for each mode in which the model runs, and the features of the example."""
+    modes: dict[bool, Proven] = {}
+    failures = []
     for is_training in (True, False):
         try:
             record, sizes = record_sizes(model, batch, is_training=is_training)
@@ -260,11 +239,25 @@ def _proven_way(model: nn.Module, batch: Batch, chosen: list[str] | None) -> tup
         except Exception as error:  # BatchNorm cannot train on one row: the head then works in evaluation only
             failures.append(error)
             continue
-        search = Search(model, record, sizes, batch, at=chosen, is_training=is_training)
-        replays[is_training] = search.proven()
-    if not replays:
+        modes[is_training] = Search(model, record, sizes, batch, at=at, is_training=is_training).proven()
+    if not modes:
         raise SplitError(f"The model cannot run the example: {failures[0]}") from failures[0]
-    return replays, _told_apart(replays, batch)
+    return _with_one_name_each(model, modes, batch)
+
+
+def _of_all_modes(model: nn.Module, modes: ProvenModes, run: Callable[[bool], Features]) -> Features:
+    """The leaves of every mode. The present mode comes first: the model may not run the batch in the other."""
+    features: Features = {}
+    for is_training in sorted(modes, key=lambda mode: mode != model.training):
+        if not features.keys() >= modes[is_training].program.leaves.keys():
+            with undisturbed(model, is_training=is_training):
+                features |= run(is_training)
+    return features
+
+
+def _trunk_of(proven: Proven) -> Sources:
+    """The values and operations that the leaves are computed from."""
+    return sources(proven.program.record, proven.program.leaves.values())
 
 
 def _refuse_compiled(model: nn.Module) -> None:
@@ -279,28 +272,29 @@ def _refuse_compiled(model: nn.Module) -> None:
             )
 
 
-def _whole_cut(replays: Way) -> Cut:
+def _whole_cut(modes: ProvenModes) -> Cut:
     """The leaves of every mode: a head that was trained on the features is evaluated on them too."""
-    by_row = all(replay.by_row for replay in replays.values())
-    cuts = [describe_cut(replay.record, replay.sizes, replay.choice, by_row=by_row) for replay in replays.values()]
+    programs = [proven.program for proven in modes.values()]
+    by_row = all(program.by_row for program in programs)
+    cuts = [describe_cut(program.record, program.sizes, program.choice, by_row=by_row) for program in programs]
     leaves: dict[str, Leaf] = {}
     for cut in cuts:
         leaves = leaves | {leaf.name: leaf for leaf in cut.leaves if leaf.name not in leaves}
     return replace(cuts[0], leaves=tuple(leaves.values()))
 
 
-def _told_apart(replays: Way, batch: Batch) -> Features:
-    """The batch's features, after a leaf of evaluation that is not the same in training was given another name."""
-    features: dict[bool, Features] = {}
-    for is_training, replay in replays.items():
-        with undisturbed(replay.model, is_training=is_training):
-            features[is_training] = replay.trunk(*copied(batch.all))
-    told = features.get(True, {})
-    for name, rows in features.get(False, {}).items():
-        other = told.get(name)
+def _with_one_name_each(model: nn.Module, modes: ProvenModes, batch: Batch) -> tuple[ProvenModes, Features]:
+    """The modes and the features of the example; a leaf of evaluation that differs in training gets another name."""
+    by_mode: dict[bool, Features] = {}
+    for is_training, proven in modes.items():
+        with undisturbed(model, is_training=is_training):
+            by_mode[is_training] = run_trunk(proven.program, proven.guards, *copied(batch.all)).features
+    features, modes = by_mode.get(True, {}), dict(modes)
+    for name, rows in by_mode.get(False, {}).items():
+        other = features.get(name)
         is_same = other is None or (rows.shape == other.shape and torch.equal(rows, other))
         own_name = name if is_same else f"{name} (evaluation)"
         if not is_same:
-            replays[False].rename(name, own_name)
-        told = told | {own_name: rows}
-    return told
+            modes[False] = replace(modes[False], program=modes[False].program.renamed(name, own_name))
+        features = features | {own_name: rows}
+    return modes, features

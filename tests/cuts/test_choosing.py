@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import nn
 
-from regraft.cuts.choosing import describe_cut
 from regraft.errors import SplitError
 from splits import Branch, example, frozen, parts
 
@@ -90,11 +89,3 @@ def test_nothing_with_rows_is_refused():
     with pytest.raises(SplitError, match="No tensor with one row per example"):
         leaves(frozen(Weighted(), "a"), example(), torch.ones(2))
     assert leaves(frozen(Weighted(), "a"), example(), torch.ones(2), whole=True) == ["input:weights", "a"]
-
-
-def test_the_description_counts_bytes_of_one_example():
-    """And the work that is saved."""
-    record, sizes, _, choice = parts(frozen(Branch()), example())
-    cut = describe_cut(record, sizes, choice, by_row=True)
-    assert [(leaf.shape, leaf.bytes_per_example) for leaf in cut.leaves] == [((8,), 32)]
-    assert cut.work_saved == pytest.approx((6 * 8 + 8 * 8) / (6 * 8 + 8 * 8 + 8 * 3))

@@ -18,7 +18,7 @@ class Run:
     def operate(self, func, stubs, args, kwargs):
         return f"{len(stubs)} stubs"
 
-    def no_data(self, stubs, func):
+    def missing_data(self, stubs, func):
         return MissingDataError("no data", (1,))
 
 

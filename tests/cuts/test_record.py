@@ -1,8 +1,11 @@
 """What a recording is made of."""
 
+from dataclasses import FrozenInstanceError, replace
+
+import pytest
 import torch
 
-from regraft.cuts.record import Call, Operation, Record, Slot, Value, slots_of
+from regraft.cuts.record import Call, Operation, Record, Slot, Step, Value, slots_of
 
 
 def value(index, *, storage=0):
@@ -21,21 +24,31 @@ def test_slots_are_found_in_any_structure():
 
 def test_children_are_in_the_order_of_their_calls():
     """The model itself is nobody's child."""
-    record = Record(calls=[Call(0, "", 0, -1), Call(1, "a", 0, 0), Call(2, "a.b", 0, 1), Call(3, "c", 0, 0)])
-    assert record.children() == {-1: [0], 0: [1, 3], 1: [2]}
+    record = Record(calls=(Call(0, "", 0, -1), Call(1, "a", 0, 0), Call(2, "a.b", 0, 1), Call(3, "c", 0, 0)))
+    assert record.children == {-1: [0], 0: [1, 3], 1: [2]}
+    assert list(record.with_parents(2)) == [2, 1, 0]
 
 
 def test_an_operation_needs_what_it_read_and_did_not_write():
     """A shape alone is no need, except when the data goes to Python."""
-    operation = Operation(0, "f", 0, 0, arguments=(5,), steps=[((1, 2), (3,), False), ((3, 4), (6,), True)])
+    steps = (Step((1, 2), (3,)), Step((3, 4), (6,), reads_only_shape=True))
+    operation = Operation(0, "f", 0, 0, arguments=(5,), steps=steps)
     assert operation.inputs == [1, 2]
     assert operation.writes == [3, 6]
-    operation.needs_data = True
-    assert operation.inputs == [1, 2, 5]
+    assert replace(operation, gives_python=True).inputs == [1, 2, 5]
 
 
-def test_a_read_of_another_view_counts_as_the_argument():
-    """Both look at one storage."""
-    values = [value(0, storage=1), value(1, storage=1), value(2, storage=2)]
-    operation = Operation(0, "f", 0, 0, arguments=(0,))
-    assert operation.as_given((1, 2), values) == (0, 2)
+def test_an_operation_is_what_its_steps_are():
+    """Random when one is, cheap when all are; the work is summed."""
+    dear = Step(is_random=True, is_cheap=False, flops=3)
+    operation = Operation(0, "f", 0, 0, steps=(Step(flops=4), dear))
+    assert (operation.is_random, operation.is_stateful, operation.needs_data) == (True, False, False)
+    assert (operation.is_cheap, operation.flops) == (False, 7)
+
+
+def test_a_record_cannot_be_changed():
+    """Everything that follows reads the same one."""
+    record = Record(values=(value(0),))
+    for written in (record, record.values[0], Operation(0, "f", 0, 0), Call(0, "", 0, -1)):
+        with pytest.raises(FrozenInstanceError):
+            written.index = 1

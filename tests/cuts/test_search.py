@@ -7,7 +7,7 @@ from torch import nn
 from regraft.cuts.batches import batch_of
 from regraft.cuts.search import Search, record_sizes
 from regraft.errors import SplitError
-from splits import example, frozen
+from splits import example, features_of, frozen, output_of
 
 
 def found(model, *args, at=None):
@@ -31,8 +31,8 @@ class Mixes(nn.Module):
 def test_the_cut_goes_before_what_mixes_the_examples():
     """The frozen layer behind it runs in the head: a cache of it would be wrong."""
     run = found(frozen(Mixes()), example())
-    assert list(run.choice.leaves) == ["first"]
-    assert run.by_row
+    assert list(run.program.leaves) == ["first"]
+    assert run.program.by_row
 
 
 def test_a_row_that_its_mates_move_by_a_millionth_mixes():
@@ -43,7 +43,7 @@ def test_a_row_that_its_mates_move_by_a_millionth_mixes():
             hidden = self.first(x)
             return self.last(self.second(hidden + 1e-6 * hidden.mean(0)))
 
-    assert list(found(frozen(Leans()), example()).choice.leaves) == ["first"]
+    assert list(found(frozen(Leans()), example()).program.leaves) == ["first"]
 
 
 def test_what_a_frozen_layer_leaves_out_of_sight_is_not_taken_from_an_older_batch():
@@ -92,10 +92,10 @@ def test_arguments_that_the_head_does_not_look_at_may_differ():
 
     model = frozen(Frozen(), "scales")
     run = found(model, example(), 3)
-    assert torch.equal(run.head(run.trunk((example(), 4), {})), model(example(), 4))
+    assert torch.equal(output_of(run, features_of(run, example(), 4)), model(example(), 4))
     run = found(frozen(Scales(), "first"), example(), 3, 2)
     with pytest.raises(SplitError, match="The argument head_times is 5; on the example it was 2"):
-        run.trunk((example(), 3, 5), {})
+        features_of(run, example(), 3, 5)
 
 
 def test_a_graph_splits_for_its_batch_as_a_whole():
@@ -113,9 +113,9 @@ def test_a_graph_splits_for_its_batch_as_a_whole():
     model = frozen(Graph(), "first")
     edges = torch.tensor([[0, 1, 2, 3, 0], [1, 2, 3, 0, 2]])
     run = found(model, example(), edges)
-    assert not run.by_row
+    assert not run.program.by_row
     model.eval()
-    assert torch.equal(run.head(run.trunk((example(), edges), {})), model(example(), edges))
+    assert torch.equal(output_of(run, features_of(run, example(), edges)), model(example(), edges))
 
 
 def test_lengths_that_the_model_does_not_take_are_no_symbols():
@@ -145,10 +145,10 @@ def test_a_length_that_makes_no_difference_to_the_head_may_be_another():
     x, y = torch.randn(2, 8, 6), torch.randn(3, 11, 6)
     model = frozen(Pools(), "first").train()
     run = found(model, x)
-    assert torch.equal(run.head(run.trunk((y,), {})), model(y))
+    assert torch.equal(output_of(run, features_of(run, y)), model(y))
     model.divides = True
     with pytest.raises(SplitError, match="The length of 0 is 11; on the example it was 8"):
-        found(model, x).trunk((y,), {})
+        features_of(found(model, x), y)
 
 
 def test_functions_that_compile_themselves_are_recorded_as_they_are_written():

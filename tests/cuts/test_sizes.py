@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
-from regraft.cuts.outlining import outline_forward
 from regraft.cuts.record import slots_of
 from regraft.cuts.recording import record_forward
+from regraft.cuts.shapes import shapes_of_forward
 from regraft.cuts.sizes import ROWS, Size, learn_sizes
 
 
@@ -25,8 +25,8 @@ def learnt(*, lengths=(6, 4), rows=3):
     model, x = Grows(), torch.zeros(2, 8, 4)
     record = record_forward(model, (x,), {})
     runs = {
-        ROWS: [(rows, outline_forward(model, (torch.zeros(rows, 8, 4),), {}))],
-        "length": [(n, outline_forward(model, (torch.zeros(2, n, 4),), {})) for n in lengths],
+        ROWS: [(rows, shapes_of_forward(model, (torch.zeros(rows, 8, 4),), {}))],
+        "length": [(n, shapes_of_forward(model, (torch.zeros(2, n, 4),), {})) for n in lengths],
     }
     sizes = learn_sizes(record, {ROWS: 2, "length": 8}, runs)
     return record, sizes, [slot.value for slot in slots_of(record.calls[0].output)]
@@ -56,8 +56,9 @@ def test_a_length_without_a_straight_line_is_known_at_the_example_only():
 
 def test_numbers_that_grow_become_sizes():
     """The length of the batch and a length less one."""
-    record, _, _ = learnt()
-    assert record.calls[0].output[5:] == (Size(0, ((ROWS, 1),)), Size(-1, (("length", 1),)))
+    record, sizes, _ = learnt()
+    assert record.calls[0].output[5:] == (2, 7)
+    assert sizes.outputs[0][5:] == (Size(0, ((ROWS, 1),)), Size(-1, (("length", 1),)))
 
 
 def test_numbers_that_do_not_grow_with_sizes_are_told():
@@ -69,8 +70,9 @@ def test_numbers_that_do_not_grow_with_sizes_are_told():
 
     model = Counts()
     record = record_forward(model, (torch.zeros(2, 3),), {})
-    sizes = learn_sizes(record, {ROWS: 2}, {ROWS: [(3, outline_forward(model, (torch.zeros(3, 3),), {}))]})
+    sizes = learn_sizes(record, {ROWS: 2}, {ROWS: [(3, shapes_of_forward(model, (torch.zeros(3, 3),), {}))]})
     assert sizes.unstable == {0}
+    assert 0 not in sizes.outputs
 
 
 def test_without_another_number_of_rows_no_shape_is_told():
@@ -92,7 +94,7 @@ def test_examples_and_places_in_one_dimension_are_a_product():
     model, runs = Merges(), {ROWS: [(3, 8)], "length": [(6, 6), (4, 4)]}
     record = record_forward(model, (torch.zeros(2, 8, 4),), {})
     seen = {
-        symbol: [(n, outline_forward(model, (torch.zeros(3 if symbol == ROWS else 2, t, 4),), {})) for n, t in points]
+        symbol: [(n, shapes_of_forward(model, (torch.zeros(3 if symbol == ROWS else 2, t, 4),), {})) for n, t in points]
         for symbol, points in runs.items()
     }
     sizes = learn_sizes(record, {ROWS: 2, "length": 8}, seen)

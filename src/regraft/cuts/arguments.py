@@ -2,19 +2,20 @@
 
 import inspect
 from collections.abc import Iterator, Mapping
-from typing import Any, NoReturn
+from typing import NoReturn, cast
 
 import numpy as np
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from regraft.cuts.record import Slot
 from regraft.errors import SplitError
-from regraft.tensors.trees import CONTAINERS, PLAIN, find_in, map_tree, parts_of
+from regraft.tensors.trees import CONTAINERS, PLAIN, T, find_in, map_tree, parts_of
 
 Pair = tuple[Slot, Tensor]
 
 
-def by_name(model: nn.Module, args: tuple, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def by_name(model: nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object]) -> dict[str, object]:
     """The arguments by the names of the forward's parameters, defaults included."""
     try:
         bound = inspect.signature(model.forward).bind(*args, **kwargs)
@@ -24,7 +25,9 @@ def by_name(model: nn.Module, args: tuple, kwargs: Mapping[str, Any]) -> dict[st
     return dict(bound.arguments)
 
 
-def pairs(recorded: Any, given: Any, *, name: str = "", plain: bool = True, any_count: int = -1) -> Iterator[Pair]:
+def pairs(
+    recorded: object, given: object, *, name: str = "", plain: bool = True, any_count: int = -1
+) -> Iterator[Pair]:
     """Each recorded tensor with the given one in its place.
 
     plain      whether numbers, texts and other values have to be equal, too
@@ -49,21 +52,21 @@ def pairs(recorded: Any, given: Any, *, name: str = "", plain: bool = True, any_
         _refuse(name, recorded, given)
 
 
-def _equal(one: Any, other: Any) -> bool:
+def _equal(one: object, other: object) -> bool:
     """The same object or an equal value; arrays by their elements."""
-    if one is other or np.array_equal(one, other):
+    if one is other or np.array_equal(cast(ArrayLike, one), cast(ArrayLike, other)):
         return True
     return type(one) is type(other) and not isinstance(one, PLAIN) and parts_of(one) == parts_of(other) != {}
 
 
-def _refuse(name: str, recorded: Any, given: Any) -> NoReturn:
+def _refuse(name: str, recorded: object, given: object) -> NoReturn:
     raise SplitError(
         f"The argument {name} is {_shown(given)}; on the example it was {_shown(recorded)}: the head runs with the "
         "example's.\nSplit with an example that has it as this batch does, or give what varies as a tensor."
     )
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     if isinstance(value, (Slot, Tensor)):
         return "a tensor"
     if isinstance(value, CONTAINERS):
@@ -78,7 +81,7 @@ class ReadError(SplitError):
 class Unread:
     """Stands for a plain argument (a number, a text) in a trial run of the head: whoever looks at it fails."""
 
-    def _read(self, *_: Any) -> NoReturn:
+    def _read(self, *_: object) -> NoReturn:
         raise ReadError("The head reads an argument that is no tensor.")
 
     __bool__ = __len__ = __iter__ = __next__ = __getitem__ = __contains__ = __call__ = __getattr__ = _read
@@ -87,6 +90,6 @@ class Unread:
     __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __pow__ = __rpow__ = __str__ = __format__ = _read
 
 
-def unread(arguments: Any) -> Any:
+def unread(arguments: T) -> T:
     """The arguments with an `Unread` in the place of every plain value."""
     return map_tree(lambda _: Unread(), arguments, kind=(str, bytes, bool, int, float, complex, type(None)))

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +10,7 @@ from regraft.cuts.sizes import ROWS
 from regraft.errors import SplitError
 from regraft.tensors.trees import map_tree, tensors_of
 
-Arguments = tuple[tuple, dict[str, Any]]
+Arguments = tuple[tuple[object, ...], dict[str, object]]
 _LENGTHS = ("", "length", "width")  # of axis 1, of axis 2
 
 
@@ -22,8 +21,8 @@ class Batch:
     is_listed  the examples are the items of lists (as detection models take pictures), not rows of tensors
     """
 
-    args: tuple
-    kwargs: Mapping[str, Any]
+    args: tuple[object, ...]
+    kwargs: Mapping[str, object]
     rows: int
     is_listed: bool
 
@@ -102,7 +101,7 @@ class Batch:
 
         return map_tree(cut, self.all)
 
-    def measured(self, args: tuple, kwargs: Mapping[str, Any]) -> dict[str, int | None]:
+    def measured(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> dict[str, int | None]:
         """Rows and lengths of other arguments of the same kind."""
         other = batch_of(args, kwargs)
         sizes: dict[str, int | None] = {ROWS: other.rows}
@@ -120,7 +119,7 @@ class Batch:
                 yield (name if position == 0 else f"{name}.{position}"), tensor
 
 
-def batch_of(args: tuple, kwargs: Mapping[str, Any]) -> Batch:
+def batch_of(args: tuple[object, ...], kwargs: Mapping[str, object]) -> Batch:
     """The arguments with their number of examples: the first size of the first tensor, or the length of a list.
 
     A list counts as a batch when its tensors are pictures: three dimensions, one or three channels first.
@@ -141,7 +140,7 @@ def _map_lists(arguments: Arguments, rows: int, mate: int) -> Arguments:
     """Each list of examples in the order of `Batch.order`."""
     args, kwargs = arguments
 
-    def turn(value: Any) -> Any:
+    def turn(value: object) -> object:
         if isinstance(value, (list, tuple)) and len(value) == rows:
             return type(value)([value[mate % rows], *reversed(value)])
         return value

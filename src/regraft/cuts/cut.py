@@ -1,9 +1,14 @@
 """The cut as the user sees it: which tensors cross from trunk to head, what they weigh, what they save."""
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
 import torch
 
+from regraft.cuts.choosing import Choice
+from regraft.cuts.dataflow import trained_values
+from regraft.cuts.record import Record
+from regraft.cuts.sizes import ROWS, Size, Sizes
 from regraft.wording import counted
 
 
@@ -57,6 +62,75 @@ class Cut:
         total = f"{counted(len(self.leaves), 'tensor', 'crosses/cross')}: {counted(self.bytes_per_example, 'byte')} per"
         lines.append(f"{total} example, {self.work_saved:.1%} of the forward's work saved")
         return "\n".join([*lines, self.note] if self.note else lines)
+
+
+def describe_cut(record: Record, sizes: Sizes, choice: Choice, *, by_row: bool) -> Cut:
+    """The choice as the user sees it."""
+    leaves = tuple(_leaf(record, sizes, name, value, by_row=by_row) for name, value in choice.leaves.items())
+    total = sum(operation.flops for operation in record.operations)
+    in_head = sum(record.operations[index].flops for index in choice.repeated)
+    return Cut(leaves, 1 - in_head / total if total else 0.0, by_row, _note(record, choice, by_row=by_row))
+
+
+def _leaf(record: Record, sizes: Sizes, name: str, index: int, *, by_row: bool) -> Leaf:
+    """A leaf, whose shape is that of one example where it has rows."""
+    value, place = record.values[index], sizes.rows(index)
+    shape: list[int | Size | None] = [*sizes.shapes[index]]
+    now: list[int] = [*value.shape]
+    rows = 1
+    if by_row and place is not None:
+        axis, each = place
+        rows = max(1, sizes.example[ROWS])
+        merged = shape[axis]
+        others = tuple(symbol for symbol in merged.times if symbol != ROWS) if isinstance(merged, Size) else ()
+        if isinstance(merged, Size) and others:  # examples and positions in one dimension: the positions stay
+            shape[axis], now[axis] = replace(merged, times=others), now[axis] // rows
+        else:
+            shape[axis : axis + 1] = now[axis : axis + 1] = [each] if each != 1 else []
+    varying = tuple(axis for axis, size in enumerate(shape) if isinstance(size, Size))
+    return Leaf(name, tuple(now), value.dtype, value.size_bytes // rows, varying)
+
+
+def _note(record: Record, choice: Choice, *, by_row: bool) -> str:
+    """What the user should know of this cut."""
+    if record.calls[0].index in choice.skipped:
+        return "Everything is frozen: the cut is the output, and the head has nothing to train."
+    unfrozen = unfrozen_note(record, choice.repeated)
+    notes = [unfrozen] if unfrozen else []
+    if not by_row:
+        notes.append(
+            "These features belong to their batch as a whole: they have no row for each example, or mix the examples."
+        )
+    elif all(name.startswith("input:") for name in choice.leaves) and not unfrozen:
+        notes.append("Nothing costly is frozen below the first trainable layer: the cut is the inputs themselves.")
+    return "\n".join(notes)
+
+
+def unfrozen_note(record: Record, repeated: Collection[int]) -> str:
+    """A sentence that names unfrozen layers for which frozen ones behind them stay in the head; else empty.
+
+    Such a layer draws random numbers or changes its state. The note tells the work that stays, and the way out.
+
+    repeated  the operations that the head runs
+    """
+    trained = trained_values(record)
+    in_head = [op for op in record.operations if op.index in repeated and trained.isdisjoint(op.inputs)]
+    work = sum(operation.flops for operation in in_head)
+    if not work:
+        return ""
+    last = max(operation.index for operation in in_head if operation.flops)
+    causes = [op for op in in_head if (op.is_random or op.is_stateful) and op.index < last]
+    layers = list(dict.fromkeys(record.layer_of(operation) for operation in causes))
+    if not all(layers) or not layers:  # the model's own forward: it cannot be frozen
+        return ""
+    names, many = ", ".join(layers), len(layers) > 1
+    share = work / sum(operation.flops for operation in record.operations)
+    return (
+        f"{names} draw{'' if many else 's'} random numbers or change{'' if many else 's'} state and "
+        f"{'are' if many else 'is'} not frozen: {share:.1%} of the forward's work, in frozen layers behind "
+        f"{'them' if many else 'it'}, stays in the head.\n"
+        f"To have it computed once, freeze {'them' if many else 'it'} too: freeze(model, {layers!r})."
+    )
 
 
 def _shape_text(leaf: Leaf) -> str:

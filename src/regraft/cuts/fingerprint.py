@@ -1,16 +1,25 @@
-"""What a module computes beside its tensors, as plain data: its class's methods and its own settings."""
+"""What layers compute beside their tensors, as plain data: methods, settings, and the recorded operations."""
 
 import hashlib
 import inspect
+from collections.abc import Mapping, Sequence
 from types import FunctionType
-from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from regraft.cuts.record import Operation, Record
 from regraft.tensors.fingerprints import hash_tensors
+from regraft.tensors.trees import map_tree
 
 # The size of the head, noted on the whole model by timm and transformers: another head keeps the trunk's features.
 OF_THE_HEAD = frozenset({"num_classes", "num_labels"})
+# Functions whose whole numbers are factors and bounds; those of others may be sizes, which grow with the example.
+ARITHMETIC = frozenset((
+    "add", "sub", "mul", "div", "truediv", "true_divide", "floordiv", "floor_divide", "pow", "float_power",
+    "rsub", "rpow", "rdiv", "remainder", "fmod", "clamp", "clamp_min", "clamp_max", "clip", "maximum", "minimum",
+    "eq", "ne", "lt", "le", "gt", "ge", "masked_fill", "where", "lerp", "addcmul", "addcdiv",
+))  # fmt: skip
 
 
 def class_name(cls: type) -> str:
@@ -18,12 +27,12 @@ def class_name(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-def settings_of(module: nn.Module) -> dict[str, Any]:
+def settings_of(module: nn.Module) -> dict[str, object]:
     """The module's own numbers, texts and tuples of them, and its extra state; plain data.
 
     A forward reads them as it reads tensors: `eps`, `num_heads`, `self.scale = 2.0`.
     """
-    settings = {
+    settings: dict[str, object] = {
         name: plain
         for name, value in sorted(vars(module).items())
         if not name.startswith("_") and name not in OF_THE_HEAD | {"training", "train"}
@@ -58,7 +67,7 @@ def _source(function: FunctionType) -> str:
         return f"{function.__code__.co_code.hex()} {function.__code__.co_names} {function.__code__.co_consts}"
 
 
-def _plain(value: Any) -> str | None:
+def _plain(value: object) -> str | None:
     """A text for plain values, None for everything else."""
     if value is None or isinstance(value, (bool, int, float, complex, str)):
         return repr(value)
@@ -67,7 +76,7 @@ def _plain(value: Any) -> str | None:
     return None
 
 
-def _state_text(state: Any) -> str:
+def _state_text(state: object) -> str:
     """Extra state as a text: tensors by their hash, dicts and lists by what they hold, the rest as it prints."""
     if isinstance(state, Tensor):
         return hash_tensors({"": state})
@@ -76,3 +85,40 @@ def _state_text(state: Any) -> str:
     if isinstance(state, (list, tuple)):
         return repr([_state_text(value) for value in state])
     return repr(state)
+
+
+def plain_arguments(name: str, args: tuple[object, ...], kwargs: Mapping[str, object]) -> str:
+    """The fractions, switches and words among a function's arguments, and in arithmetic the whole numbers."""
+    texts: list[str] = []
+    is_arithmetic = name.strip("_") in ARITHMETIC
+
+    def note(value: object) -> object:
+        if is_arithmetic or not isinstance(value, int) or isinstance(value, bool):
+            texts.append(repr(value))
+        return value
+
+    map_tree(note, [*args, *(kwargs[name] for name in sorted(kwargs))],
+                  kind=(bool, int, float, complex, str, torch.dtype))  # fmt: skip
+    return " ".join(texts)
+
+
+def computation_of(record: Record, operations: Sequence[Operation]) -> list[list[object]]:
+    """For each operation: whose forward ran it, its name, its plain arguments, and where its tensors came from.
+
+    What a forward reads beside its arguments is in it: module-level numbers, closures, hooks, other functions, and
+    tensors that are neither parameters nor buffers, by their values now.
+    """
+    order = {operation.index: position for position, operation in enumerate(operations)}
+
+    def origin(index: int) -> str:
+        value = record.values[index if record.values[index].base < 0 else record.values[index].base]
+        if value.operation in order:
+            return f"#{order[value.operation]}"
+        digest = "" if value.tensor is None else hash_tensors({"": value.tensor})
+        return f"{value.kind} {value.name}{digest}"
+
+    return [
+        [record.layer_of(operation), operation.name, operation.plain,
+         [origin(argument) for argument in operation.arguments]]
+        for operation in operations
+    ]  # fmt: skip

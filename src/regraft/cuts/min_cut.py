@@ -1,61 +1,64 @@
 """Maximum flow and minimum cut of a small graph."""
 
 from collections import deque
+from collections.abc import Hashable
 
 INFINITE = 1 << 60
+Edge = tuple[Hashable, Hashable]
 
 
 class Flow:
     """Maximum flow by shortest augmenting paths (Edmonds, Karp, 1972): the graphs have some hundred vertices."""
 
     def __init__(self) -> None:
-        self.room: dict = {}
+        self.capacity: dict[Hashable, dict[Hashable, int]] = {}  # what can still flow from a vertex to another
 
-    def edge(self, start: object, end: object, capacity: int) -> None:
-        """Add room from start to end."""
-        self.room.setdefault(start, {}).setdefault(end, 0)
-        self.room.setdefault(end, {}).setdefault(start, 0)
-        self.room[start][end] = min(INFINITE, self.room[start][end] + capacity)
+    def edge(self, start: Hashable, end: Hashable, capacity: int) -> None:
+        """Add capacity from start to end."""
+        self.capacity.setdefault(start, {}).setdefault(end, 0)
+        self.capacity.setdefault(end, {}).setdefault(start, 0)
+        self.capacity[start][end] = min(INFINITE, self.capacity[start][end] + capacity)
 
-    def push(self, source: object, sink: object) -> int:
+    def push(self, source: Hashable, sink: Hashable) -> int:
         """Fill the graph; the size of the flow, INFINITE when nothing bounds it."""
         total = 0
         while path := self._path(source, sink):
-            amount = min(self.room[start][end] for start, end in path)
+            amount = min(self.capacity[start][end] for start, end in path)
             if amount >= INFINITE:
                 return INFINITE
             for start, end in path:
-                if self.room[start][end] < INFINITE:
-                    self.room[start][end] -= amount
-                if self.room[end][start] < INFINITE:
-                    self.room[end][start] += amount
+                self._add(start, end, -amount)
+                self._add(end, start, amount)
             total += amount
         return total
 
-    def _path(self, source: object, sink: object) -> list[tuple]:
-        """A shortest way with room, as edges."""
-        before: dict = {source: None}
-        todo = deque([source])
-        while todo and sink not in before:
-            vertex = todo.popleft()
-            for end, room in self.room.get(vertex, {}).items():
-                if room > 0 and end not in before:
-                    before[end] = vertex
-                    todo.append(end)
-        path = []
-        vertex = sink if sink in before else source
-        while before[vertex] is not None:
-            path.append((before[vertex], vertex))
-            vertex = before[vertex]
-        return path
-
-    def reaches(self, sink: object) -> set:
+    def reaches(self, sink: Hashable) -> set[Hashable]:
         """The vertices from which the sink can still be reached."""
         seen, todo = {sink}, [sink]
         while todo:
             end = todo.pop()
-            for start in self.room.get(end, {}):
-                if start not in seen and self.room[start][end] > 0:
+            for start in self.capacity.get(end, {}):
+                if start not in seen and self.capacity[start][end] > 0:
                     seen.add(start)
                     todo.append(start)
         return seen
+
+    def _add(self, start: Hashable, end: Hashable, amount: int) -> None:
+        if self.capacity[start][end] < INFINITE:
+            self.capacity[start][end] += amount
+
+    def _path(self, source: Hashable, sink: Hashable) -> list[Edge]:
+        """A shortest path with capacity left, as edges from the sink back; empty when there is none."""
+        before: dict[Hashable, Hashable] = {source: source}
+        todo = deque([source])
+        while todo and sink not in before:
+            vertex = todo.popleft()
+            for end, capacity in self.capacity.get(vertex, {}).items():
+                if capacity > 0 and end not in before:
+                    before[end] = vertex
+                    todo.append(end)
+        path, vertex = [], sink if sink in before else source
+        while vertex != source:
+            path.append((before[vertex], vertex))
+            vertex = before[vertex]
+        return path

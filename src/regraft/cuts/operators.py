@@ -1,13 +1,15 @@
 """What torch tells of one of its operators: does it draw random numbers, write in place, need data, cost much."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
 from torch.utils.flop_counter import flop_registry
 
 from regraft.tensors.trees import tensors_of
+
+Operator = OpOverload  # one of torch's own operators, as its dispatcher knows it
 
 # Methods that give Python a value made of the data. Some of them (tolist, numpy) run no operator that torch shows.
 _READS_DATA = """
@@ -17,13 +19,13 @@ is_nonzero nonzero argwhere unique unique_consecutive masked_select __repr__ __f
 READS_DATA = frozenset(_READS_DATA.split())
 
 
-def function_name(func: Any) -> str:
+def function_name(func: Callable[..., object]) -> str:
     """A function's short name: "relu", "add", "shape"."""
     name = getattr(func, "__name__", type(func).__name__)
     return getattr(getattr(func, "__self__", None), "__name__", name) if name in ("__get__", "__set__") else name
 
 
-def bound_arguments(func: Any, args: tuple, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def bound_arguments(func: Operator, args: tuple[object, ...], kwargs: Mapping[str, object]) -> dict[str, object]:
     """An operator's arguments by name, defaults included."""
     bound = {}
     for position, argument in enumerate(func._schema.arguments):
@@ -32,7 +34,7 @@ def bound_arguments(func: Any, args: tuple, kwargs: Mapping[str, Any]) -> dict[s
     return bound
 
 
-def written_arguments(func: Any, args: tuple, kwargs: Mapping[str, Any]) -> list[Tensor]:
+def written_arguments(func: Operator, args: tuple[object, ...], kwargs: Mapping[str, object]) -> list[Tensor]:
     """The arguments that the operator declares to change."""
     if not func._schema.is_mutable:
         return []
@@ -41,7 +43,7 @@ def written_arguments(func: Any, args: tuple, kwargs: Mapping[str, Any]) -> list
     return [tensor for name in names for tensor in tensors_of(bound[name])]
 
 
-def normalises_by_batch(func: Any, args: tuple, kwargs: Mapping[str, Any]) -> bool:
+def normalises_by_batch(func: Operator, args: tuple[object, ...], kwargs: Mapping[str, object]) -> bool:
     """Whether it normalises by the batch's own statistics; torch does not declare that this moves the running ones."""
     name = func._schema.name
     if "batch_norm" not in name:
@@ -50,7 +52,7 @@ def normalises_by_batch(func: Any, args: tuple, kwargs: Mapping[str, Any]) -> bo
     return "with_update" in name or bool(bound.get("training", bound.get("train", False)))
 
 
-def is_random(func: Any, args: tuple, kwargs: Mapping[str, Any]) -> bool:
+def is_random(func: Operator, args: tuple[object, ...], kwargs: Mapping[str, object]) -> bool:
     """Whether the operator draws random numbers. Torch tags those that may; a dropout of zero does not."""
     if torch.Tag.nondeterministic_seeded not in func.tags:
         return False
@@ -59,13 +61,13 @@ def is_random(func: Any, args: tuple, kwargs: Mapping[str, Any]) -> bool:
     return not switched_off
 
 
-def reads_only_shape(func: Any) -> bool:
+def reads_only_shape(func: Operator) -> bool:
     """Whether the operator takes of its inputs only shape, type and device: zeros_like, new_ones."""
     name = func._schema.name.removeprefix("aten::")
     return name.endswith("_like") or name.startswith("new_")
 
 
-def needs_data(func: Any, args: tuple, kwargs: Mapping[str, Any]) -> bool:
+def needs_data(func: Operator, args: tuple[object, ...], kwargs: Mapping[str, object]) -> bool:
     """Whether the operator's result is a number for Python, or has a shape that depends on the data."""
     if torch.Tag.data_dependent_output in func.tags:
         return True
@@ -89,14 +91,14 @@ _local_scalar_dense _reshape_alias as_strided item is_nonzero equal
 CHEAP = frozenset(_CHEAP.split())
 
 
-def is_cheap(func: Any) -> bool:
+def is_cheap(func: Operator) -> bool:
     """Whether repeating the operator in every step costs next to nothing."""
     if func.is_view or torch.Tag.pointwise in func.tags:
         return True
     return func._schema.name.split("::")[-1] in CHEAP
 
 
-def flops_of(func: Any, args: tuple, kwargs: Mapping[str, Any], result: Any) -> int:
+def flops_of(func: Operator, args: tuple[object, ...], kwargs: Mapping[str, object], result: object) -> int:
     """Multiply-adds × 2, by torch's own formulas; 0 for what they do not count."""
     count = flop_registry.get(func._overloadpacket)
     return int(count(*args, **kwargs, out_val=result)) if count is not None else 0

@@ -1,13 +1,15 @@
-"""A tensor without data: what a skipped layer gives to the head."""
+"""Tensors without data: what a skipped layer gives to the head."""
 
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from typing import NoReturn
 
 import torch
 from torch import Tensor
 
 from regraft.cuts.operators import function_name
 from regraft.errors import SplitError
-from regraft.tensors.trees import Placeholder, tensors_of
+from regraft.tensors.trees import Placeholder, find_in
 
 # What may be asked of a tensor without looking at its data.
 _METADATA = """
@@ -21,6 +23,24 @@ METADATA = frozenset(_METADATA.split())
 _SIZES = frozenset(["shape", "size", "stride", "numel", "nelement", "nbytes", "__len__", "is_contiguous"])
 
 
+class StubOwner(ABC):
+    """The run of a head to which stubs belong: it answers for what they lack."""
+
+    @abstractmethod
+    def asked_for_size(self, stub: "Stub") -> None:
+        """A size of a stub is wanted that is not certain: makes it certain, or raises SplitError."""
+
+    @abstractmethod
+    def operate(
+        self, func: Callable[..., object], stubs: list["Stub"], args: tuple[object, ...], kwargs: Mapping[str, object]
+    ) -> object:
+        """What an operation on stubs gives."""
+
+    @abstractmethod
+    def missing_data(self, stubs: list["Stub"], func: Callable[..., object]) -> "MissingDataError":
+        """The error for an operator that needs the data of stubs."""
+
+
 class Stub(Tensor):
     """A tensor that knows its type and device, mostly its shape, and has no data.
 
@@ -30,29 +50,43 @@ class Stub(Tensor):
     """
 
     value: int
-    run: Any
+    run: StubOwner
     is_certain: bool
 
     @staticmethod
-    def __new__(cls, shape: tuple[int, ...], stride: tuple[int, ...], dtype: Any, device: Any) -> "Stub":
+    def __new__(
+        cls, shape: tuple[int, ...], stride: tuple[int, ...], dtype: torch.dtype, device: torch.device
+    ) -> "Stub":
         """A stub; its creator sets `value`, `run` and `is_certain`."""
         return Tensor._make_wrapper_subclass(cls, shape, stride, dtype=dtype, device=device)
 
     @classmethod
-    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        cls,
+        func: Callable[..., object],
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
         name = function_name(func)
         if name in METADATA:
-            if name in _SIZES and not args[0].is_certain:
+            if name in _SIZES and isinstance(args[0], Stub) and not args[0].is_certain:
                 args[0].run.asked_for_size(args[0])
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **(kwargs or {}))
-        stubs = [tensor for tensor in tensors_of((args, kwargs)) if isinstance(tensor, Stub)]
+        stubs = list(find_in((args, kwargs), Stub))
         return stubs[0].run.operate(func, stubs, args, kwargs or {})
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
-        stubs = [tensor for tensor in tensors_of((args, kwargs)) if isinstance(tensor, Stub)]
-        raise stubs[0].run.no_data(stubs, func)
+    def __torch_dispatch__(  # type: ignore[override]
+        cls,
+        func: Callable[..., object],
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> NoReturn:
+        stubs = list(find_in((args, kwargs), Stub))
+        raise stubs[0].run.missing_data(stubs, func)
 
     def __repr__(self) -> str:  # type: ignore[override]
         return f"Stub(shape={tuple(self.shape)}, dtype={self.dtype}, value={self.value})"
@@ -78,18 +112,18 @@ def hollow(tensor: Tensor) -> Tensor:
 class Unfilled(Placeholder):
     """Stands for an object of the outputs to which frozen layers, which do not run in the head, add their part."""
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: object) -> None:
         self._kind = type(value).__name__
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("__"):  # copying and pickling ask for some that are not there
             raise AttributeError(name)
         raise self._refusal()
 
-    def __getitem__(self, key: Any) -> Any:
+    def __getitem__(self, key: object) -> NoReturn:
         raise self._refusal()
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[NoReturn]:
         raise self._refusal()
 
     def __len__(self) -> int:
@@ -101,5 +135,5 @@ class Unfilled(Placeholder):
     def _refusal(self) -> SplitError:
         return SplitError(
             f"The {self._kind} of the outputs lacks what the frozen layers put into it (keys and values for generating "
-            "text, say): they do not run in the head.\nAsk the model itself for it: the head has trained it."
+            "text, for example): they do not run in the head.\nCall the model itself for it: the head has trained it."
         )

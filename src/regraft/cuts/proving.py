@@ -2,17 +2,20 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from itertools import zip_longest
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from regraft.cuts.batches import Arguments
+from regraft.cuts.dataflow import trained_values
 from regraft.cuts.frozen import is_frozen
+from regraft.cuts.head_run import HeadRun
 from regraft.cuts.placeholders import Stub
-from regraft.cuts.record import Record, slots_of
-from regraft.cuts.replay import Replay
+from regraft.cuts.program import Guards, Program
+from regraft.cuts.record import Record, Value, slots_of
+from regraft.cuts.trunk_run import TrunkRun, run_trunk
 from regraft.errors import FreezeError, RegraftError, SplitError
 from regraft.tensors.keeping import undisturbed
 from regraft.tensors.trees import copied, dense, opaque_objects, same_values, tensors_of
@@ -20,6 +23,9 @@ from regraft.tensors.trees import copied, dense, opaque_objects, same_values, te
 # Rows computed in another batch are summed in another order: 1e-6 for float32 (measured 8.6e-6 for batch 1 in the place
 # of 32), more for a deep network's largest values. What mixes examples differs in the first digits.
 ROUNDING = {torch.float64: 1e-8, torch.float32: 1e-3, torch.float16: 5e-2, torch.bfloat16: 1e-1}
+
+
+Opaque = tuple[type, list[Tensor]]  # the class of an object, and the tensors deep inside it
 
 
 class DifferenceError(SplitError):
@@ -31,7 +37,7 @@ class Outcome:
     """What a step gives: outputs, gradients and buffers by name, and the `opaque_objects` of the outputs."""
 
     tensors: dict[str, Tensor]
-    sealed: list[tuple[type, list[Tensor]]]
+    opaque: list[Opaque]
 
 
 def model_step(model: nn.Module, arguments: Arguments, *, is_training: bool) -> Outcome:
@@ -47,38 +53,37 @@ def model_step(model: nn.Module, arguments: Arguments, *, is_training: bool) -> 
             raise SplitError(f"The model itself cannot make a training step on the example: {error}") from error
 
 
-def trunk_features(replay: Replay, arguments: Arguments, *, is_training: bool) -> dict[str, Tensor]:
-    """The features of these arguments. Nothing changes in the model."""
-    with undisturbed(replay.model, is_training=is_training):
-        return replay.trunk(*copied(arguments))
+def watched_trunk(program: Program, guards: Guards, arguments: Arguments) -> TrunkRun:
+    """The trunk's run on these arguments, which holds their features. Nothing changes in the model."""
+    with undisturbed(program.model, is_training=program.is_training):
+        return run_trunk(program, guards, *copied(arguments))
 
 
 def prove(
-    replay: Replay, features: Mapping[str, Tensor], expected: Outcome, *, is_training: bool,
-    given: Callable[[Any], Any] = lambda arguments: arguments,
-) -> None:  # fmt: skip
+    program: Program, features: Mapping[str, Tensor], expected: Outcome,
+    given: Callable[[Arguments], Arguments] = lambda arguments: arguments,
+) -> Guards:  # fmt: skip
     """Run a step of the head, on the model's arguments as `given` makes them, and compare it with a `model_step`.
 
-    Raises DifferenceError when anything differs by a bit.
+    Gives the lengths that the head took from the example, and the classes of outputs that it cannot fill. Raises
+    DifferenceError when anything differs by a bit.
     """
-    with undisturbed(replay.model, is_training=is_training):
+    with undisturbed(program.model, is_training=program.is_training):
         try:
-            got = _step(replay.model, lambda: replay.head(features, given))
+            run = HeadRun(program, features)
+            got = _step(program.model, lambda: run.run(given))
         except RegraftError:
             raise
         except Exception as error:  # the model's own forward may say anything to a tensor of a wrong shape
             raise DifferenceError(f"The head does not run where the model does: {error}") from error
-    wanted, there = expected.tensors, got.tensors
-    different = [name for name in wanted if name not in there or not same_values(wanted[name], there[name])]
-    different += [name for name in there if name not in wanted]
+    names = dict.fromkeys([*expected.tensors, *got.tensors])
+    different = [name for name in names if not _is_same(expected.tensors.get(name), got.tensors.get(name))]
     if different:
         raise DifferenceError(
             f"The head does not give what the model gives: {', '.join(different[:5])} differ on the example.\n"
             'Cut after a layer that you name, at="…", or train this model without cached features.'
         )
-    for (kind, inside), (_, others) in zip_longest(expected.sealed, got.sealed, fillvalue=(object, [])):
-        if not _all_equal(inside, others):
-            replay.unfilled.add(kind)
+    return Guards(frozenset(run.assumed_lengths), unfilled=_unfilled(expected, got))
 
 
 def mixing_leaves(
@@ -93,11 +98,10 @@ def mixing_leaves(
     known = (order >= 0).nonzero()[:, 0]
     mixing = []
     for name, rows in features.items():
-        at = known.to(rows.device)
-        same = same_values(others[name][at], again[name][at]) and _same_rows(
-            rows[order.to(rows.device)[at]], others[name][at]
-        )
-        mixing += [] if same else [name]
+        indices = known.to(rows.device)
+        expected = rows[order.to(rows.device)[indices]]
+        is_same = same_values(others[name][indices], again[name][indices])
+        mixing += [] if is_same and _same_rows(expected, others[name][indices]) else [name]
     return mixing
 
 
@@ -115,29 +119,51 @@ def _same_rows(rows: Tensor, others: Tensor) -> bool:
     return bool(((rows - others).abs() <= ROUNDING.get(rows.dtype, 1e-3) * scale).all())
 
 
-def refuse_random(model: nn.Module, record: Record, live: list[bool]) -> None:
+def refuse_random(model: nn.Module, record: Record, live: frozenset[int]) -> None:
     """A frozen layer whose output depends on random numbers cannot be computed once."""
     modules = dict(model.named_modules())
-    for index, _ in record.draws:
-        name = record.calls[index].name
+    draws = [(record.calls[call].name, "Python's or NumPy's") for call, _ in record.python_draws]
+    for operation in record.operations:
+        outputs = slots_of(record.calls[operation.call].output)
+        if operation.is_random and any(slot.value in live for slot in outputs):
+            draws.append((record.layer_of(operation), operation.name))
+    for name, function in draws:
         if is_frozen(modules[name]):
             raise FreezeError(
-                f"{name} is frozen, but its forward draws random numbers (Python's or NumPy's) in evaluation mode: its "
-                "features would be one draw for all epochs.\nUnfreeze it, or switch its randomness off."
+                f"{name} is frozen, but its forward draws random numbers in evaluation mode ({function}): its features "
+                "would be one draw for all epochs.\nUnfreeze it, or switch its randomness off."
             )
+
+
+def refuse_crash(record: Record) -> None:
+    """Raise SplitError for a trainable group norm right behind the frozen layers whose input lies channels-last.
+
+    PyTorch 2.13 on the CPU writes the input's gradient through a null pointer when nobody has asked for it:
+    `F.group_norm(torch.randn(2, 4, 4, 8).permute(0, 3, 1, 2), 1, weight).sum().backward()` is a segmentation fault.
+    """
+    trained = trained_values(record)
     for operation in record.operations:
-        if not operation.is_random:
+        if "group_norm" not in operation.name:
             continue
-        call = record.calls[operation.call]
-        outputs = [slot.value for slot in slots_of(call.output)]
-        if is_frozen(modules[call.name]) and any(live[value] for value in outputs):
-            raise FreezeError(
-                f"{call.name} is frozen, but its forward draws random numbers in evaluation mode ({operation.name}): "
-                "its features would be one draw for all epochs.\nUnfreeze it, or switch its randomness off."
-            )
+        given, *affine = operation.arguments
+        if given in trained or trained.isdisjoint(affine) or not _is_channels_last(record.values[given]):
+            continue
+        name = record.layer_of(operation) or "the model"
+        raise SplitError(
+            f"{name} is a trainable group norm behind frozen layers, and its input lies channels-last in memory: "
+            "PyTorch's backward pass of it ends the process on the CPU (a segmentation fault), split or not.\n"
+            f"Freeze {name} too, let a layer before it be trained, or make its input contiguous() in the model."
+        )
 
 
-def _step(model: nn.Module, forward: Callable[[], Any]) -> Outcome:
+def _is_channels_last(value: Value) -> bool:
+    """Whether the channels of one pixel lie side by side, in memory of the CPU."""
+    if len(value.shape) not in (4, 5) or value.device.type != "cpu":
+        return False
+    return value.stride[1] == 1 and value.stride[-1] >= value.shape[1]
+
+
+def _step(model: nn.Module, forward: Callable[[], object]) -> Outcome:
     """The outcome of one training step."""
     with torch.enable_grad():
         whole = forward()
@@ -146,11 +172,10 @@ def _step(model: nn.Module, forward: Callable[[], Any]) -> Outcome:
         parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         differentiable = [tensor for tensor in outputs if tensor.requires_grad]
         if differentiable and parameters:
-            loss = sum(_weighted(tensor) for tensor in differentiable)
-            gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)  # type: ignore[arg-type]
-            for name, gradient in zip(parameters, gradients, strict=True):
-                if gradient is not None:
-                    result[f"gradient of {name}"] = dense(gradient)
+            loss = reduce(torch.add, map(_weighted, differentiable))
+            gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+            named = zip(parameters, gradients, strict=True)
+            result |= {f"gradient of {name}": dense(gradient) for name, gradient in named if gradient is not None}
     buffers = {f"buffer {name}": dense(buffer.clone()) for name, buffer in model.named_buffers()}
     return Outcome(result | buffers, opaque_objects(whole))
 
@@ -162,6 +187,18 @@ def _weighted(tensor: Tensor) -> Tensor:
     return total.real if total.is_complex() else total
 
 
-def _all_equal(expected: list[Tensor], got: list[Tensor]) -> bool:
-    are_real = len(expected) == len(got) and not any(isinstance(tensor, Stub) for tensor in got)
-    return are_real and all(map(same_values, expected, got))
+def _unfilled(expected: Outcome, got: Outcome) -> tuple[type, ...]:
+    """The classes of opaque objects that are not the same in both."""
+    pairs = zip_longest(expected.opaque, got.opaque, fillvalue=None)
+    classes = [(one or other or (object, []))[0] for one, other in pairs if not _is_same_object(one, other)]
+    return tuple(dict.fromkeys(classes))
+
+
+def _is_same_object(expected: Opaque | None, got: Opaque | None) -> bool:
+    if expected is None or got is None or len(expected[1]) != len(got[1]):
+        return False
+    return not any(isinstance(tensor, Stub) for tensor in got[1]) and all(map(same_values, expected[1], got[1]))
+
+
+def _is_same(expected: Tensor | None, got: Tensor | None) -> bool:
+    return expected is not None and got is not None and same_values(expected, got)

@@ -1,12 +1,13 @@
-"""What a recorded forward is made of: values, operations and calls, in the order of time.
+"""What a recorded forward is made of: values, operations and calls, in the order of time. Nothing in it changes.
 
 A *value* is a tensor's content at a moment: views of one storage share it, an in-place operation starts a new one. An
-*operation* is what the user's forward wrote (`torch.cat`, `F.interpolate`, `x + y`); what torch ran for it tells what
-was truly read and written. A *call* is one run of a module's forward.
+*operation* is what the user's forward wrote (`torch.cat`, `F.interpolate`, `x + y`); its *steps* are what torch ran
+for it, and tell what was truly read and written. A *call* is one run of a module's forward.
 """
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -14,16 +15,16 @@ from torch import Tensor
 from regraft.tensors.trees import Placeholder, find_in
 
 
-@dataclass
+@dataclass(frozen=True)
 class Value:
     """A tensor's content at a moment.
 
-    kind         "input", "parameter", "buffer", "constant", "result" of an operation, or "view" of `sources`
+    kind         "input", "parameter", "buffer", "constant", "result" of an operation, or "view" of `base`
+    storage      whose memory it lies in
     name         of an input, parameter or buffer
     operation    index of the operation that wrote it, -1 if none did
-    sources      for a view: the values whose storage it looks at
+    base         for a view: the value whose storage it looks at, itself no view; else -1
     is_trainable for a parameter
-    storage      whose memory it lies in
     tensor       itself, of a constant: a tensor that was there and is neither parameter nor buffer
     """
 
@@ -33,11 +34,11 @@ class Value:
     stride: tuple[int, ...]
     dtype: torch.dtype
     device: torch.device
+    storage: int = 0
     name: str = ""
     operation: int = -1
-    sources: tuple[int, ...] = ()
+    base: int = -1
     is_trainable: bool = False
-    storage: int = 0
     tensor: Tensor | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -46,25 +47,42 @@ class Value:
         return torch.Size(self.shape).numel() * self.dtype.itemsize
 
 
-@dataclass
+@dataclass(frozen=True)
+class Step:
+    """One of torch's own operators, run for an operation.
+
+    reads, writes     values; each value is written by one step
+    reads_only_shape  of what it reads, only the shape and type matter (zeros_like)
+    is_random         draws random numbers
+    is_stateful       changes a tensor that was there before the forward (running statistics), or mixes the batch
+    needs_data        gives Python something that depends on the data (a number, a data-dependent shape)
+    is_cheap          moves, compares or combines elements; no product, no convolution, no sort
+    flops             multiply-adds × 2 of its products and convolutions
+    """
+
+    reads: tuple[int, ...] = ()
+    writes: tuple[int, ...] = ()
+    reads_only_shape: bool = False
+    is_random: bool = False
+    is_stateful: bool = False
+    needs_data: bool = False
+    is_cheap: bool = True
+    flops: int = 0
+
+
+@dataclass(frozen=True)
 class Operation:
     """One operation as the forward wrote it.
 
-    name          of the function: "cat", "relu", "add"
-    call          index of the call whose forward ran it
-    ordinal       how many functions of this name that call had run before; -1 when no function of torch's was called
-    arguments     values of the tensors that it was given
-    outputs       what it gave: the nested structure with Slots for tensors
-    changes       for an argument changed in place: the value before → the value after
-    steps         for each of torch's own operators that it ran: what was read, what was written, whether of what was
-                  read only the shape and type mattered (zeros_like)
-    is_random     draws random numbers
-    is_stateful   changes a tensor that was there before the forward (running statistics), or mixes the batch
-    needs_data    gives Python something that depends on the data (a number, a data-dependent shape)
-    is_cheap      moves, compares or combines elements; no product, no convolution, no sort
-    is_decided    whether it runs at all was decided by trainable or random data
-    flops         multiply-adds × 2 of its products and convolutions
-    plain         its arguments that are no tensors, see `computation.plain_arguments`
+    name            of the function: "cat", "relu", "add"
+    call            index of the call whose forward ran it
+    ordinal         how many functions of this name that call had run before; -1 when no function of torch's was called
+    arguments       values of the tensors that it was given
+    outputs         what it gave: the nested structure with Slots for tensors
+    changes         for an argument changed in place: the value before → the value after
+    steps           what torch ran for it
+    gives_python    the function itself gives Python a value made of the data (`item`, `tolist`)
+    plain           its arguments that are no tensors, see `fingerprint.plain_arguments`
     """
 
     index: int
@@ -72,47 +90,60 @@ class Operation:
     call: int
     ordinal: int
     arguments: tuple[int, ...] = ()
-    outputs: Any = None
-    changes: dict[int, int] = field(default_factory=dict)
-    steps: list[tuple[tuple[int, ...], tuple[int, ...], bool]] = field(default_factory=list)
-    is_random: bool = False
-    is_stateful: bool = False
-    needs_data: bool = False
-    is_cheap: bool = True
-    is_decided: bool = False
-    flops: int = 0
+    outputs: object = None
+    changes: Mapping[int, int] = field(default_factory=dict)
+    steps: tuple[Step, ...] = ()
+    gives_python: bool = False
     plain: str = ""
 
-    @property
+    @cached_property
     def writes(self) -> list[int]:
         """Every value that it wrote."""
-        return [value for _, written, _ in self.steps for value in written]
+        return [value for step in self.steps for value in step.writes]
 
-    def as_given(self, reads: tuple[int, ...], values: list[Value]) -> tuple[int, ...]:
-        """The reads, with the operation's own argument in the place of another view of the argument's storage."""
-        given = {values[argument].storage: argument for argument in self.arguments}
-        own = set(self.writes)
-        return tuple(r if r in own or r in self.arguments else given.get(values[r].storage, r) for r in reads)
-
-    @property
+    @cached_property
     def inputs(self) -> list[int]:
         """Every value whose content it needs and that it did not write itself."""
         own = set(self.writes)
-        read = [value for reads, _, only_shape in self.steps for value in reads if not only_shape and value not in own]
+        read = [value for step in self.steps if not step.reads_only_shape for value in step.reads if value not in own]
         return [*read, *self.arguments] if self.needs_data else read
 
+    @cached_property
+    def is_random(self) -> bool:
+        """Whether it draws random numbers."""
+        return any(step.is_random for step in self.steps)
 
-@dataclass
+    @cached_property
+    def is_stateful(self) -> bool:
+        """Whether it changes a tensor that was there before the forward, or mixes the batch."""
+        return any(step.is_stateful for step in self.steps)
+
+    @cached_property
+    def needs_data(self) -> bool:
+        """Whether it gives Python something that depends on the data."""
+        return self.gives_python or any(step.needs_data for step in self.steps)
+
+    @cached_property
+    def is_cheap(self) -> bool:
+        """Whether repeating it in every step costs next to nothing."""
+        return all(step.is_cheap for step in self.steps)
+
+    @cached_property
+    def flops(self) -> int:
+        """Multiply-adds × 2 of its products and convolutions."""
+        return sum(step.flops for step in self.steps)
+
+
+@dataclass(frozen=True)
 class Call:
     """One run of a module's forward.
 
-    name        the module's name in the model, "" for the model itself
-    ordinal     how many runs of this module came before
-    parent      index of the call in which it ran; -1 for the model's own
-    arguments   values of the tensors that it was given
-    output      what it gave: the nested structure with Slots for tensors
-    operations  indices of the operations that its own forward ran (not those of modules below)
-    has_traces  it left more behind than its output shows: attributes set, arguments filled, or a function given
+    name              the module's name in the model, "" for the model itself
+    ordinal           how many runs of this module came before
+    parent            index of the call in which it ran; -1 for the model's own
+    arguments         values of the tensors that it was given
+    output            what it gave: the nested structure with Slots for tensors
+    has_side_effects  it left more behind than its output shows: attributes set, arguments filled, or a function given
     """
 
     index: int
@@ -120,9 +151,8 @@ class Call:
     ordinal: int
     parent: int
     arguments: tuple[int, ...] = ()
-    output: Any = None
-    operations: list[int] = field(default_factory=list)
-    has_traces: bool = False
+    output: object = None
+    has_side_effects: bool = False
 
 
 @dataclass(frozen=True)
@@ -132,27 +162,39 @@ class Slot(Placeholder):
     value: int
 
 
-@dataclass
+@dataclass(frozen=True)
 class Record:
-    """One forward: values, operations and calls in the order of time; the inputs with Slots for tensors.
+    """One forward: values, operations and calls in the order of time.
 
-    draws  where a forward drew random numbers that are not torch's (Python's, NumPy's): (call, operations before)
+    inputs        the structure of (args, kwargs) with Slots for tensors
+    python_draws  where a forward drew random numbers of Python or NumPy: (call, number of operations before)
     """
 
-    values: list[Value] = field(default_factory=list)
-    operations: list[Operation] = field(default_factory=list)
-    calls: list[Call] = field(default_factory=list)
-    inputs: Any = None
-    draws: list[tuple[int, int]] = field(default_factory=list)
+    values: tuple[Value, ...] = ()
+    operations: tuple[Operation, ...] = ()
+    calls: tuple[Call, ...] = ()
+    inputs: tuple[tuple[object, ...], dict[str, object]] = ((), {})
+    python_draws: tuple[tuple[int, int], ...] = ()
 
+    @cached_property
     def children(self) -> dict[int, list[int]]:
         """Call → the calls that its own forward made, in order; -1 for none's."""
-        found: dict[int, list[int]] = {}
+        children: dict[int, list[int]] = {}
         for call in self.calls:
-            found.setdefault(call.parent, []).append(call.index)
-        return found
+            children.setdefault(call.parent, []).append(call.index)
+        return children
+
+    def with_parents(self, call: int) -> Iterator[int]:
+        """The call and all calls in which it ran, from the inside out."""
+        while call >= 0:
+            yield call
+            call = self.calls[call].parent
+
+    def layer_of(self, operation: Operation) -> str:
+        """The name of the module whose forward ran the operation; "" for the model itself."""
+        return self.calls[operation.call].name
 
 
-def slots_of(structure: Any) -> list[Slot]:
+def slots_of(structure: object) -> list[Slot]:
     """All Slots of a recorded structure, in order."""
     return list(find_in(structure, Slot))

@@ -3,30 +3,31 @@
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from regraft.cuts.arguments import unread
 from regraft.cuts.batches import Arguments, Batch
-from regraft.cuts.choosing import choose_cut
-from regraft.cuts.crashes import refuse_crash
-from regraft.cuts.outlining import Outline, outline_forward
+from regraft.cuts.choosing import Rules, choose_cut
 from regraft.cuts.placeholders import MissingDataError
+from regraft.cuts.program import Features, Guards, Program
 from regraft.cuts.proving import (
     DifferenceError,
     Outcome,
     mixing_leaves,
     model_step,
     prove,
+    refuse_crash,
     refuse_random,
-    trunk_features,
+    watched_trunk,
 )
 from regraft.cuts.record import Record
 from regraft.cuts.recording import record_forward
-from regraft.cuts.replay import Replay
-from regraft.cuts.replay_trunk import UnfitLeafError
+from regraft.cuts.shapes import ForwardShapes, shapes_of_forward
 from regraft.cuts.sizes import ROWS, Sizes, learn_sizes
+from regraft.cuts.trunk_run import UnfitLeafError
 from regraft.errors import SplitError
 from regraft.tensors.keeping import undisturbed
 from regraft.tensors.trees import NUMBERS, copied, find_in
@@ -34,29 +35,37 @@ from regraft.tensors.trees import NUMBERS, copied, find_in
 ATTEMPTS = 20  # leaves that may be added or ruled out because the record alone did not show it
 
 
+@dataclass(frozen=True)
+class Proven:
+    """A program and what its proof found: all that trunk and head of one mode run by."""
+
+    program: Program
+    guards: Guards
+
+
 def record_sizes(model: nn.Module, batch: Batch, *, is_training: bool) -> tuple[Record, Sizes]:
     """The recorded example, and how its sizes grow by forwards with another number of rows and other lengths."""
 
-    def outline(arguments: Arguments) -> Outline | None:
+    def shapes_of(arguments: Arguments) -> ForwardShapes | None:
         args, kwargs = copied(arguments)
         try:
             with undisturbed(model, is_training=is_training), _as_written():
-                return outline_forward(model, args, kwargs)
+                return shapes_of_forward(model, args, kwargs)
         except Exception:  # a model may say what it likes to sizes that it does not take
             return None
 
     # Before the recording: a layer or a mask that a first forward makes is not made again in later ones.
-    more = outline(batch.another())
+    more = shapes_of(batch.another())
     args, kwargs = copied(batch.all)
     with undisturbed(model, is_training=is_training), _as_written():
         record = record_forward(model, args, kwargs)
-    runs: dict[str, list[tuple[int, Outline]]] = {}
+    runs: dict[str, list[tuple[int, ForwardShapes]]] = {}
     if more is not None:
         runs[ROWS] = [(batch.rows + 1, more)]
     lengths = {}
     for symbol, length in batch.lengths().items():
-        half = outline(batch.shortened(length, length // 2))
-        less = outline(batch.shortened(length, length - 1)) if half is not None else None
+        half = shapes_of(batch.shortened(length, length // 2))
+        less = shapes_of(batch.shortened(length, length - 1)) if half is not None else None
         if half is not None and less is not None:
             runs[symbol], lengths[symbol] = [(length // 2, half), (length - 1, less)], length
     return record, learn_sizes(record, {ROWS: batch.rows, **lengths}, runs)
@@ -82,11 +91,11 @@ class Search:
         is_training: bool,
     ) -> None:  # fmt: skip
         self.model, self.record, self.sizes, self.batch = model, record, sizes, batch
-        self.at, self.is_training = at, is_training
+        self.at, self.is_training = None if at is None else tuple(at), is_training
         self._expected: dict[str, Outcome] = {}
 
-    def proven(self) -> Replay:
-        """The first replay that is proven: by rows before whole batches, inside layers before at their outputs.
+    def proven(self) -> Proven:
+        """The first program that is proven: by rows before whole batches, inside layers before at their outputs.
 
         Raises SplitError, with the reason of the first attempt, when none is.
         """
@@ -94,81 +103,82 @@ class Search:
         for whole in (False, True):
             for inside in (True, False):
                 try:
-                    return self._completed(whole=whole, inside=inside)
+                    return self._completed(Rules(inside=inside, whole=whole, at=self.at))
                 except SplitError as error:
                     problem = problem or error
         assert problem is not None
         raise problem
 
-    def _completed(self, *, whole: bool, inside: bool) -> Replay:
+    def _completed(self, rules: Rules) -> Proven:
         """A cut of one kind; where it turns out to lack a tensor, that is added and the cut tried again."""
-        needed: set[int] = set()
-        unfit: set[int] = set()
         while True:
-            choice = choose_cut(
-                self.record, self.sizes, needed=needed, inside=inside, whole=whole, at=self.at, unfit=unfit
-            )
-            refuse_random(self.model, self.record, choice.live)
+            choice = choose_cut(self.record, self.sizes, rules)
+            refuse_random(self.model, self.record, choice.flow.live)
             refuse_crash(self.record)
-            replay = Replay(self.model, self.record, self.sizes, choice, self.batch)
+            program = Program(self.model, self.is_training, self.record, self.sizes, choice, self.batch)
             try:
-                self._prove_whole(replay) if whole else self._prove_rows(replay)
+                return self._prove_whole(program) if rules.whole else self._prove_rows(program)
             except MissingDataError as error:
-                if needed >= set(error.values) or len(needed) >= ATTEMPTS:
+                if rules.needed.issuperset(error.values) or len(rules.needed) >= ATTEMPTS:
                     raise
-                needed |= set(error.values)
+                rules = replace(rules, needed=rules.needed.union(error.values))
             except UnfitLeafError as error:
-                if len(unfit) >= ATTEMPTS:
+                if len(rules.unfit) >= ATTEMPTS:
                     raise
-                unfit |= error.values
-            else:
-                return replay
+                rules = replace(rules, unfit=rules.unfit | error.values)
 
-    def _prove_rows(self, replay: Replay) -> None:
+    def _prove_rows(self, program: Program) -> Proven:
         """Prove the example and a batch with one row more, and that no row depends on the rest of its batch."""
         expected, expected_others = self._step("example", self.batch.all), self._step("another", self.batch.another())
         # All but the heads before: what a frozen layer leaves in the model is then another batch's, and is seen.
-        features = self._features(replay, self.batch.all)
-        others = self._features(replay, self.batch.another())
-        again = self._features(replay, self.batch.another(mate=1))
-        self._prove(replay, features, expected)
-        self._prove(replay, others, expected_others)
-        replay.reads_plain = self._reads_plain(replay, features, expected)
-        for symbol in sorted(replay.fixed):
-            self._prove_free(replay, symbol)
+        program, features = self._laid_out(program)
+        others = watched_trunk(program, Guards(), self.batch.another()).features
+        again = watched_trunk(program, Guards(), self.batch.another(mate=1)).features
+        guards = prove(program, features, expected).joined(prove(program, others, expected_others))
+        guards = replace(guards, reads_plain=self._reads_plain(program, features, expected))
+        for symbol in sorted(guards.assumed):
+            guards = self._with_free(program, guards, symbol)
         mixing = mixing_leaves(features, others, again, self.batch.order())
         if mixing:
             raise UnfitLeafError(
                 f"{', '.join(mixing)}: the rows depend on the other examples of their batch, so they cannot be cached.",
-                {replay.choice.leaves[name] for name in mixing},
+                {program.leaves[name] for name in mixing},
             )
+        return Proven(program, guards)
 
-    def _prove_whole(self, replay: Replay) -> None:
+    def _prove_whole(self, program: Program) -> Proven:
         """Prove the example and, where the model takes it in the same way, a batch of other values and equal sizes."""
-        expected, features = self._step("example", self.batch.all), self._features(replay, self.batch.all)
+        expected = self._step("example", self.batch.all)
+        program, features = self._laid_out(program)
         others: dict[str, Tensor] = {}
         with suppress(SplitError):
             expected_others = self._step("altered", self.batch.altered())
-            others = self._features(replay, self.batch.altered())
-        self._prove(replay, features, expected)
+            others = watched_trunk(program, Guards(), self.batch.altered()).features
+        guards = prove(program, features, expected)
         if others:
             try:
-                self._prove(replay, others, expected_others)
+                guards = guards.joined(prove(program, others, expected_others))
             except DifferenceError:
                 raise
             except SplitError:  # a head that refuses such a batch gives nothing wrong
-                return
+                pass
+        return Proven(program, guards)
 
-    def _prove_free(self, replay: Replay, symbol: str) -> None:
-        """A length that the head asks for and no leaf tells: see whether it makes a difference."""
+    def _laid_out(self, program: Program) -> tuple[Program, Features]:
+        """The program, with the layout of its leaves in memory as its trunk gives them, and the example's features."""
+        run = watched_trunk(program, Guards(), self.batch.all)
+        return replace(program, layouts=run.layouts), run.features
+
+    def _with_free(self, program: Program, guards: Guards, symbol: str) -> Guards:
+        """A length that the head asks for and no leaf gives: see whether it makes a difference."""
         length = self.sizes.example[symbol]
         shorter = self.batch.shortened(length, length // 2)
-        replay.free.add(symbol)
+        freed = replace(guards, free=guards.free | {symbol})
         try:
-            features = self._features(replay, shorter)
-            self._prove(replay, features, self._step(f"shorter {symbol}", shorter))
+            features = watched_trunk(program, freed, shorter).features
+            return freed.joined(prove(program, features, self._step(f"shorter {symbol}", shorter)))
         except SplitError:
-            replay.free.discard(symbol)
+            return guards
 
     def _step(self, batch: str, arguments: Arguments) -> Outcome:
         """What the model gives for a batch; the same for every attempt."""
@@ -176,20 +186,13 @@ class Search:
             self._expected[batch] = model_step(self.model, arguments, is_training=self.is_training)
         return self._expected[batch]
 
-    def _features(self, replay: Replay, arguments: Arguments) -> dict[str, Tensor]:
-        """What the trunk gives for a batch."""
-        return trunk_features(replay, arguments, is_training=self.is_training)
-
-    def _prove(self, replay: Replay, features: dict[str, Tensor], expected: Outcome) -> None:
-        """Compare the head with the model."""
-        prove(replay, features, expected, is_training=self.is_training)
-
-    def _reads_plain(self, replay: Replay, features: dict[str, Tensor], expected: Outcome) -> bool:
+    def _reads_plain(self, program: Program, features: Features, expected: Outcome) -> bool:
         """Whether the head looks at arguments that are no tensors: these have to stay as they are on the example."""
-        if not any(True for _ in find_in(self.record.inputs, (str, bytes, *NUMBERS))):
+        kinds: tuple[type, ...] = (str, bytes, *NUMBERS)
+        if not any(True for _ in find_in(self.record.inputs, kinds)):
             return True
         try:
-            prove(replay, features, expected, is_training=self.is_training, given=unread)
+            prove(program, features, expected, given=unread)
         except SplitError:
             return True
         return False

@@ -43,7 +43,7 @@ def digest_of(tensor: Tensor) -> str:
     words, rest = raw[: raw.numel() // 8 * 8].view(torch.int64), raw[raw.numel() // 8 * 8 :]
     factors = torch.randint(1 << 62, (DIGEST_BLOCK,), generator=torch.Generator().manual_seed(1)).mul_(2).add_(1)
     factors = factors.to(tensor.device)
-    sums = [(block * factors[: len(block)]).sum() for block in words.split(DIGEST_BLOCK)]
+    sums = [(block * factors[: len(block)]).sum() for block in torch.split(words, DIGEST_BLOCK)]
     told = torch.stack(sums).cpu().numpy().tobytes() if len(words) else b""
     return hashlib.sha256(told + rest.cpu().numpy().tobytes()).hexdigest()
 

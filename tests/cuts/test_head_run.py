@@ -5,18 +5,18 @@ import torch
 from torch import nn
 
 from regraft.errors import SplitError
-from splits import Branch, example, frozen, replay
+from splits import Branch, example, features_of, frozen, output_of, program_of
 
 
 def test_a_skipped_layer_does_not_run():
     """Its output comes from the features."""
     model = frozen(Branch())
-    run = replay(model, example())
-    features = run.trunk((example(),), {})
+    run = program_of(model, example())
+    features = features_of(run, example())
     expected = model(example())
     with torch.no_grad():
         model.first.weight.fill_(float("nan"))
-    assert torch.equal(run.head(features), expected)
+    assert torch.equal(output_of(run, features), expected)
 
 
 def test_a_leaf_that_the_head_writes_into_is_copied():
@@ -31,10 +31,10 @@ def test_a_leaf_that_the_head_writes_into_is_copied():
             hidden = self.first(x)
             return self.last(hidden.add_(torch.rand(())))
 
-    run = replay(frozen(Writes(), "first"), example())
-    features = run.trunk((example(),), {})
+    run = program_of(frozen(Writes(), "first"), example())
+    features = features_of(run, example())
     before = {name: rows.clone() for name, rows in features.items()}
-    run.head(features)
+    output_of(run, features)
     assert all(torch.equal(rows, before[name]) for name, rows in features.items())
 
 
@@ -52,11 +52,11 @@ def test_a_longer_way_than_the_examples_is_refused():
             return sum(self.last(self.first(x)) for _ in range(self.times))
 
     model = frozen(Loops(), "first")
-    run = replay(model, example())
-    features = run.trunk((example(),), {})
+    run = program_of(model, example())
+    features = features_of(run, example())
     model.times = 3
     with pytest.raises(SplitError, match="first is not called as it was on the example"):
-        run.head(features)
+        output_of(run, features)
 
 
 def test_a_buffer_that_frozen_results_fill_has_no_data_either():
@@ -75,12 +75,12 @@ def test_a_buffer_that_frozen_results_fill_has_no_data_either():
             return sum(self.last(both.relu()) for _ in range(self.times))
 
     model = frozen(Fills(), "first")
-    run = replay(model, example())
-    features = run.trunk((example(),), {})
-    assert torch.equal(run.head(features), model.eval()(example()))
+    run = program_of(model, example())
+    features = features_of(run, example())
+    assert torch.equal(output_of(run, features), model.eval()(example()))
     model.times = 2
     with pytest.raises(SplitError, match="relu asks for the data"):
-        run.head(features)
+        output_of(run, features)
 
 
 def test_data_that_does_not_cross_is_missed_by_name():
@@ -99,11 +99,11 @@ def test_data_that_does_not_cross_is_missed_by_name():
             return out + first.sum() if self.curious else out
 
     model = frozen(Curious())
-    run = replay(model, example())
-    features = run.trunk((example(),), {})
+    run = program_of(model, example())
+    features = features_of(run, example())
     model.curious = True
     with pytest.raises(SplitError, match="sum asks for the data of first"):
-        run.head(features)
+        output_of(run, features)
 
 
 def test_shapes_of_stubs_follow_the_batch():
@@ -119,6 +119,6 @@ def test_shapes_of_stubs_follow_the_batch():
             return self.last(self.first(x).view(rows * 2, width // 2).view(rows, width)) * rows
 
     model = frozen(Asks(), "first")
-    run = replay(model, example())
+    run = program_of(model, example())
     x = torch.randn(3, 6)
-    assert torch.equal(run.head(run.trunk((x,), {})), model(x))
+    assert torch.equal(output_of(run, features_of(run, x)), model(x))

@@ -1,9 +1,9 @@
-"""The outline of a forward."""
+"""The shapes that a forward gives."""
 
 import torch
 from torch import nn
 
-from regraft.cuts.outlining import outline_forward
+from regraft.cuts.shapes import shapes_of_forward
 
 
 class Shapes(nn.Module):
@@ -18,16 +18,16 @@ class Shapes(nn.Module):
 
 def test_calls_and_functions_give_shapes_and_numbers():
     """By module, run, function and count."""
-    outline = outline_forward(Shapes(), (torch.zeros(2, 3),), {})
-    assert outline.inputs == [(2, 3)]
-    assert outline.calls["layer", 0] == ([(2, 4)], [])
-    assert outline.calls["", 0] == ([(4, 4)], [2])
-    assert outline.functions["", 0, "cat", 0] == [(4, 4)]
+    shapes = shapes_of_forward(Shapes(), (torch.zeros(2, 3),), {})
+    assert shapes.inputs == [(2, 3)]
+    assert shapes.calls["layer", 0] == ([(2, 4)], [])
+    assert shapes.calls["", 0] == ([(4, 4)], [2])
+    assert shapes.functions["", 0, "cat", 0] == [(4, 4)]
 
 
 def test_the_model_keeps_no_trace():
     """Its forwards are its class's again."""
     model = Shapes()
-    outline_forward(model, (torch.zeros(2, 3),), {})
+    shapes_of_forward(model, (torch.zeros(2, 3),), {})
     assert "forward" not in model.__dict__
     assert "forward" not in model.layer.__dict__

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from regraft.cuts.replay_trunk import TrunkRun, UnfitLeafError
+from regraft.cuts.trunk_run import TrunkRun, UnfitLeafError
 from regraft.errors import SplitError
-from splits import Branch, example, frozen, replay
+from splits import Branch, example, features_of, frozen, program_of
 
 
 class TwoWays(nn.Module):
@@ -24,9 +24,9 @@ class TwoWays(nn.Module):
 
 def test_another_way_is_refused_by_name():
     """The layer that the example took is named."""
-    run = replay(frozen(TwoWays()), torch.ones(4, 6))
+    run = program_of(frozen(TwoWays()), torch.ones(4, 6))
     with pytest.raises(SplitError, match="first is not called as it was on the example"):
-        run.trunk((-torch.ones(4, 6),), {})
+        features_of(run, -torch.ones(4, 6))
 
 
 def test_a_leaf_of_another_shape_is_refused():
@@ -41,9 +41,9 @@ def test_a_leaf_of_another_shape_is_refused():
         def forward(self, x):
             return self.last(self.out(self.first(x)))
 
-    run = replay(frozen(Flat(), "first"), torch.randn(2, 1, 3))
+    run = program_of(frozen(Flat(), "first"), torch.randn(2, 1, 3))
     with pytest.raises(SplitError, match=r"first has the shape \(2, 2, 7\); by the example it would be \(2, 2, 1\)"):
-        run.trunk((torch.randn(2, 1, 9),), {})
+        features_of(run, torch.randn(2, 1, 9))
 
 
 def test_other_numbers_of_a_kept_layer_are_refused():
@@ -65,13 +65,13 @@ def test_other_numbers_of_a_kept_layer_are_refused():
             return self.b(self.a(x)) * number
 
     model = frozen(Model(), "a|told")
-    run = replay(model, example())
+    run = program_of(model, example())
     model.told.number = 3
     with pytest.raises(SplitError, match=r"told gives the numbers \[3\]; on the example it gave \[2\]"):
-        run.trunk((example(),), {})
+        features_of(run, example())
 
 
-def test_a_leaf_without_rows_is_told():
+def test_a_leaf_without_rows_is_refused():
     """The search then cuts before it."""
 
     class Sparse(nn.Module):
@@ -82,18 +82,18 @@ def test_a_leaf_without_rows_is_told():
         def forward(self, x):
             return self.last(self.first(x).to_sparse().to_dense())
 
-    run = replay(frozen(Sparse(), "first"), example())
-    leaf = next(iter(run.choice.leaves))
+    run = program_of(frozen(Sparse(), "first"), example())
+    leaf = next(iter(run.leaves))
     with pytest.raises(UnfitLeafError, match="to_dense is a nested or sparse tensor"):
         TrunkRun(run, {}).keep(leaf, example().to_sparse())
 
 
 def test_a_leaf_whose_examples_cannot_be_told_is_refused():
     """Sixteen places are no whole number of examples of twelve."""
-    run = replay(frozen(Branch()), example())
-    name, value = next(iter(run.choice.leaves.items()))
-    run.leaf_rows[value] = replace(run.leaf_rows[value], each=12)
-    with pytest.raises(UnfitLeafError, match=r"has the shape \(16, 8\): its examples cannot be told"):
+    run = program_of(frozen(Branch()), example())
+    name, value = next(iter(run.leaves.items()))
+    run.__dict__["leaf_rows"] = {value: replace(run.leaf_rows[value], each=12)}
+    with pytest.raises(UnfitLeafError, match=r"has the shape \(16, 8\): its examples cannot be told apart"):
         TrunkRun(run, {}).keep(name, torch.zeros(16, 8))
 
 
@@ -110,15 +110,15 @@ def test_the_order_in_memory_is_that_of_a_run_without_a_watch():
             return self.last(self.first(x, x, x, need_weights=False)[0])
 
     x = torch.randn(2, 5, 8)
-    run = replay(frozen(Model(), "first"), x)
-    features = run.trunk((x,), {})
+    run = program_of(frozen(Model(), "first"), x)
+    features = features_of(run, x)
     (rows,) = run.leaf_rows.values()
-    assert rows.stride == next(iter(features.values())).stride()
+    assert rows.layout[1] == next(iter(features.values())).stride()
 
 
 def test_the_run_ends_at_the_last_leaf():
     """What is behind is not computed."""
     model = frozen(Branch())
-    run = replay(model, example())
+    run = program_of(model, example())
     model.last.register_forward_hook(lambda *_: pytest.fail("the head ran"))
-    run.trunk((example(),), {})
+    features_of(run, example())

@@ -44,7 +44,8 @@ bit for bit, in a training step and in evaluation, on other examples than `split
 another batch size, with features as a cache returns them. *refused*: `split` raises an error that names the layer and
 the reason. *saved*: share of the forward's work that the cache saves; then the number of tensors of the cut and their
 size per example. A star: the model mixes its examples, so the features belong to a whole batch and are not cached by
-example; a batch that such a trunk refuses (more images in a list, other experts) was split again. A dash: not measured in this run."""
+example; a batch that such a trunk refuses (more images in a list, other experts) was split again.
+A dash: not measured in this run."""
 EXAMPLE_ROWS, OTHER_ROWS = 2, 4  # split itself tries 3
 
 

@@ -62,7 +62,7 @@ def _equal(one: object, other: object) -> bool:
 def _refuse(name: str, recorded: object, given: object) -> NoReturn:
     raise SplitError(
         f"The argument {name} is {_shown(given)}; on the example it was {_shown(recorded)}: the head runs with the "
-        "example's.\nSplit with an example that has it as this batch does, or give what varies as a tensor."
+        "example's.\nSplit again on such a batch, or pass what varies as a tensor."
     )
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from regraft.caches.precision import PRECISIONS, SCALE, check_precision, decode, difference, encode, rounding
+from regraft.caches.precision import OWN_SCALE, PRECISIONS, SCALE, check_precision, decode, difference, encode, rounding
 from regraft.errors import CacheError
 from trunks import tiny_data, tiny_trunk
 
@@ -16,7 +16,7 @@ STEP = {"float32": 0.0, "bfloat16": 2**-8, "float16": 2**-11, "int8": 1 / 254}
 def there_and_back(rows, precision):
     """What a store gives back."""
     stored = encode("x", rows, precision)
-    return decode(stored["x"], rows.dtype, stored.get("x" + SCALE))
+    return decode(stored["x"], rows.dtype, stored.get("x" + SCALE), stored.get("x" + OWN_SCALE))
 
 
 @given(
@@ -45,6 +45,18 @@ def test_int8_has_a_scale_for_each_channel():
     for shape in ((1, 3, 1, 1), (1, 1, 3), (1, 3)):
         rows = torch.ones(4, *shape[1:]) * torch.tensor([1e-4, 1.0, 1e4]).view(shape)
         assert torch.allclose(there_and_back(rows, "int8"), rows, rtol=1e-6)
+
+
+@pytest.mark.parametrize("factor", [10, 100, 1000, 1e30])
+@pytest.mark.parametrize("shape", [(50, 8), (50, 6, 8), (50, 8, 3, 3)])
+def test_one_large_row_does_not_take_the_detail_of_the_others(factor, shape):
+    """It has a step of its own."""
+    rows = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    alone = there_and_back(rows, "int8")[1:] - rows[1:]
+    rows[0] *= factor
+    beside = there_and_back(rows, "int8") - rows
+    assert beside[1:].norm() <= alone.norm() * 1.2  # the first row's values were among the largest of some channels
+    assert beside[0].double().norm() / rows[0].double().norm() < 0.02  # a step for all channels is a little coarser
 
 
 def test_a_channel_of_zeros_stays_zero():

@@ -4,6 +4,9 @@ import pytest
 import torch
 
 from regraft.caches.ragged import Ragged, column_of, decode_values, encode_column, ragged_leaves
+from regraft.caches.rows import StoredRows
+from regraft.stores.memory import MemoryStore
+from regraft.tensors.fingerprints import named_ids
 from trunks import leaf_of
 
 LENGTHS = (3, 0, 5, 1)
@@ -67,3 +70,31 @@ def test_a_last_dimension_that_varies_has_one_scale():
 def test_leaves_that_vary_are_known_by_their_shape():
     """The cut marks them."""
     assert ragged_leaves([leaf_of("even", (3,)), leaf_of("ragged", (5, 3), varying=(0,))]) == ("ragged",)
+
+
+def test_one_large_ragged_row_does_not_take_the_detail_of_the_others():
+    """Its values have a step of their own, wherever its row begins."""
+    generator = torch.Generator().manual_seed(0)
+    rows = [torch.randn(length, 4, generator=generator) for length in (3, 5, 2, 7, 4)]
+    rows[2] *= 1000
+    column = column_of(rows)
+    stored = encode_column("x", column, "int8")
+    repeats = column.shapes.prod(1) // 4
+    values = decode_values(stored["x"], torch.float32, stored["x/scale"], stored["x/row/scale"], repeats).view(-1, 4)
+    for row, back in zip(rows, values.split([3, 5, 2, 7, 4]), strict=True):
+        assert (back - row).abs().max() <= row.abs().max() / 127
+
+
+def test_ragged_rows_of_int8_come_back_from_a_store_in_any_order():
+    """The rows' own steps belong to the rows that are read."""
+    generator = torch.Generator().manual_seed(0)
+    rows = [torch.randn(length, 4, generator=generator) for length in (3, 5, 2, 7, 4)]
+    rows[2] *= 1000
+    entry = MemoryStore().entry("k", {})
+    entry.commit("p", named_ids("abcde"), encode_column("x", column_of(rows), "int8"))
+    stored = StoredRows(entry, [leaf_of("x", (7, 4), varying=(0,))])
+    for wanted in ([0, 1, 2, 3, 4], [4, 2], [3], [2, 0]):
+        got = stored.gather(torch.tensor(wanted))["x"]
+        for number, row in zip(wanted, got, strict=True):
+            assert (row[: len(rows[number])] - rows[number]).abs().max() <= rows[number].abs().max() / 127
+    assert stored.steps(torch.tensor([2, 0]))["x"].shape == (2, 4)

@@ -9,7 +9,7 @@ from regraft.errors import CacheError
 from regraft.stores.store import Store
 
 COMPUTES = ("float32", "bfloat16", "float16")
-CANARIES = 4
+CANARIES = 8
 
 
 @final
@@ -20,7 +20,8 @@ class Engine:
     compute   "float32" runs the trunk as it is; "bfloat16" or "float16" under torch's autocast, which is faster on
               processors made for it and less exact: part of the key
     workers   threads that fetch examples; None chooses
-    canaries  stored rows that are computed again before the store is trusted
+    canaries  stored rows that are computed again before the store is trusted, half of them at random, half the extreme
+              ones of a random sample
     """
 
     compute: str = "float32"

@@ -7,7 +7,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from regraft.caches.precision import decode, encode
+from regraft.caches.precision import decode, encode, encode_by_steps, int8_steps
 from regraft.cuts.cut import Leaf
 
 SHAPES = "/shapes"  # what follows a leaf's name in the name of its rows' shapes
@@ -49,6 +49,12 @@ class Ragged:
         return Ragged(self.values, self.shapes[indices], self.starts[indices])
 
     @property
+    def channels(self) -> int:
+        """The last dimension's size where all rows have the same, else 1."""
+        last = self.shapes[:, -1]
+        return int(last[0]) if last[0] and bool((last == last[0]).all()) else 1
+
+    @property
     def bytes(self) -> int:
         """Of the values and the shapes."""
         return self.values.numel() * self.values.element_size() + self.shapes.numel() * self.shapes.element_size()
@@ -73,16 +79,40 @@ def encode_column(leaf: str, column: Column, precision: str) -> dict[str, Tensor
     """The tensors to be stored for a leaf's rows, see `precision.encode`.
 
     Of ragged rows the values (elements,), and beside them under `leaf/shapes` their shapes, int32. int8 then has a
-    scale for each place in the last dimension, where that has one size, and one for all where it has not.
+    step for each place in the last dimension, where that has one size, and one for all where it has not.
     """
     if isinstance(column, Tensor):
         return encode(leaf, column, precision)
-    last = column.shapes[:, -1]
-    channels = int(last[0]) if last[0] and bool((last == last[0]).all()) else 1
-    stored = encode(leaf, column.values.view(-1, channels), precision)
+    channels = column.channels
+    repeats = column.shapes.prod(1) // channels
+    if precision == "int8" and column.values.is_floating_point():
+        stored = _encode_int8(leaf, column.values.view(-1, channels), repeats)
+    else:
+        stored = encode(leaf, column.values.view(-1, channels), precision)
     return stored | {leaf: stored[leaf].view(-1), leaf + SHAPES: column.shapes.int()}
 
 
-def decode_values(values: Tensor, dtype: torch.dtype, scale: Tensor | None) -> Tensor:
-    """Values (elements,) in the leaf's own dtype, from what `encode_column` stored."""
-    return values.to(dtype) if scale is None else decode(values.view(-1, len(scale)), dtype, scale).view(-1)
+def decode_values(
+    values: Tensor, dtype: torch.dtype, steps: Tensor | None, own: Tensor | None = None, repeats: Tensor | None = None
+) -> Tensor:
+    """Values (elements,) in the leaf's own dtype, from what `encode_column` stored.
+
+    own      (rows,) the rows' own steps
+    repeats  (rows,) how often each row has all channels among the values
+    """
+    if steps is None:
+        return values.to(dtype)
+    places = None if own is None or repeats is None else own.repeat_interleave(repeats)
+    return decode(values.view(-1, len(steps)), dtype, steps, places).view(-1)
+
+
+def _encode_int8(leaf: str, places: Tensor, repeats: Tensor) -> dict[str, Tensor]:
+    """As `precision.encode`, with the rows' own steps by row.
+
+    places   (elements / channels, channels)
+    repeats  (rows,) places of each row
+    """
+    rows = places.split(repeats.tolist())
+    sizes = torch.stack([row.abs().amax(0) if len(row) else places.new_zeros(places.shape[1]) for row in rows])
+    steps, own = int8_steps(sizes.float())
+    return encode_by_steps(leaf, places, steps, own, own.repeat_interleave(repeats))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from regraft.caches.ids import Index
-from regraft.caches.precision import SCALE, decode
+from regraft.caches.precision import OWN_SCALE, SCALE, decode
 from regraft.caches.ragged import SHAPES, Column, Ragged, decode_values
 from regraft.cuts.cut import Leaf
 from regraft.errors import CacheError
@@ -150,21 +150,27 @@ class StoredRows(Rows):
 
     def row_bytes(self, positions: Tensor) -> Tensor:
         """Bytes of each of these rows (count,) int64, in the leaves' own dtypes."""
-        if not any(leaf.name + SHAPES in part.tensors for part in self.parts for leaf in self.leaves) and self.parts:
-            return torch.tensor(sum(
-                prod(self.parts[0].tensors[leaf.name][1][1:]) * leaf.dtype.itemsize for leaf in self.leaves
-            )).expand(len(positions))  # fmt: skip
-        out = torch.zeros(len(positions), dtype=torch.int64)
+        total = torch.zeros(len(positions), dtype=torch.int64)
         numbers = torch.from_numpy(np.searchsorted(self.starts, positions.numpy(), "right") - 1)
         for leaf in self.leaves:
-            sizes = [prod(part.tensors[leaf.name][1][1:]) for part in self.parts]
-            each = torch.tensor(sizes)[numbers]
-            for number in (n for n, part in enumerate(self.parts) if leaf.name + SHAPES in part.tensors):
-                at = numbers == number
-                local = positions[at] - int(self.starts[number])
-                each[at] = self._shapes(self.parts[number], leaf.name)[local].prod(1)
-            out += each * leaf.dtype.itemsize
-        return out
+            total += self._row_values(leaf.name, positions, numbers) * leaf.dtype.itemsize
+        return total
+
+    def _row_values(self, leaf: str, positions: Tensor, numbers: Tensor) -> Tensor:
+        """How many values each row of a leaf has: (count,) int64.
+
+        numbers  of the part in which each row lies
+        """
+        sizes = torch.tensor([prod(part.tensors[leaf][1][1:]) for part in self.parts])
+        if not any(leaf + SHAPES in part.tensors for part in self.parts):
+            return sizes[numbers]
+        values = sizes[numbers]
+        for number, part in enumerate(self.parts):
+            if leaf + SHAPES in part.tensors:
+                inside = numbers == number
+                rows = positions[inside] - int(self.starts[number])
+                values[inside] = self._shapes(part, leaf)[rows].long().prod(1)
+        return values
 
     def _by_part(self, ascending: np.ndarray) -> list[tuple[Part, Runs]]:
         """The runs of rows that are wanted of each part, counted within it."""
@@ -187,56 +193,102 @@ class StoredRows(Rows):
         if size is None:
             return self._ragged(leaf, pieces)
         count = sum(_length(runs) for _, runs in pieces)
-        fits = buffer is not None and tuple(buffer.shape[1:]) == size and len(buffer) >= count
-        out = buffer[:count] if fits and buffer is not None else torch.empty((count, *size), dtype=leaf.dtype)
+        out = _room(buffer, count, size)
+        out = torch.empty((count, *size), dtype=leaf.dtype) if out is None else out
         if all(self._is_exact(part, leaf) for part, _ in pieces):
             self.entry.read_into(out, leaf.name, [(part, runs.tolist()) for part, runs in pieces])
             return out
-        at = 0
+        filled = 0
         for part, runs in pieces:
-            self._read(out[at : at + _length(runs)], part, leaf, runs)
-            at += _length(runs)
+            self._read(out[filled : filled + _length(runs)], part, leaf, runs)
+            filled += _length(runs)
         return out
 
     def _ragged(self, leaf: Leaf, pieces: Sequence[tuple[Part, Runs]]) -> Ragged:
-        found = [self._shapes(part, leaf.name)[start:stop] for part, runs in pieces for start, stop in runs.tolist()]
-        shapes = torch.cat(found)
-        values, at = torch.empty(int(shapes.prod(1).sum()), dtype=leaf.dtype), 0
+        shapes = [self._shapes(part, leaf.name)[start:stop] for part, runs in pieces for start, stop in runs.tolist()]
+        every = torch.cat(shapes)
+        values, filled = torch.empty(int(every.prod(1).sum()), dtype=leaf.dtype), 0
         for part, runs in pieces:
-            ends = np.concatenate([[0], self._shapes(part, leaf.name).prod(1).cumsum(0).numpy()])
-            within = ends[runs]
-            out = values[at : at + _length(within)]
+            within = self._ends(part, leaf.name)[runs]
+            out = values[filled : filled + _length(within)]
             if leaf.name + SHAPES in part.tensors:
-                self._read(out, part, leaf, _runs(within[:, 0], within[:, 1]))
+                self._read_values(out, part, leaf, runs, within)
             else:
                 self._read(out.view(-1, *part.tensors[leaf.name][1][1:]), part, leaf, runs)
-            at += len(out)
-        return Ragged(values, shapes)
+            filled += len(out)
+        return Ragged(values, every)
+
+    def _read_values(self, out: Tensor, part: Part, leaf: Leaf, runs: Runs, within: Runs) -> None:
+        """Fill `out` (elements,) with the values of these runs of ragged rows, decoded.
+
+        within  the runs, counted in elements
+        """
+        if self._is_exact(part, leaf):
+            self.entry.read_into(out, leaf.name, [(part, _runs(within[:, 0], within[:, 1]).tolist())])
+            return
+        ends, filled = self._ends(part, leaf.name), 0
+        limit = DECODE_BYTES * _length(runs) // max(1, len(out) * leaf.dtype.itemsize)
+        for some in _portions(runs.tolist(), limit):
+            within = ends[np.array(some)]
+            steps, own = self._steps(part, leaf.name, some)
+            shapes = torch.cat([self._shapes(part, leaf.name)[start:stop] for start, stop in some])
+            repeats = shapes.long().prod(1) // (1 if steps is None else len(steps))
+            stored = torch.empty(_length(within), dtype=DTYPES[part.tensors[leaf.name][0]])
+            self.entry.read_into(stored, leaf.name, [(part, _runs(within[:, 0], within[:, 1]).tolist())])
+            out[filled : filled + len(stored)] = decode_values(stored, leaf.dtype, steps, own, repeats)
+            filled += len(stored)
+
+    def _ends(self, part: Part, leaf: str) -> np.ndarray:
+        """Where each ragged row begins among the part's values, and where the last one ends."""
+        return np.concatenate([[0], self._shapes(part, leaf).long().prod(1).cumsum(0).numpy()])
 
     def _read(self, out: Tensor, part: Part, leaf: Leaf, runs: Runs) -> None:
-        """Fill `out` with these runs of one part, decoded."""
+        """Fill `out` (rows, …) with these runs of one part, decoded."""
         if self._is_exact(part, leaf):
             self.entry.read_into(out, leaf.name, [(part, runs.tolist())])
             return
-        dtype, scale = DTYPES[part.tensors[leaf.name][0]], self._scale(part, leaf.name)
-        is_flat, at = leaf.name + SHAPES in part.tensors, 0
-        whole = len(scale) if is_flat and scale is not None else 1  # a flat row is cut between its last dimensions only
-        for some in _portions(
-            runs.tolist(), DECODE_BYTES // max(1, out[:1].numel() * leaf.dtype.itemsize) // whole * whole or whole
-        ):
+        filled, limit = 0, DECODE_BYTES // max(1, out[:1].numel() * leaf.dtype.itemsize)
+        for some in _portions(runs.tolist(), limit):
             count = sum(stop - start for start, stop in some)
-            stored = torch.empty((count, *out.shape[1:]), dtype=dtype)
+            stored = torch.empty((count, *out.shape[1:]), dtype=DTYPES[part.tensors[leaf.name][0]])
             self.entry.read_into(stored, leaf.name, [(part, some)])
-            decoded = decode_values(stored, leaf.dtype, scale) if is_flat else decode(stored, leaf.dtype, scale)
-            out[at : at + count] = decoded
-            at += count
+            out[filled : filled + count] = decode(stored, leaf.dtype, *self._steps(part, leaf.name, some))
+            filled += count
+
+    def steps(self, positions: Tensor) -> dict[str, Tensor]:
+        """The int8 steps of the rows at these positions, for each leaf that is stored so, to be broadcast over a row.
+
+        Each is (rows, channels), or (rows, channels, 1, 1) for maps.
+        """
+        ascending, place = _ascending(positions)
+        steps: dict[str, Tensor] = {}
+        for leaf in self.leaves:
+            each = []
+            for part, runs in self._by_part(ascending):
+                channels, own = self._steps(part, leaf.name, runs)
+                if channels is not None:
+                    alone = torch.zeros(_length(runs)) if own is None else own
+                    each.append(torch.where(alone[:, None] > 0, alone[:, None], channels))
+            if each:
+                rows = torch.cat(each)[place]
+                steps[leaf.name] = rows[..., None, None] if len(leaf.shape) == 3 else rows
+        return steps
 
     def _is_exact(self, part: Part, leaf: Leaf) -> bool:
         """Whether the rows are stored as they are."""
         return DTYPES[part.tensors[leaf.name][0]] == leaf.dtype and leaf.name + SCALE not in part.tensors
 
-    def _scale(self, part: Part, leaf: str) -> Tensor | None:
-        return self._small(part, leaf + SCALE) if leaf + SCALE in part.tensors else None
+    def _steps(
+        self, part: Part, leaf: str, runs: Runs | Sequence[tuple[int, int]]
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """The channels' steps of a part, and the own steps of the rows in these runs."""
+        if leaf + SCALE not in part.tensors:
+            return None, None
+        steps = self._small(part, leaf + SCALE)
+        if leaf + OWN_SCALE not in part.tensors:
+            return steps, None
+        own = self._small(part, leaf + OWN_SCALE)
+        return steps, torch.cat([own[start:stop] for start, stop in runs])
 
     def _shapes(self, part: Part, leaf: str) -> Tensor:
         """Of each of the part's rows (rows, dimensions) int32."""
@@ -249,6 +301,12 @@ class StoredRows(Rows):
         if (part.name, name) not in self._kept:
             self._kept[part.name, name] = self.entry.read(part, name, 0, part.tensors[name][1][0])
         return self._kept[part.name, name]
+
+
+def _room(buffer: Tensor | None, count: int, size: tuple[int, ...]) -> Tensor | None:
+    """The first rows of the buffer where they have this size and are enough."""
+    fits = buffer is not None and tuple(buffer.shape[1:]) == size and len(buffer) >= count
+    return buffer[:count] if fits and buffer is not None else None
 
 
 def _ascending(positions: Tensor) -> tuple[np.ndarray, Tensor]:

@@ -154,7 +154,9 @@ def test_a_plan_of_another_model_is_refused_row_by_row():
     checkpoint = checkpoint_of(arrays_of(net(3, 4, 2)))
     plan = plan_reuse(checkpoint, net(3, 4, 2))
 
-    with pytest.raises(PlanError, match=r"(?s)another checkpoint or another model.*hidden1.weight  planned \(4, 3\) float32.*\(5, 3\)"):
+    with pytest.raises(
+        PlanError, match=r"(?s)another checkpoint or another model.*hidden1.weight  planned \(4, 3\) float32.*\(5, 3\)"
+    ):
         apply_plan(plan, checkpoint, net(3, 5, 2))
     with pytest.raises(PlanError, match=r"(?s)hidden3.weight is in the model and not in the plan"):
         apply_plan(plan, checkpoint, net(3, 4, 2, 2))

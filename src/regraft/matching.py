@@ -12,7 +12,7 @@ from regraft.errors import PlanError
 from regraft.patterns import Patterns, as_patterns, choose, compile_pattern, is_chosen
 from regraft.plan import CheckpointIdentity, FileIdentity, Plan
 from regraft.plans.absence import absence_of
-from regraft.plans.adapting import chosen_ways
+from regraft.plans.adapting import chosen_methods
 from regraft.plans.adoption import can_change
 from regraft.plans.compare_functions import FunctionComparison
 from regraft.plans.describing import describe_model
@@ -49,7 +49,7 @@ def plan_reuse(
     rename  pattern of a whole source name → replacement, theirs → ours, where names differ
     layout  whose axis orders the checkpoint follows, where the file does not record it: "tensorflow", "torch" …
     match   by names, or by the kinds, shapes and connections of the layers
-    adapt   pattern → way to make an array fit that does not: {"conv1": "sum"} (how-to/channels)
+    adapt   pattern → method to make an array fit that does not: {"conv1": "sum"} (how-to/channels)
     accept  what is kept though it looks wrong: settings that differ (r"bn1\\.eps"), arrays with infinite values
     adopt   what `apply_plan` changes in the model to compute as the source does: r".*\\.eps", or ".*" for all it can
     ema     use the moving averages of the weights, where the checkpoint has them
@@ -58,21 +58,21 @@ def plan_reuse(
     see `Plan.problems` and `Plan.check()`.
     """
     if match not in ("names", "structure"):
-        raise PlanError(f'There is no way {match!r} to match layers. Ways: "names", "structure".')
+        raise PlanError(f'There is no method {match!r} to match layers. Methods: "names", "structure".')
     sources = gather_sources(checkpoint, rename=rename, layout=layout, ema=ema)
     layers = describe_model(model)
     choices = _choices(layers, reuse, fresh, adapt)
     ours = traced(model) if match == "structure" or sources.wiring.inputs else None
 
     matched = _matched(layers, sources, ours, match)
-    pairings, ways, biases = _folded(layers, matched.of, choices.ways, sources, partial(_follows, model, ours))
+    pairings, methods, biases = _folded(layers, matched.of, choices.methods, sources, partial(_follows, model, ours))
     layers, given, given_rows = give_biases(layers, _adopted(biases, adopt), sources)
     pairings = {**pairings, **given}
 
     absence = absence_of(
         layers, sources, by_names=match == "names" and len(pairings) * 2 < len(layers_by_array(layers))
     )
-    rows = target_rows(layers, pairings, sources.infos, replace(choices, ways=ways), absence=absence)
+    rows = target_rows(layers, pairings, sources.infos, replace(choices, methods=methods), absence=absence)
     rest = source_rows(checkpoint, sources.infos, rows, pairings)
 
     takers = takers_of(rows, layers, sources)
@@ -98,7 +98,7 @@ def _choices(layers: Sequence[Layer], reuse: Patterns, fresh: Patterns, adapt: M
     targets = list(layers_by_array(layers))
     reused = None if reuse == ".*" else frozenset(choose(targets, reuse))
     kept = frozenset(choose(targets, fresh)) if fresh else frozenset()
-    return Choices(reused, kept, chosen_ways(adapt, targets))
+    return Choices(reused, kept, chosen_methods(adapt, targets))
 
 
 def _matched(layers: Sequence[Layer], sources: Sources, ours: Traced | None, match: str) -> Pairings:
@@ -121,12 +121,12 @@ def _follows(model: nn.Module, ours: Traced | None) -> Mapping[str, str]:
 def _folded(
     layers: Sequence[Layer],
     pairings: Mapping[str, Pairing],
-    ways: Mapping[str, str],
+    methods: Mapping[str, str],
     sources: Sources,
     follows: Callable[[], Mapping[str, str]],
 ) -> tuple[dict[str, Pairing], Mapping[str, str], dict[str, str]]:
-    """(pairings with biases folded into norms, the ways that are left, layer → bias that is left)."""
-    ways, requested = fold_as_requested(ways, pairings, sources)
+    """(pairings with biases folded into norms, the methods that are left, layer → bias that is left)."""
+    methods, requested = fold_as_requested(methods, pairings, sources)
     biases = left_biases(layers, pairings, sources)
     before = follows() if biases else {}
     folded = {
@@ -136,7 +136,7 @@ def _folded(
         **requested,
     }
     used = used_sources(folded.values())
-    return folded, ways, {layer: bias for layer, bias in biases.items() if bias not in used}
+    return folded, methods, {layer: bias for layer, bias in biases.items() if bias not in used}
 
 
 def _adopted(biases: Mapping[str, str], adopt: Patterns) -> dict[str, str]:

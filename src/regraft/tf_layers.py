@@ -197,23 +197,6 @@ class KerasConvTranspose2d(nn.ConvTranspose2d):
         return torch.cat([whole, border], axis)
 
 
-class SeparableConv2d(nn.Module):
-    """Keras' SeparableConv2D: a depthwise convolution, then a pointwise one."""
-
-    def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int, *, stride: int = 1, multiplier: int = 1
-    ) -> None:
-        super().__init__()
-        between = in_channels * multiplier
-        wide = nn.Conv2d(in_channels, between, kernel_size, stride, groups=in_channels, bias=False)
-        self.depthwise = padded(wide, "same")
-        self.pointwise = nn.Conv2d(between, out_channels, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(n, in, h, w) → (n, out, ⌈h / stride⌉, ⌈w / stride⌉)."""
-        return self.pointwise(self.depthwise(x))
-
-
 class ResetBeforeGRU(nn.Module):
     """The GRU of the first paper (Keras' reset_after=False): the state is reset before it is multiplied.
 
@@ -234,10 +217,11 @@ class ResetBeforeGRU(nn.Module):
     def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(n, steps, inputs), (1, n, hidden) → (n, steps, hidden), (1, n, hidden)."""
         hidden = x.new_zeros(x.shape[0], self.hidden_size) if state is None else state[0]
-        gates_hh, candidate_hh = self.weight_hh_l0.split([2 * self.hidden_size, self.hidden_size])
+        both = 2 * self.hidden_size  # the rows of the two gates, before those of the candidate
+        gates_hh, candidate_hh = self.weight_hh_l0[:both], self.weight_hh_l0[both:]
         outputs = []
         for inputs in functional.linear(x, self.weight_ih_l0, self.bias_ih_l0).unbind(1):
-            gates, candidate = inputs.split([2 * self.hidden_size, self.hidden_size], dim=1)
+            gates, candidate = inputs[:, :both], inputs[:, both:]
             reset, keep = (gates + hidden @ gates_hh.T).sigmoid().chunk(2, dim=1)
             new = (candidate + (reset * hidden) @ candidate_hh.T).tanh()
             hidden = keep * hidden + (1 - keep) * new

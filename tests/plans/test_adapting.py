@@ -5,7 +5,7 @@ import pytest
 
 from regraft.errors import PatternError, PlanError
 from regraft.operations.running import run_operations
-from regraft.plans.adapting import adapting_operations, chosen_ways, resized_grid, resized_steps
+from regraft.plans.adapting import adapting_operations, chosen_methods, resized_grid, resized_steps
 
 
 def adapted(way, array, target):
@@ -54,17 +54,17 @@ def test_an_array_of_too_few_axes_is_left_alone():
 
 
 def test_an_unknown_way_is_answered_with_the_ways_that_exist():
-    with pytest.raises(PlanError, match=r"(?s)no way 'squeeze'.*sum: a convolution's input channels"):
-        chosen_ways({"conv": "squeeze"}, ["conv.weight"])
+    with pytest.raises(PlanError, match=r"(?s)no method 'squeeze'.*sum: a convolution's input channels"):
+        chosen_methods({"conv": "squeeze"}, ["conv.weight"])
 
 
 def test_a_pattern_that_chooses_nothing_is_an_error():
     with pytest.raises(PatternError, match="'covn'"):
-        chosen_ways({"covn": "sum"}, ["conv.weight"])
+        chosen_methods({"covn": "sum"}, ["conv.weight"])
 
 
 def test_the_later_pattern_wins():
-    assert chosen_ways({".*": "flip", "conv": "sum"}, ["conv.weight", "fc.weight"]) == {
+    assert chosen_methods({".*": "flip", "conv": "sum"}, ["conv.weight", "fc.weight"]) == {
         "conv.weight": "sum",
         "fc.weight": "flip",
     }

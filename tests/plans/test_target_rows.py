@@ -8,7 +8,7 @@ from regraft.plans.describing import describe_model
 from regraft.plans.match_by_name import Pairing
 from regraft.plans.target_rows import Choices, source_rows, target_rows
 
-ALL = Choices(reuse=None, fresh=frozenset(), ways={})
+ALL = Choices(reuse=None, fresh=frozenset(), methods={})
 
 
 def infos(**shapes):

@@ -71,7 +71,7 @@ class SumInputs(Each):
         return (shape[0], 1, *shape[2:])
 
     def _one(self, array: np.ndarray) -> np.ndarray:
-        return array.sum(axis=1, keepdims=True)
+        return np.asarray(array.sum(axis=1, keepdims=True))
 
     def __str__(self) -> str:
         return "sum of the input channels"
@@ -92,7 +92,7 @@ class RepeatInputs(Each):
     def _one(self, array: np.ndarray) -> np.ndarray:
         channels = array.shape[1]
         repeated = array.take(np.arange(self.count) % channels, axis=1)
-        return repeated * np.asarray(channels / self.count, dtype=array.dtype)
+        return np.asarray(repeated * np.asarray(channels / self.count, dtype=array.dtype))
 
     def __str__(self) -> str:
         return f"input channels repeated to {self.count}"

@@ -42,7 +42,7 @@ class Subtract(Join):
         return shapes[0]
 
     def _join(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
-        return arrays[0] - arrays[1]
+        return np.asarray(arrays[0] - arrays[1])
 
     def __str__(self) -> str:
         return "first minus second"

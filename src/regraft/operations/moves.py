@@ -53,7 +53,7 @@ class Reshape(Each):
 @final
 @dataclass(frozen=True)
 class Flip(Each):
-    """The order of the elements reversed along axes: RGB ↔ BGR, or a convolution's kernel turned round."""
+    """The order of the elements reversed along axes: RGB ↔ BGR, or a convolution's kernel reversed."""
 
     axes: tuple[int, ...]
 

@@ -1,6 +1,6 @@
 """The contract of an operation: arrays as stored → the array that a model takes, as plain data.
 
-An operation tells the shape that it gives before anything is read, so that a plan is checked without values.
+An operation knows the shape that it gives before anything is read, so that a plan is checked without values.
 """
 
 from abc import ABC, abstractmethod

@@ -1,1 +1,1 @@
-"""What a plan is made of: rows, layouts, rules for names and structure, and how they are found."""
+"""What a plan is made of: what is known of both sides, matching by names and structure, layouts, rows."""

@@ -1,4 +1,4 @@
-"""The documented ways to make an array fit that does not: other input channels, other sizes, another order."""
+"""The documented methods to make an array fit that does not: other input channels, other sizes, another order."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -18,8 +18,8 @@ Maker = Callable[[re.Match[str], Shape, Shape], Operations]
 
 
 @dataclass(frozen=True)
-class Way:
-    """One way to adapt an array.
+class Adaptation:
+    """One method to adapt an array.
 
     pattern   what the user writes
     meaning   the same for people
@@ -80,63 +80,67 @@ def _as_stored(match: re.Match[str], got: Shape, target: Shape) -> Operations:
     return ()
 
 
-WAYS = (
-    Way("sum", "sum: a convolution's input channels summed to one (3 → 1, grey images)", 3, lambda *_: (SumInputs(),)),
-    Way("repeat", "repeat: input channels repeated in turn and scaled to the same sum (3 → n)", 3, _repeat),
-    Way("flip", "flip: input channels in the opposite order (BGR ↔ RGB)", 3, lambda *_: (Flip((1,)),)),
-    Way("swap height and width", "swap height and width: a network trained on transposed images", 4, _swap),
-    Way(r"rows (?P<start>\d+):(?P<stop>\d+)", "rows 1:1001: only these outputs", 1, _rows),
-    Way("first rows", "first rows: for more classes or tokens than the source has, which stay fresh", 1, _first_rows),
-    Way(
+ADAPTATIONS = (
+    Adaptation(
+        "sum", "sum: a convolution's input channels summed to one (3 → 1, grey images)", 3, lambda *_: (SumInputs(),)
+    ),
+    Adaptation("repeat", "repeat: input channels repeated in turn and scaled to the same sum (3 → n)", 3, _repeat),
+    Adaptation("flip", "flip: input channels in the opposite order (BGR ↔ RGB)", 3, lambda *_: (Flip((1,)),)),
+    Adaptation("swap height and width", "swap height and width: a network trained on transposed images", 4, _swap),
+    Adaptation(r"rows (?P<start>\d+):(?P<stop>\d+)", "rows 1:1001: only these outputs", 1, _rows),
+    Adaptation(
+        "first rows", "first rows: for more classes or tokens than the source has, which stay fresh", 1, _first_rows
+    ),
+    Adaptation(
         r"flatten (?P<h>\d+)x(?P<w>\d+)x(?P<c>\d+)(?: order (?P<order>[012],[012],[012]))?",
         "flatten 7x7x512: a dense layer behind a flattened (h, w, c) map takes (c, h, w); order 1,2,0: other axes",
         2,
         _flatten,
     ),
-    Way(
+    Adaptation(
         r"bicubic(?P<plain> without antialias)?(?: (?P<h>\d+)x(?P<w>\d+) to (?P<to_h>\d+)x(?P<to_w>\d+))?",
         "bicubic: a table of image positions resized, class tokens kept; bicubic 7x9 to 14x18: not from squares",
         2,
         _bicubic,
     ),
-    Way("linear", "linear: a table of text positions resized", 2, _linear),
-    Way("transposed", "transposed: a dense kernel stored as (in, out)", 2, _transposed),
-    Way("fold bias of .+", "fold bias of conv1/bias: into a batch-norm, whose mean takes in that bias", 1, _as_stored),
-    Way("zeros|ones", "zeros, ones: no source, one value everywhere", 0, _constant),
-    Way("as stored", "as stored: the axes of this array have the same order in both frameworks", 0, _as_stored),
+    Adaptation("linear", "linear: a table of text positions resized", 2, _linear),
+    Adaptation("transposed", "transposed: a dense kernel stored as (in, out)", 2, _transposed),
+    Adaptation("fold bias of .+", "fold bias of conv1/bias: into the mean of a batch-norm", 1, _as_stored),
+    Adaptation("zeros|ones", "zeros, ones: no source, one value everywhere", 0, _constant),
+    Adaptation("as stored", "as stored: the axes of this array have the same order in both frameworks", 0, _as_stored),
 )
 
 
-def chosen_ways(adapt: Mapping[str, str] | None, targets: Sequence[str]) -> dict[str, str]:
-    """Target name → the way that the user chose for it; a later pattern wins over an earlier one.
+def chosen_methods(adapt: Mapping[str, str] | None, targets: Sequence[str]) -> dict[str, str]:
+    """Target name → the method that the user chose for it; a later pattern wins over an earlier one.
 
-    Raises PatternError when a pattern chooses no target, PlanError when there is no such way.
+    Raises PatternError when a pattern chooses no target, PlanError when there is no such method.
     """
-    ways: dict[str, str] = {}
-    for pattern, way in (adapt or {}).items():
-        find_way(way)
-        ways.update(dict.fromkeys(choose(targets, pattern, what="array of the model"), way))
-    return ways
+    methods: dict[str, str] = {}
+    for pattern, method in (adapt or {}).items():
+        find_adaptation(method)
+        methods.update(dict.fromkeys(choose(targets, pattern, what="array of the model"), method))
+    return methods
 
 
-def find_way(words: str) -> tuple[re.Match[str], Way]:
-    """What was written, and the way that it names. Raises PlanError that lists the ways."""
-    for way in WAYS:
-        match = re.fullmatch(way.pattern, words)
+def find_adaptation(words: str) -> tuple[re.Match[str], Adaptation]:
+    """What was written, and the method that it names. Raises PlanError that lists the methods."""
+    for method in ADAPTATIONS:
+        match = re.fullmatch(method.pattern, words)
         if match:
-            return match, way
-    listed = "\n".join(f"  {way.meaning}" for way in WAYS)
-    raise PlanError(f"There is no way {words!r} to adapt an array. Ways:\n{listed}")
+            return match, method
+    listed = "\n".join(f"  {method.meaning}" for method in ADAPTATIONS)
+    raise PlanError(f"There is no method {words!r} to adapt an array. Methods:\n{listed}")
 
 
 def adapting_operations(words: str, got: Shape, target: Shape) -> Operations:
-    """What the way does to an array that came out as `got`; None when there is nothing to do.
+    """What the method does to an array that came out as `got`; None when there is nothing to do.
 
-    Nothing is done to an array of a lower rank than the way is for, and to a table that has its size already.
-    Raises PlanError when the way cannot make this shape of that one.
+    Nothing is done to an array of a lower rank than the method is for, and to a table that has its size already.
+    Raises PlanError when the method cannot make this shape of that one.
     """
-    match, way = find_way(words)
-    return None if len(target) < way.rank else way.make(match, got, target)
+    match, method = find_adaptation(words)
+    return None if len(target) < method.rank else method.make(match, got, target)
 
 
 # --- tables of positions ----------------------------------------------------------------------------------------------

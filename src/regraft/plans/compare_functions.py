@@ -102,7 +102,7 @@ class FunctionComparison:
     def _steps(
         self, mine: Sequence[Step], theirs: Sequence[Step], place: Place | None, source: str
     ) -> Iterator[RequirementRow]:
-        """The rows of one way between two layers. What is not known on a side is not compared there."""
+        """The rows of one path between two layers. What is not known on a side is not compared there."""
         is_open = any(isinstance(step.function, Unknown) for step in (*mine, *theirs))
         for kind in _KINDS:
             ours, others = _without_common_end(*(_of_kind(side, kind) for side in (mine, merged(theirs))))

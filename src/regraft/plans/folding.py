@@ -124,10 +124,10 @@ def _unfolded(layer: Layer, bias: str) -> dict[str, Pairing]:
 
 
 def fold_as_requested(
-    ways: Mapping[str, str], pairings: Pairs, sources: Sources
+    methods: Mapping[str, str], pairings: Pairs, sources: Sources
 ) -> tuple[dict[str, str], dict[str, Pairing]]:
-    """(the other ways, the pairings of the means that the user gave a bias). Raises PlanError for an unknown array."""
-    matches = {target: _REQUEST.fullmatch(way) for target, way in ways.items()}
+    """(the other methods, the pairings of the means that take in a bias). Raises PlanError for an unknown array."""
+    matches = {target: _REQUEST.fullmatch(method) for target, method in methods.items()}
     requests = {target: match["source"] for target, match in matches.items() if match}
     folded = {}
     for target, bias in requests.items():
@@ -136,4 +136,4 @@ def fold_as_requested(
         # The pattern may choose a whole norm: its other arrays stay.
         if target.endswith("running_mean") and target in pairings and _is_plain(pairings[target]):
             folded[target] = _folded(pairings[target], bias)
-    return {target: way for target, way in ways.items() if target not in requests}, folded
+    return {target: method for target, method in methods.items() if target not in requests}, folded

@@ -134,9 +134,9 @@ def _single_pairs(
     """The pairs that are alone in their class on both sides, among the layers without a pair."""
     taken = set(pairs.values())
     classes: dict[tuple[int, int], tuple[list[str], list[str]]] = defaultdict(lambda: ([], []))
-    for side, graph, gone in ((0, ours, pairs.keys()), (1, theirs, taken)):
+    for side, graph, paired in ((0, ours, pairs.keys()), (1, theirs, taken)):
         for name in graph:
-            if name not in gone:
+            if name not in paired:
                 key = (side, name)
                 classes[ancestry[key], colour[key]][side].append(name)
     return {mine[0]: other[0] for mine, other in classes.values() if len(mine) == len(other) == 1}
@@ -238,5 +238,5 @@ def _roles(expression: Expression, path: tuple[Hashable, ...]) -> Iterator[tuple
         yield expression, path
         return
     for index, part in enumerate(expression[1:]):
-        place = expression[0] if expression[0] in _UNORDERED else (expression[0], index)
-        yield from _roles(part, (*path, place))
+        role = expression[0] if expression[0] in _UNORDERED else (expression[0], index)
+        yield from _roles(part, (*path, role))

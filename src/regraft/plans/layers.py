@@ -1,4 +1,4 @@
-"""What a model tells of its layers, as plain data: names, kinds, arrays and settings, without torch."""
+"""The layers of a model as plain data: names, kinds, arrays and settings, without torch."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field

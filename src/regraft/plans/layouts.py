@@ -12,7 +12,7 @@ from regraft.plans.layers import Kind, Layer
 from regraft.plans.recurrent_layouts import Facts, LeafRule, Rules, attention_rules, recurrent_rules
 
 # The axes of a weight as each framework stores it. "*" stands for the spatial axes; "mult" is the depthwise
-# multiplier; "flip" says that the kernel is stored turned round. Ours is torch's. Measured against the frameworks:
+# multiplier; "flip" says that the kernel is stored reversed. Ours is torch's. Measured against the frameworks:
 # tests/test_layouts.py has the cost of each wrong variant.
 OURS = {"dense": "out in", "conv": "out in *", "depthwise": "out in *", "conv_transpose": "in out *"}
 STORED: dict[str, dict[str, str]] = {
@@ -24,7 +24,7 @@ STORED: dict[str, dict[str, str]] = {
     "tensorflow": {"dense": "in out", "conv": "* in out", "depthwise": "* in mult", "conv_transpose": "* out in"},
     # A `kernel` alone is TensorFlow's or Flax': they agree on these kinds and differ on transposed convolutions.
     "tensorflow-or-flax": {"dense": "in out", "conv": "* in out", "depthwise": "* in mult"},
-    # Flax' transposed convolution is a correlation over a stretched input: turned round, seen from torch.
+    # Flax' transposed convolution is a correlation over a stretched input: reversed, compared with torch.
     "flax": {"dense": "in out", "conv": "* in out", "depthwise": "* in out", "conv_transpose": "* in out flip"},
     "tflite": {"dense": "out in", "conv": "out * in", "depthwise": "in * out", "conv_transpose": "out * in"},
     "theano": {"dense": "in out", "conv": "out in * flip", "depthwise": "out in * flip"},
@@ -117,7 +117,7 @@ def _axis_words(axes: str, spatial: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def leaf_rules(layout: str, layer: Layer) -> Rules:
-    """Leaf of ours → the ways to make it of sources of this layout; the first whose sources exist counts.
+    """Leaf of ours → the rules that make it of sources of this layout; the first whose sources exist counts.
 
     Leaves without an entry have no translation: only a source of the very same name can fill them.
     """
@@ -145,7 +145,7 @@ def _norm_rules(layout: str, layer: Layer) -> Rules:
 def _kernel_rules(layout: str, layer: Layer) -> Rules:
     rules: Rules = {"weight": (_weight_rule(layout, layer),), "bias": (LeafRule((BIAS,), _flat),)}
     if layout == "caffe":
-        rules = {leaf: (*ways, _as_stored(str(index))) for index, (leaf, ways) in enumerate(rules.items())}
+        rules = {leaf: (*own, _as_stored(str(index))) for index, (leaf, own) in enumerate(rules.items())}
     return rules
 
 
@@ -227,7 +227,7 @@ def _restored(axes: Sequence[str], sizes: Sequence[int], inputs: int) -> Operati
 
 
 def _depthwise(shape: Shape, layer: Layer) -> tuple[Operation, ...]:
-    """(h, w, c, m) → (c·m, 1, h, w); a grouped convolution's (h, w, 1, c·m) is told apart by its third axis."""
+    """(h, w, c, m) → (c·m, 1, h, w); a grouped convolution's (h, w, 1, c·m) is recognised by its third axis."""
     out, spatial = layer.arrays["weight"].shape[0], shape[:-2]
     if len(shape) > 2 and shape[-2] == 1:
         return axis_operations("* in out", OURS["depthwise"], shape)

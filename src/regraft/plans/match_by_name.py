@@ -21,7 +21,7 @@ Below = Mapping[str, Sequence[str]]  # name below a layer → the sources of tha
 # Frameworks whose maps are (h, w, c): what they flatten has another order than ours.
 CHANNELS_LAST = frozenset({"tensorflow", "flax", "tflite", "tensorflow-or-flax"})
 
-_ORDERED = ("as stored", "transposed", "bicubic", "linear")  # the ways whose words fix the order of the axes
+_ORDERED = ("as stored", "transposed", "bicubic", "linear")  # the methods whose words fix the order of the axes
 _FLATTENED = ("as stored", "flatten")
 
 
@@ -29,7 +29,7 @@ _FLATTENED = ("as stored", "flatten")
 class Pairing:
     """The sources that fill one target. `problem` is the row's status when they do not.
 
-    answers   the ways of `adapt` that settle an undecidable order
+    answers   the methods of `adapt` that settle an undecidable order
     advice    the arguments that solve the problem
     """
 
@@ -40,9 +40,9 @@ class Pairing:
     answers: tuple[str, ...] = ()
     advice: tuple[Advice, ...] = ()
 
-    def is_settled_by(self, way: str | None) -> bool:
-        """Whether this way of `adapt` is an answer to the problem."""
-        return bool(self.answers) and (way or "").startswith(self.answers)
+    def is_settled_by(self, method: str | None) -> bool:
+        """Whether this method of `adapt` is an answer to the problem."""
+        return bool(self.answers) and (method or "").startswith(self.answers)
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def _layer_variants(layers: Sequence[Layer]) -> dict[str, str]:
 
 
 def _leaf_patterns(layer: Layer, rules: Rules) -> list[str]:
-    translated = [pattern for ways in rules.values() for way in ways for pattern in way.sources]
+    translated = [pattern for several in rules.values() for rule in several for pattern in rule.sources]
     return [f"(?:{pattern})" for pattern in (*translated, *map(re.escape, layer.arrays))]
 
 
@@ -171,7 +171,7 @@ def pair_layer(
     rules = leaf_rules(sources.layout or "torch", layer) if rules is None else rules
     pairings = {}
     for leaf in layer.arrays:
-        pairing = _first_way(_ways_of(leaf, rules, sources.layout), below, sources)
+        pairing = _first_rule(_rules_of(leaf, rules, sources.layout), below, sources)
         if pairing is not None:
             pairing = _decided(pairing, layer, leaf, leaf in rules, sources.layout)
             is_suspect = leaf == "weight" and flat_channels
@@ -180,21 +180,22 @@ def pair_layer(
     return _absent_bias(layer, pairings, sources) | pairings
 
 
-def _ways_of(leaf: str, rules: Rules, layout: str | None) -> list[LeafRule]:
+def _rules_of(leaf: str, rules: Rules, layout: str | None) -> list[LeafRule]:
     """A leaf of ours without a translation takes the very same name; in a torch file each may."""
     same = LeafRule((re.escape(leaf),), lambda shapes, facts: ())
-    ways = (same, *rules.get(leaf, ())) if layout == "torch" else rules.get(leaf) or (same,)
-    return [way for way in ways if way.sources]
+    known = rules.get(leaf, ())
+    possible = (same, *known) if layout == "torch" else known or (same,)
+    return [rule for rule in possible if rule.sources]
 
 
-def _first_way(ways: Sequence[LeafRule], below: Below, sources: Sources) -> Pairing | None:
-    """The pairing by the first way whose sources are all there."""
-    for way in ways:
-        hits = [_matching(pattern, below) for pattern in way.sources]
+def _first_rule(rules: Sequence[LeafRule], below: Below, sources: Sources) -> Pairing | None:
+    """The pairing by the first rule whose sources are all there."""
+    for rule in rules:
+        hits = [_matching(pattern, below) for pattern in rule.sources]
         if all(hits):
             names = tuple(chain.from_iterable(hits))
             if len(names) == len(hits):
-                return _paired_by(way, names, below, sources)
+                return _paired_by(rule, names, below, sources)
             note = "Several arrays of the checkpoint match this one. Rename all but one (how-to/rename)."
             return Pairing(names, note=note, problem="ambiguous")
     return None
@@ -204,22 +205,22 @@ def _matching(pattern: str, below: Below) -> list[str]:
     return [source for rest, names in below.items() if re.fullmatch(pattern, rest) for source in names]
 
 
-def _paired_by(way: LeafRule, names: tuple[str, ...], below: Below, sources: Sources) -> Pairing:
+def _paired_by(rule: LeafRule, names: tuple[str, ...], below: Below, sources: Sources) -> Pairing:
     facts: Facts = {**sources.facts_of(names), "leaves": tuple(below)}
     try:
-        operations = way.operations([sources.infos[name].shape for name in names], facts)
+        operations = rule.operations([sources.infos[name].shape for name in names], facts)
     except UndecidableError as error:
         decided = tuple(operation for operation in error.decided if isinstance(operation, Operation))
         return Pairing(names, decided, error.text, "undecidable_orientation", _answers(error.advice), error.advice)
     except PlanError as error:
         return Pairing(names, note=error.text, problem="shape_mismatch", advice=error.advice)
-    return Pairing(names, operations, way.note)
+    return Pairing(names, operations, rule.note)
 
 
 def _answers(advice: Sequence[Advice]) -> tuple[str, ...]:
-    """The ways of `adapt` that are advised, without placeholders."""
-    ways = [way for one in advice if isinstance(one.value, dict) for way in one.value.values()]
-    return tuple(str(way).removesuffix(" HxWxC") for way in ways)
+    """The methods of `adapt` that are advised, without placeholders."""
+    methods = [method for one in advice if isinstance(one.value, dict) for method in one.value.values()]
+    return tuple(str(method).removesuffix(" HxWxC") for method in methods)
 
 
 def _decided(pairing: Pairing, layer: Layer, leaf: str, is_translated: bool, layout: str | None) -> Pairing:
@@ -269,8 +270,8 @@ def _absent_arrays(layer: Layer, below: Below, rules: Rules, pairings: Mapping[s
 
 
 def _absent_operations(layer: Layer, leaf: str, rules: Rules) -> tuple[Operation, ...] | None:
-    ways = [way for way in rules.get(leaf, ()) if not way.sources]
-    return absent_value(layer, leaf) or (ways[0].operations([], {}) if ways else None)
+    without_source = [rule for rule in rules.get(leaf, ()) if not rule.sources]
+    return absent_value(layer, leaf) or (without_source[0].operations([], {}) if without_source else None)
 
 
 def _absent_bias(layer: Layer, pairings: Mapping[str, Pairing], sources: Sources) -> dict[str, Pairing]:

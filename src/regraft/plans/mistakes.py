@@ -274,7 +274,8 @@ def _same(module: Any) -> Callable[[Tensor], Tensor]:
     """The module's function with TensorFlow's padding; a convolution without padding stays as it is."""
     if isinstance(module, nn.Conv2d):
         has_padding = isinstance(module.padding, tuple) and any(module.padding)
-        return padded(module, "same").forward if has_padding else type(module).forward.__get__(module)
+        same = padded(module, "same") if has_padding else module
+        return partial(type(same).forward, same)
     kernel, stride = (size if isinstance(size, tuple) else (size, size) for size in (module.kernel_size, module.stride))
 
     def pool(x: Tensor) -> Tensor:
@@ -291,7 +292,7 @@ def _same(module: Any) -> Callable[[Tensor], Tensor]:
 def _cut_as_keras(module: nn.ConvTranspose2d) -> Callable[[Tensor], Tensor]:
     """What Keras' layer gives with the module's arrays; the module's own answer where that layer has no such form."""
     if module.groups > 1 or module.dilation != (1, 1):
-        return type(module).forward.__get__(module)
+        return partial(type(module).forward, module)
     (height, width), (down, right) = module.kernel_size, module.stride
     with torch.device("meta"):  # no memory: the arrays are replaced at once
         keras = KerasConvTranspose2d(

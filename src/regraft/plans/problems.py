@@ -16,7 +16,7 @@ MOST_NAMES = 6  # of a group's members that are listed
 
 
 def problem_text(rows: Sequence[Row], requirements: Sequence[RequirementRow]) -> str:
-    """All problems as one error text; those that are alike are told once, by the first of them, and counted."""
+    """All problems as one error text; those that are alike are shown once, by the first of them, and counted."""
     settings = [row for row in requirements if row.is_problem]
     count = sum(row.is_problem for row in rows) + len(settings)
     total = len(rows) + len(requirements)
@@ -59,11 +59,11 @@ def _together(alike: Sequence[Advice], others: Collection[str]) -> Advice:
 
 
 def _merged_dicts(values: Sequence[dict[str, str]], others: Collection[str]) -> dict[str, str]:
-    by_way: dict[str, list[str]] = defaultdict(list)
+    by_method: dict[str, list[str]] = defaultdict(list)
     for value in values:
-        for pattern, way in value.items():
-            by_way[way].append(pattern)
-    return {pattern: way for way, several in by_way.items() for pattern in _shortened(several, others)}
+        for pattern, method in value.items():
+            by_method[method].append(pattern)
+    return {pattern: method for method, several in by_method.items() for pattern in _shortened(several, others)}
 
 
 def _outermost(names: Iterable[str], others: Collection[str]) -> list[str]:
@@ -137,7 +137,7 @@ def _settings_alike(settings: Sequence[RequirementRow]) -> list[list[Requirement
 
 
 def _more(members: Sequence[AnyRow], shown: int = 1) -> list[str]:
-    """A line for the members of the group that are not told one by one."""
+    """A line for the members of the group that are not shown one by one."""
     rest = [row.name for row in members[shown:]]
     names = ", ".join(rest[:MOST_NAMES]) + ", …" * (len(rest) > MOST_NAMES)
     return [f"  and {len(rest)} more like {'it' if shown == 1 else 'them'}: {names}"] if rest else []

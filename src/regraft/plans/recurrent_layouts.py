@@ -24,7 +24,7 @@ class LeafRule:
 
     sources     one pattern for each source, for its name below the layer ("kernel", "lstm_cell.kernel"); none: a value
                 that the source framework leaves out, filled in when every array of the source layer is understood
-    operations  given the sources' shapes and what the file tells of the source layer; raises PlanError, with what to
+    operations  given the sources' shapes and what the file records of the source layer; raises PlanError, with what to
                 do, where torch's layer cannot express it or the file leaves the axes open
     note        said in the plan
     """
@@ -49,12 +49,12 @@ _STORED = {
 _CELL = r"(?:[^.]*cell[^.]*\.)*"
 _BEFORE = (
     "This GRU resets before the product (reset_after=False), which torch's GRU cannot express.\n"
-    "Put regraft.tf_layers.ResetBeforeGRU in its place: it takes the same arrays."
+    "Replace the layer by regraft.tf_layers.ResetBeforeGRU, which takes the same arrays."
 )
 
 
 def recurrent_rules(layout: str, layer: Layer) -> Rules:
-    """Leaf of ours → ways to make it, for nn.LSTM, nn.GRU, nn.RNN and their cells: first layer, both directions."""
+    """Leaf of ours → rules that make it, for nn.LSTM, nn.GRU, nn.RNN and their cells: first layer, both directions."""
     if layout == "flax":
         return _flax_rules(layer)
     if (layout, layer.kind) not in _STORED:
@@ -185,12 +185,12 @@ def _flax_rules(layer: Layer) -> Rules:
     rules: Rules = {}
     for leaf in layer.arrays:
         base = leaf.removesuffix("_l0")
-        ways = _flax_ways(layer.kind, base, _sizes(layer)[1])
-        rules[leaf] = (*ways, *_no_bias(layer, leaf))
+        of_gates = _flax_gates(layer.kind, base, _sizes(layer)[1])
+        rules[leaf] = (*of_gates, *_no_bias(layer, leaf))
     return rules
 
 
-def _flax_ways(kind: str, base: str, hidden: int) -> tuple[LeafRule, ...]:
+def _flax_gates(kind: str, base: str, hidden: int) -> tuple[LeafRule, ...]:
     """The arrays of the gates, one after the other. Only one of torch's two biases has gates of its own."""
     side, gates = ("i" if base.endswith("_ih") else "h"), ("ifgo" if kind == "lstm" else "rzn")
     if base.startswith("weight"):

@@ -15,7 +15,7 @@ WRAPPERS = (
     "shadow_params",
 )  # fmt: skip
 
-# Names that a compiled, sharded or checkpointed part of a network gets, anywhere in it: nobody else's.
+# Names that a compiled, sharded or checkpointed part of a network gets, anywhere in it: no user writes them.
 _INSIDE = re.compile(r"(?<![^.])(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\.")
 
 _SEPARATOR = re.compile(r"[/\\]+")

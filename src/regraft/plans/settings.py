@@ -19,7 +19,7 @@ KEEPS_OLD = frozenset({"tensorflow", "flax", "onnx", "mxnet", "caffe", "tflite"}
 _NUMBERS = frozenset({"eps", "momentum"})
 _OF_CONVOLUTIONS = frozenset({"stride", "dilation", "padding"})
 _OURS = {"strides": "stride", "dilation_rate": "dilation", "dilations": "dilation", "pads": "padding"}
-# The eps that the framework's own layers have when nobody chose one; only mentioned, never decided by.
+# The eps that the framework's own layers have when the user chose none; only mentioned, nothing depends on it.
 DEFAULT_EPS = {("tensorflow", "batch_norm"): 1e-3, ("tensorflow", "norm"): 1e-3, ("flax", "norm"): 1e-6}
 _NORM_TYPES = ("", "BatchNormalization", "BatchNorm")
 _CONVOLUTIONS = ("conv", "depthwise")
@@ -103,7 +103,7 @@ def _compare(requirement: Requirement, layer: Layer, layout: str | None, strides
     row = replace(row, adoptable=_is_adoptable(layer, attribute, required))
     if attribute == "momentum":  # it moves the statistics while training; what the model computes does not depend on it
         return replace(row, status="accepted", note="used in training only: adopt can set it")
-    return replace(row, status="differs", note=_way_by_hand(layer, row), advice=setting_advice(row))
+    return replace(row, status="differs", note=_fix_by_hand(layer, row), advice=setting_advice(row))
 
 
 def setting_advice(row: RequirementRow, *, keep: str = "keep the model's own settings") -> tuple[Advice, ...]:
@@ -198,7 +198,7 @@ def _same(required: object, found: object) -> bool:
     return required == found
 
 
-def _way_by_hand(layer: Layer, row: RequirementRow) -> str:
+def _fix_by_hand(layer: Layer, row: RequirementRow) -> str:
     """What to write in the model itself."""
     attribute, required = row.attribute, row.required
     if attribute == "padding" and layer.kind in _CONVOLUTIONS:

@@ -42,37 +42,37 @@ def table(
     spell   writes an advice as its reader types it
     """
     settings = [row for row in requirements if limit is None or row.status != "met"]
-    ways = [*_ways_out(rows, limit, spell), *_ways_out_of_settings(rows, requirements, spell)]
-    room = None if limit is None else max(8, limit - 4 - len(notes) - len(ways) - min(len(settings), limit // 3))
+    solutions = [*_solutions(rows, limit, spell), *_solutions_of_settings(rows, requirements, spell)]
+    room = None if limit is None else max(8, limit - 4 - len(notes) - len(solutions) - min(len(settings), limit // 3))
     blocks = [
         [heading(rows, requirements), title],
         _aligned(_grouped(rows, room)),
         _aligned(_grouped_settings(settings, None if limit is None else limit // 3)),
-        ways,
+        solutions,
         [f"note: {note}" for note in notes],
     ]
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
-def _ways_out(rows: Sequence[Row], limit: int | None, spell: Callable[[Advice], str]) -> list[str]:
+def _solutions(rows: Sequence[Row], limit: int | None, spell: Callable[[Advice], str]) -> list[str]:
     """What solves each kind of problem, and what the table's own line cannot show of its note."""
     groups = causes(rows, MOST_CAUSES if limit is None else limit // 10, by_layer=True)
     lines = []
     for members in groups[: None if limit is None else limit // 8]:
         notes = members[0].note.splitlines()
         shown = notes if len(notes) > 1 or len(members) > 1 else []
-        lines += _way_out(members, [*shown, *map(spell, advice_for(members, rows))])
+        lines += _solution(members, [*shown, *map(spell, advice_for(members, rows))])
     return lines
 
 
-def _ways_out_of_settings(
+def _solutions_of_settings(
     rows: Sequence[Row], requirements: Sequence[RequirementRow], spell: Callable[[Advice], str]
 ) -> list[str]:
     members = [row for row in requirements if row.is_problem]
-    return _way_out(members, list(map(spell, advice_for(members, (*rows, *requirements)))))
+    return _solution(members, list(map(spell, advice_for(members, (*rows, *requirements)))))
 
 
-def _way_out(members: Sequence[AnyRow], lines: Sequence[str]) -> list[str]:
+def _solution(members: Sequence[AnyRow], lines: Sequence[str]) -> list[str]:
     """The lines below the names that they are for; nothing when there is none."""
     indented = [f"  {line}" for line in lines if line]
     return [f"{members[0].status}: {_listed(members)}", *indented] if indented else []
@@ -122,7 +122,7 @@ def _cells(row: Row) -> Cells:
 def _group_cells(prefix: str, members: Sequence[Row]) -> Cells:
     first = members[0]
     name = f"{prefix}{'.' if '/' not in first.name else '/'}…" if prefix else "…"
-    # Alike work in other shapes is told by its first example.
+    # Alike work in other shapes is shown by its first example.
     work = first.work() + ", …" * any(row.work() != first.work() for row in members)
     cells = (_mark(first), first.status, "-" if first.target is None else name, f"{len(members)} arrays")
     if first.target is None:

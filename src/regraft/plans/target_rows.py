@@ -24,12 +24,12 @@ class Choices:
 
     reuse   the arrays to restore; None: all, and each must have a source or be fresh
     fresh   the arrays that stay as initialised
-    ways    array → way to adapt it
+    methods    array → method to adapt it
     """
 
     reuse: Collection[str] | None
     fresh: Collection[str]
-    ways: Mapping[str, str]
+    methods: Mapping[str, str]
 
 
 _SCALES = ("_scale", "_scale_inv", "_scales", "_scale_2")  # how compressed models name an array's scales
@@ -52,7 +52,7 @@ def target_rows(
     ties: dict[str, list[str]] = defaultdict(list)
     for name, layer in layers_by_array(layers).items():
         leaf = name.removeprefix(layer.full(""))
-        target = _Target(layer, leaf, layer.arrays[leaf], choices.ways.get(name))
+        target = _Target(layer, leaf, layer.arrays[leaf], choices.methods.get(name))
         rows[name] = _chosen(target, choices) or _paired(target, pairings.get(name), infos, absence or Absence())
         ties[target.array.tied_to or name].append(name)
     for names in ties.values():
@@ -62,12 +62,12 @@ def target_rows(
 
 @dataclass(frozen=True)
 class _Target:
-    """One array of the model: its layer, its name there, what it is, and the way to adapt it."""
+    """One array of the model: its layer, its name there, what it is, and the method to adapt it."""
 
     layer: Layer
     leaf: str
     array: TargetArray
-    way: str | None
+    method: str | None
 
     @property
     def name(self) -> str:
@@ -78,8 +78,8 @@ class _Target:
         shape, dtype = self.array.shape, self.array.dtype
         return Row(self.name, (), status, target_shape=shape, target_dtype=dtype, note=note, advice=advice)
 
-    def adapted(self, way: str, effect: str) -> Advice:
-        return Advice("adapt", {self.name: way}, effect)
+    def adapted(self, method: str, effect: str) -> Advice:
+        return Advice("adapt", {self.name: method}, effect)
 
     def is_kernel(self) -> bool:
         """Whether it is the kernel of a convolution."""
@@ -100,7 +100,7 @@ def _chosen(target: _Target, choices: Choices) -> Row | None:
 
 def _paired(target: _Target, pairing: Pairing | None, infos: Mapping[str, ArrayInfo], absence: Absence) -> Row:
     """The row of an array that is to be restored."""
-    if target.way in ("zeros", "ones"):
+    if target.method in ("zeros", "ones"):
         pairing = Pairing(())
     if pairing is None:
         return _missing(target, absence)
@@ -111,10 +111,10 @@ def _paired(target: _Target, pairing: Pairing | None, infos: Mapping[str, ArrayI
         source_dtypes=tuple(infos[source].dtype for source in pairing.sources),
         operations=pairing.operations,
     )
-    if pairing.problem and not pairing.is_settled_by(target.way):
+    if pairing.problem and not pairing.is_settled_by(target.method):
         return replace(row, status=pairing.problem, advice=pairing.advice)
     codes = [text for source in pairing.sources if (text := _codes(source, target.array, infos))]
-    if codes and target.way is None:
+    if codes and target.method is None:
         as_numbers = target.adapted("as stored", "use the stored numbers as they are")
         return replace(row, status="ambiguous", note=codes[0], advice=(as_numbers,))
     return _fitted(row, target)
@@ -155,15 +155,15 @@ def _fitted(row: Row, target: _Target) -> Row:
     if set(row.source_dtypes) - {row.target_dtype}:
         operations = (*operations, Cast(row.target_dtype))
     status = _status(row, operations, is_adapted=added is not None)
-    note = row.note if target.way is None else f"adapted as requested: {target.way}"
+    note = row.note if target.method is None else f"adapted as requested: {target.method}"
     return replace(row, status=status, operations=operations, note=note)
 
 
 def _adaptation(row: Row, target: _Target) -> tuple[Operation, ...] | None:
-    if target.way is None:
+    if target.method is None:
         return None
     came = shape_after(row.operations, row.source_shapes) if row.sources else target.array.shape
-    return adapting_operations(target.way, came, target.array.shape)
+    return adapting_operations(target.method, came, target.array.shape)
 
 
 def _status(row: Row, operations: tuple[Operation, ...], *, is_adapted: bool) -> Status:
@@ -204,8 +204,8 @@ def _misfit_of_convolution(target: _Target, got: Shape, after: str) -> tuple[str
     if got[2:] != shape[2:]:
         return f"{after}\nThe kernels have other sizes.", (target.kept(),)
     note = f"The checkpoint was trained on {counted(got[1], 'input channel')}, the model takes {shape[1]}."
-    way, effect = ("sum", "sum the input channels") if shape[1] == 1 else ("repeat", "repeat the input channels")
-    return f"{note}\nSee how-to/channels.", (Advice("adapt", {target.layer.name: way}, effect), target.kept())
+    method, effect = ("sum", "sum the input channels") if shape[1] == 1 else ("repeat", "repeat the input channels")
+    return f"{note}\nSee how-to/channels.", (Advice("adapt", {target.layer.name: method}, effect), target.kept())
 
 
 def _tied_rows(rows: Sequence[Row], choices: Choices) -> dict[str, Row]:

@@ -55,18 +55,35 @@ class ArrayInfo:
         return self.count * ITEM_BYTES.get(self.dtype, 0)
 
 
+# What a requirement is about; docs/reference-requirements.md gives the meaning and the values of each.
+Attribute = Literal[
+    "eps", "momentum", "axis", "scale", "center", "affine_of", "padding", "padding_layer", "strides", "dilation",
+    "output_padding", "groups", "inputs", "operation", "pool", "pool_size", "count_include_pad", "ceil_mode", "pad",
+    "depth_multiplier", "data_format", "kernel_axes", "alpha", "beta", "use_bias", "activation", "recurrent_activation",
+    "activations", "gate_order", "reset_after", "go_backwards", "return_sequences", "direction", "merge", "num_heads",
+    "num_query_heads", "num_key_value_heads", "head_dim", "value_dim", "flatten_order", "flatten_channels",
+    "flatten_axes", "flatten_sizes", "folded_batch_norm",
+]  # fmt: skip
+Facts = dict[Attribute, object]  # of one layer
+
+
 @dataclass(frozen=True)
 class Requirement:
     """A fact of the source model that is not a weight, but without which the weights mean something else.
 
     layer      the source layer's name, the prefix of its arrays' names
-    attribute  "eps", "momentum", "padding", "reset_after", "activation", "strides", "flatten_order" …
+    attribute  what the fact is about
     value      plain data: a number, a string, a list
     """
 
     layer: str
-    attribute: str
+    attribute: Attribute
     value: object
+
+
+def requirements_for(layer: str, facts: Facts) -> list[Requirement]:
+    """The facts of one layer as requirements."""
+    return [Requirement(layer, attribute, value) for attribute, value in facts.items()]
 
 
 @final

@@ -1,6 +1,5 @@
 """MXNet's parameters in all four generations of the header."""
 
-import json
 import struct
 
 import numpy as np
@@ -101,31 +100,3 @@ def test_a_sparse_array_is_refused_with_the_way_out(tmp_path):
 
     with pytest.raises(CheckpointError, match=r"tostype\('default'\)"):
         MXNet().open(path)
-
-
-@pytest.mark.parametrize("text", ["[]", "{", '{"nodes": [{}]}', '{"nodes": 3}',
-                                  '{"nodes": [{"name": "a", "op": "b", "inputs": [[9, 0]]}]}'])  # fmt: skip
-def test_a_damaged_symbol_beside_the_file_is_named(tmp_path, text):
-    """And can be moved away."""
-    path = write_params(tmp_path / "n-0001.params", {"a": np.ones(2, "f")})
-    (tmp_path / "n-symbol.json").write_text(text)
-
-    with pytest.raises(CheckpointError, match=r"(?s)n-symbol\.json: it lies beside .* move it away"):
-        MXNet().open(path)
-
-
-def test_settings_under_all_three_keys_are_read(tmp_path):
-    """MXNet called them param, attr and attrs."""
-    path = write_params(tmp_path / "n-0001.params", {f"arg:{name}_gamma": np.zeros(2, "f") for name in "abc"})
-    nodes = []
-    for number, (name, key) in enumerate(zip("abc", ("param", "attr", "attrs"), strict=True)):
-        nodes += [
-            {"op": "null", "name": f"{name}_gamma", "inputs": []},
-            {"op": "BatchNorm", "name": name, key: {"eps": "0.5", "fix_gamma": "False"}, "inputs": [[2 * number, 0]]},
-        ]
-    (tmp_path / "n-symbol.json").write_text(json.dumps({"nodes": nodes}))
-
-    checkpoint = MXNet().open(path)
-
-    assert [facts_of(checkpoint, name)["eps"] for name in "abc"] == [0.5] * 3
-    np.testing.assert_array_equal(checkpoint.read("a_gamma"), np.zeros(2, "f"))

@@ -8,7 +8,7 @@ from typing import Any, final
 
 import numpy as np
 
-from regraft.arrays import ArrayInfo, Checkpoint, Requirement
+from regraft.arrays import ArrayInfo, Checkpoint, Facts, Requirement, requirements_for
 from regraft.containers.protobuf import BYTES, VARINT, Fields, ProtobufFile, Value, looks_like
 from regraft.containers.prototxt import Settings, parse_prototxt
 from regraft.containers.spans import Located, located
@@ -219,7 +219,7 @@ def _requirements(layers: list[Layer]) -> Iterator[Requirement]:
     """What the network's settings say of the layers that hold blobs."""
     normalised = {top: layer.name for layer in layers if layer.type == "BatchNorm" for top in layer.tops}
     for layer in layers:
-        facts: dict[str, object] = {}
+        facts: Facts = {}
         if layer.type in ("Convolution", "Deconvolution") and layer.settings.get("convolution_param"):
             facts = _convolution(layer.settings["convolution_param"][0], spatial=2)
         elif layer.type == "InnerProduct":
@@ -237,10 +237,10 @@ def _requirements(layers: list[Layer]) -> Iterator[Requirement]:
         elif layer.type == "Scale" and layer.bottoms and layer.bottoms[0] in normalised:
             facts = {"affine_of": normalised[layer.bottoms[0]], "use_bias": len(layer.blobs) > 1}
         if layer.blobs:
-            yield from (Requirement(layer.name, attribute, value) for attribute, value in facts.items())
+            yield from requirements_for(layer.name, facts)
 
 
-def _convolution(settings: Settings, spatial: int) -> dict[str, object]:
+def _convolution(settings: Settings, spatial: int) -> Facts:
     """Strides, padding, dilation and groups; each may be written once, once per axis, or as _h and _w."""
 
     def per_axis(word: str, default: int) -> list[int]:

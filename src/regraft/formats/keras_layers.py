@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Mapping
 
-from regraft.arrays import Requirement
+from regraft.arrays import Attribute, Facts, Requirement, requirements_for
 from regraft.formats.flattening import SPATIAL, flatten_facts
 from regraft.formats.keras_config import Layer, Settings
 
@@ -105,9 +105,9 @@ def class_by_weights(shapes: Mapping[str, tuple[int, ...]]) -> str:
     return ""
 
 
-def facts_by_weights(layer_type: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, object]:
+def facts_by_weights(layer_type: str, shapes: Mapping[str, tuple[int, ...]]) -> Facts:
     """What a layer's weights alone determine: the GRU whose reset comes after the product has two rows of biases."""
-    facts: dict[str, object] = {"gate_order": _GATES[layer_type]} if layer_type in _GATES else {}
+    facts: Facts = {"gate_order": _GATES[layer_type]} if layer_type in _GATES else {}
     if layer_type == "GRU" and "bias" in shapes:
         facts["reset_after"] = len(shapes["bias"]) == 2
     return facts
@@ -120,17 +120,17 @@ def requirements(root: Layer) -> Iterator[Requirement]:
             facts = {**_facts(layer), **_from_neighbours(layer, model)}
             if model.class_name == "Bidirectional":
                 facts.pop("go_backwards", None)  # its second layer does, as the other direction of torch's layer
-            yield from (Requirement(layer.path, attribute, value) for attribute, value in facts.items())
+            yield from requirements_for(layer.path, facts)
 
 
-def _facts(layer: Layer) -> dict[str, object]:
+def _facts(layer: Layer) -> Facts:
     """The facts in the layer's own settings."""
     settings, kind = layer.settings, layer.class_name
-    facts: dict[str, object] = {}
+    facts: Facts = {}
     if "Conv" in kind:
         facts |= _convolution(settings)
     if pool := _POOLS.match(kind):
-        facts |= {"pool": pool[1].lower()} | _pooling(settings)
+        facts |= {"pool": pool[1].lower(), **_pooling(settings)}
     if kind in _OF_CLASS:
         facts |= _OF_CLASS[kind](settings)
     if "use_bias" in settings:
@@ -144,47 +144,47 @@ def _facts(layer: Layer) -> dict[str, object]:
     return facts
 
 
-def _chosen(settings: Settings, *keys: str) -> dict[str, object]:
+def _chosen(settings: Settings, *keys: Attribute) -> Facts:
     return {key: settings[key] for key in keys if key in settings}
 
 
-def _norm(settings: Settings) -> dict[str, object]:
+def _norm(settings: Settings) -> Facts:
     return {"eps": float(settings.get("epsilon", 1e-3)), **_chosen(settings, "axis", "center", "scale", "groups")}
 
 
-def _batch_norm(settings: Settings) -> dict[str, object]:
+def _batch_norm(settings: Settings) -> Facts:
     return {**_norm(settings), "momentum": float(settings.get("momentum", 0.99))}
 
 
-def _gated(settings: Settings, gates: str) -> dict[str, object]:
+def _gated(settings: Settings, gates: str) -> Facts:
     recurrent = _activation(settings.get("recurrent_activation", "hard_sigmoid"))
     return {
         "gate_order": gates, **_chosen(settings, "go_backwards", "return_sequences"), "recurrent_activation": recurrent,
     }  # fmt: skip
 
 
-def _lstm(settings: Settings) -> dict[str, object]:
+def _lstm(settings: Settings) -> Facts:
     return _gated(settings, "ifco")
 
 
-def _gru(settings: Settings) -> dict[str, object]:
+def _gru(settings: Settings) -> Facts:
     # Keras below 2.1 knows no other form than the one that resets before the product.
     return {**_gated(settings, _GATES["GRU"]), "reset_after": bool(settings.get("reset_after", False))}
 
 
-def _attention(settings: Settings) -> dict[str, object]:
+def _attention(settings: Settings) -> Facts:
     facts = _chosen(settings, "num_heads", "num_query_heads", "num_key_value_heads", "head_dim")
     if "key_dim" in settings:
         facts |= {"head_dim": settings["key_dim"], "value_dim": settings.get("value_dim")}
     return facts
 
 
-def _einsum(settings: Settings) -> dict[str, object]:
+def _einsum(settings: Settings) -> Facts:
     axes = _einsum_axes(settings.get("equation"))
     return {"kernel_axes": axes} if axes else {}
 
 
-_OF_CLASS: dict[str, Callable[[Settings], dict[str, object]]] = {
+_OF_CLASS: dict[str, Callable[[Settings], Facts]] = {
     "BatchNormalization": _batch_norm,
     **dict.fromkeys(("LayerNormalization", "GroupNormalization", "RMSNormalization"), _norm),
     **dict.fromkeys(("LSTM", "ConvLSTM1D", "ConvLSTM2D"), _lstm),
@@ -223,7 +223,7 @@ def _einsum_axes(equation: object) -> list[str] | None:
     return axes if sorted(axes) == ["in", "out"] else None
 
 
-def _pooling(settings: Settings) -> dict[str, object]:
+def _pooling(settings: Settings) -> Facts:
     """Window, strides and padding; strides are the window's size unless the file records others."""
     rank = 1 if "pool_length" in settings or isinstance(settings.get("pool_size"), int) else 2
     size = settings.get("pool_size", settings.get("pool_length", 2))
@@ -234,15 +234,20 @@ def _pooling(settings: Settings) -> dict[str, object]:
     return {"pool_size": window, "strides": steps, "padding": padding}
 
 
-def _convolution(settings: Settings) -> dict[str, object]:
+_PER_AXIS: dict[str, Attribute] = {
+    "strides": "strides", "dilation_rate": "dilation", "output_padding": "output_padding",
+}  # fmt: skip
+
+
+def _convolution(settings: Settings) -> Facts:
     """Strides, padding and the like, in lists with one number for each axis."""
-    facts: dict[str, object] = {"padding": settings.get("padding", settings.get("border_mode", "valid"))}
-    for key, attribute in (("strides", "strides"), ("dilation_rate", "dilation"), ("output_padding", "output_padding")):
+    facts: Facts = {"padding": settings.get("padding", settings.get("border_mode", "valid"))}
+    for key, attribute in _PER_AXIS.items():
         if settings.get(key) is not None:
             facts[attribute] = settings[key] if isinstance(settings[key], list) else [settings[key]]
     facts["groups"] = settings.get("groups", 1)
-    facts |= {key: settings[key] for key in ("depth_multiplier", "data_format") if settings.get(key) is not None}
-    return facts
+    given = {key: value for key, value in settings.items() if value is not None}
+    return facts | _chosen(given, "depth_multiplier", "data_format")
 
 
 def _activation(value: object) -> str:
@@ -267,7 +272,7 @@ _KEEPS_CHANNELS = _TRANSPARENT | {
 }  # fmt: skip
 
 
-def _from_neighbours(layer: Layer, model: Layer) -> dict[str, object]:
+def _from_neighbours(layer: Layer, model: Layer) -> Facts:
     """What the layers before this one determine: explicit padding, and the order of a flattened map."""
     kind = layer.class_name
     if kind in ("Conv2D", "Conv1D", "DepthwiseConv2D", "SeparableConv2D") and layer.settings.get("padding") == "valid":
@@ -296,7 +301,7 @@ def _upstream(layer: Layer, model: Layer) -> Iterator[Layer]:
         before = _before(before, model)
 
 
-def _explicit_padding(padding: Layer, *, rank: int) -> dict[str, object]:
+def _explicit_padding(padding: Layer, *, rank: int) -> Facts:
     """The zeros that a layer of their own adds before a convolution without padding."""
     setting = padding.settings.get("padding", 1)
     per_axis = [setting] * rank if isinstance(setting, int) else list(setting)
@@ -306,7 +311,7 @@ def _explicit_padding(padding: Layer, *, rank: int) -> dict[str, object]:
     return {"padding": pairs, "padding_layer": padding.path}
 
 
-def _flattened(flatten: Layer, model: Layer) -> dict[str, object]:
+def _flattened(flatten: Layer, model: Layer) -> Facts:
     """In which order the axes of a feature map were flattened, and its sizes, as far as the file records them."""
     shape = flatten.shape
     if shape is not None and len(shape) < 2:

@@ -1,19 +1,19 @@
 """MXNet's `.params`: named NDArrays, read without MXNet; the `-symbol.json` beside it is consulted."""
 
-import json
 import mmap
 import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import numpy as np
 
-from regraft.arrays import ArrayInfo, Checkpoint, Requirement
+from regraft.arrays import ArrayInfo, Checkpoint
 from regraft.containers.spans import Located, located, mapped
 from regraft.errors import CheckpointError
 from regraft.formats.format import Format
+from regraft.formats.mxnet_symbol import Symbol, SymbolNode, read_symbol
 
 # The layout of the bytes is that of NDArray::Save and NDArray::Load (apache/mxnet, src/ndarray/ndarray.cc).
 LIST_MAGIC = 0x112
@@ -41,19 +41,20 @@ class MXNet(Format):
     def open(self, path: Path) -> Checkpoint:
         """The arrays under their own names, without `arg:` and `aux:`, in the order of the symbol or of the file."""
         stored = _read_directory(path)
-        symbol = _symbol_beside(path)
-        graph = _read_symbol(symbol) if symbol else {}
-        infos = {name: _info(name, array, graph) for name, array in stored.items()}
-        rank = {name: position for position, name in enumerate(graph)}
+        symbol_path = _symbol_beside(path)
+        symbol = read_symbol(symbol_path) if symbol_path else Symbol()
+        owners = symbol.owners()
+        infos = {name: _info(name, array, owners.get(name)) for name, array in stored.items()}
+        rank = {name: position for position, name in enumerate(owners)}
         ordered = dict(sorted(infos.items(), key=lambda item: rank.get(item[0], len(rank))))
-        notes = () if symbol else (
+        notes = () if symbol_path else (
             "MXNet writes eps, padding and fix_gamma into the symbol's JSON, and none lies beside the file: where "
             "fix_gamma was on (the default of BatchNorm in the symbol API) the stored gamma counts as 1.",
         )  # fmt: skip
         return Checkpoint(
             path=path, format=self.name, layout=self.layout, infos=ordered,
-            reader=lambda name: _read(name, stored, ordered), files=(path, symbol) if symbol else (path,),
-            requirements=tuple(_requirements(graph)), notes=notes,
+            reader=lambda name: _read(name, stored, ordered), files=(path, symbol_path) if symbol_path else (path,),
+            requirements=tuple(symbol.requirements(stored)), notes=notes,
         )  # fmt: skip
 
 
@@ -157,80 +158,21 @@ def _symbol_beside(path: Path) -> Path | None:
     return candidate if candidate.is_file() else None
 
 
-class Node(dict[str, str]):
-    """An operator's settings as the symbol writes them: all values are text."""
-
-    def __init__(self, name: str, operator: str, settings: Mapping[str, str]) -> None:
-        super().__init__(settings)
-        self.name, self.operator = name, operator
-
-
-def _read_symbol(path: Path) -> dict[str, Node]:
-    """Array name → the operator that it feeds, in the order of the graph."""
-    try:
-        nodes = json.loads(path.read_text(errors="replace"))["nodes"]
-        owners: dict[str, Node] = {}
-        for node in nodes:
-            settings = node.get("attrs") or node.get("attr") or node.get("param") or {}
-            owner = Node(node["name"], node["op"], settings)
-            for index, *_ in node["inputs"]:
-                if nodes[index]["op"] == "null":
-                    owners.setdefault(nodes[index]["name"], owner)
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError(
-            f"{path}: it lies beside the .params file and is no MXNet symbol ({type(error).__name__}: {error}).\n"
-            "Repair it, or move it away to read the arrays without it."
-        ) from error
-    return owners
-
-
-def _info(name: str, array: Located, graph: Mapping[str, Node]) -> ArrayInfo:
-    """The array's facts, with the owner from the symbol, or from the name's usual ending."""
-    node = graph.get(name)
+def _info(name: str, array: Located, node: SymbolNode | None) -> ArrayInfo:
+    """The array's facts, with the owner from the symbol, or from the name's usual ending.  node  the owner"""
     match = LEAF.match(name)
-    is_norm = node is not None and node.operator.startswith("BatchNorm")
-    fixed = node is not None and is_norm and name.endswith("gamma") and _on(node, "fix_gamma", True)
+    leaf = match["leaf"] if match else ""
+    if node is None:
+        layer = match["layer"] if match else ""
+        return ArrayInfo(array.shape, array.dtype, layer=layer, leaf=leaf, layer_type=_type_by_leaf(leaf))
+    is_norm = node.operator.startswith("BatchNorm")
+    is_fixed = is_norm and name.endswith("gamma") and node.flag("fix_gamma", default=True)
     return ArrayInfo(
-        array.shape, array.dtype,
-        layer=node.name if node else match["layer"] if match else "",
-        leaf=match["leaf"] if match else "",
-        layer_type=node.operator if node else _type_by_leaf(match["leaf"] if match else ""),
-        note=FIXED_GAMMA if fixed else "",
+        array.shape, array.dtype, layer=node.name, leaf=leaf, layer_type=node.operator,
+        note=FIXED_GAMMA if is_fixed else "",
     )  # fmt: skip
 
 
 def _type_by_leaf(leaf: str) -> str:
-    """What a leaf alone tells: only batch-norm has moving statistics."""
+    """The type that a leaf alone determines: only batch-norm has moving statistics."""
     return "BatchNorm" if leaf.startswith(("moving", "running")) else ""
-
-
-def _on(node: Node, setting: str, default: bool) -> bool:
-    """A truth value of the symbol: "True", "true" or "1"."""
-    return node.get(setting, str(default)).lower() in ("true", "1")
-
-
-def _sizes(node: Node, setting: str, default: int) -> list[int]:
-    """A tuple of the symbol, such as "(3, 3)", for each of the kernel's axes."""
-    rank = len(re.findall(r"\d+", node.get("kernel", "(1, 1)")))
-    return [int(size) for size in re.findall(r"\d+", node.get(setting, ""))] or [default] * rank
-
-
-def _requirements(graph: Mapping[str, Node]) -> Iterator[Requirement]:
-    """What the symbol says of the operators that hold arrays."""
-    for node in {owner.name: owner for owner in graph.values()}.values():
-        facts: dict[str, Any] = {}
-        if node.operator in ("Convolution", "Deconvolution"):
-            facts = {
-                "strides": _sizes(node, "stride", 1),
-                "padding": [[pad, pad] for pad in _sizes(node, "pad", 0)],
-                "dilation": _sizes(node, "dilate", 1),
-                "groups": int(node.get("num_group", 1)),
-                "use_bias": not _on(node, "no_bias", node.operator == "Deconvolution"),
-            }
-        elif node.operator.startswith("BatchNorm"):
-            facts = {"eps": float(node.get("eps", 1e-3)), "momentum": float(node.get("momentum", 0.9))}
-        elif node.operator == "FullyConnected":
-            facts = {"use_bias": not _on(node, "no_bias", False)}
-        elif node.operator in ("LayerNorm", "InstanceNorm", "GroupNorm"):
-            facts = {"eps": float(node.get("eps", 1e-3 if node.operator == "InstanceNorm" else 1e-5))}
-        yield from (Requirement(node.name, attribute, value) for attribute, value in facts.items())

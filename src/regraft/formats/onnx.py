@@ -5,7 +5,7 @@ from math import prod
 from pathlib import Path
 from typing import final
 
-from regraft.arrays import ArrayInfo, Checkpoint, Requirement, Role
+from regraft.arrays import ArrayInfo, Attribute, Checkpoint, Facts, Requirement, Role, requirements_for
 from regraft.containers.protobuf import BYTES, VARINT, ProtobufFile, looks_like
 from regraft.errors import CheckpointError
 from regraft.formats.flattening import SPATIAL, flatten_facts
@@ -107,10 +107,10 @@ def _requirements(graph: Graph, layers: list[Layer]) -> Iterator[Requirement]:
     """What the nodes say of their weights."""
     for layer in layers:
         facts = {**_facts(graph, layer), **layer.facts, **_flattened(graph, layer)}
-        yield from (Requirement(layer.name, attribute, value) for attribute, value in facts.items())
+        yield from requirements_for(layer.name, facts)
 
 
-def _facts(graph: Graph, layer: Layer) -> dict[str, object]:
+def _facts(graph: Graph, layer: Layer) -> Facts:
     """One node's attributes, with ONNX's defaults where it leaves them out."""
     kind = layer.node.operator
     if kind in ("Conv", "ConvTranspose"):
@@ -122,15 +122,16 @@ def _facts(graph: Graph, layer: Layer) -> dict[str, object]:
     return _recurrent(graph, layer) if kind in _GATES else {}
 
 
-def _product(graph: Graph, layer: Layer) -> dict[str, object]:
-    facts: dict[str, object] = {"use_bias": "bias" in layer.weights}
+def _product(graph: Graph, layer: Layer) -> Facts:
+    facts: Facts = {"use_bias": "bias" in layer.weights}
     facts |= {"kernel_axes": layer.kernel_axes} if layer.kernel_axes else {}
-    factors = {name: graph.real(layer.node, name, 1.0) for name in ("alpha", "beta")}
-    return facts | {name: value for name, value in factors.items() if value != 1.0}
+    names: tuple[Attribute, ...] = ("alpha", "beta")
+    facts |= {name: value for name in names if (value := graph.real(layer.node, name, 1.0)) != 1.0}
+    return facts
 
 
-def _norm(graph: Graph, layer: Layer) -> dict[str, object]:
-    facts: dict[str, object] = {"eps": graph.real(layer.node, "epsilon", 1e-5)}
+def _norm(graph: Graph, layer: Layer) -> Facts:
+    facts: Facts = {"eps": graph.real(layer.node, "epsilon", 1e-5)}
     if layer.node.operator == "BatchNormalization":
         facts["momentum"] = graph.real(layer.node, "momentum", 0.9)
     if layer.node.operator == "GroupNormalization":
@@ -138,10 +139,10 @@ def _norm(graph: Graph, layer: Layer) -> dict[str, object]:
     return facts
 
 
-def _recurrent(graph: Graph, layer: Layer) -> dict[str, object]:
+def _recurrent(graph: Graph, layer: Layer) -> Facts:
     node, kind = layer.node, layer.node.operator
     direction = graph.text(node, "direction", "forward")
-    facts: dict[str, object] = {
+    facts: Facts = {
         "gate_order": _GATES[kind], "use_bias": "B" in layer.weights, "direction": direction,
         "go_backwards": direction == "reverse",
     }  # fmt: skip
@@ -149,16 +150,16 @@ def _recurrent(graph: Graph, layer: Layer) -> dict[str, object]:
         facts["reset_after"] = graph.integer(node, "linear_before_reset", 0) == 1
     if activations := graph.texts(node, "activations"):
         facts["activations"] = activations
-        words = ("activation",) if kind == "RNN" else ("recurrent_activation", "activation")
+        words: list[Attribute] = ["activation"] if kind == "RNN" else ["recurrent_activation", "activation"]
         facts |= {word: activation.lower() for word, activation in zip(words, activations, strict=False)}
     return facts
 
 
-def _convolution(graph: Graph, layer: Layer) -> dict[str, object]:
+def _convolution(graph: Graph, layer: Layer) -> Facts:
     """Strides, padding, dilation and groups, one number for each axis of space."""
     node = layer.node
     rank = len(graph.tensors[layer.weights["weight"]].shape) - 2 if "weight" in layer.weights else 2
-    facts: dict[str, object] = {
+    facts: Facts = {
         **padding_facts(graph, node, rank),
         "strides": graph.integers(node, "strides") or [1] * rank,
         "dilation": graph.integers(node, "dilations") or [1] * rank,
@@ -170,7 +171,7 @@ def _convolution(graph: Graph, layer: Layer) -> dict[str, object]:
     return facts | ({"folded_batch_norm": True} if _is_folded(layer) else {})
 
 
-def _flattened(graph: Graph, layer: Layer) -> dict[str, object]:
+def _flattened(graph: Graph, layer: Layer) -> Facts:
     """In which order a feature map was flattened before a dense layer: ONNX is channels-first unless it transposes."""
     if layer.node.operator not in ("Gemm", "MatMul"):
         return {}
@@ -186,7 +187,7 @@ def _flattened(graph: Graph, layer: Layer) -> dict[str, object]:
     return _transposed(graph, last)
 
 
-def _transposed(graph: Graph, node: Node) -> dict[str, object]:
+def _transposed(graph: Graph, node: Node) -> Facts:
     """The order of a map that a Transpose gives, behind which it is flattened."""
     order = graph.integers(node, "perm")
     if order == [0, 3, 1, 2]:  # back from (h, w, c), as torch's own permute does

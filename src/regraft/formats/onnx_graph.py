@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+from regraft.arrays import Facts
 from regraft.formats.onnx_nodes import Graph, Node, Tensor, origin
 
 LEAVES = {  # operator → the index of each weight among its inputs
@@ -41,7 +42,7 @@ class Layer:
     weights: dict[str, str]
     kernel_axes: list[str] | None = None
     name: str = ""
-    facts: dict[str, object] = field(default_factory=dict)
+    facts: Facts = field(default_factory=dict)
 
 
 def find_layers(graph: Graph) -> list[Layer]:
@@ -119,7 +120,7 @@ def _group_norm(graph: Graph, node: Node) -> Layer | None:
     if before is None or after is None or after.operator != "Reshape" or scale is None or len(scale.shape) != 1:
         return None
     graph.numbers.update(node.inputs[1:3])
-    facts: dict[str, object] = {"groups": scale.shape[0]}
+    facts: Facts = {"groups": scale.shape[0]}
     return Layer(replace(node, operator="GroupNormalization"), _scale_and_shift(graph, after), facts=facts)
 
 

@@ -5,6 +5,7 @@ from math import prod
 
 import numpy as np
 
+from regraft.arrays import Facts
 from regraft.errors import CheckpointError
 from regraft.formats.onnx_nodes import Graph, Node
 
@@ -30,7 +31,7 @@ def own_padding(graph: Graph, node: Node, rank: int) -> str | Sides:
     return _pairs(pads)
 
 
-def padding_facts(graph: Graph, node: Node, rank: int) -> dict[str, object]:
+def padding_facts(graph: Graph, node: Node, rank: int) -> Facts:
     """`padding` of a convolution, with the zeros of a Pad node before it, which is then its `padding_layer`.
 
     A Pad node whose effect is no fixed number of zeros makes a padding of words, which no layer of a model has.

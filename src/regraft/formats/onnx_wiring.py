@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from math import prod
 
-from regraft.arrays import Requirement
+from regraft.arrays import Facts, Requirement, requirements_for
 from regraft.formats.onnx_graph import Layer, reshaped_tensor, used_as_number
 from regraft.formats.onnx_nodes import Graph, Node, origin
 from regraft.formats.onnx_padding import own_padding, spatial_pads
@@ -41,7 +41,7 @@ def wiring(graph: Graph, layers: list[Layer]) -> Iterator[Requirement]:
         yield Requirement(label, "inputs", feeding)
         yield Requirement(label, "operation", layer.node.operator if layer is not None else node.operator)
         if layer is None:
-            yield from (Requirement(label, attribute, value) for attribute, value in _facts(graph, node).items())
+            yield from requirements_for(label, _facts(graph, node))
 
 
 class _Names:
@@ -106,7 +106,7 @@ def _maps(graph: Graph, node: Node, layer: Layer | None) -> list[str]:
     return node.inputs[:1] if node.operator in _FIRST_ONLY else node.inputs
 
 
-def _facts(graph: Graph, node: Node) -> dict[str, object]:
+def _facts(graph: Graph, node: Node) -> Facts:
     """What a node without weights does, where it is a pooling, a padding or an activation."""
     kind = node.operator
     if kind in ("MaxPool", "AveragePool"):
@@ -147,7 +147,7 @@ _WITH_NUMBERS: dict[str, Callable[[Graph, Node], str]] = {
 }  # fmt: skip
 
 
-def _pooling(graph: Graph, node: Node) -> dict[str, object]:
+def _pooling(graph: Graph, node: Node) -> Facts:
     """Window, strides, padding; nothing for windows with holes, which are another function."""
     size = graph.integers(node, "kernel_shape")
     if any(step != 1 for step in graph.integers(node, "dilations")):

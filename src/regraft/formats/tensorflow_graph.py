@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from regraft.arrays import ArrayInfo, Requirement
+from regraft.arrays import ArrayInfo, Facts, Requirement, requirements_for
 from regraft.containers.protobuf import as_bytes, fields
 from regraft.containers.spans import mapped
 from regraft.errors import CheckpointError
@@ -55,7 +55,7 @@ class GraphLayer:
     node: str
     kind: str
     arrays: dict[str, str] = field(default_factory=dict)
-    facts: dict[str, object] = field(default_factory=dict)
+    facts: Facts = field(default_factory=dict)
     name: str = ""
 
 
@@ -125,7 +125,7 @@ class Graph:
         fused = [word for word in node.attributes.texts("fused_ops") if word in _FUSED_ACTIVATIONS]
         return GraphLayer(name, kind, arrays, facts | ({"activation": _FUSED_ACTIVATIONS[fused[0]]} if fused else {}))
 
-    def _facts(self, node: GraphNode, kind: str) -> dict[str, object]:
+    def _facts(self, node: GraphNode, kind: str) -> Facts:
         if kind == "BatchNormalization":
             return {"eps": node.attributes.real("epsilon")}
         if kind == "Dense":
@@ -152,15 +152,15 @@ class Graph:
         variance, eps = self._array(total.inputs[0]), self.constant(total.inputs[1])
         if variance is None or eps is None or eps.size != 1:
             return None
-        facts: dict[str, object] = {"eps": decimal(float(eps.reshape(())))}
+        facts: Facts = {"eps": decimal(float(eps.reshape(())))}
         return GraphLayer(name, "BatchNormalization", {"moving_variance": variance}, facts)
 
-    def _convolution(self, node: GraphNode) -> dict[str, object]:
+    def _convolution(self, node: GraphNode) -> Facts:
         """Padding, strides and dilation along the axes of space, with the zeros of a Pad node before it."""
         settings = node.attributes
         space = slice(2, None) if settings.text("data_format").startswith("NC") else slice(1, -1)
         padding = settings.text("padding").lower()
-        facts: dict[str, object] = {"padding": padding, "strides": settings.integers("strides")[space]}
+        facts: Facts = {"padding": padding, "strides": settings.integers("strides")[space]}
         if padding == "explicit":
             pads = settings.integers("explicit_paddings")
             facts["padding"] = [pads[index : index + 2] for index in range(0, len(pads), 2)][space]
@@ -173,7 +173,7 @@ class Graph:
             facts |= self._dilated(node, before)
         return facts
 
-    def _padded(self, name: str, pad: GraphNode, padding: str, space: slice) -> dict[str, object]:
+    def _padded(self, name: str, pad: GraphNode, padding: str, space: slice) -> Facts:
         """The padding of a convolution behind a Pad node; in words when it is no number of zeros."""
         sides = self.constant(pad.inputs[1]) if len(pad.inputs) > 1 else None
         value = self.constant(pad.inputs[2]) if len(pad.inputs) > 2 else np.zeros(1)
@@ -184,7 +184,7 @@ class Graph:
             return {"padding": f"{pad.attributes.text('mode').lower()} of {pairs}", "padding_layer": name}
         return {"padding": pairs if padding == "valid" else f"{pairs}, then {padding}", "padding_layer": name}
 
-    def _dilated(self, node: GraphNode, before: GraphNode) -> dict[str, object]:
+    def _dilated(self, node: GraphNode, before: GraphNode) -> Facts:
         """A convolution with holes, as TF1 writes it: the map is cut into batches, and put together behind."""
         crops_of = self.crops.get(id(node))
         names = [*before.inputs[1:3], *([crops_of] if crops_of else [])]
@@ -291,7 +291,7 @@ def with_graph_layers(infos: Mapping[str, ArrayInfo], layers: Sequence[GraphLaye
 def requirements_of(graph: Graph, layers: Sequence[GraphLayer]) -> Iterator[Requirement]:
     """The facts of all layers, then how they are connected."""
     for layer in layers:
-        yield from (Requirement(layer.name, attribute, value) for attribute, value in layer.facts.items())
+        yield from requirements_for(layer.name, layer.facts)
     owners = {array: layer.name for layer in layers for array in layer.arrays.values()}
     kinds = {layer.node: (layer.name, layer.kind) for layer in layers}
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from regraft.arrays import Requirement
+from regraft.arrays import Facts, Requirement, requirements_for
 from regraft.formats.tensorflow_nodes import GraphNode
 
 _WORDS = {"AddV2": "Add", "AddN": "Add", "Mul": "Multiply", "ConcatV2": "Concat", "MaxPool": "MaxPooling2D",
@@ -60,7 +60,7 @@ def wiring(
             yield Requirement(label, "operation", labels.kinds.get(label, node.op))
         else:
             yield Requirement(label, "operation", _operation(node, constant))
-            yield from (Requirement(label, attribute, value) for attribute, value in _facts(node, constant).items())
+            yield from requirements_for(label, _facts(node, constant))
 
 
 def _ancestors(nodes: Mapping[str, GraphNode], layers: Mapping[str, tuple[str, str]]) -> set[str]:
@@ -162,7 +162,7 @@ def _operation(node: GraphNode, constant: Callable[[str], np.ndarray | None]) ->
     return _WORDS.get(node.op, node.op)
 
 
-def _facts(node: GraphNode, constant: Callable[[str], np.ndarray | None]) -> dict[str, object]:
+def _facts(node: GraphNode, constant: Callable[[str], np.ndarray | None]) -> Facts:
     """What a pooling, a padding or an activation does."""
     settings = node.attributes
     space = slice(2, None) if settings.text("data_format").startswith("NC") else slice(1, -1)

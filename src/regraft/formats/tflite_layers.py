@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from regraft.arrays import Requirement
+from regraft.arrays import Facts, Requirement, requirements_for
 from regraft.containers.flatbuffer import FlatTable
 from regraft.formats.flattening import SPATIAL, flatten_facts
 
@@ -164,7 +164,7 @@ class _Subgraph:
         yield Requirement(label, "operation", kind.name if kind and layer else self._operation(operator))
         if not layer:
             facts = self._facts(operator)
-            yield from (Requirement(label, attribute, value) for attribute, value in facts.items())
+            yield from requirements_for(label, facts)
             if fused := _fused(operator):
                 yield from _activated(label, fused)
                 label = f"{label} ({fused})"
@@ -194,7 +194,7 @@ class _Subgraph:
             return f"{_POOLS[code].title()}Pooling2D"
         return _JOINS.get(code) or _WORDS.get(code, f"operator {code}")
 
-    def _facts(self, operator: _Operator) -> dict[str, object]:
+    def _facts(self, operator: _Operator) -> Facts:
         """What a pooling, a padding or an activation does."""
         code, options = operator.code, operator.options
         if code in _ACTIVATION_OPERATORS:
@@ -210,7 +210,7 @@ class _Subgraph:
         sides = self._sides(operator) if code in (_PAD, _PADV2) else None
         return {"pad": sides} if isinstance(sides, list) else {}
 
-    def _layer_facts(self, operator: _Operator) -> dict[str, object]:
+    def _layer_facts(self, operator: _Operator) -> Facts:
         """The settings of a layer, in the words of `docs/reference-requirements.md`."""
         kind = _KINDS[operator.code]
         facts = _settings(kind, operator.options)
@@ -240,7 +240,7 @@ class _Subgraph:
             return f"{'symmetric' if mode else 'reflect'} of {pairs}"
         return pairs
 
-    def _flattened(self, operator: _Operator, before: _Operator) -> dict[str, object]:
+    def _flattened(self, operator: _Operator, before: _Operator) -> Facts:
         """The order in which a map was flattened before a dense layer: (h, w, c), unless it was transposed."""
         shape = self._shape(before.inputs[0]) if before.code == _RESHAPE and before.inputs else []
         if len(shape) - 2 not in SPATIAL or len(self._shape(operator.inputs[0])) > 2 or min(shape[1:]) < 1:
@@ -278,11 +278,11 @@ def _activated(label: str, activation: str) -> Iterator[Requirement]:
     yield Requirement(name, "activation", activation)
 
 
-def _settings(kind: _Kind, options: FlatTable | None) -> dict[str, object]:
+def _settings(kind: _Kind, options: FlatTable | None) -> Facts:
     """The layer's own options."""
     if options is None:
         return {}
-    facts: dict[str, object] = {}
+    facts: Facts = {}
     if kind.strides is not None:
         facts["padding"] = _PADDINGS.get(options.number(0, "b"), "unknown")
         facts["strides"] = [options.number(number, "i") for number in kind.strides]

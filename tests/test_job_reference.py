@@ -8,7 +8,8 @@ from typing import Annotated, Literal, Union, get_args, get_origin, get_type_hin
 
 import pytest
 
-from regraft.jobs.job import TABLES, Job, StepsTable
+from regraft.jobs.job import Job
+from regraft.jobs.sections import TABLES, StepsTable
 from regraft.wording import as_toml
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs/job-reference.md").read_text(encoding="utf-8")

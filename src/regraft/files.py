@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from regraft.errors import Advice, SaveError
+from regraft.wording import listed
 
 NAMED = 6  # entries of a folder that an error lists
 
@@ -146,10 +147,9 @@ def _refuse_to_replace(
         )
     entries = foreign(path)
     if entries:
-        more = f", … ({len(entries) - NAMED:,} more)" if len(entries) > NAMED else ""
         raise SaveError(
             f"The folder {path} is not replaced, because it holds what regraft did not write there: "
-            f"{', '.join(entries[:NAMED])}{more}.\nMove these, or choose another folder."
+            f"{listed(entries, count=NAMED)}.\nMove these, or choose another folder."
         )
 
 

@@ -132,6 +132,11 @@ class InputContract:
             ) from error
 
 
+def is_image(path: Path) -> bool:
+    """Whether Pillow reads files of this suffix."""
+    return Image.registered_extensions().get(path.suffix.lower()) in Image.OPEN
+
+
 def as_mode(image: Image.Image, channels: int) -> Image.Image:
     """The image upright, 8 bits a channel, in grey or RGB."""
     image = ImageOps.exif_transpose(image)

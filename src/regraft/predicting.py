@@ -2,21 +2,20 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from regraft.datasets.array_file import INPUT_NAMES, inputs_from, read_npz
 from regraft.errors import DataError
-from regraft.inputs import InputContract
+from regraft.inputs import InputContract, is_image
 from regraft.progress import progress_bar
-from regraft.wording import counted
+from regraft.wording import counted, listed
 
-LISTED = 20  # names of files that a note lists
 Tell = Callable[[str], None]
+Batch = tuple[Sequence[str], Tensor]  # names, inputs
 
 
 @dataclass(frozen=True)
@@ -55,68 +54,79 @@ def predict(
 
     Raises DataError that names what is missing or unreadable, and for images without a contract.
     """
-    missing = [str(path) for path in paths if not path.exists()]
-    if missing:
-        raise DataError("These files do not exist: " + ", ".join(missing) + ".")
-    files = [file for path in paths for file in _files_in(path, tell)]
-    arrays = [file for file in files if file.suffix.lower() == ".npz"]
-    images = [file for file in files if file not in set(arrays)]
+    images, arrays = _files_of(paths, tell)
     skipped: list[str] | None = [] if skip_unreadable else None
     answers: list[Prediction] = []
-    with torch.inference_mode(), progress_bar("predicting", len(files)) as advance:
-        for start in range(0, len(images), batch_size):
-            block = images[start : start + batch_size]
-            for names, inputs in _image_batches(block, contract, skipped):
-                answers += _answers(model, inputs, names, classes)
-            advance(len(block))
-        for file in arrays:
-            for names, inputs in _row_batches(file, contract, batch_size):
-                answers += _answers(model, inputs, names, classes)
-            advance()
+    with torch.inference_mode(), progress_bar("predicting", len(images) + len(arrays)) as advance:
+        for names, inputs in chain(
+            _image_batches(images, contract, batch_size, skipped, advance),
+            (batch for file in arrays for batch in _row_batches(file, contract, batch_size, advance)),
+        ):
+            answers += _answers(model, inputs, names, classes)
     if skipped:
         tell(f"{counted(len(skipped), 'unreadable image')} skipped: {', '.join(skipped)}")
     return answers
 
 
-def _files_in(path: Path, tell: Tell) -> list[Path]:
-    """The file, or a folder's images; its other files are named."""
-    if not path.is_dir():
-        return [path]
-    suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
-    files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
-    images = [file for file in files if file.suffix.lower() in suffixes]
+def _files_of(paths: Sequence[Path], tell: Tell) -> tuple[list[Path], list[Path]]:
+    """The images and the array files. Raises DataError with every path that does not exist."""
+    missing = [str(path) for path in paths if not path.exists()]
+    if missing:
+        raise DataError("These files do not exist: " + ", ".join(missing) + ".")
+    files = [file for path in paths for file in (_images_in(path, tell) if path.is_dir() else [path])]
+    arrays = [file for file in files if file.suffix.lower() == ".npz"]
+    return [file for file in files if file not in arrays], arrays
+
+
+def _images_in(folder: Path, tell: Tell) -> list[Path]:
+    """A folder's images, at any depth; its other files are named."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file() and not file.name.startswith("."))
+    images = list(filter(is_image, files))
     if not images:
-        raise DataError(f"{path} holds no images.")
-    others = [str(file) for file in files if file.suffix.lower() not in suffixes]
+        raise DataError(f"{folder} holds no images.")
+    others = [str(file) for file in files if not is_image(file)]
     if others:
-        more = f", … ({len(others) - LISTED:,} more)" if len(others) > LISTED else ""
-        tell(f"{counted(len(others), 'file')} left out, not images by their suffix: {', '.join(others[:LISTED])}{more}")
+        tell(f"{counted(len(others), 'file')} left out, not images by their suffix: {listed(others)}")
     return images
 
 
 def _image_batches(
-    files: Sequence[Path], contract: InputContract | None, skipped: list[str] | None
-) -> Iterator[tuple[list[str], Tensor]]:
+    files: Sequence[Path],
+    contract: InputContract | None,
+    size: int,
+    skipped: list[str] | None,
+    advance: Callable[..., None],
+) -> Iterator[Batch]:
     """Names and inputs of the images, those of one shape together: without a size, images keep their own.
 
     skipped   takes the names of images that cannot be read; None refuses them
     """
-    if contract is None:
+    if files and contract is None:
         raise DataError(_without_contract(files[0]))
-    readable = []
-    for file in files:
-        try:
-            readable.append((str(file), torch.from_numpy(contract.from_file(file))))
-        except DataError:
-            if skipped is None:
-                raise
-            skipped.append(str(file))
-    for _, alike in groupby(readable, key=lambda pair: pair[1].shape):
-        names, inputs = zip(*alike, strict=True)
-        yield list(names), torch.stack(inputs)
+    for start in range(0, len(files), size):
+        block = files[start : start + size]
+        readable = [(str(file), inputs) for file in block if (inputs := _decoded(file, contract, skipped)) is not None]
+        for _, alike in groupby(readable, key=lambda pair: pair[1].shape):
+            names, arrays = zip(*alike, strict=True)
+            yield names, torch.stack(arrays)
+        advance(len(block))
 
 
-def _row_batches(path: Path, contract: InputContract | None, size: int) -> Iterator[tuple[list[str], Tensor]]:
+def _decoded(file: Path, contract: InputContract | None, skipped: list[str] | None) -> Tensor | None:
+    """The model's input for the image; None for one that cannot be read and is skipped."""
+    assert contract is not None
+    try:
+        return torch.from_numpy(contract.from_file(file))
+    except DataError:
+        if skipped is None:
+            raise
+        skipped.append(str(file))
+        return None
+
+
+def _row_batches(
+    path: Path, contract: InputContract | None, size: int, advance: Callable[..., None]
+) -> Iterator[Batch]:
     """Names and inputs of an array file's rows."""
     arrays = read_npz(path)
     named = [name for name in arrays if name.lower() in INPUT_NAMES]
@@ -128,6 +138,7 @@ def _row_batches(path: Path, contract: InputContract | None, size: int) -> Itera
     for start in range(0, len(rows), size):
         inputs = rows[start : start + size]
         yield [f"{path}[{start + index}]" for index in range(len(inputs))], inputs
+    advance()
 
 
 def _without_contract(path: Path) -> str:

@@ -23,10 +23,11 @@ from regraft.files import refuse_existing, utf8, whole_folder
 from regraft.freezing import frozen_names
 from regraft.jobs.advice import spelled, spelled_for
 from regraft.jobs.factories import build_model
-from regraft.jobs.job import Job, values_of
+from regraft.jobs.job import Job
 from regraft.jobs.layers import freeze_layers, refuse_unknown_layers
 from regraft.jobs.method import solver_of
 from regraft.jobs.parts import cached_besides, inputs_of, notes_of, open_parts, refuse_missing_data
+from regraft.jobs.sections import values_of
 from regraft.learning.history import History
 from regraft.loading import apply_plan
 from regraft.matching import plan_reuse

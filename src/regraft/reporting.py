@@ -133,19 +133,23 @@ def comparison_of(variants: Sequence[Variant]) -> Comparison:
         [variant.standard_error for variant in variants],
         [variant.points for variant in variants],
     )
-    accuracies = ["{} ± {}".format(*plus_minus(variant.accuracy, variant.standard_error)) for variant in variants]
-    names = [variant.name for variant in variants]
+    accuracies = [
+        (variant.name, "{} ± {}".format(*plus_minus(variant.accuracy, variant.standard_error))) for variant in variants
+    ]
     timed = [(variant.name, variant.seconds) for variant in variants if variant.seconds is not None]
     seconds = strips([spent for _, spent in timed])
-    durations = [(name, seconds_text(spent)) for name, spent in timed]
     return Comparison(
         charts=[
-            ("Accuracy", accuracy, list(zip(names, accuracies, accuracy.rows, strict=True))),
-            ("Seconds", seconds, [(*row, strip) for row, strip in zip(durations, seconds.rows, strict=True)]),
+            ("Accuracy", accuracy, _labelled(accuracies, accuracy)),
+            ("Seconds", seconds, _labelled([(name, seconds_text(spent)) for name, spent in timed], seconds)),
         ],
         has_seconds=bool(timed),
         has_notes=any(variant.note for variant in variants),
     )
+
+
+def _labelled(labels: Sequence[tuple[str, str]], chart: Strips) -> list[tuple[str, str, Strip]]:
+    return [(*label, strip) for label, strip in zip(labels, chart.rows, strict=True)]
 
 
 def _seconds(seconds: Mapping[str, float]) -> dict[str, object]:

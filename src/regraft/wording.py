@@ -8,6 +8,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 LONGEST = 60  # letters of a value that an error repeats
+LISTED = 20  # names that a sentence lists
 _BOUNDS = {"ge": "of {:g} or more", "gt": "above {:g}", "le": "at most {:g}", "lt": "below {:g}"}
 _SCHEDULE = '{0 = "head", 5 = "layer4"}'
 _SEVERAL = {"a whole number": "whole numbers", "a number": "numbers", "a text": "texts"}
@@ -38,10 +39,19 @@ def near_names(wanted: str, names: Iterable[str], *, count: int = 5) -> str:
     # A pattern's own characters (dots, brackets) would hide the similarity of what it was meant to name.
     plain = "".join(character for character in wanted if character.isalnum() or character in "._/-")
     near = get_close_matches(plain, known, n=count, cutoff=0.5)
-    shown = known[:20] if len(known) <= 20 or not near else []  # near names say more than the first of hundreds
-    listed = ", ".join(shown) + (f", … ({len(known) - 20} more)" if len(known) > 20 and shown else "")
-    asked = "Did you mean " + ", ".join(repr(name) for name in near) + "?" if near else ""
-    return f"{asked} Names: {listed}.".strip() if shown else f"{asked} There are {len(known):,} names."
+    asked = f"Did you mean {', '.join(map(repr, near))}? " if near else ""
+    if near and len(known) > LISTED:  # near names say more than the first of hundreds
+        return f"{asked}There are {len(known):,} names."
+    return f"{asked}Names: {listed(known)}."
+
+
+def listed(names: Sequence[str], *, count: int = LISTED) -> str:
+    """The names, the first of many only.
+
+    >>> listed(["a", "b", "c"], count=2)
+    'a, b, … (1 more)'
+    """
+    return ", ".join(names[:count]) + (f", … ({len(names) - count:,} more)" if len(names) > count else "")
 
 
 def bytes_text(size: float) -> str:
@@ -116,15 +126,20 @@ def toml_text(value: object) -> str:
     >>> print(toml_text({r"dnn/(.*)": r"\1"}))
     {"dnn/(.*)" = '\1'}
     """
-    if isinstance(value, str) and "\\" in value and value.isprintable() and "'" not in value:
-        return f"'{value}'"
-    if isinstance(value, str | bool):
-        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, str):
+        return _quoted(value)
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{_key(key)} = {toml_text(part)}" for key, part in value.items()) + "}"
     if isinstance(value, Iterable) and not isinstance(value, bytes):
         return "[" + ", ".join(map(toml_text, value)) + "]"
     return str(value)
+
+
+def _quoted(text: str) -> str:
+    literal = "\\" in text and text.isprintable() and "'" not in text
+    return f"'{text}'" if literal else json.dumps(text, ensure_ascii=False)
 
 
 def _key(key: object) -> str:
@@ -163,12 +178,16 @@ def _answers(kind: Any) -> list[str]:
     if origin in (Union, UnionType):
         return [answer for part in parts if part is not NoneType for answer in _answers(part)]
     if origin is Literal:
-        return [as_toml(word) for word in parts]
-    if isinstance(origin, type) and issubclass(origin, Mapping):
-        return [_table(*parts)]
-    if isinstance(origin, type) and issubclass(origin, Sequence):
-        return ["a list of " + _several(answer) for answer in _answers(parts[0])]
+        return list(map(as_toml, parts))
+    if isinstance(origin, type):
+        return [_table(*parts)] if issubclass(origin, Mapping) else list(map(_list, _answers(parts[0])))
     return _NAMES.get(kind, ["a section with keys"])
+
+
+def _list(answer: str) -> str:
+    """A list of such values: "a list of numbers above 0"."""
+    singular = next((name for name in _SEVERAL if answer.startswith(name)), "")
+    return f"a list of {_SEVERAL.get(singular, '')}{answer.removeprefix(singular)}"
 
 
 def _table(key: Any, value: Any) -> str:
@@ -189,11 +208,3 @@ def _within(answers: list[str], marks: Sequence[Any]) -> list[str]:
         form.format(getattr(limit, name)) for limit in limits for name, form in _BOUNDS.items() if hasattr(limit, name)
     ]
     return [f"{answer} {' and '.join(bounds)}" for answer in answers] if bounds else answers
-
-
-def _several(answer: str) -> str:
-    """The plural: "a number above 0" becomes "numbers above 0"."""
-    for singular, plural in _SEVERAL.items():
-        if answer.startswith(singular):
-            return plural + answer.removeprefix(singular)
-    return answer

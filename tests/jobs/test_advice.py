@@ -8,7 +8,8 @@ import pytest
 from regraft.cli.program import parser
 from regraft.errors import Advice, PlanError
 from regraft.jobs.advice import OPTIONS, SECTIONS, spelled, spelled_for
-from regraft.jobs.job import TABLES, Job
+from regraft.jobs.job import Job
+from regraft.jobs.sections import TABLES
 from regraft.learning.solvers import Exact, Steps
 
 ADVICE = [

@@ -6,7 +6,8 @@ import pytest
 
 from regraft.caches import precision as caches_precision
 from regraft.errors import JobError
-from regraft.jobs.job import CacheSection, ExactTable, Job, PlanSection, StepsTable, TrainSection
+from regraft.jobs.job import Job
+from regraft.jobs.sections import CacheSection, ExactTable, PlanSection, StepsTable, TrainSection
 from regraft.learning import eager_step as stepping
 from regraft.learning.losses import LOSSES
 from regraft.learning.old_keywords import OLD_SOLVERS
@@ -107,7 +108,7 @@ def test_a_setting_of_another_form_is_refused(job_file, setting):
 def test_a_file_that_is_no_toml_is_named(job_file):
     """With the line."""
     job_file.write_text("[checkpoint\n")
-    with pytest.raises(JobError, match=r"job.toml is no valid TOML: .*line 1"):
+    with pytest.raises(JobError, match=r"job.toml is not valid TOML: .*line 1"):
         Job.from_file(job_file)
 
 

@@ -1,7 +1,7 @@
 import pytest
 
-from regraft.jobs.job import ExactTable, StepsTable, TrainSection
 from regraft.jobs.method import solver_of
+from regraft.jobs.sections import ExactTable, StepsTable, TrainSection
 from regraft.learning.solvers import Exact, Steps
 
 

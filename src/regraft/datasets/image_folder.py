@@ -3,12 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
-
 from regraft.datasets.image_files import ImageFiles
 from regraft.datasets.labelled import class_names, refuse_unknown_classes
 from regraft.errors import DataError
-from regraft.inputs import InputContract
+from regraft.inputs import InputContract, is_image
 from regraft.wording import counted
 
 
@@ -46,7 +44,6 @@ def open_image_folder(
 
 def _files_of(folder: Path, names: Sequence[str]) -> tuple[list[tuple[Path, int]], list[str]]:
     """Each image's path in the folder with its label, and the files that are no images by their suffix."""
-    suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
     images: list[tuple[Path, int]] = []
     others: list[str] = []
     for label, name in enumerate(names):
@@ -54,7 +51,7 @@ def _files_of(folder: Path, names: Sequence[str]) -> tuple[list[tuple[Path, int]
             path = entry.relative_to(folder)
             if entry.is_dir() or any(part.startswith(".") for part in path.parts):
                 continue
-            if path.suffix.lower() in suffixes:
+            if is_image(path):
                 images.append((path, label))
             else:
                 others.append(str(path))

@@ -60,13 +60,14 @@ def _option(advice: Advice) -> str:
     option, value = OPTIONS.get(advice.argument, ""), advice.value
     if not option or value is False or value is None:
         return ""
-    if value is True:
-        return option
+    return option if value is True else " ".join(f"{option} {shlex.quote(text)}" for text in _typed(value))
+
+
+def _typed(value: object) -> list[str]:
+    """A value as the words of an option that may be given again: ["a", "b"], or "pattern=replacement" each."""
     if isinstance(value, Mapping):
-        values = [f"{key}={part}" for key, part in value.items()]
-    else:
-        values = [str(part) for part in value] if isinstance(value, list | tuple) else [str(value)]
-    return " ".join(f"{option} {shlex.quote(text)}" for text in values)
+        return [f"{key}={part}" for key, part in value.items()]
+    return list(map(str, value)) if isinstance(value, list | tuple) else [str(value)]
 
 
 def _key_of_a_job(advice: Advice) -> str:

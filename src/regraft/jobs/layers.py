@@ -1,11 +1,14 @@
 """A job's layers: those that it names must exist, and those of [freeze] are frozen."""
 
+from typing import Any
+
 from torch import nn
 
 from regraft.cuts.frozen import names_of
 from regraft.errors import PatternError, TrainError
 from regraft.freezing import freeze
-from regraft.jobs.job import Job, values_of
+from regraft.jobs.job import Job
+from regraft.jobs.sections import values_of
 from regraft.learning.stages import check_schedule
 from regraft.patterns import WHOLE_NAMES, as_patterns, choose
 from regraft.schedules import EPOCHS
@@ -33,13 +36,20 @@ def freeze_layers(model: nn.Module, job: Job) -> None:
     Raises TrainError when nothing is left to train, and for a schedule that cannot be followed: before features are
     computed, which may take hours.
     """
-    chosen = {name: value for name, value in values_of(job.freeze).items() if value is not None}
-    schedule = job.train.steps_keys.schedule
-    if schedule and not chosen:
-        chosen = {"trainable": [pattern for patterns in schedule.values() for pattern in as_patterns(patterns)]}
+    chosen = _choice_of(job)
     if chosen:
         freeze(model, **chosen)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise TrainError("[freeze] leaves nothing to train: all parameters are frozen. Leave the new layers out of it.")
-    if schedule is not None:
-        check_schedule(model, schedule, job.train.steps_keys.epochs or EPOCHS)
+    steps = job.train.steps_keys
+    if steps.schedule is not None:
+        check_schedule(model, steps.schedule, steps.epochs or EPOCHS)
+
+
+def _choice_of(job: Job) -> dict[str, Any]:
+    """The arguments of `freeze`; none where nothing is frozen."""
+    chosen = {name: value for name, value in values_of(job.freeze).items() if value is not None}
+    schedule = job.train.steps_keys.schedule
+    if chosen or not schedule:
+        return chosen
+    return {"trainable": [pattern for patterns in schedule.values() for pattern in as_patterns(patterns)]}

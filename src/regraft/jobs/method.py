@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import fields
 
-from regraft.jobs.job import StepsTable, TrainSection, values_of
+from regraft.jobs.sections import StepsTable, TrainSection, values_of
 from regraft.learning.old_keywords import translated
 from regraft.learning.solvers import Exact, Solver, Steps
 

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import invalidate_caches
 from pathlib import Path
+from types import ModuleType
 
 from regraft.files import sha256_of
 
-_loaded: dict[Path, str] = {}  # neighbour's file → its SHA-256 when it was imported here
+_digests: dict[Path, str] = {}  # neighbour's file → its SHA-256 when it was imported here
 
 
 def neighbours_of(path: Path) -> dict[str, Path]:
@@ -38,32 +39,32 @@ def importable(path: Path) -> Iterator[None]:
     since it was imported is imported anew.
     """
     neighbours = neighbours_of(path)
-    aside = {name: module for name, module in sys.modules.items() if name.partition(".")[0] in _tops(neighbours)}
-    current = {file: sha256_of(file) for file in neighbours.values()}
-    others = {
-        name: module
-        for name, module in aside.items()
-        if name not in neighbours or getattr(module, "__file__", None) != str(neighbours[name])
-    }
-    edited = any(_loaded.get(file, digest) != digest for file, digest in current.items())
-    if others or edited:
-        for name in aside:
-            del sys.modules[name]
+    digests = {file: sha256_of(file) for file in neighbours.values()}
+    loaded = _loaded_like(neighbours)
+    others = any(str(neighbours.get(name)) != getattr(module, "__file__", None) for name, module in loaded.items())
+    if others or any(_digests.get(file, digest) != digest for file, digest in digests.items()):
+        _forget(loaded)
     invalidate_caches()
     sys.path.insert(0, str(path.parent))
     try:
         yield
-        _loaded.update(current)
+        _digests.update(digests)
     finally:
         sys.path.remove(str(path.parent))
         if others:
-            for name in [name for name in sys.modules if name.partition(".")[0] in _tops(neighbours)]:
-                del sys.modules[name]
-            sys.modules.update(aside)
+            _forget(_loaded_like(neighbours))
+            sys.modules.update(loaded)
 
 
-def _tops(names: dict[str, Path]) -> set[str]:
-    return {name.partition(".")[0] for name in names}
+def _loaded_like(neighbours: dict[str, Path]) -> dict[str, ModuleType]:
+    """The loaded modules that have the neighbours' names, or lie in packages of these names."""
+    tops = {name.partition(".")[0] for name in neighbours}
+    return {name: module for name, module in sys.modules.items() if name.partition(".")[0] in tops}
+
+
+def _forget(modules: dict[str, ModuleType]) -> None:
+    for name in modules:
+        del sys.modules[name]
 
 
 def _imported(file: Path, package: str) -> set[str]:
@@ -72,14 +73,17 @@ def _imported(file: Path, package: str) -> set[str]:
         tree = ast.parse(file.read_bytes())
     except (SyntaxError, ValueError, RecursionError, OSError):
         return set()  # running it will say what is wrong
-    names: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            home = _home(node, package)
-            names.update([home, *(f"{home}.{alias.name}".lstrip(".") for alias in node.names)])
+    names = {name for node in ast.walk(tree) for name in _names_in(node, package)}
     return {name for name in names if name and name.partition(".")[0] not in sys.stdlib_module_names}
+
+
+def _names_in(node: ast.AST, package: str) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        home = _home(node, package)
+        return [home, *(f"{home}.{alias.name}".lstrip(".") for alias in node.names)]
+    return []
 
 
 def _home(node: ast.ImportFrom, package: str) -> str:

@@ -6,7 +6,7 @@ few kB, the text stays text, and the same numbers give the same bytes.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil, floor, inf, isfinite, log10
+from math import ceil, floor, isfinite, log10
 
 WIDTH, HEIGHT = 360, 220  # of a curve chart, in SVG units: about one pixel on a phone
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 10, 26
@@ -136,8 +136,7 @@ def curves(
     limits  the values' own bounds, (0, 1) for an accuracy: the axis never goes beyond
     """
     finite = [value for values in series.values() for value in values if isfinite(value)] or [0.0]
-    lowest, highest = limits or (-inf, inf)
-    levels = [level for level in steps(min(finite), max(finite)) if lowest <= level <= highest]
+    levels = _within(steps(min(finite), max(finite)), limits)
     scales = Scales(max(map(len, series.values())), min(levels[0], *finite), max(levels[-1], *finite))
     return Curves(
         tuple(scales.line(name, values) for name, values in series.items()),
@@ -145,6 +144,10 @@ def curves(
         scales.value_ticks(levels),
         scales.x(best_epoch) if best_epoch is not None and 0 <= best_epoch < scales.epochs else None,
     )
+
+
+def _within(levels: list[float], limits: tuple[float, float] | None) -> list[float]:
+    return levels if limits is None else [level for level in levels if limits[0] <= level <= limits[1]]
 
 
 def _path(points: Sequence[tuple[float, float] | None]) -> str:

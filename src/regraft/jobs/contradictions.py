@@ -1,0 +1,79 @@
+"""Keys of a job that cannot be followed together."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from regraft.errors import PatternError
+from regraft.jobs.sections import TABLES, FreezeSection, StepsTable, keys_of
+from regraft.patterns import Patterns, as_patterns
+from regraft.schedules import EPOCHS, form_problems
+from regraft.wording import as_toml
+
+Toml = Mapping[str, Any]  # a job or a section of it, as tomllib reads it
+
+
+def contradictions(data: Toml) -> Iterator[str]:
+    """A line for each pair of keys that cannot be followed together; values of wrong types are named elsewhere."""
+    freeze, train, examples = (table_of(data.get(name)) for name in ("freeze", "train", "data"))
+    choices = [key for key in keys_of(FreezeSection) if freeze.get(key) is not None]
+    if len(choices) > 1:
+        yield f"[freeze] has {' and '.join(choices)}: expected only one of {', '.join(keys_of(FreezeSection))}"
+    yield from _two_methods(train)
+    has_validation = examples.get("validation", 1) != 0
+    tables = {f"train.{name}": table_of(train[name]) for name in TABLES if name in train} or {"train": train}
+    for section, method in tables.items():
+        yield from _schedule_problems(section, method)
+        if not has_validation:
+            yield from _without_validation(section, method)
+
+
+def _schedule_problems(section: str, method: Toml) -> Iterator[str]:
+    """Problems of a schedule that any model has."""
+    schedule, epochs = _whole_numbers(method.get("schedule")), method.get("epochs") or EPOCHS
+    if schedule and isinstance(epochs, int):
+        for problem in form_problems(schedule, epochs):
+            yield f"[{section}] schedule is {as_toml(method['schedule'])}: {problem}"
+    if schedule and method.get("solver") == "lbfgs":
+        yield '[train] solver is "lbfgs", which finds the optimum at once and has no epochs: leave out schedule'
+
+
+def _two_methods(train: Toml) -> Iterator[str]:
+    """Problems of a section that names more than one method, or another loss than the exact one can have."""
+    tables = [f"[train.{name}]" for name in TABLES if name in train]
+    flat = [key for key in (*keys_of(StepsTable), "solver") if key in train]
+    if len(tables) > 1:
+        yield f"there are {' and '.join(tables)}: expected only one of them"
+    elif tables and flat:
+        yield f"[train] has {', '.join(flat)} beside {tables[0]}: expected the keys of one method, in {tables[0]} alone"
+    exact = _exact_in(train)
+    if exact and train.get("loss", "cross_entropy") != "cross_entropy":
+        yield f'{exact} and loss is {as_toml(train["loss"])}: expected loss = "cross_entropy"'
+
+
+def _exact_in(train: Toml) -> str:
+    """How the section asks for the exact method; "" when it does not."""
+    if "exact" in train:
+        return "[train.exact] is given"
+    return '[train] solver is "lbfgs"' if train.get("solver") == "lbfgs" else ""
+
+
+def _without_validation(section: str, method: Toml) -> Iterator[str]:
+    """Problems of a job without validation examples."""
+    none = "and [data] validation is 0: expected a part of the data"
+    if method.get("patience") is not None:
+        yield f"[{section}] patience waits for a lower validation loss, {none}"
+    if any(isinstance(method.get(key), list) and len(method[key]) > 1 for key in ("lr", "weight_decay")):
+        yield f"[{section}] several lr or weight_decay are compared by their validation loss, {none}"
+
+
+def table_of(value: object) -> Toml:
+    """The section; an empty one for a value that is none."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def _whole_numbers(schedule: object) -> dict[int, Patterns]:
+    """A schedule's layers by its epochs, which are texts in TOML; empty for what is no schedule."""
+    try:
+        return {int(epoch): list(as_patterns(patterns)) for epoch, patterns in schedule.items()}  # type: ignore[attr-defined]
+    except (AttributeError, TypeError, ValueError, PatternError):
+        return {}

@@ -1,0 +1,204 @@
+"""The sections of a job: their keys, what each takes, and the defaults."""
+
+from collections.abc import Mapping
+from dataclasses import field, fields, is_dataclass
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
+from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
+
+from regraft.errors import PatternError
+from regraft.patterns import Patterns, as_patterns, compile_pattern
+
+Kind = object  # a type, or what typing makes of types: Optional, Annotated, Literal
+T = TypeVar("T")
+
+# Pydantic checks types and keys, and collects every problem instead of the first; the words are ours (wording).
+STRICT_KEYS = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+
+
+def _compiled(given: T) -> T:
+    """Patterns, or a table with patterns as its keys, once each of them is a regular expression."""
+    try:
+        patterns: Any = list(given) if isinstance(given, Mapping) else given
+        for pattern in as_patterns(patterns):
+            compile_pattern(pattern)
+    except PatternError as error:
+        raise ValueError(" ".join(str(error).splitlines())) from error
+    return given
+
+
+def _share_or_count(validation: float | str) -> float | str:
+    """The part of the data, or the number of examples, that validates."""
+    if isinstance(validation, float) and validation > 1 and not validation.is_integer():
+        raise ValueError("expected a part below 1, a whole number of examples, or a path")
+    return validation
+
+
+def _no_truth(value: T) -> T:
+    """The value, which is not true or false: Python takes these for 1 and 0."""
+    if isinstance(value, bool):
+        raise PydanticCustomError("number", "not a number")
+    return value
+
+
+Number = BeforeValidator(_no_truth)
+Count = Annotated[int, Number, Field(ge=1)]
+CheckedPatterns = Annotated[Patterns, AfterValidator(_compiled)]
+CheckedTable = Annotated[Mapping[str, str], AfterValidator(_compiled)]
+Positive = Annotated[float, Number, Field(gt=0)]
+NotNegative = Annotated[float, Number, Field(ge=0)]
+Share = Annotated[NotNegative | str, AfterValidator(_share_or_count)]
+
+
+@dataclass(frozen=True, config=STRICT_KEYS)
+class CheckpointSection:
+    """[checkpoint]: where the trained arrays are."""
+
+    path: str
+
+
+@dataclass(frozen=True, config=STRICT_KEYS)
+class ModelSection:
+    """[model]: the new model; `factory` is a SPEC, `args` are given to it."""
+
+    factory: str
+    args: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, config=STRICT_KEYS)
+class PlanSection:
+    """[plan]: which arrays go where, as in `plan_reuse`."""
+
+    reuse: CheckedPatterns = ".*"
+    fresh: CheckedPatterns = ()
+    rename: CheckedTable = field(default_factory=dict)
+    layout: str | None = None
+    match: Literal["names", "structure"] = "names"
+    adapt: CheckedTable | None = None
+    accept: CheckedPatterns = ()
+    adopt: CheckedPatterns = ()
+    ema: bool = False
+
+
+@dataclass(frozen=True, config=STRICT_KEYS)
+class FreezeSection:
+    """[freeze]: one of three ways to say what stays as restored, as in `freeze`.
+
+    None of them freezes nothing, or, with a schedule in [train], all that the schedule never trains.
+    """
+
+    layers: CheckedPatterns | None = None
+    trainable: CheckedPatterns | None = None
+    upto: str | None = None
+
+
+@dataclass(frozen=True, config=STRICT_KEYS)
+class DataSection:
+    """[data]: where the examples are.
+
+    validation       a part of each class of the training data (0.2), its first examples (5000), a path, or 0 for none
+    per_class        train on this many random examples of each class only; 0 takes all
+    skip_unreadable  leave out damaged images, with a note, instead of refusing
+    """
+
+    train: str
+    test: str | None = None
+    validation: Share = 0.2
+    per_class: Annotated[int, Number, Field(ge=0)] = 0
+    skip_unreadable: bool = False
+
+
+@dataclass(frozen=True, config=STRICT_KEYS)
+class CacheSection:
+    """[cache]: where the features live; no folder keeps them in memory.
+
+    use          "auto" caches where that is faster, measured on the first batches; true always, false never
+    views        stored copies of each training image, each mirrored at random (with `flip`, not for letters) and
+                 shifted by up to the part `shift` of its size; 1 stores the image as it is
+    """
+
+    use: bool | Literal["auto"] = "auto"
+    folder: str | None = None
+    views: Count = 1
+    flip: bool = True
+    shift: Annotated[float, Number, Field(ge=0, lt=1)] = 0.1
+    precision: Literal["float32", "bfloat16", "float16", "int8"] = "float32"
+    batch_size: Count = 64
+
+
+@dataclass(frozen=True, config=STRICT_KEYS)
+class StepsTable:
+    """[train.steps]: gradient steps, as `regraft.Steps`; what is left out has the default there."""
+
+    epochs: Count | None = None
+    lr: Positive | Annotated[list[Positive], Field(min_length=1)] | None = None
+    batch_size: Count | None = None
+    optimizer: Literal["sgd", "momentum", "adam", "adamw"] | None = None
+    weight_decay: NotNegative | Annotated[list[NotNegative], Field(min_length=1)] | None = None
+    clip_value: Positive | None = None
+    clip_norm: Positive | None = None
+    precision: Literal["float32", "bfloat16", "float16"] | None = None
+    patience: Count | None = None
+    schedule: Mapping[int, CheckedPatterns] | None = None
+
+
+@dataclass(frozen=True, config=STRICT_KEYS)
+class ExactTable:
+    """[train.exact]: the optimum of a linear head, as `regraft.Exact`."""
+
+    weight_decay: NotNegative | Annotated[list[NotNegative], Field(min_length=1)] | None = None
+
+
+@dataclass(frozen=True, config=STRICT_KEYS)
+class TrainSection(StepsTable):
+    """[train]: loss, seed, and the method in a table of its own, [train.steps] or [train.exact].
+
+    Without a table the method is chosen as `train` chooses. The keys of [train.steps] may also stand in [train] itself,
+    with solver = "steps" or "lbfgs" (exact), as in jobs before these tables: "lbfgs" takes weight_decay alone, and
+    without a solver weight_decay and batch_size leave the choice to `train`.
+    """
+
+    loss: Literal["cross_entropy", "mean_squared_error"] = "cross_entropy"
+    seed: Annotated[int, Number, Field(ge=0)] = 0
+    steps: StepsTable | None = None
+    exact: ExactTable | None = None
+    solver: Literal["steps", "lbfgs"] | None = None
+
+    @property
+    def steps_keys(self) -> StepsTable:
+        """The keys of [train.steps], wherever the job has them."""
+        return self.steps or self
+
+
+TABLES: dict[str, type] = {"steps": StepsTable, "exact": ExactTable}  # of [train], one for each method
+
+
+@dataclass(frozen=True, config=STRICT_KEYS)
+class OutSection:
+    """[out]: the run folder, and whether it may be replaced."""
+
+    folder: str = "run"
+    overwrite: bool = False
+
+
+def values_of(section: object) -> dict[str, Any]:
+    """A section's values by key, as the arguments of its step."""
+    return {entry.name: getattr(section, entry.name) for entry in fields(section)}  # type: ignore[arg-type]  # a section
+
+
+def kinds_of(section: type) -> dict[str, Kind]:
+    """The types of a section's keys, or of the job's sections."""
+    return {entry.name: entry.type for entry in fields(section)}
+
+
+def keys_of(section: type) -> list[str]:
+    """The keys of a section."""
+    return list(kinds_of(section))
+
+
+def section_of(kind: type, name: str) -> type | None:
+    """The class of the section of that name; None for a key, and for a name that there is not."""
+    of_name = kinds_of(kind).get(name)
+    return next((part for part in (of_name, *get_args(of_name)) if isinstance(part, type) and is_dataclass(part)), None)

@@ -1,0 +1,26 @@
+"""Keys that cannot be followed together."""
+
+import pytest
+
+from regraft.jobs.contradictions import contradictions
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({"freeze": {"layers": "a", "upto": "b"}}, ["[freeze] has layers and upto"]),
+        ({"train": {"steps": {}, "exact": {}}}, ["there are [train.steps] and [train.exact]"]),
+        ({"train": {"exact": {}, "lr": 1}}, ["[train] has lr beside [train.exact]"]),
+        ({"train": {"exact": {}, "loss": "mean_squared_error"}}, ["[train.exact] is given and loss is"]),
+        ({"train": {"patience": 2}, "data": {"validation": 0}}, ["[train] patience waits"]),
+        ({"train": {"steps": {"lr": [1, 2]}}, "data": {"validation": 0}}, ["[train.steps] several lr"]),
+        ({"train": {"schedule": {"1": "a"}}}, ["[train] schedule is"]),
+        ({"freeze": 3, "train": "x", "data": []}, []),
+        ({}, []),
+    ],
+)
+def test_each_contradiction_is_a_line(data, words):
+    """Values of wrong types are named elsewhere."""
+    lines = list(contradictions(data))
+    assert len(lines) == len(words)
+    assert all(line.startswith(start) for line, start in zip(lines, words, strict=True))

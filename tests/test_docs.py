@@ -175,3 +175,29 @@ def test_every_error_class_is_explained():
     classes = [name for name, kind in vars(errors).items() if isinstance(kind, type) and name.endswith("Error")]
     assert len(classes) > 10
     assert [name for name in classes if f"`{name}`" not in page] == []
+
+
+def test_the_api_page_has_every_public_name():
+    """In the order of the package, which is that of use."""
+    import regraft
+
+    page = (ROOT / "docs/api.md").read_text(encoding="utf-8").split("Objects that")[0]
+    assert re.findall(r"^\| `(\w+)\(", page, re.MULTILINE) == regraft.__all__
+
+
+def test_the_api_page_names_attributes_that_exist():
+    """Of the objects that the public functions return."""
+    from regraft.caches.features import Features
+    from regraft.evaluating import Score
+    from regraft.learning.history import History
+    from regraft.plan import Plan
+    from regraft.splitting import Head, Trunk
+
+    page = (ROOT / "docs/api.md").read_text(encoding="utf-8").split("Objects that")[1]
+    for kind in (Plan, Trunk, Head, Features, History, Score):
+        fields = (name for base in kind.__mro__ for name in vars(base).get("__annotations__", {}))
+        row = re.search(rf"^\| `{kind.__name__}` \| (.*) \|$", page, re.MULTILINE)
+        names = re.findall(r"`(\w+)(?:\([^`]*\))?`", row[1])
+        called = {"print", "trunk", "head"}  # as in `trunk(x)`
+        assert names
+        assert set(names) <= {*dir(kind), *fields, *called}, kind.__name__

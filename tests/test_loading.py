@@ -1,5 +1,6 @@
 """Applying a plan writes all of it or nothing."""
 
+import os
 from collections import Counter
 from dataclasses import replace
 
@@ -8,11 +9,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 from torch import nn
 
 from in_memory import arrays_of, checkpoint_of, keras_arrays_of
 from regraft.arrays import Requirement
-from regraft.errors import PlanError
+from regraft.errors import CheckpointError, PlanError
+from regraft.files import sha256_of
 from regraft.loading import apply_plan
 from regraft.matching import plan_reuse
 from regraft.plan import Plan
@@ -184,6 +187,39 @@ def test_a_plan_is_not_applied_to_another_file(tmp_path):
     plan = plan_reuse(open_checkpoint(tmp_path / "one.pt"), model)
     with pytest.raises(PlanError, match=r"files   planned one\.pt \([\d,]+ bytes\), the checkpoint has other\.pt"):
         apply_plan(plan, open_checkpoint(tmp_path / "other.pt"), model)
+
+
+@pytest.mark.parametrize("reopened", [False, True])
+def test_a_checkpoint_that_was_replaced_after_the_plan_was_made_is_refused(tmp_path, reopened):
+    """By a file of the same names, shapes and size: another revision, as every fine-tuning writes it."""
+    model, other = net(4, 3), net(4, 3)
+    save_file(model.state_dict(), tmp_path / "m.safetensors")
+    os.utime(tmp_path / "m.safetensors", (1, 1))  # file systems count time in steps of some milliseconds
+    checkpoint = open_checkpoint(tmp_path / "m.safetensors")
+    plan = plan_reuse(checkpoint, model)
+    before = [tensor.clone() for tensor in model.state_dict().values()]
+    save_file(other.state_dict(), tmp_path / "m.safetensors")
+
+    with pytest.raises((PlanError, CheckpointError), match="was changed after"):
+        apply_plan(plan, open_checkpoint(tmp_path / "m.safetensors") if reopened else checkpoint, model)
+    assert all(map(torch.equal, before, model.state_dict().values()))
+
+
+def test_a_flipped_bit_is_noticed_when_the_plan_has_the_file_s_hash(tmp_path):
+    """safetensors files hold no checksums; the plan may be kept for years, beside a copy of the file."""
+    model = net(4, 3)
+    save_file(model.state_dict(), tmp_path / "m.safetensors")
+    plan = plan_reuse(open_checkpoint(tmp_path / "m.safetensors"), model)
+    (file,) = plan.checkpoint.files
+    hashed = replace(file, sha256=sha256_of(tmp_path / "m.safetensors"), modified_ns=0)
+    plan = replace(plan, checkpoint=replace(plan.checkpoint, files=(hashed,)))
+    content = bytearray((tmp_path / "m.safetensors").read_bytes())
+
+    apply_plan(Plan.from_json(plan.to_json()), open_checkpoint(tmp_path / "m.safetensors"), model)
+    content[-1] ^= 1
+    (tmp_path / "m.safetensors").write_bytes(content)
+    with pytest.raises(PlanError, match="its SHA-256 differs"):
+        apply_plan(plan, open_checkpoint(tmp_path / "m.safetensors"), model)
 
 
 def test_a_row_that_was_made_fresh_by_hand_is_left_alone():

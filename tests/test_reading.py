@@ -1,16 +1,21 @@
 """Checkpoints are found, recognised by content, and refused with words that help."""
 
 import json
+import os
+import re
+import shutil
+import time
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from golden_files import GOLDEN
 from regraft.errors import CheckpointError
 from regraft.formats.numpy_arrays import NumpyArray
 from regraft.reading import open_checkpoint
 from shared import MNIST, needs_shared
-from tables import write_bundle
+from tables import write_bundle, write_v1
 
 ARRAYS = {"hidden/kernel": np.ones((2, 3), np.float32), "hidden/bias": np.zeros(3, np.float32)}
 
@@ -104,3 +109,42 @@ def test_forms_of_one_network_have_the_shapes_of_the_manifest(entry):
 
     listed = [tuple(variable["shape"]) for variable in entry["variables"] if variable["dtype"] != "string"]
     assert sorted(info.shape for info in checkpoint.values()) == sorted(listed)
+
+
+GOLDEN_FILES = [
+    "caffe.caffemodel", "flax_types.msgpack", "float32.tflite", "keras3_image.h5", "keras3_image.keras",
+    "keras3_objects", "mxnet-0012.params", "numpy.pkl", "torch_external.onnx", "torch_folded.onnx", "tf1_v1.ckpt",
+    "torch.safetensors", "shards.safetensors.index.json", "torch_archive.pt", "torch_old.pt",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GOLDEN_FILES)
+def test_a_file_that_is_edited_in_place_after_opening_is_noticed(tmp_path, name):
+    """In every format, of every file of a checkpoint, with the same size and the old time put back."""
+    for path in GOLDEN.iterdir():
+        if path.is_file() and path.name.startswith(name.split(".")[0].split("-")[0]):
+            shutil.copy(path, tmp_path / path.name)
+    checkpoint = open_checkpoint(tmp_path / name)
+    first = next(iter(checkpoint))
+    checkpoint.read(first)
+    last = checkpoint.files[-1]
+    status, content = last.stat(), bytearray(last.read_bytes())
+    content[len(content) // 2] ^= 1
+    time.sleep(0.02)  # file systems count time in steps of some milliseconds
+    last.write_bytes(content)
+    os.utime(last, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    with pytest.raises(CheckpointError, match="was changed after it was opened"):
+        checkpoint.read(first)
+    with pytest.raises(CheckpointError, match=f"was changed after it was opened .*{re.escape(last.name)}"):
+        checkpoint.refuse_changes()
+
+
+def test_a_prefix_that_stands_for_two_checkpoints_names_the_way_out(tmp_path):
+    """TF1 wrote both forms beside each other, and their values need not agree."""
+    write_v1(tmp_path / "model.ckpt", ARRAYS)
+    write_bundle(tmp_path / "model.ckpt", ARRAYS)
+
+    with pytest.raises(CheckpointError, match=r"2 formats: tensorflow-v2, tensorflow-v1(.|\n)*open model\.ckpt\.index"):
+        open_checkpoint(tmp_path / "model.ckpt")
+    assert open_checkpoint(tmp_path / "model.ckpt.index").format == "tensorflow-v2"

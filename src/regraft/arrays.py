@@ -86,6 +86,19 @@ def requirements_for(layer: str, facts: Facts) -> list[Requirement]:
     return [Requirement(layer, attribute, value) for attribute, value in facts.items()]
 
 
+Stamp = tuple[int, int, int, int]
+_FEW_FILES = 8  # that are looked at before each array is read: a look takes 2 µs
+
+
+def stamp_of(path: Path) -> Stamp | None:
+    """What changes when a file is replaced or edited: size, times of its content and its entry, inode; None if gone."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
 @final
 @dataclass(frozen=True, eq=False)
 class Checkpoint(Mapping[str, ArrayInfo]):
@@ -98,6 +111,7 @@ class Checkpoint(Mapping[str, ArrayInfo]):
     files         every file that belongs to the checkpoint (for the provenance)
     requirements  facts beside the weights, where the file tells them
     notes         what the reader skipped or assumed, in sentences
+    stamps        of the files, taken when the checkpoint was opened
     """
 
     path: Path
@@ -108,6 +122,10 @@ class Checkpoint(Mapping[str, ArrayInfo]):
     files: tuple[Path, ...] = ()
     requirements: tuple[Requirement, ...] = ()
     notes: tuple[str, ...] = ()
+    stamps: Mapping[Path, Stamp] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stamps", {path: stamp for path in self.files if (stamp := stamp_of(path))})
 
     def __getitem__(self, name: str) -> ArrayInfo:
         return self.infos[name]
@@ -125,6 +143,8 @@ class Checkpoint(Mapping[str, ArrayInfo]):
         """
         if name not in self.infos:
             raise CheckpointError(f"{self.path}: no array named {name!r}. {near_names(name, self.infos)}")
+        if len(self.stamps) <= _FEW_FILES:
+            self.refuse_changes()
         array = self.reader(name)
         expected = self.infos[name].shape
         if tuple(array.shape) != expected:
@@ -133,6 +153,19 @@ class Checkpoint(Mapping[str, ArrayInfo]):
                 "The file is damaged or its reader is wrong: please report it with the file's origin."
             )
         return array
+
+    def refuse_changes(self) -> None:
+        """Raise CheckpointError when a file was replaced or edited since the checkpoint was opened.
+
+        `read` looks too, but not at each of many files; `apply_plan` looks before it writes.
+        """
+        changed = [path for path, stamp in self.stamps.items() if stamp_of(path) != stamp]
+        if changed:
+            names = ", ".join(path.name for path in changed[:5])
+            raise CheckpointError(
+                f"{self.path} was changed after it was opened ({names}).\n"
+                "Open it again with open_checkpoint, and make a new plan."
+            )
 
 
 def widen_bfloat16(raw: np.ndarray) -> np.ndarray:

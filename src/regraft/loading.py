@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from regraft.arrays import Checkpoint
 from regraft.errors import Advice, PlanError
+from regraft.files import sha256_of
 from regraft.operations.changes import Cast
 from regraft.operations.running import run_operations, shape_after
 from regraft.patterns import exact_pattern
@@ -34,7 +35,9 @@ def apply_plan(plan: Plan, checkpoint: Checkpoint, model: nn.Module) -> None:
     plan.check()
     with adopt(model, plan.adopted) as changes:
         _refuse_strangers(plan, checkpoint, model)
-        _write(_stage(plan.reused, checkpoint, state_tensors(model)))
+        staged = _stage(plan.reused, checkpoint, state_tensors(model))
+        checkpoint.refuse_changes()
+        _write(staged)
         changes.pop_all()  # nothing failed: they stay
 
 
@@ -57,11 +60,18 @@ def _strange_counts(rows: Sequence[Row], arrays: Mapping[str, TargetArray]) -> I
 
 
 def _strange_files(plan: Plan, checkpoint: Checkpoint) -> Iterator[str]:
-    """Files of another name or size; a plan that was made of no files goes with any."""
+    """Files of another name, size or content; a plan that was made of no files goes with any."""
     planned = {(file.name, file.size_bytes) for file in plan.checkpoint.files}
-    present = {(path.name, path.stat().st_size) for path in checkpoint.files if path.is_file()}
+    present = {(path.name, size) for path, (size, *_) in checkpoint.stamps.items()}
     if planned and present and planned != present:
         yield f"  files   planned {_listed(planned)}, the checkpoint has {_listed(present)}"
+    stamps = {str(path): stamp for path, stamp in checkpoint.stamps.items()}
+    paths = {path.name: path for path in checkpoint.stamps}
+    for file in plan.checkpoint.files:
+        if file.modified_ns and file.path in stamps and stamps[file.path][1] != file.modified_ns:
+            yield f"  files   {file.path} was changed after the plan was made"
+        elif file.sha256 and file.name in paths and sha256_of(paths[file.name]) != file.sha256:
+            yield f"  files   {paths[file.name]} is not the file of the plan: its SHA-256 differs"
 
 
 def _listed(files: Set[tuple[str, int]]) -> str:

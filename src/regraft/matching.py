@@ -88,8 +88,11 @@ def plan_reuse(
 
 
 def identity_of(checkpoint: Checkpoint) -> CheckpointIdentity:
-    """What a plan keeps of its checkpoint: names and sizes of the files, no hashes yet."""
-    files = tuple(FileIdentity(path.name, path.stat().st_size, str(path)) for path in checkpoint.files)
+    """What a plan keeps of its checkpoint: names, sizes and times of the files when it was opened, no hashes yet."""
+    files = tuple(
+        FileIdentity(path.name, size, str(path), modified_ns=modified)
+        for path, (size, modified, *_) in checkpoint.stamps.items()
+    )
     return CheckpointIdentity(str(checkpoint.path), checkpoint.format, checkpoint.layout, files)
 
 

@@ -24,12 +24,16 @@ VERSION = 1
 @final
 @dataclass(frozen=True)
 class FileIdentity:
-    """One file of a checkpoint; `saving` computes its sha256 for the provenance."""
+    """One file of a checkpoint; `saving` computes its sha256 for the provenance.
+
+    modified_ns  when its content last changed, by the file system's clock; 0 when it is not known
+    """
 
     name: str
     size_bytes: int
     path: str = ""
     sha256: str = ""
+    modified_ns: int = 0
 
 
 @final

@@ -22,7 +22,7 @@ from regraft.files import all_entries, sha256_of, utf8, whole_folder
 from regraft.inputs import InputContract
 from regraft.jobs.factories import build_model, factory_file
 from regraft.jobs.neighbours import neighbours_of
-from regraft.plan import Plan
+from regraft.plan import FileIdentity, Plan
 from regraft.plans.adoption import adopt, adopted_by
 from regraft.plans.rows import RequirementRow, Row
 from regraft.plans.rows_json import requirement_from_json, requirement_to_json
@@ -230,11 +230,17 @@ def _origin_of(row: Row | None) -> dict[str, Any]:
 
 
 def file_hashes(plan: Plan) -> dict[str, str]:
-    """The checkpoint's file names with their SHA-256, "" for one that is no longer there."""
-    return {
-        file.name: file.sha256 or (sha256_of(Path(file.path)) if Path(file.path).is_file() else "")
-        for file in plan.checkpoint.files
-    }
+    """The checkpoint's file names with their SHA-256, "" for one that is gone or has changed since the plan."""
+    return {file.name: file.sha256 or _hash_of(file) for file in plan.checkpoint.files}
+
+
+def _hash_of(file: FileIdentity) -> str:
+    path = Path(file.path)
+    if not path.is_file():
+        return ""
+    status = path.stat()
+    is_same = status.st_size == file.size_bytes and file.modified_ns in (0, status.st_mtime_ns)
+    return sha256_of(path) if is_same else ""
 
 
 def own_factory(model: nn.Module, adopted: Sequence[RequirementRow] = ()) -> Factory | None:

@@ -53,3 +53,10 @@ def test_a_door_prints_the_same_advice_in_its_own_form_and_leaves_out_what_it_do
 def test_a_value_is_written_as_python_reads_it(value):
     """A user pastes it."""
     assert ast.literal_eval(errors.python_text(value)) == value
+
+
+def test_an_error_prints_no_character_that_a_terminal_obeys():
+    """Names of arrays and files are in it; the text itself keeps them."""
+    error = errors.CheckpointError("no array 'a\x1b[2J\u202eb'\nsecond line")
+    assert str(error) == "no array 'a\\u001b[2J\\u202eb'\nsecond line"
+    assert "\x1b" in error.text

@@ -1,5 +1,6 @@
 """Counts, names, sizes, durations and values as text."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -91,3 +92,20 @@ def test_a_near_word_is_asked_for():
 def test_a_value_is_told_as_the_job_writes_it(value, told):
     """A long one is cut short."""
     assert wording.as_toml(value) == told
+
+
+HOSTILE = "a\x1b]0;title\x07\x1b[2J\x9b31m\rb\x08\u202etxt\u2066\u2028\x00\x7f\udcff"
+
+
+def test_no_character_that_a_terminal_obeys_is_left():
+    """Names come from foreign files; escapes are JSON's own."""
+    shown = wording.visible(f"{HOSTILE}\n\tnext line, 層, é, 🙂")
+    assert shown.endswith("\n\tnext line, 層, é, 🙂")
+    assert all(character.isprintable() for character in shown.replace("\n", "").replace("\t", ""))
+    assert json.loads(f'"{wording.one_line(HOSTILE)}"') == HOSTILE
+
+
+def test_a_name_makes_no_line_of_its_own():
+    """Nobody forges "note: trusted"."""
+    assert wording.one_line("a\nnote: trusted\tx") == "a\\u000anote: trusted\\u0009x"
+    assert wording.listed(["a\nb", "c"]) == "a\\u000ab, c"

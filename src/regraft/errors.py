@@ -24,6 +24,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
+from regraft.wording import visible
+
 
 @final
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class RegraftError(Exception):
         return str(self.args[0]) if self.args else ""
 
     def __str__(self) -> str:
-        return "\n".join([self.text, *filter(None, map(self.spell, self.advice))])
+        return visible("\n".join([self.text, *filter(None, map(self.spell, self.advice))]))
 
 
 def python_text(value: object) -> str:

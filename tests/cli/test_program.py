@@ -87,3 +87,29 @@ def test_a_closed_output_ends_quietly(theirs, words):
     shell = ["sh", "-c", 'exec "$@" >&-', "sh", *command]
     closed = subprocess.run(shell, cwd=theirs.parent, stderr=subprocess.PIPE, text=True, timeout=60)
     assert (gone.stderr, closed.stderr) == ("", "")
+
+
+ESCAPES = "w\x1b]0;owned\x07\x1b[2J\u009b31m\u202e\rx"
+
+
+@pytest.mark.parametrize("command", ["show", "show --json", "plan", "plan --all"])
+def test_names_of_a_foreign_file_cannot_write_to_the_terminal(tmp_path, command):
+    """No title, no cleared screen, no forged line: all is shown as escapes."""
+    from safetensors.numpy import save_file
+
+    names = {ESCAPES: np.ones((2, 3), np.float32), "b\nnote: trusted": np.ones(3, np.float32)}
+    save_file(names, tmp_path / "theirs.safetensors", metadata={"k\x1b[2J": "v\x1b[2J"})
+    model = ["--model", "torch.nn:Linear", "--model-args", '{"in_features": 3, "out_features": 2}']
+    done = typed(*command.split(), tmp_path / "theirs.safetensors", *(model if "plan" in command else []))
+    printed = done.output + done.errors
+    assert "owned" in printed
+    assert all(character.isprintable() or character == "\n" for character in printed)
+    assert not any(line.startswith("note: trusted") for line in printed.splitlines())
+
+
+def test_an_error_about_a_foreign_name_cannot_write_to_the_terminal(tmp_path):
+    """The name of a file, here."""
+    (tmp_path / f"{ESCAPES}.npz").write_bytes(b"nothing")
+    done = typed("show", tmp_path / f"{ESCAPES}.npz")
+    assert done.code == 1
+    assert all(character.isprintable() or character == "\n" for character in done.errors)

@@ -17,7 +17,7 @@ from regraft.stores.leases import Leases
 from regraft.stores.place import Place
 from regraft.stores.places import place_of
 from regraft.stores.records import Record, read_record
-from regraft.wording import bytes_text, counted, near_names, seconds_text
+from regraft.wording import bytes_text, counted, near_names, one_line, seconds_text
 
 KEY = re.compile(r"[0-9a-f]{32}")  # what may be cleared: a folder that somebody put there himself is never touched
 READ_BYTES = 16 << 20
@@ -69,7 +69,7 @@ def as_table(entries: Sequence[StoredEntry]) -> str:
             f"  {entry.rows:,} rows, {bytes_text(entry.bytes)}, {seconds_text(entry.age_s)} old",
             *(f"  {line}" for problem in entry.problems for line in problem.splitlines()),
         ]
-        blocks.append("\n".join(lines))
+        blocks.append("\n".join(map(one_line, lines)))
     total = bytes_text(sum(entry.bytes for entry in entries))
     return "\n".join([*blocks, f"{counted(len(entries), 'entry/entries')}, {total}"])
 

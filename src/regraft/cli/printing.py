@@ -5,18 +5,20 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter, _SubParsersAct
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeAlias
 
+from regraft.wording import visible
+
 Commands: TypeAlias = "_SubParsersAction[ArgumentParser]"  # quoted: only its stub takes a parameter
 
 
 def say(text: str) -> None:
     """Print a result. At once: a job tells what it does while it runs, also into a pipe."""
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(visible(text) + "\n")
     sys.stdout.flush()
 
 
 def warn(text: str) -> None:
     """Print what is no result."""
-    sys.stderr.write(text + "\n")
+    sys.stderr.write(visible(text) + "\n")
     sys.stderr.flush()
 
 

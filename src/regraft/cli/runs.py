@@ -2,7 +2,7 @@
 
 import csv
 import json
-import sys
+from io import StringIO
 from pathlib import Path
 
 from regraft.cli.printing import Commands, add_command, refuse_usage, say, warn
@@ -47,9 +47,11 @@ def predict(run: Path, paths: list[Path], *, skip_unreadable: bool, as_json: boo
     if as_json:
         say(json.dumps([vars(answer) for answer in answers], indent=1))
     elif as_csv:
-        writer = csv.writer(sys.stdout, lineterminator="\n")
+        rows = StringIO()
+        writer = csv.writer(rows, lineterminator="\n")
         writer.writerow(["name", "class", "probability"])
         writer.writerows([answer.name, answer.label, f"{answer.probability:.6f}"] for answer in answers)
+        say(rows.getvalue().removesuffix("\n"))
     else:
         width = max((len(answer.name) for answer in answers), default=0)
         for answer in answers:

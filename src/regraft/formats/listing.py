@@ -3,7 +3,7 @@
 import json
 
 from regraft.arrays import Checkpoint
-from regraft.wording import bytes_text, shape_text
+from regraft.wording import bytes_text, one_line, shape_text
 
 
 def as_table(checkpoint: Checkpoint) -> str:
@@ -24,7 +24,7 @@ def as_table(checkpoint: Checkpoint) -> str:
         for name, info in infos.items()
     ]
     facts = [f"{need.layer}: {need.attribute} = {need.value}" for need in checkpoint.requirements]
-    return "\n".join([heading, *lines, *facts, *(f"note: {note}" for note in checkpoint.notes)])
+    return "\n".join(map(one_line, [heading, *lines, *facts, *(f"note: {note}" for note in checkpoint.notes)]))
 
 
 def as_text(checkpoint: Checkpoint) -> str:

@@ -7,7 +7,7 @@ from itertools import product
 from regraft.errors import Advice
 from regraft.plans.problems import MOST_CAUSES, AnyRow, advice_for, causes, first_parts
 from regraft.plans.rows import RequirementRow, Row, Status
-from regraft.wording import counted
+from regraft.wording import counted, one_line
 
 _LEFT_WORDS: dict[Status, str] = {
     "unused": "unused",
@@ -159,6 +159,7 @@ def _aligned(lines: Sequence[Cells]) -> list[str]:
     """Columns of equal width, but for the last; no longer than a wide terminal allows where names are short."""
     if not lines:
         return []
+    lines = [tuple(map(one_line, line)) for line in lines]
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]) - 1)]
     return [
         "  ".join([*(cell.ljust(width) for cell, width in zip(line, widths, strict=False)), line[-1]]).rstrip()

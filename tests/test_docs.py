@@ -7,6 +7,7 @@ import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -201,3 +202,13 @@ def test_the_api_page_names_attributes_that_exist():
         called = {"print", "trunk", "head"}  # as in `trunk(x)`
         assert names
         assert set(names) <= {*dir(kind), *fields, *called}, kind.__name__
+
+
+def test_every_requirement_is_explained():
+    """docs/reference-requirements.md has every word that a reader may use, and `fix_gamma`, which none does."""
+    from regraft.arrays import Attribute
+
+    page = (ROOT / "docs/reference-requirements.md").read_text(encoding="utf-8").split("## Roles")[0]
+    rows = re.findall(r"^\| (`.*?`) \|", page, re.MULTILINE)
+    told = {word for row in rows for word in re.findall(r"`(\w+)`", row)}
+    assert told == {*get_args(Attribute), "fix_gamma"}

@@ -1,10 +1,15 @@
 """The cache under models that are really split: the same bits, and another key for another computation."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
+from regraft.caches import canary
+from regraft.caches.options import Engine
 from regraft.caching import cache_features
+from regraft.cuts.row_rounding import same_rows
 from regraft.datasets.array_file import ArrayExamples
 from regraft.datasets.augmented import Augmented
 from regraft.errors import CacheError, TrainError
@@ -13,7 +18,7 @@ from regraft.learning.solvers import Steps
 from regraft.splitting import split
 from regraft.stores.folder import FolderStore
 from regraft.training import train
-from small_models import on_grid
+from small_models import RoundsByIndex, on_grid, same_weights, three_classes
 
 IMAGES = (8 * torch.randn(22, 3, 6, 6, generator=torch.Generator().manual_seed(1))).round() / 8  # as `on_grid` asks
 LABELS = torch.arange(22) % 3
@@ -286,6 +291,71 @@ def test_features_of_a_deeper_cut_are_computed_from_these(tmp_path, store, views
         assert all(torch.equal(rows[name], expected[name]) for name in expected)
     again = features.deeper(part)
     assert again.computed == (22 * views if store == "none" else 0)
+
+
+def rounded_by_index(make=RoundsByIndex):
+    """A model whose frozen layer rounds a row by its index in the batch (or is exact: nn.Linear), and data."""
+    torch.manual_seed(0)
+    model = nn.Sequential(on_grid(make(4, 8)), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3))
+    freeze(model, "0")
+    return model, three_classes(22)
+
+
+def test_a_trunk_that_rounds_rows_by_their_index_is_measured():
+    """On the example: by one bit of the largest value at most, and not at all where sums are exact."""
+    model, (inputs, _) = rounded_by_index()
+    exact, _ = rounded_by_index(nn.Linear)
+    assert 0 < split(model, inputs[:2])[0].cut.row_rounding <= 2**-23
+    assert split(exact, inputs[:2])[0].cut.row_rounding == 0.0
+
+
+def test_rows_in_another_order_are_equal_within_the_measured_bound(tmp_path):
+    """A store computes them in an order of its own. In batches of the same composition they are equal bit for bit."""
+    model, data = rounded_by_index()
+    trunk, _ = split(model, data[0][:2])
+    in_order, stored = (cache_features(trunk, data, place, batch_size=BATCH) for place in (None, tmp_path))
+    rows, others = (features.gather(torch.arange(22))[0] for features in (in_order, stored))
+    expected = trunk(data[0][:BATCH])
+    for name, values in expected.items():
+        assert torch.equal(rows[name][:BATCH], values)
+        assert not torch.equal(rows[name], others[name])
+        assert same_rows(rows[name], others[name], trunk.cut.row_tolerance)
+
+
+@pytest.mark.parametrize("make", [RoundsByIndex, nn.Linear])
+def test_the_canary_allows_what_was_measured_and_no_more(tmp_path, monkeypatch, make):
+    """Beside that it is as strict as ever; here it allows nothing else."""
+    monkeypatch.setattr(canary, "TOLERANCE", 0.0)
+    model, data = rounded_by_index(make)
+    trunk, _ = split(model, data[0][:2])
+    strict, _ = split(model, data[0][:2])
+    strict.cut = replace(trunk.cut, row_rounding=0.0)
+    engine = Engine(canaries=22)
+    cache_features(trunk, data, tmp_path, batch_size=BATCH)
+
+    assert cache_features(trunk, data, tmp_path, batch_size=BATCH, engine=engine).computed == 0
+    if make is RoundsByIndex:
+        with pytest.raises(CacheError, match="not those of this trunk"):
+            cache_features(strict, data, tmp_path, batch_size=BATCH, engine=engine)
+    else:
+        assert cache_features(strict, data, tmp_path, batch_size=BATCH, engine=engine).computed == 0
+
+
+def test_training_on_rounded_rows_is_bit_for_bit_the_same_in_batches_of_the_same_examples():
+    """In any order of the batches; a deeper cut is proven, too."""
+    (model, data), (other, _) = rounded_by_index(), rounded_by_index()
+    _, head = split(model, data[0][:2])
+    features = cache_features(head.trunk, data, batch_size=BATCH)
+    batches = torch.arange(22).split(BATCH)
+    steps = Steps(epochs=3, order=lambda epoch: batches[epoch:] + batches[:epoch])
+
+    cached, uncached = train(head, features, solver=steps), train(other, data, solver=steps)
+
+    assert cached.train_loss == uncached.train_loss
+    assert same_weights(model.state_dict(), other.state_dict())
+    freeze(model, "2")
+    part, _ = head.recut()
+    assert part.cut.row_rounding > 0
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,14 @@ def a_run(classes=2, rows=4, epochs=3):
     )
 
 
+@pytest.mark.parametrize("row_rounding", [0.0, 1.2e-7])
+def test_rows_that_are_rounded_by_their_index_are_mentioned(page, row_rounding):
+    """The cut's own sentence; nothing where the bits are the same at every index."""
+    record = a_run()
+    record = replace(record, cut=replace(record.cut, row_rounding=row_rounding))
+    assert ("This processor rounds a row by its index in the batch" in page(record)) == bool(row_rounding)
+
+
 @pytest.fixture
 def page(tmp_path):
     """The page of a record, as text."""

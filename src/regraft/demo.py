@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from regraft.caching import cache_features
+from regraft.cuts.cut import Cut
 from regraft.datasets.labelled import pick_per_class
 from regraft.errors import DataError
 from regraft.evaluating import evaluate
@@ -35,7 +36,7 @@ from regraft.training import train
 ORIGINAL, TRAIN, TEST, JOB = "digits_0_to_4.npz", "train.npz", "test.npz", "job.toml"
 SEEDS = range(5)
 LABELS_PER_CLASS = 10
-EPOCHS = 60
+EPOCHS, BATCH_SIZE = 60, 10
 
 JOB_TEXT = f"""\
 # Digits 5 to 9 from {LABELS_PER_CLASS} labels each, on layers that were trained on digits 0 to 4.
@@ -54,7 +55,7 @@ test = "{TEST}"
 validation = 0
 [train.steps]
 epochs = {EPOCHS}
-batch_size = 10
+batch_size = {BATCH_SIZE}
 lr = 1e-3
 [out]
 folder = "run"
@@ -88,14 +89,16 @@ class Demo:
     """What the demo found.
 
     rows       the ways side by side, mean over the seeds
-    same       whether cached and uncached ended in the same weights, to the last bit, for each seed
+    same       whether cached and uncached ended in the same weights, for each seed
     run        the job's own run, for one seed
+    tolerance  within which they are the same; 0.0: to the last bit. See `weight_tolerance`
     """
 
     folder: Path
     rows: tuple[Variant, ...]
     same: tuple[bool, ...]
     run: Run
+    tolerance: float = 0.0
 
     def summary(self) -> str:
         """The result table and where to look next."""
@@ -104,7 +107,7 @@ class Demo:
             f"  {row.name:<34} accuracy {row.accuracy:.3f} ± {row.standard_error:.3f}   {row.seconds:.2f} s"
             for row in self.rows
         ]
-        verdict = "equal to the last bit" if all(self.same) else "NOT equal"
+        verdict = equality(self.tolerance) if all(self.same) else "NOT equal"
         lines.append(
             f"  cached and uncached weights after training: {verdict}, {sum(self.same)} of {len(self.same)} seeds"
         )
@@ -123,7 +126,8 @@ def run_demo(out: Path, *, overwrite: bool = False) -> Demo:
     with whole_folder(out, overwrite=overwrite, foreign=foreign_to_demo) as folder:
         images, labels = load_digits()
         save_in_tensorflow_layout(train_original(images, labels), folder / ORIGINAL)
-        rows, same = compare(folder / ORIGINAL, images, labels)
+        tolerance = weight_tolerance(split(lower_frozen(folder / ORIGINAL), images[:2])[0].cut)
+        rows, same = compare(folder / ORIGINAL, images, labels, tolerance)
         chosen, rest = new_task(labels, seed=0)
         new_images, new_labels = images[labels >= 5].numpy(), labels[labels >= 5].numpy() - 5
         for name, indices in ((TRAIN, chosen), (TEST, rest)):
@@ -136,7 +140,7 @@ def run_demo(out: Path, *, overwrite: bool = False) -> Demo:
     except BaseException:
         shutil.rmtree(out)  # a part of the demo is no demo
         raise
-    return Demo(out, rows, same, run)
+    return Demo(out, rows, same, run, tolerance)
 
 
 def foreign_to_demo(folder: Path) -> list[str]:
@@ -185,8 +189,10 @@ def new_task(labels: Tensor, *, seed: int) -> tuple[Tensor, Tensor]:
     return chosen, rest.nonzero().flatten()
 
 
-def compare(checkpoint: Path, images: Tensor, labels: Tensor) -> tuple[tuple[Variant, ...], tuple[bool, ...]]:
-    """The four ways for each seed: accuracy and seconds, and whether caching changed any weight."""
+def compare(
+    checkpoint: Path, images: Tensor, labels: Tensor, tolerance: float
+) -> tuple[tuple[Variant, ...], tuple[bool, ...]]:
+    """The four ways for each seed: accuracy and seconds, and whether caching changed a weight beyond `tolerance`."""
     ways: Mapping[str, Callable[..., nn.Module]] = {
         "from scratch": from_scratch,
         "restored, all fine-tuned": fine_tuned,
@@ -209,7 +215,7 @@ def compare(checkpoint: Path, images: Tensor, labels: Tensor) -> tuple[tuple[Var
                 score = evaluate(models[name], (new_images[rest], new_labels[rest]))
                 accuracies[name].append(score.accuracy or 0.0)
                 advance(note=name)
-            same.append(have_same_weights(*list(models.values())[2:]))
+            same.append(have_same_weights(*list(models.values())[2:], tolerance=tolerance))
     rows = [
         Variant(
             name,
@@ -220,38 +226,42 @@ def compare(checkpoint: Path, images: Tensor, labels: Tensor) -> tuple[tuple[Var
         )
         for name, points in accuracies.items()
     ]
-    rows[-1] = replace(rows[-1], note="same weights as uncached, to the last bit" if all(same) else "differs")
+    note = f"weights of uncached training: {equality(tolerance)}" if all(same) else "differs"
+    rows[-1] = replace(rows[-1], note=note)
     return tuple(rows), tuple(same)
 
 
 def from_scratch(checkpoint: Path, examples: tuple[Tensor, Tensor], seed: int) -> nn.Module:
     """New initial weights everywhere."""
     model = DigitsNet()
-    train(model, examples, solver=Steps(epochs=EPOCHS, batch_size=10), seed=seed)
+    train(model, examples, solver=Steps(epochs=EPOCHS, batch_size=BATCH_SIZE), seed=seed)
     return model
 
 
 def fine_tuned(checkpoint: Path, examples: tuple[Tensor, Tensor], seed: int) -> nn.Module:
     """All layers but the outputs restored; everything trained."""
     model = restored(checkpoint)
-    train(model, examples, solver=Steps(epochs=EPOCHS, batch_size=10), seed=seed)
+    train(model, examples, solver=Steps(epochs=EPOCHS, batch_size=BATCH_SIZE), seed=seed)
     return model
 
 
 def frozen_uncached(checkpoint: Path, examples: tuple[Tensor, Tensor], seed: int) -> nn.Module:
     """The convolutions frozen, and computed anew in each epoch."""
-    model = restored(checkpoint)
-    freeze(model, upto="conv2")
-    train(model, examples, solver=Steps(epochs=EPOCHS, batch_size=10), seed=seed)
+    model = lower_frozen(checkpoint)
+    train(model, examples, solver=Steps(epochs=EPOCHS, batch_size=BATCH_SIZE), seed=seed)
     return model
 
 
 def frozen_cached(checkpoint: Path, examples: tuple[Tensor, Tensor], seed: int) -> nn.Module:
     """The convolutions frozen, and computed once."""
-    model = restored(checkpoint)
-    freeze(model, upto="conv2")
+    model = lower_frozen(checkpoint)
     trunk, head = split(model, examples[0][:2])
-    train(head, cache_features(trunk, examples, batch_size=10), solver=Steps(epochs=EPOCHS, batch_size=10), seed=seed)
+    train(
+        head,
+        cache_features(trunk, examples, batch_size=BATCH_SIZE),
+        solver=Steps(epochs=EPOCHS, batch_size=BATCH_SIZE),
+        seed=seed,
+    )
     return model
 
 
@@ -263,7 +273,35 @@ def restored(checkpoint: Path) -> nn.Module:
     return model
 
 
-def have_same_weights(first: nn.Module, second: nn.Module) -> bool:
-    """Whether all arrays are equal to the last bit."""
-    others: dict[str, Any] = second.state_dict()
-    return all(torch.equal(tensor, others[name]) for name, tensor in first.state_dict().items())
+def lower_frozen(checkpoint: Path) -> nn.Module:
+    """The restored network with its first two convolutions frozen."""
+    model = restored(checkpoint)
+    freeze(model, upto="conv2")
+    return model
+
+
+def weight_tolerance(cut: Cut) -> float:
+    """How far cached and uncached weights may differ, relative to an array's largest; 0.0: not by a bit.
+
+    Where rows are rounded by their index in the batch, the gradients of each step differ by about as much as the
+    features do, and the differences of all steps add up. (Measured: features changed by 1e-7 of themselves moved the
+    weights by 1e-6 in 300 steps; this allows 3e-4.)
+    """
+    return EPOCHS * (5 * LABELS_PER_CLASS // BATCH_SIZE) * cut.row_tolerance
+
+
+def have_same_weights(first: nn.Module, second: nn.Module, *, tolerance: float = 0.0) -> bool:
+    """Whether all arrays are equal: to the last bit, or within a tolerance relative to the array's largest value."""
+    others: dict[str, Tensor] = second.state_dict()
+    return all(
+        torch.equal(tensor, others[name])
+        or float((tensor - others[name]).abs().max()) <= tolerance * float(tensor.abs().max())
+        for name, tensor in first.state_dict().items()
+    )
+
+
+def equality(tolerance: float) -> str:
+    """What equal means, in words."""
+    if not tolerance:
+        return "equal to the last bit"
+    return f"equal within {tolerance:.1g} (this processor rounds a row by its index in the batch)"

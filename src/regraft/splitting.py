@@ -5,6 +5,7 @@ The trunk is all that depends only on inputs and frozen layers; the head is the 
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, final
 
@@ -18,6 +19,7 @@ from regraft.cuts.fingerprint import class_name, computation_of, settings_of, so
 from regraft.cuts.head_run import run_head
 from regraft.cuts.program import Features
 from regraft.cuts.record import slots_of
+from regraft.cuts.row_rounding import batch_sizes, difference_of_copies, repeated_rows, same_rows
 from regraft.cuts.search import Proven, Search, record_sizes
 from regraft.cuts.trunk_run import run_trunk, run_trunk_from
 from regraft.errors import SplitError
@@ -65,6 +67,8 @@ class Trunk(FeatureExtractor):
         self.model = model
         self.modes, self.example = _proven_modes(model, batch, at)
         self.cut = _whole_cut(self.modes)
+        if self.cut.by_row and not batch.is_listed:
+            self.cut = replace(self.cut, row_rounding=self._row_rounding(batch))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Features:
         """The features of a batch: leaf name → tensor. They have no gradients; nothing changes in the model.
@@ -76,6 +80,17 @@ class Trunk(FeatureExtractor):
         return _of_all_modes(
             self.model, modes, lambda mode: run_trunk(modes[mode].program, modes[mode].guards, args, kwargs).features
         )
+
+    def _row_rounding(self, batch: Batch) -> float:
+        """How far rows of the same example differ at different indices of a batch; see `Cut.row_rounding`."""
+        records = [proven.program.record for proven in self.modes.values()]
+        work = sum(operation.flops for record in records for operation in record.operations)
+        batches = []
+        for size in batch_sizes(batch.rows, work / batch.rows):
+            (args, kwargs), order = repeated_rows(batch, size)
+            with suppress(Exception):  # a model may refuse equal rows, or so many of them: that size is not measured
+                batches.append((self(*args, **kwargs), order))
+        return max((difference_of_copies(features, order) for features, order in batches), default=0.0)
 
     def row_shapes(self, *args: Any, **kwargs: Any) -> dict[str, tuple[int | None, ...]]:
         """Each leaf's shape for one example, from a batch of one; None for a size that only running can tell.
@@ -177,7 +192,7 @@ class Head(nn.Module):
         """After more layers were frozen: the way from this head's features to the deeper ones, and the head for those.
 
         The model is split on the example on which it was split before, and the way is proven on it: the features
-        that it gives are those that the inputs give, bit by bit.
+        that it gives are those that the inputs give, bit by bit (or within `Cut.row_tolerance`).
 
         Raises as `split` does, and SplitError where the deeper features need what the features do not hold.
         """
@@ -187,7 +202,8 @@ class Head(nn.Module):
         trunk = Trunk(self.model, replace(batch, args=args, kwargs=kwargs), None)
         part = trunk.step_from(self.trunk)
         got = part({name: rows.to(device) for name, rows in self.trunk.example.items()})
-        different = [name for name, rows in trunk.example.items() if not torch.equal(got[name], rows)]
+        allowed = trunk.cut.row_tolerance  # 0.0: every bit
+        different = [name for name, rows in trunk.example.items() if not same_rows(rows, got[name], allowed)]
         if different:
             raise SplitError(f"{', '.join(different)} cannot be computed from the features of the shallower cut.")
         return part, Head(trunk)
@@ -213,7 +229,8 @@ def split(model: nn.Module, *args: Any, at: Patterns | None = None, **kwargs: An
 
     The example is run in training and in evaluation mode, with one row more and, for sequences, with other lengths:
     that tells how sizes grow. Outputs, gradients and buffers of model and head are proven equal bit by bit before
-    anything is returned, and that no example's features depend on the rest of its batch. The model is left as it was.
+    anything is returned, and that no example's features depend on the rest of its batch. How far the
+    processor rounds a row by its index in the batch is measured: `trunk.cut.row_rounding`. The model is left as it was.
 
     Raises SplitError for a model that cannot be cut or proven equal, FreezeError for a frozen layer that is random,
     PatternError when `at` matches nothing.

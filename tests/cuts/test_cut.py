@@ -19,6 +19,17 @@ def test_a_cut_prints_what_crosses():
     assert text.endswith("Beware.")
 
 
+def test_rows_that_are_rounded_by_their_index_are_mentioned():
+    """In one sentence, after the note; not where the bits are the same at every index."""
+    leaf = Leaf("layer", (4,), torch.float32, 16)
+    assert Cut((leaf,), 0.5).rounding_note == ""
+    text = str(Cut((leaf,), 0.5, note="Beware.", row_rounding=1.2e-7))
+    assert text.endswith(
+        "Beware.\nThis processor rounds a row by its index in the batch: values change by up to 1e-07 of their size. "
+        "Rows of other batches are equal within 1e-06, not bit for bit."
+    )
+
+
 def test_a_single_tensor_crosses_in_the_singular():
     assert "1 tensor crosses: 1 byte per example" in str(Cut((Leaf("input:mask", (), torch.bool, 1),), 0.5))
 

@@ -40,6 +40,7 @@ def test_metrics_have_stable_names():
         "cut": {
             "leaves": [{"name": "mean", "shape": [2, 3], "dtype": "bfloat16", "bytes_per_example": 12}],
             "bytes_per_example": 12,
+            "row_rounding": 0.0,
             "work_saved": 0.5,
             "cost": "It pays.",
         },

@@ -133,7 +133,11 @@ def _cut_metrics(cut: Cut, cost: str) -> dict[str, object]:
         }
         for leaf in cut.leaves
     ]
-    numbers = {"bytes_per_example": cut.bytes_per_example, "work_saved": cut.work_saved}
+    numbers = {
+        "bytes_per_example": cut.bytes_per_example,
+        "work_saved": cut.work_saved,
+        "row_rounding": cut.row_rounding,
+    }
     return {"leaves": leaves, **numbers, "cost": cost}
 
 

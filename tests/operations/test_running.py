@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regraft.errors import PlanError
-from regraft.operations.changes import AddTo, Cast, Pad, RepeatInputs, SumInputs, VarianceFromInverse
-from regraft.operations.joins import Concatenate, Divide, Fill, KeepRest, Subtract
+from regraft.operations.changes import AddTo, Cast, NormOver, Pad, RepeatInputs, SumInputs, VarianceFromInverse
+from regraft.operations.joins import Concatenate, Divide, DivideBySigma, Fill, KeepRest, Multiply, Subtract, WeightNorm
 from regraft.operations.moves import Flip, Gates, PermuteFlat, Reshape, Take, Transpose
 from regraft.operations.resizing import ResizePositions
 from regraft.operations.running import OPERATIONS, operation_from_json, run_operations, shape_after
@@ -35,6 +35,10 @@ EXAMPLES = [
     (ResizePositions(1, (2, 3), (4, 5), is_flat=False, antialias=False), [(2, 2, 3, 4)]),
     (ResizePositions(0, (7,), (3,)), [(7, 4)]),
     (AddTo(0, 1, 2, 1.0), [(4, 2)]),
+    (Multiply(), [(3, 2), (3, 2)]),
+    (WeightNorm(), [(3, 1, 1), (3, 2, 4)]),
+    (DivideBySigma(1), [(3, 2, 4), (2,), (12,)]),
+    (NormOver((3, 1)), [(3, 2)]),
 ]
 
 

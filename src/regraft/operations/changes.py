@@ -5,6 +5,7 @@ from typing import final
 
 import numpy as np
 
+from regraft.operations.joins import is_norm_of, norm_over
 from regraft.operations.operation import Each, Shape, refusal
 
 _NUMPY_LACKS = frozenset({"bfloat16", "float8_e4m3fn", "float8_e5m2"})
@@ -96,6 +97,25 @@ class RepeatInputs(Each):
 
     def __str__(self) -> str:
         return f"input channels repeated to {self.count}"
+
+
+@final
+@dataclass(frozen=True)
+class NormOver(Each):
+    """The norm over all axes along which `to` has one value: g of torch's weight_norm."""
+
+    to: tuple[int, ...]
+
+    def _shape(self, shape: Shape) -> Shape:
+        if not is_norm_of(self.to, shape):
+            raise refusal(self, shape, f"it has no norm of shape {self.to}")
+        return self.to
+
+    def _one(self, array: np.ndarray) -> np.ndarray:
+        return norm_over(array, self.to)
+
+    def __str__(self) -> str:
+        return "its norm"
 
 
 @final

@@ -50,6 +50,79 @@ class Subtract(Join):
 
 @final
 @dataclass(frozen=True)
+class Multiply(Join):
+    """The first array times the second, element by element: a pruned weight and its mask."""
+
+    def _joined(self, shapes: Sequence[Shape]) -> Shape:
+        if len(shapes) != 2 or shapes[0] != shapes[1]:
+            raise refusal(self, list(shapes), "it takes two arrays of one shape")
+        return shapes[0]
+
+    def _join(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
+        return np.asarray(arrays[0] * arrays[1])
+
+    def __str__(self) -> str:
+        return "first times second"
+
+
+@final
+@dataclass(frozen=True)
+class WeightNorm(Join):
+    """g · v / ‖v‖, as torch's weight_norm: the norm over all axes along which g has one value."""
+
+    def _joined(self, shapes: Sequence[Shape]) -> Shape:
+        if len(shapes) != 2 or not is_norm_of(shapes[0], shapes[1]):
+            raise refusal(self, list(shapes), "it takes g and v, where g has the size of v or 1 along each axis")
+        return shapes[1]
+
+    def _join(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
+        g, v = arrays
+        return (g * (v / norm_over(v, g.shape))).astype(v.dtype)
+
+    def __str__(self) -> str:
+        return "g · v / ‖v‖"
+
+
+@final
+@dataclass(frozen=True)
+class DivideBySigma(Join):
+    """The first array divided by its largest singular value σ = u · (W v), as torch's spectral_norm in evaluation.
+
+    axis   of the outputs: the rows of W; all others are its columns
+    """
+
+    axis: int
+
+    def _joined(self, shapes: Sequence[Shape]) -> Shape:
+        weight, *vectors = shapes
+        columns = prod(weight) // max(weight[self.axis], 1) if self.axis < len(weight) else -1
+        if columns < 0 or vectors != [(weight[self.axis],), (columns,)]:
+            raise refusal(self, list(shapes), f"it takes a kernel, u of its axis {self.axis}, and v of all others")
+        return weight
+
+    def _join(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
+        weight, u, v = (array.astype(np.float64) for array in arrays)
+        rows = np.moveaxis(weight, self.axis, 0).reshape(len(u), -1)
+        return (weight / (u @ rows @ v)).astype(arrays[0].dtype)
+
+    def __str__(self) -> str:
+        return "divided by its spectral norm"
+
+
+def is_norm_of(g: Shape, v: Shape) -> bool:
+    """Whether g has the size of v or 1 along each axis, or is a scalar."""
+    return not g or (len(g) == len(v) and all(one in (1, size) for one, size in zip(g, v, strict=True)))
+
+
+def norm_over(v: np.ndarray, shape: Shape) -> np.ndarray:
+    """The norm of v over all axes along which the shape is 1, in that shape; of all of v for a scalar."""
+    axes = tuple(axis for axis, size in enumerate(shape) if size == 1) if shape else None
+    squares = np.square(v.astype(np.float64)).sum(axis=axes, keepdims=bool(shape))
+    return np.sqrt(squares).astype(v.dtype)
+
+
+@final
+@dataclass(frozen=True)
 class Divide(Join):
     """The first array divided by the single value of the second, 0 where that is 0 (Caffe's batch-norm does so)."""
 

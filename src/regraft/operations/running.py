@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from regraft.errors import PlanError
-from regraft.operations.changes import AddTo, Cast, Pad, RepeatInputs, SumInputs, VarianceFromInverse
-from regraft.operations.joins import Concatenate, Divide, Fill, KeepRest, Subtract
+from regraft.operations.changes import AddTo, Cast, NormOver, Pad, RepeatInputs, SumInputs, VarianceFromInverse
+from regraft.operations.joins import Concatenate, Divide, DivideBySigma, Fill, KeepRest, Multiply, Subtract, WeightNorm
 from regraft.operations.moves import Flip, Gates, PermuteFlat, Reshape, Take, Transpose
 from regraft.operations.operation import Operation, Shape
 from regraft.operations.resizing import ResizePositions
@@ -17,7 +17,8 @@ OPERATIONS: dict[str, type[Operation]] = {
     kind.__name__: kind
     for kind in (
         Transpose, Reshape, Flip, PermuteFlat, Gates, Take, Cast, AddTo, VarianceFromInverse, SumInputs, RepeatInputs,
-        Pad, ResizePositions, Concatenate, Subtract, Divide, Fill, KeepRest,
+        Pad, ResizePositions, Concatenate, Subtract, Divide, Fill, KeepRest, Multiply, WeightNorm, DivideBySigma,
+        NormOver,
     )
 }  # fmt: skip
 

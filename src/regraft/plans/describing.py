@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.parameter import is_lazy
+from torch.nn.utils.parametrize import is_parametrized
 
 from regraft.errors import PlanError
 from regraft.plans.layers import Kind, Layer, TargetArray
@@ -42,13 +43,12 @@ def describe_model(model: nn.Module) -> tuple[Layer, ...]:
     """
     first_names: dict[int, str] = {}
     layers = []
-    attentions: list[str] = []
+    inside: list[str] = []  # of layers whose children's arrays are described with them
     for name, module in model.named_modules(remove_duplicate=False):
-        if name.startswith(tuple(attentions)):
-            continue  # out_proj belongs to the attention around it: its arrays come from the same source layer
+        if name.startswith(tuple(inside)):
+            continue
         prefix = f"{name}." if name else ""
-        if isinstance(module, nn.MultiheadAttention):
-            attentions.append(prefix)
+        inside += [prefix + child for child in _inner_children(module)]
         arrays = {
             leaf: _describe(tensor, prefix + leaf, is_buffer, first_names)
             for leaf, tensor, is_buffer in _arrays_of(module)
@@ -138,11 +138,23 @@ def _own_arrays(module: nn.Module) -> Iterator[tuple[str, Tensor, bool]]:
 
 
 def _arrays_of(module: nn.Module) -> Iterator[tuple[str, Tensor, bool]]:
-    """The module's own arrays, and what belongs to it of its children: an attention's projection of the output."""
+    """The module's own arrays, and those of its inner children, as torch's state dict orders them."""
     yield from _own_arrays(module)
+    for child in _inner_children(module):
+        for name, part in module.get_submodule(child.rstrip(".")).named_modules():
+            for leaf, tensor, is_buffer in _own_arrays(part):
+                yield f"{child}{name}.{leaf}" if name else f"{child}{leaf}", tensor, is_buffer
+
+
+def _inner_children(module: nn.Module) -> list[str]:
+    """The children that are a part of the layer itself, with a dot.
+
+    An attention's projection of its output comes from the same source layer. Parametrizations (weight_norm,
+    spectral_norm, orthogonal) hold what the layer's own weight is computed from.
+    """
     if isinstance(module, nn.MultiheadAttention):
-        for leaf, tensor, is_buffer in _own_arrays(module.out_proj):
-            yield f"out_proj.{leaf}", tensor, is_buffer
+        return ["out_proj."]
+    return ["parametrizations."] if is_parametrized(module) else []
 
 
 def _describe(tensor: Tensor, name: str, is_buffer: bool, first_names: dict[int, str]) -> TargetArray:

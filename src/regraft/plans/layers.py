@@ -15,6 +15,12 @@ ORIENTED: frozenset[str] = frozenset(
 )
 
 
+# What torch may call a weight that it computes from other arrays (weight_norm, spectral_norm, pruning).
+KERNELS = (
+    "weight", "weight_orig", "weight_v", "parametrizations.weight.original1", "parametrizations.weight.original",
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class TargetArray:
     """One parameter or buffer of the model.
@@ -47,6 +53,15 @@ class Layer:
     settings: Mapping[str, object] = field(default_factory=dict)
     class_name: str = ""
     is_plain: bool = True
+
+    @property
+    def kernel(self) -> TargetArray | None:
+        """The array with the axes of the layer's weight: the weight, or what torch computes it from."""
+        return next((self.arrays[leaf] for leaf in KERNELS if len(self.shape_of(leaf)) > 1), None)
+
+    def shape_of(self, leaf: str) -> tuple[int, ...]:
+        """The array's shape, () where there is no such array."""
+        return self.arrays[leaf].shape if leaf in self.arrays else ()
 
     def full(self, leaf: str) -> str:
         """The array's whole name in the model."""

@@ -9,6 +9,7 @@ from regraft.operations.joins import Divide, Fill
 from regraft.operations.moves import Flip, PermuteFlat, Reshape, Transpose
 from regraft.operations.operation import Operation, Shape
 from regraft.plans.layers import Kind, Layer
+from regraft.plans.parametrized import parametrized_rules
 from regraft.plans.recurrent_layouts import Facts, LeafRule, Rules, attention_rules, recurrent_rules
 
 # The axes of a weight as each framework stores it. "*" stands for the spatial axes; "mult" is the depthwise
@@ -121,8 +122,12 @@ def leaf_rules(layout: str, layer: Layer) -> Rules:
 
     Leaves without an entry have no translation: only a source of the very same name can fill them.
     """
-    rules = _RULES.get(layer.kind)
-    return {} if rules is None else rules(layout, layer)
+    maker = _RULES.get(layer.kind)
+    rules = {} if maker is None else maker(layout, layer)
+    if layout == "torch":
+        for leaf, more in parametrized_rules(layer).items():
+            rules[leaf] = (*rules.get(leaf, ()), *more)
+    return rules
 
 
 def _as_stored(pattern: str) -> LeafRule:
@@ -143,7 +148,9 @@ def _norm_rules(layout: str, layer: Layer) -> Rules:
 
 
 def _kernel_rules(layout: str, layer: Layer) -> Rules:
-    rules: Rules = {"weight": (_weight_rule(layout, layer),), "bias": (LeafRule((BIAS,), _flat),)}
+    rules: Rules = {"bias": (LeafRule((BIAS,), _flat),)}
+    if "weight" in layer.arrays:
+        rules = {"weight": (_weight_rule(layout, layer),), **rules}
     if layout == "caffe":
         rules = {leaf: (*own, _as_stored(str(index))) for index, (leaf, own) in enumerate(rules.items())}
     return rules

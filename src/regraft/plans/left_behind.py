@@ -6,6 +6,7 @@ from dataclasses import replace
 from regraft.arrays import ArrayInfo
 from regraft.plans.layers import Layer, TargetArray
 from regraft.plans.match_by_name import Pairing
+from regraft.plans.parametrized import tensor_of
 from regraft.plans.rows import RequirementRow, Row, Setting
 from regraft.plans.settings import Takers, setting_advice
 from regraft.plans.sources import Sources
@@ -43,9 +44,19 @@ def _left_row(name: str, info: ArrayInfo, layer: Layer, sources: Sources) -> Req
         "differs",
         sources.owners[name],
         note,
-        adoptable=is_bias and layer.settings.get("bias") is False and layer.kind in WITH_BIAS,
+        adoptable=is_bias and can_have_bias(layer),
     )
-    return replace(row, advice=setting_advice(row, keep="leave the array behind"))
+    return replace(row, advice=() if is_factor(leaf) else setting_advice(row, keep="leave the array behind"))
+
+
+def is_factor(leaf: str) -> bool:
+    """Whether the layer's weight is computed from this array: without it the rest of the layer means nothing."""
+    return tensor_of(leaf) != leaf
+
+
+def can_have_bias(layer: Layer) -> bool:
+    """Whether `apply_plan` can give the layer a bias."""
+    return layer.settings.get("bias") is False and layer.kind in WITH_BIAS and "weight" in layer.arrays
 
 
 def give_biases(

@@ -75,16 +75,16 @@ def suspected_flattening(layers: Sequence[Layer]) -> dict[str, int]:
     suspects: dict[str, int] = {}
     channels = inputs = before = width = 0
     for layer in layers:
-        if "weight" not in layer.arrays:
+        if layer.kernel is None or layer.kind not in OURS:
             continue
-        outputs, size = layer.arrays["weight"].shape[:2] if layer.kind in OURS else (0, 0)
+        outputs, size = layer.kernel.shape[:2]
         if layer.kind == "dense":
             if 1 < channels < size and size % channels == 0:
                 suspects[layer.name], inputs, before = channels, size, channels
             elif size == inputs != width:
                 suspects[layer.name] = before  # a second dense layer behind the same flattened map
             channels, width = 0, outputs
-        elif layer.kind in OURS:
+        else:
             channels, inputs = size if layer.kind == "conv_transpose" else outputs, 0
     return suspects
 

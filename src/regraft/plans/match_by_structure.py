@@ -16,7 +16,7 @@ from regraft.plans.module_graph import Traced
 from regraft.plans.recurrent_layouts import Facts
 from regraft.plans.renaming import dotted
 from regraft.plans.signatures import kind_of_signature, signature_of, source_signature
-from regraft.plans.sources import JOINS, Sources, Wiring
+from regraft.plans.sources import JOINS, Sources, Wiring, parent_of
 from regraft.plans.steps import UNKNOWN, Step
 from regraft.wording import counted
 
@@ -38,7 +38,7 @@ def pair_by_structure(layers: Sequence[Layer], sources: Sources, ours: Traced | 
 
     ours   the wiring of the model, None when its forward cannot be traced
     """
-    signatures = _signatures(layers)
+    signatures = _signatures(layers, are_kinds_known=any(info.layer_type for info in sources.infos.values()))
     groups = _in_order_of_numbers(sources, _groups(sources))
     theirs = {name: group.signature for name, group in groups.items() if group.signature is not None}
     wiring = sources.wiring
@@ -93,10 +93,16 @@ def _is_folding(name: str, ours: Mapping[str, Hashable], model: Traced) -> bool:
 # --- both sides as layers with signatures ---------------------------------------------------------------------------
 
 
-def _signatures(layers: Sequence[Layer]) -> dict[str, Hashable]:
-    """Layer → signature, in the model's order; the vectors of modules of no known kind by their own names."""
+def _signatures(layers: Sequence[Layer], *, are_kinds_known: bool = True) -> dict[str, Hashable]:
+    """Layer → signature, in the model's order; the vectors of modules of no known kind by their own names.
+
+    are_kinds_known   whether the file records what its layers are: names and shapes alone cannot tell a transposed
+                      convolution from a convolution
+    """
     signatures: dict[str, Hashable] = {}
     for layer in layers:
+        if layer.kind == "conv_transpose" and not are_kinds_known:
+            layer = replace(layer, kind="conv")
         signature = signature_of(layer)
         if signature is not None:
             signatures[layer.name] = signature
@@ -151,8 +157,9 @@ def _depthwise_of(separable: str) -> str:
 
 def _split(name: str, layout: str | None) -> tuple[str, str]:
     """(layer, leaf) of a file that records only names."""
-    layer, _, leaf = dotted(name, layout).rpartition(".")
-    return layer, leaf
+    plain = dotted(name, layout)
+    layer = parent_of(plain)
+    return layer, plain[len(layer) :].removeprefix(".")
 
 
 def _wired(layer: str, wiring: Wiring) -> str:

@@ -80,7 +80,8 @@ def with_choices(
 def _with_choice(row: RequirementRow, accepted: Collection[str], adopted: Collection[str]) -> RequirementRow:
     if row.name in adopted and row.adoptable:
         return replace(row, status="adopted", note="apply_plan sets it", advice=())
-    if row.name in accepted:
+    can_accept = row.attribute == "momentum" or any(advice.argument == "accept" for advice in row.advice)
+    if row.name in accepted and can_accept:
         return replace(row, status="accepted", note="the model keeps its own", advice=())
     return row
 
@@ -116,8 +117,8 @@ def setting_advice(row: RequirementRow, *, keep: str = "keep the model's own set
 def _is_adoptable(layer: Layer, attribute: str, required: object) -> bool:
     if attribute in _NUMBERS:
         return True
-    is_convolution = layer.kind in _CONVOLUTIONS and layer.is_plain
-    fits = not isinstance(required, tuple) or len(required) == len(layer.arrays["weight"].shape) - 2
+    is_convolution = layer.kind in _CONVOLUTIONS and layer.is_plain and "weight" in layer.arrays
+    fits = not isinstance(required, tuple) or len(required) == len(layer.shape_of("weight")) - 2
     return attribute in _OF_CONVOLUTIONS and is_convolution and fits and required != "unknown"
 
 
@@ -154,9 +155,9 @@ def _padding(value: object) -> object:
 
 def _pads_alike(required: object, found: object, layer: Layer, strides: object) -> bool:
     """Whether two forms of the padding mean the same zeros for every size of the input."""
-    if layer.kind not in _CONVOLUTIONS or "weight" not in layer.arrays:
+    if layer.kind not in _CONVOLUTIONS or layer.kernel is None:
         return False
-    kernel = layer.arrays["weight"].shape[2:]
+    kernel = layer.kernel.shape[2:]
     stride, dilation = (_each(layer.settings.get(name, 1), len(kernel)) for name in ("stride", "dilation"))
     wholes = [spread * (width - 1) for width, spread in zip(kernel, dilation, strict=True)]
     is_known = isinstance(strides, (list, tuple)) and len(strides) == len(kernel)

@@ -6,7 +6,7 @@ from math import prod
 from regraft.errors import PlanError
 from regraft.operations.operation import Shape
 from regraft.operations.running import shape_after
-from regraft.plans.layers import Kind, Layer
+from regraft.plans.layers import KERNELS, Kind, Layer
 from regraft.plans.layouts import OURS, axis_operations, stored_axes
 from regraft.plans.recurrent_layouts import Facts
 
@@ -23,7 +23,9 @@ _KINDS: dict[str, Kind] = {
     "PRelu": "prelu", "LSTM": "lstm", "GRU": "gru", "SimpleRNN": "rnn", "RNN": "rnn",
     "MultiHeadAttention": "attention",
 }  # fmt: skip
-_WEIGHTS = ("kernel", "weight", "weights", "depthwise_kernel", "depthwise_weights", "pointwise_kernel", "W", "w", "0")
+_WEIGHTS = (
+    *KERNELS, "kernel", "weights", "depthwise_kernel", "depthwise_weights", "pointwise_kernel", "W", "w", "0",
+)  # fmt: skip
 _RECURRENT = ("lstm", "gru", "rnn")
 _BY_LEAF: tuple[tuple[frozenset[str], Kind], ...] = (
     (frozenset({"moving_mean", "running_mean", "var"}), "batch_norm"),
@@ -44,9 +46,10 @@ def signature_of(layer: Layer) -> Hashable | None:
     """
     shapes = {leaf.removesuffix("_l0"): array.shape for leaf, array in layer.arrays.items()}
     if layer.kind in OURS:
-        return _of_weight(layer.kind, shapes["weight"]) if "weight" in shapes else None
+        return None if layer.kernel is None else _of_weight(layer.kind, layer.kernel.shape)
     if layer.kind in _RECURRENT:
-        return (layer.kind, shapes["weight_ih"][1], shapes["weight_hh"][1])
+        has_both = {"weight_ih", "weight_hh"} <= shapes.keys()
+        return (layer.kind, shapes["weight_ih"][1], shapes["weight_hh"][1]) if has_both else None
     if layer.kind == "attention":
         return ("attention", layer.settings.get("embed_dim"))
     return _of_first(layer.kind, shapes, ())
@@ -65,7 +68,7 @@ def source_signature(leaves: Mapping[str, Shape], layer_type: str, layout: str, 
     """
     kind = _KINDS.get(layer_type) or _kind_by_leaves(leaves)
     if kind in OURS:
-        weight = next((leaves[leaf] for leaf in _WEIGHTS if leaf in leaves), None)
+        weight = next((leaves[leaf] for leaf in _WEIGHTS if len(leaves.get(leaf, ())) > 1), None)
         return None if weight is None else _of_stored(kind, weight, layout, facts)
     if kind in _RECURRENT:
         return _of_cell(kind, leaves, layout)
@@ -102,7 +105,7 @@ def _kind_by_leaves(leaves: Mapping[str, Shape]) -> Kind | None:
     if "recurrent_kernel" in leaves:
         rows, columns = leaves["recurrent_kernel"][0], leaves["recurrent_kernel"][-1]
         return _BY_GATES.get(columns // max(rows, 1))
-    rank = len(next((leaves[leaf] for leaf in _WEIGHTS if leaf in leaves), ()))
+    rank = max((len(leaves[leaf]) for leaf in _WEIGHTS if leaf in leaves), default=0)
     if rank >= 2:
         return "dense" if rank == 2 else "conv"
     return "norm" if _is_norm(leaves) else None

@@ -1,5 +1,6 @@
 """All that is known of a checkpoint: which arrays may fill a model, their axis orders, their layers, the wiring."""
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -157,7 +158,8 @@ def layered_name(checkpoint: Checkpoint, name: str) -> str:
 
 
 def parent_of(name: str) -> str:
-    """The name without its leaf, in its own separators."""
+    """The name without its leaf, in its own separators; what torch computes a weight from is the layer's own."""
+    name = re.sub(r"\.parametrizations\..*", ".weight", name)
     return name[: max(name.rfind("/"), name.rfind("."), 0)]
 
 

@@ -92,7 +92,7 @@ def test_a_recurrent_layer_may_have_a_normalised_weight():
     checkpoint = checkpoint_of(arrays_of(make()), layout="torch")
 
     assert not plan_reuse(checkpoint, make()).problems
-    assert not plan_reuse(checkpoint, make(), match="structure").problems
+    assert plan_reuse(checkpoint, make(), match="structure").problems  # and no crash: its kind has no known shape
 
 
 @pytest.mark.parametrize("layout", [None, "torch", "tensorflow", "onnx"])

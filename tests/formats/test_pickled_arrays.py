@@ -1,13 +1,18 @@
 """Pickles of arrays in containers: names, collisions, depth."""
 
+import dataclasses
 import pickle
+import sys
+import types
 from collections import OrderedDict, defaultdict
+from unittest import mock
 
 import numpy as np
 import pytest
 
 from regraft.errors import CheckpointError
 from regraft.formats.pickled_arrays import NumpyPickle, arrays_of_pickled_bytes, arrays_of_pickled_file, named_leaves
+from regraft.reading import open_checkpoint
 
 VALUES = np.array([1.5, -2, 0.25], np.float32)
 ESCAPED = "".join(f"\\x{byte:02x}" for byte in VALUES.tobytes())
@@ -44,7 +49,7 @@ A = np.arange(3.0)
 
 
 def names(value, folder, protocol=2):
-    return list(arrays_of_pickled_bytes(folder / "a.pkl", pickle.dumps(value, protocol), 0)[0])
+    return list(arrays_of_pickled_bytes(folder / "a.pkl", pickle.dumps(value, protocol), 0).arrays)
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 4])
@@ -104,7 +109,7 @@ def test_pickles_that_follow_one_another_are_all_read(tmp_path):
     """`pickle.dump` in a loop: only the first would be a part of the network."""
     content = pickle.dumps("a header") + pickle.dumps({"w": np.ones(2)}) + pickle.dumps([np.zeros(3)])
 
-    assert list(arrays_of_pickled_bytes(tmp_path / "a.pkl", content, 0)[0]) == ["1.w", "2.0"]
+    assert list(arrays_of_pickled_bytes(tmp_path / "a.pkl", content, 0).arrays) == ["1.w", "2.0"]
 
 
 def test_what_follows_and_is_no_pickle_is_refused(tmp_path):
@@ -118,9 +123,9 @@ def test_texts_beside_the_arrays_are_left_out_by_name_and_arrays_of_arrays_are_o
     ragged = np.array([np.ones(2), np.ones(3)], dtype=object)
     content = pickle.dumps({"w": np.ones(2), "classes": np.array(["a", "b"]), "layers": ragged})
 
-    found, left_out = arrays_of_pickled_bytes(tmp_path / "a.pkl", content, 0)
+    found = arrays_of_pickled_bytes(tmp_path / "a.pkl", content, 0)
 
-    assert (list(found), left_out) == (["w", "layers.0", "layers.1"], ["classes"])
+    assert (list(found.arrays), found.left_out) == (["w", "layers.0", "layers.1"], ["classes"])
 
 
 def leaves(value, limit=100):
@@ -146,3 +151,44 @@ def test_depth_and_visits_are_limited():
         leaves(deep)
     with pytest.raises(CheckpointError, match="without end"):
         leaves([1.0] * 101)
+
+
+@dataclasses.dataclass
+class Statistics:
+    """As brax' RunningStatisticsState, around the arrays of a policy."""
+
+    mean: np.ndarray
+    count: int = 3
+
+
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_arrays_in_a_dataclass_are_read_without_making_it(tmp_path, protocol):
+    """Its module need not be there, and nothing of it is run."""
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps([Statistics(A), {"w": np.ones(2)}], protocol))
+
+    checkpoint = open_checkpoint(tmp_path / "a.pkl")
+
+    assert list(checkpoint) == ["0.mean", "1.w"]
+    np.testing.assert_array_equal(checkpoint.read("0.mean"), A, strict=True)
+    assert "Objects of 1 classes were not made" in checkpoint.notes[0]
+
+
+def test_arrays_of_jax_are_read_as_numpy_s(tmp_path):
+    """JAX pickles an array as NumPy's with its own state beside it."""
+
+    class Array:
+        def __reduce__(self):
+            function, arguments, state = A.__reduce__()
+            return reconstruct, (function, arguments, state, {"weak_type": False})
+
+    def reconstruct(*arguments):
+        raise AssertionError("not called")
+
+    reconstruct.__module__, reconstruct.__qualname__ = "jax._src.array", "_reconstruct_array"
+    module = types.ModuleType("jax._src.array")
+    module._reconstruct_array = reconstruct
+    with mock.patch.dict(sys.modules, {"jax": module, "jax._src": module, "jax._src.array": module}):
+        content = pickle.dumps({"w": Array()}, 2)
+    (tmp_path / "a.pkl").write_bytes(content)
+
+    np.testing.assert_array_equal(open_checkpoint(tmp_path / "a.pkl").read("w"), A, strict=True)

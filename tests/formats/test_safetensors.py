@@ -50,7 +50,8 @@ def told(first, last, *, shape=(1,), dtype="F32"):
         (b'{"a": 1, "a": 2}', 0, "a name is given twice"),
         (b"[1, 2]", 0, "not a JSON object"),
         (b"{", 0, "not valid JSON"),
-        (b"[" * 100_000, 0, "not valid JSON"),
+        (b"[" * 100_000, 0, "too many brackets"),
+        (b'{"a":' + b"{}," * 10_000, 0, "too many brackets"),
     ],
 )
 def test_headers_that_lie_are_refused(tmp_path, header, size, message):

@@ -109,7 +109,7 @@ class Unpacker:
         for _ in range(length):
             key = self.value(depth + 1)
             if not isinstance(key, (str, int)) or str(key) in found:
-                raise self.damaged(f"the key {key!r} before byte {self.position} is no text, or comes twice")
+                raise self.damaged(f"the key {key!r:.100} before byte {self.position} is no text, or comes twice")
             found[str(key)] = self.value(depth + 1)
         return self._chunked(found) if found.get(CHUNKED) is True else found
 

@@ -42,9 +42,10 @@ class NumpyArray(Format):
         begin = bytes(Span(path, 0, min(size, MOST_HEADER_BYTES)).read())
         header = parse_npy_header(begin, path=path, name=path.name)
         if header.dtype == "object":
-            found, left_out = arrays_of_pickled_file(path, header.start)
+            pickled = arrays_of_pickled_file(path, header.start)
+            found = pickled.arrays
             notes: tuple[str, ...] = ("The file hides a pickle; it was read without executing anything.",)
-            notes += left_out_note(left_out)
+            notes += pickled.notes()
         else:
             content = Span(path, header.start, _checked(path, path.stem, header, size))
             found = {path.stem: (_info(header), lambda: _values(content.read(), header))}
@@ -99,9 +100,9 @@ def _open_member(archive: ZipArchive, member: Member, begin: bytes) -> tuple[Fou
     name = member.name.removesuffix(".npy")
     header = parse_npy_header(begin, path=archive.path, name=member.name)
     if header.dtype == "object":
-        found, left_out = arrays_of_pickled_bytes(archive.path, bytes(archive.read(member)), header.start)
-        whole = {f"{name}.{inner}" if inner else name: entry for inner, entry in found.items()}
-        return whole, [f"{name}.{inner}" for inner in left_out]
+        pickled = arrays_of_pickled_bytes(archive.path, bytes(archive.read(member)), header.start)
+        arrays = {f"{name}.{inner}" if inner else name: entry for inner, entry in pickled.arrays.items()}
+        return arrays, [f"{name}.{inner}" for inner in pickled.left_out]
     _checked(archive.path, name, header, member.size)
 
     def read() -> np.ndarray:

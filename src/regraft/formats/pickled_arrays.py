@@ -1,7 +1,8 @@
 """A pickle that holds nothing but NumPy arrays in dictionaries and lists → named arrays, read where they lie."""
 
 import mmap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
@@ -10,7 +11,7 @@ import numpy as np
 from regraft.arrays import ArrayInfo, Checkpoint
 from regraft.containers.npy_header import NoNumbersError, left_out_note
 from regraft.containers.pickle_machine import Machine
-from regraft.containers.pickle_objects import Record, contents_of
+from regraft.containers.pickle_objects import Record, contents_of, key_text
 from regraft.containers.spans import Span, mapped
 from regraft.errors import CheckpointError
 from regraft.formats.format import Format
@@ -36,58 +37,89 @@ class NumpyPickle(Format):
 
     def open(self, path: Path) -> Checkpoint:
         """The arrays, named by keys and positions joined with dots."""
-        found, left_out = arrays_of_pickled_file(path, 0)
-        infos = with_roles({name: info for name, (info, _) in found.items()})
+        pickled = arrays_of_pickled_file(path, 0)
+        infos = with_roles({name: info for name, (info, _) in pickled.arrays.items()})
         return Checkpoint(
-            path, self.name, None, infos, lambda name: found[name][1](), (path,), notes=left_out_note(left_out)
+            path, self.name, None, infos, lambda name: pickled.arrays[name][1](), (path,), notes=pickled.notes()
         )
 
 
-Found = dict[str, tuple[ArrayInfo, Callable[[], np.ndarray]]]
-_MOST_PICKLES = 100_000
+Arrays = dict[str, tuple[ArrayInfo, Callable[[], np.ndarray]]]
 Source = Callable[[int, int], bytes | bytearray]
+_MOST_PICKLES = 100_000
 
 
-def arrays_of_pickled_file(path: Path, start: int) -> tuple[Found, list[str]]:
-    """(name → (info, how to read it) of the pickle at `start`, names left out). Large arrays are not read now."""
+@dataclass(frozen=True)
+class Pickled:
+    """What a pickle holds.
+
+    arrays    name → (info, how to read it)
+    left_out  names of arrays of texts, dates or records
+    kept      the classes whose objects were not made
+    """
+
+    arrays: Arrays
+    left_out: list[str]
+    kept: tuple[str, ...] = ()
+
+    def notes(self) -> tuple[str, ...]:
+        """What was left out, in sentences."""
+        return (*kept_note(self.kept), *left_out_note(self.left_out))
+
+
+def kept_note(classes: Sequence[str]) -> tuple[str, ...]:
+    """The note on classes whose objects are in a pickle and were not made; none when there are none."""
+    if not classes:
+        return ()
+    listed = ", ".join(classes[:5]) + (", …" if len(classes) > 5 else "")
+    return (f"Objects of {len(classes)} classes were not made, only the arrays in them are read: {listed}.",)
+
+
+def arrays_of_pickled_file(path: Path, start: int) -> Pickled:
+    """The arrays of the pickle at `start`. Large ones are not read now."""
     content = mapped(path)
     if not content:
         raise CheckpointError(f"{path} is empty.")
     return _arrays(path, content, start, lambda offset, size: Span(path, offset, size).read())
 
 
-def arrays_of_pickled_bytes(path: Path, content: bytes, start: int) -> tuple[Found, list[str]]:
+def arrays_of_pickled_bytes(path: Path, content: bytes, start: int) -> Pickled:
     """The same for a pickle that had to be inflated.  path  for messages"""
     return _arrays(path, content, start, lambda offset, size: content[offset : offset + size])
 
 
-def _arrays(path: Path, content: bytes | mmap.mmap, start: int, source: Source) -> tuple[Found, list[str]]:
-    machine = Machine(content, KNOWN, position=start)
+def _arrays(path: Path, content: bytes | mmap.mmap, start: int, source: Source) -> Pickled:
+    machine = Machine(content, KNOWN, position=start, keeps=True)
     try:
         root = _all_pickles(machine)
         leaves = list(named_leaves(unwrapped(root), lambda value: isinstance(value, PickledArray), limit=len(content)))
     except CheckpointError as error:
-        if content.find(b"joblib.numpy_pickle") >= 0:
-            raise CheckpointError(
-                f"{path} is a file of joblib's, which stores arrays between the bytes of the pickle; it is not read.\n"
-                "Save the arrays: numpy.savez(NEW, **arrays)."
-            ) from error
-        raise CheckpointError(f"{path}: {error}.") from error
-    found: Found = {}
+        raise _refused(path, content, error) from error
+    arrays: Arrays = {}
     left_out: list[str] = []
     for keys, array in leaves:
         name = ".".join(keys) or path.stem
-        if name in found:
+        if name in arrays:
             raise CheckpointError(f"{path}: two arrays are named {name}: keys with and without dots collide.")
         try:
             dtype, _, shape = array.told(path=path, name=name)
         except NoNumbersError:
             left_out.append(name)
             continue
-        found[name] = (ArrayInfo(shape, dtype), _reader(array, source, path, name))
-    if not found:
+        arrays[name] = (ArrayInfo(shape, dtype), _reader(array, source, path, name))
+    if not arrays:
         raise CheckpointError(f"{path}: the pickle holds no NumPy arrays in dictionaries or lists.")
-    return found, left_out
+    return Pickled(arrays, left_out, tuple(machine.kept))
+
+
+def _refused(path: Path, content: bytes | mmap.mmap, error: CheckpointError) -> CheckpointError:
+    """The error for a pickle that cannot be read, with the way out where there is one."""
+    if content.find(b"joblib.numpy_pickle") >= 0:
+        return CheckpointError(
+            f"{path} is a file of joblib's, which stores arrays between the bytes of the pickle; it is not read.\n"
+            "Save the arrays: numpy.savez(NEW, **arrays)."
+        )
+    return CheckpointError(f"{path}: {error}.")
 
 
 def _all_pickles(machine: Machine) -> object:
@@ -135,8 +167,12 @@ def named_leaves(root: Any, is_leaf: Callable[[Any], bool], *, limit: int) -> It
             yield path, value
         elif isinstance(value, Record):
             waiting.append((path, contents_of(value)))
-        elif isinstance(value, dict):
-            waiting += [((*path, str(key)), item) for key, item in reversed(value.items())]
-        elif isinstance(value, (list, tuple)):
-            # Long lists of plain values (a history of losses, say) hold no arrays.
-            waiting += [((*path, str(index)), item) for index, item in reversed(list(enumerate(value)))]
+        else:
+            waiting += [((*path, key), item) for key, item in reversed(_items(value))]
+
+
+def _items(value: Any) -> list[tuple[str, Any]]:
+    """(key, item) of a dictionary, list or tuple; nothing for other values, such as a history of losses."""
+    if isinstance(value, dict):
+        return [(key_text(key), item) for key, item in value.items()]
+    return [(str(index), item) for index, item in enumerate(value)] if isinstance(value, list | tuple) else []

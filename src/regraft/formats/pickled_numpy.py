@@ -12,8 +12,8 @@ import numpy as np
 from regraft.arrays import ITEM_BYTES
 from regraft.containers.npy_header import NoNumbersError, numpy_dtype
 from regraft.containers.pickle_machine import hashable
-from regraft.containers.pickle_objects import Chunk, Record
-from regraft.containers.spans import Order, decode
+from regraft.containers.pickle_objects import Chunk, Record, checked_sizes
+from regraft.containers.spans import Order, checked_size, decode
 from regraft.errors import CheckpointError
 
 
@@ -48,18 +48,19 @@ class PickledArray:
 
     def set_state(self, state: Any) -> None:
         """The state is (version, shape, dtype, is_fortran, content), in NumPy's oldest form without the version."""
-        self.shape, self.dtype, self.is_fortran, self.content = state[-4:]
-        if not (isinstance(self.shape, tuple) and isinstance(self.dtype, PickledDtype)):
+        shape, self.dtype, self.is_fortran, self.content = state[-4:]
+        self.shape = checked_sizes(shape, "an array's shape")
+        if not isinstance(self.dtype, PickledDtype):
             raise TypeError("an array's state is damaged")
 
     def told(self, *, path: Path, name: str) -> tuple[str, Order, tuple[int, ...]]:
         """(dtype, byte order, shape), checked against the bytes that are there. Raises CheckpointError."""
-        if self.dtype is None or not all(type(axis) is int and axis >= 0 for axis in self.shape):
-            raise CheckpointError(f"{path}: the pickle does not say what the array {name} is. It is damaged.")
+        if self.dtype is None:
+            raise CheckpointError(f"{path}: the pickle does not record the type of the array {name}. It is damaged.")
         dtype, _ = numpy_dtype(self.dtype.code, path=path, name=name)
         if dtype == "object":
             raise NoNumbersError(f"{path}: {name} is an array of objects; expected an array of plain numbers.")
-        expected = prod(self.shape) * ITEM_BYTES[dtype]
+        expected = checked_size(self.shape, dtype, path=path, name=name)
         got, is_exact = _size(self.content)
         # Bytes that were written as text take one byte or two each.
         if not (got == expected if is_exact else expected <= got <= 4 * expected):
@@ -113,12 +114,19 @@ def _scalar(dtype: PickledDtype, content: Any = b"") -> PickledArray:
 
 
 def _from_buffer(content: Any, dtype: PickledDtype, shape: tuple[int, ...], order: str) -> PickledArray:
-    return PickledArray(shape, dtype, order == "F", content)
+    return PickledArray(checked_sizes(shape, "an array's shape"), dtype, order == "F", content)
+
+
+def _jax_array(function: Any, arguments: Any, state: Any, *_: Any) -> PickledArray:
+    """`jax._src.array._reconstruct_array`: a NumPy array with what makes it JAX's, which is left out."""
+    array = _CONSTRUCTORS[function.text](*arguments)
+    array.set_state(state)
+    return array
 
 
 def _dtype(code: Any, *_: Any) -> PickledDtype:
     if not isinstance(code, str):
-        raise TypeError("a dtype is not told by its code")
+        raise TypeError("a dtype has no code")
     return PickledDtype(code)
 
 
@@ -162,6 +170,7 @@ _CONSTRUCTORS: dict[str, Callable[..., Any]] = {
     "collections.defaultdict": _default,
     "collections.deque": _listed,
     "_codecs.encode": _encode,
+    "jax._src.array._reconstruct_array": _jax_array,
 }
 for _module in ("numpy.core", "numpy._core"):
     _CONSTRUCTORS[f"{_module}.multiarray._reconstruct"] = _reconstruct

@@ -22,6 +22,7 @@ DTYPES = {
 }  # fmt: skip
 _LAYOUTS = {"pt": "torch", "tf": "tensorflow", "flax": "flax"}  # the header's own word for who wrote the file
 _MOST_HEADER_BYTES = 100_000_000  # the format's own limit
+_LEAST_BYTES_OF_A_BRACKET, _FREE_BYTES = 10, 4096
 
 
 @final
@@ -59,7 +60,11 @@ def _header(path: Path) -> tuple[JsonObject, int]:
             f"{path}: the header claims {header_size} bytes, the file has {size}.\nIt is truncated or damaged: "
             "download it again."
         )
-    return json_object(Span(path, 8, header_size).read(), path, "the header"), 8 + header_size
+    header = Span(path, 8, header_size).read()
+    # An entry of an array takes 50 bytes and three brackets; empty objects would take 25 times the file's memory.
+    if (header.count(b"{") + header.count(b"[")) * _LEAST_BYTES_OF_A_BRACKET > header_size + _FREE_BYTES:
+        raise CheckpointError(f"{path}: the header is no list of arrays: it holds too many brackets. It is damaged.")
+    return json_object(header, path, "the header"), 8 + header_size
 
 
 def _arrays(path: Path, header: JsonObject, start: int) -> dict[str, Located]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from regraft.arrays import ArrayInfo, Checkpoint
 from regraft.containers.npy_header import NoNumbersError, left_out_note
-from regraft.containers.pickle_machine import Machine
+from regraft.containers.pickle_objects import key_text
 from regraft.errors import CheckpointError
 from regraft.formats.pickled_arrays import named_leaves, unwrapped
 from regraft.formats.pickled_numpy import PickledArray
@@ -89,14 +89,6 @@ def _numeric(
     return numeric, left_out
 
 
-def kept_note(machine: Machine) -> tuple[str, ...]:
-    """What is said of the classes whose objects are in the pickle and were not made."""
-    if not machine.kept:
-        return ()
-    told = ", ".join(list(machine.kept)[:5]) + (", …" if len(machine.kept) > 5 else "")
-    return (f"Objects of {len(machine.kept)} classes were not made, only the arrays in them are read: {told}.",)
-
-
 def _info(leaf: PickledTensor | QuantisedTensor | PickledArray, path: Path, name: str) -> ArrayInfo:
     if isinstance(leaf, PickledArray):
         dtype, _, shape = leaf.told(path=path, name=name)
@@ -123,6 +115,7 @@ def _wrapper(weights: list[tuple[str, ...]]) -> tuple[str, ...]:
 
 
 def _described(root: Any) -> str:
-    if isinstance(root, dict):
-        return f"a dictionary with the keys {', '.join(map(str, list(root)[:10]))}" if root else "an empty dictionary"
-    return f"its content is a {type(root).__name__}"
+    if not isinstance(root, dict):
+        return f"its content is a {type(root).__name__}"
+    keys = ", ".join(map(key_text, list(root)[:10]))
+    return f"a dictionary with the keys {keys}" if keys else "an empty dictionary"

@@ -3,7 +3,7 @@
 Source: tensorflow/compiler/mlir/lite/schema/schema.fbs, schema version 3.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -97,7 +97,7 @@ def _opened(path: Path, model: FlatTable) -> tuple[dict[str, _Tensor], Layers, t
 
 
 def _constants(
-    path: Path, buffers: list[FlatTable], subgraph: FlatTable, tensors: dict[str, _Tensor], skipped: list[str]
+    path: Path, buffers: Sequence[FlatTable], subgraph: FlatTable, tensors: dict[str, _Tensor], skipped: list[str]
 ) -> dict[int, str]:
     """index → name of one subgraph's constants, which are put into `tensors`; those without numbers are skipped."""
     names: dict[int, str] = {}
@@ -149,7 +149,7 @@ def _quantisation(
     return quantisation
 
 
-def _span(path: Path, buffers: list[FlatTable], index: int) -> Span | None:
+def _span(path: Path, buffers: Sequence[FlatTable], index: int) -> Span | None:
     """Where the bytes of a buffer lie: inside of the FlatBuffer or, in files above 2 GiB, behind it."""
     if index >= len(buffers):
         raise CheckpointError(f"{path}: a tensor names buffer {index} of {len(buffers)}. The file is damaged.")

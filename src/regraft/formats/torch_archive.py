@@ -14,7 +14,8 @@ from regraft.containers.spans import Order, Span
 from regraft.containers.zip_archive import ZipArchive
 from regraft.errors import CheckpointError
 from regraft.formats.format import Format
-from regraft.formats.state_dicts import kept_note, open_state_dict
+from regraft.formats.pickled_arrays import kept_note
+from regraft.formats.state_dicts import open_state_dict
 from regraft.formats.torch_pickle import KNOWN, PickledTensor, Storage, storage_of
 
 _PROGRAM = "The file is a TorchScript program: its weights are read, and nothing of it is executed."
@@ -40,7 +41,7 @@ class TorchZip(Format):
         content = archive.content
         return open_state_dict(
             path, self.name, archive.saved, archive.read_tensor, lambda start, size: content[start : start + size],
-            limit=len(content), notes=(_PROGRAM,) if archive.is_program else kept_note(archive.machine),
+            limit=len(content), notes=(_PROGRAM,) if archive.is_program else kept_note(tuple(archive.machine.kept)),
         )  # fmt: skip
 
 

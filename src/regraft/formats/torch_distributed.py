@@ -13,7 +13,7 @@ import numpy as np
 
 from regraft.arrays import ArrayInfo, Checkpoint
 from regraft.containers.pickle_machine import Machine
-from regraft.containers.pickle_objects import Name, Record
+from regraft.containers.pickle_objects import Name, Record, checked_sizes, key_text
 from regraft.containers.spans import Extents, Span, checked_size, full_extents, joined, mapped
 from regraft.errors import CheckpointError
 from regraft.formats.format import Format
@@ -78,7 +78,7 @@ def _tensors(root: Any) -> dict[str, tuple[str, tuple[int, ...], list[Extents]]]
             tuple(zip(_sizes(one.state["offsets"]), _sizes(one.state["sizes"]), strict=True))
             for one in told.state["chunks"]
         ]
-        found[str(name)] = (dtype, shape, chunks)
+        found[key_text(name)] = (dtype, shape, chunks)
     return found
 
 
@@ -91,9 +91,9 @@ def _dtype(properties: Record) -> str:
 
 def _sizes(size: Any) -> tuple[int, ...]:
     """The numbers of a torch.Size."""
-    numbers = tuple(size.arguments[0]) if isinstance(size, Record) else tuple(size)
-    if not all(type(number) is int and number >= 0 for number in numbers):
-        raise ValueError("a size is no whole number")
+    numbers = checked_sizes(size.arguments[0] if isinstance(size, Record) else size, "a tensor's size")
+    if any(number < 0 for number in numbers):
+        raise ValueError("a tensor's size is below 0")
     return numbers
 
 
@@ -106,8 +106,8 @@ def _places(root: Any, folder: Path) -> _Places:
             raise CheckpointError("refused, its chunks are compressed. Save it without stream transforms")
         if Path(name).name != name or "\x00" in name or name in ("", ".", ".."):
             raise CheckpointError(f"refused to open {name!r}: a file of chunks lies beside the description")
-        span = Span(folder / name, int(told.state["offset"]), int(told.state["length"]))
-        found[str(index.state["fqn"]), _sizes(where) if where is not None else ()] = span
+        span = Span(folder / name, *checked_sizes([told.state["offset"], told.state["length"]], "a chunk's place"))
+        found[key_text(index.state["fqn"]), _sizes(where) if where is not None else ()] = span
     return found
 
 

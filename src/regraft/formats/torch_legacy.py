@@ -13,7 +13,8 @@ from regraft.containers.pickle_machine import Machine
 from regraft.containers.spans import Span, mapped
 from regraft.errors import CheckpointError
 from regraft.formats.format import Format
-from regraft.formats.state_dicts import kept_note, open_state_dict
+from regraft.formats.pickled_arrays import kept_note
+from regraft.formats.state_dicts import open_state_dict
 from regraft.formats.torch_pickle import KNOWN, PickledTensor, Storage, storage_of
 
 MAGIC = bytes.fromhex("8a0a6cfc9c46f9206aa85019")  # the number 0x1950a86a20f9469cfc6c as a pickle writes it
@@ -64,7 +65,7 @@ class TorchLegacy(Format):
             read,
             lambda start, size: Span(path, start, size).read(),
             limit=limit,
-            notes=kept_note(machine),
+            notes=kept_note(tuple(machine.kept)),
         )
 
 
@@ -89,7 +90,8 @@ def _root(machine: Machine) -> Any:
     """The saved object, after the three small pickles before it are found to be as expected."""
     number, protocol, system = machine.load(), machine.load(), machine.load()
     if number != 0x1950A86A20F9469CFC6C or protocol != _PROTOCOL or not isinstance(system, dict):
-        raise CheckpointError(f"protocol {str(protocol)[:50]}, expected {_PROTOCOL}: it is damaged or of another torch")
+        got = protocol if type(protocol) is int and protocol.bit_length() < 64 else "another object"
+        raise CheckpointError(f"protocol {got}, expected {_PROTOCOL}: it is damaged or of another torch")
     if system.get("little_endian") is not True:
         raise CheckpointError("it was written on a big-endian machine, which is not supported")
     return machine.load()
@@ -98,10 +100,11 @@ def _root(machine: Machine) -> Any:
 def _places(machine: Machine, storages: dict[str, Storage]) -> dict[str, int]:
     """key → where its numbers begin: each storage is its count (8 bytes) and its numbers, in the order of the keys."""
     keys = machine.load()
-    if not isinstance(keys, list) or set(map(str, keys)) != set(storages) or len(keys) != len(storages):
+    is_list = isinstance(keys, list) and all(isinstance(key, str) for key in keys)
+    if not is_list or set(keys) != set(storages) or len(keys) != len(storages):
         raise CheckpointError("the list of storages does not fit the tensors: it is damaged")
     places = {}
-    for key in map(str, keys):
+    for key in keys:
         storage = storages[key]
         count = machine.number("<q", 8) if machine.position + 8 <= len(machine.data) else -1
         size = storage.count * ITEM_BYTES[storage.dtype]

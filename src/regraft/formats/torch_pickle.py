@@ -9,9 +9,9 @@ from typing import Any, final
 import numpy as np
 
 from regraft.arrays import ITEM_BYTES
-from regraft.containers.pickle_objects import Name, Record
+from regraft.containers.pickle_objects import Name, Record, checked_sizes
 from regraft.containers.small_floats import SMALL_FLOATS
-from regraft.containers.spans import Order, decode
+from regraft.containers.spans import Order, checked_size, decode
 from regraft.errors import CheckpointError
 from regraft.formats.pickled_numpy import KNOWN as NUMPY_KNOWN
 from regraft.formats.pickled_numpy import PickledArray
@@ -59,19 +59,23 @@ class PickledTensor:
     def check(self, *, path: Path, name: str) -> None:
         """Raise CheckpointError when the tensor lies outside its storage or claims more numbers than that holds."""
         numbers = [self.offset, *self.shape, *self.strides]
-        is_sound = len(self.shape) == len(self.strides) and {*map(type, numbers)} == {int} and min(numbers) >= 0
-        if is_sound:
-            first, count = self.reach()
-            is_sound = first + count <= self.storage.count * ITEM_BYTES[self.storage.dtype] // ITEM_BYTES[self.dtype]
-        if is_sound and prod(self.shape) > count:  # expanded: no more than the file itself is made of it
-            size = path.stat().st_size if path.is_file() else 0
-            is_sound = prod(self.shape) * ITEM_BYTES[self.dtype] <= size
-        if not is_sound:
+        if {*map(type, numbers)} != {int} or min(numbers) < 0 or not self._fits(path):
             raise CheckpointError(
                 f"{path}: the tensor {name} (shape {self.shape}, strides {self.strides}, from {self.offset}) does not "
                 f"fit its storage of {self.storage.count} numbers. The file is damaged, or the tensor was expanded: "
                 "save it as `tensor.contiguous()`."
             )
+
+    def _fits(self, path: Path) -> bool:
+        if len(self.shape) != len(self.strides):
+            return False
+        size = checked_size(self.shape, self.dtype, path=path, name="a tensor")
+        first, count = self.reach()
+        if first + count > self.storage.count * ITEM_BYTES[self.storage.dtype] // ITEM_BYTES[self.dtype]:
+            return False
+        if prod(self.shape) <= count:
+            return True
+        return size <= (path.stat().st_size if path.is_file() else 0)  # expanded: to no more than the whole file
 
     def values(self, content: bytearray, *, order: Order) -> np.ndarray:
         """The array.  content  the bytes of its reach"""
@@ -130,15 +134,23 @@ def storage_of(identity: Any) -> Storage:
     return Storage(key, dtype, count)
 
 
-def _tensor(storage: Storage, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *_: Any) -> PickledTensor:
-    return PickledTensor(storage, storage.dtype, offset, tuple(shape), tuple(strides))
+def _tensor(storage: Storage, offset: int, shape: Any, strides: Any, *_: Any) -> PickledTensor:
+    return _view(storage, storage.dtype, offset, shape, strides)
+
+
+def _view(storage: Storage, dtype: str, offset: int, shape: Any, strides: Any) -> PickledTensor:
+    """The tensor, whose numbers are checked before anything is done with them: a forged tuple may hold itself."""
+    (start,) = checked_sizes((offset,), "a tensor's offset")
+    return PickledTensor(
+        storage, dtype, start, checked_sizes(shape, "a tensor's shape"), checked_sizes(strides, "its strides")
+    )
 
 
 def _tensor_v3(
     storage: Storage, offset: int, shape: Any, strides: Any, _: Any, __: Any, dtype: Name, *___: Any
 ) -> PickledTensor:
     """The form of dtypes that have no storage class of their own (uint16, float8 …)."""
-    return PickledTensor(storage, DTYPES[dtype.text.removeprefix("torch.")], offset, tuple(shape), tuple(strides))
+    return _view(storage, DTYPES[dtype.text.removeprefix("torch.")], offset, shape, strides)
 
 
 def _quantised(

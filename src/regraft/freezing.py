@@ -90,5 +90,5 @@ def _up_to(model: nn.Module, upto: str) -> set[str]:
     before = set(modules[: modules.index(inside[-1]) + 1]) - set(parents(upto)[1:])
     # The parameters of the layer's parents (a class token, a position table) come before their children.
     owners = before | set(parents(upto)) | {""}
-    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
-    return before | {name for name in parameters if name.rpartition(".")[0] in owners}
+    parameters = [name for name, _ in model.named_parameters(remove_duplicate=False)]
+    return before.union(name for name in parameters if name.rpartition(".")[0] in owners)

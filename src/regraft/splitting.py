@@ -18,7 +18,7 @@ from regraft.cuts.dataflow import Sources, sources
 from regraft.cuts.fingerprint import class_name, computation_of, settings_of, source_hash
 from regraft.cuts.head_run import run_head
 from regraft.cuts.program import Features
-from regraft.cuts.record import slots_of
+from regraft.cuts.record import values_in
 from regraft.cuts.row_rounding import batch_sizes, difference_of_copies, repeated_rows, same_rows
 from regraft.cuts.search import Proven, Search, record_sizes
 from regraft.cuts.trunk_run import run_trunk, run_trunk_from
@@ -251,7 +251,7 @@ def _proven_modes(model: nn.Module, batch: Batch, at: list[str] | None) -> tuple
     for is_training in (True, False):
         try:
             record, sizes = record_sizes(model, batch, is_training=is_training)
-            if not slots_of(record.calls[0].output):
+            if not values_in(record.calls[0].output):
                 raise SplitError("its output holds no tensor, so that nothing could be compared.")
         except Exception as error:  # BatchNorm cannot train on one row: the head then works in evaluation only
             failures.append(error)

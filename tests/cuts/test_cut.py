@@ -60,8 +60,8 @@ def test_a_random_layer_before_a_frozen_one_is_named_with_the_way_out():
     trunk, _ = regraft.split(model, torch.randn(4, 8))
 
     assert trunk.cut.note == (
-        "0 draws random numbers or changes state and is not frozen: 72.7% of the forward's work, in frozen layers "
-        "behind it, stays in the head.\nTo have it computed once, freeze it too: freeze(model, ['0'])."
+        "72.7% of the forward's work stays in the head although its layers are frozen: layers before them draw random "
+        "numbers or change state, and are not frozen.\nTo compute it once, freeze these too: freeze(model, ['0'])."
     )
     assert "0.0% of the forward's work saved" in str(trunk.cut)
 

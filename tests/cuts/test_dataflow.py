@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from regraft.cuts.dataflow import dataflow_of, dependents, sources, trained_values
-from regraft.cuts.record import slots_of
+from regraft.cuts.record import values_in
 from regraft.cuts.recording import record_forward
 from splits import Branch, example, frozen, parts
 
@@ -31,7 +31,7 @@ def test_what_the_leaves_are_computed_from_is_known():
 def test_sources_end_where_they_are_told_to():
     """What stands at the end is no part of them."""
     record, _, _, choice = parts(frozen(Branch()), example())
-    output = [slot.value for slot in slots_of(record.calls[0].output)]
+    output = values_in(record.calls[0].output)
     assert names(record, sources(record, output, until=choice.leaves.values()).operations) == ["linear"]
 
 
@@ -46,7 +46,7 @@ def test_dependents_follow_views_and_not_shapes():
 
     record = recorded(Fills(), torch.ones(3))
     reached = dependents(record, [value.index for value in record.values if value.kind == "input"])
-    row, zeros = [slot.value for slot in slots_of(record.calls[0].output)]
+    row, zeros = values_in(record.calls[0].output)
     assert row in reached
     assert zeros not in reached
 
@@ -57,7 +57,7 @@ def test_the_heads_part_begins_at_the_first_trainable_layer():
     flow = dataflow_of(record)
     assert names(record, flow.live_operations) == ["linear"]
     assert flow.live - trained_values(record) == frozenset()
-    assert slots_of(record.calls[0].output)[0].value in flow.dependent
+    assert values_in(record.calls[0].output)[0] in flow.dependent
 
 
 def test_chance_makes_all_live_that_it_may_decide():

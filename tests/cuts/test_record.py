@@ -5,7 +5,7 @@ from dataclasses import FrozenInstanceError, replace
 import pytest
 import torch
 
-from regraft.cuts.record import Call, Operation, Record, Slot, Step, Value, slots_of
+from regraft.cuts.record import Call, Operation, Record, Slot, Step, Value, values_in
 
 
 def value(index, *, storage=0):
@@ -19,7 +19,7 @@ def test_a_value_knows_its_bytes():
 
 def test_slots_are_found_in_any_structure():
     """In order."""
-    assert slots_of({"a": Slot(3), "b": [Slot(1), 7]}) == [Slot(3), Slot(1)]
+    assert values_in({"a": Slot(3), "b": [Slot(1), 7]}) == [3, 1]
 
 
 def test_children_are_in_the_order_of_their_calls():

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from regraft.cuts.record import slots_of
+from regraft.cuts.record import values_in
 from regraft.cuts.recording import SideEffects, gives_code, record_forward, shadowed_forwards
 
 
@@ -43,7 +43,7 @@ def test_an_in_place_operation_starts_a_new_value():
     added = next(operation for operation in record.operations if operation.name == "add_")
     before, after = next(iter(added.changes.items()))
     assert record.values[before].storage == record.values[after].storage
-    assert before == slots_of(record.calls[1].output)[0].value
+    assert before == values_in(record.calls[1].output)[0]
 
 
 def test_running_statistics_make_an_operation_stateful():

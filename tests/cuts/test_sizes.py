@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from regraft.cuts.record import slots_of
+from regraft.cuts.record import values_in
 from regraft.cuts.recording import record_forward
 from regraft.cuts.shapes import shapes_of_forward
 from regraft.cuts.sizes import ROWS, Size, learn_sizes
@@ -29,7 +29,7 @@ def learnt(*, lengths=(6, 4), rows=3):
         "length": [(n, shapes_of_forward(model, (torch.zeros(2, n, 4),), {})) for n in lengths],
     }
     sizes = learn_sizes(record, {ROWS: 2, "length": 8}, runs)
-    return record, sizes, [slot.value for slot in slots_of(record.calls[0].output)]
+    return record, sizes, values_in(record.calls[0].output)
 
 
 def test_shapes_are_told_for_other_sizes():
@@ -72,14 +72,14 @@ def test_numbers_that_do_not_grow_with_sizes_are_told():
     record = record_forward(model, (torch.zeros(2, 3),), {})
     sizes = learn_sizes(record, {ROWS: 2}, {ROWS: [(3, shapes_of_forward(model, (torch.zeros(3, 3),), {}))]})
     assert sizes.unstable == {0}
-    assert 0 not in sizes.outputs
+    assert sizes.outputs == {0: record.calls[0].output}
 
 
 def test_without_another_number_of_rows_no_shape_is_told():
     """But for the example's own sizes."""
     record = record_forward(Grows(), (torch.zeros(2, 8, 4),), {})
     sizes = learn_sizes(record, {ROWS: 2}, {})
-    value = slots_of(record.calls[0].output)[0].value
+    value = values_in(record.calls[0].output)[0]
     assert sizes.shape(record, value, {ROWS: 2}) == (2, 8, 4)
     assert sizes.shape(record, value, {ROWS: 3}) is None
 
@@ -98,7 +98,7 @@ def test_examples_and_places_in_one_dimension_are_a_product():
         for symbol, points in runs.items()
     }
     sizes = learn_sizes(record, {ROWS: 2, "length": 8}, seen)
-    value = slots_of(record.calls[0].output)[0].value
+    value = values_in(record.calls[0].output)[0]
     merged = sizes.shapes[value][0]
     assert merged == Size(1, (), (), (ROWS, "length"))
     assert sizes.rows(value) == (0, 0)

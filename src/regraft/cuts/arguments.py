@@ -41,13 +41,12 @@ def pairs(
         _refuse(name, recorded, given)
     elif isinstance(recorded, CONTAINERS) or next(find_in(recorded, Slot), None) is not None:
         parts, others = parts_of(recorded), parts_of(given)
-        if type(recorded) is not type(given) or parts.keys() != others.keys():
-            if isinstance(recorded, list) and isinstance(given, list) and len(recorded) == any_count:
-                return
+        if type(recorded) is type(given) and parts.keys() == others.keys():
+            for key, part in parts.items():
+                inside = f"{name}.{key}" if name else str(key)
+                yield from pairs(part, others[key], name=inside, plain=plain, any_count=any_count)
+        elif not (isinstance(recorded, list) and isinstance(given, list) and len(recorded) == any_count):
             _refuse(name, recorded, given)
-        for key, part in parts.items():
-            inside = f"{name}.{key}" if name else str(key)
-            yield from pairs(part, others[key], name=inside, plain=plain, any_count=any_count)
     elif plain and not _equal(recorded, given):
         _refuse(name, recorded, given)
 

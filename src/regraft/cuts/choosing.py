@@ -1,11 +1,13 @@
 """Choose where to cut a recorded forward: the cheapest tensors that carry all that the head needs of the trunk."""
 
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from functools import partial
 
 from regraft.cuts.dataflow import Dataflow, dataflow_of, sources
 from regraft.cuts.min_cut import INFINITE, Flow
-from regraft.cuts.record import Record, slots_of
+from regraft.cuts.record import Call, Record, values_in
 from regraft.cuts.sizes import ROWS, Sizes, holds_numbers
 from regraft.errors import SplitError
 
@@ -71,19 +73,16 @@ def choose_cut(record: Record, sizes: Sizes, rules: Rules = Rules()) -> Choice:
 
 def _impure(record: Record, sizes: Sizes, flow: Dataflow) -> frozenset[int]:
     """Calls that the head has to run: they give Python numbers made of data, or leave more than their output."""
-    reading = {
-        call
-        for operation in record.operations
-        if operation.needs_data and not flow.dependent.isdisjoint(operation.arguments)
-        for call in record.with_parents(operation.call)
-    }
-    numbered = {call for call in reading if holds_numbers(record.calls[call].output)}
-    return sizes.unstable | numbered | {call.index for call in record.calls if call.has_side_effects}
+    reading = [op for op in record.operations if op.needs_data and not flow.dependent.isdisjoint(op.arguments)]
+    calls = [record.calls[index] for op in reading for index in record.with_parents(op.call)]
+    impure = [call for call in calls if holds_numbers(call.output)]
+    impure += [call for call in record.calls if call.has_side_effects]
+    return sizes.unstable.union(call.index for call in impure)
 
 
 def _sinks(record: Record, flow: Dataflow, opened: Collection[int]) -> frozenset[int]:
     """The values of the trunk that the head needs: for trainable operations, for the output, for Python."""
-    sinks = {slot.value for slot in slots_of(record.calls[0].output)}
+    sinks = set(values_in(record.calls[0].output))
     for operation in record.operations:
         if operation.index in flow.live_operations or (operation.needs_data and operation.call in opened):
             sinks.update(operation.inputs)
@@ -105,17 +104,14 @@ def _cheapest_cut(
         return _minimum_cut(_region(record, flow, sinks, costly), sinks, costs, costly)
 
 
-def _visible(record: Record, rules: Rules, opened: Collection[int]) -> set[int]:
+def _visible(record: Record, rules: Rules, opened: Collection[int]) -> frozenset[int]:
     """The values that can be caught: inputs, outputs of calls that are not opened, and outputs of operations."""
-    values = {value.index for value in record.values if value.kind == "input"}
-    for call in record.calls:
-        if call.index not in opened and (rules.at is None or call.name in rules.at):
-            values.update(slot.value for slot in slots_of(call.output))
-    for operation in record.operations if rules.inside and rules.at is None else ():
+    is_chosen = rules.at.__contains__ if rules.at is not None else lambda name: True
+    structures = [call.output for call in record.calls if call.index not in opened and is_chosen(call.name)]
+    if rules.inside and rules.at is None:
         # What is written in place cannot be handed out: the forward goes on with the tensor that it had.
-        if not operation.changes and operation.ordinal >= 0:
-            values.update(slot.value for slot in slots_of(operation.outputs))
-    return values - rules.unfit
+        structures += [op.outputs for op in record.operations if not op.changes and op.ordinal >= 0]
+    return record.input_values.union(values_in(structures)) - rules.unfit
 
 
 def _costs(record: Record, sizes: Sizes, rules: Rules, visible: Collection[int]) -> dict[int, int]:
@@ -144,10 +140,7 @@ def _region(record: Record, flow: Dataflow, sinks: Collection[int], costly: Coll
         index = todo.pop()
         if index in region:
             continue
-        value = record.values[index]
-        before = [value.base] if value.base >= 0 else []
-        if value.operation >= 0 and index not in costly:
-            before = record.operations[value.operation].inputs
+        before = [record.values[index].base] if index in costly else record.computed_from(index)
         region[index] = sorted((flow.dependent - flow.live).intersection(before) - {index})
         todo += region[index]
     return region
@@ -181,7 +174,7 @@ def _opened(record: Record, flow: Dataflow, repeated: Collection[int], forced: C
     """The calls whose forward the head runs: those with an operation that it runs, or through which live values go."""
     opened = {*forced, *(record.operations[index].call for index in repeated)}
     for call in record.calls:
-        if not flow.live.isdisjoint([*call.arguments, *(slot.value for slot in slots_of(call.output))]):
+        if not flow.live.isdisjoint([*call.arguments, *values_in(call.output)]):
             opened.add(call.index)
     return frozenset(above for call in opened for above in record.with_parents(call))
 
@@ -196,10 +189,10 @@ def _out_of_sight(
     record: Record, cut: Collection[int], skipped: Collection[int], opened: Collection[int]
 ) -> frozenset[int]:
     """Calls to open because a leaf is made inside them and reaches the head some other way than by their output."""
-    given = {slot.value for index in skipped for slot in slots_of(record.calls[index].output)}
-    makers = [record.values[index].operation for index in cut if index not in given]
-    calls = [record.operations[operation].call for operation in makers if operation >= 0]
-    return frozenset(above for call in calls for above in record.with_parents(call) if above not in opened)
+    given = values_in([record.calls[index].output for index in skipped])
+    makers = {record.values[index].operation for index in set(cut).difference(given)} - {-1}
+    calls = [record.operations[operation].call for operation in makers]
+    return frozenset(above for call in calls for above in record.with_parents(call)).difference(opened)
 
 
 def _passing_on(
@@ -207,9 +200,7 @@ def _passing_on(
 ) -> frozenset[int]:
     """Skipped calls that hand on what the head holds with data (an unused dropout does): they run."""
     held = {value for index in repeated for value in record.operations[index].writes}.difference(cut)
-    return frozenset(
-        index for index in skipped if any(slot.value in held for slot in slots_of(record.calls[index].output))
-    )
+    return frozenset(index for index in skipped if not held.isdisjoint(values_in(record.calls[index].output)))
 
 
 def _named(record: Record, cut: Collection[int], skipped: Collection[int]) -> dict[str, int]:
@@ -218,29 +209,23 @@ def _named(record: Record, cut: Collection[int], skipped: Collection[int]) -> di
     The name says which module or function gave it, and counts what that gave before, leaf or not: so the same name
     means the same thing in training and in evaluation.
     """
-    names: dict[int, str] = {}
-    counts: dict[str, int] = {}
-
-    def name(value: int, base: str) -> None:
-        if value not in names:
-            counts[base] = counts.get(base, 0) + 1
-            names[value] = base if counts[base] == 1 else f"{base}#{counts[base]}"
-
-    for value in record.values:
-        if value.kind == "input":
-            name(value.index, f"input:{value.name}")
-    for index in sorted(skipped):
-        for slot in slots_of(record.calls[index].output):
-            if _is_made_inside(record, slot.value, index):  # dropout hands its input on in evaluation: not its own
-                name(slot.value, record.calls[index].name or "output")
+    made = [(value.index, f"input:{value.name}") for value in record.values if value.kind == "input"]
+    for call in (record.calls[index] for index in sorted(skipped)):
+        values = filter(partial(_is_made_inside, record, call), values_in(call.output))
+        made += [(value, call.name or "output") for value in values]
     for operation in record.operations:
         layer = record.layer_of(operation)
-        for slot in slots_of(operation.outputs):
-            name(slot.value, f"{layer}.{operation.name}" if layer else operation.name)
+        made += [(value, f"{layer}.{operation.name}".lstrip(".")) for value in values_in(operation.outputs)]
+    names: dict[int, str] = {}
+    counts: Counter[str] = Counter()
+    for value, name in made:
+        if value not in names:
+            counts[name] += 1
+            names[value] = name if counts[name] == 1 else f"{name}#{counts[name]}"
     return {names[index]: index for index in sorted(cut)}
 
 
-def _is_made_inside(record: Record, value: int, call: int) -> bool:
-    """Whether an operation of this call, or of one that it made, gave the value."""
+def _is_made_inside(record: Record, call: Call, value: int) -> bool:
+    """Whether the call made the value. A dropout does not in evaluation: it hands its input on."""
     operation = record.values[value].operation
-    return operation < 0 or call in record.with_parents(record.operations[operation].call)
+    return operation < 0 or call.index in record.with_parents(record.operations[operation].call)

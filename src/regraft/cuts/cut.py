@@ -1,13 +1,13 @@
 """The cut as the user sees it: which tensors cross from trunk to head, what they weigh, what they save."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 import torch
 
 from regraft.cuts.choosing import Choice
 from regraft.cuts.dataflow import trained_values
-from regraft.cuts.record import Record
+from regraft.cuts.record import Operation, Record
 from regraft.cuts.sizes import ROWS, Size, Sizes
 from regraft.wording import counted
 
@@ -92,8 +92,7 @@ class Cut:
 def describe_cut(record: Record, sizes: Sizes, choice: Choice, *, by_row: bool) -> Cut:
     """The choice as the user sees it."""
     leaves = tuple(_leaf(record, sizes, name, value, by_row=by_row) for name, value in choice.leaves.items())
-    total = sum(operation.flops for operation in record.operations)
-    in_head = sum(record.operations[index].flops for index in choice.repeated)
+    total, in_head = _flops(record.operations), _flops(record.operations[index] for index in choice.repeated)
     return Cut(leaves, 1 - in_head / total if total else 0.0, by_row, _note(record, choice, by_row=by_row))
 
 
@@ -104,12 +103,11 @@ def _leaf(record: Record, sizes: Sizes, name: str, index: int, *, by_row: bool) 
     now: list[int] = [*value.shape]
     rows = 1
     if by_row and place is not None:
-        axis, each = place
-        rows = max(1, sizes.example[ROWS])
+        (axis, each), rows = place, max(1, sizes.example[ROWS])
         merged = shape[axis]
-        others = tuple(symbol for symbol in merged.times if symbol != ROWS) if isinstance(merged, Size) else ()
-        if isinstance(merged, Size) and others:  # examples and positions in one dimension: the positions stay
-            shape[axis], now[axis] = replace(merged, times=others), now[axis] // rows
+        if isinstance(merged, Size) and len(merged.times) > 1:  # of examples and positions the positions stay
+            shape[axis] = replace(merged, times=tuple(symbol for symbol in merged.times if symbol != ROWS))
+            now[axis] //= rows
         else:
             shape[axis : axis + 1] = now[axis : axis + 1] = [each] if each != 1 else []
     varying = tuple(axis for axis, size in enumerate(shape) if isinstance(size, Size))
@@ -134,28 +132,28 @@ def _note(record: Record, choice: Choice, *, by_row: bool) -> str:
 def unfrozen_note(record: Record, repeated: Collection[int]) -> str:
     """A sentence that names unfrozen layers for which frozen ones behind them stay in the head; else empty.
 
-    Such a layer draws random numbers or changes its state. The note tells the work that stays, and the way out.
+    Such a layer draws random numbers or changes its state.
 
     repeated  the operations that the head runs
     """
     trained = trained_values(record)
     in_head = [op for op in record.operations if op.index in repeated and trained.isdisjoint(op.inputs)]
-    work = sum(operation.flops for operation in in_head)
-    if not work:
+    costly = [operation for operation in in_head if operation.flops]
+    before = [operation for operation in in_head if costly and operation.index < costly[-1].index]
+    causes = [operation for operation in before if operation.is_random or operation.is_stateful]
+    layers = list(dict.fromkeys(map(record.layer_of, causes)))
+    if not layers or "" in layers:  # the model's own forward cannot be frozen
         return ""
-    last = max(operation.index for operation in in_head if operation.flops)
-    causes = [op for op in in_head if (op.is_random or op.is_stateful) and op.index < last]
-    layers = list(dict.fromkeys(record.layer_of(operation) for operation in causes))
-    if not all(layers) or not layers:  # the model's own forward: it cannot be frozen
-        return ""
-    names, many = ", ".join(layers), len(layers) > 1
-    share = work / sum(operation.flops for operation in record.operations)
+    share = _flops(costly) / _flops(record.operations)
     return (
-        f"{names} draw{'' if many else 's'} random numbers or change{'' if many else 's'} state and "
-        f"{'are' if many else 'is'} not frozen: {share:.1%} of the forward's work, in frozen layers behind "
-        f"{'them' if many else 'it'}, stays in the head.\n"
-        f"To have it computed once, freeze {'them' if many else 'it'} too: freeze(model, {layers!r})."
+        f"{share:.1%} of the forward's work stays in the head although its layers are frozen: layers before them draw "
+        "random numbers or change state, and are not frozen.\n"
+        f"To compute it once, freeze these too: freeze(model, {layers!r})."
     )
+
+
+def _flops(operations: Iterable[Operation]) -> int:
+    return sum(operation.flops for operation in operations)
 
 
 def _shape_text(leaf: Leaf) -> str:

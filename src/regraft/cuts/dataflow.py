@@ -45,11 +45,11 @@ def dependents(
 
     for operation in record.operations:
         for step in operation.steps:
-            if not step.reads_only_shape and any(map(is_reached, step.reads)):
+            if any(map(is_reached, step.needs)):
                 reached.update(step.writes)
         if spreads(operation, is_reached):
             reached.update(operation.writes)
-    return frozenset(value.index for value in record.values if is_reached(value.index))
+    return frozenset(filter(is_reached, range(len(record.values))))
 
 
 def sources(record: Record, values: Iterable[int], *, until: Collection[int] = ()) -> Sources:
@@ -60,18 +60,14 @@ def sources(record: Record, values: Iterable[int], *, until: Collection[int] = (
         if index in seen or index in until:
             continue
         seen.add(index)
-        value = record.values[index]
-        if value.base >= 0:
-            todo.append(value.base)
-        if value.operation >= 0:
-            operations.add(value.operation)
-            todo += record.operations[value.operation].inputs
-    return Sources(frozenset(seen), frozenset(operations))
+        operations.add(record.values[index].operation)
+        todo += record.computed_from(index)
+    return Sources(frozenset(seen), frozenset(operations) - {-1})
 
 
 def trained_values(record: Record) -> frozenset[int]:
     """The values that depend on a trainable parameter."""
-    return dependents(record, [value.index for value in record.values if value.is_trainable])
+    return dependents(record, record.trainable_values)
 
 
 def dataflow_of(record: Record) -> Dataflow:
@@ -89,11 +85,11 @@ def dataflow_of(record: Record) -> Dataflow:
         is_own = operation.is_random or operation.is_stateful or is_decided(operation)
         return is_own or any(map(is_live, operation.writes))
 
-    live = dependents(record, [value.index for value in record.values if value.is_trainable], makes_live)
+    live = dependents(record, record.trainable_values, makes_live)
     operations = frozenset(
         operation.index
         for operation in record.operations
         if makes_live(operation, live.__contains__) or not live.isdisjoint(operation.inputs)
     )
-    dependent = dependents(record, [value.index for value in record.values if value.kind == "input"])
+    dependent = dependents(record, record.input_values)
     return Dataflow(live, dependent, operations)

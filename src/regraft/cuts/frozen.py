@@ -1,6 +1,6 @@
 """Frozen: no gradients, and a mark by which a module stays in evaluation mode, whoever calls `model.train()` later."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -62,12 +62,10 @@ def unfreeze_chosen(model: nn.Module, chosen: set[str]) -> None:
             parameter.requires_grad_(parameter.is_floating_point() or parameter.is_complex())
             parameter.grad = None
     # A parent of something trainable is no longer frozen as a whole; its other children are.
-    reopened = {parent for name in chosen for parent in [*parents(name), ""]}
+    reopened = _with_parents(chosen) | {""}
     for name, module in model.named_modules(remove_duplicate=False):
         if name in reopened:
             unmark_frozen(module)
-    for name, module in model.named_modules(remove_duplicate=False):
-        if name in reopened and not is_frozen(module):
             module.training = model.training
 
 
@@ -95,27 +93,30 @@ def names_of(model: nn.Module) -> list[str]:
 
 def all_but(model: nn.Module, trainable: Patterns) -> set[str]:
     """All names but the trainable ones, their parents, and the parameter-free layers that come after them."""
-    kept = set(choose(names_of(model), trainable))
-    kept |= {parent for name in kept for parent in parents(name)}
+    kept = _with_parents(choose(names_of(model), trainable))
+    parameters = dict(model.named_parameters(remove_duplicate=False))
     modules = [name for name, _ in model.named_modules(remove_duplicate=False) if name]
-    first = min((index for index, name in enumerate(modules) if name in kept), default=len(modules))
-    owners = {parent for name, _ in model.named_parameters(remove_duplicate=False) for parent in parents(name)}
-    kept |= {name for name in modules[first:] if name not in owners}
-    places = dict(model.named_parameters(remove_duplicate=False))
-    shared = {id(places[name]) for name in kept if name in places}
-    kept |= {parent for name, p in places.items() if id(p) in shared for parent in parents(name)}
-    return {name for name in names_of(model) if name not in kept}
+    first = next((index for index, name in enumerate(modules) if name in kept), len(modules))
+    kept |= set(modules[first:]) - _with_parents(parameters)
+    shared = {id(parameters[name]) for name in kept if name in parameters}
+    kept |= _with_parents(name for name, parameter in parameters.items() if id(parameter) in shared)
+    return set(names_of(model)) - kept
+
+
+def _with_parents(names: Iterable[str]) -> set[str]:
+    return {parent for name in names for parent in parents(name)}
 
 
 def _modules_to_mark(model: nn.Module, chosen: set[str]) -> dict[str, nn.Module]:
     """The chosen modules, all below them, and every module whose parameters are all frozen by this choice."""
     parameters = dict(model.named_parameters(remove_duplicate=False))
     frozen = {id(parameters[name]) for name in chosen if name in parameters}
-    modules = {}
+    modules: dict[str, nn.Module] = {}
     for name, module in model.named_modules(remove_duplicate=False):
-        own = list(module.parameters())
-        is_whole = any(id(p) in frozen for p in own) and all(id(p) in frozen or not p.requires_grad for p in own)
-        if name in chosen or is_whole or any(parent in modules for parent in ["", *parents(name)]):
+        own = {id(p) for p in module.parameters()}
+        trainable = {id(p) for p in module.parameters() if p.requires_grad}
+        is_whole = not own.isdisjoint(frozen) and trainable <= frozen
+        if name in chosen or is_whole or not modules.keys().isdisjoint(["", *parents(name)]):
             modules[name] = module
     return modules
 

@@ -49,16 +49,16 @@ class Flow:
 
     def _path(self, source: Hashable, sink: Hashable) -> list[Edge]:
         """A shortest path with capacity left, as edges from the sink back; empty when there is none."""
-        before: dict[Hashable, Hashable] = {source: source}
+        edges: dict[Hashable, Edge] = {}  # by which a vertex was reached
         todo = deque([source])
-        while todo and sink not in before:
+        while todo and sink not in edges:
             vertex = todo.popleft()
             for end, capacity in self.capacity.get(vertex, {}).items():
-                if capacity > 0 and end not in before:
-                    before[end] = vertex
+                if capacity > 0 and end not in edges and end != source:
+                    edges[end] = (vertex, end)
                     todo.append(end)
-        path, vertex = [], sink if sink in before else source
-        while vertex != source:
-            path.append((before[vertex], vertex))
-            vertex = before[vertex]
+        path, vertex = [], sink
+        while vertex in edges:
+            path.append(edges[vertex])
+            vertex = edges[vertex][0]
         return path

@@ -4,7 +4,7 @@ The user's own forward runs in both. A skipped call gives its leaf, or a stub: a
 Nothing here changes after it is made: neither a run of the trunk nor one of the head is seen by the next.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from regraft.cuts.arguments import by_name
 from regraft.cuts.batches import Batch
 from regraft.cuts.choosing import Choice
-from regraft.cuts.record import Operation, Record, Value, slots_of
+from regraft.cuts.record import Operation, Record, Value, values_in
 from regraft.cuts.sizes import ROWS, Size, Sizes, Symbols
 from regraft.errors import SplitError
 from regraft.tensors.trees import NUMBERS, find_in
@@ -181,8 +181,8 @@ class Program:
         """Skipped call → (position among the tensors of its output, leaf name) of each leaf that it gives."""
         given = {}
         for index in self.choice.skipped:
-            slots = enumerate(slots_of(self.record.calls[index].output))
-            leaves = [(position, self.leaf_names[s.value]) for position, s in slots if s.value in self.leaf_names]
+            values = enumerate(values_in(self.output_of(index)))
+            leaves = [(position, self.leaf_names[value]) for position, value in values if value in self.leaf_names]
             if leaves:
                 given[index] = leaves
         return given
@@ -196,7 +196,7 @@ class Program:
             value = self.record.values[index]
             if name not in by_calls and value.kind != "input":
                 operation = self.record.operations[value.operation]
-                position = [slot.value for slot in slots_of(operation.outputs)].index(index)
+                position = values_in(operation.outputs).index(index)
                 key = (operation.call, operation.name, operation.ordinal)
                 given.setdefault(key, []).append((position, name))
         return given
@@ -243,7 +243,7 @@ class Program:
 
     def output_of(self, call: int) -> object:
         """What a call gave, with Slots for tensors and Sizes for numbers that grow."""
-        return self.sizes.outputs.get(call, self.record.calls[call].output)
+        return self.sizes.outputs[call]
 
     def sizes_of(self, leaves: Mapping[int, Tensor], rows: int | None) -> BatchSizes:
         """The sizes of a batch of so many rows with these leaves."""
@@ -258,32 +258,34 @@ class Program:
         """The lengths that these leaves of so many rows give; None for what they do not give."""
         values, example = self.record.values, self.sizes.example
         is_example = all(leaf.shape == values[index].shape for index, leaf in leaves.items())
-        if is_example and rows in (None, example[ROWS]) and not self._leaves_open(leaves):
+        if is_example and rows in (None, example[ROWS]) and self._gives_all(leaves):
             return example
         symbols: dict[str, int | None] = {**dict.fromkeys(example), ROWS: rows}
-        for index, leaf in leaves.items():
-            for size, length in zip(self.sizes.shapes[index], leaf.shape, strict=True):
-                solved = size.solved(length, symbols) if isinstance(size, Size) else None
-                if solved is not None and symbols[solved[0]] is None:
-                    symbols[solved[0]] = solved[1]
+        for size, length in self._varying_sizes(leaves):
+            solved = size.solved(length, symbols)
+            if solved is not None and symbols[solved[0]] is None:
+                symbols[solved[0]] = solved[1]
         for index, leaf in leaves.items() if self.by_row else ():
             expected = self.sizes.shape(self.record, index, symbols)
-            if expected is not None and expected != tuple(leaf.shape):
+            if expected not in (None, tuple(leaf.shape)):
                 raise SplitError(
                     f"{self.leaf_names[index]} has the shape {tuple(leaf.shape)}; with the other features it would be "
                     f"{expected}.\nCompute the features with the trunk of the same split."
                 )
         return symbols
 
-    def _leaves_open(self, leaves: Mapping[int, Tensor]) -> bool:
-        """Whether none of the leaves depends on a certain symbol, so that even the example's sizes leave it open."""
-        given = {
-            symbol
-            for value in leaves
-            for size in self.sizes.symbols_in(value)
-            for symbol in (*dict(size.slopes), *size.times)
-        }
-        return bool(leaves) and bool(set(self.sizes.example) - given - {ROWS})
+    def _varying_sizes(self, leaves: Mapping[int, Tensor]) -> Iterator[tuple[Size, int]]:
+        """The sizes of the leaves' dimensions that vary, and what they are now."""
+        for index, leaf in leaves.items():
+            for size, length in zip(self.sizes.shapes[index], leaf.shape, strict=True):
+                if isinstance(size, Size):
+                    yield size, length
+
+    def _gives_all(self, leaves: Mapping[int, Tensor]) -> bool:
+        """Whether each length can be read from a leaf; what none depends on stays open even in the example's sizes."""
+        sizes = [size for size, _ in self._varying_sizes(leaves)]
+        given = {symbol for size in sizes for symbol in (*dict(size.slopes), *size.times)}
+        return not leaves or given | {ROWS} >= self.sizes.example.keys()
 
     def row_shapes(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> dict[str, tuple[int | None, ...]]:
         """The shape of a row of each leaf for these arguments; None for a size that grows in no straight line."""

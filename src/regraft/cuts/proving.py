@@ -14,7 +14,7 @@ from regraft.cuts.frozen import is_frozen
 from regraft.cuts.head_run import HeadRun
 from regraft.cuts.placeholders import Stub
 from regraft.cuts.program import Guards, Program
-from regraft.cuts.record import Record, Value, slots_of
+from regraft.cuts.record import Record, Value, values_in
 from regraft.cuts.trunk_run import TrunkRun, run_trunk
 from regraft.errors import FreezeError, RegraftError, SplitError
 from regraft.tensors.keeping import undisturbed
@@ -124,8 +124,7 @@ def refuse_random(model: nn.Module, record: Record, live: frozenset[int]) -> Non
     modules = dict(model.named_modules())
     draws = [(record.calls[call].name, "Python's or NumPy's") for call, _ in record.python_draws]
     for operation in record.operations:
-        outputs = slots_of(record.calls[operation.call].output)
-        if operation.is_random and any(slot.value in live for slot in outputs):
+        if operation.is_random and not live.isdisjoint(values_in(record.calls[operation.call].output)):
             draws.append((record.layer_of(operation), operation.name))
     for name, function in draws:
         if is_frozen(modules[name]):
@@ -169,15 +168,20 @@ def _step(model: nn.Module, forward: Callable[[], object]) -> Outcome:
         whole = forward()
         outputs = [dense(tensor) for tensor in tensors_of(whole)]
         result = {f"output {index}": tensor.detach() for index, tensor in enumerate(outputs)}
-        parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        differentiable = [tensor for tensor in outputs if tensor.requires_grad]
-        if differentiable and parameters:
-            loss = reduce(torch.add, map(_weighted, differentiable))
-            gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
-            named = zip(parameters, gradients, strict=True)
-            result |= {f"gradient of {name}": dense(gradient) for name, gradient in named if gradient is not None}
+        result |= _gradients(model, [tensor for tensor in outputs if tensor.requires_grad])
     buffers = {f"buffer {name}": dense(buffer.clone()) for name, buffer in model.named_buffers()}
     return Outcome(result | buffers, opaque_objects(whole))
+
+
+def _gradients(model: nn.Module, outputs: list[Tensor]) -> dict[str, Tensor]:
+    """The gradients of the trainable parameters for a loss in which every element of the outputs counts."""
+    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if not outputs or not parameters:
+        return {}
+    loss = reduce(torch.add, map(_weighted, outputs))
+    gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+    named = zip(parameters, gradients, strict=True)
+    return {f"gradient of {name}": dense(gradient) for name, gradient in named if gradient is not None}
 
 
 def _weighted(tensor: Tensor) -> Tensor:

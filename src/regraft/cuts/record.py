@@ -69,6 +69,11 @@ class Step:
     is_cheap: bool = True
     flops: int = 0
 
+    @property
+    def needs(self) -> tuple[int, ...]:
+        """The values whose content it needs."""
+        return () if self.reads_only_shape else self.reads
+
 
 @dataclass(frozen=True)
 class Operation:
@@ -105,7 +110,7 @@ class Operation:
     def inputs(self) -> list[int]:
         """Every value whose content it needs and that it did not write itself."""
         own = set(self.writes)
-        read = [value for step in self.steps if not step.reads_only_shape for value in step.reads if value not in own]
+        read = [value for step in self.steps for value in step.needs if value not in own]
         return [*read, *self.arguments] if self.needs_data else read
 
     @cached_property
@@ -184,6 +189,21 @@ class Record:
             children.setdefault(call.parent, []).append(call.index)
         return children
 
+    @cached_property
+    def trainable_values(self) -> frozenset[int]:
+        """The values of the trainable parameters."""
+        return frozenset(value.index for value in self.values if value.is_trainable)
+
+    @cached_property
+    def input_values(self) -> frozenset[int]:
+        """The values of the inputs."""
+        return frozenset(value.index for value in self.values if value.kind == "input")
+
+    def computed_from(self, value: int) -> list[int]:
+        """The values from which a value was computed directly."""
+        base, operation = self.values[value].base, self.values[value].operation
+        return [*([base] if base >= 0 else []), *(self.operations[operation].inputs if operation >= 0 else [])]
+
     def with_parents(self, call: int) -> Iterator[int]:
         """The call and all calls in which it ran, from the inside out."""
         while call >= 0:
@@ -195,6 +215,6 @@ class Record:
         return self.calls[operation.call].name
 
 
-def slots_of(structure: object) -> list[Slot]:
-    """All Slots of a recorded structure, in order."""
-    return list(find_in(structure, Slot))
+def values_in(structure: object) -> list[int]:
+    """The values of all Slots of a recorded structure, in order."""
+    return [slot.value for slot in find_in(structure, Slot)]

@@ -1,15 +1,14 @@
 """How the sizes in a recorded forward grow with the batch and with lengths, learnt from forwards of other sizes."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from regraft.cuts.record import Call, Record, Slot, slots_of
+from regraft.cuts.record import Call, Record, Value, values_in
 from regraft.cuts.shapes import ForwardShapes
 from regraft.tensors.trees import NUMBERS, Placeholder, find_in, map_tree, numbers_of
 
 ROWS = "rows"
-_UNSTABLE = object()  # numbers that change in another way than sizes do
 
 Symbols = Mapping[str, int | None]  # what varies → how large it is now; None where that is not known
 
@@ -39,28 +38,24 @@ class Size(Placeholder):
 
     def at(self, symbols: Symbols) -> int | None:
         """The size for these symbols; None when it is not known."""
-        if any(symbols.get(symbol) != size for symbol, size in self.only_at):
+        known = {symbol: size for symbol, size in symbols.items() if size is not None}
+        if not (self.symbols <= known.keys() and dict(self.only_at).items() <= known.items()):
             return None
-        terms = [(slope, symbols.get(symbol)) for symbol, slope in self.slopes]
-        factors = [symbols.get(symbol) for symbol in self.times]
-        if None in factors or any(size is None for _, size in terms):
-            return None
-        total = self.constant + sum(slope * size for slope, size in terms if size is not None)
-        return total * math.prod(size for size in factors if size is not None)
+        total = self.constant + sum(slope * known[symbol] for symbol, slope in self.slopes)
+        return total * math.prod(known[symbol] for symbol in self.times)
 
     def solved(self, size: int, known: Symbols) -> tuple[str, int] | None:
         """The one symbol that this size gives beside the known ones, and its value; None where it gives none."""
-        if self.only_at:
-            return None
         unknown = [symbol for symbol in self.times if known.get(symbol) is None]
+        symbol, slope, constant = "", 0, self.constant
         if len(unknown) == 1:
             symbol, constant = unknown[0], 0
             slope = self.constant * math.prod(known.get(other) or 1 for other in self.times)
         elif len(self.slopes) == 1:
-            (symbol, slope), constant = self.slopes[0], self.constant
-        else:
+            symbol, slope = self.slopes[0]
+        if self.only_at or not slope or (size - constant) % slope:
             return None
-        return (symbol, (size - constant) // slope) if (size - constant) % slope == 0 else None
+        return symbol, (size - constant) // slope
 
 
 @dataclass(frozen=True)
@@ -83,15 +78,11 @@ class Sizes:
 
         k is 0 where a length decides it.
         """
-        varying = {
-            axis: size
-            for axis, size in enumerate(self.shapes.get(value, ()))
-            if size is None or (isinstance(size, Size) and ROWS in size.symbols)
-        }
+        varying = [(axis, size) for axis, size in enumerate(self.shapes.get(value, ())) if _may_vary_by_rows(size)]
         if len(varying) != 1:
             return None
-        ((axis, size),) = varying.items()
-        if size is None or not size.is_multiple or (size.times and size.only_at):
+        axis, size = varying[0]
+        if not isinstance(size, Size) or not size.is_multiple or (size.times and size.only_at):
             return None
         return axis, 0 if size.times else size.slopes[0][1]
 
@@ -107,10 +98,6 @@ class Sizes:
         shape = self.shapes.get(value)
         return None if shape is None else [size.at(symbols) if isinstance(size, Size) else size for size in shape]
 
-    def symbols_in(self, value: int) -> Iterator[Size]:
-        """The sizes of a value's shape that vary."""
-        return (size for size in self.shapes[value] if isinstance(size, Size))
-
 
 Runs = Mapping[str, Sequence[tuple[int, ForwardShapes]]]  # symbol → (its size, the shapes) of forwards of other sizes
 Points = Mapping[str, Sequence[tuple[int, object]]]  # symbol → (its size, the size of a dimension or a number)
@@ -121,22 +108,15 @@ def learn_sizes(record: Record, example: Mapping[str, int], runs: Runs) -> Sizes
 
     With two or more forwards for a symbol, the growth has to be a straight line.
     """
-    seen = {symbol: [(size, _shapes_by_value(record, other)) for size, other in runs[symbol]] for symbol in runs}
-    shapes: dict[int, tuple[int | Size | None, ...]] = {}
-    for value in record.values:
-        if value.kind in ("parameter", "buffer"):
-            shapes[value.index] = value.shape
-        elif not runs.get(ROWS):
-            shapes[value.index] = (None,) * len(value.shape)  # no other number of rows could be run
-        else:
-            others = {s: [(n, known.get(value.index)) for n, known in points] for s, points in seen.items()}
-            shapes[value.index] = _growing_shape(value.shape, example, others)
-    for operation in record.operations:
-        for before, after in operation.changes.items():
-            shapes[after] = shapes[before]
-    outputs = {call.index: _learn_numbers(call, example, runs) for call in record.calls}
-    known = {index: output for index, output in outputs.items() if output is not _UNSTABLE}
-    return Sizes(example, shapes, known, frozenset(outputs.keys() - known.keys()))
+    seen = {
+        symbol: [(size, _shapes_by_value(record, other)) for size, other in others] for symbol, others in runs.items()
+    }
+    shapes = {value.index: _learn_shape(value, example, seen) for value in record.values}
+    for before, after in (change for operation in record.operations for change in operation.changes.items()):
+        shapes[after] = shapes[before]
+    numbers = {call.index: _learn_numbers(call, example, runs) for call in record.calls}
+    outputs = {call.index: _with_numbers(call.output, numbers[call.index]) for call in record.calls}
+    return Sizes(example, shapes, outputs, frozenset(index for index, known in numbers.items() if known is None))
 
 
 def holds_numbers(output: object) -> bool:
@@ -144,38 +124,41 @@ def holds_numbers(output: object) -> bool:
     return any(True for _ in find_in(output, NUMBERS))
 
 
-def _growing_shape(
-    shape: tuple[int, ...], example: Mapping[str, int], others: Mapping[str, list[tuple[int, tuple[int, ...] | None]]]
+def _may_vary_by_rows(size: int | Size | None) -> bool:
+    return size is None or (isinstance(size, Size) and ROWS in size.symbols)
+
+
+def _learn_shape(
+    value: Value, example: Mapping[str, int], seen: Mapping[str, list[tuple[int, dict[int, tuple[int, ...]]]]]
 ) -> tuple[int | Size | None, ...]:
-    """The shape of a value whose shapes in other forwards are known; no shape where the value was not there."""
+    """The shape of a value; `seen` has its shapes in other forwards."""
+    if value.kind in ("parameter", "buffer"):
+        return value.shape
+    if not seen.get(ROWS):
+        return (None,) * len(value.shape)  # no other number of rows could be run
+
+    def size_at(axis: int, shape: tuple[int, ...]) -> int | None:
+        return shape[axis] if len(shape) == len(value.shape) else None
 
     def points(axis: int) -> Points:
-        return {symbol: [(n, _size_at(other, shape, axis)) for n, other in seen] for symbol, seen in others.items()}
+        return {s: [(n, size_at(axis, known.get(value.index, ()))) for n, known in seen[s]] for s in seen}
 
-    return tuple(_line(size, example, points(axis)) for axis, size in enumerate(shape))
-
-
-def _size_at(other: tuple[int, ...] | None, shape: tuple[int, ...], axis: int) -> int | None:
-    """The size that a value had in another forward; None when it was not there or had other dimensions."""
-    return other[axis] if other is not None and len(other) == len(shape) else None
+    return tuple(_line(size, example, points(axis)) for axis, size in enumerate(value.shape))
 
 
 def _shapes_by_value(record: Record, shapes: ForwardShapes) -> dict[int, tuple[int, ...]]:
     """Value → its shape in another forward, found by the calls and functions that gave it."""
-    pairs: list[tuple[list[Slot], list[tuple[int, ...]]]] = []
+    pairs = [(values_in(record.inputs), shapes.inputs)]
+    for call in record.calls:
+        pairs.append((values_in(call.output), shapes.calls.get((call.name, call.ordinal), ([], []))[0]))
     for operation in record.operations:
         call = record.calls[operation.call]
         key = (call.name, call.ordinal, operation.name, operation.ordinal)
-        pairs.append((slots_of(operation.outputs), shapes.functions.get(key, [])))
-    for call in record.calls:
-        pairs.append((slots_of(call.output), shapes.calls.get((call.name, call.ordinal), ([], []))[0]))
-    pairs.append((slots_of(record.inputs), shapes.inputs))
-    return {
-        slot.value: shape
-        for slots, known in pairs
-        if len(slots) == len(known)
-        for slot, shape in zip(slots, known, strict=True)
-    }
+        pairs.append((values_in(operation.outputs), shapes.functions.get(key, [])))
+    found: dict[int, tuple[int, ...]] = {}
+    for values, known in reversed(pairs):  # of several that give a value, the calls count, and most of all the inputs
+        found |= zip(values, known, strict=True) if len(values) == len(known) else ()
+    return found
 
 
 def _line(size: int, example: Mapping[str, int], seen: Points) -> int | Size | None:
@@ -185,14 +168,13 @@ def _line(size: int, example: Mapping[str, int], seen: Points) -> int | Size | N
     (convolutions, padding to blocks), it is known for that length alone.
     """
     found = {symbol: _slope(size, example[symbol], points) for symbol, points in seen.items()}
-    if ROWS in found and found[ROWS] is None:
+    if found.get(ROWS, 0) is None:
         return None
     slopes = tuple((symbol, slope) for symbol, slope in found.items() if slope)
     only_at = tuple((symbol, example[symbol]) for symbol, slope in found.items() if slope is None)
-    if len(slopes) > 1 and all(slope * example[symbol] == size for symbol, slope in slopes):
-        each = math.prod(example[symbol] for symbol, _ in slopes)
-        if size % each == 0:
-            return Size(size // each, (), only_at, tuple(symbol for symbol, _ in slopes))
+    each = math.prod(example[symbol] for symbol, _ in slopes)
+    if len(slopes) > 1 and size % each == 0 and all(slope * example[symbol] == size for symbol, slope in slopes):
+        return Size(size // each, (), only_at, tuple(dict(slopes)))
     constant = size - sum(slope * example[symbol] for symbol, slope in slopes)
     return Size(constant, slopes, only_at) if slopes or only_at else size
 
@@ -207,22 +189,26 @@ def _slope(size: int, example: int, points: Sequence[tuple[int, object]]) -> int
     return rises.pop() if len(rises) == 1 else None
 
 
-def _learn_numbers(call: Call, example: Mapping[str, int], runs: Runs) -> object:
-    """A call's output with Sizes in the place of numbers that grow; `_UNSTABLE` where they change in another way."""
+def _learn_numbers(call: Call, example: Mapping[str, int], runs: Runs) -> list[object] | None:
+    """The plain numbers of a call's output, Sizes for those that grow; None where one changes in another way."""
     numbers = numbers_of(call.output)
-    seen: list[dict[str, list[tuple[int, object]]]] = [{} for _ in numbers]
-    for symbol, points in runs.items():
-        for n, shapes in points:
-            given = shapes.calls.get((call.name, call.ordinal), ([], []))[1]
-            if len(given) != len(numbers):
-                return _UNSTABLE
-            for position, number in enumerate(given):
-                seen[position].setdefault(symbol, []).append((n, number))
-    learnt = [_learn_number(number, example, points) for number, points in zip(numbers, seen, strict=True)]
-    if None in learnt:
-        return _UNSTABLE
-    remaining = iter(learnt)
-    return map_tree(lambda _: next(remaining), call.output, kind=NUMBERS)
+    points: dict[str, list[tuple[int, list[object]]]] = {
+        symbol: [(n, shapes.calls.get((call.name, call.ordinal), ([], []))[1]) for n, shapes in others]
+        for symbol, others in runs.items()
+    }
+    if any(len(given) != len(numbers) for others in points.values() for _, given in others):
+        return None
+    learnt = [
+        _learn_number(number, example, {s: [(n, given[i]) for n, given in others] for s, others in points.items()})
+        for i, number in enumerate(numbers)
+    ]
+    return None if None in learnt else learnt
+
+
+def _with_numbers(output: object, numbers: list[object] | None) -> object:
+    """A recorded output with other numbers in their places."""
+    remaining = iter(numbers or ())
+    return map_tree(lambda _: next(remaining), output, kind=NUMBERS) if numbers else output
 
 
 def _learn_number(number: object, example: Mapping[str, int], points: Points) -> object:

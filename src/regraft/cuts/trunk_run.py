@@ -116,26 +116,29 @@ class TrunkRun:
         if name in self.features:
             return
         program, value = self.program, self.program.leaves[name]
-        if tensor.is_nested or tensor.layout != torch.strided:
-            raise UnfitLeafError(f"{name} is a nested or sparse tensor: it has no rows that could be kept.", {value})
-        shape = program.sizes.shape(program.record, value, self.symbols)
-        if shape is not None and tuple(tensor.shape) != shape and program.by_row:
-            sizes = ", ".join(f"{size} {symbol}" if symbol == ROWS else f"{symbol} {size}"
-                              for symbol, size in self.symbols.items())  # fmt: skip
-            raise SplitError(
-                f"{name} has the shape {tuple(tensor.shape)}; by the example it would be {shape} for {sizes}.\n"
-                "Split with an example of this size, or train without cached features."
-            )
+        self._check_shape(name, tensor)
         tensor = tensor.detach()
         self.layouts[value] = (tuple(tensor.shape), tensor.stride())
-        rows, count = program.leaf_rows.get(value), self.symbols.get(ROWS)
+        rows = program.leaf_rows.get(value)
         if rows is not None:
-            if tensor.shape[rows.axis] % (rows.each or count or 1):
-                raise UnfitLeafError(
-                    f"{name} has the shape {tuple(tensor.shape)}: its examples cannot be told apart.", {value}
-                )
-            tensor = rows.to_rows(tensor, count)
+            tensor = rows.to_rows(tensor, self.symbols.get(ROWS))
         self.features[name] = tensor.clone() if value in program.overwritten else tensor
+
+    def _check_shape(self, name: str, tensor: Tensor) -> None:
+        """Refuse a leaf without rows, and one of another shape than the example tells."""
+        program, value = self.program, self.program.leaves[name]
+        if tensor.is_nested or tensor.layout != torch.strided:
+            raise UnfitLeafError(f"{name} is a nested or sparse tensor: it has no rows that could be kept.", {value})
+        shape, expected = tuple(tensor.shape), program.sizes.shape(program.record, value, self.symbols)
+        if program.by_row and expected not in (None, shape):
+            sizes = ", ".join(f"{symbol} {size}" for symbol, size in self.symbols.items())
+            raise SplitError(
+                f"{name} has the shape {shape}; by the example it would be {expected} for {sizes}.\n"
+                "Split with an example of this size, or train without cached features."
+            )
+        rows = program.leaf_rows.get(value)
+        if rows is not None and shape[rows.axis] % (rows.each or self.symbols.get(ROWS) or 1):
+            raise UnfitLeafError(f"{name} has the shape {shape}: its examples cannot be told apart.", {value})
 
     def stop_when_whole(self) -> None:
         """End the run when nothing is missing."""

@@ -13,6 +13,7 @@ from torch import nn
 from in_memory import arrays_of, checkpoint_of, keras_arrays_of
 from regraft.arrays import Requirement
 from regraft.errors import PatternError, PlanError
+from regraft.formats.roles import EMA_ROOTS
 from regraft.matching import plan_reuse
 
 
@@ -277,6 +278,37 @@ def test_averages_are_listed_and_used_on_request():
     assert averaged.rows[0].sources == ("ema.hidden1.weight",)
     with pytest.raises(PlanError, match="no moving averages"):
         plan_reuse(checkpoint_of(arrays_of(net(3, 4))), net(3, 4), ema=True)
+
+
+@pytest.mark.parametrize("root", EMA_ROOTS)
+@pytest.mark.parametrize("raw", ["", "state_dict.", "network.", "net.module."])
+def test_a_requested_average_is_never_the_raw_weight(root, raw):
+    """Whatever the trainer calls it: right, or a problem, but not the other numbers without a word."""
+    averages = arrays_of(net(3, 4), prefix=f"{root}.")
+    source = arrays_of(net(3, 4), prefix=raw) | averages
+
+    plan = plan_reuse(checkpoint_of(source, roles=dict.fromkeys(averages, "ema")), net(3, 4), ema=True)
+
+    assert [row.sources for row in plan.rows if row.target] == [(name,) for name in averages]
+
+
+def test_an_average_under_a_root_that_nobody_knows_leaves_its_weight_out():
+    source = arrays_of(net(3, 4)) | arrays_of(net(3, 4), prefix="strange.")
+    roles = {name: "ema" for name in source if name.startswith("strange.")}
+
+    plan = plan_reuse(checkpoint_of(source, roles=roles), net(3, 4), ema=True)
+
+    assert [row.status for row in plan.rows if row.target] == ["missing", "missing"]
+
+
+@pytest.mark.parametrize("pattern", [".*", r"\w+", r".*\.eps", r"bn\.eps", "bn"])
+def test_a_pattern_for_what_is_met_or_fresh_is_no_mistake(pattern):
+    """So that one line works for every checkpoint."""
+    model = Convolutional()
+    checkpoint = checkpoint_of(arrays_of(model))
+
+    assert not plan_reuse(checkpoint, model, adopt=pattern, accept=pattern).problems
+    assert not plan_reuse(checkpoint, model, adopt=pattern, accept=pattern, fresh="bn").problems
 
 
 @pytest.mark.parametrize("option", ["reuse", "fresh", "accept", "adopt"])

@@ -1,6 +1,6 @@
 """The step that decides: a checkpoint and a model → the plan, with an answer for every array on both sides."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Literal
@@ -9,13 +9,22 @@ from torch import nn
 
 from regraft.arrays import Checkpoint
 from regraft.errors import PlanError
-from regraft.patterns import Patterns, as_patterns, choose, compile_pattern, is_chosen
+from regraft.patterns import (
+    Patterns,
+    as_patterns,
+    choose,
+    chosen,
+    compile_pattern,
+    is_chosen,
+    names_something,
+    refuse_idle,
+)
 from regraft.plan import CheckpointIdentity, FileIdentity, Plan
 from regraft.plans.absence import absence_of
 from regraft.plans.adapting import chosen_methods
 from regraft.plans.adoption import can_change
 from regraft.plans.compare_functions import FunctionComparison
-from regraft.plans.describing import describe_model
+from regraft.plans.describing import describe_model, settings_of
 from regraft.plans.folding import fold_as_requested, fold_biases, left_biases, unfold_norms
 from regraft.plans.layers import Layer, layers_by_array
 from regraft.plans.left_behind import give_biases, left_behind
@@ -82,7 +91,7 @@ def plan_reuse(
         *given_rows,
         *_compared_functions(model, layers, rows, sources, ours),
     )
-    rows, settings = _with_choices(rows, settings, accept, adopt)
+    rows, settings = _with_choices(rows, settings, accept, adopt, model)
     notes = (*checkpoint.notes, *sources.notes, *(sources.wiring.notes() if ours is None else ()), *matched.notes)
     return Plan(identity_of(checkpoint), sources.layout, (*rows, *rest), settings, notes)
 
@@ -171,11 +180,25 @@ def _layer_pairs(layers: Sequence[Layer], rows: Sequence[Row], sources: Sources)
 
 
 def _with_choices(
-    rows: Sequence[Row], settings: Sequence[RequirementRow], accept: Patterns, adopt: Patterns
+    rows: Sequence[Row],
+    settings: Sequence[RequirementRow],
+    accept: Patterns,
+    adopt: Patterns,
+    model: nn.Module,
 ) -> tuple[tuple[Row, ...], tuple[RequirementRow, ...]]:
+    """The rows with what the user accepts and adopts. Raises PatternError for a pattern that names nothing there is."""
     names = [setting.name for setting in settings]
     arrays = [row.name for row in rows]
-    accepted = set(choose([*names, *arrays], accept, what="setting or array") if accept else ())
-    adopted = set(choose(names, adopt, what="setting") if adopt else ())
+    known = list(dict.fromkeys([*names, *arrays, *_possible_names(model)]))
+    for patterns, what in ((accept, "setting or array"), (adopt, "setting")):
+        refuse_idle(list(filter(names_something, as_patterns(patterns))), known, what=what)
+    accepted, adopted = chosen([*names, *arrays], accept), set(chosen(names, adopt))
     marked = tuple(replace(row, accepted=("nonfinite",)) if row.name in accepted else row for row in rows)
-    return marked, with_choices(settings, accepted, adopted)
+    return marked, with_choices(settings, set(accepted), adopted)
+
+
+def _possible_names(model: nn.Module) -> Iterator[str]:
+    """What a plan for this model may have a row of: then a pattern for it is no mistake, though it is met or fresh."""
+    for name, module in model.named_modules():
+        for attribute in ("pool", "activation", *settings_of(module)):
+            yield f"{name}.{attribute}" if name else attribute

@@ -67,8 +67,22 @@ def choose(names: Iterable[str], patterns: Patterns, *, what: str = "layer") -> 
     """
     known = list(names)
     refuse_idle(patterns, known, what=what)
+    return chosen(known, patterns)
+
+
+def chosen(names: Iterable[str], patterns: Patterns) -> list[str]:
+    """The names that the patterns choose; none is no error."""
     compiled = [compile_pattern(pattern) for pattern in as_patterns(patterns)]
-    return [name for name in known if is_chosen(name, compiled)]
+    return [name for name in names if is_chosen(name, compiled)]
+
+
+def names_something(pattern: str) -> bool:
+    r"""Whether the pattern has a letter or a digit that stands for itself.
+
+    >>> names_something(".*"), names_something(r"\w+\.[a-z]*"), names_something(r".*\.eps")
+    (False, False, True)
+    """
+    return re.search(r"\w", re.sub(r"\\[A-Za-z]|\[[^\]]*\]", "", pattern)) is not None
 
 
 def refuse_idle(patterns: Patterns, names: Sequence[str], *, what: str) -> None:

@@ -17,7 +17,8 @@ _SLOT_WORDS = (
     "Adam|AdamW|Adamax|Nadam|LazyAdam|AMSGrad|Momentum|RMSProp|Adagrad|AdagradDA|Adadelta|Ftrl|Lamb|LAMB|LARS|"
     "LARSOptimizer|Adafactor|SGD|GradientDescent|ProximalAdagrad|adam_m|adam_v|lamb_m|lamb_v"
 )
-_EMA_ROOTS = "ema|ema_model|model_ema|ema_state_dict|state_dict_ema|ema_params|params_ema"
+# What trainers call the averages beside the raw weights; `regraft.plans` takes them off the names.
+EMA_ROOTS = ("ema", "ema_model", "model_ema", "ema_state_dict", "state_dict_ema", "ema_params", "params_ema")
 # Names that frameworks write and nobody gives to a layer.
 _CERTAIN: tuple[tuple[Role, Callable[[str], object]], ...] = (
     # TF2: layer/kernel/.OPTIMIZER_SLOT/optimizer/m
@@ -45,7 +46,7 @@ _UNDER: tuple[tuple[Role, re.Pattern[str]], ...] = (
             rf"(?P<root>(?:training/)?(?:{_SLOT_WORDS}|optimizers?|optim|opt)(?:_\d+)?)[/.](?P<rest>.+)", re.IGNORECASE
         ),
     ),
-    ("ema", re.compile(rf"(?P<root>{_EMA_ROOTS})[/.](?P<rest>.+)")),
+    ("ema", re.compile(rf"(?P<root>{'|'.join(EMA_ROOTS)})[/.](?P<rest>.+)")),
 )
 # BatchNorm's num_batches_tracked counts too, but is part of the module's state: torch asks for it.
 _COUNTER = re.compile(r"(?:.*[/.])?(?:iterations?|_iterations|step|iter|epoch)(?:_\d+)?")

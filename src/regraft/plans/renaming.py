@@ -5,14 +5,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from regraft.errors import PatternError
+from regraft.formats.roles import EMA_ROOTS
 from regraft.patterns import compile_pattern
 from regraft.wording import near_names
 
 # Names that trainers and savers put around a whole network: they say nothing of the network itself.
 WRAPPERS = (
     "module", "_orig_mod", "model", "state_dict", "model_state_dict", "net", "network", "params", "batch_stats",
-    "variables", "target", "optimizer.target", "state", "_model", "ema", "model_ema", "params_ema", "ema_model",
-    "shadow_params",
+    "variables", "target", "optimizer.target", "state", "_model", "shadow_params", *EMA_ROOTS,
 )  # fmt: skip
 
 # Names that a compiled, sharded or checkpointed part of a network gets, anywhere in it: no user writes them.

@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from regraft.arrays import ArrayInfo, Checkpoint, Requirement
@@ -172,14 +172,26 @@ def _usable(checkpoint: Checkpoint, *, ema: bool) -> dict[str, ArrayInfo]:
         return weights
     if not averages:
         raise PlanError(f"{checkpoint.path} has no moving averages of weights.")
-    averaged = set(map(_without_average, averages))
-    return averages | {name: info for name, info in weights.items() if _without_average(name) not in averaged}
+    averaged = {name for average in averages for name in _possible_weights(average)}
+    return averages | {name: info for name, info in weights.items() if _plain_name(name) not in averaged}
 
 
-def _without_average(name: str) -> str:
-    """The name that an average shares with its weight."""
+def _plain_name(name: str) -> str:
+    """The name in our separators, without wrappers."""
     *_, shortest = unwrapped(dotted(name))
     return shortest
+
+
+def _possible_weights(average: str) -> Iterator[str]:
+    """The names that the weight of an average may have: the same, or behind a root that only one of them has.
+
+    An average is requested in place of the raw weight: better a missing array than the raw one by mistake.
+    """
+    name = _plain_name(average)
+    yield name
+    while name.count(".") > 1:
+        _, _, name = name.partition(".")
+        yield name
 
 
 def _decide_layout(

@@ -192,7 +192,7 @@ def test_a_random_data_set_is_refused():
     inputs, labels = tiny_data()
     data = Pairs(inputs, labels, transform=lambda x: x + torch.rand(1))
 
-    with pytest.raises(CacheError, match=r"(?s)draws at random.*views=4"):
+    with pytest.raises(CacheError, match=r"(?s)draws at random.*Pass views=4 to store"):
         cache_features(tiny_trunk(), data)
 
 
@@ -201,6 +201,18 @@ def test_a_rare_augmentation_is_found_out(draw):
     """The data set takes random numbers, so it is asked more often."""
     inputs, labels = tiny_data()
     data = Pairs(inputs, labels, transform=lambda x: -x if draw() < 0.08 else x)
+
+    with pytest.raises(CacheError, match="draws at random"):
+        cache_features(tiny_trunk(), data)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_an_augmentation_of_the_rare_class_alone_is_found_out(seed):
+    """2 % of a thousand examples, wherever they lie."""
+    inputs, labels = torch.zeros(1000, 6), torch.zeros(1000, dtype=torch.int64)
+    labels[torch.randperm(1000, generator=torch.Generator().manual_seed(seed))[:20]] = 2
+    data = Pairs(torch.cat([inputs, labels[:, None]], 1), labels,
+                 transform=lambda x: x[:6] + torch.rand(6) if x[6] == 2 else x[:6])  # fmt: skip
 
     with pytest.raises(CacheError, match="draws at random"):
         cache_features(tiny_trunk(), data)

@@ -1,11 +1,13 @@
 """Random inputs are found out."""
 
+import random
+
 import numpy as np
 import pytest
 import torch
 
-from regraft.caches.randomness import probes, refuse_random
-from regraft.caches.sampling import samples_of
+from regraft.caches.randomness import probes, refuse_random, same_inputs
+from regraft.caches.sampling import Samples, samples_of
 from regraft.errors import CacheError
 from regraft.examples import as_examples
 
@@ -45,3 +47,34 @@ def test_probes_are_spread_from_first_to_last():
     assert probes(range(1)) == [0]
     assert probes(range(3)) == [0, 1, 2]
     assert (probes(range(1000))[0], probes(range(1000))[-1], len(probes(range(1000)))) == (0, 999, 8)
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+@pytest.mark.parametrize("draw", [lambda: torch.rand(()).item(), random.random, np.random.rand])
+def test_a_random_transform_of_one_example_is_found_when_it_is_fetched(draw, workers):
+    """The probes miss it; the generator that it draws from is watched during the whole build."""
+
+    def transform(x):
+        return x + draw() if int(x[0]) == 2 else x
+
+    data = as_examples(Images(transform))
+    assert 2 not in probes(data)
+    with pytest.raises(CacheError, match="Example 2 gives a different input"):
+        list(Samples(data, hashed=False).batches(torch.arange(10), 4, workers=workers))
+
+
+def test_random_numbers_that_change_nothing_pass_during_the_build():
+    """Each example is fetched again and is the same."""
+    data = as_examples(Images(lambda x: x + 0 * torch.rand(1)))
+    batches = list(Samples(data).batches(torch.arange(10), 4, workers=2))
+    assert sum(map(len, batches)) == 10
+
+
+def test_inputs_are_the_same_by_their_own_bits():
+    """What they are filled up with is zeros; a NaN is itself; another size is another input."""
+    gap = torch.tensor([[1.0, torch.nan]])
+    filled = torch.cat([gap, torch.zeros(1, 2)], 1)
+    assert same_inputs((filled,), (gap,))
+    assert not same_inputs((filled,), (gap + 1,))
+    assert not same_inputs((gap,), (filled,))
+    assert not same_inputs((torch.tensor([[1.0, 2.0]]),), (torch.tensor([[1.0]]),))

@@ -5,29 +5,51 @@ import random
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from regraft.errors import CacheError
-from regraft.examples import Examples, Inputs, TensorExamples
-from regraft.tensors.fingerprints import input_ids
-from regraft.tensors.keeping import generator_states, kept_generators
-from regraft.tensors.trees import tensors_of
+from regraft.errors import Advice, CacheError
+from regraft.examples import Examples, TensorExamples
+from regraft.tensors.fingerprints import as_bytes
+from regraft.tensors.keeping import kept_generators
+from regraft.tensors.trees import Inputs, map_tree, tensors_of
 
-PROBES = 8  # examples that are fetched twice
-SEEDS = 128  # further fetches when the data set has drawn random numbers but gave the same inputs twice
+PROBES = 8  # examples that are fetched twice before anything is computed
+DRAWS = 128  # that are compared at least where the data set draws random numbers, spread over its examples
 
 
 def refuse_random(examples: Examples) -> None:
-    """Raise CacheError when an example gives another input each time it is fetched.
+    """Raise CacheError when one of a few examples gives another input the second time it is fetched.
 
-    A few examples are fetched twice. Where the data set draws random numbers without a difference to be seen (a rare
-    augmentation), one example is fetched under many seeds. The program's random numbers stay where they were.
+    A random transform of rare examples is found by `refuse_redrawn` during the build. The program's random numbers stay
+    where they were.
     """
     if isinstance(examples, TensorExamples):
         return
     with kept_generators():
         for example in probes(examples):
-            if _is_random(examples, example):
+            first, again = (examples.gather(torch.tensor([example]))[0] for _ in range(2))
+            if not same_inputs(first, again):
                 raise random_example(example)
+
+
+def refuse_redrawn(examples: Examples, rows: Tensor, inputs: Inputs) -> None:
+    """Raise CacheError when an example gives another input than the one that was just fetched.
+
+    Asked for when a generator of random numbers has drawn while they were fetched. It may have been another thread, or
+    a draw that changes nothing, so each example is fetched again; often where there are few.
+
+    inputs  of the examples `rows` (batch,), the shorter ones filled up
+    """
+    for index, example in enumerate(rows.tolist()):
+        for _ in range(max(1, DRAWS // len(examples))):
+            again = examples.gather(torch.tensor([example]))[0]
+            if not same_inputs(map_tree(lambda tensor, index=index: tensor[index : index + 1], inputs), again):
+                raise random_example(example)
+
+
+def same_inputs(first: Inputs, again: Inputs) -> bool:
+    """Whether two inputs of one example are the same bits, where the first may be filled up with zeros."""
+    return all(map(_same_bits, tensors_of(first), tensors_of(again)))
 
 
 def random_example(example: int) -> CacheError:
@@ -35,13 +57,15 @@ def random_example(example: int) -> CacheError:
     return CacheError(
         f"Example {example} gives a different input each time it is fetched: the data set draws at random (an "
         "augmentation?), and a cache would keep one draw for ever.\n"
-        "Cache the data set without its random transforms, or store augmented copies: views=4."
+        "Cache the data set without its random transforms, or store augmented copies. Under a data_id, or for files, "
+        "clear the entry first: it may hold such draws.",
+        advice=[Advice("views", 4, "store four seeded copies of each example")],
     )
 
 
 def refuse_unseeded(inputs: Inputs, again: Inputs) -> None:
     """Raise CacheError when views that were drawn twice by the same seeds differ."""
-    if not all(torch.equal(a, b) for a, b in zip(tensors_of(inputs), tensors_of(again), strict=True)):
+    if not same_inputs(inputs, again):
         raise CacheError(
             "The data set draws at random from a generator of its own, so its views cannot be drawn again.\n"
             "Let its transforms use the global generator of torch, NumPy or Python, which views seed for each example."
@@ -61,19 +85,10 @@ def seed_all(content: bytes) -> None:
     torch.default_generator.manual_seed(seed)
 
 
-def _is_random(examples: Examples, example: int) -> bool:
-    before = generator_states()
-    first = _id_of(examples, example)
-    if _id_of(examples, example) != first:
-        return True
-    if before.same_as(generator_states()):
+def _same_bits(filled: Tensor, tensor: Tensor) -> bool:
+    if filled.ndim != tensor.ndim or any(a < b for a, b in zip(filled.shape, tensor.shape, strict=True)):
         return False
-    for seed in range(SEEDS // PROBES):
-        seed_all(f"{example} {seed}".encode())
-        if _id_of(examples, example) != first:
-            return True
-    return False
-
-
-def _id_of(examples: Examples, example: int) -> bytes:
-    return input_ids(examples.gather(torch.tensor([example]))[0], 1).tobytes()
+    own = tuple(slice(size) for size in tensor.shape)
+    return np.array_equal(as_bytes(filled[own]), as_bytes(tensor)) and int(filled.count_nonzero()) == int(
+        tensor.count_nonzero()
+    )

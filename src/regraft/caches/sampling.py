@@ -14,12 +14,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from regraft.caches.ragged import Shapes
-from regraft.caches.randomness import probes, refuse_random, refuse_unseeded, seed_all
+from regraft.caches.randomness import probes, refuse_random, refuse_redrawn, refuse_unseeded, seed_all
 from regraft.datasets.labelled import Labelled
 from regraft.errors import CacheError, DataError
 from regraft.examples import DatasetExamples, Examples, Inputs, collated, fetched_ahead, has_lengths, shapes_in
 from regraft.tensors.fingerprints import ID_BYTES, input_ids, named_ids
-from regraft.tensors.keeping import kept_generators
+from regraft.tensors.keeping import generator_states, kept_generators
 from regraft.tensors.padding import padded_cat
 from regraft.tensors.trees import map_tree, tensors_of
 
@@ -122,6 +122,13 @@ class Samples:
         """The inputs, labels and ids of these rows. An example that is filled up keeps the id of what it was."""
         if self.views > 1:
             return self._seeded(rows)
+        states = generator_states()
+        batch = self._fetched(rows)
+        if not states.same_as(generator_states()):
+            refuse_redrawn(self.examples, rows, batch.inputs)
+        return batch
+
+    def _fetched(self, rows: Tensor) -> SampleBatch:
         if not isinstance(self.examples, DatasetExamples):
             inputs, labels = self.examples.gather(rows)
             return SampleBatch(rows, inputs, labels, self._ids_of(rows, [(inputs, len(rows))]), None)

@@ -16,7 +16,7 @@ SECTIONS = {
     "plan": ("reuse", "fresh", "rename", "layout", "match", "adapt", "accept", "adopt", "ema"),
     "freeze": ("layers", "trainable", "upto"),
     "data": ("skip_unreadable",),
-    "cache": ("views", "flip", "shift"),
+    "cache": ("views", "flip", "shift", "precision"),
     "train": ("loss",),
     "train.steps": ("schedule", "patience"),
     "out": ("overwrite",),

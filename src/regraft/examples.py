@@ -17,6 +17,7 @@ from regraft.tensors.padding import longest, padded_to
 from regraft.tensors.trees import Inputs, leaves_of, map_tree, tensors_of
 
 Batch = tuple[Tensor, Inputs, Tensor]  # indices, inputs, labels
+Shapes = tuple[tuple[int, ...], ...]  # of the tensors of one example's input, in order
 
 
 class Examples(ABC):
@@ -193,7 +194,7 @@ def has_lengths(rows: Sequence[tuple[Any, Any]]) -> bool:
     return first is not None and all(s is not None and len(s) == len(first) for s in shapes) and len({*shapes}) > 1
 
 
-def shapes_in(inputs: Inputs) -> tuple[tuple[int, ...], ...] | None:
+def shapes_in(inputs: Inputs) -> Shapes | None:
     """The sizes of all tensors of an example's input, in order; None when something else is among them."""
     leaves = leaves_of(inputs)
     shapes = tuple(tuple(leaf.shape) for leaf in leaves if isinstance(leaf, Tensor))

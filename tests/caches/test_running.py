@@ -6,8 +6,10 @@ from torch import nn
 
 from regraft.caches.running import OwnShapes, Runner, device_of, first_rows, padded
 from regraft.caches.sampling import Samples
+from regraft.caching import cache_features
 from regraft.errors import CacheError
 from regraft.examples import TensorExamples
+from regraft.stores.memory import MemoryStore
 from trunks import HandTrunk, tiny_data, tiny_trunk
 
 
@@ -70,3 +72,42 @@ def test_the_rows_of_a_short_batch_are_its_own():
 
 def test_a_trunk_without_tensors_runs_on_the_processor():
     assert device_of(HandTrunk(nn.Identity(), (6,))) == torch.device("cpu")
+
+
+class Lengths:
+    """Six sequences of three numbers each place, of different lengths."""
+
+    def __init__(self, lengths=(3, 5, 2, 5, 4, 1)):
+        self.lengths = lengths
+
+    def __len__(self):
+        return len(self.lengths)
+
+    def __getitem__(self, index):
+        return torch.arange(3.0 * self.lengths[index]).view(-1, 3) + 1, index
+
+
+class Pooled(nn.Module):
+    """The mean of all places, or of those that are no filling."""
+
+    def __init__(self, masked):
+        super().__init__()
+        self.masked = masked
+
+    def forward(self, x):
+        kept = (x != 0).any(2).sum(1)[:, None] if self.masked else x.shape[1]
+        return x.sum(1) / kept
+
+
+@pytest.mark.parametrize("store", [None, "memory"])
+def test_features_that_depend_on_the_filling_are_refused(store):
+    """With the ways out; computed one by one, or with a mask, they are right."""
+    data, place = Lengths(), MemoryStore() if store else None
+    with pytest.raises(CacheError, match=r"(?s)depend on the padding.*hidden.*attention_mask.*Pass batch_size=1 to"):
+        cache_features(HandTrunk(Pooled(masked=False), (3,)), data, place, batch_size=6)
+    alone = torch.stack([data[index][0].mean(0) for index in range(6)])
+    for masked, batch_size in ((False, 1), (True, 6)):
+        features = cache_features(HandTrunk(Pooled(masked), (3,)), data, place, batch_size=batch_size)
+        assert torch.allclose(features.gather(torch.arange(6))[0]["hidden"], alone)
+    again = cache_features(HandTrunk(Pooled(masked=False), (3,)), Lengths((5, 5, 5)), place, batch_size=3)
+    assert again.computed == (1 if store else 3)  # the three are one input

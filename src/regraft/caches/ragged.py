@@ -12,9 +12,6 @@ from regraft.cuts.cut import Leaf
 
 SHAPES = "/shapes"  # what follows a leaf's name in the name of its rows' shapes
 
-Shape = tuple[int, ...]
-Shapes = tuple[Shape, ...]  # of the tensors of one example's input, in order
-
 
 @final
 class Ragged:

@@ -7,12 +7,15 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from regraft.caches.ragged import Shapes, ragged_leaves
+from regraft.caches.differences import filling_problem, tolerance_of
+from regraft.caches.ragged import ragged_leaves
 from regraft.caches.sampling import SampleBatch
-from regraft.errors import CacheError
-from regraft.examples import Inputs, call
+from regraft.errors import Advice, CacheError
+from regraft.examples import Inputs, Shapes, call
 from regraft.splitting import FeatureExtractor
 from regraft.tensors.trees import map_tree
+
+FILLED_BATCHES = 4  # of which an example is computed by itself too
 
 Outputs = dict[str, Tensor]
 Rows = dict[str, list[Tensor] | Tensor]  # of one leaf a tensor; where sizes vary a tensor for each row
@@ -27,6 +30,7 @@ class Runner:
         self.device, self.leaves = device_of(trunk), trunk.cut.leaves
         self.ragged = ragged_leaves(self.leaves)
         self._own_shapes = OwnShapes(trunk.row_shapes)
+        self._filled_to_check = FILLED_BATCHES
 
     def __call__(self, inputs: Inputs) -> Outputs:
         """Leaf → what the trunk gives for the batch."""
@@ -46,6 +50,7 @@ class Runner:
         """
         outputs = self(padded(batch.inputs, len(batch), size))
         self._check(outputs, size)
+        self._refuse_dependence_on_filling(batch, outputs)
         rows: Rows = {}
         for leaf in self.leaves:
             values = outputs[leaf.name][: len(batch)].detach()
@@ -55,6 +60,21 @@ class Runner:
             else:
                 rows[leaf.name] = values.to("cpu", copy=True)
         return rows
+
+    def _refuse_dependence_on_filling(self, batch: SampleBatch, outputs: Outputs) -> None:
+        """Raise CacheError when an example's features are others by itself than in a batch that is filled up."""
+        if not self._filled_to_check or batch.shapes is None or len(set(batch.shapes)) < 2:
+            return
+        self._filled_to_check -= 1
+        own = {name: rows[: len(batch)] for name, rows in outputs.items()}
+        tolerance = tolerance_of(self.compute, self.device.type)
+        if problem := filling_problem(self, batch.inputs, own, batch.shapes, tolerance):
+            raise CacheError(
+                "The features of a short example depend on the padding, the zeros that fill its batch up to the longest "
+                f"example: {problem}.\nGive all inputs the same length, or give the model a mask of the padding "
+                "(attention_mask) among the inputs.",
+                advice=[Advice("batch_size", 1, "compute each example by itself")],
+            )
 
     def _check(self, outputs: Mapping[str, Tensor], count: int) -> None:
         for leaf in self.leaves:

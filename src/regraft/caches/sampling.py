@@ -13,11 +13,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from regraft.caches.ragged import Shapes
 from regraft.caches.randomness import probes, refuse_random, refuse_redrawn, refuse_unseeded, seed_all
 from regraft.datasets.labelled import Labelled
 from regraft.errors import CacheError, DataError
-from regraft.examples import DatasetExamples, Examples, Inputs, collated, fetched_ahead, has_lengths, shapes_in
+from regraft.examples import DatasetExamples, Examples, Inputs, Shapes, collated, fetched_ahead, has_lengths, shapes_in
 from regraft.tensors.fingerprints import ID_BYTES, input_ids, named_ids
 from regraft.tensors.keeping import generator_states, kept_generators
 from regraft.tensors.padding import padded_cat

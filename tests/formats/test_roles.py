@@ -1,9 +1,14 @@
 """Roles need evidence: names alone never make a weight vanish."""
 
 import pytest
+import torch
+from torch import nn
 
 from regraft.arrays import ArrayInfo
-from regraft.formats.roles import roles_of, with_roles
+from regraft.formats.roles import EMA_ROOTS, roles_of, with_roles
+from regraft.loading import apply_plan
+from regraft.matching import plan_reuse
+from regraft.reading import open_checkpoint
 
 SCALARS = ("iteration", "iter", "step", "learning_rate", "beta1_power", "decay", "num_updates", "epoch", "count")
 
@@ -91,3 +96,17 @@ def test_roles_are_put_into_the_arrays():
 
     assert [info.role for info in given.values()] == ["weight", "optimizer_slot"]
     assert given["w"] is infos["w"]
+
+
+@pytest.mark.parametrize("raw", ["state_dict", "model", "params", "network"])
+@pytest.mark.parametrize("root", EMA_ROOTS)
+def test_the_averages_under_every_root_fill_the_model_when_they_are_asked_for(tmp_path, root, raw):
+    """timm writes state_dict_ema, others other words: one list serves the reader and the plan."""
+    weights, averages = (nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2)) for _ in range(2))
+    torch.save({raw: weights.state_dict(), root: averages.state_dict()}, tmp_path / "m.pt")
+    checkpoint = open_checkpoint(tmp_path / "m.pt")
+
+    for ema, source in ((True, averages), (False, weights)):
+        model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2))
+        apply_plan(plan_reuse(checkpoint, model, ema=ema), checkpoint, model)
+        assert all(map(torch.equal, model.state_dict().values(), source.state_dict().values()))

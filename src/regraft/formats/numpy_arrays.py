@@ -22,6 +22,7 @@ from regraft.errors import CheckpointError
 from regraft.formats.format import Format
 from regraft.formats.pickled_arrays import arrays_of_pickled_bytes, arrays_of_pickled_file
 from regraft.formats.roles import with_roles
+from regraft.formats.writers import layout_by_names
 
 Found = dict[str, tuple[ArrayInfo, Callable[[], np.ndarray]]]
 
@@ -51,7 +52,9 @@ class NumpyArray(Format):
             found = {path.stem: (_info(header), lambda: _values(content.read(), header))}
             notes = ()
         infos = with_roles({name: info for name, (info, _) in found.items()})
-        return Checkpoint(path, self.name, None, infos, lambda name: found[name][1](), (path,), notes=notes)
+        return Checkpoint(
+            path, self.name, layout_by_names(infos), infos, lambda name: found[name][1](), (path,), notes=notes
+        )
 
 
 @final
@@ -86,7 +89,9 @@ class NumpyArchive(Format):
         if others:
             notes = (f"{len(others)} members are no arrays and are left out: {', '.join(others[:5])}.", *notes)
         infos = with_roles({name: found[name][0] for name in sorted(found, key=_automatic_last)})
-        return Checkpoint(path, self.name, None, infos, lambda name: found[name][1](), (path,), notes=notes)
+        return Checkpoint(
+            path, self.name, layout_by_names(infos), infos, lambda name: found[name][1](), (path,), notes=notes
+        )
 
 
 def _automatic_last(name: str) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from regraft.errors import CheckpointError
 from regraft.formats.format import Format
 from regraft.formats.pickled_numpy import KNOWN, PickledArray
 from regraft.formats.roles import with_roles
+from regraft.formats.writers import layout_by_names
 
 # How a pickle of a container or of an array begins: protocol 2 to 5, or the text of protocol 0 and 1.
 _BINARY = tuple(bytes([0x80, protocol]) for protocol in (2, 3, 4, 5))
@@ -40,7 +41,13 @@ class NumpyPickle(Format):
         pickled = arrays_of_pickled_file(path, 0)
         infos = with_roles({name: info for name, (info, _) in pickled.arrays.items()})
         return Checkpoint(
-            path, self.name, None, infos, lambda name: pickled.arrays[name][1](), (path,), notes=pickled.notes()
+            path,
+            self.name,
+            pickled.layout,
+            infos,
+            lambda name: pickled.arrays[name][1](),
+            (path,),
+            notes=pickled.notes(),
         )
 
 
@@ -56,11 +63,13 @@ class Pickled:
     arrays    name → (info, how to read it)
     left_out  names of arrays of texts, dates or records
     kept      the classes whose objects were not made
+    layout    the axis orders of the framework whose names these are; None when they say nothing
     """
 
     arrays: Arrays
     left_out: list[str]
     kept: tuple[str, ...] = ()
+    layout: str | None = None
 
     def notes(self) -> tuple[str, ...]:
         """What was left out, in sentences."""
@@ -109,7 +118,8 @@ def _arrays(path: Path, content: bytes | mmap.mmap, start: int, source: Source) 
         arrays[name] = (ArrayInfo(shape, dtype), _reader(array, source, path, name))
     if not arrays:
         raise CheckpointError(f"{path}: the pickle holds no NumPy arrays in dictionaries or lists.")
-    return Pickled(arrays, left_out, tuple(machine.kept))
+    roots = [key_text(key) for key in root] if isinstance(root, dict) else []  # PaddlePaddle keeps a table of names
+    return Pickled(arrays, left_out, tuple(machine.kept), layout_by_names([*arrays, *roots]))
 
 
 def _refused(path: Path, content: bytes | mmap.mmap, error: CheckpointError) -> CheckpointError:

@@ -17,8 +17,11 @@ _SLOT_WORDS = (
     "Adam|AdamW|Adamax|Nadam|LazyAdam|AMSGrad|Momentum|RMSProp|Adagrad|AdagradDA|Adadelta|Ftrl|Lamb|LAMB|LARS|"
     "LARSOptimizer|Adafactor|SGD|GradientDescent|ProximalAdagrad|adam_m|adam_v|lamb_m|lamb_v"
 )
-# What trainers call the averages beside the raw weights; `regraft.plans` takes them off the names.
-EMA_ROOTS = ("ema", "ema_model", "model_ema", "ema_state_dict", "state_dict_ema", "ema_params", "params_ema")
+# Under which trainers keep the moving averages of a whole network; plans take these roots off the names.
+EMA_ROOTS = (
+    "ema", "ema_model", "model_ema", "ema_state_dict", "state_dict_ema", "ema_params", "params_ema", "ema_weights",
+    "shadow_params",
+)  # fmt: skip
 # Names that frameworks write and nobody gives to a layer.
 _CERTAIN: tuple[tuple[Role, Callable[[str], object]], ...] = (
     # TF2: layer/kernel/.OPTIMIZER_SLOT/optimizer/m
@@ -64,7 +67,7 @@ _FIRST_SLOT_WORD = re.compile(rf"^(?:{_SLOTS})[/.]")
 # Parts that every name with a role has, in small letters.
 _SUSPICIOUS = (
     "ada", "opt", "moment", "rmsprop", "ftrl", "lamb", "lars", "sgd", "gradientdescent", "beta1_power", "beta2_power",
-    "exp_avg", "movingaverage", "ema", "step", "save_counter", "iter", "epoch", "keras_api",
+    "exp_avg", "movingaverage", "ema", "shadow", "step", "save_counter", "iter", "epoch", "keras_api",
 )  # fmt: skip
 
 

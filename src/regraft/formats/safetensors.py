@@ -13,6 +13,7 @@ from regraft.containers.spans import Located, Span, located
 from regraft.errors import CheckpointError
 from regraft.formats.format import Format
 from regraft.formats.roles import with_roles
+from regraft.formats.writers import layout_by_word
 
 DTYPES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn",
@@ -20,7 +21,6 @@ DTYPES = {
     "F8_E8M0": "float8_e8m0fnu", "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U64": "uint64",
     "U32": "uint32", "U16": "uint16", "U8": "uint8", "BOOL": "bool", "C64": "complex64",
 }  # fmt: skip
-_LAYOUTS = {"pt": "torch", "tf": "tensorflow", "flax": "flax"}  # the header's own word for who wrote the file
 _MOST_HEADER_BYTES = 100_000_000  # the format's own limit
 _LEAST_BYTES_OF_A_BRACKET, _FREE_BYTES = 10, 4096
 
@@ -47,8 +47,9 @@ class Safetensors(Format):
         arrays = _arrays(path, header, start)
         infos = with_roles({name: ArrayInfo(array.shape, array.dtype) for name, array in arrays.items()})
         writer = metadata.get("format") if isinstance(metadata, dict) else None
-        layout = _LAYOUTS.get(writer, self.layout) if isinstance(writer, str) else self.layout
-        return Checkpoint(path, self.name, layout, infos, lambda name: arrays[name].read(), (path,))
+        return Checkpoint(
+            path, self.name, layout_by_word(writer, infos), infos, lambda name: arrays[name].read(), (path,)
+        )
 
 
 def _header(path: Path) -> tuple[JsonObject, int]:

@@ -15,9 +15,12 @@ from regraft.formats.pickled_arrays import named_leaves, unwrapped
 from regraft.formats.pickled_numpy import PickledArray
 from regraft.formats.roles import roles_of
 from regraft.formats.torch_pickle import PickledTensor, QuantisedTensor, is_leaf
+from regraft.formats.writers import layout_in_torch
 
 ReadTensor = Callable[[PickledTensor, str], np.ndarray]
 ReadChunk = Callable[[int, int], bytes | bytearray]
+Leaf = PickledTensor | QuantisedTensor | PickledArray
+Named = list[tuple[tuple[str, ...], Leaf]]
 
 
 def open_state_dict(
@@ -35,48 +38,50 @@ def open_state_dict(
     limit   as for `named_leaves`
     notes   what the reader has to say of the file
     """
-    try:
-        leaves = list(named_leaves(unwrapped(root), is_leaf, limit=limit))
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}.") from error
-    leaves, left_out = _numeric(leaves, path)
+    leaves, left_out = _numeric(_leaves(root, path, limit), path)
     if not leaves:
         raise CheckpointError(f"{path} holds no tensors: {_described(root)}.\nSave `model.state_dict()`.")
-    told = {".".join(keys): _info(leaf, path, ".".join(keys)) for keys, leaf in leaves}
+    stored = {".".join(keys): _info(leaf, path, ".".join(keys)) for keys, leaf in leaves}
     # Judged with the containers' names: "optimizer", "ema", "state_dict_ema" beside the weights.
-    roles = roles_of(told)
+    roles = roles_of(stored)
     wrapper = _wrapper([keys for keys, _ in leaves if ".".join(keys) not in roles])
-    notes += left_out_note(left_out)
-    notes += (
-        (f"The weights lie under {'.'.join(wrapper)!r} in the file; their names are given without it.",)
-        if wrapper
-        else ()
-    )
+    if wrapper:
+        notes += (f"The weights lie under {'.'.join(wrapper)!r} in the file; their names are given without it.",)
     infos: dict[str, ArrayInfo] = {}
-    found: dict[str, Any] = {}
+    arrays: dict[str, Leaf] = {}
     for keys, leaf in leaves:
         full = ".".join(keys)
-        name = ".".join(keys[len(wrapper) :]) if keys[: len(wrapper)] == wrapper else full
-        name = name or path.stem
+        name = _short_name(keys, wrapper) or path.stem
         if name in infos:
             raise CheckpointError(f"{path}: two arrays are named {name}: keys with and without dots collide.")
-        infos[name] = replace(told[full], role=roles[full]) if full in roles else told[full]
-        found[name] = leaf
+        infos[name] = replace(stored[full], role=roles[full]) if full in roles else stored[full]
+        arrays[name] = leaf
 
     def read(name: str) -> np.ndarray:
-        leaf = found[name]
+        leaf = arrays[name]
         if isinstance(leaf, PickledArray):
             return leaf.read(read_chunk, path=path, name=name)
         if isinstance(leaf, QuantisedTensor):
             return leaf.values(lambda part: read_tensor(part, name))
         return read_tensor(leaf, name)
 
-    return Checkpoint(path, format_name, "torch", infos, read, (path,), notes=notes)
+    layout = layout_in_torch(infos)
+    return Checkpoint(path, format_name, layout, infos, read, (path,), notes=(*notes, *left_out_note(left_out)))
 
 
-def _numeric(
-    leaves: list[tuple[tuple[str, ...], Any]], path: Path
-) -> tuple[list[tuple[tuple[str, ...], Any]], list[str]]:
+def _leaves(root: Any, path: Path, limit: int) -> Named:
+    try:
+        return list(named_leaves(unwrapped(root), is_leaf, limit=limit))
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}.") from error
+
+
+def _short_name(keys: tuple[str, ...], wrapper: tuple[str, ...]) -> str:
+    """The name without the wrapper around all weights."""
+    return ".".join(keys[len(wrapper) :] if keys[: len(wrapper)] == wrapper else keys)
+
+
+def _numeric(leaves: Named, path: Path) -> tuple[Named, list[str]]:
     """(the leaves that hold numbers, the names of the others)."""
     numeric, left_out = [], []
     for keys, leaf in leaves:
@@ -89,7 +94,7 @@ def _numeric(
     return numeric, left_out
 
 
-def _info(leaf: PickledTensor | QuantisedTensor | PickledArray, path: Path, name: str) -> ArrayInfo:
+def _info(leaf: Leaf, path: Path, name: str) -> ArrayInfo:
     if isinstance(leaf, PickledArray):
         dtype, _, shape = leaf.told(path=path, name=name)
         return ArrayInfo(shape, dtype)

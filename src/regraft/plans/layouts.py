@@ -28,18 +28,30 @@ STORED: dict[str, dict[str, str]] = {
     # Flax' transposed convolution is a correlation over a stretched input: reversed, compared with torch.
     "flax": {"dense": "in out", "conv": "* in out", "depthwise": "* in out", "conv_transpose": "* in out flip"},
     "tflite": {"dense": "out in", "conv": "out * in", "depthwise": "in * out", "conv_transpose": "out * in"},
+    # PaddlePaddle's are torch's but for the dense kernels; MLX has channels last; Haiku and Sonnet are Flax' kin, whose
+    # transposed convolutions are asked for.
+    "paddle": {"dense": "in out", "conv": "out in *", "depthwise": "out in *", "conv_transpose": "in out *"},
+    "mlx": {"dense": "out in", "conv": "out * in", "depthwise": "out * in"},
+    "haiku": {"dense": "in out", "conv": "* in out", "depthwise": "* in out"},
     "theano": {"dense": "in out", "conv": "out in * flip", "depthwise": "out in * flip"},
     "theano-unflipped": {"dense": "in out", "conv": "out in *", "depthwise": "out in *"},
 }
-ALIASES = {"keras": "tensorflow", "tf": "tensorflow", "jax": "flax", "pytorch": "torch", "lasagne": "theano"}
+ALIASES = {
+    "keras": "tensorflow",
+    "tf": "tensorflow",
+    "jax": "flax",
+    "pytorch": "torch",
+    "lasagne": "theano",
+    "sonnet": "haiku",
+}
 
 # Leaf names that mean the same, over all frameworks. Torch's own are in, for names that the user's rules made.
 WEIGHT = r"weight|weights|kernel|w|W"
 BIAS = r"bias|biases|b"
 NORM_WEIGHT = r"weight|gamma|scale"
 NORM_BIAS = r"bias|beta|offset"
-MEAN = r"running_mean|moving_mean|mean"
-VARIANCE = r"running_var|moving_variance|moving_var|variance|var"
+MEAN = r"running_mean|moving_mean|mean|_mean"
+VARIANCE = r"running_var|moving_variance|moving_var|variance|var|_variance"
 EMBEDDING = r"weight|weights|embedding|embeddings"
 ALPHA = r"weight|alpha|alphas|gamma|slope"
 

@@ -12,7 +12,7 @@ from regraft.wording import near_names
 # Names that trainers and savers put around a whole network: they say nothing of the network itself.
 WRAPPERS = (
     "module", "_orig_mod", "model", "state_dict", "model_state_dict", "net", "network", "params", "batch_stats",
-    "variables", "target", "optimizer.target", "state", "_model", "shadow_params", *EMA_ROOTS,
+    "variables", "target", "optimizer.target", "state", "_model", *EMA_ROOTS,
 )  # fmt: skip
 
 # Names that a compiled, sharded or checkpointed part of a network gets, anywhere in it: no user writes them.

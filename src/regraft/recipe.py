@@ -136,10 +136,17 @@ def reuse(job: Job | str | Path, *, tell: Tell = lambda line: None) -> Run:
 
 
 def predict(
-    run: str | Path, paths: Sequence[Path], *, skip_unreadable: bool = False, tell: Tell = lambda line: None
+    run: str | Path,
+    paths: Sequence[Path],
+    *,
+    model: nn.Module | None = None,
+    skip_unreadable: bool = False,
+    tell: Tell = lambda line: None,
 ) -> list[Prediction]:
     """The answers of a run's model for images, folders of images or .npz files.
 
+    model            a module of your own for the run's weights; without it the run's recorded factory is executed,
+                     code in the run folder for instance: only for runs that you trust
     skip_unreadable  leave out damaged images instead of refusing
     tell             is given a sentence that names those that were left out
 
@@ -148,7 +155,9 @@ def predict(
     record = read_record(run)
     if not record.classes:
         raise SaveError(f"{run} does not record the classes of its model. Save it with classes=[…] to predict by it.")
-    return predict_with(load(run), paths, record.inputs, record.classes, skip_unreadable=skip_unreadable, tell=tell)
+    return predict_with(
+        load(run, model=model), paths, record.inputs, record.classes, skip_unreadable=skip_unreadable, tell=tell
+    )
 
 
 def first_inputs(dataset: Labelled, count: int = 2) -> tuple[object, ...]:

@@ -10,8 +10,9 @@ from regraft.cli.printing import add_command, refuse_usage, say, warn
 def test_results_and_warnings_go_to_their_own_streams(capsys):
     """Standard output stays data."""
     say("result")
-    warn("note: slow")
-    assert capsys.readouterr() == ("result\n", "note: slow\n")
+    warn("note: \x1b[2Jslow")
+    say("\x1b]0;x\x07\tb")
+    assert capsys.readouterr() == ("result\n\\u001b]0;x\\u0007\tb\n", "note: \\u001b[2Jslow\n")
 
 
 def test_arguments_that_do_not_go_together_end_with_2(capsys):

@@ -25,7 +25,7 @@ def theirs(tmp_path):
         (["reuse", "none.toml"], 1, "JobError: The job none.toml cannot be read"),
         (["predict", "none", "a.png"], 1, "SaveError: none is not a saved model"),
         (["plan", "x", "--model", "net"], 1, "JobError: 'net' does not name a factory"),
-        (["plan", "x", "--model", "a:b", "--model-args", "[1]"], 1, "is no JSON object"),
+        (["plan", "x", "--model", "a:b", "--model-args", "[1]"], 1, "is not a JSON object"),
         (["plan", "x", "--model", "torch.nn:ReLU", "--rename", "a"], 1, "is not of the form THEIRS=OURS"),
         (["reuse"], 2, "the following arguments are required: job"),
         (["shw"], 2, "invalid choice: 'shw'"),

@@ -1,6 +1,7 @@
 """`regraft reuse` and `regraft predict`, as a user types them."""
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -78,3 +79,23 @@ def test_ctrl_c_leaves_no_half_written_run(job_file):
     assert "Stopped; nothing half-written was left" in told
     assert "Traceback" not in told
     assert {path.name for path in job_file.parent.iterdir()} - {"__pycache__"} == before
+
+
+def test_a_run_of_a_stranger_is_used_without_executing_its_code(run_folder):
+    """--help says that the folder's code is executed, and --model builds by one's own instead."""
+    own = (run_folder / "net.py").read_text()
+    (run_folder.parent / "own.py").write_text(own)
+    bomb = "open('executed', 'w').close()\n" + own
+    (run_folder / "net.py").write_text(bomb)
+    record = json.loads((run_folder / "regraft.json").read_text())
+    record["model"]["sha256"] = hashlib.sha256(bomb.encode()).hexdigest()
+    (run_folder / "regraft.json").write_text(json.dumps(record))
+    words = ["predict", run_folder, run_folder.parent / "test", "--model", "own.py:net"]
+
+    done = regraft(*words, cwd=run_folder.parent)
+
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, 16), done.stderr
+    assert not (run_folder.parent / "executed").exists()
+    assert "Executes the code in the run folder" in regraft("predict", "--help").stdout
+    assert regraft(*words[:3], cwd=run_folder.parent).returncode == 0
+    assert (run_folder.parent / "executed").exists()

@@ -4,8 +4,13 @@ import csv
 import json
 from io import StringIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from regraft.cli.plans import MODEL_ARGS, json_object
 from regraft.cli.printing import Commands, add_command, refuse_usage, say, warn
+
+if TYPE_CHECKING:  # commands answer --help before this is imported
+    from regraft.predicting import Prediction
 
 
 def add_to(commands: Commands) -> None:
@@ -19,6 +24,8 @@ def add_to(commands: Commands) -> None:
     add = add_command(commands, predict)
     add("run", type=Path, help="a run folder")
     add("paths", type=Path, nargs="+", help="images, folders of images, or .npz files")
+    add("--model", metavar="SPEC", help="build the model by this instead of the code in the run folder")
+    add("--model-args", **MODEL_ARGS)
     add("--json", dest="as_json", action="store_true", help="machine-readable, with the probability of every class")
     add("--skip-unreadable", action="store_true", help="go on without damaged images, with a note")
     add("--csv", dest="as_csv", action="store_true", help="comma-separated: name, class, probability")
@@ -37,13 +44,37 @@ def run_job(job: Path, *, settings: list[str] | None, overwrite: bool, skip_unre
     say(reuse(Job.from_file(job, [*(settings or []), *extra]), tell=say).summary())
 
 
-def predict(run: Path, paths: list[Path], *, skip_unreadable: bool, as_json: bool, as_csv: bool) -> None:
-    """The class and its probability for new images."""
+def predict(
+    run: Path,
+    paths: list[Path],
+    *,
+    model: str | None,
+    model_args: str,
+    skip_unreadable: bool,
+    as_json: bool,
+    as_csv: bool,
+) -> None:
+    """The class and its probability for new images.
+
+    Executes the code in the run folder that builds its model: only for runs that you trust.
+    For any other run give --model SPEC, your own code; then nothing of the folder is executed.
+    """
+    from regraft.jobs.factories import build_model
     from regraft.recipe import predict as predict_with
 
     if as_json and as_csv:
         refuse_usage("predict", "--json and --csv are two forms of the answer: choose one")
-    answers = predict_with(run, paths, skip_unreadable=skip_unreadable, tell=lambda line: warn(f"note: {line}"))
+    answers = predict_with(
+        run,
+        paths,
+        model=build_model(model, json_object(model_args)) if model else None,
+        skip_unreadable=skip_unreadable,
+        tell=lambda line: warn(f"note: {line}"),
+    )
+    _print_answers(answers, as_json=as_json, as_csv=as_csv)
+
+
+def _print_answers(answers: list["Prediction"], *, as_json: bool, as_csv: bool) -> None:
     if as_json:
         say(json.dumps([vars(answer) for answer in answers], indent=1))
     elif as_csv:

@@ -9,13 +9,12 @@ from typing import Annotated, Literal, Union, get_args, get_origin, get_type_hin
 import pytest
 
 from regraft.jobs.job import Job
-from regraft.jobs.sections import TABLES, StepsTable
+from regraft.jobs.sections import TABLES, StepsTable, keys_of, section_of
 from regraft.wording import as_toml
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs/job-reference.md").read_text(encoding="utf-8")
-SECTIONS = {
-    name: kind for name, kind in get_type_hints(Job).items() if hasattr(kind, "__dataclass_fields__")
-}  # the other fields of a job are not written by its user
+# The other fields of a job are not written by its user.
+SECTIONS = {name: kind for name in keys_of(Job) if (kind := section_of(Job, name)) is not None}
 SECTIONS |= {f"train.{name}": kind for name, kind in TABLES.items()}
 
 
@@ -38,7 +37,7 @@ def test_the_page_has_every_section_in_the_jobs_order():
 def test_every_key_is_told_with_its_default(section):
     """`required` where there is none, `none` for None."""
     told = {key: default for key, (_, default) in table(section).items()}
-    assert told == {entry.name: default_of(entry) for entry in keys_of(section)}
+    assert told == {entry.name: default_of(entry) for entry in entries_of(section)}
 
 
 @pytest.mark.parametrize("section", SECTIONS)
@@ -46,12 +45,12 @@ def test_every_word_that_a_key_takes_is_told(section):
     """As in Literal["names", "structure"]."""
     told = {key: kind for key, (kind, _) in table(section).items()}
     hints = get_type_hints(SECTIONS[section], include_extras=True)
-    hints = {entry.name: hints[entry.name] for entry in keys_of(section)}
+    hints = {entry.name: hints[entry.name] for entry in entries_of(section)}
     missing = [(key, word) for key, hint in hints.items() for word in words_of(hint) if word not in told[key]]
     assert not missing
 
 
-def keys_of(section):
+def entries_of(section):
     """Those of a table of [train] are told there, though [train] takes them too."""
     elsewhere = {*TABLES, *StepsTable.__dataclass_fields__} if section == "train" else set()
     return [entry for entry in fields(SECTIONS[section]) if entry.name not in elsewhere]

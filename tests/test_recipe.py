@@ -135,7 +135,9 @@ def nothing(folder):
         (empty_class, [], "DataError", "no readable image of 1 of 2 classes: dark"),
         (one_class, [], "DataError", "of one class"),
         (damage_image, [], "DataError", r"00.png cannot be read as an image"),
-        (third_class, [], "DataError", "label 2"),
+        (third_class, [], "DataError", "has 2 outputs, and the training data have 3 classes: dark, light, lighter"),
+        (nothing, ["model.args={classes=5}"], "DataError", "has 5 outputs, and the training data have 2 classes"),
+        (nothing, ["data.train='.'"], "DataError", "holds test and train: parts of the data, not classes"),
         (nothing, ["train.lr=1e38", "train.optimizer='sgd'"], "TrainError", r"at step \d+ of epoch|no longer numbers"),
         (existing_run, [], "SaveError", r"exists already; nothing was changed[\s\S]*--overwrite"),
         (existing_run, ["out.overwrite=true"], "SaveError", "what regraft did not write there: precious"),
@@ -263,3 +265,18 @@ def test_a_run_from_which_the_next_one_starts_is_not_replaced(job_file):
     with pytest.raises(errors.SaveError, match=r"holds the checkpoint: .*model\.safetensors"):
         reuse(Job.from_file(job_file, settings))
     assert (run.folder / "model.safetensors").is_file()
+
+
+def test_a_job_says_what_it_understood_before_it_trains(job_file):
+    """Classes, counts, inputs and every note, on the screen as in the report."""
+    folder = job_file.parent
+    (folder / "train/dark/photo.HEIC").touch()
+    shutil.copy(folder / "train/dark/00.png", folder / "test/dark/00.png")
+    lines = []
+    run = reuse(Job.from_file(job_file, ["data.validation=0"]), tell=lines.append)
+    (index,) = [index for index, line in enumerate(lines) if line.startswith("train      16 examples of 2 classes")]
+    assert "inputs     3 × 8 × 8, values from 0" in lines[index]
+    assert "note: train: 1 file left out, not images by their suffix: dark/photo.HEIC" in lines[index]
+    assert "note: test: 1 example is byte for byte among the training examples" in lines[index]
+    assert any("byte for byte" in note for note in run.metrics["notes"])
+    assert index < min(number for number, line in enumerate(lines) if "bytes per example" in line)

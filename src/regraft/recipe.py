@@ -27,7 +27,9 @@ from regraft.jobs.job import Job
 from regraft.jobs.layers import freeze_layers, refuse_unknown_layers
 from regraft.jobs.method import solver_of
 from regraft.jobs.parts import cached_besides, inputs_of, notes_of, open_parts, refuse_missing_data
+from regraft.jobs.preparation import refuse_unasked_preparation
 from regraft.jobs.sections import values_of
+from regraft.jobs.understood import refuse_misfit, shared_notes, understood
 from regraft.learning.history import History
 from regraft.loading import apply_plan
 from regraft.matching import plan_reuse
@@ -105,11 +107,15 @@ def reuse(job: Job | str | Path, *, tell: Tell = lambda line: None) -> Run:
         apply_plan(plan, checkpoint, model)
         freeze_layers(model, job)
         data = open_parts(job)
+        inputs = first_inputs(data["train"])
+        notes = [*notes_of(data), *refuse_unasked_preparation(job, model, data["train"]), *shared_notes(data)]
+        refuse_misfit(model, inputs, data["train"].classes)
+        tell("\n".join([understood(data, inputs), *(f"note: {note}" for note in notes)]))
 
     trained: nn.Module | Head = model
     examples: Mapping[str, Labelled | Features] = data
     if job.cache.use is not False:
-        trunk, head = split(model, *first_inputs(data["train"]))
+        trunk, head = split(model, *inputs)
         tell(str(trunk.cut))
         with watch("features"):
             features = features_of(trunk, head, data, job, tell)
@@ -130,7 +136,7 @@ def reuse(job: Job | str | Path, *, tell: Tell = lambda line: None) -> Run:
     with watch("evaluation"):
         scores = {part: evaluate(trained, examples[part]) for part in examples if part != "train"}
 
-    record = record_of(job, model, plan, data, examples["train"], history, scores, watch.seconds)
+    record = record_of(job, model, plan, data, examples["train"], history, scores, watch.seconds, notes)
     write_run(out, job, model, record)
     return Run(out, model, record)
 
@@ -201,6 +207,7 @@ def record_of(
     history: History,
     scores: Mapping[str, Score],
     seconds: Mapping[str, float],
+    notes: Sequence[str],
 ) -> RunRecord:
     """All that the report and metrics.json say about the run."""
     features = trained_on if isinstance(trained_on, Features) else None
@@ -224,7 +231,7 @@ def record_of(
         scores=scores,
         classes=data["train"].classes,
         seconds=seconds,
-        notes=tuple(dict.fromkeys([*plan.notes, *history.notes, *notes_of(data), *precision_notes])),
+        notes=tuple(dict.fromkeys([*plan.notes, *history.notes, *notes, *precision_notes])),
     )
 
 
@@ -235,7 +242,7 @@ def write_run(out: Path, job: Job, model: nn.Module, record: RunRecord) -> None:
             model,
             folder,
             plan=record.plan,
-            inputs=job.input,
+            inputs=job.contract,
             classes=record.classes,
             factory=Factory(job.model.factory, job.model.args, job.folder),
         )

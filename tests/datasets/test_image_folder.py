@@ -1,5 +1,7 @@
 """Folders of class folders."""
 
+import shutil
+
 import pytest
 
 from regraft.datasets.image_folder import open_image_folder
@@ -15,7 +17,7 @@ def test_classes_are_the_sorted_folder_names_and_strays_are_told(image_folder):
     assert data.classes == ("cat", "dog")
     assert data.labels.tolist() == [0, 0, 0, 1, 1, 1]
     assert data.ids[0] == "cat/0.png"
-    assert data.notes == ("1 file left out, being no images: cat/readme.txt",)
+    assert data.notes == ("1 file left out, not images by their suffix: cat/readme.txt",)
     assert data[5][0].shape == (3, 4, 4)
 
 
@@ -53,3 +55,22 @@ def test_test_data_need_not_have_every_class(image_folder):
         path.unlink()
     data = open_image_folder(image_folder, CONTRACT, classes=["cat", "dog"])
     assert data.labels.tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("names", [("train", "test"), ("Training", "validation", "test"), ("dev", "train", "labels")])
+def test_parts_of_the_data_are_no_classes(image_folder, names):
+    """A root with train/ and test/ in it would train on "is it from the test data?"."""
+    root = image_folder / "root"
+    for name in names:
+        shutil.copytree(image_folder / "cat", root / name / "cat")
+        shutil.copytree(image_folder / "dog", root / name / "dog")
+    train = next(name for name in names if name.lower().startswith("train"))
+    with pytest.raises(DataError, match=rf"parts of the data, not classes[\s\S]*\[data\] train = \".*/root/{train}\""):
+        open_image_folder(root, CONTRACT)
+    assert len(open_image_folder(root / train, CONTRACT)) == 6
+
+
+def test_one_class_may_be_called_train(image_folder):
+    """Vehicles: car, train, truck."""
+    (image_folder / "cat").rename(image_folder / "train")
+    assert open_image_folder(image_folder, CONTRACT).classes == ("dog", "train")

@@ -234,6 +234,7 @@ def test_each_problem_is_one_line_with_key_value_and_what_is_allowed(job_file):
     [
         (["train.solver=lbfgs", "train.schedule={0='a'}"], "has no epochs: leave out schedule"),
         (["train.solver=lbfgs", "train.loss=mean_squared_error"], 'expected loss = "cross_entropy"'),
+        (["train.loss=mean_squared_error"], r"labels of a job are classes.*Numbers are trained in Python"),
         (["data.validation=0", "train.lr=[0.1, 0.2]"], "several lr or weight_decay are compared"),
         (["train.lr=[]"], "lr is .*: expected a number above 0 or a list of numbers above 0"),
         (["train.schedule={0=[]}"], "epoch 0 of the schedule: the list of layers is empty"),

@@ -25,8 +25,17 @@ class ArrayExamples(Labelled, Examples):
 
     labels: Tensor
 
-    def __init__(self, inputs: Tensor, labels: Tensor, classes: Sequence[str], *, notes: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        inputs: Tensor,
+        labels: Tensor,
+        classes: Sequence[str],
+        *,
+        notes: Sequence[str] = (),
+        are_images: bool = False,
+    ) -> None:
         self.inputs, self.labels, self.classes, self.notes = inputs, labels, tuple(classes), tuple(notes)
+        self.are_images = are_images
         self.ids = tuple(str(index) for index in range(len(labels)))
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
@@ -50,7 +59,11 @@ def open_npz(path: Path, contract: InputContract, *, classes: Sequence[str] | No
     if len(inputs) != len(labels):
         raise DataError(f"{path}: {len(inputs)} inputs and {len(labels)} labels; each example needs one of each.")
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
-        raise DataError(f"{path}: labels are {labels.dtype} of shape {labels.shape}; expected integers of shape (n,).")
+        raise DataError(
+            f"{path}: labels are {labels.dtype} of shape {labels.shape}; expected integers of shape (n,), one class "
+            "for each example.\nNumbers to predict, or several labels for an example, are trained in Python: "
+            "regraft.train(head, features, loss=…)."
+        )
     own = [str(name) for name in arrays["classes"]] if "classes" in arrays else None
     return _examples(path, inputs, labels, contract, own, classes)
 
@@ -134,7 +147,9 @@ def _examples(
     if known is not None and own is not None:
         refuse_unknown_classes(own, known, prefix=f"{path}: ")
         values = torch.tensor([known.index(name) for name in own])[values]
-    return ArrayExamples(inputs_from(path, inputs, contract), values, known if known is not None else names)
+    are_images = inputs.dtype == np.uint8 and inputs.ndim in (3, 4)
+    classes = known if known is not None else names
+    return ArrayExamples(inputs_from(path, inputs, contract), values, classes, are_images=are_images)
 
 
 def _count(labels: np.ndarray) -> int:

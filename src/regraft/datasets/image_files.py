@@ -29,6 +29,8 @@ class ImageFiles(Labelled):
     An unreadable file found later raises DataError that names all unreadable files at once.
     """
 
+    are_images = True
+
     def __init__(
         self,
         paths: Sequence[Path],

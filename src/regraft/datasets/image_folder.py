@@ -7,7 +7,9 @@ from regraft.datasets.image_files import ImageFiles
 from regraft.datasets.labelled import class_names, refuse_unknown_classes
 from regraft.errors import DataError
 from regraft.inputs import InputContract, is_image
-from regraft.wording import counted
+from regraft.wording import counted, listed, toml_text
+
+PARTS = {"train", "training", "val", "valid", "validation", "dev", "eval", "test", "testing"}
 
 
 def open_image_folder(
@@ -25,10 +27,12 @@ def open_image_folder(
         raise DataError(
             f"{folder} holds no class folders. Expected one subfolder of images for each class: {folder}/CLASS/*.jpg"
         )
+    if classes is None:
+        _refuse_parts(folder, folders)
     names = folders if classes is None else list(classes)
     refuse_unknown_classes(folders, names, prefix=f"{folder}/")
     images, others = _files_of(folder, names)
-    left_out = f"{counted(len(others), 'file')} left out, being no images: {', '.join(others[:20])}"
+    left_out = f"{counted(len(others), 'file')} left out, not images by their suffix: {listed(others)}"
     return ImageFiles(
         [folder / path for path, _ in images],
         [label for _, label in images],
@@ -40,6 +44,17 @@ def open_image_folder(
         skip_unreadable=skip_unreadable,
         where=str(folder),
     )
+
+
+def _refuse_parts(folder: Path, names: Sequence[str]) -> None:
+    """Raise DataError for a folder of train/ and test/: these are parts of the data, not classes."""
+    parts = [name for name in names if name.lower() in PARTS]
+    if len(parts) > 1:
+        train = next((name for name in parts if name.lower().startswith("train")), parts[0])
+        raise DataError(
+            f"{folder} holds {' and '.join(parts)}: parts of the data, not classes.\n"
+            f"Name each part by itself: [data] train = {toml_text(str(folder / train))}, and the others likewise."
+        )
 
 
 def _files_of(folder: Path, names: Sequence[str]) -> tuple[list[tuple[Path, int]], list[str]]:

@@ -15,16 +15,18 @@ from regraft.wording import counted, near_names
 class Labelled(Dataset, ABC):
     """A torch data set of (input, label) pairs that knows its classes before any example is decoded.
 
-    labels   (count,) int64
-    classes  the classes' names; label i is classes[i]
-    ids      a stable name for each example (a path, a row), by which the feature cache knows it again
-    notes    what was skipped or assumed, in sentences, for the report
+    labels      (count,) int64
+    classes     the classes' names; label i is classes[i]
+    ids         a stable name for each example (a path, a row), by which the feature cache knows it again
+    notes       what was skipped or assumed, in sentences, for the report
+    are_images  whether the inputs are images that the input contract prepared
     """
 
     labels: Tensor
     classes: tuple[str, ...]
     ids: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    are_images: bool = False
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -48,7 +50,7 @@ class Chosen(Labelled):
     def __init__(self, whole: Labelled, indices: Tensor) -> None:
         self.whole, self.indices = whole, indices.tolist()
         self.labels = whole.labels[indices]
-        self.classes, self.notes = whole.classes, whole.notes
+        self.classes, self.notes, self.are_images = whole.classes, whole.notes, whole.are_images
         self.ids = tuple(whole.ids[index] for index in self.indices)
 
     def __getitem__(self, index: int) -> tuple[Any, int]:

@@ -19,6 +19,11 @@ def contradictions(data: Toml) -> Iterator[str]:
     if len(choices) > 1:
         yield f"[freeze] has {' and '.join(choices)}: expected only one of {', '.join(keys_of(FreezeSection))}"
     yield from _two_methods(train)
+    if train.get("loss") == "mean_squared_error":
+        yield (
+            '[train] loss is "mean_squared_error": the labels of a job are classes, and this loss would take their '
+            'numbers as values: expected "cross_entropy". Numbers are trained in Python: regraft.train(…, loss=…)'
+        )
     has_validation = examples.get("validation", 1) != 0
     tables = {f"train.{name}": table_of(train[name]) for name in TABLES if name in train} or {"train": train}
     for section, method in tables.items():

@@ -3,7 +3,6 @@
 import os
 import tomllib
 from collections.abc import Sequence
-from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +45,7 @@ class Job:
     data: DataSection
     plan: PlanSection = PlanSection()
     freeze: FreezeSection = FreezeSection()
-    input: InputContract = field(default_factory=InputContract)
+    input: InputContract | None = None
     cache: CacheSection = CacheSection()
     train: TrainSection = TrainSection()
     out: OutSection = OutSection()
@@ -86,6 +85,11 @@ class Job:
         if problems:
             raise JobError(f"{where} cannot be run:\n" + "\n".join(f"  {problem}" for problem in problems))
         return job
+
+    @property
+    def contract(self) -> InputContract:
+        """How images are prepared: [input], or without it at their own size with values from 0 to 1."""
+        return self.input or InputContract()
 
     def path(self, value: str) -> Path:
         """A path of the job, relative to its folder."""

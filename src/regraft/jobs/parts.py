@@ -50,7 +50,7 @@ def open_parts(job: Job) -> dict[str, Labelled]:
 
 
 def _open(job: Job, path: str, classes: tuple[str, ...] | None = None) -> Labelled:
-    return open_data(job.path(path), job.input, classes=classes, skip_unreadable=job.data.skip_unreadable)
+    return open_data(job.path(path), job.contract, classes=classes, skip_unreadable=job.data.skip_unreadable)
 
 
 def _with_validation(job: Job, whole: Labelled) -> dict[str, Labelled]:

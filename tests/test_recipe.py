@@ -280,3 +280,13 @@ def test_a_job_says_what_it_understood_before_it_trains(job_file):
     assert "note: test: 1 example is byte for byte among the training examples" in lines[index]
     assert any("byte for byte" in note for note in run.metrics["notes"])
     assert index < min(number for number, line in enumerate(lines) if "bytes per example" in line)
+
+
+def test_images_are_not_prepared_by_a_guess(job_file):
+    """Where a file beside the checkpoint records how; the section to add is in the error."""
+    config = {"mean": [0.5] * 3, "std": [0.5] * 3, "input_size": [3, 8, 8]}
+    (job_file.parent / "config.json").write_text(json.dumps({"pretrained_cfg": config}))
+    job_file.write_text(job_file.read_text().replace("[input]\nsize = 8\n", ""))
+    with pytest.raises(errors.JobError, match=r"config\.json records how images are prepared[\s\S]*size = \[8, 8\]"):
+        reuse(job_file)
+    assert not (job_file.parent / "run").exists()

@@ -31,4 +31,5 @@ def test_equal_rows_of_arrays_are_found():
     train = ArrayExamples(inputs, torch.tensor([0, 1, 0, 1]), ["a", "b"])
     test = ArrayExamples(torch.cat([inputs[2:3], inputs[2:3] + 1]), torch.tensor([0, 1]), ["a", "b"])
     assert shared_examples(train, test) == ["0"]
+    assert shared_examples(train, ArrayExamples(inputs.reshape(4, 3, 1), train.labels, ["a", "b"])) == []
     assert shared_examples(Chosen(train, torch.tensor([0, 1])), test) == []

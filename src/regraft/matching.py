@@ -25,6 +25,7 @@ from regraft.plans.adapting import chosen_methods
 from regraft.plans.adoption import can_change
 from regraft.plans.compare_functions import FunctionComparison
 from regraft.plans.describing import describe_model, settings_of
+from regraft.plans.evidence import doubt_orders
 from regraft.plans.folding import fold_as_requested, fold_biases, left_biases, unfold_norms
 from regraft.plans.layers import Layer, layers_by_array
 from regraft.plans.left_behind import give_biases, left_behind
@@ -82,6 +83,7 @@ def plan_reuse(
         layers, sources, by_names=match == "names" and len(pairings) * 2 < len(layers_by_array(layers))
     )
     rows = target_rows(layers, pairings, sources.infos, replace(choices, methods=methods), absence=absence)
+    rows = doubt_orders(rows, layers_by_array(layers), methods, sources.layout)
     rest = source_rows(checkpoint, sources.infos, rows, pairings)
 
     takers = takers_of(rows, layers, sources)

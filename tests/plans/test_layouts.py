@@ -5,7 +5,9 @@ import pytest
 import torch
 from torch import nn
 
+from in_memory import checkpoint_of
 from regraft.errors import PlanError, UndecidableError
+from regraft.matching import plan_reuse
 from regraft.operations.moves import Transpose
 from regraft.operations.running import run_operations
 from regraft.plans.describing import describe_model
@@ -118,12 +120,43 @@ def test_the_words_of_a_transpose_follow_the_rank():
         (["a.weight", "n.running_mean"], "torch"),
         (["a.weight", "a.bias"], "torch"),
         (["a.w", "a.b"], None),
+        (["net.~.linear.w", "net.~.bn.~.mean_ema.average"], "haiku"),
+        (["conv.weight", "bn.weight", "bn._mean"], "paddle"),
         (["arr_0", "arr_1"], None),
         (["a.weight", "b.weights"], None),
     ],
 )
 def test_leaf_names_tell_a_layout_or_nothing(names, expected):
     assert deduced_layout(names)[0] == expected
+
+
+@pytest.mark.parametrize(
+    ("layout", "kernel", "expected"),
+    [
+        ("haiku", (3, 3, 2, 5), "(h, w, in, out) -> (out, in, h, w)"),
+        ("mlx", (5, 3, 3, 2), "(out, h, w, in) -> (out, in, h, w)"),
+        ("paddle", (5, 2, 3, 3), ""),
+    ],
+)
+def test_kernels_of_haiku_mlx_and_paddle(layout, kernel, expected):
+    """As their documentation has them: hk.Conv2D's w is HWIO, mlx.nn.Conv2d's weight OHWI, paddle's OIHW."""
+    layer = describe_model(nn.Conv2d(2, 5, 3))[0]
+
+    operations = leaf_rules(layout, layer)["weight"][0].operations([kernel], {})
+
+    assert ", ".join(map(str, operations)) == expected
+    assert STORED[layout]["dense"] == ("out in" if layout == "mlx" else "in out")
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 6), (6, 1, 1), (1, 6, 1, 1), (6,)])
+def test_vectors_of_a_norm_may_have_axes_of_one(shape):
+    """Haiku's have (1, 1, 1, c)."""
+    source = {f"bn/{leaf}": np.arange(6.0, dtype="float32").reshape(shape) for leaf in ("scale", "offset")}
+    source |= {f"bn/~/{leaf}/average": np.ones(shape, "float32") for leaf in ("mean_ema", "var_ema")}
+
+    plan = plan_reuse(checkpoint_of(source), nn.ModuleDict({"bn": nn.BatchNorm2d(6)}))
+
+    assert (plan.layout, plan.problems) == ("haiku", ())
 
 
 def test_a_layout_has_aliases_and_an_unknown_one_is_answered_with_the_known():

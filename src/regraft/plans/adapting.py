@@ -46,6 +46,19 @@ def _transposed(_: re.Match[str], got: Shape, target: Shape) -> Operations:
     return (Transpose((1, 0), ("in", "out")),) if len(got) == 2 else ()
 
 
+def _axes(match: re.Match[str], got: Shape, target: Shape) -> Operations:
+    return (Transpose(tuple(map(int, match["axes"].split(",")))),)
+
+
+def way_of_order(order: Sequence[int]) -> str:
+    """The words that put the axes in this order.
+
+    >>> way_of_order((1, 0)), way_of_order((3, 2, 0, 1))
+    ('transposed', 'axes 3,2,0,1')
+    """
+    return "transposed" if tuple(order) == (1, 0) else f"axes {','.join(map(str, order))}"
+
+
 def _rows(match: re.Match[str], got: Shape, target: Shape) -> Operations:
     return (Take(0, int(match["start"]), int(match["stop"])),)
 
@@ -105,6 +118,7 @@ ADAPTATIONS = (
     ),
     Adaptation("linear", "linear: a table of text positions resized", 2, _linear),
     Adaptation("transposed", "transposed: a dense kernel stored as (in, out)", 2, _transposed),
+    Adaptation(r"axes (?P<axes>[0-4](?:,[0-4])+)", "axes 3,2,0,1: the stored axes, from 0, in this order", 2, _axes),
     Adaptation("fold bias of .+", "fold bias of conv1/bias: into the mean of a batch-norm", 1, _as_stored),
     Adaptation("zeros|ones", "zeros, ones: no source, one value everywhere", 0, _constant),
     Adaptation("as stored", "as stored: the axes of this array have the same order in both frameworks", 0, _as_stored),

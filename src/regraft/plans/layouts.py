@@ -42,7 +42,9 @@ ALIASES = {
     "jax": "flax",
     "pytorch": "torch",
     "lasagne": "theano",
+    "paddlepaddle": "paddle",
     "sonnet": "haiku",
+    "dm-haiku": "haiku",
 }
 
 # Leaf names that mean the same, over all frameworks. Torch's own are in, for names that the user's rules made.
@@ -50,8 +52,8 @@ WEIGHT = r"weight|weights|kernel|w|W"
 BIAS = r"bias|biases|b"
 NORM_WEIGHT = r"weight|gamma|scale"
 NORM_BIAS = r"bias|beta|offset"
-MEAN = r"running_mean|moving_mean|mean|_mean"
-VARIANCE = r"running_var|moving_variance|moving_var|variance|var|_variance"
+MEAN = r"running_mean|moving_mean|mean|_mean|(?:~\.)?mean_ema\.average"
+VARIANCE = r"running_var|moving_variance|moving_var|variance|var|_variance|(?:~\.)?var_ema\.average"
 EMBEDDING = r"weight|weights|embedding|embeddings"
 ALPHA = r"weight|alpha|alphas|gamma|slope"
 
@@ -61,6 +63,8 @@ _OWNED = {
         r"depthwise_kernel|depthwise_weights|pointwise_kernel|pointwise_weights|recurrent_kernel|embeddings|"
         r"moving_variance|biases"
     ),
+    "paddle": re.compile(r"_mean|_variance"),
+    "haiku": re.compile(r"average"),
     "torch": re.compile(r"running_mean|running_var|num_batches_tracked|in_proj_weight|weight_[ih]h_l\d+(_reverse)?"),
 }
 
@@ -273,10 +277,10 @@ def _after(moved: Sequence[Operation], shape: Shape) -> Shape:
 
 def _batch_norm_rules(layout: str, layer: Layer) -> Rules:
     rules: Rules = {
-        "weight": (_as_stored(NORM_WEIGHT),),
-        "bias": (_as_stored(NORM_BIAS),),
-        "running_mean": (_as_stored(MEAN),),
-        "running_var": (_as_stored(VARIANCE),),
+        "weight": (LeafRule((NORM_WEIGHT,), _flat),),
+        "bias": (LeafRule((NORM_BIAS,), _flat),),
+        "running_mean": (LeafRule((MEAN,), _flat),),
+        "running_var": (LeafRule((VARIANCE,), _flat),),
     }
     if layout == "caffe":
         # Caffe sums its statistics: the third blob is the number to divide them by.

@@ -19,9 +19,9 @@ from regraft.wording import counted
 
 Below = Mapping[str, Sequence[str]]  # name below a layer → the sources of that name
 # Frameworks whose maps are (h, w, c): what they flatten has another order than ours.
-CHANNELS_LAST = frozenset({"tensorflow", "flax", "tflite", "tensorflow-or-flax"})
+CHANNELS_LAST = frozenset({"tensorflow", "flax", "tflite", "tensorflow-or-flax", "haiku", "mlx"})
 
-_ORDERED = ("as stored", "transposed", "bicubic", "linear")  # the methods whose words fix the order of the axes
+_ORDERED = ("as stored", "transposed", "axes", "bicubic", "linear")  # the methods whose words fix the order of the axes
 _FLATTENED = ("as stored", "flatten")
 
 

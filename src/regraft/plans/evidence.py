@@ -1,0 +1,118 @@
+"""What other kernels of the same kind say of a kernel's axes: where one fits only in another order, no equal-sided one
+is believed as it is stored."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from regraft.errors import Advice, PlanError
+from regraft.operations.changes import Cast
+from regraft.operations.operation import Shape
+from regraft.operations.running import shape_after
+from regraft.plans.adapting import way_of_order
+from regraft.plans.layers import KERNELS, ORIENTED, Layer
+from regraft.plans.layouts import EMBEDDING, WEIGHT
+from regraft.plans.rows import Row
+
+Order = tuple[int, ...]
+# The orders in which frameworks store a kernel, by its rank: axis k of torch's is axis order[k] of theirs.
+_ORDERS: dict[int, tuple[Order, ...]] = {
+    2: ((1, 0),),
+    3: ((2, 1, 0), (0, 2, 1), (1, 0, 2)),
+    4: ((3, 2, 0, 1), (0, 3, 1, 2), (1, 0, 2, 3)),
+    5: ((4, 3, 0, 1, 2), (0, 4, 1, 2, 3), (1, 0, 2, 3, 4)),
+}
+_KERNEL_NAMES = frozenset({*WEIGHT.split("|"), *EMBEDDING.split("|"), *KERNELS})
+
+
+def doubt_orders(
+    rows: Sequence[Row], layers: Mapping[str, Layer], settled: Mapping[str, str], layout: str | None
+) -> tuple[Row, ...]:
+    """The rows, where a kernel whose axes other kernels of the file call in question is a problem.
+
+    layers    array → its layer
+    settled   array → the method of `adapt` that the user chose for it
+    """
+    kernels = {row.name: _came(row, settled.get(row.name, "")) for row in rows if row.name in layers}
+    orders = _orders_by_kind(rows, layers, kernels)
+    return tuple(
+        row
+        if not kernels.get(row.name) or row.name in settled
+        else _doubted(row, kernels[row.name], layers[row.name], orders, layout)
+        for row in rows
+    )
+
+
+def _came(row: Row, method: str) -> Shape:
+    """The shape of the source before the user's own order of axes; () where there is none."""
+    if len(row.sources) != 1 or row.status in ("ambiguous", "missing"):
+        return ()
+    operations = [operation for operation in row.operations if not isinstance(operation, Cast)]
+    if method:
+        operations = operations[:-1]
+        if not method.startswith(("transposed", "axes")):
+            return ()
+    try:
+        return shape_after(operations, row.source_shapes)
+    except PlanError:
+        return row.source_shapes[0]
+
+
+def _orders_by_kind(
+    rows: Sequence[Row], layers: Mapping[str, Layer], kernels: Mapping[str, Shape]
+) -> dict[tuple[str, int], list[Order]]:
+    """(kind of layer, rank) → the orders in which all kernels fit that do not fit as they are stored."""
+    orders: dict[tuple[str, int], list[Order]] = defaultdict(list)
+    for row in rows:
+        came = kernels.get(row.name, ())
+        if came and came != row.target_shape:
+            key = (_kind(layers[row.name]), len(came))
+            fitting = _fitting(came, row.target_shape or ())
+            both = [order for order in orders[key] if order in fitting]
+            orders[key] = both or orders[key] or fitting
+    return orders
+
+
+def _kind(layer: Layer) -> str:
+    """Convolutions of all kinds are stored alike."""
+    return "conv" if layer.kind == "depthwise" else layer.kind
+
+
+def _fitting(came: Shape, target: Shape) -> list[Order]:
+    if sorted(came) != sorted(target):
+        return []
+    return [order for order in _ORDERS.get(len(came), ()) if tuple(came[axis] for axis in order) == target]
+
+
+def _doubted(
+    row: Row, came: Shape, layer: Layer, orders: Mapping[tuple[str, int], list[Order]], layout: str | None
+) -> Row:
+    fitting = _fitting(came, row.target_shape or ()) if layer.kind in ORIENTED else []
+    if row.status == "shape_mismatch" and fitting:
+        note = f"The source has the shape {came}: the model's in another order of its axes."
+        return replace(row, note=note, advice=(*_advice(row, fitting, is_open=False), *row.advice))
+    known = [order for order in orders.get((_kind(layer), len(came)), ()) if order in fitting]
+    if row.is_reused and known:
+        note = "Its shape fits in two orders of the axes, and other kernels of this kind in the file fit in one alone."
+        return _open(row, note, known)
+    if row.is_reused and fitting and layout == "torch" and _is_bare(row, layer):
+        note = "It is a parameter of its own on one side and a kernel on the other: the order of the axes is unknown."
+        return _open(row, note, fitting)
+    return row
+
+
+def _is_bare(row: Row, layer: Layer) -> bool:
+    """Whether a matrix of a name of its own fills a dense kernel, or the other way round: x @ W or x @ Wᵀ."""
+    theirs = row.sources[0].replace("/", ".").rpartition(".")[2]
+    are_kernels = [name.rpartition(".")[2] in _KERNEL_NAMES for name in (theirs, row.name)]
+    return layer.kind in ("dense", "other") and len(row.target_shape or ()) == 2 and are_kernels[0] != are_kernels[1]
+
+
+def _open(row: Row, note: str, orders: Sequence[Order]) -> Row:
+    return replace(row, status="undecidable_orientation", note=note, advice=_advice(row, orders, is_open=True))
+
+
+def _advice(row: Row, orders: Sequence[Order], *, is_open: bool) -> tuple[Advice, ...]:
+    reorder = [Advice("adapt", {row.name: way_of_order(order)}, "put the axes in torch's order") for order in orders]
+    keep = Advice("adapt", {row.name: "as stored"}, "keep the order of the axes")
+    return (*reorder, keep) if is_open else tuple(reorder)

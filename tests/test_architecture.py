@@ -11,8 +11,8 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "regraft"
 MODULES = sorted(SOURCE.rglob("*.py"))
 # The one rule: a module may know the types and the functions of those before it, and of its own folder.
 ORDER = [
-    "wording", "errors", "patterns", "files", "progress", "arrays", "operations", "tensors",
-    "examples", "schedules", "tf_layers", "containers", "formats", "reading", "plans", "plan", "matching", "loading",
+    "errors", "foundation", "arrays", "operations", "tensors",
+    "examples", "tf_layers", "containers", "formats", "reading", "plans", "plan", "matching", "loading",
     "verifying", "cuts", "freezing", "splitting", "inputs", "datasets", "stores", "caches", "caching", "learning",
     "training", "evaluating", "jobs", "saving", "predicting", "reports", "reporting", "testing",
     "recipe", "demo", "cli", "__main__",

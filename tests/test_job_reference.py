@@ -8,9 +8,9 @@ from typing import Annotated, Literal, Union, get_args, get_origin, get_type_hin
 
 import pytest
 
+from regraft.foundation.wording import as_toml
 from regraft.jobs.job import Job
 from regraft.jobs.sections import TABLES, StepsTable, keys_of, section_of
-from regraft.wording import as_toml
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs/job-reference.md").read_text(encoding="utf-8")
 # The other fields of a job are not written by its user.

@@ -15,7 +15,7 @@ from torch import nn
 from in_memory import arrays_of, checkpoint_of, keras_arrays_of
 from regraft.arrays import Requirement
 from regraft.errors import CheckpointError, PlanError
-from regraft.files import sha256_of
+from regraft.foundation.files import sha256_of
 from regraft.loading import apply_plan
 from regraft.matching import plan_reuse
 from regraft.plan import Plan

@@ -9,7 +9,7 @@ from typing import Literal, final
 import numpy as np
 
 from regraft.errors import CheckpointError
-from regraft.wording import near_names
+from regraft.foundation.wording import near_names
 
 # "constant": a number of the graph itself, such as a shape or the bounds of a slice.
 Role = Literal["weight", "optimizer_slot", "ema", "counter", "constant"]

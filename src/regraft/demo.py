@@ -18,13 +18,13 @@ from regraft.cuts.cut import Cut
 from regraft.datasets.labelled import pick_per_class
 from regraft.errors import DataError
 from regraft.evaluating import evaluate
-from regraft.files import all_entries, whole_folder
+from regraft.foundation.files import all_entries, whole_folder
+from regraft.foundation.progress import progress_bar
 from regraft.freezing import freeze
 from regraft.jobs.job import Job
 from regraft.learning.solvers import Steps
 from regraft.loading import apply_plan
 from regraft.matching import plan_reuse
-from regraft.progress import progress_bar
 from regraft.reading import open_checkpoint
 from regraft.recipe import Run, reuse
 from regraft.reporting import write_report

@@ -20,11 +20,13 @@ A message says what happened, which tensor or file, and what was expected and fo
 (`Advice`), because an argument is typed differently in Python, on the command line and in a job file.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
-from regraft.wording import visible
+# C0 but tab and newline, DEL, C1, marks and overrides of direction, separators of lines, halves of surrogate pairs.
+_OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 @final
@@ -69,6 +71,18 @@ class RegraftError(Exception):
 
     def __str__(self) -> str:
         return visible("\n".join([self.text, *filter(None, map(self.spell, self.advice))]))
+
+
+def visible(text: str) -> str:
+    r"""The text with escapes for characters that a terminal obeys instead of showing: only lines and tabs stay.
+
+    Names come from foreign files: ESC, backspace or a right-to-left override would hide or forge what is printed. The
+    escapes are JSON's own, so that JSON stays what it is.
+
+    >>> print(visible("a\x1b[2Jb"))
+    a\u001b[2Jb
+    """
+    return _OBEYED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def python_text(value: object) -> str:

@@ -7,8 +7,8 @@ from torch import nn
 
 from regraft.cuts.frozen import all_but, freeze_chosen, is_frozen, names_of, unfreeze_chosen
 from regraft.errors import FreezeError, PatternError
-from regraft.patterns import Patterns, choose, parents
-from regraft.wording import near_names
+from regraft.foundation.patterns import Patterns, choose, parents
+from regraft.foundation.wording import near_names
 
 __all__ = ["freeze", "frozen_names", "is_frozen", "parameter_groups", "unfreeze"]
 

@@ -9,7 +9,7 @@ from PIL import Image, ImageOps
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from regraft.errors import DataError, JobError
-from regraft.wording import refused
+from regraft.foundation.wording import refused
 
 RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,

@@ -11,16 +11,16 @@ from torch import Tensor, nn
 
 from regraft.arrays import Checkpoint
 from regraft.errors import Advice, PlanError
-from regraft.files import sha256_of
+from regraft.foundation.files import sha256_of
+from regraft.foundation.patterns import exact_pattern
+from regraft.foundation.wording import counted, near_names
 from regraft.operations.changes import Cast
 from regraft.operations.running import run_operations, shape_after
-from regraft.patterns import exact_pattern
 from regraft.plan import Plan
 from regraft.plans.adoption import adopt
 from regraft.plans.describing import describe_model, state_tensors
 from regraft.plans.layers import TargetArray
 from regraft.plans.rows import Row
-from regraft.wording import counted, near_names
 
 
 def apply_plan(plan: Plan, checkpoint: Checkpoint, model: nn.Module) -> None:

@@ -9,7 +9,7 @@ from torch import nn
 
 from regraft.arrays import Checkpoint
 from regraft.errors import PlanError
-from regraft.patterns import (
+from regraft.foundation.patterns import (
     Patterns,
     as_patterns,
     choose,

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from regraft.datasets.array_file import INPUT_NAMES, inputs_from, read_npz
 from regraft.errors import DataError
+from regraft.foundation.progress import progress_bar
+from regraft.foundation.wording import counted, listed
 from regraft.inputs import InputContract, is_image
-from regraft.progress import progress_bar
-from regraft.wording import counted, listed
 
 Tell = Callable[[str], None]
 Batch = tuple[Sequence[str], Tensor]  # names, inputs

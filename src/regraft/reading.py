@@ -10,7 +10,7 @@ from regraft.formats.format import HEAD_BYTES, Format
 from regraft.formats.index_of_shards import INDEX_SUFFIX, is_shard, join_shards, read_index
 from regraft.formats.readers import FORMATS
 from regraft.formats.unknown import unknown
-from regraft.wording import counted
+from regraft.foundation.wording import counted
 
 _MOST_FILES = 1000  # of a folder that are looked at
 _PREFERRED_INDEX = ".safetensors" + INDEX_SUFFIX  # a folder may hold the same weights in several forms

@@ -19,7 +19,8 @@ from regraft.datasets.labelled import Labelled
 from regraft.errors import DoesNotPayError, SaveError
 from regraft.evaluating import Score, evaluate
 from regraft.examples import as_examples
-from regraft.files import refuse_existing, utf8, whole_folder
+from regraft.foundation.files import refuse_existing, utf8, whole_folder
+from regraft.foundation.wording import counted
 from regraft.freezing import frozen_names
 from regraft.jobs.advice import spelled, spelled_for
 from regraft.jobs.factories import build_model
@@ -31,6 +32,7 @@ from regraft.jobs.preparation import refuse_unasked_preparation
 from regraft.jobs.sections import values_of
 from regraft.jobs.understood import refuse_misfit, shared_notes, understood
 from regraft.learning.history import History
+from regraft.learning.schedules import EPOCHS
 from regraft.loading import apply_plan
 from regraft.matching import plan_reuse
 from regraft.plan import Plan
@@ -50,10 +52,8 @@ from regraft.saving import (
     versions,
     write_model,
 )  # fmt: skip
-from regraft.schedules import EPOCHS
 from regraft.splitting import Head, Trunk, split
 from regraft.training import train
-from regraft.wording import counted
 
 Tell = Callable[[str], None]
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from regraft.files import write_whole
+from regraft.foundation.files import write_whole
+from regraft.foundation.wording import bytes_text, number_text, plus_minus, seconds_text, shape_text, share_text
 from regraft.learning.history import History
 from regraft.reports.charts import Curves, Strip, Strips, curves, strips, thinned
 from regraft.reports.confusion import Confusion, confusion_of
 from regraft.reports.plan_rows import group_rows, kind_of, shape_of
 from regraft.reports.record import RunRecord, Variant, dtype_text, known_accuracies
-from regraft.wording import bytes_text, number_text, plus_minus, seconds_text, shape_text, share_text
 
 LISTED_EPOCHS = 100
 

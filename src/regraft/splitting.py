@@ -23,7 +23,7 @@ from regraft.cuts.row_rounding import batch_sizes, difference_of_copies, repeate
 from regraft.cuts.search import Proven, Search, record_sizes
 from regraft.cuts.trunk_run import run_trunk, run_trunk_from
 from regraft.errors import SplitError
-from regraft.patterns import Patterns, choose
+from regraft.foundation.patterns import Patterns, choose
 from regraft.tensors.fingerprints import hash_description
 from regraft.tensors.keeping import undisturbed
 from regraft.tensors.trees import copied, map_tree

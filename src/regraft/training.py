@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from regraft.errors import Advice, TrainError
 from regraft.examples import Examples, TensorExamples
+from regraft.foundation.progress import progress_bar
 from regraft.learning.batches import Batch, Epoch, Source
 from regraft.learning.candidate import Trial
 from regraft.learning.eager_step import EagerStep, lower_precision
@@ -21,12 +22,11 @@ from regraft.learning.linear_heads import linear_layer, solve_head
 from regraft.learning.losses import LabelCheck, Loss, LossFunction, as_loss, class_count, whole_labels
 from regraft.learning.old_keywords import solvers_from
 from regraft.learning.optimizers import make_optimizer
+from regraft.learning.schedules import Schedule
 from regraft.learning.scoring import score
 from regraft.learning.solvers import Exact, Solver, Steps, as_list, as_solvers, has_several
 from regraft.learning.stages import Stages, schedule_problems
 from regraft.learning.traced_step import quicken
-from regraft.progress import progress_bar
-from regraft.schedules import Schedule
 
 __all__ = ["Candidate", "History", "Stage", "train"]
 

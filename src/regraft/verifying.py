@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from regraft.errors import VerifyError
 from regraft.examples import call
+from regraft.foundation.wording import near_names
 from regraft.plans.mistakes import possible_mistakes
 from regraft.tensors.keeping import kept_modes
 from regraft.tensors.trees import map_tree, tensors_of
-from regraft.wording import near_names
 
 
 @dataclass(frozen=True)

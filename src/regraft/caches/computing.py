@@ -22,12 +22,12 @@ from regraft.caches.running import Runner
 from regraft.caches.sampling import Samples
 from regraft.cuts.cut import Cut
 from regraft.errors import CacheError, DoesNotPayError
-from regraft.progress import progress_bar
+from regraft.foundation.progress import progress_bar
+from regraft.foundation.wording import counted
 from regraft.splitting import FeatureExtractor
 from regraft.stores.memory import MemoryStore
 from regraft.stores.store import Store
 from regraft.tensors.fingerprints import digest_of
-from regraft.wording import counted
 
 
 @final

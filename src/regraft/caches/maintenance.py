@@ -12,12 +12,12 @@ from typing import Any, final
 
 from regraft.caches.keys import LAYOUT, key_of
 from regraft.errors import CacheError
+from regraft.foundation.wording import bytes_text, counted, near_names, one_line, seconds_text
 from regraft.stores.folder import MANIFEST
 from regraft.stores.leases import Leases
 from regraft.stores.place import Place
 from regraft.stores.places import place_of
 from regraft.stores.records import Record, read_record
-from regraft.wording import bytes_text, counted, near_names, one_line, seconds_text
 
 KEY = re.compile(r"[0-9a-f]{32}")  # what may be cleared: a folder that somebody put there himself is never touched
 READ_BYTES = 16 << 20

@@ -70,8 +70,8 @@ class Runner:
         tolerance = tolerance_of(self.compute, self.device.type)
         if problem := filling_problem(self, batch.inputs, own, batch.shapes, tolerance):
             raise CacheError(
-                "The features of a short example depend on the padding, the zeros that fill its batch up to the longest "
-                f"example: {problem}.\nGive all inputs the same length, or give the model a mask of the padding "
+                "The features of a short example depend on the padding, the zeros that fill its batch up to the "
+                f"longest example: {problem}.\nGive all inputs the same length, or give the model a mask of the padding "
                 "(attention_mask) among the inputs.",
                 advice=[Advice("batch_size", 1, "compute each example by itself")],
             )

@@ -111,7 +111,7 @@ def _print_plan(checkpoint: Path, wishes: Wishes) -> None:
 
 
 def _write(plan: "Plan", path: Path) -> None:
-    from regraft.files import write_whole
+    from regraft.foundation.files import write_whole
 
     try:
         write_whole(path, plan.to_json())

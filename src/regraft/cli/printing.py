@@ -5,7 +5,7 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter, _SubParsersAct
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeAlias
 
-from regraft.wording import visible
+from regraft.errors import visible
 
 Commands: TypeAlias = "_SubParsersAction[ArgumentParser]"  # quoted: only its stub takes a parameter
 

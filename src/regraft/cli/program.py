@@ -13,8 +13,8 @@ from io import TextIOWrapper
 from regraft.cli import caches, checkpoints, plans, runs
 from regraft.cli.printing import warn
 from regraft.errors import RegraftError
+from regraft.foundation.progress import stoppable
 from regraft.jobs.advice import spelled
-from regraft.progress import stoppable
 
 INTERRUPTED = 130  # the exit code that shells give a command stopped by Ctrl-C
 

@@ -16,7 +16,7 @@ import numpy as np
 from regraft.arrays import ITEM_BYTES
 from regraft.containers.spans import Order
 from regraft.errors import CheckpointError
-from regraft.wording import counted
+from regraft.foundation.wording import counted
 
 MAGIC = b"\x93NUMPY"
 MOST_HEADER_BYTES = 4096

@@ -9,7 +9,7 @@ from regraft.cuts.choosing import Choice
 from regraft.cuts.dataflow import trained_values
 from regraft.cuts.record import Operation, Record
 from regraft.cuts.sizes import ROWS, Size, Sizes
-from regraft.wording import counted
+from regraft.foundation.wording import counted
 
 
 @dataclass(frozen=True)

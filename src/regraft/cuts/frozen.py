@@ -9,7 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import UninitializedParameter
 
 from regraft.errors import FreezeError
-from regraft.patterns import Patterns, choose, parents
+from regraft.foundation.patterns import Patterns, choose, parents
 
 
 def stay_in_eval(module: nn.Module, mode: bool = True) -> nn.Module:

@@ -11,9 +11,9 @@ import torch
 
 from regraft.datasets.labelled import Labelled, check_labels
 from regraft.errors import DataError
-from regraft.files import sha256_of
+from regraft.foundation.files import sha256_of
+from regraft.foundation.wording import counted
 from regraft.inputs import InputContract
-from regraft.wording import counted
 
 
 @final

@@ -6,8 +6,8 @@ from pathlib import Path
 from regraft.datasets.image_files import ImageFiles
 from regraft.datasets.labelled import class_names, refuse_unknown_classes
 from regraft.errors import DataError
+from regraft.foundation.wording import counted, listed, toml_text
 from regraft.inputs import InputContract, is_image
-from regraft.wording import counted, listed, toml_text
 
 PARTS = {"train", "training", "val", "valid", "validation", "dev", "eval", "test", "testing"}
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from regraft.errors import DataError
-from regraft.wording import counted, near_names
+from regraft.foundation.wording import counted, near_names
 
 
 class Labelled(Dataset, ABC):

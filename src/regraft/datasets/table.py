@@ -7,8 +7,8 @@ from pathlib import Path
 from regraft.datasets.image_files import ImageFiles
 from regraft.datasets.labelled import class_names, refuse_unknown_classes
 from regraft.errors import DataError
+from regraft.foundation.wording import counted
 from regraft.inputs import InputContract
-from regraft.wording import counted
 
 PATH_COLUMNS = ("path", "file", "filename", "image")
 LABEL_COLUMNS = ("label", "class", "target", "category")

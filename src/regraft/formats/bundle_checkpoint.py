@@ -12,7 +12,7 @@ from regraft.errors import CheckpointError
 from regraft.formats.roles import roles_of
 from regraft.formats.tensor_bundle import Bundle
 from regraft.formats.tensorflow_graph import graph_facts
-from regraft.wording import counted
+from regraft.foundation.wording import counted
 
 NOT_NUMBERS = ("string", "resource", "variant")
 NO_GRAPH = "The checkpoint does not record layer types, eps, padding or strides: there is no graph file beside it."

@@ -6,7 +6,7 @@ from pathlib import Path
 from regraft.arrays import ArrayInfo, Checkpoint
 from regraft.containers.json_text import json_file
 from regraft.errors import CheckpointError
-from regraft.wording import counted
+from regraft.foundation.wording import counted
 
 INDEX_SUFFIX = ".index.json"
 

@@ -3,7 +3,7 @@
 import json
 
 from regraft.arrays import Checkpoint
-from regraft.wording import bytes_text, one_line, shape_text
+from regraft.foundation.wording import bytes_text, one_line, shape_text
 
 
 def as_table(checkpoint: Checkpoint) -> str:

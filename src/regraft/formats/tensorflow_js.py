@@ -24,7 +24,7 @@ from regraft.formats.quantised import Quantisation
 from regraft.formats.roles import with_roles
 from regraft.formats.tensorflow_graph import Graph, requirements_of, with_graph_layers
 from regraft.formats.tensorflow_nodes import GraphNode, nodes_of_json
-from regraft.wording import counted
+from regraft.foundation.wording import counted
 
 _DTYPES = ("float32", "float16", "int32", "uint8", "uint16", "bool", "complex64")
 _CONVERTED = "This is a converted graph: batch-norms may be folded into the convolutions."

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from regraft.errors import CheckpointError
 from regraft.formats.format import HEAD_BYTES
-from regraft.wording import near_names
+from regraft.foundation.wording import near_names
 
 _OTHERS = (  # (what stands among the first 64 bytes, what it is and what to do)
     (b"<net ", "is an OpenVINO model. Open the file that it was converted from: the ONNX, TensorFlow or torch file."),

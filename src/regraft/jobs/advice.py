@@ -7,7 +7,7 @@ from functools import partial
 from typing import Literal
 
 from regraft.errors import Advice, RegraftError
-from regraft.wording import toml_text
+from regraft.foundation.wording import toml_text
 
 Door = Literal["python", "command line", "job"]
 

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from regraft.errors import PatternError
+from regraft.foundation.patterns import Patterns, as_patterns
+from regraft.foundation.wording import as_toml
 from regraft.jobs.sections import TABLES, FreezeSection, StepsTable, keys_of
-from regraft.patterns import Patterns, as_patterns
-from regraft.schedules import EPOCHS, form_problems
-from regraft.wording import as_toml
+from regraft.learning.schedules import EPOCHS, form_problems
 
 Toml = Mapping[str, Any]  # a job or a section of it, as tomllib reads it
 

@@ -12,8 +12,8 @@ from typing import Any
 from torch import nn
 
 from regraft.errors import JobError
+from regraft.foundation.wording import near_names
 from regraft.jobs.neighbours import importable
-from regraft.wording import near_names
 
 
 def build_model(spec: str, arguments: Mapping[str, Any] | None = None, *, folder: Path | None = None) -> nn.Module:

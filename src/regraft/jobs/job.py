@@ -11,6 +11,7 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import ErrorDetails
 
 from regraft.errors import JobError
+from regraft.foundation.wording import as_toml, expected, near_names, refused
 from regraft.inputs import InputContract
 from regraft.jobs.contradictions import Toml, contradictions, table_of
 from regraft.jobs.sections import (
@@ -29,7 +30,6 @@ from regraft.jobs.sections import (
     kinds_of,
     section_of,
 )  # fmt: skip
-from regraft.wording import as_toml, expected, near_names, refused
 
 
 @dataclass(frozen=True, config=STRICT_KEYS)

@@ -6,12 +6,12 @@ from torch import nn
 
 from regraft.cuts.frozen import names_of
 from regraft.errors import PatternError, TrainError
+from regraft.foundation.patterns import WHOLE_NAMES, as_patterns, choose
 from regraft.freezing import freeze
 from regraft.jobs.job import Job
 from regraft.jobs.sections import values_of
+from regraft.learning.schedules import EPOCHS
 from regraft.learning.stages import check_schedule
-from regraft.patterns import WHOLE_NAMES, as_patterns, choose
-from regraft.schedules import EPOCHS
 
 
 def refuse_unknown_layers(model: nn.Module, job: Job) -> None:

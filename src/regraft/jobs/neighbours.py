@@ -8,7 +8,7 @@ from importlib import invalidate_caches
 from pathlib import Path
 from types import ModuleType
 
-from regraft.files import sha256_of
+from regraft.foundation.files import sha256_of
 
 _digests: dict[Path, str] = {}  # neighbour's file → its SHA-256 when it was imported here
 

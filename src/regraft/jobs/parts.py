@@ -8,9 +8,9 @@ import torch
 from regraft.datasets.labelled import Chosen, Labelled, pick_per_class, stratified_split
 from regraft.datasets.opening import open_data
 from regraft.errors import DataError
+from regraft.foundation.wording import as_toml, counted
 from regraft.jobs.factories import factory_file
 from regraft.jobs.job import Job
-from regraft.wording import as_toml, counted
 
 
 def inputs_of(job: Job) -> dict[str, Path]:

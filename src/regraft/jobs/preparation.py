@@ -10,9 +10,9 @@ from torch import nn
 
 from regraft.datasets.labelled import Labelled
 from regraft.errors import JobError
+from regraft.foundation.wording import toml_text
 from regraft.inputs import InputContract
 from regraft.jobs.job import Job
-from regraft.wording import toml_text
 
 Values = Mapping[str, Any]  # of a configuration that another library wrote
 

@@ -9,7 +9,7 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
 from regraft.errors import PatternError
-from regraft.patterns import Patterns, as_patterns, compile_pattern
+from regraft.foundation.patterns import Patterns, as_patterns, compile_pattern
 
 Kind = object  # a type, or what typing makes of types: Optional, Annotated, Literal
 T = TypeVar("T")

@@ -10,10 +10,10 @@ from regraft.datasets.duplicates import shared_examples
 from regraft.datasets.labelled import Labelled
 from regraft.errors import DataError
 from regraft.examples import call
+from regraft.foundation.wording import counted, listed, shape_text
 from regraft.learning.losses import find_logits
 from regraft.tensors.keeping import undisturbed
 from regraft.tensors.trees import tensors_of
-from regraft.wording import counted, listed, shape_text
 
 
 def understood(parts: Mapping[str, Labelled], inputs: tuple[Any, ...]) -> str:

@@ -10,9 +10,9 @@ from torch import Tensor, nn, optim
 
 from regraft.errors import TrainError
 from regraft.examples import Inputs
+from regraft.foundation.wording import near_names
 from regraft.learning.learner import Learner
 from regraft.learning.losses import LossFunction
-from regraft.wording import near_names
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from regraft.errors import DataError, TrainError
 from regraft.examples import Examples
-from regraft.wording import counted, near_names
+from regraft.foundation.wording import counted, near_names
 
 LossFunction = Callable[[Any, Tensor], Tensor]
 Loss = str | LossFunction

@@ -6,8 +6,8 @@ from dataclasses import fields
 from typing import Any
 
 from regraft.errors import TrainError
+from regraft.foundation.wording import near_names
 from regraft.learning.solvers import Exact, Solver, Steps
-from regraft.wording import near_names
 
 OLD_SOLVERS, OLD_STEPS = ("steps", "lbfgs"), ("auto", "eager")
 BOTH = ("weight_decay", "batch_size")  # given alone, these left the choice to the head and the loss

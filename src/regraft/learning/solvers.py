@@ -6,11 +6,11 @@ from numbers import Integral, Real
 from typing import final
 
 from regraft.errors import TrainError
+from regraft.foundation.wording import near_names
 from regraft.learning.batches import Order
 from regraft.learning.eager_step import PRECISIONS
 from regraft.learning.optimizers import OPTIMIZERS, Optimizer
-from regraft.schedules import EPOCHS, Schedule, form_problems
-from regraft.wording import near_names
+from regraft.learning.schedules import EPOCHS, Schedule, form_problems
 
 _COUNTS = ("epochs", "batch_size", "patience")
 _POSITIVE = ("lr", "clip_value", "clip_norm")

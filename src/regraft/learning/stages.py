@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from regraft.cuts.frozen import all_but, freeze_chosen, frozen_as_now, names_of
 from regraft.errors import DoesNotPayError, FreezeError, PatternError, SplitError, TrainError
 from regraft.examples import Examples, as_examples
+from regraft.foundation.patterns import Patterns, as_patterns, choose
+from regraft.foundation.wording import counted
 from regraft.learning.batches import Source, held
 from regraft.learning.history import Stage
 from regraft.learning.learner import HeadLike, Learner
-from regraft.patterns import Patterns, as_patterns, choose
-from regraft.schedules import Schedule, form_problems, in_order
-from regraft.wording import counted
+from regraft.learning.schedules import Schedule, form_problems, in_order
 
 WAY_OUT = (
     "Freeze only what never trains: in a job leave out [freeze], in Python call freeze(model, trainable=[all patterns "

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from regraft.errors import Advice
-from regraft.patterns import exact_pattern
+from regraft.foundation.patterns import exact_pattern
+from regraft.foundation.wording import counted
 from regraft.plans.layers import Layer
 from regraft.plans.renaming import dotted
 from regraft.plans.sources import Sources
-from regraft.wording import counted
 
 
 @dataclass(frozen=True)

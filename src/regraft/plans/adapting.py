@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from math import isqrt, prod
 
 from regraft.errors import PlanError
+from regraft.foundation.patterns import choose
 from regraft.operations.changes import RepeatInputs, SumInputs
 from regraft.operations.joins import Fill, KeepRest
 from regraft.operations.moves import Flip, PermuteFlat, Take, Transpose
 from regraft.operations.operation import Operation, Shape
 from regraft.operations.resizing import ResizePositions
-from regraft.patterns import choose
 
 Operations = tuple[Operation, ...] | None
 Maker = Callable[[re.Match[str], Shape, Shape], Operations]

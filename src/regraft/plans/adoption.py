@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from regraft.errors import PlanError
+from regraft.foundation.wording import near_names
 from regraft.plans.forwards import can_edit, change_forward
 from regraft.plans.rows import RequirementRow, Setting, Subject
 from regraft.plans.steps import Absent, Activation, CallStep, Function, ModuleStep, Pool
 from regraft.plans.torch_steps import module_for
 from regraft.tf_layers import padded
-from regraft.wording import near_names
 
 _KEPT = "_regraft_adopted"  # on the module that was changed: deepcopy, pickle and `save` take it along
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby, takewhile, zip_longest
 
 from regraft.errors import Advice
-from regraft.patterns import exact_pattern
+from regraft.foundation.patterns import exact_pattern
 from regraft.plans.graphs import Expression, bare, same_inputs, stepped, unstepped
 from regraft.plans.module_graph import Traced
 from regraft.plans.rows import RequirementRow, Setting

@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from regraft.errors import PlanError
+from regraft.foundation.wording import near_names
 from regraft.operations.joins import Fill, Subtract
 from regraft.plans.layers import Layer
 from regraft.plans.layouts import BIAS
 from regraft.plans.match_by_name import Pairing, used_sources
 from regraft.plans.sources import Sources
-from regraft.wording import near_names
 
 _IS_BIAS = re.compile(rf"(?:.*[./])?(?:{BIAS})")
 _REQUEST = re.compile("fold bias of (?P<source>.+)")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 
 from regraft.errors import Advice, PlanError, UndecidableError
+from regraft.foundation.wording import counted
 from regraft.operations.joins import Fill
 from regraft.operations.operation import Operation
 from regraft.plans.layers import ORIENTED, Layer
@@ -15,7 +16,6 @@ from regraft.plans.recurrent_layouts import Facts, LeafRule, Rules
 from regraft.plans.renaming import dotted, taken_off, unwrapped
 from regraft.plans.rows import Status
 from regraft.plans.sources import Sources, layout_advice
-from regraft.wording import counted
 
 Below = Mapping[str, Sequence[str]]  # name below a layer → the sources of that name
 # Frameworks whose maps are (h, w, c): what they flatten has another order than ours.

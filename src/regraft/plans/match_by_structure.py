@@ -5,6 +5,7 @@ from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
+from regraft.foundation.wording import counted
 from regraft.operations.moves import Reshape
 from regraft.operations.operation import Operation
 from regraft.plans.graphs import Expression, Graph, Matches, Node, bare, combined, match_graphs, stepped
@@ -18,7 +19,6 @@ from regraft.plans.renaming import dotted
 from regraft.plans.signatures import kind_of_signature, signature_of, source_signature
 from regraft.plans.sources import JOINS, Sources, Wiring, parent_of
 from regraft.plans.steps import UNKNOWN, Step
-from regraft.wording import counted
 
 _BY = "matched by structure"
 _UNTRACED = "the model's forward cannot be traced"

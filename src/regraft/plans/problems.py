@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import chain
 
 from regraft.errors import Advice
-from regraft.patterns import compile_pattern, is_chosen, parents
+from regraft.foundation.patterns import compile_pattern, is_chosen, parents
 from regraft.plans.rows import RequirementRow, Row, value_text
 
 AnyRow = Row | RequirementRow

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from regraft.errors import PatternError
 from regraft.formats.roles import EMA_ROOTS
-from regraft.patterns import compile_pattern
-from regraft.wording import near_names
+from regraft.foundation.patterns import compile_pattern
+from regraft.foundation.wording import near_names
 
 # Names that trainers and savers put around a whole network: they say nothing of the network itself.
 WRAPPERS = (

@@ -6,11 +6,11 @@ from dataclasses import fields
 from typing import Any, get_args
 
 from regraft.errors import Advice, PlanError
+from regraft.foundation.wording import near_names
 from regraft.operations.operation import Shape
 from regraft.operations.running import operation_from_json
 from regraft.plans.rows import RequirementRow, RequirementStatus, Row, Setting, Status, subject_of, typed_value
 from regraft.plans.steps import CallStep
-from regraft.wording import near_names
 
 Json = dict[str, Any]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from regraft.arrays import Requirement
 from regraft.errors import Advice
+from regraft.foundation.patterns import exact_pattern
 from regraft.operations.joins import Subtract
-from regraft.patterns import exact_pattern
 from regraft.plans.layers import Layer, layers_by_array
 from regraft.plans.rows import RequirementRow, Row, Setting
 from regraft.plans.sources import Sources

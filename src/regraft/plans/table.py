@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from itertools import product
 
 from regraft.errors import Advice
+from regraft.foundation.wording import counted, one_line
 from regraft.plans.problems import MOST_CAUSES, AnyRow, advice_for, causes, first_parts
 from regraft.plans.rows import RequirementRow, Row, Status
-from regraft.wording import counted, one_line
 
 _LEFT_WORDS: dict[Status, str] = {
     "unused": "unused",

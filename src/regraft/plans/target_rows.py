@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from regraft.arrays import ArrayInfo
 from regraft.errors import Advice, PlanError
+from regraft.foundation.wording import counted
 from regraft.operations.changes import Cast
 from regraft.operations.joins import Subtract
 from regraft.operations.operation import Operation, Shape
@@ -15,7 +16,6 @@ from regraft.plans.adapting import adapting_operations
 from regraft.plans.layers import Layer, TargetArray, layers_by_array
 from regraft.plans.match_by_name import Pairing
 from regraft.plans.rows import Row, Status
-from regraft.wording import counted
 
 
 @dataclass(frozen=True)

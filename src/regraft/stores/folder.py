@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from regraft.errors import CacheError
+from regraft.foundation.wording import bytes_text
 from regraft.stores.leases import STALE_S, Leases
 from regraft.stores.place import OpenFile, Place
 from regraft.stores.places import place_of
@@ -20,7 +21,6 @@ from regraft.stores.records import BLOCK_BYTES, Record, changed_shard, make_reco
 from regraft.stores.shards import DTYPES
 from regraft.stores.store import Entry, Part, Store
 from regraft.tensors.fingerprints import as_bytes, canonical_json
-from regraft.wording import bytes_text
 
 MANIFEST = "manifest.json"
 

@@ -13,7 +13,7 @@ from threading import Lock
 from typing import Any, final
 
 from regraft.errors import CacheError
-from regraft.files import sync_folder
+from regraft.foundation.files import sync_folder
 from regraft.stores.place import Chunk, OpenFile, Place, Range
 from regraft.stores.processes import machine, started
 from regraft.stores.remote_place import RemotePlace

@@ -11,11 +11,11 @@ import numpy as np
 from torch import Tensor
 
 from regraft.errors import CacheError
+from regraft.foundation.wording import counted
 from regraft.stores.place import Place
 from regraft.stores.shards import DTYPES, StoredTensor, layout_of, shard_chunks
 from regraft.stores.store import Part
 from regraft.tensors.fingerprints import ID_BYTES, canonical_json
-from regraft.wording import counted
 
 BLOCK_BYTES = 1 << 20  # what is checked at once: small enough for single rows, large enough for the check to be cheap
 

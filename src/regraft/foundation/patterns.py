@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from regraft.errors import PatternError
-from regraft.wording import near_names
+from regraft.foundation.wording import near_names
 
 Patterns = str | Sequence[str]
 WHOLE_NAMES = "A pattern must match the whole dotted name of a layer, a parameter or a parent."

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import Field
 
-from regraft import wording
+from regraft.foundation import wording
 
 
 def test_near_names_stand_for_a_list_too_long_to_read():

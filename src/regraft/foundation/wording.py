@@ -1,33 +1,20 @@
 """How counts, names, sizes, durations, values and their types are written in messages, tables and reports."""
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from math import floor, isfinite, log10
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-# C0 but tab and newline, DEL, C1, marks and overrides of direction, separators of lines, halves of surrogate pairs.
-_OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+from regraft.errors import visible
+
 LONGEST = 60  # letters of a value that an error repeats
 LISTED = 20  # names that a sentence lists
 _BOUNDS = {"ge": "of {:g} or more", "gt": "above {:g}", "le": "at most {:g}", "lt": "below {:g}"}
 _SCHEDULE = '{0 = "head", 5 = "layer4"}'
 _SEVERAL = {"a whole number": "whole numbers", "a number": "numbers", "a text": "texts"}
 _NAMES = {bool: ["true", "false"], int: ["a whole number"], float: ["a number"], str: ["a text"]}
-
-
-def visible(text: str) -> str:
-    r"""The text with escapes for characters that a terminal obeys instead of showing: only lines and tabs stay.
-
-    Names come from foreign files: ESC, backspace or a right-to-left override would hide or forge what is printed. The
-    escapes are JSON's own, so that JSON stays what it is.
-
-    >>> print(visible("a\x1b[2Jb"))
-    a\u001b[2Jb
-    """
-    return _OBEYED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def one_line(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from regraft.patterns import Patterns
+from regraft.foundation.patterns import Patterns
 
 Schedule = Mapping[int, Patterns]
 EPOCHS = 20  # where neither the job nor the caller gives a number

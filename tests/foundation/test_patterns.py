@@ -3,7 +3,7 @@
 import pytest
 
 from regraft.errors import PatternError
-from regraft.patterns import choose
+from regraft.foundation.patterns import choose
 
 NAMES = ["hidden1.weight", "hidden1.bias", "hidden10.weight", "outputs.weight"]
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from regraft.schedules import form_problems
+from regraft.learning.schedules import form_problems
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from regraft.errors import Advice, SaveError
-from regraft.wording import listed
+from regraft.foundation.wording import listed
 
 NAMED = 6  # entries of a folder that an error lists
 

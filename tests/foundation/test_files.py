@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from regraft.errors import SaveError
-from regraft.files import all_entries, refuse_existing, sha256_of, whole_folder, write_whole
+from regraft.foundation.files import all_entries, refuse_existing, sha256_of, whole_folder, write_whole
 
 
 def test_a_failed_block_leaves_no_folder(tmp_path):

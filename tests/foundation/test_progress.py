@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from regraft.progress import progress_bar, stop_if_asked, stoppable
+from regraft.foundation.progress import progress_bar, stop_if_asked, stoppable
 
 
 class Terminal(io.StringIO):

@@ -1,0 +1,1 @@
+"""What every step uses and what knows no model: words, patterns of names, files, progress."""

@@ -212,3 +212,22 @@ def test_every_requirement_is_explained():
     rows = re.findall(r"^\| (`.*?`) \|", page, re.MULTILINE)
     told = {word for row in rows for word in re.findall(r"`(\w+)`", row)}
     assert told == {*get_args(Attribute), "fix_gamma"}
+
+
+def test_generated_pages_have_the_words_of_their_commands():
+    """A sentence that is changed in the command alone would come back with the next measurement, or go with it."""
+    import bench
+    import compared
+    import streaming
+    import twins
+    import zoo
+
+    words = {
+        "coverage": [zoo.EXPLAINED, *zoo.DEPTHS],
+        "twins": [twins.__doc__.strip().split("\n\n", 2)[2], twins.HEAD],
+        "benchmarks": [bench.HEADING, *bench.WORKLOADS],
+        "compared": [f"| {fault} |" for fault in compared.FAULTS],
+        "streaming": [streaming.MARK],
+    }
+    pages = {name: (ROOT / f"docs/{name}.md").read_text(encoding="utf-8") for name in words}
+    assert [(name, text) for name, texts in words.items() for text in texts if text not in pages[name]] == []

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset, TensorDataset, random_split
 
 from regraft.caches.rows import StoredRows
 from regraft.caching import cache_features
@@ -16,6 +16,7 @@ from regraft.freezing import freeze
 from regraft.learning.solvers import Steps
 from regraft.splitting import split
 from regraft.stores.folder import FolderStore
+from regraft.tensors.trees import map_tree
 from regraft.training import train
 from trunks import plainly, tiny_data, tiny_trunk
 
@@ -149,3 +150,48 @@ def test_a_view_that_is_not_there_is_refused(features):
     """Counted from 0."""
     with pytest.raises(CacheError, match="There is no view 1: the features have 1"):
         features.view(1)
+
+
+@pytest.mark.parametrize("make", [lambda f, i: f.subset(i), lambda f, i: as_examples(Subset(f, i.tolist())),
+                                  lambda f, i: as_examples(Subset(Subset(f, range(200)), i.tolist()))])  # fmt: skip
+def test_a_subset_is_features_too(features, make):
+    """With the rows in the order asked for, the same weights and key; whole tensors where the features have them."""
+    wanted = torch.tensor([5, 199, 0, 5, 3])
+    some = make(features, wanted)
+    assert isinstance(some, type(features))
+    assert len(some) == 5
+    inputs, labels = some.gather(torch.tensor([1, 0, 4]))
+    assert torch.equal(inputs["hidden"], expected()[[199, 5, 3]])
+    assert torch.equal(labels, tiny_data(200)[1][[199, 5, 3]])
+    assert (some.frozen, some.key, some.cut) == (features.frozen, features.key, features.cut)
+    assert (some.inputs is None) == (features.inputs is None)
+    seen = torch.cat([rows["hidden"] for _, rows, _ in some.batches(2, epoch=1)])
+    assert torch.equal(seen.sort(0).values, expected()[wanted].sort(0).values)
+    with pytest.raises(IndexError, match="200 examples have no index"):
+        features.subset(torch.tensor([200]))
+
+
+def test_a_part_of_a_random_split_is_features(features):
+    """As people make validation data."""
+    parts = [as_examples(part) for part in random_split(features, [150, 50])]
+    assert [len(part) for part in parts] == [150, 50]
+    assert all(part.frozen for part in parts)
+
+
+def test_gathered_rows_remember_the_weights(features):
+    """Also on their way through a copy."""
+    inputs, _ = features.gather(torch.arange(3))
+    assert inputs.frozen == features.frozen
+    assert pickle.loads(pickle.dumps(inputs)).frozen == features.frozen
+    assert map_tree(lambda rows: rows + 1, inputs).frozen == features.frozen
+
+
+def test_a_subset_of_views_has_their_views():
+    """Each example keeps its copies."""
+    data = TensorDataset(*tiny_data(12))
+    every = cache_features(tiny_trunk(), data, views=2, batch_size=4)
+    some = every.subset(torch.tensor([7, 2]))
+    assert some.views == 2
+    for view in range(2):
+        rows = some.view(view).gather(torch.arange(2))[0]["hidden"]
+        assert torch.equal(rows, every.view(view).gather(torch.tensor([7, 2]))[0]["hidden"])

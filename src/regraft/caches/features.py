@@ -1,9 +1,10 @@
 """Features: the cut's values, one row per example, as a plain data set and as whole batches."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import final
+from types import MappingProxyType
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -20,7 +21,22 @@ from regraft.examples import Examples
 from regraft.splitting import FeatureExtractor
 from regraft.tensors.keeping import kept_generators
 
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 FeatureBatch = tuple[Tensor, dict[str, Tensor], Tensor]  # indices, leaf → rows, labels
+
+
+@final
+class LeafRows(dict[str, Tensor]):
+    """Leaf → rows, as a head takes them.
+
+    frozen  name → digest of each parameter and buffer that they were computed by
+    """
+
+    def __init__(
+        self, rows: Mapping[str, Tensor] = MappingProxyType({}), frozen: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(rows)
+        self.frozen = dict(frozen or {})
 
 
 @final
@@ -87,17 +103,31 @@ class Features(Dataset, Examples):
 
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[dict[str, Tensor], Tensor]]:
         """Several examples at once, as torch's DataLoader asks for them."""
-        wanted = torch.as_tensor(indices, dtype=torch.int64)
-        count = len(self)
-        if len(wanted) and not -count <= int(wanted.min()) <= int(wanted.max()) < count:
-            raise IndexError(f"{count} examples have no index {wanted.tolist()}.")
-        inputs, labels = self.gather(wanted % count if count else wanted)
-        return [({leaf: rows[row] for leaf, rows in inputs.items()}, labels[row]) for row in range(len(wanted))]
+        inputs, labels = self._gather(self._checked(torch.as_tensor(indices, dtype=torch.int64)))
+        return [({leaf: rows[row] for leaf, rows in inputs.items()}, labels[row]) for row in range(len(labels))]
 
     def gather(self, indices: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """The rows and labels at `indices` (batch,) int64, in this order; of several views the first."""
-        indices = indices.to(self.labels.device)
-        return self.rows.gather(self._positions(indices)), self.labels.index_select(0, indices)
+        """The rows and labels at `indices` (batch,) int64, in this order; of several views the first.
+
+        The rows remember the weights that they were computed by, so that training on them is refused when the model
+        has others now.
+        """
+        inputs, labels = self._gather(indices)
+        return LeafRows(inputs, self.frozen), labels
+
+    def subset(self, indices: Tensor) -> "Features":
+        """The features of the examples at `indices` (count,) int64, in this order: a fold, a part of the data.
+
+        Rows in memory are copied, so that it trains as fast as the whole; those of a store are read when asked for.
+        Raises IndexError for an index that is no example.
+        """
+        indices = self._checked(indices)
+        computed = replace(self._computed, labels=self.labels.index_select(0, indices.to(self.labels.device)))
+        if self.positions is not None:
+            return Features(replace(computed, positions=self.positions[indices]))
+        if isinstance(self.rows, HeldRows):
+            return Features(replace(computed, rows=self.rows.select(indices)))
+        return Features(replace(computed, positions=indices[:, None]))
 
     def view(self, number: int) -> "Features":
         """The features of one view alone, 0 … views - 1."""
@@ -166,6 +196,17 @@ class Features(Dataset, Examples):
     def _with(self, *, positions: Tensor) -> "Features":
         return Features(replace(self._computed, positions=positions))
 
+    def _gather(self, indices: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        indices = indices.to(self.labels.device)
+        return self.rows.gather(self._positions(indices)), self.labels.index_select(0, indices)
+
+    def _checked(self, indices: Tensor) -> Tensor:
+        """The indices, counted from 0. Raises IndexError for one that is no example."""
+        count = len(self)
+        if len(indices) and not -count <= int(indices.min()) <= int(indices.max()) < count:
+            raise IndexError(f"{count} examples have no index {indices.tolist()}.")
+        return indices % count if count else indices
+
     def _positions(self, indices: Tensor) -> Tensor:
         return indices if self.positions is None else self.positions[:, 0].index_select(0, indices)
 
@@ -187,7 +228,7 @@ class Features(Dataset, Examples):
     def _in_order(self, groups: Sequence[Tensor], batches: Sequence[Tensor]) -> Iterator[FeatureBatch]:
         """The batches; from a store by the groups that they are made of."""
         if not isinstance(self.rows, StoredRows):
-            yield from ((batch, *self.gather(batch)) for batch in batches)
+            yield from ((batch, *self._gather(batch)) for batch in batches)
             return
         rows = streamed(self.rows, groups, [len(batch) for batch in batches], self._positions)
         for batch, inputs in zip(batches, rows, strict=True):

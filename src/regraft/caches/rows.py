@@ -56,6 +56,13 @@ class HeldRows(Rows):
             for leaf, column in self.columns.items()
         }
 
+    def select(self, positions: Tensor) -> "HeldRows":
+        """The rows at these positions alone."""
+        return HeldRows({
+            leaf: column.reordered(positions) if isinstance(column, Ragged) else column[positions.to(column.device)]
+            for leaf, column in self.columns.items()
+        })  # fmt: skip
+
     @property
     def tensors(self) -> dict[str, Tensor] | None:
         """The columns where all are whole tensors, else None."""

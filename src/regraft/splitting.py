@@ -17,7 +17,7 @@ from regraft.cuts.cut import Cut, Leaf, describe_cut
 from regraft.cuts.dataflow import Sources, sources
 from regraft.cuts.fingerprint import class_name, computation_of, settings_of, source_hash
 from regraft.cuts.head_run import run_head
-from regraft.cuts.program import Features
+from regraft.cuts.program import Features, Program
 from regraft.cuts.record import values_in
 from regraft.cuts.row_rounding import batch_sizes, difference_of_copies, repeated_rows, same_rows
 from regraft.cuts.search import Proven, Search, record_sizes
@@ -117,7 +117,7 @@ class Trunk(FeatureExtractor):
         names = {
             value.name
             for proven in self.modes.values()
-            for value in map(proven.program.record.values.__getitem__, _trunk_of(proven).values)
+            for value in map(proven.program.record.values.__getitem__, _trunk_of(proven.program).values)
             if value.kind in ("parameter", "buffer")
         }
         state = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
@@ -126,15 +126,16 @@ class Trunk(FeatureExtractor):
     def describe(self) -> dict[str, Any]:
         """The layers before the cut with their settings and sources, and the operations that they ran."""
         modules = dict(self.model.named_modules())
-        records = [(proven.program.record, sorted(_trunk_of(proven).operations)) for proven in self.modes.values()]
-        names = sorted({record.layer_of(record.operations[i]) for record, indices in records for i in indices})
+        programs = [proven.program for proven in self.modes.values()]
+        operations = [[p.record.operations[i] for i in sorted(_trunk_of(p).operations)] for p in programs]
+        names = sorted({p.record.layer_of(o) for p, own in zip(programs, operations, strict=True) for o in own})
         classes = sorted({type(modules[name]) for name in names}, key=lambda cls: cls.__qualname__)
         return {
             "modules": {name: f"{class_name(type(modules[name]))}({modules[name].extra_repr()})" for name in names},
             "settings": {name: settings_of(modules[name]) for name in names},
             "computation": [
-                hash_description(computation_of(record, [record.operations[i] for i in indices]))
-                for record, indices in records
+                hash_description(computation_of(p.record, p.sizes, own))
+                for p, own in zip(programs, operations, strict=True)
             ],
             "sources": {class_name(cls): source_hash(cls) for cls in classes},
             "attention": str(getattr(getattr(self.model, "config", None), "_attn_implementation", "")),
@@ -272,9 +273,13 @@ def _of_all_modes(model: nn.Module, modes: ProvenModes, run: Callable[[bool], Fe
     return features
 
 
-def _trunk_of(proven: Proven) -> Sources:
-    """The values and operations that the leaves are computed from."""
-    return sources(proven.program.record, proven.program.leaves.values())
+def _trunk_of(program: Program) -> Sources:
+    """The values and operations that the leaves are computed from, and those by which the forward decides."""
+    live = program.choice.flow.live
+    decisions = [o for o in program.record.operations if o.needs_data and live.isdisjoint(o.inputs)]
+    read = [value for operation in decisions for value in operation.inputs]
+    found = sources(program.record, [*program.leaves.values(), *read])
+    return Sources(found.values, found.operations | {operation.index for operation in decisions})
 
 
 def _refuse_compiled(model: nn.Module) -> None:

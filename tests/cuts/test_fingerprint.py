@@ -1,5 +1,7 @@
 """What layers compute beside their tensors: settings, methods, and what a forward does beside its layers."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
@@ -7,7 +9,8 @@ from torch.nn import functional
 
 from regraft.caches.keys import key_of, manifest_of
 from regraft.caches.options import Options
-from regraft.cuts.fingerprint import class_name, plain_arguments, settings_of, source_hash
+from regraft.cuts.fingerprint import class_name, settings_of, source_hash
+from regraft.cuts.operators import plain_arguments
 from regraft.freezing import freeze
 from regraft.splitting import split
 
@@ -50,6 +53,13 @@ class Stateful(nn.Module):
 def test_settings_are_the_plain_public_attributes():
     """Tensors and layers are told elsewhere; the head's size is not the trunk's."""
     assert settings_of(Scaled()) == {"scale": "2.0", "window": "(3, 4)"}
+
+
+def test_numbers_count_in_private_attributes_and_in_objects_of_settings():
+    """Texts and switches there are notes of training; functions and layers are no settings."""
+    layer = Scaled()
+    layer._bound, layer._is_ready, layer.config = 3, True, SimpleNamespace(bound=2, num_labels=5, path="x", fast=True)
+    assert settings_of(layer) == {"_bound": "3", "config": {"bound": "2"}, "scale": "2.0", "window": "(3, 4)"}
 
 
 def test_extra_state_is_told_by_its_values():
@@ -156,8 +166,108 @@ def test_the_examples_size_and_the_head_are_not_part_of_the_key():
     assert key(hooked(lambda model: setattr(model, "head", nn.Linear(6, 5)))) == before
 
 
-def test_whole_numbers_count_in_arithmetic_alone():
-    """Elsewhere they may be sizes, which are the example's."""
-    assert plain_arguments("mul", (torch.ones(2), 3), {}) == "3"
-    assert plain_arguments("view", (torch.ones(2), 2, -1), {}) == ""
-    assert plain_arguments("sum", (torch.ones(2),), {"keepdim": True, "dtype": torch.float64}) == "torch.float64 True"
+def test_whole_numbers_are_told_apart_from_other_plain_arguments():
+    """They may be sizes, which are the example's; those in slices too."""
+    assert plain_arguments((torch.ones(2), 3, 0.5), {}) == ("0.5", (3,))
+    assert plain_arguments((torch.ones(2), (Ellipsis, slice(None, 7))), {}) == ("", (7,))
+    assert plain_arguments((torch.ones(2),), {"keepdim": True, "dtype": torch.float64}) == ("torch.float64 True", ())
+
+
+class Bounds:
+    """An object of settings, as transformers' models have one."""
+
+    bound, low, length, fold = 10, 0, 5, 2
+
+
+class Bounded(nn.Module):
+    """A frozen layer whose rows pass through operators with whole numbers."""
+
+    def __init__(self, operation, bounds):
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.head, self.operation, self._bounds = nn.Linear(6, 6), nn.Linear(6, 2), operation, bounds
+
+    def forward(self, x):
+        return self.head(self.operation(self.a(x), self._bounds))
+
+
+def branching(x, bounds):
+    """Another way where a value is large."""
+    return x * 0.5 if x.abs().max() > bounds.bound else x
+
+
+OPERATIONS = {
+    "hardtanh": (lambda x, b: functional.hardtanh(x, -b.bound, b.bound), "bound"),
+    "threshold": (lambda x, b: functional.threshold(x, b.low, b.bound), "low"),
+    "nan_to_num": (lambda x, b: torch.nan_to_num(x, nan=b.low), "low"),
+    "a branch": (branching, "bound"),
+    "a branch by a number": (lambda x, b: x * 0.5 if float(x.abs().max()) > b.bound else x, "bound"),
+    "roll": (lambda x, b: x.roll(b.fold, 1), "fold"),
+    "a slice": (lambda x, b: functional.pad(x[:, : b.length], (0, 6 - b.length)), "length"),
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_a_whole_number_inside_an_operator_is_part_of_the_key(name):
+    """Bounds, shifts, lengths, and numbers by which the forward decides."""
+    operation, setting = OPERATIONS[name]
+    bounds = Bounds()
+    before = key(Bounded(operation, bounds))
+    setattr(bounds, setting, getattr(bounds, setting) + 1)
+    assert key(Bounded(operation, bounds)) != before
+
+
+LIMIT = 10
+
+
+def limited(x):
+    """Decides by a number of its module, where torch does not see it."""
+    return x * 0.5 if float(x.detach().abs().max()) > LIMIT else x
+
+
+class Calling(nn.Module):
+    """Calls a function of its module."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.head = nn.Linear(6, 6), nn.Linear(6, 2)
+
+    def forward(self, x):
+        return self.head(limited(self.a(x)))
+
+
+def test_a_number_by_which_a_function_of_the_module_decides_is_part_of_the_key(monkeypatch):
+    """Compared by Python, unseen by torch."""
+    before = key(Calling())
+    monkeypatch.setitem(globals(), "LIMIT", 11)
+    assert key(Calling()) != before
+
+
+class Reader(nn.Module):
+    """Tokens cut to a greatest length, and sizes that grow with the rows and the length."""
+
+    def __init__(self, longest):
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.head, self.longest = nn.Embedding(9, 6), nn.Linear(6, 2), [longest]
+
+    def forward(self, ids):
+        ids = ids[:, : self.longest[0]]
+        rows, length = ids.shape
+        x = self.a(ids).view(rows, length, 2, 3).transpose(1, 2).reshape(rows, 2, length * 3)
+        return self.head(x.view(rows, 2, length, 3).transpose(1, 2).reshape(rows, length, 6).mean(1))
+
+
+def reader_key(longest, rows=3, length=8):
+    """Of tokens of this length."""
+    model = Reader(longest)
+    freeze(model, "a")
+    trunk, _ = split(model, torch.ones(rows, length, dtype=torch.int64))
+    return key_of(manifest_of(trunk, Options(batch_size=4)))
+
+
+def test_a_greatest_length_is_part_of_the_key_and_the_examples_sizes_are_not():
+    """The same trunk, whatever example it was split on."""
+    assert reader_key(512) != reader_key(256)
+    assert reader_key(512) == reader_key(512, rows=5) == reader_key(512, length=11)

@@ -2,24 +2,17 @@
 
 import hashlib
 import inspect
-from collections.abc import Mapping, Sequence
-from types import FunctionType
+from collections.abc import Iterator, Sequence
+from types import CodeType, FunctionType
 
-import torch
 from torch import Tensor, nn
 
 from regraft.cuts.record import Operation, Record
+from regraft.cuts.sizes import Sizes
 from regraft.tensors.fingerprints import hash_tensors
-from regraft.tensors.trees import map_tree
 
 # The size of the head, noted on the whole model by timm and transformers: another head keeps the trunk's features.
 OF_THE_HEAD = frozenset({"num_classes", "num_labels"})
-# Functions whose whole numbers are factors and bounds; those of others may be sizes, which grow with the example.
-ARITHMETIC = frozenset((
-    "add", "sub", "mul", "div", "truediv", "true_divide", "floordiv", "floor_divide", "pow", "float_power",
-    "rsub", "rpow", "rdiv", "remainder", "fmod", "clamp", "clamp_min", "clamp_max", "clip", "maximum", "minimum",
-    "eq", "ne", "lt", "le", "gt", "ge", "masked_fill", "where", "lerp", "addcmul", "addcdiv",
-))  # fmt: skip
 
 
 def class_name(cls: type) -> str:
@@ -30,14 +23,19 @@ def class_name(cls: type) -> str:
 def settings_of(module: nn.Module) -> dict[str, object]:
     """The module's own numbers, texts and tuples of them, and its extra state; plain data.
 
-    A forward reads them as it reads tensors: `eps`, `num_heads`, `self.scale = 2.0`.
+    A forward reads them as it reads tensors: `eps`, `num_heads`, `self.scale = 2.0`. Numbers count in private
+    attributes too, and in objects of settings (`self.config.bound`), whose texts and switches are often notes of
+    training.
     """
-    settings: dict[str, object] = {
-        name: plain
-        for name, value in sorted(vars(module).items())
-        if not name.startswith("_") and name not in OF_THE_HEAD | {"training", "train"}
-        and (plain := _plain(value)) is not None
-    }  # fmt: skip
+    settings: dict[str, object] = {}
+    for name, value in sorted(vars(module).items()):
+        if name in OF_THE_HEAD | {"training", "train"}:
+            continue
+        plain = _number(value) if name.startswith("_") else _plain(value)
+        if plain is not None:
+            settings[name] = plain
+        elif numbers := _numbers_of(value):
+            settings[name] = numbers
     if type(module).get_extra_state is not nn.Module.get_extra_state:
         settings["extra state"] = _state_text(module.get_extra_state())
     return settings
@@ -46,10 +44,11 @@ def settings_of(module: nn.Module) -> dict[str, object]:
 def source_hash(cls: type) -> str:
     """A hash of the source of the class's methods and of those that it inherits below `nn.Module`.
 
-    `__init__` is left out: what it makes is in the tensors and settings. A class without a source (typed into an
-    interpreter) is hashed by its methods' code.
+    With it the plain values of their module that the methods name (`if x.max() > BOUND`), and the sources of the
+    functions of their module that they call. `__init__` is left out: what it makes is in tensors and settings. A class
+    without a source (typed into an interpreter) is hashed by its methods' code.
     """
-    total = hashlib.sha256()
+    total, seen = hashlib.sha256(), set[str]()
     for base in cls.__mro__:
         if base in (nn.Module, object):
             continue
@@ -57,7 +56,31 @@ def source_hash(cls: type) -> str:
             function = getattr(method, "__func__", method)
             if isinstance(function, FunctionType) and name != "__init__":
                 total.update(f"{base.__qualname__}.{name}\0{_source(function)}\0".encode())
+                total.update("\0".join(_named_by(function, seen)).encode())
     return total.hexdigest()[:16]
+
+
+def _named_by(function: FunctionType, seen: set[str]) -> Iterator[str]:
+    """What a function reads of its module: plain values, and the functions that it calls, with what they read.
+
+    seen  names that were looked at already
+    """
+    for name in _names_in(function.__code__):
+        value = function.__globals__.get(name)
+        if name in seen or name.startswith("__"):
+            continue
+        seen.add(name)
+        if value is not None and (plain := _plain(value)) is not None:
+            yield f"{name} {plain}"
+        elif isinstance(value, FunctionType) and value.__module__ == function.__module__:
+            yield f"{name} {_source(value)}"
+            yield from _named_by(value, seen)
+
+
+def _names_in(code: CodeType) -> list[str]:
+    """The names that a code and the functions within it look up."""
+    inner = [name for constant in code.co_consts if isinstance(constant, CodeType) for name in _names_in(constant)]
+    return [*code.co_names, *inner]
 
 
 def _source(function: FunctionType) -> str:
@@ -76,6 +99,20 @@ def _plain(value: object) -> str | None:
     return None
 
 
+def _number(value: object) -> str | None:
+    """A text for numbers that are no switches."""
+    return repr(value) if isinstance(value, (int, float, complex)) and not isinstance(value, bool) else None
+
+
+def _numbers_of(value: object) -> dict[str, str]:
+    """The public numbers of an object of settings; none of what holds tensors or is called."""
+    if isinstance(value, (Tensor, nn.Module)) or callable(value):
+        return {}
+    attributes = sorted(getattr(value, "__dict__", {}).items())
+    numbers = {name: _number(item) for name, item in attributes if name not in OF_THE_HEAD and name[:1] != "_"}
+    return {name: text for name, text in numbers.items() if text is not None}
+
+
 def _state_text(state: object) -> str:
     """Extra state as a text: tensors by their hash, dicts and lists by what they hold, the rest as it prints."""
     if isinstance(state, Tensor):
@@ -87,23 +124,10 @@ def _state_text(state: object) -> str:
     return repr(state)
 
 
-def plain_arguments(name: str, args: tuple[object, ...], kwargs: Mapping[str, object]) -> str:
-    """The fractions, switches and words among a function's arguments, and in arithmetic the whole numbers."""
-    texts: list[str] = []
-    is_arithmetic = name.strip("_") in ARITHMETIC
-
-    def note(value: object) -> object:
-        if is_arithmetic or not isinstance(value, int) or isinstance(value, bool):
-            texts.append(repr(value))
-        return value
-
-    map_tree(note, [*args, *(kwargs[name] for name in sorted(kwargs))],
-                  kind=(bool, int, float, complex, str, torch.dtype))  # fmt: skip
-    return " ".join(texts)
-
-
-def computation_of(record: Record, operations: Sequence[Operation]) -> list[list[object]]:
+def computation_of(record: Record, sizes: Sizes, operations: Sequence[Operation]) -> list[list[object]]:
     """For each operation: whose forward ran it, its name, its plain arguments, and where its tensors came from.
+
+    Of the whole numbers those that are the same for every number of rows and every length.
 
     What a forward reads beside its arguments is in it: module-level numbers, closures, hooks, other functions, and
     tensors that are neither parameters nor buffers, by their values now.
@@ -118,7 +142,7 @@ def computation_of(record: Record, operations: Sequence[Operation]) -> list[list
         return f"{value.kind} {value.name}{digest}"
 
     return [
-        [record.layer_of(operation), operation.name, operation.plain,
+        [record.layer_of(operation), operation.name, operation.plain, sizes.numbers.get(operation.index, ()),
          [origin(argument) for argument in operation.arguments]]
         for operation in operations
     ]  # fmt: skip

@@ -7,8 +7,9 @@ from torch import Tensor
 from torch._ops import OpOverload
 from torch.utils.flop_counter import flop_registry
 
-from regraft.tensors.trees import tensors_of
+from regraft.tensors.trees import map_tree, tensors_of
 
+NOTED = (bool, int, float, complex, str, torch.dtype, slice)  # plain arguments of a function
 Operator = OpOverload  # one of torch's own operators, as its dispatcher knows it
 
 # Methods that give Python a value made of the data. Some of them (tolist, numpy) run no operator that torch shows.
@@ -102,3 +103,24 @@ def flops_of(func: Operator, args: tuple[object, ...], kwargs: Mapping[str, obje
     """Multiply-adds × 2, by torch's own formulas; 0 for what they do not count."""
     count = flop_registry.get(func._overloadpacket)
     return int(count(*args, **kwargs, out_val=result)) if count is not None else 0
+
+
+def plain_arguments(args: tuple[object, ...], kwargs: Mapping[str, object]) -> tuple[str, tuple[int, ...]]:
+    """The fractions, switches and words among a function's arguments as a text, and the whole numbers.
+
+    Whole numbers may be sizes, which grow with the example, or bounds and factors: see `Sizes.numbers`.
+    """
+    texts: list[str] = []
+    numbers: list[int] = []
+
+    def note(value: object) -> object:
+        if isinstance(value, slice):
+            map_tree(note, [value.start, value.stop, value.step], kind=NOTED)
+        elif isinstance(value, int) and not isinstance(value, bool):
+            numbers.append(value)
+        else:
+            texts.append(repr(value))
+        return value
+
+    map_tree(note, [*args, *(kwargs[name] for name in sorted(kwargs))], kind=NOTED)
+    return " ".join(texts), tuple(numbers)

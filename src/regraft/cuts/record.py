@@ -87,7 +87,7 @@ class Operation:
     changes         for an argument changed in place: the value before → the value after
     steps           what torch ran for it
     gives_python    the function itself gives Python a value made of the data (`item`, `tolist`)
-    plain           its arguments that are no tensors, see `fingerprint.plain_arguments`
+    plain, numbers  its arguments that are no tensors, see `operators.plain_arguments`
     """
 
     index: int
@@ -100,6 +100,7 @@ class Operation:
     steps: tuple[Step, ...] = ()
     gives_python: bool = False
     plain: str = ""
+    numbers: tuple[int, ...] = ()
 
     @cached_property
     def writes(self) -> list[int]:

@@ -14,7 +14,6 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from regraft.cuts.fingerprint import plain_arguments
 from regraft.cuts.operators import (
     READS_DATA,
     Operator,
@@ -24,6 +23,7 @@ from regraft.cuts.operators import (
     is_random,
     needs_data,
     normalises_by_batch,
+    plain_arguments,
     reads_only_shape,
     written_arguments,
 )
@@ -74,6 +74,7 @@ class _Running:
     ordinal: int
     arguments: tuple[int, ...]
     plain: str = ""
+    numbers: tuple[int, ...] = ()
     index: int = -1
     call: int = -1
     gives_python: bool = False
@@ -83,7 +84,7 @@ class _Running:
         """The operation as it is recorded."""
         return Operation(
             self.index, self.name, self.call, self.ordinal, self.arguments, outputs, changes, tuple(self.steps),
-            self.gives_python, self.plain,
+            self.gives_python, self.plain, self.numbers,
         )  # fmt: skip
 
 
@@ -272,8 +273,7 @@ class _Functions(TorchFunctionMode):
         given = tensors_of((args, kwargs))
         before = [recorder.value_of(tensor) for tensor in given]
         name = function_name(func)
-        plain = plain_arguments(name, args, kwargs)
-        operation = _Running(name, recorder.count(name), tuple(dict.fromkeys(before)), plain)
+        operation = _Running(name, recorder.count(name), tuple(dict.fromkeys(before)), *plain_arguments(args, kwargs))
         recorder.operation, result = operation, None
         try:
             result = func(*args, **kwargs)

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from regraft.cuts.operators import function_name
+from regraft.cuts.operators import function_name, plain_arguments
 from regraft.cuts.recording import Forward, shadowed_forwards
 from regraft.tensors.trees import numbers_of, tensors_of
 
 Shapes = list[tuple[int, ...]]
 CallKey = tuple[str, int]  # the module's name, and how many runs of it came before
+FunctionKey = tuple[str, int, str, int]  # that, the function's name, and how many of it came before in that run
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,13 @@ class ForwardShapes:
 
     calls      (module, ordinal) → the shapes and plain numbers of its output
     functions  (module, its ordinal, function, ordinal within that call) → the shapes of its result
+    numbers    the same → the whole numbers among its arguments
     inputs     the shapes of the arguments' tensors
     """
 
     calls: dict[CallKey, tuple[Shapes, list[object]]] = field(default_factory=dict)
-    functions: dict[tuple[str, int, str, int], Shapes] = field(default_factory=dict)
+    functions: dict[FunctionKey, Shapes] = field(default_factory=dict)
+    numbers: dict[FunctionKey, tuple[int, ...]] = field(default_factory=dict)
     inputs: Shapes = field(default_factory=list)
 
 
@@ -87,6 +90,7 @@ class _Functions(TorchFunctionMode):
         if self.running:
             call, name = self.running[-1], function_name(func)
             ordinal = self.counts[call, name] = self.counts.get((call, name), -1) + 1
+            self.shapes.numbers[*call, name, ordinal] = plain_arguments(args, kwargs or {})[1]
             if isinstance(result, (Tensor, tuple, list)):
                 self.shapes.functions[*call, name, ordinal] = _shapes(result)
         return result

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from regraft.cuts.record import Call, Record, Value, values_in
+from regraft.cuts.record import Call, Operation, Record, Value, values_in
 from regraft.cuts.shapes import ForwardShapes
 from regraft.tensors.trees import NUMBERS, Placeholder, find_in, map_tree, numbers_of
 
@@ -65,12 +65,14 @@ class Sizes:
     example   the symbols of the recorded example
     shapes    value → its shape, with a Size where it varies and None where how it varies is not known
     outputs   call → its output, with a Size in the place of each plain number that grows
+    numbers   operation → the whole numbers among its arguments that are the same for every size; None for others
     unstable  calls that give numbers that depend on more than sizes
     """
 
     example: Mapping[str, int]
     shapes: Mapping[int, tuple[int | Size | None, ...]] = field(default_factory=dict)
     outputs: Mapping[int, object] = field(default_factory=dict)
+    numbers: Mapping[int, tuple[int | None, ...]] = field(default_factory=dict)
     unstable: frozenset[int] = frozenset()
 
     def rows(self, value: int) -> tuple[int, int] | None:
@@ -116,7 +118,21 @@ def learn_sizes(record: Record, example: Mapping[str, int], runs: Runs) -> Sizes
         shapes[after] = shapes[before]
     numbers = {call.index: _learn_numbers(call, example, runs) for call in record.calls}
     outputs = {call.index: _with_numbers(call.output, numbers[call.index]) for call in record.calls}
-    return Sizes(example, shapes, outputs, frozenset(index for index, known in numbers.items() if known is None))
+    unstable = frozenset(index for index, known in numbers.items() if known is None)
+    others = [shapes for forwards in runs.values() for _, shapes in forwards]
+    constants = {operation.index: _constant_numbers(record, operation, others) for operation in record.operations}
+    return Sizes(example, shapes, outputs, constants, unstable)
+
+
+def _constant_numbers(record: Record, operation: Operation, others: Sequence[ForwardShapes]) -> tuple[int | None, ...]:
+    """The whole numbers that a function is given in every forward; None for one that is another somewhere."""
+    call = record.calls[operation.call]
+    key = (call.name, call.ordinal, operation.name, operation.ordinal)
+    given = [other.numbers.get(key, ()) for other in others]
+    return tuple(
+        number if all(len(same) == len(operation.numbers) and same[index] == number for same in given) else None
+        for index, number in enumerate(operation.numbers)
+    )
 
 
 def holds_numbers(output: object) -> bool:

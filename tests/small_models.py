@@ -5,7 +5,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from regraft.examples import TensorExamples
+from regraft.caches.features import Features
+from regraft.caching import cache_features
+from regraft.freezing import freeze
+from regraft.splitting import Head, split
 
 
 def on_grid(module: nn.Module, step: float = 2**-6) -> nn.Module:
@@ -42,34 +45,10 @@ class TwoParts(nn.Module):
         return self.head(self.trunk(x))
 
 
-class StaysInEval(nn.Sequential):
-    """A trunk as freezing leaves it: in eval mode, whoever trains."""
-
-    def train(self, mode: bool = True) -> "StaysInEval":
-        return super().train(False)
-
-
-class PartHead:
-    """The head of a `TwoParts`, called with the trunk's values, as splitting gives it."""
-
-    takes_features = True
-
-    def __init__(self, model: TwoParts) -> None:
-        self.model = model
-
-    def parameters(self) -> list[nn.Parameter]:
-        return list(self.model.head.parameters())
-
-    def __call__(self, leaves: Mapping[str, Tensor]) -> Tensor:
-        return self.model.head(leaves["trunk"])
-
-
 def frozen_model() -> TwoParts:
-    """A `TwoParts` with its trunk frozen: no gradient, sticky eval."""
+    """A `TwoParts` with its trunk frozen."""
     model = TwoParts()
-    model.trunk = StaysInEval(*model.trunk)
-    model.trunk.requires_grad_(False)
-    model.trunk.train()
+    freeze(model, "trunk")
     return model
 
 
@@ -82,11 +61,14 @@ def three_classes(count: int = 90, *, seed: int = 0) -> tuple[Tensor, Tensor]:
     return (64 * points).round() / 64, labels
 
 
-def features_of(model: TwoParts, inputs: Tensor, labels: Tensor, *, batch_size: int) -> TensorExamples:
-    """The trunk's values for all examples, computed in batches of `batch_size`."""
-    with torch.no_grad():
-        values = torch.cat([model.trunk(block) for block in inputs.split(batch_size)])
-    return TensorExamples({"trunk": values}, labels)
+def head_of(model: TwoParts) -> Head:
+    """The head of a frozen model, split on two examples of each class."""
+    return split(model, three_classes(6)[0])[1]
+
+
+def features_of(head: Head, inputs: Tensor, labels: Tensor, *, batch_size: int) -> Features:
+    """The head's features of all examples, computed in batches of `batch_size`."""
+    return cache_features(head.trunk, (inputs, labels), batch_size=batch_size)
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:

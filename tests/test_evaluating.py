@@ -6,16 +6,16 @@ from regraft.errors import DataError, TrainError
 from regraft.evaluating import Score, evaluate
 from regraft.splitting import split
 from regraft.training import train
-from small_models import PartHead, features_of, frozen_model, three_classes
+from small_models import features_of, frozen_model, head_of, three_classes
 
 
 def test_a_head_on_features_scores_as_its_model_on_the_data():
     model = frozen_model()
     inputs, labels = three_classes()
-    features = features_of(model, inputs, labels, batch_size=64)
+    head = head_of(model)
     whole = evaluate(model, (inputs, labels))
     assert isinstance(whole, Score)
-    assert evaluate(PartHead(model), features) == whole
+    assert evaluate(head, features_of(head, inputs, labels, batch_size=64)) == whole
 
 
 def test_a_label_that_is_no_class_is_named():
@@ -42,7 +42,7 @@ def test_a_whole_model_is_not_given_its_heads_features():
     model = frozen_model()
     trunk, _ = split(model, inputs[:2])
     features = cache_features(trunk, (inputs, labels))
-    with pytest.raises(TrainError, match=r"cached features, and this is a whole model[\s\S]*the head that"):
+    with pytest.raises(TrainError, match=r"whole model cannot take cached features\.[\s\S]*the head that"):
         evaluate(model, features)
-    with pytest.raises(TrainError, match="cached features, and this is a whole model"):
+    with pytest.raises(TrainError, match="whole model cannot take cached features"):
         train(model, features)

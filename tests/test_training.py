@@ -14,10 +14,10 @@ from regraft.learning.solvers import Exact, Steps
 from regraft.training import History, train
 from shared import MNIST, SHARED, needs_shared
 from small_models import (
-    PartHead,
     TwoParts,
     features_of,
     frozen_model,
+    head_of,
     same_weights,
     three_classes,
     weights_of,
@@ -41,11 +41,12 @@ def test_a_head_on_features_ends_in_the_same_weights_as_its_model_on_the_data():
     """Losses, dropout's draws, BatchNorm's statistics and weights agree to the last bit at every epoch."""
     inputs, labels = three_classes(96)
     whole, split = frozen_model(), frozen_model()
-    features = features_of(split, inputs, labels, batch_size=16)
+    head = head_of(split)
+    features = features_of(head, inputs, labels, batch_size=16)
     solver = Steps(epochs=3, batch_size=16, lr=0.01)
 
     uncached = train(whole, (inputs, labels), validation=(inputs, labels), solver=solver)
-    cached = train(PartHead(split), features, validation=features, solver=solver)
+    cached = train(head, features, validation=features, solver=solver)
 
     assert cached.train_loss == uncached.train_loss
     assert cached.validation_loss == uncached.validation_loss
@@ -116,7 +117,7 @@ def test_a_given_order_is_followed():
 
 @pytest.mark.parametrize(
     ("order", "told"),
-    [([], "no batch"), ([[]], "without examples"), ([[0, 90]], "names example 90; there are 90: 0 to 89")],
+    [([], "no batch"), ([[]], "an empty one"), ([[0, 90]], "has the index 90, and there are 90 examples: 0 to 89")],
 )
 def test_an_order_that_cannot_be_followed_is_refused(order, told):
     with pytest.raises(TrainError, match=told):
@@ -179,7 +180,7 @@ def test_a_loss_that_is_no_number_stops_at_its_step_and_the_weights_go_back():
 
 def test_weights_that_leave_the_numbers_in_the_last_step_are_told():
     model = nn.Linear(4, 3)
-    with pytest.raises(TrainError, match="weights are no longer numbers after the last step of epoch 0"):
+    with pytest.raises(TrainError, match="weights are not finite after the last step of epoch 0"):
         train(model, three_classes(), solver=Steps(optimizer="sgd", lr=1e39, order=lambda epoch: [torch.arange(30)]))
     assert torch.isfinite(model.weight).all()
 
@@ -231,8 +232,8 @@ def test_a_model_without_trainable_parameters_is_refused():
 
 
 def test_a_head_fed_by_plain_data_is_told_what_it_takes():
-    with pytest.raises(TrainError, match="A head takes cached features and got a Tensor"):
-        train(PartHead(frozen_model()), three_classes())
+    with pytest.raises(TrainError, match="A head takes cached features, not a Tensor"):
+        train(head_of(frozen_model()), three_classes())
 
 
 def test_patience_and_several_rates_need_validation_and_both_problems_are_told():
@@ -244,7 +245,7 @@ def test_frozen_statistics_that_move_are_told_by_name():
     """requires_grad=False alone does not hold BatchNorm."""
     model = TwoParts()
     model.trunk.requires_grad_(False)
-    with pytest.raises(TrainError, match=r"frozen tensors changed while training: trunk.1.running_mean"):
+    with pytest.raises(TrainError, match=r"frozen tensors changed during training: trunk.1.running_mean"):
         train(model, three_classes(), solver=Steps(epochs=1))
 
 
@@ -265,7 +266,7 @@ def test_lower_precision_keeps_the_weights_in_their_own():
 
 
 def test_a_loss_that_is_not_one_number_is_refused():
-    with pytest.raises(TrainError, match=r"The loss gives \(2,\), expected one number"):
+    with pytest.raises(TrainError, match=r"The loss has the shape \(2,\), expected one number"):
         train(TwoParts(), three_classes(), loss=nn.CrossEntropyLoss(reduction="none"))
 
 
@@ -291,7 +292,7 @@ def test_the_traced_step_and_the_eager_one_end_in_the_same_weights():
     assert one.train_loss == other.train_loss
     assert same_weights(weights_of(traced), weights_of(eager))
     assert one.notes[-1].endswith("operators, proven equal to the eager step")
-    assert other.notes[-1] == "eager step, as asked"
+    assert other.notes[-1] == "eager step, as passed"
 
 
 def test_several_candidates_each_train_as_they_would_alone():

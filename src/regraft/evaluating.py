@@ -5,14 +5,15 @@ from typing import Any
 from torch import nn
 
 from regraft.examples import as_examples
-from regraft.learning.learner import HeadLike, Learner, resident
+from regraft.learning.batches import in_memory
+from regraft.learning.learner import Learner
 from regraft.learning.losses import Loss, as_loss
 from regraft.learning.scoring import Score, score
 
 __all__ = ["Score", "evaluate"]
 
 
-def evaluate(model: nn.Module | HeadLike, dataset: Any, *, loss: Loss = "cross_entropy", batch_size: int = 64) -> Score:
+def evaluate(model: nn.Module, dataset: Any, *, loss: Loss = "cross_entropy", batch_size: int = 64) -> Score:
     """Accuracy with its standard error, mean loss and confusion of a model on a data set, or of a head on features.
 
     dataset     labelled examples: a torch data set, an (inputs, labels) pair of tensors, or features
@@ -25,4 +26,4 @@ def evaluate(model: nn.Module | HeadLike, dataset: Any, *, loss: Loss = "cross_e
     """
     learner = Learner(model)
     learner.refuse_features(dataset)
-    return score(learner, resident(as_examples(dataset), learner.device), as_loss(loss), batch_size=batch_size)
+    return score(learner, in_memory(as_examples(dataset), learner.device), as_loss(loss), batch_size=batch_size)

@@ -183,8 +183,6 @@ class Head(nn.Module):
     model   the user's model, whose own layers run; `train()`, `eval()`, `to()` reach it
     """
 
-    takes_features = True  # tells training apart a head, called with features, from a model, called with inputs
-
     def __init__(self, trunk: Trunk) -> None:
         super().__init__()
         self.trunk, self.model, self.training = trunk, trunk.model, trunk.model.training

@@ -1,16 +1,23 @@
+from collections import Counter
+
 import pytest
 import torch
+from torch import nn
+from torch.utils.data import Dataset
 
+from regraft.caching import cache_features
 from regraft.errors import TrainError
-from regraft.examples import Examples, TensorExamples
-from regraft.learning.batches import Source, as_batches, held, shuffled
+from regraft.examples import TensorExamples
+from regraft.learning.batches import BatchSource, as_batches, in_memory, shuffled
 from regraft.learning.solvers import Steps
+from regraft.splitting import split
+from regraft.stores.folder import FolderStore
 from regraft.training import train
 from small_models import TwoParts, three_classes
 
 
 def source_of(data, **options):
-    return Source(data, torch.device("cpu"), **{"order": None, "batch_size": 8, "seed": 0} | options)
+    return BatchSource(data, torch.device("cpu"), **{"order": None, "batch_size": 8, "seed": 0} | options)
 
 
 def test_the_shuffle_takes_each_example_once_and_differs_by_epoch():
@@ -28,81 +35,78 @@ def test_a_single_last_example_joins_the_batch_before():
     train(TwoParts(), three_classes(33), solver=Steps(batch_size=8, epochs=1))
 
 
-class Streamed(Examples):
-    """Features larger than memory, as a store gives them: an order of their own, read in blocks."""
+def features(count, store=None, **options):
+    """Features whose only value is the number of the example."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(1, 2))
+    model[0].requires_grad_(False)
+    data = Numbered(count)
+    trunk, _ = split(model, torch.zeros(2, 1))
+    return cache_features(trunk, data, store, **options)
 
-    views, inputs = 1, None
+
+class Numbered(Dataset):
+    """Each example is its number; drawn again, another view is 100 higher."""
 
     def __init__(self, count):
-        self.rows, self.labels = torch.arange(count, dtype=torch.float32)[:, None], torch.arange(count) % 3
-        self.read = 0
+        self.count, self.drawn = count, Counter()
 
     def __len__(self):
-        return len(self.rows)
+        return self.count
 
-    def gather(self, indices):
-        return {"cut": self.rows[indices]}, self.labels[indices]
-
-    def order(self, epoch, *, seed=0):
-        return torch.arange(len(self)).roll(epoch + seed)
-
-    def batches(self, batch_size, *, epoch=0, seed=0):
-        for indices in self.order(epoch, seed=seed).split(batch_size):
-            self.read += 1
-            yield indices, *self.gather(indices)
+    def __getitem__(self, index):
+        self.drawn[index] += 1
+        return torch.tensor([float(index)]), index % 3
 
 
-def test_streamed_features_are_read_in_their_own_order():
-    data = Streamed(20)
+@pytest.fixture
+def streamed(tmp_path, monkeypatch):
+    """So many features that are larger than memory, and the blocks that are read."""
+    return lambda count: features(count, FolderStore(tmp_path, memory_bytes=0))
+
+
+def first_column(inputs):
+    (rows,) = inputs.values()
+    return rows.reshape(-1)
+
+
+def test_streamed_features_are_read_in_their_own_order(streamed):
+    data = streamed(20)
     epoch = source_of(data, seed=3).epoch(2)
     batches = list(epoch)
-    assert data.read == 3
-    assert torch.equal(torch.cat([indices for indices, _, _ in batches]), torch.arange(20).roll(5))
+    assert torch.equal(torch.cat([indices for indices, _, _ in batches]), data.order(2, seed=3))
     assert [len(indices) for indices in epoch.indices] == [8, 8, 4]
-    assert all(torch.equal(inputs["cut"][:, 0], indices.float()) for indices, inputs, _ in batches)
+    assert all(torch.equal(first_column(inputs), indices.float()) for indices, inputs, _ in batches)
 
 
-def test_a_single_last_row_of_a_stream_joins_the_batch_before():
-    epoch = source_of(Streamed(17)).epoch(0)
+def test_a_single_last_row_of_a_stream_joins_the_batch_before(streamed):
+    epoch = source_of(streamed(17)).epoch(0)
     batches = list(epoch)
     assert [len(labels) for _, _, labels in batches] == [len(indices) for indices in epoch.indices] == [8, 9]
-    assert torch.equal(batches[-1][1]["cut"][:, 0], torch.arange(8.0, 17.0))
+    assert torch.equal(first_column(batches[-1][1]), epoch.indices[-1].float())
 
 
-def test_a_given_order_is_followed_in_a_stream_too():
-    data = Streamed(20)
-    epoch = source_of(data, order=lambda epoch: [[3, 1], [2]]).epoch(0)
-    assert [indices.tolist() for indices, _, _ in epoch] == [[3, 1], [2]]
-    assert data.read == 0
-
-
-class Views(Streamed):
-    """Features with a view for each epoch."""
-
-    views = 2
-    inputs = None
-
-    def for_epoch(self, epoch, *, seed=0):
-        return TensorExamples({"cut": self.rows + 100 * (epoch % 2)}, self.labels)
+def test_a_given_order_is_followed_in_a_stream_too(streamed):
+    epoch = source_of(streamed(20), order=lambda epoch: [[3, 1], [2]]).epoch(0)
+    assert [(indices.tolist(), first_column(inputs).tolist()) for indices, inputs, _ in epoch] == [
+        ([3, 1], [3.0, 1.0]),
+        ([2], [2.0]),
+    ]
 
 
 def test_each_epoch_takes_its_own_view():
-    source = source_of(Views(16), order=lambda epoch: [torch.arange(4)])
-    seen = [next(iter(source.epoch(number)))[1]["cut"][0, 0].item() for number in range(3)]
-    assert seen == [0.0, 100.0, 0.0]
+    data = features(16, views=2)
+    source = source_of(data, order=lambda epoch: [torch.arange(4)])
+    for number in range(3):
+        expected, _ = data.for_epoch(number, seed=0).gather(torch.arange(4))
+        assert torch.equal(first_column(next(iter(source.epoch(number)))[1]), first_column(expected))
 
 
 def test_features_in_memory_are_gathered_as_whole_tensors():
-    class InMemory(Streamed):
-        @property
-        def inputs(self):
-            return {"cut": self.rows}
-
-    examples = held(InMemory(5), torch.device("cpu"))
+    examples = in_memory(features(5), torch.device("cpu"))
     assert isinstance(examples, TensorExamples)
 
 
 @pytest.mark.parametrize("order", [[], [[]], [[0, -1]]])
 def test_batches_without_sense_are_refused(order):
-    with pytest.raises(TrainError, match=r"no batch, or one without|names example -1"):
+    with pytest.raises(TrainError, match=r"no batch, or an empty one|has the index -1"):
         as_batches(order, 5)

@@ -1,90 +1,128 @@
+import math
+
 import pytest
 import torch
 from torch import nn
 
 from regraft.errors import TrainError
-from regraft.learning.candidate import Trial
+from regraft.learning.candidate import CandidateRun, OwnState, Progress, Settings, best_of
 from regraft.learning.eager_step import EagerStep
-from regraft.learning.learner import Learner, draws
+from regraft.learning.learner import Learner
 from regraft.learning.losses import cross_entropy
 from regraft.learning.scoring import Score
 from small_models import weights_of
 
 
-def judged(loss):
+def score(loss):
     return Score(0.5, 0.1, 10, loss)
 
 
-def ended(losses, *, patience=None, model=None):
-    """A trial after epochs with these validation losses; the weight tells the epoch."""
-    model = model or nn.Linear(1, 1)
-    trial = Trial(Learner(model), patience)
-    for number, loss in enumerate(losses):
+def progress(losses, *, patience=None):
+    """After epochs with these validation losses."""
+    return Progress(patience, [1.0] * len(losses), [score(loss) for loss in losses])
+
+
+def run_of(model, **settings):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    return CandidateRun(Settings(**settings), EagerStep(Learner(model), cross_entropy, optimizer))
+
+
+def test_patience_counts_from_the_best_epoch():
+    waiting = progress([3.0, 1.0, 2.0], patience=2)
+    assert waiting.is_running
+    assert (waiting.best_epoch, waiting.kept_epoch, waiting.validation_loss) == (1, 1, 1.0)
+    stopped = progress([3.0, 1.0, 2.0, 1.0], patience=2)
+    assert not stopped.is_running
+    assert stopped.stopped_because == "no better validation loss for 2 epochs; back to epoch 1, counted from 0"
+
+
+def test_without_patience_the_last_epoch_is_kept_and_compared():
+    done = progress([1.0, 2.0])
+    assert (done.best_epoch, done.kept_epoch, done.validation_loss) == (0, 1, 2.0)
+    assert done.stopped_because == "all 2 epochs were run"
+
+
+def test_before_the_first_epoch_nothing_is_kept():
+    start = progress([], patience=2)
+    assert (start.best_epoch, start.kept_epoch, start.validation_loss) == (None, None, math.inf)
+    assert start.is_running
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_validation_losses_that_are_not_finite_do_not_throw_training_away(loss):
+    """Patience cannot judge by them: all epochs run, the last weights stay, and the history says so."""
+    blind = progress([loss] * 4, patience=2)
+    assert blind.is_running
+    assert blind.kept_epoch == 3
+    assert blind.stopped_because.endswith("no validation loss was a finite number, so patience had no effect and the "
+                                          "last weights stay")  # fmt: skip
+    some = progress([loss, 2.0, loss], patience=3)
+    assert some.best_epoch == some.kept_epoch == 1
+
+
+def test_the_weights_of_the_kept_epoch_are_remembered():
+    model = nn.Linear(1, 2)
+    run = run_of(model, patience=2)
+    run.begin(Learner(model))
+    for number, loss in enumerate([3.0, 1.0, 2.0]):
         with torch.no_grad():
             model.weight.fill_(number + 1)
-        trial.losses.append(1.0)
-        trial.note_epoch(judged(loss))
-    return trial
+        run._losses, run._counts = [torch.tensor(1.0), torch.tensor(4.0)], [2, 1]
+        run.finish_epoch(score(loss))
+    assert float(run.kept["weight"][0]) == 2.0
+    assert run.progress.losses == [2.0] * 3
 
 
-def test_patience_counts_from_the_best_epoch_and_keeps_its_weights():
-    trial = ended([3.0, 1.0, 2.0], patience=2)
-    assert trial.is_running()
-    assert trial.kept_epoch == 1
-    assert float(trial.kept["weight"]) == 2.0
-    assert not ended([3.0, 1.0, 2.0, 1.0], patience=2).is_running()
-    assert trial.rank() == 1.0
+def test_the_best_candidate_has_the_lowest_validation_loss_that_is_a_number():
+    runs = [run_of(nn.Linear(1, 2)) for _ in range(3)]
+    for run, loss in zip(runs, [math.nan, 2.0, 1.0], strict=True):
+        run.progress = progress([loss])
+    assert best_of(runs) is runs[2]
 
 
-def test_without_patience_the_last_weights_are_kept_and_ranked():
-    trial = ended([1.0, 2.0])
-    assert trial.rank() == 2.0
-    assert trial.best_epoch == 0
-    assert float(trial.kept["weight"]) == 2.0
-
-
-def test_a_trials_weights_and_draws_are_in_the_model_only_meanwhile():
+def test_own_weights_and_random_numbers_are_in_the_model_only_in_the_block():
+    """Between the turns the global generators continue as if there had been no turn: the data set may draw."""
     model = nn.Linear(1, 1)
-    trial = Trial(Learner(model), None)
-    trial.values, trial.draws = {"weight": torch.full((1, 1), 7.0)}, draws(torch.device("cpu"))
+    own = OwnState()
+    own.add({"weight": torch.full((1, 1), 7.0)})
     torch.manual_seed(8)
-    before = weights_of(model)
-    with trial.in_model():
+    before, outside = weights_of(model), torch.get_rng_state()
+    with own.in_model(Learner(model)):
         assert model.weight.item() == 7.0
         first = torch.rand(1)
     assert torch.equal(model.weight, before["weight"])
-    torch.manual_seed(8)
-    with trial.in_model():
+    assert torch.equal(torch.get_rng_state(), outside)
+    with own.in_model(Learner(model)):
         second = torch.rand(1)
     assert not torch.equal(first, second)
 
 
 def test_a_failure_is_an_error_alone_and_a_sentence_among_several():
-    trial = ended([1.0])
-    with trial.failing(alone=False):
+    run = run_of(nn.Linear(1, 2))
+    with run.failing(alone=False):
         raise TrainError("The loss is nan at step 3; the weights are those of the last epoch.")
-    assert trial.failed == trial.stopped_because() == "The loss is nan at step 3."
-    assert not trial.is_running()
-    with pytest.raises(TrainError, match="at step 4"), trial.failing(alone=True):
+    assert run.progress.failure == run.progress.stopped_because == "The loss is nan at step 3."
+    assert not run.progress.is_running
+    with pytest.raises(TrainError, match="at step 4"), run.failing(alone=True):
         raise TrainError("The loss is nan at step 4")
 
 
-def test_a_trial_goes_on_with_what_trains_in_addition():
-    """The values at which the further tensors began are kept to go back to; the optimiser stays."""
+def test_a_candidate_continues_with_what_trains_in_addition():
+    """The values at which the further tensors began are kept to return to; the optimizer stays."""
     model = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1))
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    run = run_of(model)
+    optimizer = run.eager.optimizer
     model[0].requires_grad_(False)
-    trial = Trial(Learner(model), None, eager=EagerStep(Learner(model), cross_entropy, optimizer))
-    trial.begin(Learner(model))
-    assert set(trial.kept) == {"1.weight", "1.bias"}
+    run.begin(Learner(model))
+    assert set(run.kept) == {"1.weight", "1.bias"}
 
     model[0].requires_grad_(True)
     before = weights_of(model)
     with torch.no_grad():
         model[1].weight += 1
     learner = Learner(model)
-    trial.begin(learner)
+    run.begin(learner)
 
-    assert all(torch.equal(trial.kept[name], tensor) for name, tensor in before.items())
-    assert trial.step is trial.eager
-    assert (trial.eager.learner, trial.eager.optimizer) == (learner, optimizer)
+    assert all(torch.equal(run.kept[name], tensor) for name, tensor in before.items())
+    assert run.step is run.eager
+    assert (run.learner, run.eager.optimizer) == (learner, optimizer)

@@ -3,8 +3,9 @@ import torch
 from torch import nn
 
 from regraft.errors import TrainError
-from regraft.learning.learner import Learner, modes_kept
-from small_models import PartHead, TwoParts, frozen_model, same_weights, three_classes, weights_of
+from regraft.freezing import freeze
+from regraft.learning.learner import Learner
+from small_models import TwoParts, frozen_model, head_of, same_weights, three_classes, weights_of
 
 
 def test_a_model_is_called_by_the_kind_of_its_inputs():
@@ -20,21 +21,19 @@ def test_a_model_is_called_by_the_kind_of_its_inputs():
 def test_a_head_gets_its_features_as_one_dict():
     model = frozen_model().eval()
     inputs, _ = three_classes()
-    assert torch.equal(Learner(PartHead(model)).outputs({"trunk": model.trunk(inputs)}), model(inputs))
+    head = head_of(model)
+    assert torch.equal(Learner(head).outputs(head.trunk(inputs)), model(inputs))
 
 
 def test_what_is_neither_model_nor_head_is_refused():
-    with pytest.raises(TrainError, match=r"A str cannot be trained or scored: give a torch.nn.Module, or the head"):
+    with pytest.raises(TrainError, match=r"A str cannot be trained or scored. Pass a torch.nn.Module, or the head"):
         Learner("resnet18")
 
 
 def test_parameters_are_the_trainable_ones_each_once():
-    class TwiceNamed(PartHead):
-        def parameters(self):
-            return [*self.model.trunk.parameters(), *super().parameters(), *super().parameters()]
-
     model = frozen_model()
-    assert Learner(TwiceNamed(model)).parameters == tuple(model.head.parameters())
+    model.again = model.head
+    assert Learner(model).parameters == Learner(head_of(model)).parameters == tuple(model.head.parameters())
 
 
 def test_frozen_tensors_are_parameters_and_statistics_of_frozen_layers():
@@ -50,8 +49,9 @@ def test_statistics_of_a_layer_frozen_by_hand_count_as_frozen():
 
 def test_statistics_of_a_layer_that_stays_in_eval_mode_count_as_frozen():
     """BatchNorm without parameters of its own: only its mode tells."""
-    model = frozen_model()
+    model = TwoParts()
     model.trunk[1] = nn.BatchNorm1d(8, affine=False)
+    freeze(model, "trunk")
     assert "trunk.1.running_mean" in Learner(model).frozen_tensors()
 
 
@@ -74,15 +74,11 @@ def test_a_state_brings_back_weights_and_statistics():
     assert same_weights(before, weights_of(model))
 
 
-def test_modes_are_kept_through_a_failure():
-    model = TwoParts().eval()
-    model.head[3].train()
-
-    def fail():
-        with modes_kept(model):
-            model.train()
-            raise KeyError("inside")
-
-    with pytest.raises(KeyError, match="inside"):
-        fail()
-    assert [name for name, layer in model.named_modules() if layer.training] == ["head.3"]
+def test_a_head_may_take_the_features_of_a_shallower_cut():
+    """The part between the two cuts is computed for each batch."""
+    model = frozen_model()
+    head, (inputs, _) = head_of(model.eval()), three_classes()
+    freeze(model, r"head\.[01]")
+    part, deeper = head.recut()
+    features = head.trunk(inputs)
+    assert torch.equal(Learner(deeper, part).outputs(features), Learner(deeper).outputs(part(features)))

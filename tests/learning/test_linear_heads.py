@@ -11,7 +11,7 @@ from regraft.examples import DatasetExamples, TensorExamples
 from regraft.learning.learner import Learner
 from regraft.learning.linear_heads import linear_layer
 from regraft.learning.losses import as_loss
-from small_models import PartHead, frozen_model, three_classes, weights_of
+from small_models import frozen_model, head_of, three_classes, weights_of
 
 
 def found(model, examples=None, loss="cross_entropy"):
@@ -27,8 +27,9 @@ def test_a_flatten_before_the_layer_is_no_work():
 def test_the_layer_of_a_split_model_is_found():
     model = frozen_model()
     model.head = nn.Linear(8, 3, bias=False)
-    examples = TensorExamples({"trunk": torch.randn(6, 8)}, torch.arange(6) % 3)
-    assert found(PartHead(model), examples) is model.head
+    head = head_of(model)
+    examples = TensorExamples(head.trunk(three_classes(6)[0]), torch.arange(6) % 3)
+    assert found(head, examples) is model.head
 
 
 def test_looking_changes_nothing():
@@ -58,7 +59,7 @@ class Twice(nn.Linear):
             "not one tensor in memory",
         ),
         (nn.Linear(4, 3).double(), TensorExamples(three_classes()[0].double(), three_classes()[1]), "not float32"),
-        (nn.Linear(4, 3), TensorExamples(torch.randn(6, 5, 4), torch.zeros(6, 5).long()), "no class numbers"),
+        (nn.Linear(4, 3), TensorExamples(torch.randn(6, 5, 4), torch.zeros(6, 5).long()), "not class numbers"),
         (nn.Linear(4, 3), TensorExamples(torch.randn(6, 5, 4), torch.zeros(6).long()), "more than its linear layer"),
     ],
 )

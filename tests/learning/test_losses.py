@@ -5,8 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from regraft.errors import DataError, TrainError
-from regraft.examples import TensorExamples
-from regraft.learning.losses import LabelCheck, as_loss, class_count, logits_of, whole_labels
+from regraft.learning.losses import LabelCheck, as_loss, class_count, logits_of
 
 LOGITS = torch.tensor([[2.0, 0.0, -1.0], [0.5, 0.5, 3.0]])
 
@@ -78,9 +77,3 @@ def test_one_class_is_told_after_all_batches():
     check.look(torch.tensor([1, 1]))
     check.look(torch.tensor([2]))
     check.finish()
-
-
-def test_labels_are_whole_only_where_they_lie_in_memory():
-    labels = torch.tensor([0, 1])
-    assert whole_labels(TensorExamples(torch.zeros(2, 1), labels)) is labels
-    assert whole_labels(SimpleNamespace(__len__=lambda: 2)) is None

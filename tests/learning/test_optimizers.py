@@ -32,5 +32,5 @@ def test_an_optimizer_or_a_function_is_used_as_it_is(parameters):
 
 def test_an_optimizer_of_other_parameters_is_refused(parameters):
     other = optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
-    with pytest.raises(TrainError, match=r"updates 1 trainable parameters\. The head has 2, and they are not the same"):
+    with pytest.raises(TrainError, match=r"updates 1 trainable parameter\. The head has 2, and they are not the same"):
         make_optimizer(other, parameters, lr=None, weight_decay=None)

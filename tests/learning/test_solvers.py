@@ -4,7 +4,7 @@ import torch
 
 import regraft
 from regraft.errors import TrainError
-from regraft.learning.solvers import Exact, Steps, as_list, as_solvers, has_several
+from regraft.learning.solvers import Exact, Steps, as_list, as_solvers, needs_of_validation
 
 
 def test_equal_arguments_make_equal_solvers_and_the_text_is_the_call():
@@ -55,8 +55,12 @@ def test_no_rate_at_all_is_refused():
         Exact(weight_decay=[])
 
 
-def test_several_rates_are_told_from_one():
-    assert [has_several(solver) for solver in (Steps(), Steps(lr=[0.1]), Steps(lr=[0.1, 1]), Exact())] == [0, 0, 1, 0]
+def test_patience_and_several_rates_need_validation():
+    solvers = [Steps(), Steps(lr=[0.1]), Steps(lr=[0.1, 1], patience=2), Exact(), Exact(weight_decay=[0.1, 1])]
+    assert [len(needs_of_validation(solver)) for solver in solvers] == [0, 0, 2, 0, 1]
+
+
+def test_one_rate_or_several_are_a_list():
     assert as_list(None) == [None]
     assert as_list(Exact(weight_decay=[1, 2]).weight_decay) == [1, 2]
 

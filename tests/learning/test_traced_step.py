@@ -8,13 +8,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from regraft.examples import DatasetExamples, TensorExamples
-from regraft.learning.batches import Epoch
+from regraft.learning.batches import Epoch, in_memory
 from regraft.learning.eager_step import EagerStep
 from regraft.learning.learner import Learner
 from regraft.learning.losses import as_loss
 from regraft.learning.optimizers import make_optimizer
-from regraft.learning.traced_step import quicken
-from small_models import PartHead, TwoParts, features_of, frozen_model, same_weights, three_classes, weights_of
+from regraft.learning.traced_step import trace_step
+from small_models import TwoParts, features_of, frozen_model, head_of, same_weights, three_classes, weights_of
 
 
 def eager_of(head, optimizer="sgd", loss="cross_entropy", **options):
@@ -30,7 +30,7 @@ def quick_of(head, optimizer="sgd", *, examples=None, batch_size=16, epochs=20, 
     head_model = eager.learner.model
     head_model.train()
     epoch = Epoch(examples, list(torch.arange(len(examples)).split(batch_size)))
-    return quicken(eager, epoch, epochs, owns_update=isinstance(optimizer, str))
+    return trace_step(eager, epoch, epochs, owns_update=isinstance(optimizer, str))
 
 
 def run(step, examples, batches, *, seed=0):
@@ -42,7 +42,7 @@ def run(step, examples, batches, *, seed=0):
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam", "adamw"])
 @pytest.mark.parametrize("options", [{}, {"clip_value": 1e-2}, {"clip_norm": 0.1}, {"precision": "bfloat16"}], ids=str)
 def test_the_quick_step_trains_as_the_eager_one_to_the_last_bit(optimizer, options):
-    """Two batch sizes, dropout, BatchNorm's moving statistics, each optimiser and limit."""
+    """Two batch sizes, dropout, BatchNorm's moving statistics, each optimizer and limit."""
     examples = TensorExamples(*three_classes(56))
     quick_model, eager_model = TwoParts(), TwoParts()
     batches = list(torch.randperm(56).split(16))
@@ -59,8 +59,9 @@ def test_the_quick_step_trains_as_the_eager_one_to_the_last_bit(optimizer, optio
 def test_a_head_on_features_is_quick_too():
     inputs, labels = three_classes(64)
     one, other = frozen_model(), frozen_model()
-    examples = features_of(one, inputs, labels, batch_size=16)
-    quick, eager = quick_of(PartHead(one), examples=examples), eager_of(PartHead(other))
+    head = head_of(one)
+    examples = in_memory(features_of(head, inputs, labels, batch_size=16), torch.device("cpu"))
+    quick, eager = quick_of(head, examples=examples), eager_of(head_of(other))
     other.train()
     batches = list(torch.arange(64).split(16))
     assert run(quick, examples, batches) == run(eager, examples, batches)
@@ -263,7 +264,7 @@ def test_other_heads_and_optimizers_are_quick_and_equal_too(head, optimizer, opt
     ("optimizer", "options", "told"),
     [
         ("adamw", {"precision": "float16"}, "float16 scales the loss by what the gradients were"),
-        (torch.optim.LBFGS, {}, "the optimiser evaluates the loss several times a step"),
+        (torch.optim.LBFGS, {}, "the optimizer evaluates the loss several times a step"),
     ],
 )
 def test_steps_that_follow_from_the_last_one_stay_eager(optimizer, options, told):
@@ -322,7 +323,7 @@ def test_an_optimizer_that_has_made_steps_goes_on_where_it_stood(optimizer):
         step.learner.model.train()
         run(step, examples, batches)
 
-    quick = quicken(steps[0], Epoch(examples, batches), 20, owns_update=True)
+    quick = trace_step(steps[0], Epoch(examples, batches), 20, owns_update=True)
 
     assert quick.flat
     assert run(quick, examples, batches, seed=1) == run(steps[1], examples, batches, seed=1)

@@ -1,4 +1,4 @@
-"""One way of training a head among several that share the same batches: its own weights, optimiser and record."""
+"""One of several candidates in training: its settings, what it has reached, and its own weights."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,191 +10,244 @@ import torch
 from torch import Tensor
 
 from regraft.errors import TrainError
-from regraft.learning.batches import Batch
-from regraft.learning.eager_step import EagerStep, Step
-from regraft.learning.history import Candidate, History, Stage
-from regraft.learning.learner import Learner, State, draws, set_draws, to_device
+from regraft.examples import Batch
+from regraft.learning.eager_step import EagerStep, TrainingStep
+from regraft.learning.history import Candidate
+from regraft.learning.learner import Learner, State, to_device
 from regraft.learning.losses import LabelCheck, all_finite
 from regraft.learning.scoring import Score
+from regraft.tensors.keeping import GeneratorStates, generator_states
 
-LOOK_EVERY = 200  # steps between looks at the losses: a look waits for the device
+CHECK_EVERY = 200  # steps between checks of the losses: a check waits for the device
+
+
+@final
+@dataclass(frozen=True)
+class Settings:
+    """What tells a candidate from the others, and when it stops.
+
+    lr, weight_decay  None: the optimizer's own
+    patience          epochs without a lower validation loss after which it stops; None runs all epochs
+    """
+
+    lr: float | None = None
+    weight_decay: float | None = None
+    patience: int | None = None
 
 
 @final
 @dataclass
-class Trial:
-    """What has happened so far, and the weights to go back to.
+class Progress:
+    """The losses and scores of the finished epochs, and why training stopped early.
 
-    lr, weight_decay  as they were asked for; None: the optimiser's own
-    best_epoch        with the lowest validation loss, kept_epoch that of the kept weights; from 0, None for none yet
-    values            where this trial's weights and moving buffers lie; None while it is the only one
-    eager             its plain step with its optimiser; `step` is the one that runs
-    failed            why it stopped early; "" while all is well
+    failure  a sentence; "" as long as all losses are numbers
     """
 
-    learner: Learner
     patience: int | None
-    lr: float | None = None
-    weight_decay: float | None = None
-    values: State | None = None
-    eager: EagerStep | None = None
-    step: Step | None = None
     losses: list[float] = field(default_factory=list)
     scores: list[Score] = field(default_factory=list)
-    best_epoch: int | None = None
-    kept: State = field(default_factory=dict)
-    kept_epoch: int | None = None
-    failed: str = ""
-    draws: list[Tensor] = field(default_factory=list)
-    running: list[Tensor] = field(default_factory=list)
-    counts: list[int] = field(default_factory=list)
+    failure: str = ""
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The first epoch with the lowest validation loss, from 0; None as long as every one is NaN or infinite."""
+        losses = [_or_infinite(score.loss) for score in self.scores]
+        lowest = min(losses, default=math.inf)
+        return losses.index(lowest) if lowest < math.inf else None
+
+    @property
+    def kept_epoch(self) -> int | None:
+        """The epoch whose weights stay, from 0; None before the first.
+
+        With patience it is the best one, but for validation losses that cannot tell which that is. Else it is the last.
+        """
+        if self.patience is not None and self.best_epoch is not None:
+            return self.best_epoch
+        return len(self.losses) - 1 if self.losses else None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether another epoch follows: nothing failed, and the patience has not run out."""
+        return not self.failure and not self._is_out_of_patience
+
+    @property
+    def validation_loss(self) -> float:
+        """That of the weights that stay; infinite where there is none."""
+        kept = self.kept_epoch
+        return _or_infinite(self.scores[kept].loss) if self.scores and kept is not None else math.inf
+
+    @property
+    def stopped_because(self) -> str:
+        """A sentence."""
+        back = f"back to epoch {self.kept_epoch}, counted from 0"
+        if self.failure:
+            return self.failure
+        if self._is_out_of_patience:
+            return f"no better validation loss for {self.patience} epochs; {back}"
+        text = f"all {len(self.losses)} epochs were run"
+        if self.patience is None:
+            return text
+        no_number = "no validation loss was a finite number, so patience had no effect and the last weights stay"
+        return f"{text}; {back if self.best_epoch is not None else no_number}"
+
+    @property
+    def _is_out_of_patience(self) -> bool:
+        best = self.best_epoch
+        return self.patience is not None and best is not None and len(self.losses) - 1 - best >= self.patience
+
+    def __str__(self) -> str:
+        validation = f", validation {self.scores[-1]}" if self.scores else ""
+        return f"loss {self.losses[-1]:.4f}{validation}" if self.losses else ""
+
+
+@final
+class OwnState:
+    """The weights, buffers and random numbers of one of several candidates, in the model for its turn alone."""
+
+    def __init__(self) -> None:
+        self.values: State = {}
+        self.generators: GeneratorStates = generator_states()
+
+    def add(self, state: State) -> None:
+        """Take these tensors, too: they train from now on."""
+        self.values |= {name: values.clone() for name, values in state.items()}
 
     @contextmanager
-    def in_model(self) -> Iterator[None]:
-        """This trial's weights are the model's, and its random draws go on where they stopped."""
-        if self.values is None:
-            yield
-            return
-        theirs, device = self.learner.tensors(), self.learner.device
-        before = {name: theirs[name].data for name in self.values}
+    def in_model(self, learner: Learner) -> Iterator[None]:
+        """The model has this state in the block, and its former state afterwards."""
+        tensors, generators = learner.tensors(), generator_states()
+        before = {name: tensors[name].data for name in self.values}
         for name, values in self.values.items():
-            theirs[name].data = values
-        if self.draws:
-            set_draws(self.draws, device)
+            tensors[name].data = values
+        self.generators.restore()
         try:
             yield
         finally:
-            self.draws = draws(device)
+            self.generators = generator_states()
+            generators.restore()
             for name, values in before.items():
-                theirs[name].data = values
+                tensors[name].data = values
 
-    def run(self, batches: Iterable[Batch], check: LabelCheck | None, epoch: int) -> None:
-        """Step through the batches. Raises TrainError at the first look that finds a loss that is no number."""
-        assert self.step is not None, "a trial runs after its step is chosen"
-        step, device, running, counts = self.step, self.learner.device, self.running, self.counts
+
+@final
+class CandidateRun:
+    """A candidate in training.
+
+    step  the step that runs; the eager one until a faster one is proven equal
+    kept  the weights to return to: those of `progress.kept_epoch`
+    own   its weights between its turns; None where it is the only candidate
+    """
+
+    def __init__(self, settings: Settings, eager: EagerStep) -> None:
+        self.settings, self.eager = settings, eager
+        self.step: TrainingStep = eager
+        self.progress = Progress(settings.patience)
+        self.kept: State = {}
+        self.own: OwnState | None = None
+        self._losses: list[Tensor] = []  # of the present epoch
+        self._counts: list[int] = []
+
+    @property
+    def learner(self) -> Learner:
+        """What is trained now."""
+        return self.eager.learner
+
+    @contextmanager
+    def in_model(self) -> Iterator[None]:
+        """The model has this candidate's weights, and its random numbers continue where they stopped."""
+        if self.own is None:
+            yield
+        else:
+            with self.own.in_model(self.learner):
+                yield
+
+    def begin(self, learner: Learner) -> None:
+        """Start, or continue with a learner that trains more than the one before; the optimizer's state continues.
+
+        The tensors that begin to train are remembered as they are, to return to.
+        """
+        added = {name: values for name, values in learner.state().items() if name not in self.kept}
+        self.kept |= added
+        if self.own is not None:
+            self.own.add(added)
+        self.eager.learner = learner
+        self.step = self.eager
+
+    def train_on(self, batches: Iterable[Batch], check: LabelCheck | None, epoch: int) -> None:
+        """Step through the batches. Raises TrainError at the first check that finds a loss that is not finite."""
+        step, device, losses, counts = self.step, self.learner.device, self._losses, self._counts
         for indices, inputs, labels in batches:
             if check is not None:
                 check.look(labels, indices)
             if device.type != "cpu":
                 inputs, labels = to_device(inputs, device), labels.to(device, non_blocking=True)
-            running.append(step(inputs, labels))
+            losses.append(step(inputs, labels))
             counts.append(len(indices))
-            if len(running) % LOOK_EVERY == 0:
+            if len(losses) % CHECK_EVERY == 0:
                 self._refuse_not_finite(epoch)
 
-    def finish_epoch(self, epoch: int) -> None:
-        """Note the mean loss over the epoch's examples; raises TrainError where loss or weights left the numbers."""
+    def refuse_diverged(self, epoch: int) -> None:
+        """Raise TrainError where a loss of the epoch, or a weight after it, is not finite."""
         self._refuse_not_finite(epoch)
         if not all_finite(list(self.learner.parameters)):
-            raise _diverged(f"The weights are no longer numbers after the last step of epoch {epoch}, counted from 0")
-        counts = torch.tensor(self.counts, dtype=torch.float64)
-        self.losses.append(float((torch.stack(self.running).double().cpu() * counts).sum() / counts.sum()))
-        self.running, self.counts = [], []
+            raise _diverged(f"The weights are not finite after the last step of epoch {epoch}, counted from 0")
+
+    def finish_epoch(self, score: Score | None) -> None:
+        """Record the epoch's mean loss and its validation score; remember its weights if they are to stay."""
+        counts = torch.tensor(self._counts, dtype=torch.float64)
+        mean = (torch.stack(self._losses).double().cpu() * counts).sum() / counts.sum()
+        self._losses, self._counts = [], []
+        self.progress.losses.append(float(mean))
+        if score is not None:
+            self.progress.scores.append(score)
+        if self.progress.kept_epoch == len(self.progress.losses) - 1:
+            self.kept = self.learner.state()
 
     @contextmanager
     def failing(self, *, alone: bool) -> Iterator[None]:
-        """A loss that is no number is an error when the trial is alone, and the trial's end among several."""
+        """A diverging loss is an error for a single candidate, and the end of one among several."""
         try:
             yield
         except TrainError as error:
             if alone:
                 raise
-            self.failed = str(error).partition(";")[0] + "."
+            self.progress.failure = error.text.partition(";")[0] + "."
 
-    def begin(self, learner: Learner) -> None:
-        """Go on with a learner that trains more than the one before, or start with the first one.
-
-        What did not move until now is remembered, to go back to; the optimiser's state goes on.
-        """
-        assert self.eager is not None, "a trial has its optimiser when it begins"
-        further = {name: values for name, values in learner.state().items() if name not in self.kept}
-        self.kept |= further
-        if self.values is not None:
-            self.values |= {name: values.clone() for name, values in further.items()}
-        self.learner = self.eager.learner = learner
-        self.step = self.eager
-
-    def keep(self) -> None:
-        """Remember the weights as they are now in the model."""
-        self.kept, self.kept_epoch = self.learner.state(), len(self.losses) - 1 if self.losses else None
-
-    def note_epoch(self, judged: Score | None) -> None:
-        """One epoch is finished and, with validation, judged."""
-        if judged:
-            best = math.inf if self.best_epoch is None else self.scores[self.best_epoch].loss
-            self.scores.append(judged)
-            if judged.loss < best:
-                self.best_epoch = len(self.losses) - 1
-        if self.patience is None or self.best_epoch == len(self.losses) - 1:
-            self.keep()
-
-    def rank(self) -> float:
-        """The validation loss of the weights that are kept: the lower the better; infinite where there is none."""
-        return self.scores[self.kept_epoch].loss if self.scores and self.kept_epoch is not None else math.inf
-
-    def is_running(self) -> bool:
-        """Whether it goes on: nothing failed, and the validation loss has fallen lately."""
-        return not self.failed and not self._is_out_of_patience()
-
-    def told(self) -> str:
-        """Where it stands, for the progress bar."""
-        judged = f", validation {self.scores[-1]}" if self.scores else ""
-        return f"loss {self.losses[-1]:.4f}{judged}" if self.losses else ""
-
-    def stopped_because(self) -> str:
-        """A sentence."""
-        if self.failed:
-            return self.failed
-        if self._is_out_of_patience():
-            return f"no better validation loss for {self.patience} epochs; {self._back()}"
-        return f"all {len(self.losses)} epochs were run{f'; {self._back()}' if self.patience else ''}"
-
-    def candidate(self) -> Candidate:
-        """What is told of one among several."""
+    def summary(self) -> Candidate:
+        """The record of one candidate among several."""
+        progress = self.progress
         return Candidate(
-            self.lr, self.weight_decay, tuple(self.losses), tuple(judged.loss for judged in self.scores),
-            tuple(judged.accuracy for judged in self.scores), self.kept_epoch, self.stopped_because(),
-        )  # fmt: skip
-
-    def history(
-        self, seconds: Sequence[float], candidates: Sequence[Candidate], stages: Sequence[Stage], notes: Sequence[str]
-    ) -> History:
-        """The record of the run whose weights stay."""
-        return History(
-            train_loss=tuple(self.losses),
-            validation_loss=tuple(judged.loss for judged in self.scores),
-            validation_accuracy=tuple(judged.accuracy for judged in self.scores),
-            seconds=tuple(seconds[: len(self.losses)]),
-            best_epoch=self.best_epoch,
-            stopped_because=self.stopped_because(),
-            lr=self.lr,
-            weight_decay=self.weight_decay,
-            candidates=tuple(candidates),
-            stages=tuple(stages),
-            notes=tuple(notes),
+            lr=self.settings.lr,
+            weight_decay=self.settings.weight_decay,
+            train_loss=tuple(progress.losses),
+            validation_loss=tuple(score.loss for score in progress.scores),
+            validation_accuracy=tuple(score.accuracy for score in progress.scores),
+            kept_epoch=progress.kept_epoch,
+            stopped_because=progress.stopped_because,
         )
 
-    def _back(self) -> str:
-        kept = "the first weights" if self.kept_epoch is None else f"epoch {self.kept_epoch}, counted from 0"
-        return f"back to {kept}"
-
-    def _is_out_of_patience(self) -> bool:
-        best = -1 if self.best_epoch is None else self.best_epoch
-        return self.patience is not None and len(self.losses) - 1 - best >= self.patience
-
     def _refuse_not_finite(self, epoch: int) -> None:
-        """Raise TrainError for the first loss that is no number. Waits for the device, so not at each step."""
-        bad = (~torch.isfinite(torch.stack(self.running))).nonzero()
+        """Raise TrainError for the first loss that is not finite. Waits for the device, so not at each step."""
+        bad = (~torch.isfinite(torch.stack(self._losses))).nonzero()
         if len(bad):
             step = int(bad[0])
-            raise _diverged(
-                f"The loss is {float(self.running[step])} at step {step} of epoch {epoch}, both counted from 0"
-            )
+            loss = float(self._losses[step])
+            raise _diverged(f"The loss is {loss} at step {step} of epoch {epoch}, both counted from 0")
+
+
+def best_of(runs: Sequence[CandidateRun]) -> CandidateRun:
+    """The one whose weights have the lowest validation loss."""
+    return min(runs, key=lambda run: run.progress.validation_loss)
+
+
+def _or_infinite(loss: float) -> float:
+    """The loss, and infinity for one that is not a number."""
+    return math.inf if math.isnan(loss) else loss
 
 
 def _diverged(what: str) -> TrainError:
-    """The error for arithmetic that left the numbers."""
+    """The error for a loss or for weights that are not finite."""
     return TrainError(
         f"{what}; the weights are those of the last epoch that was kept.\n"
-        "Lower the learning rate, limit the gradients (clip_value=1.0), or look for inputs that are not numbers."
+        "Lower the learning rate, clip the gradients (clip_value=1.0), or check the inputs for NaN and infinite values."
     )

@@ -1,39 +1,36 @@
 """One training step: forward, loss, gradients, update."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from inspect import Parameter, signature
-from typing import Protocol, final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn, optim
 
 from regraft.errors import TrainError
-from regraft.examples import Inputs
 from regraft.foundation.wording import near_names
 from regraft.learning.learner import Learner
 from regraft.learning.losses import LossFunction
+from regraft.tensors.trees import Inputs
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-class Step(Protocol):
-    """Moves the parameters by one batch."""
-
-    def __call__(self, inputs: Inputs, labels: Tensor) -> Tensor:
-        """The loss before the move, a scalar without gradient."""
+TrainingStep = Callable[[Inputs, Tensor], Tensor]  # updates the parameters by one batch; its loss before the update
 
 
 @final
 class EagerStep:
     """The plain step, operator by operator: the reference for every faster one.
 
-    Limits gradients by value, then by length, where it is told to. In "float16", whose numbers end at 6e-8, the loss is
-    scaled up while gradients are computed; a step whose gradients overflow is left out, and the scale halved
+    Clips gradients by value, then by norm, where a limit is given. In "float16", whose smallest number is 6e-8, the
+    loss is scaled up while gradients are computed; a step whose gradients overflow is skipped, and the scale halved
     (torch.amp.GradScaler; Micikevicius et al., "Mixed precision training", 2018).
 
     scaler       None but for "float16"
-    reevaluates  whether the optimiser asks for the loss itself, several times a step, as torch's LBFGS does
+    reevaluates  whether the optimizer evaluates the loss itself, several times a step, as torch's LBFGS does
     """
 
     def __init__(
@@ -53,11 +50,11 @@ class EagerStep:
         if self.reevaluates and self.scaler:
             raise TrainError(
                 f"{type(optimizer).__name__} evaluates the loss several times a step, which float16 with its scaled "
-                "loss cannot follow.\nTake precision='bfloat16' or 'float32'."
+                "loss cannot do.\nPass precision='bfloat16' or precision='float32'."
             )
 
     def __call__(self, inputs: Inputs, labels: Tensor) -> Tensor:
-        """Move the parameters by one batch; returns the loss before the move, a scalar without gradient."""
+        """Update the parameters by one batch; returns the loss before the update, a scalar without gradient."""
         if self.reevaluates:
             closure = partial(self.differentiate, inputs, labels)
             return self.optimizer.step(closure)  # type: ignore[arg-type, return-value]  # theirs gives a float
@@ -70,16 +67,16 @@ class EagerStep:
         return loss
 
     def differentiate(self, inputs: Inputs, labels: Tensor) -> Tensor:
-        """The step without the move: the loss; the gradients are in the parameters' `.grad`."""
+        """The step without the update: the loss; the gradients are in the parameters' `.grad`."""
         with torch.enable_grad():
             self.optimizer.zero_grad(set_to_none=True)
             loss = self.forward(inputs, labels)
             if self.scaler is None:
-                loss.backward()
+                torch.autograd.backward(loss)
             else:
-                self.scaler.scale(loss).backward()
+                torch.autograd.backward(self.scaler.scale(loss))
                 self.scaler.unscale_(self.optimizer)
-            self.limit_gradients()
+            self.clip_gradients()
         return loss.detach()
 
     def forward(self, inputs: Inputs, labels: Tensor) -> Tensor:
@@ -87,7 +84,7 @@ class EagerStep:
         with lower_precision(self.precision, labels.device):
             return self.loss(self.learner.outputs(inputs), labels)
 
-    def limit_gradients(self) -> None:
+    def clip_gradients(self) -> None:
         """Clip what `backward` has left in the parameters' `.grad`."""
         if self.clip_value is not None:
             nn.utils.clip_grad_value_(self.learner.parameters, self.clip_value)
@@ -95,7 +92,7 @@ class EagerStep:
             nn.utils.clip_grad_norm_(self.learner.parameters, self.clip_norm)
 
 
-def lower_precision(precision: str, device: torch.device) -> AbstractContextManager:
+def lower_precision(precision: str, device: torch.device) -> AbstractContextManager[Any]:
     """torch's autocast for "bfloat16" and "float16", nothing for "float32".
 
     Parameters and updates stay in their own precision. Raises TrainError for any other name.

@@ -8,8 +8,8 @@ from typing import Any
 class Candidate:
     """One of several ways of training that were compared by their validation loss.
 
-    lr               None: the optimiser's own, or an exact solution, which has none
-    weight_decay     None: the optimiser's own
+    lr               None: the optimizer's own, or an exact solution, which has none
+    weight_decay     None: the optimizer's own
     train_loss       as in `History`
     validation_loss  as in `History`
     kept_epoch       whose weights it ended with, counted from 0; None where no epoch was finished
@@ -48,10 +48,10 @@ class Stage:
     note: str = ""
 
     def __str__(self) -> str:
-        kept = f"{self.bytes:,} bytes of features, computed in {self.seconds:.1f} s" if self.bytes else self.note
+        own = f"{self.bytes:,} bytes of features, computed in {self.seconds:.1f} s" if self.bytes else self.note
         cut = f" from {', '.join(self.leaves)} ({self.bytes_per_example:,} bytes per example)" if self.leaves else ""
-        told = f"epoch {self.epoch}: {' | '.join(self.layers)} trains, {self.parameters:,} values in all{cut}"
-        return f"{told}; {kept}" if kept else told
+        text = f"epoch {self.epoch}: {' | '.join(self.layers)} trains, {self.parameters:,} values in all{cut}"
+        return f"{text}; {own}" if own else text
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class History:
     best_epoch           the epoch with the lowest validation loss, counted from 0; None without validation
     stopped_because      a sentence
     solver               "steps" (gradient descent) or "lbfgs" (the exact optimum: one entry for the whole solution)
-    lr, weight_decay     of the weights that stayed; None: the optimiser's own
+    lr, weight_decay     of the weights that stayed; None: the optimizer's own
     candidates           all that were compared, where there were several
     stages               what trained from which epoch on, where there was a schedule
     notes                sentences: which training step ran and why, which solver was chosen and why

@@ -93,13 +93,13 @@ class _Point:
     gradient: Tensor
     curvature: Tensor
 
-    def replaced(self, at: Tensor, other: "_Point") -> "_Point":
-        """The same with the rows `at` (bool) taken from the other."""
-        wide = at[:, None, None]
+    def replaced(self, mask: Tensor, other: "_Point") -> "_Point":
+        """The same with the rows of the mask (bool) taken from the other."""
+        wide = mask[:, None, None]
         return _Point(
-            torch.where(at, other.value, self.value),
+            torch.where(mask, other.value, self.value),
             torch.where(wide, other.gradient, self.gradient),
-            torch.where(at[:, None], other.curvature, self.curvature),
+            torch.where(mask[:, None], other.curvature, self.curvature),
         )
 
 
@@ -109,7 +109,7 @@ class _Problem:
     def __init__(self, features: Tensor, labels: Tensor, classes: int, *, has_bias: bool) -> None:
         self.columns, self.count, self.has_bias = features.shape[1], len(features), has_bias
         rows = max(256, BLOCK_VALUES // max(self.columns, classes))
-        self.blocks = list(zip(features.split(rows), labels.split(rows), strict=True))
+        self.blocks = list(zip(torch.split(features, rows), torch.split(labels, rows), strict=True))
         self.spectrum, self.axes = self._moments(features)
 
     def evaluate(self, points: Tensor, decays: Tensor) -> _Point:
@@ -186,12 +186,11 @@ def _search(
     length = torch.ones_like(here.value)
     moved, there, open_ = points, here, active
     for _ in range(20):
-        at = open_.nonzero()[:, 0]
-        tried = points[at] + length[at, None, None].float() * direction[at]
-        found = problem.evaluate(tried, decays[at])
-        whole = _scattered(here, at, found)
+        rows = open_.nonzero()[:, 0]
+        trial = points[rows] + length[rows, None, None].float() * direction[rows]
+        whole = _scattered(here, rows, problem.evaluate(trial, decays[rows]))
         enough = open_ & (whole.value <= here.value - 1e-4 * length * promise)
-        moved = torch.where(enough[:, None, None], points.index_copy(0, at, tried), moved)
+        moved = torch.where(enough[:, None, None], points.index_copy(0, rows, trial), moved)
         there = there.replaced(enough, whole)
         open_ = open_ & ~enough
         if not open_.any():
@@ -202,12 +201,12 @@ def _search(
     return moved, there
 
 
-def _scattered(whole: _Point, at: Tensor, part: _Point) -> _Point:
-    """The points with the rows `at` replaced by the part's."""
+def _scattered(whole: _Point, rows: Tensor, part: _Point) -> _Point:
+    """The points with these rows (indices) replaced by the part's."""
     return _Point(
-        whole.value.index_copy(0, at, part.value),
-        whole.gradient.index_copy(0, at, part.gradient),
-        whole.curvature.index_copy(0, at, part.curvature),
+        whole.value.index_copy(0, rows, part.value),
+        whole.gradient.index_copy(0, rows, part.gradient),
+        whole.curvature.index_copy(0, rows, part.curvature),
     )
 
 
@@ -229,8 +228,8 @@ def _direction(problem: _Problem, here: _Point, pairs: list[tuple[Tensor, Tensor
     return -result
 
 
-def _dot(one: Tensor, other: Tensor) -> Tensor:
-    return (one * other).sum((1, 2), dtype=torch.float64)
+def _dot(left: Tensor, right: Tensor) -> Tensor:
+    return (left * right).sum((1, 2), dtype=torch.float64)
 
 
 def _ratio(above: Tensor, below: Tensor) -> Tensor:

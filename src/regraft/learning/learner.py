@@ -1,32 +1,21 @@
-"""What is trained and scored: a whole model, or the head of a split one, called in one way."""
+"""What is trained and scored: a whole model, or the head of a split one, called in the same form."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, Protocol, final, runtime_checkable
+from collections.abc import Mapping
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
+from regraft.caches.features import Features
 from regraft.errors import TrainError
-from regraft.examples import Examples, Inputs, TensorExamples, call
+from regraft.examples import Examples, TensorExamples, call
+from regraft.foundation.wording import counted
+from regraft.splitting import Head, TrunkPart
 from regraft.tensors.fingerprints import digest_of
-from regraft.tensors.trees import map_tree, tensors_of
+from regraft.tensors.keeping import kept_modes
+from regraft.tensors.trees import Inputs, map_tree, tensors_of
 
 State = dict[str, Tensor]
-
-
-@runtime_checkable
-class HeadLike(Protocol):
-    """What a head is here: the rest of a model, called with its features; `takes_features` tells it from a model."""
-
-    model: nn.Module
-    takes_features: bool
-
-    def parameters(self) -> Iterable[nn.Parameter]:
-        """The parameters that the head's layers use."""
-
-    def __call__(self, leaves: Mapping[str, Tensor], /) -> Any:
-        """The model's outputs for the cut's tensors, by their names."""
 
 
 @final
@@ -35,41 +24,41 @@ class Learner:
 
     model       the plain module whose weights change
     parameters  the trainable parameters, each once
+    part        for a head: computes its features from those of a shallower cut, batch by batch; None takes its own
     """
 
-    def __init__(self, head: nn.Module | HeadLike) -> None:
-        self.is_head = getattr(head, "takes_features", False)
-        if not self.is_head and not isinstance(head, nn.Module):
+    def __init__(self, head: nn.Module, part: TrunkPart | None = None) -> None:
+        if not isinstance(head, nn.Module):
             raise TrainError(
-                f"A {type(head).__name__} cannot be trained or scored: give a torch.nn.Module, or the head that "
-                "regraft.split(model, example) returns."
+                f"A {type(head).__name__} cannot be trained or scored. Pass a torch.nn.Module, or the head that "
+                "regraft.split(model, example) returned."
             )
-        self.head = head
-        self.model: nn.Module = head.model if self.is_head else head  # type: ignore[assignment]
+        self.head, self.part, self.is_head = head, part, isinstance(head, Head)
+        self.model: nn.Module = head.model if isinstance(head, Head) else head
         self.parameters = tuple(dict.fromkeys(p for p in head.parameters() if p.requires_grad))
 
     @property
     def device(self) -> torch.device:
-        """Where the model's parameters lie."""
+        """The device of the model's parameters."""
         return next((tensor.device for tensor in self.model.parameters()), torch.device("cpu"))
 
     def outputs(self, inputs: Inputs) -> Any:
-        """What the model gives for a batch: a head takes its features as they are, a model by `examples.call`."""
+        """The model's outputs for a batch: a head is called with its features, a model by `examples.call`."""
         if not self.is_head:
             return call(self.model, inputs)
         if not isinstance(inputs, Mapping):
             raise TrainError(
-                f"A head takes cached features and got a {type(inputs).__name__}.\nGive what regraft.cache_features "
-                "returned, or use the whole model with this data set."
+                f"A head takes cached features, not a {type(inputs).__name__}.\nPass what regraft.cache_features "
+                "returned, or train the whole model on this data set."
             )
-        return self.head(inputs)
+        return self.head(inputs if self.part is None else self.part(inputs))
 
-    def refuse_features(self, examples: Any) -> None:
-        """Raise TrainError when a whole model is given the cached features that are its head's."""
-        if not self.is_head and hasattr(examples, "cut"):
+    def refuse_features(self, examples: object) -> None:
+        """Raise TrainError when a whole model is given the cached features of its head."""
+        if not self.is_head and isinstance(examples, Features):
             raise TrainError(
-                "These are cached features, and this is a whole model.\nGive the head that regraft.split returned with "
-                "them, or the data set with the model."
+                "A whole model cannot take cached features.\nPass the head that regraft.split returned with them, or "
+                "the data set."
             )
 
     def frozen_tensors(self) -> State:
@@ -78,11 +67,10 @@ class Learner:
         A layer's buffers are frozen when its own parameters are, or when it stays in eval mode while the model trains.
         """
         frozen: State = {name: p for name, p in self.model.named_parameters() if not p.requires_grad}
-        with modes_kept(self.model):
+        with kept_modes(self.model):
             self.model.train()
             for layer_name, layer in self.model.named_modules():
-                own = list(layer.parameters(recurse=False))
-                if not layer.training or (own and not any(p.requires_grad for p in own)):
+                if _keeps_buffers(layer):
                     prefix = f"{layer_name}." if layer_name else ""
                     frozen |= {prefix + name: buffer for name, buffer in layer.named_buffers(recurse=False)}
         return frozen
@@ -91,32 +79,35 @@ class Learner:
         """Name → digest of each frozen tensor's bytes: equal before and after training, or training is wrong."""
         return {name: digest_of(tensor) for name, tensor in self.frozen_tensors().items()}
 
-    def refuse_stale(self, features: Any, digests: Mapping[str, str]) -> None:
+    def refuse_stale(self, features: object, digests: Mapping[str, str]) -> None:
         """Raise TrainError when the features were computed by other weights than the head's model has now.
 
-        digests   those of the frozen tensors
+        digests  those of the frozen tensors, see `frozen_digests`
         """
-        computed_by = getattr(features, "frozen", {}) if self.is_head else {}
+        if not (self.is_head and isinstance(features, Features)):
+            return
         tensors = self.tensors()
-        now = {name: digests.get(name) or digest_of(tensors[name]) for name in computed_by if name in tensors}
-        changed = [name for name, digest in now.items() if digest != computed_by[name]]
-        changed += [name for name in now if name not in changed and tensors[name].requires_grad]
+        changed = [
+            name
+            for name, digest in features.frozen.items()
+            if name in tensors and _is_changed(tensors[name], digest, digests.get(name))
+        ]
         if changed:
             raise TrainError(
-                f"The features are not those of this model any more: {', '.join(changed[:10])} changed, or may be "
-                "trained, since they were computed.\nFreeze as it was meant, split, and call cache_features again: in "
-                "a folder only what is missing is computed."
+                f"The features do not belong to this model any more. Since they were computed, these tensors were "
+                f"changed or unfrozen: {', '.join(changed[:10])}.\nFreeze the layers, call split, and call "
+                "cache_features again; in a folder only missing features are computed."
             )
 
-    def refuse_moved(self, digests: Mapping[str, str]) -> None:
+    def refuse_changed(self, digests: Mapping[str, str]) -> None:
         """Raise TrainError when a frozen tensor is not what it was when its digest was taken."""
         now = self.frozen_digests() if digests else {}
-        moved = [name for name, digest in digests.items() if now.get(name) != digest]
-        if moved:
+        changed = [name for name, digest in digests.items() if now.get(name) != digest]
+        if changed:
             raise TrainError(
-                f"{len(moved)} frozen tensors changed while training: {', '.join(moved[:10])}.\n"
-                "A frozen BatchNorm in train mode moves its statistics. Freeze with regraft.freeze, which keeps frozen "
-                "layers in eval mode, not with requires_grad alone."
+                f"{counted(len(changed), 'frozen tensor')} changed during training: {', '.join(changed[:10])}.\n"
+                "A frozen BatchNorm in training mode updates its statistics. Freeze with regraft.freeze, which keeps "
+                "frozen layers in evaluation mode; requires_grad=False alone does not."
             )
 
     def state(self) -> State:
@@ -136,27 +127,15 @@ class Learner:
         return dict(self.model.named_parameters()) | dict(self.model.named_buffers())
 
 
-@contextmanager
-def modes_kept(model: nn.Module) -> Iterator[None]:
-    """Every layer is in the mode (train or eval) afterwards in which it was before."""
-    modes = [(layer, layer.training) for layer in model.modules()]
-    try:
-        yield
-    finally:
-        for layer, training in modes:
-            layer.training = training
+def _keeps_buffers(layer: nn.Module) -> bool:
+    """Whether training leaves this layer's buffers alone; the model is in training mode."""
+    own = list(layer.parameters(recurse=False))
+    return not layer.training or (bool(own) and not any(p.requires_grad for p in own))
 
 
-def draws(device: torch.device) -> list[Tensor]:
-    """Where torch's generators stand: the CPU's, and the device's own."""
-    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
-
-
-def set_draws(states: list[Tensor], device: torch.device) -> None:
-    """Put the generators back to where `draws` found them."""
-    torch.set_rng_state(states[0])
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(states[1], device)
+def _is_changed(tensor: Tensor, before: str, now: str | None) -> bool:
+    """Whether the tensor trains, or has another digest than before; `now` is its digest where it is known."""
+    return tensor.requires_grad or (now or digest_of(tensor)) != before
 
 
 def to_device(values: Inputs, device: torch.device) -> Inputs:

@@ -1,20 +1,22 @@
 """Heads that are one linear layer: found by what they compute, and given their exact optimum."""
 
+import math
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from regraft.errors import TrainError
 from regraft.examples import Examples, TensorExamples
-from regraft.learning.flat_function import NotFlatError, aten, record
+from regraft.learning.flat_function import aten
 from regraft.learning.history import Candidate, History
 from regraft.learning.lbfgs import MOST_ITERATIONS, Solution, mean_square, solve_linear
-from regraft.learning.learner import Learner, modes_kept
+from regraft.learning.learner import Learner
 from regraft.learning.losses import LossFunction, cross_entropy, find_logits
+from regraft.learning.operator_recording import NotFlatError, record
 from regraft.learning.scoring import Score, score
+from regraft.tensors.keeping import kept_modes
 from regraft.tensors.trees import map_tree, tensors_of
 
 # Strengths that are tried when there is validation to choose by, times the features' mean square.
@@ -22,11 +24,11 @@ PATH = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
 
 def linear_layer(learner: Learner, examples: Examples, loss: LossFunction) -> nn.Linear:
-    """The layer that is all of the head.
+    """The layer that is the whole head.
 
-    Raises TrainError that says what is in the way: more layers or operators than `flatten` and one `nn.Linear` whose
-    parameters are all that is trained, another loss than cross-entropy, features that are not one float32 tensor in
-    memory, labels that are no class numbers.
+    Raises TrainError with the reason where there is none: more layers or operators than `flatten` and one `nn.Linear`
+    whose parameters are all that trains, another loss than cross-entropy, features that are not one float32 tensor in
+    memory, labels that are not class numbers.
     """
     layers = [module for module in learner.model.modules() if type(module) is nn.Linear]
     layers = [layer for layer in layers if set(layer.parameters()) == set(learner.parameters)]
@@ -36,19 +38,24 @@ def linear_layer(learner: Learner, examples: Examples, loss: LossFunction) -> nn
         raise TrainError("the loss is not cross-entropy")
     if not isinstance(examples, TensorExamples) or len(tensors_of(examples.inputs)) != 1:
         raise TrainError("the features are not one tensor in memory")
-    (features,) = tensors_of(examples.inputs)
-    if features.dtype != torch.float32 or layers[0].weight.dtype != torch.float32:
-        raise TrainError(f"the features are {features.dtype}, not float32")
-    if examples.labels.is_floating_point() or examples.labels.ndim != 1:
-        raise TrainError("the labels are no class numbers")
-    if not _is_all(learner, layers[0], examples):
+    _refuse_types(layers[0], examples)
+    if not _is_whole_head(learner, layers[0], examples):
         raise TrainError("the head does more than its linear layer")
     return layers[0]
 
 
+def _refuse_types(layer: nn.Linear, examples: TensorExamples) -> None:
+    """Raise TrainError for features or weights of another type than float32, and for labels that are not classes."""
+    (features,) = tensors_of(examples.inputs)
+    if features.dtype != torch.float32 or layer.weight.dtype != torch.float32:
+        raise TrainError(f"the features are {features.dtype}, not float32")
+    if examples.labels.is_floating_point() or examples.labels.ndim != 1:
+        raise TrainError("the labels are not class numbers")
+
+
 def solve_head(
     learner: Learner, layer: nn.Linear, examples: TensorExamples, held_out: Examples | None, loss: LossFunction,
-    weight_decays: Sequence[float | None], *, batch_size: int, notes: Sequence[str],
+    weight_decays: Sequence[float | None], *, batch_size: int,
 ) -> History:  # fmt: skip
     """Put the optimum into the layer; of several strengths the one with the lowest validation loss."""
     (features,) = tensors_of(examples.inputs)
@@ -59,28 +66,25 @@ def solve_head(
         features, examples.labels.long(), layer.out_features, strengths, has_bias=layer.bias is not None
     )  # fmt: skip
     seconds = time.perf_counter() - began
-    judged = [_judged(layer, solution, learner, held_out, loss, batch_size) for solution in solutions]
-    best = min(range(len(solutions)), key=lambda i: judged[i].loss if judged[i] else 0.0)  # type: ignore[union-attr]
-    _put(layer, solutions[best])
-    candidates = tuple(
-        Candidate(None, solution.weight_decay, (solution.loss,), *_told(told), 0, _ended(solution))
-        for solution, told in zip(solutions, judged, strict=True)
-    )
+    scores = [_score_of(layer, solution, learner, held_out, loss, batch_size) for solution in solutions]
+    losses = [0.0 if score is None else math.inf if math.isnan(score.loss) else score.loss for score in scores]
+    best = losses.index(min(losses))
+    _write_into(layer, solutions[best])
+    candidates = tuple(map(_candidate, solutions, scores))
     return History(
         train_loss=(solutions[best].loss,),
         validation_loss=candidates[best].validation_loss,
         validation_accuracy=candidates[best].validation_accuracy,
         seconds=(seconds,),
         best_epoch=0 if held_out is not None else None,
-        stopped_because=_ended(solutions[best]),
+        stopped_because=candidates[best].stopped_because,
         solver="lbfgs",
         weight_decay=solutions[best].weight_decay,
         candidates=candidates if len(candidates) > 1 else (),
-        notes=tuple(notes),
     )
 
 
-def _is_all(learner: Learner, layer: nn.Linear, examples: TensorExamples) -> bool:
+def _is_whole_head(learner: Learner, layer: nn.Linear, examples: TensorExamples) -> bool:
     """Whether the head, run on two examples as in training, does nothing but the layer's product with its input."""
     inputs, _ = examples.gather(torch.arange(min(2, len(examples))))
     (tensor,) = tensors_of(inputs)
@@ -92,7 +96,7 @@ def _is_all(learner: Learner, layer: nn.Linear, examples: TensorExamples) -> boo
         return [] if logits is None else [logits]
 
     before = learner.state()
-    with modes_kept(learner.model), torch.no_grad():
+    with kept_modes(learner.model), torch.no_grad():
         learner.model.train()
         try:
             recording = record(outputs, tensor)
@@ -115,28 +119,37 @@ def _strengths(weight_decays: Sequence[float | None], features: Tensor, *, by_va
     return [part * mean_square(features) for part in PATH] if by_validation else [1 / len(features)]
 
 
-def _judged(
+def _score_of(
     layer: nn.Linear, solution: Solution, learner: Learner, held_out: Examples | None, loss: LossFunction, size: int
 ) -> Score | None:
-    """The solution's score on the examples that were held out."""
+    """The solution's score on the validation examples; None without."""
     if held_out is None:
         return None
-    _put(layer, solution)
+    _write_into(layer, solution)
     return score(learner, held_out, loss, batch_size=size)
 
 
-def _put(layer: nn.Linear, solution: Solution) -> None:
+def _write_into(layer: nn.Linear, solution: Solution) -> None:
     with torch.no_grad():
         layer.weight.copy_(solution.weight)
         if layer.bias is not None and solution.bias is not None:
             layer.bias.copy_(solution.bias)
 
 
-def _told(judged: Score | None) -> tuple[Any, Any]:
-    return ((judged.loss,), (judged.accuracy,)) if judged else ((), ())
+def _candidate(solution: Solution, score: Score | None) -> Candidate:
+    """The record of one strength of regularisation."""
+    return Candidate(
+        lr=None,
+        weight_decay=solution.weight_decay,
+        train_loss=(solution.loss,),
+        validation_loss=() if score is None else (score.loss,),
+        validation_accuracy=() if score is None else (score.accuracy,),
+        kept_epoch=0,
+        stopped_because=_end_of(solution),
+    )
 
 
-def _ended(solution: Solution) -> str:
+def _end_of(solution: Solution) -> str:
     if solution.iterations < MOST_ITERATIONS:
         return f"at the optimum after {solution.iterations} iterations of L-BFGS"
     return f"not at the optimum after {MOST_ITERATIONS} iterations of L-BFGS: the last weights stay"

@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from regraft.errors import DataError, TrainError
-from regraft.examples import Examples
 from regraft.foundation.wording import counted, near_names
 
 LossFunction = Callable[[Any, Tensor], Tensor]
@@ -131,12 +130,6 @@ class LabelCheck:
                 f"All examples have the label {self.seen.pop()}: with one class only there is nothing to learn.\n"
                 "Check the folders or the labels; shuffling or splitting may have left out the others."
             )
-
-
-def whole_labels(examples: Examples) -> Tensor | None:
-    """All labels in the data set's own order, where they are at hand without fetching the inputs."""
-    labels = getattr(examples, "labels", None)
-    return labels if isinstance(labels, Tensor) and len(labels) == len(examples) else None
 
 
 def all_finite(values: list[Tensor]) -> bool:

@@ -49,18 +49,23 @@ def _refuse_unknown(old: Mapping[str, Any]) -> None:
 def translated(solver: str | None, given: Mapping[str, Any]) -> list[Solver]:
     """The old form's meaning: any keyword but those in BOTH asked for gradient steps, unless "lbfgs" was asked for."""
     step = given.get("step", "auto")
-    problems = [
-        f"There is no {name} {value!r}. {near_names(value, known)}"
-        for name, value, known in (("solver", solver or "steps", OLD_SOLVERS), ("step", step, OLD_STEPS))
-        if value not in known
-    ]
-    if problems:
-        raise TrainError("\n".join(problems))
+    _refuse_unknown_words({"solver": solver or "steps", "step": step})
     steps = Steps(**{name: value for name, value in given.items() if name != "step"}, traced=step == "auto")
     if solver == "steps" or (solver is None and _asks_for_steps(given)):
         return [steps]
     exact = Exact(weight_decay=given.get("weight_decay"))
     return [exact] if solver == "lbfgs" else [exact, steps]
+
+
+def _refuse_unknown_words(words: Mapping[str, str]) -> None:
+    known = {"solver": OLD_SOLVERS, "step": OLD_STEPS}
+    problems = [
+        f"There is no {name} {word!r}. {near_names(word, known[name])}"
+        for name, word in words.items()
+        if word not in known[name]
+    ]
+    if problems:
+        raise TrainError("\n".join(problems))
 
 
 def _asks_for_steps(given: Mapping[str, Any]) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn, optim
 
 from regraft.errors import TrainError
+from regraft.foundation.wording import counted
 
 Optimizer = str | optim.Optimizer | Callable[[Sequence[nn.Parameter]], optim.Optimizer]
 
@@ -38,11 +39,16 @@ def make_optimizer(
         # fused: one call for all parameters; torch's default on the CPU is a Python loop over them
         return kind(parameters, **options)
     made = optimizer if isinstance(optimizer, optim.Optimizer) else optimizer(parameters)
-    updated = {parameter for group in made.param_groups for parameter in group["params"] if parameter.requires_grad}
-    if updated != set(parameters):
+    _refuse_other_parameters(made, parameters)
+    return made
+
+
+def _refuse_other_parameters(optimizer: optim.Optimizer, parameters: Sequence[nn.Parameter]) -> None:
+    updated = {parameter for group in optimizer.param_groups for parameter in group["params"]}
+    trainable = {parameter for parameter in updated if parameter.requires_grad}
+    if trainable != set(parameters):
         raise TrainError(
-            f"The optimizer updates {len(updated)} trainable parameters. The head has {len(parameters)}, and they are "
-            "not the same ones.\nPass a function that makes the optimizer from the head's parameters: "
+            f"The optimizer updates {counted(len(trainable), 'trainable parameter')}. The head has {len(parameters)}, "
+            "and they are not the same ones.\nPass a function that makes the optimizer from the head's parameters: "
             "optimizer=lambda parameters: SGD(parameters, lr=0.01)."
         )
-    return made

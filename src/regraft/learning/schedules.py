@@ -16,13 +16,19 @@ def form_problems(schedule: Schedule, epochs: int) -> list[str]:
     if 0 not in schedule:
         problems.append("the schedule has no entry for epoch 0, which names the layers that train first")
     for epoch, patterns in in_order(schedule):
-        if epochs > 0 and not 0 <= epoch < epochs:
-            problems.append(
-                f"epoch {epoch} of the schedule is outside the {epochs} epochs, which are 0 to {epochs - 1}: choose an "
-                "earlier epoch, or train for more epochs"
-            )
-        if isinstance(patterns, Sequence) and not isinstance(patterns, str) and not patterns:
-            problems.append(f"epoch {epoch} of the schedule: the list of layers is empty")
+        problems += [f"epoch {epoch} of the schedule{problem}" for problem in _entry_problems(epoch, patterns, epochs)]
+    return problems
+
+
+def _entry_problems(epoch: int, patterns: Patterns, epochs: int) -> list[str]:
+    problems = []
+    if epochs > 0 and not 0 <= epoch < epochs:
+        problems.append(
+            f" is outside the {epochs} epochs, which are 0 to {epochs - 1}: choose an earlier epoch, or train for more "
+            "epochs"
+        )
+    if isinstance(patterns, Sequence) and len(patterns) == 0:
+        problems.append(": the list of layers is empty")
     return problems
 
 

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from regraft.examples import Examples, all_indices, batches
-from regraft.learning.learner import Learner, modes_kept, to_device
+from regraft.learning.learner import Learner, to_device
 from regraft.learning.losses import LabelCheck, LossFunction, class_count, logits_of
+from regraft.tensors.keeping import kept_modes
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def score(learner: Learner, examples: Examples, loss: LossFunction, *, batch_siz
     Raises DataError that names the example when a label is none of the classes.
     """
     totals = _Totals()
-    with modes_kept(learner.model), torch.no_grad():
+    with kept_modes(learner.model), torch.no_grad():
         learner.model.eval()
         for indices, inputs, labels in batches(examples, all_indices(examples), batch_size):
             labels = labels.to(learner.device, non_blocking=True)

@@ -118,15 +118,20 @@ def as_solvers(solver: Solver | Sequence[Solver] | None) -> list[Solver]:
             f"The solver is {solver!r}, expected regraft.Steps(…) for gradient steps or regraft.Exact(…) for the "
             "optimum of a linear head."
         )
-    if len(solvers) > 1 and any(isinstance(given, Steps) and given.schedule is not None for given in solvers):
+    if len(solvers) > 1 and any(isinstance(given, Steps) and given.schedule for given in solvers):
         raise TrainError("A schedule needs gradient steps: pass solver=Steps(schedule=…) alone.")
     return solvers
 
 
-def has_several(solver: Solver) -> bool:
-    """Whether several rates or decays are to be compared."""
-    lr = solver.lr if isinstance(solver, Steps) else None
-    return len(as_list(lr)) * len(as_list(solver.weight_decay)) > 1
+def needs_of_validation(solver: Solver) -> list[str]:
+    """What this solver cannot do without validation examples, a sentence each."""
+    lr, patience = (solver.lr, solver.patience) if isinstance(solver, Steps) else (None, None)
+    problems = []
+    if patience is not None:
+        problems.append("patience waits for a lower validation loss: pass validation examples")
+    if len(as_list(lr)) * len(as_list(solver.weight_decay)) > 1:
+        problems.append("several lr or weight_decay are compared by validation loss: pass validation examples")
+    return problems
 
 
 def as_list(rates: Rates) -> list[float | None]:

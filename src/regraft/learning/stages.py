@@ -3,52 +3,60 @@
 Without a schedule there is one stage. With one, every stage is planned, and its cut proven, before anything trains.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, final
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from regraft.caches.features import Features
 from regraft.cuts.frozen import all_but, freeze_chosen, frozen_as_now, names_of
 from regraft.errors import DoesNotPayError, FreezeError, PatternError, SplitError, TrainError
 from regraft.examples import Examples, as_examples
 from regraft.foundation.patterns import Patterns, as_patterns, choose
 from regraft.foundation.wording import counted
-from regraft.learning.batches import Source, held
+from regraft.learning.batches import BatchSource, in_memory
 from regraft.learning.history import Stage
-from regraft.learning.learner import HeadLike, Learner
+from regraft.learning.learner import Learner
 from regraft.learning.schedules import Schedule, form_problems, in_order
+from regraft.splitting import Head, TrunkPart
 
 WAY_OUT = (
-    "Freeze only what never trains: in a job leave out [freeze], in Python call freeze(model, trainable=[all patterns "
-    "of the schedule]) before split and cache_features"
+    "Freeze only layers that never train: in a job leave out [freeze], in Python call freeze(model, trainable=[all "
+    "patterns of the schedule]) before split and cache_features"
 )
 
 
-def schedule_problems(head: nn.Module | HeadLike, schedule: Schedule) -> list[str]:
+def schedule_problems(head: nn.Module, schedule: Schedule) -> list[str]:
     """A sentence for each reason why this model cannot be trained by the schedule; nothing is changed."""
     model, cached = Learner(head).model, _cached_parameters(head)
     problems, trained = list[str](), set[nn.Parameter]()
     for epoch, patterns in in_order(schedule):
-        entry = f"epoch {epoch} of the schedule"
         try:
             named = _named_parameters(model, patterns)
         except PatternError as error:
-            problems.append(f"{entry}: {' '.join(str(error).splitlines())}")
+            problems.append(f"epoch {epoch} of the schedule: {' '.join(str(error).splitlines())}")
             continue
         can_train = {parameter for parameter in named if parameter.requires_grad}
-        if not named:
-            problems.append(f"{entry}: {_told(patterns)} has no parameters")
-        elif not can_train:
-            problems.append(f"{entry}: {_told(patterns)} is frozen. {WAY_OUT}")
-        elif can_train & cached:
-            problems.append(f"{entry}: {_told(patterns)} was frozen when the features were cut. {WAY_OUT}")
-        elif can_train <= trained:
-            problems.append(f"{entry}: {_told(patterns)} trains already")
+        if problem := _entry_problem(named, can_train, cached, trained):
+            problems.append(f"epoch {epoch} of the schedule: {_text(patterns)} {problem}")
         trained |= can_train
     return problems
+
+
+def _entry_problem(
+    named: set[nn.Parameter], can_train: set[nn.Parameter], cached: set[nn.Parameter], trained: set[nn.Parameter]
+) -> str:
+    """Why the layers of an entry cannot begin to train; "" where they can."""
+    if not named:
+        return "has no parameters"
+    if not can_train:
+        return f"is frozen. {WAY_OUT}"
+    if can_train & cached:
+        return f"was frozen when the features were cut. {WAY_OUT}"
+    return "trains already" if can_train <= trained else ""
 
 
 def check_schedule(model: nn.Module, schedule: Schedule, epochs: int) -> None:
@@ -60,46 +68,58 @@ def check_schedule(model: nn.Module, schedule: Schedule, epochs: int) -> None:
 
 @final
 @dataclass
-class _Plan:
+class _StagePlan:
     """A stage before it begins.
 
+    layers      the patterns of what begins to train
     trainable   the patterns of all that trains
-    part, head  the way to its deeper features and their head; None where it takes the features that there are
+    part, head  compute its deeper features, and take them; None where it takes the features that there are
     """
 
     epoch: int
     epochs: int
     layers: tuple[str, ...] = ()
     trainable: tuple[str, ...] = ()
-    part: Any = None
-    head: Any = None
+    part: TrunkPart | None = None
+    head: Head | None = None
 
 
 @final
-class Stages(AbstractContextManager):
-    """The stages of a training, one after the other; on leaving, exactly that is frozen that was frozen before.
+@dataclass(frozen=True)
+class _StageData:
+    """What a stage trains, on which examples; `note` says why it has no features of its own where it could have."""
+
+    learner: Learner
+    data: Any
+    validation: Any
+    note: str = ""
+
+
+@final
+class Stages(AbstractContextManager["Stages"]):
+    """The stages of a training, one after the other; on leaving, exactly those layers are frozen that were before.
 
     learner   what is trained now
-    source    its examples
+    source    its batches
     held_out  its validation examples; None without
-    begun     what the history tells, one entry for each stage of a schedule so far
+    begun     for the history, one entry for each stage of a schedule so far
     """
 
     learner: Learner
-    source: Source
+    source: BatchSource
     held_out: Examples | None
 
     def __init__(
-        self, head: nn.Module | HeadLike, data: Any, validation: Any, schedule: Schedule | None, *, epochs: int,
-        source: Callable[[Any, torch.device], Source],
+        self, head: nn.Module, data: Any, validation: Any, schedule: Schedule | None, *, epochs: int,
+        source: Callable[[Any, torch.device], BatchSource],
     ) -> None:  # fmt: skip
         self.head, self.data, self.validation, self.source_of = head, data, validation, source
         self.epochs, self.begun = epochs, list[Stage]()
         self.learner = Learner(head)
         self.model = self.learner.model
         self._freeze_as_before = frozen_as_now(self.model)
-        self._frozen: dict[str, str] = {}
-        self._plans = _plans(schedule, epochs) if schedule else {0: _Plan(0, epochs)}
+        self._digests: dict[str, str] = {}
+        self._plans = _plans(schedule, epochs) if schedule else {0: _StagePlan(0, epochs)}
         self._left_out: list[str] = []
 
     def __exit__(self, *error: object) -> None:
@@ -113,11 +133,11 @@ class Stages(AbstractContextManager):
         """How many epochs the stage that begins with this one lasts."""
         return self._plans[epoch].epochs
 
-    def open_all(self) -> tuple[nn.Parameter, ...]:
+    def unfreeze_all(self) -> tuple[nn.Parameter, ...]:
         """The parameters that will ever train; until the first stage begins all of them are trainable."""
-        could = {name for name, parameter in self.model.named_parameters() if parameter.requires_grad}
-        self._open(self._plans[max(self._plans)])
-        self._left_out = [name for name, p in self.model.named_parameters() if name in could and not p.requires_grad]
+        before = {name for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+        self._freeze_for(self._plans[max(self._plans)])
+        self._left_out = [name for name, p in self.model.named_parameters() if name in before and not p.requires_grad]
         return Learner(self.head).parameters
 
     def prove(self) -> None:
@@ -125,55 +145,58 @@ class Stages(AbstractContextManager):
 
         Raises TrainError that names every stage for which that cannot be done.
         """
-        problems, recut = [], getattr(self.head, "recut", None)
+        problems = []
         for plan in self._plans.values():
-            if self._open(plan) and recut is not None:
+            if self._freeze_for(plan) and isinstance(self.head, Head):
                 try:
-                    plan.part, plan.head = recut()
+                    plan.part, plan.head = self.head.recut()
                 except (SplitError, FreezeError) as error:
-                    problems.append(f"  epoch {plan.epoch} ({_told(plan.layers)}): {error}")
+                    problems.append(f"  epoch {plan.epoch} ({_text(plan.layers)}): {error}")
         if problems:
             raise TrainError(
                 "The model cannot be split for every stage of the schedule:\n" + "\n".join(problems) + "\nLet other "
-                "layers begin there, or train without cached features: in a job [cache] use = false, in Python "
-                "train(model, data)."
+                "layers begin there, or train without cached features: in a job set [cache] use = false, in Python "
+                "call train(model, data)."
             )
 
     def enter(self, epoch: int) -> None:
         """Begin the stage of this epoch: its layers train from now on, on the features of its own cut.
 
-        Raises TrainError when a tensor that was frozen until now has moved, or the features given are of other weights.
+        Raises TrainError when a tensor that was frozen until now has changed, or the features given are of other
+        weights.
         """
         self.check_frozen()
         plan = self._plans[epoch]
-        self._open(plan)
-        head, data, validation, note = self._examples(plan)
-        self.learner = Learner(head)
-        self.source = self.source_of(data, self.learner.device)
-        self.held_out = None if validation is None else held(as_examples(validation), self.learner.device)
-        self._frozen = self.learner.frozen_digests()
+        self._freeze_for(plan)
+        stage = self._data_of(plan)
+        self.learner = stage.learner
+        self.source = self.source_of(stage.data, self.learner.device)
+        self.held_out = None
+        if stage.validation is not None:
+            self.held_out = in_memory(as_examples(stage.validation), self.learner.device)
+        self._digests = self.learner.frozen_digests()
         if epoch == 0:
             for examples in (self.data, self.validation):
-                self.learner.refuse_stale(examples, self._frozen)
+                self.learner.refuse_stale(examples, self._digests)
         if plan.layers:
-            self.begun.append(_begun(plan, self.learner, data, note, is_own=data is not self.data))
+            self.begun.append(_record(plan, stage, is_own=stage.data is not self.data))
 
     def check_frozen(self) -> None:
         """Raise TrainError when a tensor that is frozen in this stage is not what it was at its beginning."""
-        self.learner.refuse_moved(self._frozen)
+        self.learner.refuse_changed(self._digests)
 
     def notes(self) -> list[str]:
         """A sentence for what the schedule left out, and for each stage that never began."""
         begun = {0, *(stage.epoch for stage in self.begun)}
         late = [plan for plan in self._plans.values() if plan.epoch not in begun]
-        sentences = [f"epoch {plan.epoch} was not reached: {_told(plan.layers)} did not train" for plan in late]
+        sentences = [f"epoch {plan.epoch} was not reached: {_text(plan.layers)} did not train" for plan in late]
         if self._left_out:
             some = ", ".join(self._left_out[:3])
             left_out = counted(len(self._left_out), "parameter")
             sentences.insert(0, f"{left_out} that no entry of the schedule names did not train: {some}")
         return sentences
 
-    def _open(self, plan: _Plan) -> bool:
+    def _freeze_for(self, plan: _StagePlan) -> bool:
         """Of what could train, let exactly this stage's layers train; returns whether that freezes anything."""
         self._freeze_as_before()
         could = {parameter for parameter in self.model.parameters() if parameter.requires_grad}
@@ -182,58 +205,41 @@ class Stages(AbstractContextManager):
         freeze_chosen(self.model, all_but(self.model, plan.trainable))
         return True
 
-    def _examples(self, plan: _Plan) -> tuple[Any, Any, Any, str]:
-        """The stage's head, its examples, its validation examples, and a note where it could have had better ones."""
-        given = [self.data] if self.validation is None else [self.data, self.validation]
-        if plan.part is None:
-            return self.head, self.data, self.validation, ""
-        joined = JoinedHead(plan.part, plan.head)
-        if not all(hasattr(examples, "deeper") for examples in given):
-            note = "each batch is carried on to its cut: only features that cache_features gave are kept for a stage"
-            return joined, self.data, self.validation, note
+    def _data_of(self, plan: _StagePlan) -> _StageData:
+        """The stage's learner and examples; features of its own cut where they can be computed and that pays."""
+        if plan.part is None or plan.head is None:
+            return _StageData(Learner(self.head), self.data, self.validation)
+        carried = Learner(plan.head, plan.part)
+        if not all(isinstance(examples, Features | None) for examples in (self.data, self.validation)):
+            note = "each batch is computed on to its cut: only features of cache_features are kept for a stage"
+            return _StageData(carried, self.data, self.validation, note)
         try:
-            data, *rest = (examples.deeper(plan.part, epochs=plan.epochs) for examples in given)
+            data = self.data.deeper(plan.part, epochs=plan.epochs)
+            validation = None if self.validation is None else self.validation.deeper(plan.part, epochs=plan.epochs)
         except DoesNotPayError as error:
-            note = f"its own cut does not pay, so each batch is carried on to it: {str(error).partition(chr(10))[0]}"
-            return joined, self.data, self.validation, note
-        return plan.head, data, next(iter(rest), None), ""
+            reason = error.text.splitlines()[0]
+            note = f"each batch is computed on to its cut, for features of its own do not pay: {reason}"
+            return _StageData(carried, self.data, self.validation, note)
+        return _StageData(Learner(plan.head), data, validation)
 
 
-@final
-class JoinedHead:
-    """A head on the features of a shallower cut: carries each batch on to its own, and keeps nothing."""
-
-    takes_features = True
-
-    def __init__(self, part: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]], head: HeadLike) -> None:
-        self.part, self.head, self.model = part, head, head.model
-
-    def parameters(self) -> list[nn.Parameter]:
-        """Those of the head."""
-        return list(self.head.parameters())
-
-    def __call__(self, leaves: Mapping[str, Tensor], /) -> Any:
-        """The model's outputs for the shallower features."""
-        return self.head(self.part(leaves))
-
-
-def _cached_parameters(head: Any) -> set[nn.Parameter]:
-    """The parameters on which a head's features depend: whoever trains them trains in vain."""
-    if not hasattr(head, "recut"):
+def _cached_parameters(head: nn.Module) -> set[nn.Parameter]:
+    """The parameters on which a head's features depend: training them would have no effect."""
+    if not isinstance(head, Head):
         return set()
     names = head.trunk.frozen_tensors()
     return {parameter for name, parameter in head.model.named_parameters() if name in names}
 
 
-def _plans(schedule: Schedule, epochs: int) -> dict[int, _Plan]:
+def _plans(schedule: Schedule, epochs: int) -> dict[int, _StagePlan]:
     """Epoch → its stage, in order."""
-    plans, trainable = dict[int, _Plan](), tuple[str, ...]()
+    plans, trainable = dict[int, _StagePlan](), tuple[str, ...]()
     entries = in_order(schedule)
     ends = [*(epoch for epoch, _ in entries[1:]), epochs]
     for (epoch, patterns), end in zip(entries, ends, strict=True):
         layers = tuple(as_patterns(patterns))
         trainable += layers
-        plans[epoch] = _Plan(epoch, end - epoch, layers, trainable)
+        plans[epoch] = _StagePlan(epoch, end - epoch, layers, trainable)
     return plans
 
 
@@ -243,20 +249,20 @@ def _named_parameters(model: nn.Module, patterns: Patterns) -> set[nn.Parameter]
     return {parameter for name, parameter in model.named_parameters(remove_duplicate=False) if name in chosen}
 
 
-def _told(patterns: Patterns) -> str:
+def _text(patterns: Patterns) -> str:
     return " | ".join(as_patterns(patterns))
 
 
-def _begun(plan: _Plan, learner: Learner, data: Any, note: str, *, is_own: bool) -> Stage:
-    """What the history tells of a stage that begins."""
-    cut = plan.part.cut if plan.part is not None else getattr(data, "cut", None)
+def _record(plan: _StagePlan, stage: _StageData, *, is_own: bool) -> Stage:
+    """What the history records of a stage that begins; `is_own`: on features that were computed for it."""
+    cut = plan.part.cut if plan.part is not None else stage.data.cut if isinstance(stage.data, Features) else None
     return Stage(
         epoch=plan.epoch,
         layers=plan.layers,
-        parameters=sum(parameter.numel() for parameter in learner.parameters),
+        parameters=sum(parameter.numel() for parameter in stage.learner.parameters),
         leaves=() if cut is None else tuple(leaf.name for leaf in cut.leaves),
         bytes_per_example=0 if cut is None else cut.bytes_per_example,
-        bytes=data.bytes if is_own else 0,
-        seconds=data.seconds if is_own else 0.0,
-        note=note,
+        bytes=stage.data.bytes if is_own else 0,
+        seconds=stage.data.seconds if is_own else 0.0,
+        note=stage.note,
     )

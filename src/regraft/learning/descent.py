@@ -1,0 +1,148 @@
+"""Gradient steps: the epochs of one or several candidates on the same batches. The best weights stay in the model."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+
+from regraft.errors import TrainError
+from regraft.examples import Batch
+from regraft.foundation.progress import progress_bar
+from regraft.learning.batches import Epoch
+from regraft.learning.candidate import CandidateRun, OwnState, best_of
+from regraft.learning.eager_step import EagerStep
+from regraft.learning.history import History
+from regraft.learning.losses import LabelCheck, LossFunction
+from regraft.learning.scoring import Score, score
+from regraft.learning.stages import Stages
+from regraft.learning.traced_step import TracedStep
+from regraft.tensors.keeping import kept_generators
+
+Trace = Callable[[EagerStep, Epoch, int], TracedStep]
+BAR_S = 0.25  # between updates of the progress bar
+BATCHES_AT_ONCE = 16  # that are kept in memory while several candidates take their turns
+
+
+def descend(
+    runs: Sequence[CandidateRun], stages: Stages, loss: LossFunction, check: LabelCheck | None, *, trace: Trace | None
+) -> History:
+    """Train all candidates, and leave the weights of the best one in the model.
+
+    check  what the labels of the first epoch must pass; None where all labels have passed
+    trace  gives a faster form of a step, for the batches of an epoch and so many epochs; None keeps the eager step
+    """
+    notes, seconds = list[str](), list[float]()
+    for run in runs if len(runs) > 1 else ():
+        run.own = OwnState()
+    first = stages.source.epoch(0)
+    with best_weights_kept(runs), progress_bar("training", stages.epochs * len(first.indices)) as advance:
+        for number in range(stages.epochs):
+            running = [run for run in runs if run.progress.is_running]
+            if not running:
+                break
+            if number in stages:
+                notes += begin_stage(running, stages, number, trace)
+            began = time.perf_counter()
+            run_epoch(running, stages.source.epoch(number) if number else first, check, number, advance)
+            seconds.append(time.perf_counter() - began)
+            check = None
+            for run in running:
+                if run.progress.is_running:
+                    with run.in_model():
+                        run.finish_epoch(validation_score(stages, loss))
+            advance(0, note=str(best_of(runs).progress))
+    return history_of(runs, stages, notes, seconds)
+
+
+def begin_stage(runs: Sequence[CandidateRun], stages: Stages, number: int, trace: Trace | None) -> list[str]:
+    """Continue with what this stage trains, by the fastest step that is proven equal; a sentence names the step."""
+    if number:  # the first stage has begun before the options were tried out on it
+        with kept_generators():
+            stages.enter(number)
+    for run in runs:
+        run.begin(stages.learner)
+    stages.learner.model.train()
+    if trace is None:
+        return ["eager step, as passed"]
+    epoch, notes = stages.source.epoch(number), list[str]()
+    for run in runs:
+        with run.in_model():
+            run.step = traced = trace(run.eager, epoch, stages.epochs_of(number))
+            notes.append(traced.note)
+    return list(dict.fromkeys(notes))
+
+
+def run_epoch(
+    runs: Sequence[CandidateRun], epoch: Epoch, check: LabelCheck | None, number: int, advance: Callable[..., None]
+) -> None:
+    """Each candidate steps through all batches, which are fetched once. One of several that diverges stops alone."""
+    alone = len(runs) == 1
+    runs[0].learner.model.train()
+    batches = _with_progress(epoch, advance)
+    for group in [batches] if alone else _groups(batches, BATCHES_AT_ONCE):
+        for run in runs:
+            if run.progress.is_running:
+                with run.in_model(), run.failing(alone=alone):
+                    run.train_on(group, check, number)
+    if check is not None:
+        check.finish()
+    for run in runs:
+        if run.progress.is_running:
+            with run.in_model(), run.failing(alone=alone):
+                run.refuse_diverged(number)
+
+
+def validation_score(stages: Stages, loss: LossFunction) -> Score | None:
+    """The score on the validation examples; None without."""
+    if stages.held_out is None:
+        return None
+    return score(stages.learner, stages.held_out, loss, batch_size=stages.source.batch_size)
+
+
+def history_of(runs: Sequence[CandidateRun], stages: Stages, notes: Sequence[str], seconds: Sequence[float]) -> History:
+    """The record of the candidate whose weights stay. Raises TrainError where no epoch of any was finished."""
+    best = best_of(runs)
+    progress, summary = best.progress, best.summary()
+    if not progress.losses:
+        raise TrainError("No candidate could be trained:\n" + "\n".join(run.progress.failure for run in runs))
+    return History(
+        train_loss=summary.train_loss,
+        validation_loss=summary.validation_loss,
+        validation_accuracy=summary.validation_accuracy,
+        seconds=tuple(seconds[: len(progress.losses)]),
+        best_epoch=progress.best_epoch,
+        stopped_because=summary.stopped_because,
+        lr=summary.lr,
+        weight_decay=summary.weight_decay,
+        candidates=tuple(run.summary() for run in runs) if len(runs) > 1 else (),
+        stages=tuple(stages.begun),
+        notes=(*notes, *stages.notes()),
+    )
+
+
+@contextmanager
+def best_weights_kept(runs: Sequence[CandidateRun]) -> Iterator[None]:
+    """However the block ends, the model has afterwards the weights that the best candidate kept."""
+    try:
+        yield
+    finally:
+        best = best_of(runs)
+        best.learner.restore(best.kept)
+
+
+def _with_progress(batches: Iterable[Batch], advance: Callable[..., None]) -> Iterator[Batch]:
+    """The batches as they come; the progress bar is updated a few times a second."""
+    updated, count = time.perf_counter(), 0
+    for batch in batches:
+        yield batch
+        count += 1
+        if time.perf_counter() - updated > BAR_S:
+            advance(count)
+            updated, count = time.perf_counter(), 0
+    advance(count)
+
+
+def _groups(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
+    """The batches, so many at a time."""
+    while group := list(islice(batches, size)):
+        yield group

@@ -20,7 +20,7 @@ from regraft.loading import apply_plan
 from regraft.matching import plan_reuse
 from regraft.plan import Plan
 from regraft.reading import open_checkpoint
-from test_matching import Convolutional, keras_checkpoint, net
+from test_matching import EPS, Convolutional, keras_checkpoint, net
 
 
 def state_of(model):
@@ -297,3 +297,17 @@ def test_frozen_parameters_can_be_filled_and_stay_frozen():
     apply_plan(plan_reuse(checkpoint, model), checkpoint, model)
 
     assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_a_change_that_does_not_give_the_source_s_function_is_refused():
+    """A plan edited by hand, or a model that changed since: nothing is written."""
+    model = Convolutional()
+    plan = plan_reuse(keras_checkpoint(EPS), model, adopt=".*")
+    wrong = replace(plan, requirements=tuple(replace(row, required=0.5) for row in plan.requirements))
+    before = state_of(model)
+
+    with pytest.raises(PlanError, match=r"does not give the source's function; nothing was changed.\n  setting bn.eps"):
+        apply_plan(wrong, keras_checkpoint(EPS), model)
+
+    assert_same(before, model)
+    assert model.bn.eps == 1e-5

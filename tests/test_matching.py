@@ -438,3 +438,13 @@ def test_layers_that_cannot_be_told_apart_are_one_problem_each():
     plan = plan_reuse(checkpoint_of(source, layout="torch"), model, match="structure")
 
     assert 0 < len(plan.problems) <= len(source)
+
+
+def test_transposed_is_refused_where_the_layout_has_decided():
+    """A square kernel would fit either way."""
+    source = keras_arrays_of(dict(net(4, 4).named_children()))
+
+    plan = plan_reuse(checkpoint_of(source, layout="tensorflow"), net(4, 4), adapt={r"hidden1\.weight": "transposed"})
+
+    assert [row.status for row in plan.problems] == ["shape_mismatch"]
+    assert '"transposed" would undo it' in plan.problems[0].note

@@ -14,6 +14,7 @@ from regraft.errors import Advice, PlanError
 from regraft.foundation.files import sha256_of
 from regraft.foundation.patterns import exact_pattern
 from regraft.foundation.wording import counted, near_names
+from regraft.matching import still_differing
 from regraft.operations.changes import Cast
 from regraft.operations.running import run_operations, shape_after
 from regraft.plan import Plan
@@ -35,10 +36,20 @@ def apply_plan(plan: Plan, checkpoint: Checkpoint, model: nn.Module) -> None:
     plan.check()
     with adopt(model, plan.adopted) as changes:
         _refuse_strangers(plan, checkpoint, model)
+        _refuse_useless_changes(plan, checkpoint, model)
         staged = _stage(plan.reused, checkpoint, state_tensors(model))
         checkpoint.refuse_changes()
         _write(staged)
         changes.pop_all()  # nothing failed: they stay
+
+
+def _refuse_useless_changes(plan: Plan, checkpoint: Checkpoint, model: nn.Module) -> None:
+    """Raise PlanError when the changed model still computes something else than the source where it was changed."""
+    left = still_differing(plan, checkpoint, model) if plan.adopted else ()
+    if left:
+        head = "What the plan adopts does not give the source's function; nothing was changed."
+        lines = [row.problem() for row in left]
+        raise PlanError("\n".join([head, *lines, "Accept these differences, or change the model itself."]))
 
 
 def _refuse_strangers(plan: Plan, checkpoint: Checkpoint, model: nn.Module) -> None:

@@ -33,7 +33,7 @@ from regraft.plans.match_by_name import Pairing, Pairings, pair_by_names, used_s
 from regraft.plans.match_by_structure import pair_by_structure, resolved_inputs
 from regraft.plans.module_graph import Traced, traced
 from regraft.plans.rows import RequirementRow, Row
-from regraft.plans.settings import compare_settings, takers_of, with_choices
+from regraft.plans.settings import compare_settings, takers_of, with_choices, with_own_pads
 from regraft.plans.sources import Sources, gather_sources
 from regraft.plans.target_rows import Choices, source_rows, target_rows
 
@@ -86,7 +86,7 @@ def plan_reuse(
     rows = doubt_orders(rows, layers_by_array(layers), methods, sources.layout)
     rest = source_rows(checkpoint, sources.infos, rows, pairings)
 
-    takers = takers_of(rows, layers, sources)
+    takers = takers_of(rows, with_own_pads(layers, ours), sources)
     settings = (
         *compare_settings(checkpoint.requirements, takers, sources.layout),
         *left_behind(rest, takers, sources),
@@ -96,6 +96,23 @@ def plan_reuse(
     rows, settings = _with_choices(rows, settings, accept, adopt, model)
     notes = (*checkpoint.notes, *sources.notes, *(sources.wiring.notes() if ours is None else ()), *matched.notes)
     return Plan(identity_of(checkpoint), sources.layout, (*rows, *rest), settings, notes)
+
+
+def still_differing(plan: Plan, checkpoint: Checkpoint, model: nn.Module) -> tuple[RequirementRow, ...]:
+    """What differs from the source in a model that has adopted what the plan says, beside what the user accepted."""
+    ema = any(checkpoint[source].role == "ema" for row in plan.reused for source in row.sources)
+    sources = gather_sources(checkpoint, layout=plan.layout, ema=ema)
+    layers, ours = describe_model(model), traced(model) if sources.wiring.inputs else None
+    takers = takers_of(plan.rows, with_own_pads(layers, ours), sources)
+    settings = compare_settings(checkpoint.requirements, takers, sources.layout)
+    compared = (*settings, *_compared_functions(model, layers, plan.rows, sources, ours))
+    accepted = {_difference_of(row) for row in plan.requirements if row.status == "accepted"}
+    return tuple(row for row in compared if row.is_problem and _difference_of(row) not in accepted)
+
+
+def _difference_of(row: RequirementRow) -> tuple[str, str, str]:
+    """What a row says, without the name of the call, which a changed forward may number otherwise."""
+    return row.source_layer, str(row.required), str(row.found)
 
 
 def identity_of(checkpoint: Checkpoint) -> CheckpointIdentity:

@@ -169,3 +169,102 @@ def test_one_module_that_stands_for_two_functions_cannot_be_adopted():
 
     assert (row.name, row.required, row.adoptable) == ("act.activation", "tanh; sigmoid", False)
     assert "use a module of its own for each" in row.note
+
+
+class OwnPad(nn.Module):
+    """Pads by a module or a call of its own before the convolution and the pooling."""
+
+    def __init__(self, pad, *, padding=0, pool=None):
+        super().__init__()
+        self.pad, self.pool = pad, pool or nn.Identity()
+        self.conv = nn.Conv2d(2, 3, 3, padding=padding)
+        self.fc = nn.Linear(3, 2)
+
+    def forward(self, x):
+        return self.fc(self.pool(self.conv(self.pad(x)).relu()).mean((2, 3)))
+
+
+class Call(nn.Module):
+    def __init__(self, *widths, **more):
+        super().__init__()
+        self.widths, self.more = widths, more
+
+    def forward(self, x):
+        return functional.pad(x, self.widths, **self.more)
+
+
+def padded_source(model, padding=(1, 1)):
+    layers = {
+        "a": ([], "Conv2D", {"activation": "relu", "padding": [[side, side] for side in padding]}),
+        "g": (["a"], "GlobalAveragePooling2D", {}),
+        "c": (["g"], "Dense", {}),
+    }
+    facts = tuple(
+        Requirement(layer, attribute, value)
+        for layer, (inputs, operation, more) in layers.items()
+        for attribute, value in {"inputs": inputs, "operation": operation, **more}.items()
+    )
+    return checkpoint_of(keras_arrays_of({"a": model.conv, "c": model.fc}), layout="tensorflow", requirements=facts)
+
+
+@pytest.mark.parametrize(
+    "pad", [nn.ZeroPad2d(1), nn.ConstantPad2d(1, 0.0), Call(1, 1, 1, 1), Call(1, 1, 1, 1, value=0)]
+)
+def test_zeros_that_the_model_adds_by_itself_count_as_the_convolution_s(pad):
+    """Else adopting the padding would add them twice to a model that is right."""
+    theirs, ours = OwnPad(nn.Identity(), padding=1).eval(), OwnPad(pad).eval()
+    checkpoint = padded_source(theirs)
+    twice = plan_reuse(checkpoint, OwnPad(pad, padding=1), match="structure", adopt=".*")
+
+    plan = plan_reuse(checkpoint, ours, match="structure", adopt=".*")
+    apply_plan(plan, checkpoint, ours)
+    x = torch.randn(2, 2, 7, 6)
+
+    assert torch.equal(ours(x), theirs(x))
+    assert [(row.name, row.found, row.adoptable) for row in twice.problems] == [("conv.padding", (2, 2), False)]
+
+
+@pytest.mark.parametrize("pad", [nn.ReflectionPad2d(1), nn.ConstantPad2d(1, 3.0), Call(1, 1, 1, 1, mode="reflect")])
+def test_other_paddings_of_the_model_are_not_added_to(pad):
+    plan = plan_reuse(padded_source(OwnPad(nn.Identity(), padding=1)), OwnPad(pad), match="structure", adopt=".*")
+
+    assert [(row.name, row.adoptable) for row in plan.problems] == [("conv.padding", False)]
+
+
+class Global(nn.Module):
+    """Pools all places at once, whatever the size of the map."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.stem, self.how, self.fc = nn.Conv2d(2, 3, 1), how, nn.Linear(3, 2)
+
+    def forward(self, x):
+        return self.fc(self.how(self.stem(x)))
+
+
+class Mean(nn.Module):
+    def forward(self, x):
+        return x.mean((2, 3))
+
+
+@pytest.mark.parametrize("how", [Mean(), nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())])
+def test_a_pooling_is_not_put_where_no_map_is_left(how):
+    """An average over the whole map may be written with its size: behind the flatten it would fail."""
+    model = Global(how)
+    layers = {
+        "a": ([], "Conv2D", {}),
+        "p": (["a"], "AveragePooling2D", {"pool": "average", "pool_size": [4, 4], "strides": [1, 1]}),
+        "c": (["p"], "Dense", {}),
+    }
+    facts = tuple(
+        Requirement(layer, attribute, value)
+        for layer, (inputs, operation, more) in layers.items()
+        for attribute, value in {"inputs": inputs, "operation": operation, **more}.items()
+    )
+    arrays = keras_arrays_of({"a": model.stem, "c": model.fc})
+    checkpoint = checkpoint_of(arrays, layout="tensorflow", requirements=facts)
+
+    plan = plan_reuse(checkpoint, model, match="structure", adopt=".*")
+
+    assert [(row.name, row.adoptable) for row in plan.problems] == [("fc.0", False)]
+    assert not plan_reuse(checkpoint, model, match="structure", accept=r"fc\.0").problems

@@ -19,6 +19,7 @@ from regraft.plans.steps import (
     Step,
     StepKind,
     Unknown,
+    ZeroPad,
     merged,
 )
 
@@ -105,10 +106,12 @@ class FunctionComparison:
         """The rows of one path between two layers. What is not known on a side is not compared there."""
         is_open = any(isinstance(step.function, Unknown) for step in (*mine, *theirs))
         for kind in _KINDS:
-            ours, others = _without_common_end(*(_of_kind(side, kind) for side in (mine, merged(theirs))))
+            ours, others = _without_common_end(*(_of_kind(merged(side), kind) for side in (mine, theirs)))
             if is_open and (kind == "activation" or len(ours) != len(others)):
                 continue
-            can_change = len(ours) == len(others) or len(ours) + len(others) == 1
+            # A padding of the model's own stays where it is, whatever is done to the pooling behind it.
+            pads_itself = any(isinstance(step.function, ZeroPad) for step in mine)
+            can_change = not pads_itself and (len(ours) == len(others) or len(ours) + len(others) == 1)
             for step, other in zip_longest(ours, others, fillvalue=Step(Absent(kind), place)):
                 if step.function != other.function:
                     yield self._row(step, other.function, source, kind, can_change=can_change)
@@ -116,9 +119,14 @@ class FunctionComparison:
     def _row(
         self, step: Step, required: Function | Absent, source: str, kind: StepKind, *, can_change: bool
     ) -> RequirementRow:
-        is_adoptable = can_change and step.where is not None and self.can_change(step.where, required)
+        is_adoptable = can_change and step.where is not None and self._can_do(step.where, required)
         row = RequirementRow(step.where or ModuleStep("", kind), required, step.function, "differs", source)
         return self._with_advice(replace(row, adoptable=is_adoptable))
+
+    def _can_do(self, where: Place, function: Function | Absent) -> bool:
+        """Whether `apply_plan` can do it there: a pooling only where there is a map, not behind a flatten or a mean."""
+        is_new_pool = isinstance(function, Pool) and isinstance(where, CallStep) and where.operand is not None
+        return (not is_new_pool or where in self.traced.maps) and self.can_change(where, function)
 
     def _with_advice(self, row: RequirementRow) -> RequirementRow:
         patterns = [exact_pattern(row.name)]

@@ -6,14 +6,14 @@ child (`_edit`); torch.fx writes the graph as Python text, as it does for its ow
 """
 
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
 from torch import fx, nn
 
 from regraft.errors import PlanError
-from regraft.plans.module_graph import calls_of
+from regraft.plans.module_graph import calls_of, operands_of
 from regraft.plans.steps import CallStep
 
 
@@ -76,17 +76,12 @@ def _node_of(graph: fx.Graph, call: CallStep) -> fx.Node | None:
     node = {own.call: node for node, own in calls_of(graph).items()}.get(call.call)
     if node is None or call.operand is None:
         return node
-    return node if call.operand < len(_operands(node)) else None
-
-
-def _operands(node: fx.Node) -> Sequence[Any]:
-    """The inputs of a call; of a concatenation those in its list."""
-    return node.args[0] if node.args and isinstance(node.args[0], (list, tuple)) else node.args
+    return node if call.operand < len(operands_of(node)) else None
 
 
 def _edit(node: fx.Node, call: CallStep, child: nn.Module | None) -> None:
     """Let the child take the place of a call, or of an operand's value; None leaves the call out."""
-    operands = list(_operands(node))
+    operands = list(operands_of(node))
     before = node.all_input_nodes[0] if call.operand is None else operands[call.operand]
     with node.graph.inserting_before(node):
         result = before if child is None else node.graph.call_module(_child_name(call), (before,))
@@ -95,7 +90,7 @@ def _edit(node: fx.Node, call: CallStep, child: nn.Module | None) -> None:
         node.graph.erase_node(node)
         return
     operands[call.operand] = result
-    node.args = (operands, *node.args[1:]) if _operands(node) is not node.args else tuple(operands)
+    node.args = (operands, *node.args[1:]) if operands_of(node) is not node.args else tuple(operands)
 
 
 def _become(module: nn.Module, graph: fx.Graph, changes: ExitStack) -> None:

@@ -44,6 +44,7 @@ class Layer:
     arrays    leaf name ("weight", "running_mean" …) → TargetArray
     settings  what is no weight: eps, momentum, padding, stride, bias (whether there is one), hidden_size …
     class_name  the module's class, for messages
+    has_pad     whether something unknown before it may pad its input, so that its own padding cannot be judged
     is_plain    whether it computes as torch's own class does: a class with a forward of its own may do more
     """
 
@@ -53,6 +54,7 @@ class Layer:
     settings: Mapping[str, object] = field(default_factory=dict)
     class_name: str = ""
     is_plain: bool = True
+    has_pad: bool = False
 
     @property
     def kernel(self) -> TargetArray | None:

@@ -1,15 +1,15 @@
 """A torch model's graph of layers, from its own forward, without running it."""
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import fx, nn
 
 from regraft.plans.describing import kind_of
 from regraft.plans.graphs import Expression, combined, stepped
-from regraft.plans.steps import CallStep
+from regraft.plans.steps import CallStep, Unknown
 from regraft.plans.torch_steps import steps_of_call, steps_of_module
 
 _WORDS = {
@@ -19,10 +19,24 @@ _WORDS = {
 
 
 class _Tracer(fx.Tracer):
-    """Stops at layers whose arrays we know, and at modules without any array: their insides do not matter."""
+    """Stops at layers whose arrays we know, and at modules without any array.
+
+    is_deep   look into modules without arrays whose step is not known by their class
+    """
+
+    def __init__(self, *, is_deep: bool) -> None:
+        super().__init__()
+        self.is_deep = is_deep
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return kind_of(m) != "other" or not any(True for _ in m.parameters())
+        if kind_of(m) != "other":
+            return True
+        has_arrays = any(True for _ in m.parameters())
+        return not has_arrays and not (self.is_deep and _is_unknown(m))
+
+
+def _is_unknown(module: nn.Module) -> bool:
+    return any(isinstance(step.function, Unknown) for step in steps_of_module(module, ""))
 
 
 @dataclass(frozen=True)
@@ -34,6 +48,7 @@ class Traced:
     output   what the model gives
     joins    sum, product, concatenation … → the call that makes it
     calls    layer → the call of it
+    maps     the operands of calls that are still maps: nothing before them has flattened or averaged all places away
     """
 
     inputs: Mapping[str, Expression]
@@ -41,18 +56,25 @@ class Traced:
     output: Expression = ""
     joins: Mapping[Expression, CallStep] = field(default_factory=dict)
     calls: Mapping[str, CallStep] = field(default_factory=dict)
+    maps: Set[CallStep] = frozenset()
 
 
 def traced(model: nn.Module) -> Traced | None:
     """The model's wiring; None for a forward that torch.fx cannot trace, because it depends on values."""
-    try:
-        graph = _Tracer().trace(model)
-    except Exception:  # any model's forward runs here, with stand-ins for tensors: whatever it raises
+    graph = _graph(model, is_deep=True) or _graph(model, is_deep=False)
+    if graph is None:
         return None
     reader = _Reader(model)
     for node, call in calls_of(graph).items():
         reader.read(node, call)
-    return Traced(reader.inputs, _follows(graph), reader.output, reader.joins, reader.calls)
+    return Traced(reader.inputs, _follows(graph), reader.output, reader.joins, reader.calls, _maps(graph, reader))
+
+
+def _graph(model: nn.Module, *, is_deep: bool) -> fx.Graph | None:
+    try:
+        return _Tracer(is_deep=is_deep).trace(model)
+    except Exception:  # any model's forward runs here, with stand-ins for tensors: whatever it raises
+        return None
 
 
 class _Reader:
@@ -127,6 +149,36 @@ def calls_of(graph: fx.Graph) -> dict[fx.Node, CallStep]:
         counts[owner, word] += 1
         calls[node] = CallStep(owner, f"{word}_{number}" if number else word)
     return calls
+
+
+# What leaves no map behind: there is no place left to pool.
+_FLAT_WORDS = frozenset({"flatten", "flatten_", "mean", "view", "reshape", "squeeze", "sum", "getitem", "permute"})
+_FLAT_MODULES = (nn.Flatten, nn.Linear, nn.modules.pooling._AdaptiveAvgPoolNd, nn.modules.pooling._AdaptiveMaxPoolNd)
+_MAP_KINDS = ("conv", "depthwise", "conv_transpose")
+
+
+def _maps(graph: fx.Graph, reader: "_Reader") -> Set[CallStep]:
+    """The operands of calls that are maps."""
+    flat: set[fx.Node] = set()
+    maps: set[CallStep] = set()
+    for node, call in calls_of(graph).items():
+        operands = operands_of(node)
+        maps |= {replace(call, operand=index) for index, one in enumerate(operands) if not _is_in(one, flat)}
+        module = reader.modules.get(str(node.target)) if node.op == "call_module" else None
+        gives_map = module is not None and kind_of(module) in _MAP_KINDS
+        flattens = isinstance(module, _FLAT_MODULES) or word_of(node).startswith(("adaptive_", *_FLAT_WORDS))
+        if flattens or (not gives_map and not flat.isdisjoint(node.all_input_nodes)):
+            flat.add(node)
+    return maps
+
+
+def _is_in(operand: object, nodes: Set[fx.Node]) -> bool:
+    return isinstance(operand, fx.Node) and operand in nodes
+
+
+def operands_of(node: fx.Node) -> Sequence[Any]:
+    """The inputs of a call; of a concatenation those in its list."""
+    return node.args[0] if node.args and isinstance(node.args[0], (list, tuple)) else node.args
 
 
 def _follows(graph: fx.Graph) -> dict[str, str]:

@@ -9,9 +9,12 @@ from regraft.arrays import Requirement
 from regraft.errors import Advice
 from regraft.foundation.patterns import exact_pattern
 from regraft.operations.joins import Subtract
+from regraft.plans.graphs import unstepped
 from regraft.plans.layers import Layer, layers_by_array
+from regraft.plans.module_graph import Traced
 from regraft.plans.rows import RequirementRow, Row, Setting
 from regraft.plans.sources import Sources
+from regraft.plans.steps import Unknown, ZeroPad
 
 # Frameworks that keep `momentum` of the old statistics; torch takes `momentum` of the new ones.
 KEEPS_OLD = frozenset({"tensorflow", "flax", "onnx", "mxnet", "caffe", "tflite"})
@@ -25,6 +28,25 @@ _NORM_TYPES = ("", "BatchNormalization", "BatchNorm")
 _CONVOLUTIONS = ("conv", "depthwise")
 
 Takers = Mapping[str, Sequence[Layer]]
+
+
+def with_own_pads(layers: Sequence[Layer], ours: Traced | None) -> tuple[Layer, ...]:
+    """The layers, where a convolution behind a padding of the model's own has both together as its setting.
+
+    `apply_plan` cannot change such a padding: the module or call before the layer would stay.
+    """
+    return tuple(_with_own_pad(layer, ours) if ours is not None else layer for layer in layers)
+
+
+def _with_own_pad(layer: Layer, ours: Traced) -> Layer:
+    steps, _ = unstepped(ours.inputs.get(layer.name, ""))
+    before = steps[0].function if steps and layer.kind in _CONVOLUTIONS else None
+    own = layer.settings.get("padding", 0)
+    if not isinstance(before, ZeroPad) or layer.kernel is None or not isinstance(own, int | tuple):
+        return replace(layer, has_pad=isinstance(before, Unknown | ZeroPad))
+    sides = zip(before.sides, _pairs(own, len(layer.kernel.shape) - 2), strict=False)
+    both = tuple((low + first, high + last) for (low, high), (first, last) in sides)
+    return replace(layer, settings={**layer.settings, "padding": _padding(both)}, has_pad=True)
 
 
 def takers_of(rows: Sequence[Row], layers: Sequence[Layer], sources: Sources) -> Takers:
@@ -118,6 +140,7 @@ def _is_adoptable(layer: Layer, attribute: str, required: object) -> bool:
     if attribute in _NUMBERS:
         return True
     is_convolution = layer.kind in _CONVOLUTIONS and layer.is_plain and "weight" in layer.arrays
+    is_convolution = is_convolution and not (attribute == "padding" and layer.has_pad)
     fits = not isinstance(required, tuple) or len(required) == len(layer.shape_of("weight")) - 2
     return attribute in _OF_CONVOLUTIONS and is_convolution and fits and required != "unknown"
 

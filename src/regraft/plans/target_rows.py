@@ -9,6 +9,7 @@ from regraft.errors import Advice, PlanError
 from regraft.foundation.wording import counted
 from regraft.operations.changes import Cast
 from regraft.operations.joins import Subtract
+from regraft.operations.moves import Transpose
 from regraft.operations.operation import Operation, Shape
 from regraft.operations.running import shape_after
 from regraft.plans.absence import Absence
@@ -162,6 +163,10 @@ def _fitted(row: Row, target: _Target) -> Row:
 def _adaptation(row: Row, target: _Target) -> tuple[Operation, ...] | None:
     if target.method is None:
         return None
+    if target.method == "transposed" and any(isinstance(operation, Transpose) for operation in row.operations):
+        raise PlanError(
+            f'The layout puts the axes in torch\'s order already ({row.work()}): "transposed" would undo it.'
+        )
     came = shape_after(row.operations, row.source_shapes) if row.sources else target.array.shape
     return adapting_operations(target.method, came, target.array.shape)
 

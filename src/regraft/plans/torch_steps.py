@@ -18,6 +18,7 @@ from regraft.plans.steps import (
     Sides,
     Step,
     Unknown,
+    ZeroPad,
     activation,
 )
 from regraft.tf_layers import PaddedPool
@@ -51,7 +52,7 @@ def steps_of_module(module: nn.Module, name: str) -> tuple[Step, ...]:
     """What a module without arrays does, the last step first; none for one that changes no value."""
     if isinstance(module, _INERT_MODULES) or type(module).__name__ in _INERT_NAMES:
         return ()
-    function = _pool_of_module(module) or _activation_of(module)
+    function = _pool_of_module(module) or _pad_of_module(module) or _activation_of(module)
     kind = {Pool: "pool", Activation: "activation"}.get(type(function))
     return (Step(function, ModuleStep(name, kind) if kind else None),)  # type: ignore[arg-type]  # a StepKind
 
@@ -63,11 +64,21 @@ def steps_of_call(word: str, args: Sequence[Any], kwargs: Mapping[str, Any], whe
     function: Function = Unknown(word)
     if _POOL_CALL.fullmatch(word):
         function = _pool_of_call(word, args, kwargs)
+    elif word == "pad" and _adds_zeros(args, kwargs):
+        function = _zero_pad(kwargs["pad"] if "pad" in kwargs else args[1])
     elif word == "gelu" and kwargs.get("approximate") == "tanh":
         function = Activation("gelu_tanh")
     elif len(args) == 1:
         function = activation(word.rstrip("_")) or function
     return (Step(function, where),)
+
+
+def _adds_zeros(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Whether a call of functional.pad adds fixed numbers of zeros."""
+    given = {**dict(zip(("input", "pad", "mode", "value"), args, strict=False)), **kwargs}
+    widths = given.get("pad")
+    is_fixed = isinstance(widths, (list, tuple)) and all(isinstance(width, int) for width in widths)
+    return is_fixed and given.get("mode", "constant") == "constant" and not given.get("value")
 
 
 def _pool_of_module(module: nn.Module) -> Pool | None:
@@ -85,6 +96,19 @@ def _pool_of_module(module: nn.Module) -> Pool | None:
         pool = _pool("average", _rank(module), size, stride, padding, settings.ceil_mode)
         return replace(pool, zeros=bool(settings.count_include_pad))
     return None
+
+
+def _pad_of_module(module: nn.Module) -> ZeroPad | None:
+    """Zeros around a map; reflections and other values are unknown functions."""
+    if isinstance(module, nn.modules.padding._ConstantPadNd) and not module.value:
+        return _zero_pad(module.padding)
+    return None
+
+
+def _zero_pad(widths: Sequence[int]) -> ZeroPad:
+    """torch counts axes from the last one: (left, right, top, bottom)."""
+    pairs = tuple(zip(widths[::2], widths[1::2], strict=True))
+    return ZeroPad(pairs[::-1])
 
 
 def _rank(module: nn.Module) -> int:

@@ -60,7 +60,7 @@ def test_the_first_value_of_a_large_block_is_read_alone(tmp_path):
 
 def test_a_table_without_a_head_is_refused(tmp_path):
     """The empty key comes first."""
-    with pytest.raises(CheckpointError, match="not about the table itself"):
+    with pytest.raises(CheckpointError, match="does not describe the table"):
         Table(written(tmp_path, {b"a": b"b"})).first_value()
     with pytest.raises(CheckpointError, match="the table is empty"):
         Table(written(tmp_path, {})).first_value()

@@ -107,7 +107,7 @@ def test_a_damaged_directory_is_refused(tmp_path, old, new):
     path = written(tmp_path, {"a": b"1"})
     path.write_bytes(path.read_bytes().replace(old, new))
 
-    with pytest.raises(CheckpointError, match=r"[Ff]etch (it|the file) again"):
+    with pytest.raises(CheckpointError, match=r"[Dd]ownload (it|the file) again"):
         ZipArchive(path)
 
 

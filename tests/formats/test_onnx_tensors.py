@@ -106,7 +106,7 @@ def test_values_beyond_the_other_file_are_refused(tmp_path, changes, told):
 
 def test_a_missing_file_of_values_is_named(tmp_path):
     """It was not downloaded."""
-    with pytest.raises(CheckpointError, match=r"t\.data, which holds the values of 't', is not beside it"):
+    with pytest.raises(CheckpointError, match=r"t\.data, which holds the values of 't', is not in its folder"):
         Onnx().open(external(tmp_path, "t.data"))
 
 

@@ -65,7 +65,7 @@ def test_missing_shards_are_named_all_at_once(tmp_path):
     [
         ({b"": field(1, 1) + field(2, 1)}, "big-endian"),
         ({b"": field(1, b"list")}, "V1 format"),
-        ({}, "does not say how many data files"),
+        ({}, "does not record its number of data files"),
         ({b"": field(1, 1), b"w": field(1, 1) + field(3, 7) + field(5, 4)}, "names data file 7 of 1"),
         (
             {b"": field(1, 1), b"w": field(1, 1) + field(2, shape_message((1 << 50,))) + field(5, 4)},

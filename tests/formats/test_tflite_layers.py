@@ -106,6 +106,21 @@ def test_the_layers_are_connected(tmp_path):
     assert (needs["sum", "operation"], needs["mean", "operation"]) == ("Add", "GlobalAveragePooling2D")
 
 
+@pytest.mark.parametrize(("size", "output", "operation"), [
+    ((7, 7), (1, 1, 1, 4), "GlobalAveragePooling2D"), ((3, 7), (1, 3, 1, 4), "AveragePooling2D"),
+])  # fmt: skip
+def test_a_pooling_over_its_whole_map_is_global(tmp_path, size, output, operation):
+    """MobileNet's 7×7 average over a 7×7 map is a mean over height and width, whatever its stride."""
+    options = {0: ("b", 1), 1: ("i", 2), 2: ("i", 2), 3: ("i", size[1]), 4: ("i", size[0])}
+    model = Model(conv__k=KERNEL)
+    model.add(3, ["input", "conv/k"], "map", CONV, shape=(1, 7, 7, 4)).add(1, ["map"], "pool", options, shape=output)
+
+    needs = {row.attribute: row.value for row in model.opened(tmp_path).requirements if row.layer == "pool"}
+
+    assert needs["operation"] == operation
+    assert needs.get("pool_size") == (None if operation.startswith("Global") else list(size))
+
+
 @pytest.mark.parametrize(("perm", "order", "axes"), [
     (None, "channels_last", None), ([0, 3, 1, 2], "channels_first", None), ([0, 2, 1, 3], "permuted", ["w", "h", "c"]),
 ])  # fmt: skip

@@ -191,8 +191,14 @@ class _Subgraph:
         if code in _ACTIVATION_OPERATORS or code == _LEAKY_RELU:
             return "Activation"
         if code in _POOLS:
-            return f"{_POOLS[code].title()}Pooling2D"
+            return f"{'Global' * self._is_global(operator)}{_POOLS[code].title()}Pooling2D"
         return _JOINS.get(code) or _WORDS.get(code, f"operator {code}")
+
+    def _is_global(self, operator: _Operator) -> bool:
+        """Whether a pooling covers its whole map, as a mean over height and width does: one value for each channel."""
+        options = operator.options
+        size = [] if options is None else [options.number(4, "i"), options.number(3, "i")]
+        return size == self._shape(operator.inputs[0])[1:3] and self._shape(operator.outputs[0])[1:3] == [1, 1]
 
     def _facts(self, operator: _Operator) -> Facts:
         """What a pooling, a padding or an activation does."""
@@ -201,7 +207,7 @@ class _Subgraph:
             return {"activation": _ACTIVATION_OPERATORS[code]}
         if code == _LEAKY_RELU and options is not None:
             return {"activation": f"leaky_relu({options.number(0, 'f'):g})"}
-        if code in _POOLS and options is not None:
+        if code in _POOLS and options is not None and not self._is_global(operator):
             return {
                 "pool": _POOLS[code], "pool_size": [options.number(4, "i"), options.number(3, "i")],
                 "strides": [options.number(2, "i"), options.number(1, "i")],

@@ -31,6 +31,7 @@ from regraft.plans.layers import Layer, layers_by_array
 from regraft.plans.left_behind import give_biases, left_behind
 from regraft.plans.match_by_name import Pairing, Pairings, pair_by_names, used_sources
 from regraft.plans.match_by_structure import pair_by_structure, resolved_inputs
+from regraft.plans.merging import merge_as_requested
 from regraft.plans.module_graph import Traced, traced
 from regraft.plans.rows import RequirementRow, Row
 from regraft.plans.settings import compare_settings, takers_of, with_choices, with_own_pads
@@ -158,6 +159,7 @@ def _folded(
 ) -> tuple[dict[str, Pairing], Mapping[str, str], dict[str, str]]:
     """(pairings with biases folded into norms, the methods that are left, layer → bias that is left)."""
     methods, requested = fold_as_requested(methods, pairings, sources)
+    methods, merged = merge_as_requested(methods, pairings, sources, layers_by_array(layers))
     biases = left_biases(layers, pairings, sources)
     before = follows() if biases else {}
     folded = {
@@ -165,6 +167,7 @@ def _folded(
         **fold_biases(biases, pairings, sources, before),
         **unfold_norms(biases, pairings, sources, before, layers),
         **requested,
+        **merged,
     }
     used = used_sources(folded.values())
     return folded, methods, {layer: bias for layer, bias in biases.items() if bias not in used}

@@ -9,7 +9,19 @@ from hypothesis import strategies as st
 
 from regraft.errors import PlanError
 from regraft.operations.changes import AddTo, Cast, NormOver, Pad, RepeatInputs, SumInputs, VarianceFromInverse
-from regraft.operations.joins import Concatenate, Divide, DivideBySigma, Fill, KeepRest, Multiply, Subtract, WeightNorm
+from regraft.operations.joins import (
+    AddProduct,
+    BiasOfNorm,
+    Concatenate,
+    Divide,
+    DivideBySigma,
+    Fill,
+    KeepRest,
+    Multiply,
+    ScaleByNorm,
+    Subtract,
+    WeightNorm,
+)
 from regraft.operations.moves import Flip, Gates, PermuteFlat, Reshape, Take, Transpose
 from regraft.operations.resizing import ResizePositions
 from regraft.operations.running import OPERATIONS, operation_from_json, run_operations, shape_after
@@ -39,6 +51,10 @@ EXAMPLES = [
     (WeightNorm(), [(3, 1, 1), (3, 2, 4)]),
     (DivideBySigma(1), [(3, 2, 4), (2,), (12,)]),
     (NormOver((3, 1)), [(3, 2)]),
+    (AddProduct(2.0), [(4, 3, 5), (4, 2, 1), (2, 3, 5)]),
+    (AddProduct(2.0, transposed=True), [(3, 4), (4, 2), (2, 3)]),
+    (ScaleByNorm(1, 1e-5), [(3, 4, 2), (4,), (1, 4, 1)]),
+    (BiasOfNorm(1e-5, has_bias=False), [(4,), (4,), (1, 4), (4,)]),
 ]
 
 

@@ -184,3 +184,97 @@ class KeepRest(Operation):
 
     def __str__(self) -> str:
         return f"the first of {self.count} rows, the others stay as initialised"
+
+
+@final
+@dataclass(frozen=True)
+class AddProduct(Join):
+    """W + scale · B A: a low-rank adapter (LoRA) merged into its weight.
+
+    B is (out, rank, 1 …), A (rank, in, …). `transposed` is for a W that is stored as (in, out).
+    Source: Hu et al., LoRA: low-rank adaptation of large language models, 2021.
+    """
+
+    scale: float
+    transposed: bool = False
+
+    def _joined(self, shapes: Sequence[Shape]) -> Shape:
+        if len(shapes) != 3 or len(shapes[1]) < 2 or len(shapes[2]) < 2 or shapes[1][1] != shapes[2][0]:
+            raise refusal(self, list(shapes), "it takes W, B (out, rank) and A (rank, in)")
+        product = (shapes[1][0], *shapes[2][1:])
+        if (product[::-1] if self.transposed else product) != shapes[0]:
+            raise refusal(self, list(shapes), f"B A is {product}")
+        return shapes[0]
+
+    def _join(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
+        weight, up, down = arrays
+        product = up.reshape(len(up), -1).astype(np.float64) @ down.reshape(len(down), -1).astype(np.float64)
+        added = self.scale * product.reshape(weight.shape[::-1] if self.transposed else weight.shape)
+        return (weight + (added.T if self.transposed else added)).astype(weight.dtype)
+
+    def __str__(self) -> str:
+        return f"W + {self.scale:g} · B A"
+
+
+@final
+@dataclass(frozen=True)
+class ScaleByNorm(Join):
+    """A kernel times scale / √(variance + eps) along its outputs: a batch-norm behind it, folded in.
+
+    Takes the kernel, the norm's scale if it has one, and its variance.
+    """
+
+    axis: int
+    eps: float
+    has_scale: bool = True
+
+    def _joined(self, shapes: Sequence[Shape]) -> Shape:
+        if len(shapes) != 2 + self.has_scale or any(prod(shape) != shapes[0][self.axis] for shape in shapes[1:]):
+            raise refusal(self, list(shapes), "it takes a kernel and the norm's arrays, one value for each output")
+        return shapes[0]
+
+    def _join(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
+        kernel, *norm = arrays
+        factor = _norm_factor(norm[-1], norm[0] if self.has_scale else None, self.eps)
+        shape = [1] * kernel.ndim
+        shape[self.axis] = -1
+        return (kernel * factor.reshape(shape)).astype(kernel.dtype)
+
+    def __str__(self) -> str:
+        return f"times the norm's scale / √(variance + {self.eps:g})"
+
+
+@final
+@dataclass(frozen=True)
+class BiasOfNorm(Join):
+    """shift + (bias - mean) · scale / √(variance + eps): the bias of a layer with a batch-norm folded in.
+
+    Takes the layer's bias if it has one, the norm's mean and variance, its scale and its shift if it has them.
+    """
+
+    eps: float
+    has_bias: bool = True
+    has_scale: bool = True
+    has_shift: bool = True
+
+    def _joined(self, shapes: Sequence[Shape]) -> Shape:
+        count = 2 + self.has_bias + self.has_scale + self.has_shift
+        if len(shapes) != count or len(set(map(prod, shapes))) > 1:
+            raise refusal(self, list(shapes), "it takes the bias and the norm's arrays, of one size")
+        return (prod(shapes[0]),)
+
+    def _join(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
+        left = [array.reshape(-1) for array in arrays]
+        bias = left.pop(0) if self.has_bias else np.zeros_like(left[0])
+        mean, variance = left.pop(0), left.pop(0)
+        scale = left.pop(0) if self.has_scale else None
+        shift = left.pop(0) if self.has_shift else np.zeros_like(mean)
+        return (shift + (bias - mean) * _norm_factor(variance, scale, self.eps)).astype(mean.dtype)
+
+    def __str__(self) -> str:
+        return f"bias through the norm (eps {self.eps:g})"
+
+
+def _norm_factor(variance: np.ndarray, scale: np.ndarray | None, eps: float) -> np.ndarray:
+    factor = 1.0 / np.sqrt(variance.reshape(-1).astype(np.float64) + eps)
+    return factor if scale is None else factor * scale.reshape(-1)

@@ -8,7 +8,19 @@ import numpy as np
 
 from regraft.errors import PlanError
 from regraft.operations.changes import AddTo, Cast, NormOver, Pad, RepeatInputs, SumInputs, VarianceFromInverse
-from regraft.operations.joins import Concatenate, Divide, DivideBySigma, Fill, KeepRest, Multiply, Subtract, WeightNorm
+from regraft.operations.joins import (
+    AddProduct,
+    BiasOfNorm,
+    Concatenate,
+    Divide,
+    DivideBySigma,
+    Fill,
+    KeepRest,
+    Multiply,
+    ScaleByNorm,
+    Subtract,
+    WeightNorm,
+)
 from regraft.operations.moves import Flip, Gates, PermuteFlat, Reshape, Take, Transpose
 from regraft.operations.operation import Operation, Shape
 from regraft.operations.resizing import ResizePositions
@@ -18,7 +30,7 @@ OPERATIONS: dict[str, type[Operation]] = {
     for kind in (
         Transpose, Reshape, Flip, PermuteFlat, Gates, Take, Cast, AddTo, VarianceFromInverse, SumInputs, RepeatInputs,
         Pad, ResizePositions, Concatenate, Subtract, Divide, Fill, KeepRest, Multiply, WeightNorm, DivideBySigma,
-        NormOver,
+        NormOver, AddProduct, ScaleByNorm, BiasOfNorm,
     )
 }  # fmt: skip
 

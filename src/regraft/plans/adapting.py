@@ -14,6 +14,7 @@ from regraft.operations.operation import Operation, Shape
 from regraft.operations.resizing import ResizePositions
 
 Operations = tuple[Operation, ...] | None
+LORA = r"lora (?P<scale>\d+(?:\.\d+)?(?:e-?\d+)?)"
 Maker = Callable[[re.Match[str], Shape, Shape], Operations]
 
 
@@ -120,6 +121,8 @@ ADAPTATIONS = (
     Adaptation("transposed", "transposed: a dense kernel stored as (in, out)", 2, _transposed),
     Adaptation(r"axes (?P<axes>[0-4](?:,[0-4])+)", "axes 3,2,0,1: the stored axes, from 0, in this order", 2, _axes),
     Adaptation("fold bias of .+", "fold bias of conv1/bias: into the mean of a batch-norm", 1, _as_stored),
+    Adaptation(LORA, "lora 2.0: the adapter beside the weight merged, W + 2.0 · B A (lora_alpha / r)", 1, _as_stored),
+    Adaptation("fold norm .+", "fold norm bn1: a batch-norm of the source that the model lacks", 1, _as_stored),
     Adaptation("zeros|ones", "zeros, ones: no source, one value everywhere", 0, _constant),
     Adaptation("as stored", "as stored: the axes of this array have the same order in both frameworks", 0, _as_stored),
 )

@@ -1,11 +1,14 @@
 """What stays behind in the checkpoint although its layer is reused: without it the layer computes something else."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from regraft.arrays import ArrayInfo
+from regraft.errors import Advice
 from regraft.plans.layers import Layer, TargetArray
+from regraft.plans.layouts import VARIANCE
 from regraft.plans.match_by_name import Pairing
+from regraft.plans.merging import ADAPTER
 from regraft.plans.parametrized import tensor_of
 from regraft.plans.rows import RequirementRow, Row, Setting
 from regraft.plans.settings import Takers, setting_advice
@@ -14,39 +17,88 @@ from regraft.plans.sources import Sources
 WITH_BIAS = ("conv", "depthwise", "conv_transpose", "dense")
 
 
+# Tables that a network computes for itself: no weights, and the same in every network of its kind.
+_TABLES = re.compile(
+    r"num_batches_tracked|position_ids|relative_position_index|relative_coords_table|attn_mask|masked_bias|inv_freq|"
+    r"freqs(_cis)?|(cos|sin)_cached|total_(ops|params)"
+)
+
+
 def left_behind(rest: Sequence[Row], takers: Takers, sources: Sources) -> tuple[RequirementRow, ...]:
-    """One row for each unused array of a source layer whose other arrays are used.
+    """One row for each unused array of a source layer whose other arrays are used, or of an adapter or a norm of it.
 
     rest    the rows of arrays that fill nothing
     takers  source layer → the layers of ours that take its arrays
     """
-    unused = [row.sources[0] for row in rest if row.status == "unused"]
-    return tuple(
-        _left_row(name, sources.infos[name], layer, sources)
+    unused = [row.sources[0] for row in rest if row.status == "unused" and not _is_table(row.sources[0], sources)]
+    rows = [
+        _left_row(name, source_layer, layer, sources)
         for name in unused
-        for layer in takers.get(sources.owners[name], ())
-    )
+        for source_layer in _layers_of(name, takers, sources)
+        for layer in takers[source_layer]
+    ]
+    return (*rows, *_left_norms(unused, takers, sources))
 
 
-def _left_row(name: str, info: ArrayInfo, layer: Layer, sources: Sources) -> RequirementRow:
+def _is_table(name: str, sources: Sources) -> bool:
+    """Counters and integers are no weights, nor is what the network computes for itself."""
+    info = sources.infos[name]
     leaf = name.replace("/", ".").rpartition(".")[2]
+    return info.dtype.startswith(("int", "uint", "bool")) or _TABLES.fullmatch(leaf) is not None
+
+
+def _layers_of(name: str, takers: Takers, sources: Sources) -> list[str]:
+    """The reused source layer that the array belongs to: its own, or the one that it adapts; none for others."""
+    owner, adapter = sources.owners[name], ADAPTER.fullmatch(name)
+    possible = [owner] if adapter is None else [owner, adapter["layer"], f"{adapter['layer']}.base_layer"]
+    return [layer for layer in possible if layer in takers][:1]
+
+
+def _left_row(name: str, source_layer: str, layer: Layer, sources: Sources) -> RequirementRow:
+    info = sources.infos[name]
+    leaf = name[len(source_layer.removesuffix(".base_layer")) :].lstrip("./").replace("/", ".")
     is_bias = leaf in ("bias", "biases")
+    adoptable = is_bias and can_have_bias(layer)
     note = f"The source layer has the array {name}, and {layer.class_name} has no array for it."
     if is_bias:
         note += (
             f" Add it to the model: model.{layer.name}.bias = nn.Parameter(torch.zeros({info.count})), or fold it into "
             "the batch-norm behind the layer (how-to/channels)."
         )
-    row = RequirementRow(
-        Setting(layer.name, "bias" if is_bias else leaf),
-        f"array {info.shape}",
-        None,
-        "differs",
-        sources.owners[name],
-        note,
-        adoptable=is_bias and can_have_bias(layer),
-    )
-    return replace(row, advice=() if is_factor(leaf) else setting_advice(row, keep="leave the array behind"))
+    setting = Setting(layer.name, "bias" if is_bias else leaf)
+    required = f"array {info.shape}"
+    row = RequirementRow(setting, required, None, "differs", source_layer, note, adoptable=adoptable)
+    if is_factor(leaf):
+        return row
+    advice = setting_advice(row, keep="leave the array behind")
+    if ADAPTER.fullmatch(name):
+        effect = "merge the adapter: W + SCALE · B A, where SCALE is lora_alpha / r"
+        advice = (Advice("adapt", {layer.full("weight"): "lora SCALE"}, effect), *advice)
+    return replace(row, advice=advice)
+
+
+def _left_norms(unused: Sequence[str], takers: Takers, sources: Sources) -> list[RequirementRow]:
+    """A row for each norm that no layer takes, between two layers that are reused: the model computes without it."""
+    order = list(dict.fromkeys(sources.owners[name] for name in sources.names))
+    last_reused = max((index for index, layer in enumerate(order) if layer in takers), default=-1)
+    norms = {sources.owners[name]: name for name in unused if re.fullmatch(rf".*[./](?:{VARIANCE})(?::\d+)?", name)}
+    rows = []
+    for index, source_layer in enumerate(order[1:last_reused], start=1):
+        before = takers.get(order[index - 1], ())
+        for layer in before if source_layer in norms and source_layer not in takers else ():
+            size = sources.infos[norms[source_layer]].count
+            if layer.kind in WITH_BIAS and size in layer.shape_of("weight")[:2]:
+                rows.append(_norm_row(source_layer, order[index - 1], layer))
+    return rows
+
+
+def _norm_row(norm: str, source_layer: str, layer: Layer) -> RequirementRow:
+    note = f"The norm {norm} stands behind the source layer, and no layer of the model takes it."
+    setting = Setting(layer.name, norm.replace("/", ".").rpartition(".")[2])
+    row = RequirementRow(setting, f"norm {norm}", None, "differs", source_layer, note)
+    methods = {layer.full(leaf): f"fold norm {norm}" for leaf in ("weight", "bias") if leaf in layer.arrays}
+    fold = Advice("adapt", methods, "fold the norm into the layer before it")
+    return replace(row, advice=(fold, *setting_advice(row, keep="leave the norm behind")))
 
 
 def is_factor(leaf: str) -> bool:

@@ -139,3 +139,13 @@ def test_outputs_that_are_no_row_for_each_example_are_refused(pictures, forward,
     model.forward = forward
     with pytest.raises(DataError, match=words):
         predict(model, [pictures / "both.npz"], CONTRACT, CLASSES)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_answer_of_no_number_is_refused_and_named(pictures, value):
+    """The largest of NaNs is the first class."""
+    rows = np.zeros((3, 3, 2, 2), np.float32)
+    rows[1] = value
+    np.savez(pictures / "rows.npz", x=rows)
+    with pytest.raises(DataError, match=r"outputs for .*rows\.npz\[1\] are not finite"):
+        predict(Brightness(), [pictures / "rows.npz"], CONTRACT, CLASSES)

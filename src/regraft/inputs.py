@@ -17,6 +17,7 @@ RESAMPLING = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
+Pixels = Annotated[int, Field(ge=1, le=65_535, strict=True)]  # no image is larger: JPEG's own limit
 Channels = tuple[Annotated[float, Field(strict=True)], ...]
 
 
@@ -63,7 +64,7 @@ class InputContract:
 
     size: (
         Annotated[
-            tuple[Annotated[int, Field(ge=1, strict=True)], Annotated[int, Field(ge=1, strict=True)]],
+            tuple[Pixels, Pixels],
             BeforeValidator(_pair),
             Field(description="a number of pixels of 1 or more, or [height, width]"),
         ]

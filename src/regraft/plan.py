@@ -130,7 +130,7 @@ class Plan:
         """
         try:
             data = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise PlanError(f"The plan is not JSON: {error}.") from error
         if not isinstance(data, dict) or data.get("regraft_plan") != VERSION:
             raise PlanError(f"This file is not a plan of version {VERSION} (regraft_plan: {VERSION} is expected).")

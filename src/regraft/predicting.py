@@ -165,6 +165,11 @@ def _answers(model: nn.Module, inputs: Tensor, names: Sequence[str], classes: Se
             f"The model gives {given}, but {named} named.\nTrain one with as many outputs as classes: model.args."
         )
     probabilities = outputs.float().softmax(dim=1)
+    if not probabilities.isfinite().all():
+        name = names[int((~probabilities.isfinite()).any(dim=1).nonzero()[0])]
+        raise DataError(
+            f"The model's outputs for {name} are not finite numbers. Does the example hold NaN or infinity?"
+        )
     best = probabilities.argmax(dim=1).tolist()
     rows = probabilities.tolist()
     return [

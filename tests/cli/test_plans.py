@@ -181,3 +181,20 @@ def test_what_is_no_plan_is_told_by_its_file(place):
     told = typed("plan", "--diff", place / "one.json", place / "net.py")
 
     assert told.errors.startswith(f"PlanError: {place / 'net.py'}: The plan is not JSON")
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "1" * 5000, ""])
+def test_hostile_files_end_in_a_sentence(place, content):
+    """As a plan, as a recording and as arguments: exit code 1, no traceback."""
+    planned(place, "plan.json")
+    (place / "bad").write_text(content)
+    factory = f"{place / 'net.py'}:build"
+    for words in (
+        ["plan", "--diff", place / "bad", place / "bad"],
+        ["verify", place / "bad", "--model", factory, "--golden", place / "io.npz"],
+        ["verify", place / "plan.json", "--model", factory, "--golden", place / "bad"],
+        ["plan", place / "net.safetensors", "--model", factory, "--model-args", content],
+    ):
+        done = typed(*words)
+        assert done.code == 1
+        assert done.errors.partition(":")[0] in ("PlanError", "VerifyError", "JobError")

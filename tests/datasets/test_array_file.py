@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from regraft.datasets.array_file import open_idx, open_npz, read_idx
+from regraft.datasets.array_file import inputs_from, open_idx, open_npz, read_idx
 from regraft.errors import DataError
 from regraft.inputs import InputContract
 from shared import SHARED, needs_shared
@@ -49,7 +49,7 @@ def test_mnist_reads_as_published():
         ({"x": np.zeros((2, 2)), "y": np.zeros(2)}, "labels are float64"),
         ({"x": np.zeros((0, 2)), "y": np.zeros(0, int)}, "holds no examples"),
         ({"x": np.zeros((2, 2)), "y": np.array([0, 3]), "classes": np.array(["a", "b"])}, "beyond the classes"),
-        ({"x": np.array(["a", "b"]), "y": np.array([0, 1])}, "expected numbers"),
+        ({"x": np.array(["a", "b"]), "y": np.array([0, 1])}, "expected numbers in rows"),
     ],
 )
 def test_arrays_that_cannot_be_used_say_why(tmp_path, arrays, told):
@@ -108,3 +108,15 @@ def test_a_damaged_gzip_is_named(tmp_path):
     (tmp_path / "a.gz").write_bytes(gzip.compress(bytes(1000))[:15])
     with pytest.raises(DataError, match=r"a.gz cannot be read"):
         read_idx(tmp_path / "a.gz")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "words"),
+    [(np.float32(3), r"float32 of shape \(\)"), (np.full((2, 2), 1e300), r"beyond those of float32, up to 1e\+300")],
+)
+def test_inputs_that_float32_cannot_hold_are_refused(tmp_path, inputs, words):
+    """A single number has no rows; 1e300 would become infinity."""
+    np.savez(tmp_path / "a.npz", x=inputs, y=np.array([0, 1]))
+    with pytest.raises(DataError, match=words):
+        inputs_from(tmp_path / "a.npz", inputs, InputContract())
+    assert inputs_from(tmp_path / "a.npz", np.array([[np.inf]]), InputContract()).isinf().all()

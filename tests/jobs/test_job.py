@@ -277,3 +277,23 @@ def test_a_job_names_what_the_steps_know():
     assert get_args(get_args(train["precision"])[0]) == tuple(stepping.PRECISIONS)
     assert get_args(cache["precision"]) == caches_precision.PRECISIONS
     assert plan["match"] == get_type_hints(plan_reuse)["match"]
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 100_000, "a = " + "1" * 5000, "\x00"])
+def test_hostile_text_is_not_valid_toml(tmp_path, text):
+    """Neither depth nor digits end in another error."""
+    (tmp_path / "job.toml").write_text(text)
+    with pytest.raises(JobError, match="is not valid TOML"):
+        Job.from_file(tmp_path / "job.toml")
+
+
+def test_a_path_with_a_null_character_is_refused(job_file):
+    """The system would, in words of its own."""
+    with pytest.raises(JobError, match="null character"):
+        Job.from_file(job_file).path("a\0b")
+
+
+def test_a_seed_beyond_a_generators_is_refused(job_file):
+    """As the other ranges, when the job is read."""
+    with pytest.raises(JobError, match=r"\[train\] seed is 9{30}: expected a whole number of 0 or more and below"):
+        Job.from_file(job_file, ["train.seed=" + "9" * 30])

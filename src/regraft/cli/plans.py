@@ -155,7 +155,7 @@ def json_object(text: str) -> dict[str, Any]:
     """The value of --model-args. Raises JobError when it is not a JSON object."""
     try:
         value = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise JobError(f"--model-args {text!r} is not JSON: {error}. Expected '{{\"num_classes\": 6}}'.") from error
     if not isinstance(value, dict):
         raise JobError(f"--model-args {text!r} is not a JSON object. Expected '{{\"num_classes\": 6}}'.")

@@ -92,9 +92,15 @@ def inputs_from(path: Path, inputs: np.ndarray, contract: InputContract) -> Tens
             )
         rows = [contract.from_pixels(Image.fromarray(pixels.squeeze())) for pixels in inputs]
         return torch.from_numpy(np.stack(rows))
-    if inputs.dtype.kind not in "fiu":
-        raise DataError(f"{path}: inputs are {inputs.dtype}; expected numbers.")
-    return torch.from_numpy(inputs.astype(np.float32))
+    if inputs.dtype.kind not in "fiu" or inputs.ndim == 0:
+        raise DataError(
+            f"{path}: inputs are {inputs.dtype} of shape {inputs.shape}; expected a row of numbers for each."
+        )
+    with np.errstate(over="ignore"):
+        values = inputs.astype(np.float32)
+    if np.isfinite(values).sum() < np.isfinite(inputs).sum():
+        raise DataError(f"{path}: inputs hold values beyond those of float32, up to {np.nanmax(np.abs(inputs)):.3g}.")
+    return torch.from_numpy(values)
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:

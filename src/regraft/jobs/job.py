@@ -66,7 +66,7 @@ class Job:
             raise JobError(f"The job {path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
         try:
             data = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise JobError(f"The job {path} is not valid TOML: {error}") from error
         for setting in settings:
             _set(data, setting)
@@ -93,6 +93,8 @@ class Job:
 
     def path(self, value: str) -> Path:
         """A path of the job, relative to its folder."""
+        if "\0" in value:
+            raise JobError(f"The path {value!r} holds a null character, which no path can have.")
         return Path(os.path.normpath(self.folder / value))
 
 
@@ -136,7 +138,7 @@ def _set(data: dict[str, Any], setting: str) -> None:
         raise JobError(f"--set {setting!r} is not of the form section.key=value, as in train.steps.epochs=5.")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = text.strip()  # bare words are text: --set data.train=photos/
     table = data
     for depth, section in enumerate(sections, 1):

@@ -161,7 +161,7 @@ class TrainSection(StepsTable):
     """
 
     loss: Literal["cross_entropy", "mean_squared_error"] = "cross_entropy"
-    seed: Annotated[int, Number, Field(ge=0)] = 0
+    seed: Annotated[int, Number, Field(ge=0, lt=1 << 63)] = 0  # what a generator of torch takes
     steps: StepsTable | None = None
     exact: ExactTable | None = None
     solver: Literal["steps", "lbfgs"] | None = None

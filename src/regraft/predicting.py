@@ -167,9 +167,7 @@ def _answers(model: nn.Module, inputs: Tensor, names: Sequence[str], classes: Se
     probabilities = outputs.float().softmax(dim=1)
     if not probabilities.isfinite().all():
         name = names[int((~probabilities.isfinite()).any(dim=1).nonzero()[0])]
-        raise DataError(
-            f"The model's outputs for {name} are not finite numbers. Does the example hold NaN or infinity?"
-        )
+        raise DataError(f"The model's outputs for {name} are not finite. Does the example hold NaN or infinity?")
     best = probabilities.argmax(dim=1).tolist()
     rows = probabilities.tolist()
     return [

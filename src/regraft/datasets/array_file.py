@@ -93,9 +93,7 @@ def inputs_from(path: Path, inputs: np.ndarray, contract: InputContract) -> Tens
         rows = [contract.from_pixels(Image.fromarray(pixels.squeeze())) for pixels in inputs]
         return torch.from_numpy(np.stack(rows))
     if inputs.dtype.kind not in "fiu" or inputs.ndim == 0:
-        raise DataError(
-            f"{path}: inputs are {inputs.dtype} of shape {inputs.shape}; expected a row of numbers for each."
-        )
+        raise DataError(f"{path}: inputs are {inputs.dtype} of shape {inputs.shape}; expected numbers in rows.")
     with np.errstate(over="ignore"):
         values = inputs.astype(np.float32)
     if np.isfinite(values).sum() < np.isfinite(inputs).sum():

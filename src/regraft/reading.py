@@ -1,6 +1,6 @@
 """Open a checkpoint: find out by content which format it has, and give its named arrays."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from os import PathLike
 from pathlib import Path
 
@@ -90,23 +90,25 @@ def _only_checkpoint_in(folder: Path, readers: Sequence[Format]) -> tuple[Path, 
     """
     files = sorted(path for path in folder.iterdir() if path.is_file())[:_MOST_FILES]
     preferred = [path for path in files if path.name.endswith(_PREFERRED_INDEX)]
-    if len(preferred) > 1:
-        raise _several(folder, preferred)
-    if preferred:
-        return preferred[0], []
-    found = {path: matches for path in files if (matches := _matches(path, readers))}
-    indexes = [path for path in files if path.name.endswith(INDEX_SUFFIX)]
-    if len(indexes) == 1 and found and all(is_shard(path, indexes[0]) for path in found):
-        return indexes[0], []
-    if not found:
+    matches = {path: found for path in files if not preferred and (found := _matches(path, readers))}
+    index = _index_of_all(files, matches)
+    candidates = preferred or ([index] if index else list(matches))
+    if len(candidates) > 1:
+        raise _several(folder, candidates)
+    if not candidates:
         raise CheckpointError(
             f"{folder} is a folder without a checkpoint that can be read. "
             + (f"It holds: {_listed(files)}." if files else "It holds no files.")
             + f"\nKnown formats: {_known(readers)}."
         )
-    if len(found) > 1:
-        raise _several(folder, list(found))
-    return next(iter(found.items()))
+    return candidates[0], [] if preferred or index else matches[candidates[0]]
+
+
+def _index_of_all(files: Sequence[Path], checkpoints: Collection[Path]) -> Path | None:
+    """The folder's one index of shards, when all checkpoints of the folder are its shards."""
+    indexes = [path for path in files if path.name.endswith(INDEX_SUFFIX)]
+    is_whole = len(indexes) == 1 and bool(checkpoints) and all(is_shard(path, indexes[0]) for path in checkpoints)
+    return indexes[0] if is_whole else None
 
 
 def _several(folder: Path, files: Sequence[Path]) -> CheckpointError:

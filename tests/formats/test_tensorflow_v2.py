@@ -32,5 +32,5 @@ def test_several_checkpoints_without_a_choice_are_listed(tmp_path, told):
 
 def test_a_prefix_without_an_index_is_said(tmp_path):
     """By name."""
-    with pytest.raises(CheckpointError, match="there is no index file of this name"):
+    with pytest.raises(CheckpointError, match="no index file of this name"):
         TensorFlowV2().open(tmp_path / "m")

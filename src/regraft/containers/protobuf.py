@@ -69,6 +69,24 @@ def _varint_tail(view: memoryview, position: int, first: int) -> tuple[int, int]
     raise CheckpointError("a message has a number of more than 64 bits")
 
 
+def grouped(message: bytes | bytearray | memoryview) -> Fields:
+    """Field number → its values in the order of the message; a number that is absent gives []."""
+    values: Fields = defaultdict(list)
+    for number, value in fields(message):
+        values[number].append(value)
+    return values
+
+
+def last_int(values: list[Value]) -> int:
+    """The last of the values as a number (in protobuf the last one counts); 0 when there is none."""
+    return as_int(values[-1]) if values else 0
+
+
+def last_bytes(values: list[Value]) -> memoryview:
+    """The last of the values as bytes; empty when there is none."""
+    return as_bytes(values[-1]) if values else memoryview(b"")
+
+
 def read_varint(data: bytes | bytearray | memoryview, position: int) -> tuple[int, int]:
     """(value, position after it) of the variable-length integer at `position`."""
     if position >= len(data):
@@ -115,13 +133,10 @@ class ProtobufFile:
 
     def message(self, content: Value) -> Fields:
         """All fields of a message: number → values. A number that is absent gives []."""
-        values: Fields = defaultdict(list)
         try:
-            for number, value in fields(as_bytes(content)):
-                values[number].append(value)
+            return grouped(as_bytes(content))
         except CheckpointError as error:
             raise self.damaged(str(error)) from error
-        return values
 
     def text(self, values: list[Value], default: str = "") -> str:
         """The last of the values as text (in protobuf the last one counts)."""

@@ -58,6 +58,11 @@ def whole_file(path: Path) -> Span:
         raise unreadable(path, error) from error
 
 
+def is_file_name(name: str) -> bool:
+    """Whether a name leads to a file of the same folder, on every system, and nowhere else."""
+    return Path(name).name == name and not {"\\", "\0"} & set(name) and name not in ("", ".", "..")
+
+
 def unreadable(path: Path, error: OSError) -> CheckpointError:
     """The error for a file that the operating system refuses to read."""
     return CheckpointError(f"{path} cannot be read: {error.strerror or error}.")

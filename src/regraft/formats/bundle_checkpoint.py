@@ -1,4 +1,4 @@
-"""A tensor bundle as a checkpoint: variables under their own names, with roles and what the graph tells of them."""
+"""A tensor bundle as a checkpoint: variables under their own names, with roles and what the graph records of them."""
 
 import re
 from collections import Counter
@@ -6,15 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from regraft.arrays import ArrayInfo, Checkpoint
-from regraft.containers.protobuf import as_bytes, as_text, fields
+from regraft.arrays import ArrayInfo, Checkpoint, Role
+from regraft.containers.protobuf import as_bytes, as_text, grouped, last_bytes
 from regraft.errors import CheckpointError
 from regraft.formats.roles import roles_of
-from regraft.formats.tensor_bundle import Bundle
+from regraft.formats.tensor_bundle import NOT_NUMBERS, Bundle
 from regraft.formats.tensorflow_graph import graph_facts
-from regraft.foundation.wording import counted
+from regraft.foundation.wording import counted, listed
 
-NOT_NUMBERS = ("string", "resource", "variant")
+GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
+_VALUE_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
+_TRAINED = re.compile(r"(^|/)optimizer/_trainable_variables/")
 NO_GRAPH = "The checkpoint does not record layer types, eps, padding or strides: there is no graph file beside it."
 
 
@@ -22,25 +24,13 @@ def open_bundle(path: Path, bundle: Bundle, name: str, *, program: Path) -> Chec
     """The checkpoint over a bundle; a bundle with an object graph is shown under its variables' real names.
 
     name      the format's name
-    program   a file with the network's graph, where there is one: it tells paddings and the like
+    program   a file with the network's graph, where there is one: it records paddings and the like
     """
-    numeric = [key for key, entry in bundle.entries.items() if entry.dtype not in NOT_NUMBERS]
-    notes = []
-    if GRAPH_KEY in bundle.entries:
-        names = variable_names(bundle.read_text(GRAPH_KEY))
-        kept = _without_copies(numeric, names)
-        if len(kept) < len(numeric):
-            notes.append(
-                f"{len(numeric) - len(kept)} arrays under _all_variables/ are left out: they are copies of those under "
-                "variables/."
-            )
-        keys = unique_names(kept, names)
-    else:
-        keys = {key: key for key in numeric}
+    keys, notes = _keys(bundle)
     skipped = [key for key, entry in bundle.entries.items() if entry.dtype in NOT_NUMBERS and key != GRAPH_KEY]
     if skipped:
-        told = counted(len(skipped), "entry/entries", "holds no numbers and is/hold no numbers and are")
-        notes.append(f"{told} left out: {_listed(skipped)}.")
+        count = counted(len(skipped), "entry/entries", "holds no numbers and is/hold no numbers and are")
+        notes.append(f"{count} left out: {listed(skipped, count=5)}.")
     if not keys:
         raise CheckpointError(
             f"{path}: it holds no arrays of numbers: a program without variables, or lookup tables only."
@@ -55,22 +45,37 @@ def open_bundle(path: Path, bundle: Bundle, name: str, *, program: Path) -> Chec
     )  # fmt: skip
 
 
+def _keys(bundle: Bundle) -> tuple[dict[str, str], list[str]]:
+    """(name → key of each array of numbers, notes)."""
+    numeric = [key for key, entry in bundle.entries.items() if entry.dtype not in NOT_NUMBERS]
+    if GRAPH_KEY not in bundle.entries:
+        return {key: key for key in numeric}, []
+    names = variable_names(bundle.read_text(GRAPH_KEY))
+    kept = _without_copies(numeric, names)
+    copies = len(numeric) - len(kept)
+    note = f"{copies} arrays under _all_variables/ are left out: they are copies of those under variables/."
+    return unique_names(kept, names), [note] if copies else []
+
+
 def _infos(bundle: Bundle, keys: Mapping[str, str]) -> dict[str, ArrayInfo]:
-    """name → what is told of it.  keys  name → key of the bundle"""
+    """name → what is known of the array.  keys  name → key of the bundle"""
     infos = {}
     for name, key in keys.items():
         entry = bundle.entries[key]
-        infos[name] = ArrayInfo(
-            entry.shape, entry.dtype, note=f"joined from {len(entry.slices)} slices" if entry.slices else ""
-        )
-    # Either a variable's own name or its path may tell that it belongs to the optimiser. Keras 3 with
-    # Checkpoint(model, optimizer) also keeps the weights under the optimiser's list of what it trains.
-    paths = {
-        name: path_of(key) for name, key in keys.items() if not re.search(r"(^|/)optimizer/_trainable_variables/", key)
-    }
-    by_path = roles_of({path: infos[name] for name, path in paths.items() if path != name})
-    roles = {name: by_path[path] for name, path in paths.items() if path in by_path} | roles_of(infos)
+        note = f"joined from {len(entry.slices)} slices" if entry.slices else ""
+        infos[name] = ArrayInfo(entry.shape, entry.dtype, note=note)
+    roles = _roles_by_path(infos, keys) | roles_of(infos)
     return {name: replace(info, role=roles[name]) if name in roles else info for name, info in infos.items()}
+
+
+def _roles_by_path(infos: Mapping[str, ArrayInfo], keys: Mapping[str, str]) -> dict[str, Role]:
+    """name → role, where the path of objects that leads to a variable says it rather than the variable's own name.
+
+    Keras 3 with Checkpoint(model, optimizer) keeps the weights under the optimiser's list of what it trains, too.
+    """
+    paths = {name: path_of(key) for name, key in keys.items() if not _TRAINED.search(key)}
+    by_path = roles_of({path: infos[name] for name, path in paths.items() if path != name})
+    return {name: by_path[path] for name, path in paths.items() if path in by_path}
 
 
 def _without_copies(keys: Sequence[str], names: dict[str, str]) -> list[str]:
@@ -79,25 +84,14 @@ def _without_copies(keys: Sequence[str], names: dict[str, str]) -> list[str]:
     return [key for key in keys if not (key.startswith("_all_variables/") and names.get(key) in first)]
 
 
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f", … ({len(names) - 5} more)" if len(names) > 5 else "")
-
-
-GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
-_VALUE_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
-
-
 def variable_names(graph: bytes) -> dict[str, str]:
     """Checkpoint key → the variable's own name, in the order of the graph. Keys without a name are left out."""
     names: dict[str, str] = {}
-    for number, node in fields(graph):
-        if number != 1:
-            continue
-        for field, attribute in fields(as_bytes(node)):
-            if field == 2:
-                told = dict(fields(as_bytes(attribute)))
-                if 3 in told and as_text(told.get(1, memoryview(b""))) == "VARIABLE_VALUE":
-                    names[as_text(told[3])] = as_text(told[2]) if 2 in told else ""
+    for node in grouped(graph)[1]:
+        for attribute in grouped(as_bytes(node))[2]:
+            values = grouped(as_bytes(attribute))
+            if values[3] and as_text(last_bytes(values[1])) == "VARIABLE_VALUE":
+                names[as_text(last_bytes(values[3]))] = as_text(last_bytes(values[2]))
     return names
 
 
@@ -109,14 +103,13 @@ def unique_names(keys: list[str], names: dict[str, str]) -> dict[str, str]:
 
     A slot's name (`m`, `kernel/m`) need not say that it is one, so a slot keeps its path, which does.
     """
-    ordered = [key for key in names if key in set(keys)]
-    ordered += [key for key in keys if key not in names]
-    counts = Counter(names.get(key) or path_of(key) for key in ordered)
+    numeric = set(keys)
+    own = {key: names.get(key) or path_of(key) for key in (*filter(numeric.__contains__, names), *keys)}
+    counts = Counter(own.values())
     shown: dict[str, str] = {}
-    for key in ordered:
-        name = names.get(key) or path_of(key)
-        is_own = counts[name] == 1 and ".OPTIMIZER_SLOT" not in key
-        shown[name if is_own and name not in shown else path_of(key)] = key
+    for key, name in own.items():
+        is_own = counts[name] == 1 and ".OPTIMIZER_SLOT" not in key and name not in shown
+        shown[name if is_own else path_of(key)] = key
     return shown
 
 

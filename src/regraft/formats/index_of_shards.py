@@ -1,10 +1,12 @@
 """The index of a checkpoint in several files: `{"weight_map": {name: file}}`, as Hugging Face's libraries write it."""
 
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 
 from regraft.arrays import ArrayInfo, Checkpoint
 from regraft.containers.json_text import json_file
+from regraft.containers.spans import is_file_name
 from regraft.errors import CheckpointError
 from regraft.foundation.wording import counted
 
@@ -18,7 +20,7 @@ def read_index(path: Path) -> dict[str, str]:
     """
     weight_map = _weight_map(path)
     files = sorted(set(weight_map.values()))
-    outside = [name for name in files if Path(name).name != name or "\x00" in name or name.endswith(INDEX_SUFFIX)]
+    outside = [name for name in files if not is_file_name(name) or name.endswith(INDEX_SUFFIX)]
     if outside:
         raise CheckpointError(f"{path}: refused to open {outside[0]!r}: the shards must be in the folder of the index.")
     missing = [name for name in files if not (path.parent / name).is_file()]
@@ -38,19 +40,7 @@ def join_shards(path: Path, weight_map: Mapping[str, str], shards: Mapping[str, 
 
     Raises CheckpointError when arrays are not in the file that the index names.
     """
-    owners: dict[str, Checkpoint] = {}
-    lost: list[str] = []
-    for name, file in weight_map.items():
-        stored = _name_in_shard(name, shards[file])
-        if stored is None:
-            lost.append(f"{name} (not in {file})")
-        else:
-            owners[stored] = shards[file]
-    if lost:
-        raise CheckpointError(
-            f"{path}: {counted(len(lost), 'array', 'is/are')} not in the shard that the index names: "
-            f"{', '.join(lost[:5])}.\nIndex and shards belong to different checkpoints."
-        )
+    owners = _owners(path, weight_map, shards)
     for shard in shards.values():  # what the index does not list
         owners |= {name: shard for name in shard if name not in owners}
     infos: dict[str, ArrayInfo] = {name: shard[name] for name, shard in owners.items()}
@@ -59,10 +49,22 @@ def join_shards(path: Path, weight_map: Mapping[str, str], shards: Mapping[str, 
     return Checkpoint(
         path=path, format=opened[0].format, layout=layouts.pop() if len(layouts) == 1 else None,
         infos=infos, reader=lambda name: owners[name].read(name),
-        files=(path, *(file for shard in opened for file in shard.files)),
-        requirements=tuple(one for shard in opened for one in shard.requirements),
-        notes=tuple(dict.fromkeys(note for shard in opened for note in shard.notes)),
+        files=(path, *chain.from_iterable(shard.files for shard in opened)),
+        requirements=tuple(chain.from_iterable(shard.requirements for shard in opened)),
+        notes=tuple(dict.fromkeys(chain.from_iterable(shard.notes for shard in opened))),
     )  # fmt: skip
+
+
+def _owners(path: Path, weight_map: Mapping[str, str], shards: Mapping[str, Checkpoint]) -> dict[str, Checkpoint]:
+    """Array name as in its shard → the shard, in the order of the index."""
+    stored = {name: _name_in_shard(name, shards[file]) for name, file in weight_map.items()}
+    lost = [f"{name} (not in {weight_map[name]})" for name, found in stored.items() if found is None]
+    if lost:
+        raise CheckpointError(
+            f"{path}: {counted(len(lost), 'array', 'is/are')} not in the shard that the index names: "
+            f"{', '.join(lost[:5])}.\nIndex and shards belong to different checkpoints."
+        )
+    return {found: shards[weight_map[name]] for name, found in stored.items() if found is not None}
 
 
 def is_shard(path: Path, index: Path) -> bool:

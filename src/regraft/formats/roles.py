@@ -8,8 +8,9 @@ silently stay unused.
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
+from itertools import islice
 
 from regraft.arrays import ArrayInfo, Role
 
@@ -57,7 +58,7 @@ _OF_OPTIMISER = re.compile(
     r"(?:.*[/.])?(?:_?iterations?|iter|step|_?learning_rate|lr|decay|loss_scale|good_steps|current_loss_scale|count)",
     re.IGNORECASE,
 )
-_SEPARATORS = re.compile(r"[/._]+")
+_SEPARATORS, _SLASH_OR_DOT = re.compile(r"[/._]+"), re.compile(r"[/.]+")
 _SLOTS = (
     "m|v|vhat|v_hat|momentums?|velocity|velocitys|velocities|velocity_hat|rms|mg|mean_square|mean_gradient|"
     "accumulators?|accumulated_grad|accumulated_delta_var|average_gradient|accum_grad|accum_var|linear|r|c"
@@ -84,26 +85,28 @@ def roles_of(infos: Mapping[str, ArrayInfo]) -> dict[str, Role]:
     >>> roles_of({"w": two, "w/Adam": two, "opt/w": two})
     {'w/Adam': 'optimizer_slot'}
     """
-    # One pass over all names at once: most checkpoints hold nothing suspicious, and ten rules a name would be slow.
-    everything = "\n".join(infos).lower()
-    parts = [part for part in _SUSPICIOUS if part in everything]
-    if not parts:
-        return {}
-    suspects = [name for name in infos if any(part in name.lower() for part in parts)]
     roles: dict[str, Role] = {}
     under: dict[tuple[Role, str], list[tuple[str, str]]] = defaultdict(list)
-    for name in suspects:
+    for name in _suspects(infos):
         role = _by_itself(name, infos)
         if role is not None:
             roles[name] = role
             continue
-        for group, pattern in _UNDER:
-            if match := pattern.fullmatch(name):
-                under[group, match["root"]].append((name, match["rest"]))
-                break
+        matches = ((group, match) for group, pattern in _UNDER if (match := pattern.fullmatch(name)))
+        for group, match in islice(matches, 1):
+            under[group, match["root"]].append((name, match["rest"]))
     for (role, _), members in under.items():
         roles |= _of_group(role, members, infos, roles)
     return roles
+
+
+def _suspects(names: Iterable[str]) -> list[str]:
+    """The names that hold a word which every name with a role holds."""
+    known = list(names)
+    # One pass over all names at once: most checkpoints hold nothing suspicious, and ten rules a name would be slow.
+    everything = "\n".join(known).lower()
+    parts = [part for part in _SUSPICIOUS if part in everything]
+    return [name for name in known if any(part in name.lower() for part in parts)] if parts else []
 
 
 def role_of(name: str) -> Role:
@@ -113,16 +116,16 @@ def role_of(name: str) -> Role:
 
 def _by_itself(name: str, infos: Mapping[str, ArrayInfo]) -> Role | None:
     """The role that the name, its kind or the weight beside it prove; None when they prove none."""
-    for role, applies in _CERTAIN:
-        if applies(name):
-            return "counter" if _OF_OPTIMISER.fullmatch(name) and infos[name].shape == () else role
+    certain = role_of(name)
+    is_scalar = infos[name].shape == ()
+    if certain != "weight":
+        return "counter" if is_scalar and _OF_OPTIMISER.fullmatch(name) else certain
     for role, pattern in _BESIDE:
         match = pattern.fullmatch(name)
         if match and (match["weight"] + (match["part"] or "") in infos or _has_parent(match["weight"], infos)):
             return role
-    if _COUNTER.fullmatch(name) and infos[name].shape == () and "int" in infos[name].dtype:
-        return "counter"
-    return None
+    is_counter = is_scalar and "int" in infos[name].dtype and _COUNTER.fullmatch(name)
+    return "counter" if is_counter else None
 
 
 def _has_parent(weight: str, infos: Mapping[str, ArrayInfo]) -> bool:
@@ -135,18 +138,15 @@ def _of_group(
     role: Role, members: Collection[tuple[str, str]], infos: Mapping[str, ArrayInfo], known: Mapping[str, Role]
 ) -> dict[str, Role]:
     """The roles of arrays that share a root, when most of those with axes have their weight outside of it."""
-    inside = {name for name, _ in members}
-    outside = {
-        plain for name in infos if name not in inside and name not in known for plain in _plain_without_root(name)
-    }
+    inside = {name for name, _ in members} | known.keys()
+    outside = set[str]().union(*(_plain_without_root(name) for name in infos if name not in inside))
     with_axes = [rest for name, rest in members if infos[name].shape]
     owned = _slot_owners if role == "optimizer_slot" else _plain_without_root
-    proven = sum(1 for rest in with_axes if any(one in outside for one in owned(rest)))
+    proven = sum(not outside.isdisjoint(owned(rest)) for rest in with_axes)
     if not with_axes or 2 * proven < len(with_axes):
         return {}
-    return {
-        name: "counter" if not infos[name].shape and _OF_OPTIMISER.fullmatch(rest) else role for name, rest in members
-    }
+    counters = {name for name, rest in members if not infos[name].shape and _OF_OPTIMISER.fullmatch(rest)}
+    return {name: "counter" if name in counters else role for name, _ in members}
 
 
 def _slot_owners(rest: str) -> set[str]:
@@ -164,5 +164,7 @@ def _plain_without_root(name: str) -> set[str]:
 
     Writers join the parts of a name by a slash, a dot, an underscore or nothing.
     """
-    first, *others = _SEPARATORS.split(name) if "/" not in name and "." not in name else re.split(r"[/.]+", name)
-    return {_SEPARATORS.sub("", name), *([_SEPARATORS.sub("", "".join(others))] if len(others) > 1 and first else [])}
+    is_plain = "/" not in name and "." not in name
+    first, *others = (_SEPARATORS if is_plain else _SLASH_OR_DOT).split(name)
+    forms = [name, "".join(others)] if first and len(others) > 1 else [name]
+    return {_SEPARATORS.sub("", form) for form in forms}

@@ -17,7 +17,7 @@ import numpy as np
 
 from regraft.containers.crc32c import masked_crc32c
 from regraft.containers.ordered_code import slice_key
-from regraft.containers.protobuf import Value, as_bytes, as_int, fields, read_varint, signed
+from regraft.containers.protobuf import Value, as_bytes, fields, grouped, last_bytes, last_int, read_varint, signed
 from regraft.containers.spans import Extents, Span, checked_size, decode, full_extents, joined
 from regraft.containers.sstable import Table
 from regraft.errors import CheckpointError
@@ -29,6 +29,9 @@ DTYPES = {
     18: "complex128", 19: "float16", 20: "resource", 21: "variant", 22: "uint32", 23: "uint64", 24: "float8_e5m2",
     25: "float8_e4m3fn",
 }  # fmt: skip
+
+
+NOT_NUMBERS = ("string", "resource", "variant")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,19 +137,24 @@ class Bundle:
             )
         sizes = {shard: self._shards[shard].stat().st_size for shard in needed}
         for name, piece in pieces:
-            if piece.offset < 0 or piece.size < 0 or piece.offset + piece.size > sizes[piece.shard]:
-                raise CheckpointError(
-                    f"{self._shards[piece.shard]}: {name} should end at byte {piece.offset + piece.size}, the file has "
-                    f"{sizes[piece.shard]}.\nIt is truncated or belongs to another index: download it again."
-                )
-            if piece.dtype in ("string", "resource", "variant"):
-                continue
-            expected = checked_size(piece.shape, piece.dtype, path=self.index, name=name)
-            if expected != piece.size:
-                raise CheckpointError(
-                    f"{self.index}: {name} is {piece.dtype} of shape {piece.shape}, {expected} bytes, but "
-                    f"{piece.size} bytes are stored. The index is damaged."
-                )
+            self._check_piece(name, piece, sizes[piece.shard])
+
+    def _check_piece(self, name: str, piece: Entry, size: int) -> None:
+        """The piece lies inside its shard of so many bytes, and has as many bytes as its shape needs."""
+        end = piece.offset + piece.size
+        if not 0 <= piece.offset <= end <= size:
+            raise CheckpointError(
+                f"{self._shards[piece.shard]}: {name} should end at byte {end}, the file has {size}.\n"
+                "It is truncated or belongs to another index: download it again."
+            )
+        if piece.dtype in NOT_NUMBERS:
+            return
+        expected = checked_size(piece.shape, piece.dtype, path=self.index, name=name)
+        if expected != piece.size:
+            raise CheckpointError(
+                f"{self.index}: {name} is {piece.dtype} of shape {piece.shape}, {expected} bytes, but "
+                f"{piece.size} bytes are stored. The index is damaged."
+            )
 
     def _pieces(self, name: str, entry: Entry) -> Iterator[tuple[Extents, Entry]]:
         """(extents, entry) of each stored piece: one for a whole array. Raises unless slices fill the array."""
@@ -155,17 +163,22 @@ class Bundle:
             return
         filled = 0
         for extents in entry.slices:
-            piece, places = self._slices.get(slice_key(name, extents)), full_extents(extents, entry.shape)
-            if piece is None:
-                raise CheckpointError(f"{self.index}: a slice of {name} is missing. The index is damaged.")
-            if places is None or piece.shape != tuple(n for _, n in places) or piece.dtype != entry.dtype:
-                raise CheckpointError(f"{self.index}: a slice of {name} lies outside of it. The index is damaged.")
+            full, piece = self._slice(name, entry, extents)
             filled += prod(piece.shape)
-            yield places, piece
+            yield full, piece
         if filled != prod(entry.shape):
             raise CheckpointError(
                 f"{self.index}: the slices of {name} hold {filled} of {prod(entry.shape)} values. The index is damaged."
             )
+
+    def _slice(self, name: str, entry: Entry, extents: Extents) -> tuple[Extents, Entry]:
+        """(extents with all lengths, entry) of one slice."""
+        piece, full = self._slices.get(slice_key(name, extents)), full_extents(extents, entry.shape)
+        if piece is None:
+            raise CheckpointError(f"{self.index}: a slice of {name} is missing. The index is damaged.")
+        if full is None or piece.shape != tuple(length for _, length in full) or piece.dtype != entry.dtype:
+            raise CheckpointError(f"{self.index}: a slice of {name} lies outside of it. The index is damaged.")
+        return full, piece
 
 
 def _shard_count(header: memoryview) -> int:
@@ -184,26 +197,12 @@ def _shard_count(header: memoryview) -> int:
 
 def _entry(message: memoryview) -> Entry:
     """One BundleEntryProto; absent fields are zero."""
-    dtype = shard = offset = size = crc = 0
-    shape: tuple[int, ...] = ()
-    slices = []
-    for number, value in fields(message):
-        if number == 1:
-            dtype = as_int(value)
-        elif number == 2:
-            shape = shape_of(as_bytes(value))
-        elif number == 3:
-            shard = as_int(value)
-        elif number == 4:
-            offset = as_int(value)
-        elif number == 5:
-            size = as_int(value)
-        elif number == 6:
-            crc = as_int(value)
-        elif number == 7:
-            slices.append(extents_of(as_bytes(value)))
+    values = grouped(message)
+    dtype, shard, offset, size, crc = (last_int(values[number]) for number in (1, 3, 4, 5, 6))
+    slices = tuple(extents_of(as_bytes(value)) for value in values[7])
     # Types above 100 are TF1's "reference to" the type below it.
-    return Entry(DTYPES.get(dtype % 100, f"type {dtype}"), shape, shard, offset, size, crc, tuple(slices))
+    known = DTYPES.get(dtype % 100, f"type {dtype}")
+    return Entry(known, shape_of(last_bytes(values[2])), shard, offset, size, crc, slices)
 
 
 def shape_of(message: memoryview) -> tuple[int, ...]:

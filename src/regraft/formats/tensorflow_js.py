@@ -14,7 +14,7 @@ import numpy as np
 
 from regraft.arrays import ArrayInfo, Checkpoint, Requirement
 from regraft.containers.json_text import JsonObject, json_value
-from regraft.containers.spans import Span, checked_size, decode, whole_file
+from regraft.containers.spans import Span, checked_size, decode, is_file_name, whole_file
 from regraft.errors import CheckpointError
 from regraft.formats.format import Format
 from regraft.formats.keras_config import read_config, with_keras_layers
@@ -147,9 +147,9 @@ def _shards(path: Path, group: Any) -> list[Path]:
         raise CheckpointError(f"{path}: a group of weights does not name its files. The file is damaged.")
     if len(set(names)) < len(names):
         raise CheckpointError(f"{path}: a group names one shard twice. The file is damaged.")
-    outside = [name for name in names if Path(name).name != name or "\\" in name or "\0" in name]
-    if outside:
-        raise CheckpointError(f"{path}: refused to open {outside[0]!r}: the shards must be in the folder of the model.")
+    for name in names:
+        if not is_file_name(name):
+            raise CheckpointError(f"{path}: refused to open {name!r}: the shards must be in the folder of the model.")
     missing = [name for name in names if not (path.parent / name).is_file()]
     if missing:
         raise CheckpointError(

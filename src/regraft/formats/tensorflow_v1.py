@@ -4,6 +4,7 @@ Source: tensorflow/core/util/saved_tensor_slice.proto and tensorflow/core/util/t
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -12,8 +13,9 @@ from typing import final
 import numpy as np
 
 from regraft.arrays import ITEM_BYTES, ArrayInfo, Checkpoint
+from regraft.containers.npy_header import left_out_note
 from regraft.containers.ordered_code import slice_key
-from regraft.containers.protobuf import as_bytes, as_int, as_text, fields
+from regraft.containers.protobuf import as_bytes, as_text, fields, grouped, last_bytes, last_int
 from regraft.containers.spans import Extents, full_extents, joined
 from regraft.containers.sstable import Table, is_table
 from regraft.errors import CheckpointError
@@ -56,25 +58,27 @@ class TensorFlowV1(Format):
         files = _files(path)
         if not files:
             raise CheckpointError(f"{path} is not a TensorFlow checkpoint of format V1: there is no such file.")
-        variables: dict[str, _Variable] = {}
-        for file in files:
-            for name, variable in _variables(Table(file)).items():
-                if name in variables:
-                    raise CheckpointError(f"{file}: {name} is in several shards, which is not supported.")
-                variables[name] = variable
+        variables = _of_all_shards(files)
         numeric = {name: variable for name, variable in variables.items() if variable.dtype in ITEM_BYTES}
         facts = graph_facts(Path(f"{path}.meta"), numeric)
-        infos = {
-            name: ArrayInfo(variable.shape, variable.dtype, note=_note(variable)) for name, variable in numeric.items()
-        }
+        infos = {name: ArrayInfo(one.shape, one.dtype, note=_note(one)) for name, one in numeric.items()}
         skipped = [name for name in variables if name not in numeric]
-        notes = (f"{len(skipped)} entries hold no numbers and are left out: {', '.join(skipped[:5])}.",)
         return Checkpoint(
             path=path, format=self.name, layout=self.layout, infos=facts.added_to(with_roles(infos)),
             reader=lambda name: _read(name, numeric[name]), files=(*files, *facts.files),
-            requirements=facts.requirements,
-            notes=(*(notes if skipped else ()), *facts.notes),
+            requirements=facts.requirements, notes=(*left_out_note(skipped), *facts.notes),
         )  # fmt: skip
+
+
+def _of_all_shards(files: Sequence[Path]) -> dict[str, _Variable]:
+    """The variables of all files, each in one of them alone."""
+    variables: dict[str, _Variable] = {}
+    for file in files:
+        for name, variable in _variables(Table(file)).items():
+            if name in variables:
+                raise CheckpointError(f"{file}: {name} is in several shards, which is not supported.")
+            variables[name] = variable
+    return variables
 
 
 def _note(variable: _Variable) -> str:
@@ -96,15 +100,9 @@ def _is_v1(table: Table) -> bool:
 
 def _variables(table: Table) -> dict[str, _Variable]:
     """name → what the table's first entry says of it."""
-    found = {}
     try:
-        for number, meta in fields(table.first_value()):
-            if number != 1:
-                continue
-            for inner, told in fields(as_bytes(meta)):
-                if inner == 1:
-                    name, variable = _variable(table, as_bytes(told))
-                    found[name] = variable
+        metas = [grouped(as_bytes(meta)) for meta in grouped(table.first_value())[1]]
+        found = dict(_variable(table, as_bytes(variable)) for meta in metas for variable in meta[1])
     except CheckpointError as error:
         raise _damaged(table, error) from error
     if not found:
@@ -114,25 +112,22 @@ def _variables(table: Table) -> dict[str, _Variable]:
 
 def _variable(table: Table, message: memoryview) -> tuple[str, _Variable]:
     """One SavedSliceMeta. Raises CheckpointError (without a file's name) unless its slices can fill the shape."""
-    name, dtype = "", 0
-    shape: tuple[int, ...] = ()
-    slices: list[Extents] = []
-    for number, value in fields(message):
-        if number == 1:
-            name = as_text(value)
-        elif number == 2:
-            shape = shape_of(as_bytes(value))
-        elif number == 3:
-            dtype = as_int(value)
-        elif number == 4:
-            slices.append(extents_of(as_bytes(value)))
-    places = [full_extents(extents, shape) for extents in slices]
-    sizes = [prod(length for _, length in place) for place in places if place is not None]
-    if any(size < 0 for size in shape) or len(sizes) < len(slices) or not sizes or sum(sizes) != prod(shape):
+    values = grouped(message)
+    name, dtype = as_text(last_bytes(values[1])), last_int(values[3])
+    shape = shape_of(last_bytes(values[2]))
+    slices = tuple(extents_of(as_bytes(value)) for value in values[4])
+    if not _is_filled(shape, slices):
         raise CheckpointError(f"the slices of {name} do not fill its shape {shape}")
     if prod(shape) > table.size:
         raise CheckpointError(f"{name} claims {prod(shape)} values, more than the file has bytes")
-    return name, _Variable(table, DTYPES.get(dtype % 100, f"type {dtype}"), shape, tuple(slices))
+    return name, _Variable(table, DTYPES.get(dtype % 100, f"type {dtype}"), shape, slices)
+
+
+def _is_filled(shape: tuple[int, ...], slices: tuple[Extents, ...]) -> bool:
+    """Whether the slices have as many values as the shape, and lie inside of it."""
+    full = [full_extents(extents, shape) for extents in slices]
+    sizes = [prod(length for _, length in extents) for extents in full if extents is not None]
+    return bool(slices) and len(sizes) == len(slices) and sum(sizes) == prod(shape) and min(shape, default=0) >= 0
 
 
 def _read(name: str, variable: _Variable) -> np.ndarray:

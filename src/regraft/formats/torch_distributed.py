@@ -14,7 +14,7 @@ import numpy as np
 from regraft.arrays import ArrayInfo, Checkpoint
 from regraft.containers.pickle_machine import Machine
 from regraft.containers.pickle_objects import Name, Record, checked_sizes, key_text
-from regraft.containers.spans import Extents, Span, checked_size, full_extents, joined, mapped
+from regraft.containers.spans import Extents, Span, checked_size, full_extents, is_file_name, joined, mapped
 from regraft.errors import CheckpointError
 from regraft.formats.format import Format
 from regraft.formats.roles import with_roles
@@ -29,6 +29,7 @@ _CLASSES = (
 )  # fmt: skip
 _KNOWN = KNOWN | {f"torch.distributed.checkpoint.{name}": inert(name) for name in _CLASSES}
 _Places = dict[tuple[str, tuple[int, ...]], Span]
+_Tensor = tuple[str, tuple[int, ...], list[Extents]]  # dtype, shape, the extents of its chunks
 
 
 @final
@@ -67,7 +68,7 @@ class TorchDistributed(Format):
         return Checkpoint(path, self.name, self.layout, infos, read, files)
 
 
-def _tensors(root: Any) -> dict[str, tuple[str, tuple[int, ...], list[Extents]]]:
+def _tensors(root: Any) -> dict[str, _Tensor]:
     """name → (dtype, shape, the chunks' places in it); numbers and texts beside the tensors are passed over."""
     found = {}
     for name, told in root.state["state_dict_metadata"].items():
@@ -104,31 +105,36 @@ def _places(root: Any, folder: Path) -> _Places:
         name, where = told.state["relative_path"], index.state.get("offset")
         if told.state.get("transform_descriptors"):
             raise CheckpointError("refused, its chunks are compressed. Save it without stream transforms")
-        if Path(name).name != name or "\x00" in name or name in ("", ".", ".."):
-            raise CheckpointError(f"refused to open {name!r}: a file of chunks lies beside the description")
+        if not isinstance(name, str) or not is_file_name(name):
+            raise CheckpointError(f"refused to open {name!r:.100}: a file of chunks lies beside the description")
         span = Span(folder / name, *checked_sizes([told.state["offset"], told.state["length"]], "a chunk's place"))
         found[key_text(index.state["fqn"]), _sizes(where) if where is not None else ()] = span
     return found
 
 
-def _check(path: Path, tensors: Mapping[str, tuple[str, tuple[int, ...], list[Extents]]], places: _Places) -> None:
+def _check(path: Path, tensors: Mapping[str, _Tensor], places: _Places) -> None:
     """Raises CheckpointError unless each tensor is filled by chunks that lie in files that are there."""
-    missing = sorted({span.path.name for span in places.values() if not span.path.is_file()})
+    files = {span.path for span in places.values()}
+    missing = sorted(file.name for file in files if not file.is_file())
     if missing:
         raise CheckpointError(f"{path}: {len(missing)} files of chunks are missing: {', '.join(missing[:5])}.")
-    sizes = {file: file.stat().st_size for file in {span.path for span in places.values()}}
+    sizes = {file: file.stat().st_size for file in files}
     for name, (dtype, shape, chunks) in tensors.items():
-        size = checked_size(shape, dtype, path=path, name=name)
-        spans = [places.get((name, tuple(start for start, _ in one))) for one in chunks]
-        held = [span for span in spans if span is not None and 0 <= span.offset <= span.offset + span.size]
-        if len(held) < len(chunks) or any(span.offset + span.size > sizes[span.path] for span in held):
+        spans = [places.get((name, tuple(start for start, _ in chunk))) for chunk in chunks]
+        if not all(span is not None and _is_inside(span, sizes[span.path]) for span in spans):
             raise CheckpointError(f"{path}: a chunk of {name} is missing or lies outside of its file. Download it.")
-        is_inside = all(full_extents(one, shape) is not None for one in chunks)
-        filled = sum(prod(length for _, length in one) for one in chunks)
-        if not is_inside or filled != prod(shape) or size > sum(span.size for span in held):
+        held = sum(span.size for span in spans if span is not None)
+        filled = sum(prod(length for _, length in chunk) for chunk in chunks)
+        is_filled = filled == prod(shape) and None not in [full_extents(chunk, shape) for chunk in chunks]
+        if not is_filled or checked_size(shape, dtype, path=path, name=name) > held:
             raise CheckpointError(
                 f"{path}: the chunks of {name} hold {filled} of {prod(shape)} numbers. The description is damaged."
             )
+
+
+def _is_inside(span: Span, size: int) -> bool:
+    """Whether the span lies in a file of so many bytes."""
+    return 0 <= span.offset <= span.offset + span.size <= size
 
 
 def _chunk(name: str, place: Extents, dtype: str, places: _Places) -> np.ndarray:

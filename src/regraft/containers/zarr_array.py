@@ -6,12 +6,13 @@ Source: Zarr storage specification version 2 and Zarr core specification version
 
 import json
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import product
 from math import prod
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -25,26 +26,32 @@ _MOST_BYTES_PER_BYTE = 32
 _FREE_BYTES = 1 << 16
 
 
-class Store(Protocol):
+class ArrayStore(ABC):
     """Where the arrays of one checkpoint lie.
 
-    size  bytes of all its files
+    files  all its files
+    size   their bytes
     """
 
     path: Path
+    files: list[Path]
     size: int
 
+    @abstractmethod
     def names(self) -> list[str]:
         """The arrays, each with metadata of its own."""
 
+    @abstractmethod
     def keys(self, name: str) -> Collection[str]:
         """What the array has: metadata and chunks."""
 
+    @abstractmethod
     def read(self, name: str, key: str) -> bytes:
         """One of these."""
 
+    @abstractmethod
     def spec(self, name: str) -> dict[str, object]:
-        """The array's place in tensorstore's words."""
+        """The array's place in tensorstore's terms."""
 
 
 def tensorstore(path: Path, why: str) -> Any:
@@ -66,7 +73,7 @@ class ZarrArray:
     missing   chunks that are not stored: the writer leaves out those of zeros
     """
 
-    store: Store
+    store: ArrayStore
     name: str
     version: int
     shape: tuple[int, ...]
@@ -123,25 +130,25 @@ class ZarrArray:
         return CheckpointError(f"{self.store.path}: {self.name} is damaged or cut short: {what}. Download it again.")
 
 
-def read_array(store: Store, name: str) -> ZarrArray:
-    """What the array's metadata tell. Raises CheckpointError when they are no Zarr, or claim too much."""
+def read_array(store: ArrayStore, name: str) -> ZarrArray:
+    """The array that its metadata describe. Raises CheckpointError when they are no Zarr, or claim too much."""
     keys = store.keys(name)
     version, key = (3, "zarr.json") if "zarr.json" in keys else (2, ".zarray")
     try:
         described = json.loads(store.read(name, key))
-        found = (_version_3 if version == 3 else _version_2)(described)
-        shape, chunk = (tuple(int(size) for size in sizes) for sizes in (found.pop("shape"), found.pop("chunk")))
+        facts = (_version_3 if version == 3 else _version_2)(described)
+        shape, chunk = (tuple(int(size) for size in sizes) for sizes in (facts.pop("shape"), facts.pop("chunk")))
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as error:
         raise CheckpointError(f"{store.path}: the description of {name} is damaged ({error!r}).") from error
-    claimed = checked_size(shape, found["dtype"], path=store.path, name=name)
-    if len(chunk) != len(shape) or not all(size > 0 for size in chunk):
+    claimed = checked_size(shape, facts["dtype"], path=store.path, name=name)
+    if len(chunk) != len(shape) or min(chunk, default=1) < 1:
         raise CheckpointError(f"{store.path}: {name} of shape {shape} has chunks of shape {chunk}. It is damaged.")
-    counts = [-(-size // part) for size, part in zip(shape, chunk, strict=True)]
-    padded = checked_size(chunk, found["dtype"], path=store.path, name=name) * prod(counts)
+    count = prod(-(-size // part) for size, part in zip(shape, chunk, strict=True))
+    padded = checked_size(chunk, facts["dtype"], path=store.path, name=name) * count
     if max(claimed, padded) > _MOST_BYTES_PER_BYTE * store.size + _FREE_BYTES:
         raise CheckpointError(f"{store.path}: {name} claims {padded} bytes and {store.size} are stored. It is damaged.")
-    missing = max(0, prod(counts) - (len(keys) - 1))
-    return ZarrArray(store, name, version, shape, chunk=chunk, missing=missing, **found)
+    missing = max(0, count - (len(keys) - 1))
+    return ZarrArray(store, name, version, shape, chunk=chunk, missing=missing, **facts)
 
 
 def _version_2(described: dict[str, Any]) -> dict[str, Any]:

@@ -2,11 +2,11 @@
 
 from collections import defaultdict
 from collections.abc import Collection
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from regraft.containers.spans import Span
-from regraft.containers.zarr_array import tensorstore
+from regraft.containers.zarr_array import ArrayStore, tensorstore
 from regraft.errors import CheckpointError
 
 METADATA = (".zarray", "zarr.json")
@@ -14,7 +14,7 @@ MANIFEST = "manifest.ocdbt"
 _MOST_FILES = 1_000_000
 
 
-class Folders:
+class Folders(ArrayStore):
     """A folder for each array, named by its keys joined with dots; links out of the checkpoint are not followed."""
 
     def __init__(self, path: Path) -> None:
@@ -23,8 +23,8 @@ class Folders:
         self._keys: dict[str, list[str]] = defaultdict(list)
         homes = {file.parent for file in self.files if file.name in METADATA}
         for file in self.files:
-            home = next((one for one in (file.parent, *file.parents) if one in homes or one == path), path)
-            if home in homes:
+            home = _home(file, homes, path)
+            if home is not None:
                 self._keys[home.relative_to(path).as_posix()].append(file.relative_to(home).as_posix())
 
     def names(self) -> list[str]:
@@ -45,7 +45,7 @@ class Folders:
         return {"driver": "file", "path": f"{(self.path / name).resolve()}/"}
 
 
-class KeyValues:
+class KeyValues(ArrayStore):
     """One store for all arrays. Raises MissingLibraryError without tensorstore."""
 
     def __init__(self, path: Path) -> None:
@@ -54,14 +54,14 @@ class KeyValues:
         library = tensorstore(path, "it is kept in a key-value store (OCDBT)")
         self._store = self._tried(lambda: library.KvStore.open(self._base()).result())
         self._keys: dict[str, list[str]] = defaultdict(list)
-        listed = [raw.decode("utf-8", "replace") for raw in self._tried(lambda: self._store.list().result())]
-        homes = {key.rpartition("/")[0] for key in listed if key.rpartition("/")[2] in METADATA}
+        listed = [
+            PurePosixPath(raw.decode("utf-8", "replace")) for raw in self._tried(lambda: self._store.list().result())
+        ]
+        homes = {key.parent for key in listed if key.name in METADATA}
         for key in listed:
-            home = key
-            while home and home not in homes:
-                home = home.rpartition("/")[0]
-            if home:
-                self._keys[home].append(key[len(home) + 1 :])
+            home = next((parent for parent in key.parents if parent in homes), None)
+            if home is not None:
+                self._keys[str(home)].append(str(key.relative_to(home)))
 
     def names(self) -> list[str]:
         """The arrays."""
@@ -92,6 +92,16 @@ class KeyValues:
             raise CheckpointError(f"{self.path}: the key-value store is damaged or cut short: {told}.") from error
 
 
+def _home(file: Path, homes: Collection[Path], root: Path) -> Path | None:
+    """The nearest folder above a file that is an array's, within the checkpoint."""
+    for folder in file.parents:
+        if folder in homes:
+            return folder
+        if folder == root:
+            break
+    return None
+
+
 def files_below(path: Path) -> list[Path]:
     """All plain files of a folder, sorted. Raises CheckpointError for links: they may lead anywhere."""
     found: list[Path] = []
@@ -103,5 +113,5 @@ def files_below(path: Path) -> list[Path]:
         if entry.is_file():
             found.append(entry)
         if len(found) > _MOST_FILES:
-            raise CheckpointError(f"{path} holds more than {_MOST_FILES} files: it is no checkpoint.")
+            raise CheckpointError(f"{path} holds more than {_MOST_FILES} files. It is not a checkpoint.")
     return sorted(found)

@@ -1,8 +1,9 @@
 """Caffe's `.caffemodel`: a NetParameter message, read without Caffe; the `.prototxt` beside it is consulted."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, final
 
@@ -11,7 +12,7 @@ import numpy as np
 from regraft.arrays import ArrayInfo, Checkpoint, Facts, Requirement, requirements_for
 from regraft.containers.protobuf import BYTES, VARINT, Fields, ProtobufFile, Value, looks_like
 from regraft.containers.prototxt import Settings, parse_prototxt
-from regraft.containers.spans import Located, located
+from regraft.containers.spans import Located, located, whole_file
 from regraft.errors import CheckpointError
 from regraft.formats.format import Format
 
@@ -76,22 +77,22 @@ class Caffe(Format):
         file = ProtobufFile(path)
         layers = list(_layers(file))
         prototxt = path.with_suffix(".prototxt")
-        notes = [BGR]
+        files, notes = [path], [BGR]
         if prototxt.is_file():
-            _apply_prototxt(layers, parse_prototxt(prototxt.read_text(errors="replace"), prototxt))
+            text = bytes(whole_file(prototxt).read()).decode("utf-8", "replace")
+            _apply_prototxt(layers, parse_prototxt(text, prototxt))
+            files.append(prototxt)
             notes.append(f"Settings such as eps, stride and padding were read from {prototxt.name} too.")
         infos: dict[str, ArrayInfo] = {}
         readers: dict[str, Callable[[], np.ndarray]] = {}
-        for layer in layers:
-            for name, info, read in _arrays(file, layer):
-                unique = name if name not in infos else f"{name}#{sum(n.startswith(name) for n in infos) + 1}"
-                infos[unique], readers[unique] = info, read
+        for name, info, read in (array for layer in layers for array in _arrays(file, layer)):
+            unique = next(form for form in chain([name], (f"{name}#{n}" for n in count(2))) if form not in infos)
+            infos[unique], readers[unique] = info, read
         if not infos:
             raise CheckpointError(f"{path}: {len(layers)} layers and no weights: is this a .prototxt in binary form?")
         return Checkpoint(
             path=path, format=self.name, layout=self.layout, infos=infos, reader=lambda name: readers[name](),
-            files=(path, prototxt) if prototxt.is_file() else (path,),
-            requirements=tuple(_requirements(layers)), notes=tuple(notes),
+            files=tuple(files), requirements=tuple(_requirements(layers)), notes=tuple(notes),
         )  # fmt: skip
 
 
@@ -143,11 +144,11 @@ def _settings(file: ProtobufFile, fields: Fields, tables: dict[int, tuple[str, d
             words: Settings = {}
             for key, word in table.items():
                 if word in ("eps", "moving_average_fraction"):
-                    values: list = file.floats(inside[key])
+                    values: Sequence[float] = file.floats(inside[key])
                 else:
                     values = file.integers(inside[key])
                 if values:
-                    words[word] = values
+                    words[word] = list(values)
             settings[group] = [words]
     return settings
 
@@ -191,11 +192,8 @@ def _blob(file: ProtobufFile, layer: Layer, index: int, message: Value) -> Locat
     fields = file.message(message)
     dtype = "float64" if fields[8] else "float32"
     runs = [file.span(run) for run in fields[8] or fields[5]]
-    legacy = not fields[7]
-    dims = file.integers([fields[n][-1] if fields[n] else 1 for n in (1, 2, 3, 4)]) if legacy else (
-        file.integers(file.message(fields[7][-1])[1])
-    )  # fmt: skip
-    shape = _shape(layer.type, index, dims, legacy=legacy)
+    dims = _dims(file, fields)
+    shape = _shape(layer.type, index, dims, legacy=not fields[7])
     blob = located(file.path, f"blob {index} of layer {layer.name!r}", runs[0].offset if runs else 0, shape, dtype)
     held = sum(run.size for run in runs)
     if len(runs) > 1 or held != blob.span.size:
@@ -204,6 +202,13 @@ def _blob(file: ProtobufFile, layer: Layer, index: int, message: Value) -> Locat
             f"and holds {held} bytes in {len(runs)} runs"
         )
     return blob
+
+
+def _dims(file: ProtobufFile, fields: Fields) -> list[int]:
+    """The sizes as written: a BlobShape, or num, channels, height and width of older files."""
+    if fields[7]:
+        return file.integers(file.message(fields[7][-1])[1])
+    return [file.integer(fields[number], default=1) for number in (1, 2, 3, 4)]
 
 
 def _shape(layer_type: str, index: int, dims: list[int], *, legacy: bool) -> tuple[int, ...]:
@@ -219,25 +224,24 @@ def _requirements(layers: list[Layer]) -> Iterator[Requirement]:
     """What the network's settings say of the layers that hold blobs."""
     normalised = {top: layer.name for layer in layers if layer.type == "BatchNorm" for top in layer.tops}
     for layer in layers:
-        facts: Facts = {}
-        if layer.type in ("Convolution", "Deconvolution") and layer.settings.get("convolution_param"):
-            facts = _convolution(layer.settings["convolution_param"][0], spatial=2)
-        elif layer.type == "InnerProduct":
-            settings = _first(layer.settings, "inner_product_param", {})
-            transposed = bool(_first(settings, "transpose", False))
-            facts = {"kernel_axes": ["in", "out"] if transposed else ["out", "in"], "use_bias": len(layer.blobs) > 1}
-        elif layer.type == "BatchNorm":
-            settings = _first(layer.settings, "batch_norm_param", {})
-            facts = {
-                "eps": float(_first(settings, "eps", 1e-5)),
-                "momentum": float(_first(settings, "moving_average_fraction", 0.999)),
-                "scale": False,
-                "center": False,
-            }
-        elif layer.type == "Scale" and layer.bottoms and layer.bottoms[0] in normalised:
-            facts = {"affine_of": normalised[layer.bottoms[0]], "use_bias": len(layer.blobs) > 1}
         if layer.blobs:
-            yield from requirements_for(layer.name, facts)
+            yield from requirements_for(layer.name, _facts(layer, normalised))
+
+
+def _facts(layer: Layer, normalised: Mapping[str, str]) -> Facts:
+    """The facts of one layer.  normalised  output of a batch-norm → the batch-norm"""
+    if layer.type in ("Convolution", "Deconvolution") and layer.settings.get("convolution_param"):
+        return _convolution(layer.settings["convolution_param"][0], spatial=2)
+    if layer.type == "InnerProduct":
+        is_transposed = bool(_first(_first(layer.settings, "inner_product_param", {}), "transpose", False))
+        return {"kernel_axes": ["in", "out"] if is_transposed else ["out", "in"], "use_bias": len(layer.blobs) > 1}
+    if layer.type == "BatchNorm":
+        settings = _first(layer.settings, "batch_norm_param", {})
+        momentum = float(_first(settings, "moving_average_fraction", 0.999))
+        return {"eps": float(_first(settings, "eps", 1e-5)), "momentum": momentum, "scale": False, "center": False}
+    if layer.type == "Scale" and layer.bottoms and layer.bottoms[0] in normalised:
+        return {"affine_of": normalised[layer.bottoms[0]], "use_bias": len(layer.blobs) > 1}
+    return {}
 
 
 def _convolution(settings: Settings, spatial: int) -> Facts:

@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -66,16 +67,17 @@ def read_config(text: str, path: Path) -> Layer:
         ) from error
 
 
-def _layer(told: Mapping[str, Any], *, parent: str, root: bool = False, depth: int) -> Layer:
-    """One layer with all below it."""
+def _layer(entry: Settings, *, parent: str, root: bool = False, depth: int) -> Layer:
+    """One layer with all below it.  entry  its description, parent  the path of what holds it"""
     if depth > DEPTH:
         raise ValueError(f"layers nest deeper than {DEPTH}")
-    settings = told["config"]
+    settings = entry["config"]
     if isinstance(settings, list):  # Keras 1 and 2.0 wrote a Sequential model as a bare list
         settings = {"layers": settings}
-    name = str(settings.get("name") or told.get("name") or told["class_name"].lower())
-    path = "" if root else f"{parent}/{name}" if parent else name
-    layer = Layer(path, str(told["class_name"]), settings, feeding_names(told.get("inbound_nodes")), _input_shape(told))
+    name = str(settings.get("name") or entry.get("name") or entry["class_name"].lower())
+    path = "" if root else _below(parent, name)
+    inputs = feeding_names(entry.get("inbound_nodes"))
+    layer = Layer(path, str(entry["class_name"]), settings, inputs, _input_shape(entry))
     if isinstance(settings.get("layers"), list):
         layer.children = [_layer(one, parent=path, depth=depth + 1) for one in settings["layers"] if _is_layer(one)]
         if layer.class_name == "Sequential" or not any(child.inputs for child in layer.children):
@@ -85,9 +87,13 @@ def _layer(told: Mapping[str, Any], *, parent: str, root: bool = False, depth: i
     return layer
 
 
-def _is_layer(told: Any) -> TypeGuard[Mapping[str, Any]]:
+def _below(parent: str, name: str) -> str:
+    return f"{parent}/{name}" if parent else name
+
+
+def _is_layer(entry: Any) -> TypeGuard[Settings]:
     """Whether an entry of a model's list is a layer: a bare operation (keras.ops.add) holds nothing and is none."""
-    return isinstance(told, Mapping) and "keras.src.ops" not in str(told.get("module")) and "config" in told
+    return isinstance(entry, Mapping) and "keras.src.ops" not in str(entry.get("module")) and "config" in entry
 
 
 def _chain(children: list[Layer]) -> None:
@@ -98,10 +104,10 @@ def _chain(children: list[Layer]) -> None:
 
 def _wrapped(layer: Layer, depth: int) -> list[Layer]:
     """The layers inside a wrapper, with the names that Keras gives their weights."""
-    told = layer.settings.get("layer")
-    if not _is_layer(told):
+    wrapped = layer.settings.get("layer")
+    if not _is_layer(wrapped):
         return []
-    inner = _layer(told, parent=layer.path, depth=depth + 1)
+    inner = _layer(wrapped, parent=layer.path, depth=depth + 1)
     if layer.class_name != "Bidirectional":
         return [inner]
     backward = layer.settings.get("backward_layer")
@@ -115,7 +121,7 @@ def _wrapped(layer: Layer, depth: int) -> list[Layer]:
 
 
 def feeding_names(nodes: Any) -> tuple[str, ...]:
-    """The names that feed the layer's first call, in Keras 3's words or in Keras 2's."""
+    """The names that feed the layer's first call, in Keras 3's form or in Keras 2's."""
     if not isinstance(nodes, list) or not nodes:
         return ()
     return tuple(dict.fromkeys(_tensor_names(nodes[0], 0)))
@@ -123,26 +129,24 @@ def feeding_names(nodes: Any) -> tuple[str, ...]:
 
 def _tensor_names(value: Any, depth: int) -> Iterator[str]:
     """Layers' names in any nesting of tensors: ["name", 0, 0, {…}] or {"keras_history": ["name", 0, 0]}."""
-    if depth > DEPTH:
-        return
-    if isinstance(value, Mapping):
-        history = value.get("keras_history")
-        if isinstance(history, list) and history:
-            yield str(history[0])
-        else:
-            for inner in value.values():
-                yield from _tensor_names(inner, depth + 1)
-    elif isinstance(value, list):
-        if len(value) in (3, 4) and isinstance(value[0], str) and isinstance(value[1], int):
-            yield value[0]
-            value = value[3:]  # further tensors may be keyword arguments
-        for inner in value:
-            yield from _tensor_names(inner, depth + 1)
+    inner: Iterable[Any] = ()
+    match value:
+        case {"keras_history": [name, *_]}:
+            yield str(name)
+        case Mapping():
+            inner = value.values()
+        case [str(name), int(), _] | [str(name), int(), _, _]:
+            yield name
+            inner = value[3:]  # further tensors may be keyword arguments
+        case list():
+            inner = value
+    for one in inner if depth < DEPTH else ():
+        yield from _tensor_names(one, depth + 1)
 
 
-def _input_shape(told: Mapping[str, Any]) -> tuple[int | None, ...] | None:
+def _input_shape(entry: Settings) -> tuple[int | None, ...] | None:
     """The shape of the layer's input without the batch, which Keras 3 keeps for building."""
-    build = told.get("build_config")
+    build = entry.get("build_config")
     shape = build.get("input_shape") if isinstance(build, Mapping) else None
     if isinstance(shape, list) and all(size is None or isinstance(size, int) for size in shape):
         return tuple(shape[1:])
@@ -163,17 +167,16 @@ def snake_case(class_name: str) -> str:
 def with_keras_layers(infos: Mapping[str, ArrayInfo], model: Layer) -> dict[str, ArrayInfo]:
     """Each array with the layer that its name begins with: by the layers' paths, or by a name that is unique."""
     by_path = {layer.path: layer for layer in model.walk() if layer.path}
-    by_name: dict[str, Layer | None] = {}
-    for layer in by_path.values():
-        by_name[layer.name] = None if layer.name in by_name else layer
-    found = {}
-    for name, info in infos.items():
-        parts = name.split("/")
-        for end in range(len(parts) - 1, 0, -1):
-            owner = by_path.get("/".join(parts[:end])) or by_name.get(parts[end - 1])
-            if owner is not None:
-                leaf = "/".join(parts[end:])
-                info = replace(info, layer_type=owner.class_name, layer=owner.path, leaf=leaf)
-                break
-        found[name] = info
-    return found
+    counts = Counter(layer.name for layer in by_path.values())
+    by_name = {layer.name: layer for layer in by_path.values() if counts[layer.name] == 1}
+    return {name: _owned(name, info, by_path, by_name) for name, info in infos.items()}
+
+
+def _owned(name: str, info: ArrayInfo, by_path: Mapping[str, Layer], by_name: Mapping[str, Layer]) -> ArrayInfo:
+    """The array with its layer; the deepest part of its name that names a layer counts."""
+    parts = name.split("/")
+    for end in range(len(parts) - 1, 0, -1):
+        owner = by_path.get("/".join(parts[:end])) or by_name.get(parts[end - 1])
+        if owner is not None:
+            return replace(info, layer_type=owner.class_name, layer=owner.path, leaf="/".join(parts[end:]))
+    return info

@@ -1,6 +1,7 @@
 """Who feeds whom in a Keras model: the wiring of its layers, through models inside models."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 
 from regraft.arrays import Requirement
 from regraft.formats.keras_config import Layer, feeding_names
@@ -20,32 +21,38 @@ def wiring(root: Layer) -> Iterator[Requirement]:
 def _of_model(model: Layer, outer: tuple[str, ...]) -> Iterator[Requirement]:
     """The wiring of one model's layers; `outer` feeds its input."""
     for layer in model.children:
-        feeding = tuple(one for name in layer.inputs for one in _outputs(model, name, outer))
-        if not layer.inputs and layer.class_name != "InputLayer":
-            feeding = outer
+        if layer.class_name == "InputLayer":
+            continue
+        feeding = _feeding(model, layer.inputs, outer) if layer.inputs else outer
         if layer.class_name in _MODELS and layer.children:
             yield from _of_model(layer, feeding)
-        elif layer.class_name != "InputLayer":
-            yield from _told(layer.path, feeding, layer.class_name)
+        else:
+            yield from _connection(layer.path, feeding, layer.class_name)
     for name, (class_name, inputs) in _operations(model).items():
-        yield from _told(_path(model, name), [one for i in inputs for one in _outputs(model, i, outer)], class_name)
+        yield from _connection(_path(model, name), _feeding(model, inputs, outer), class_name)
 
 
-def _told(path: str, feeding: Sequence[str], class_name: str) -> Iterator[Requirement]:
+def _feeding(model: Layer, names: Sequence[str], outer: tuple[str, ...]) -> tuple[str, ...]:
+    """The layers whose values these names of a model stand for."""
+    return tuple(chain.from_iterable(_outputs(model, name, outer) for name in names))
+
+
+def _connection(path: str, feeding: Sequence[str], class_name: str) -> Iterator[Requirement]:
     yield Requirement(path, "inputs", list(feeding))
     yield Requirement(path, "operation", class_name)
 
 
 def _operations(model: Layer) -> dict[str, tuple[str, tuple[str, ...]]]:
     """Bare operations (a sum written with +), which are no layers: name → (what it does, what feeds it)."""
-    told = model.settings.get("layers")
-    known = {child.name for child in model.children}
-    found = {}
-    for one in told if isinstance(told, list) else ():
-        name = str(one.get("name")) if isinstance(one, Mapping) else ""
-        if name and name not in known and "inbound_nodes" in one:
-            found[name] = (str(one.get("class_name")), feeding_names(one["inbound_nodes"]))
-    return found
+    entries = model.settings.get("layers")
+    listed = [entry for entry in entries if isinstance(entry, Mapping)] if isinstance(entries, list) else []
+    named = {str(entry.get("name") or ""): entry for entry in listed if "inbound_nodes" in entry}
+    layers = {"", *(child.name for child in model.children)}
+    return {
+        name: (str(entry.get("class_name")), feeding_names(entry["inbound_nodes"]))
+        for name, entry in named.items()
+        if name not in layers
+    }
 
 
 def _path(model: Layer, name: str) -> str:

@@ -62,19 +62,17 @@ class Weight:
 def dequantised(weights: list[Weight]) -> list[Weight]:
     """The weights, each of int8 with its scale as numbers; other codes are marked, so that nothing takes them."""
     by_name = {weight.name: weight for weight in weights}
-    found = []
-    for weight in weights:
-        scale = by_name.get(f"{weight.name}_scale")
-        if weight.array.dtype not in _CODED or weight.layer_type == "" or weight.is_state:
-            found.append(weight)
-        elif scale is None or weight.layer_type not in _AXES or not _fits(weight, scale):
-            note = _CODES.format(weight.array.dtype, weight.layer_type)
-            found.append(replace(weight, is_code=True, note=note))
-        else:
-            axis = _AXES[weight.layer_type]
-            note = f"dequantised from {weight.array.dtype}, {scale.array.shape[0]} scales along axis {axis % 2}"
-            found.append(replace(weight, array=Scaled(_stored(weight), _stored(scale), axis), note=note))
-    return found
+    return [_dequantised(weight, by_name.get(f"{weight.name}_scale")) for weight in weights]
+
+
+def _dequantised(weight: Weight, scale: Weight | None) -> Weight:
+    if weight.array.dtype not in _CODED or not weight.layer_type or weight.is_state:
+        return weight
+    if scale is None or weight.layer_type not in _AXES or not _fits(weight, scale):
+        return replace(weight, is_code=True, note=_CODES.format(weight.array.dtype, weight.layer_type))
+    axis = _AXES[weight.layer_type]
+    note = f"dequantised from {weight.array.dtype}, {scale.array.shape[0]} scales along axis {axis % 2}"
+    return replace(weight, array=Scaled(_stored(weight), _stored(scale), axis), note=note)
 
 
 def _fits(weight: Weight, scale: Weight) -> bool:

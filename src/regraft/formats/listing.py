@@ -2,7 +2,7 @@
 
 import json
 
-from regraft.arrays import Checkpoint
+from regraft.arrays import ArrayInfo, Checkpoint
 from regraft.foundation.wording import bytes_text, one_line, shape_text
 
 
@@ -10,21 +10,31 @@ def as_table(checkpoint: Checkpoint) -> str:
     """A heading and one line an array: name, shape, dtype, role; then the reader's notes."""
     infos = dict(checkpoint)
     shapes = {shape: shape_text(shape) for shape in {info.shape for info in infos.values()}}
-    heading = (
-        f"{checkpoint.path}: {checkpoint.format}, layout {checkpoint.layout or 'not recorded in the file'}, "
-        f"{len(infos)} arrays, {sum(info.count for info in infos.values()):,} values, "
-        f"{bytes_text(sum(info.size_bytes for info in infos.values()))}"
-    )
     name_width = max(map(len, infos), default=0)
     shape_width = max(map(len, shapes.values()), default=0)
     lines = [
-        f"{name:<{name_width}}  {shapes[info.shape]:<{shape_width}}  {info.dtype}"
-        + ("" if info.role == "weight" else f"  {info.role}")
-        + (f"  ({info.note})" if info.note else "")
+        f"{name:<{name_width}}  {shapes[info.shape]:<{shape_width}}  {info.dtype}{_remarks(info)}"
         for name, info in infos.items()
     ]
     facts = [f"{need.layer}: {need.attribute} = {need.value}" for need in checkpoint.requirements]
-    return "\n".join(map(one_line, [heading, *lines, *facts, *(f"note: {note}" for note in checkpoint.notes)]))
+    notes = [f"note: {note}" for note in checkpoint.notes]
+    return "\n".join(map(one_line, [_heading(checkpoint), *lines, *facts, *notes]))
+
+
+def _heading(checkpoint: Checkpoint) -> str:
+    """Path, format, layout and totals."""
+    layout = checkpoint.layout or "not recorded in the file"
+    values = sum(info.count for info in checkpoint.values())
+    size = bytes_text(sum(info.size_bytes for info in checkpoint.values()))
+    return (
+        f"{checkpoint.path}: {checkpoint.format}, layout {layout}, {len(checkpoint)} arrays, {values:,} values, {size}"
+    )
+
+
+def _remarks(info: ArrayInfo) -> str:
+    """The role of what is no weight, and the reader's note."""
+    role = "" if info.role == "weight" else f"  {info.role}"
+    return f"{role}  ({info.note})" if info.note else role
 
 
 def as_text(checkpoint: Checkpoint) -> str:

@@ -1,7 +1,7 @@
 """NumPy's own files: `.npy` with one array and `.npz` with many; also those that hide a pickle of arrays."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import final
 
@@ -20,11 +20,9 @@ from regraft.containers.spans import Span, checked_size, decode
 from regraft.containers.zip_archive import Member, ZipArchive
 from regraft.errors import CheckpointError
 from regraft.formats.format import Format
-from regraft.formats.pickled_arrays import arrays_of_pickled_bytes, arrays_of_pickled_file
+from regraft.formats.pickled_arrays import Arrays, arrays_of_pickled_bytes, arrays_of_pickled_file
 from regraft.formats.roles import with_roles
 from regraft.formats.writers import layout_by_names
-
-Found = dict[str, tuple[ArrayInfo, Callable[[], np.ndarray]]]
 
 
 @final
@@ -72,16 +70,7 @@ class NumpyArchive(Format):
         """The arrays, named by their members without `.npy`; `arr_10` comes after `arr_9`."""
         archive = ZipArchive(path)
         members = {name: member for name, member in archive.members.items() if name.endswith(".npy")}
-        begins = archive.beginnings(members.values(), MOST_HEADER_BYTES if len(members) < 100 else 256)
-        found: Found = {}
-        left_out: list[str] = []
-        for member_name, member in members.items():
-            try:
-                arrays, inner = _open_member(archive, member, begins[member_name])
-            except NoNumbersError:
-                arrays, inner = {}, [member_name.removesuffix(".npy")]
-            found |= arrays
-            left_out += inner
+        found, left_out = _members(archive, members)
         if not found:
             raise CheckpointError(f"{path}: the archive holds no array of numbers, only {', '.join(left_out[:5])}.")
         others = [name for name in archive.members if name not in members]
@@ -94,13 +83,28 @@ class NumpyArchive(Format):
         )
 
 
+def _members(archive: ZipArchive, members: Mapping[str, Member]) -> tuple[Arrays, list[str]]:
+    """(the arrays of all members, names of what holds no numbers)."""
+    begins = archive.beginnings(members.values(), MOST_HEADER_BYTES if len(members) < 100 else 256)
+    found: Arrays = {}
+    left_out: list[str] = []
+    for name, member in members.items():
+        try:
+            arrays, inner = _open_member(archive, member, begins[name])
+        except NoNumbersError:
+            arrays, inner = {}, [name.removesuffix(".npy")]
+        found |= arrays
+        left_out += inner
+    return found, left_out
+
+
 def _automatic_last(name: str) -> tuple[int, int]:
     """Named arrays in the archive's order (sorting is stable), then NumPy's automatic names by their numbers."""
     match = re.fullmatch(r"arr_(\d{1,9})", name)
     return (1, int(match[1])) if match else (0, 0)
 
 
-def _open_member(archive: ZipArchive, member: Member, begin: bytes) -> tuple[Found, list[str]]:
+def _open_member(archive: ZipArchive, member: Member, begin: bytes) -> tuple[Arrays, list[str]]:
     """(the array of one member, or the arrays of the pickle that it is; names left out)."""
     name = member.name.removesuffix(".npy")
     header = parse_npy_header(begin, path=archive.path, name=member.name)

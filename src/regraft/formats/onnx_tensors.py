@@ -140,18 +140,26 @@ def read_tensor(file: ProtobufFile, name: str, fields: Fields) -> Located | Numb
         return None if packed is None or isinstance(packed, Halves) else Halves(file, shape, dtype, packed)
     if file.integer(fields[14]) == EXTERNAL:
         return Located(shape, dtype, _external(file, name, fields, expected))
-    field = _PACKED.get(dtype, _VARINTS.get(dtype, 5))
     if not fields[9] and dtype not in _PACKED:
-        values = tuple(fields[field])
-        held = sum(1 if isinstance(value, int) else len(value) for value in values)
-        if held < prod(shape):  # a number takes at least one byte
-            raise file.damaged(f"tensor {name!r} of shape {shape} holds at most {held} numbers")
-        return Numbers(file, shape, dtype, values)
-    runs = [file.span(value) for value in fields[9] or fields[field] if not isinstance(value, int)]
+        return _numbers(file, name, fields[_VARINTS.get(dtype, 5)], shape, dtype)
+    return Located(shape, dtype, _run(file, name, fields[9] or fields[_PACKED.get(dtype, 9)], expected))
+
+
+def _numbers(file: ProtobufFile, name: str, values: list[Value], shape: tuple[int, ...], dtype: str) -> Numbers:
+    """The tensor of variable-length integers, which must be enough for the shape."""
+    held = sum(1 if isinstance(value, int) else len(value) for value in values)
+    if held < prod(shape):  # a number takes at least one byte
+        raise file.damaged(f"tensor {name!r} of shape {shape} holds at most {held} numbers")
+    return Numbers(file, shape, dtype, tuple(values))
+
+
+def _run(file: ProtobufFile, name: str, values: list[Value], expected: int) -> Span:
+    """Where the values lie, which must be one run of so many bytes."""
+    runs = [file.span(value) for value in values if not isinstance(value, int)]
     held = sum(run.size for run in runs)
     if len(runs) > 1 or held != expected:
-        raise file.damaged(f"tensor {name!r} is {dtype} of shape {shape}, {expected} bytes, and holds {held}")
-    return Located(shape, dtype, runs[0] if runs else Span(file.path, 0, 0))
+        raise file.damaged(f"tensor {name!r} needs {expected} bytes and holds {held}")
+    return runs[0] if runs else Span(file.path, 0, 0)
 
 
 def read_sparse(file: ProtobufFile, name: str, fields: Fields) -> Sparse | None:
@@ -174,21 +182,19 @@ def read_sparse(file: ProtobufFile, name: str, fields: Fields) -> Sparse | None:
 
 def _external(file: ProtobufFile, name: str, fields: Fields, expected: int) -> Span:
     """Where the values lie in the file beside the model."""
-    told = {}
-    for entry in fields[13]:
-        pair = file.message(entry)
-        told[file.text(pair[1])] = file.text(pair[2])
-    beside = _inside(file.path, told.get("location", ""))
+    pairs = [file.message(entry) for entry in fields[13]]
+    entry = {file.text(pair[1]): file.text(pair[2]) for pair in pairs}
+    beside = _inside(file.path, entry.get("location", ""))
     try:
-        offset, length = int(told.get("offset") or 0), int(told.get("length") or expected)
+        offset, length = int(entry.get("offset") or 0), int(entry.get("length") or expected)
     except ValueError as error:
-        raise file.damaged(f"tensor {name!r} has the offset {told.get('offset')!r}, no number") from error
+        raise file.damaged(f"tensor {name!r} has the offset {entry.get('offset')!r:.100}, no number") from error
     if not beside.is_file():
         raise CheckpointError(
             f"{file.path}: {beside.name}, which holds the values of {name!r}, is not in its folder. Download it too."
         )
     size = beside.stat().st_size
-    if offset < 0 or length != expected or offset + length > size:
+    if length != expected or not 0 <= offset <= size - length:
         raise CheckpointError(
             f"{file.path}: {name!r} is {expected} bytes; the model names {length} bytes from byte {offset} of "
             f"{beside.name}, which has {size}.\nThe two files do not belong together, or one is cut short."

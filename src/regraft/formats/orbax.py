@@ -3,14 +3,14 @@
 Source: google/orbax, checkpoint/orbax/checkpoint/_src/metadata/tree.py; google-research/t5x, t5x/checkpoints.py.
 """
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
 
 from regraft.arrays import ArrayInfo, Checkpoint
+from regraft.containers.json_text import JsonObject, json_file
 from regraft.containers.msgpack import Chunked, Number, Unpacker, leaves
-from regraft.containers.spans import Located, Span, mapped
+from regraft.containers.spans import Located, mapped
 from regraft.containers.zarr_array import ZarrArray, read_array
 from regraft.containers.zarr_stores import MANIFEST, METADATA, Folders, KeyValues
 from regraft.errors import CheckpointError
@@ -42,15 +42,10 @@ class Orbax(Format):
 
         Raises CheckpointError for a folder of several steps: which one is the user's choice.
         """
-        steps = [] if _holds_arrays(path) else _steps(path)
-        if len(steps) > 1:
-            names = ", ".join(step.name for step in steps)
-            raise CheckpointError(f"{path} holds {len(steps)} steps: {names}. Open one of them: {steps[-1]}.")
-        home = steps[0] if steps else path
-        items = [home] if _holds_arrays(home) else _items(home)
         arrays: dict[str, Any] = {}
         files: list[Path] = []
         notes = ["Orbax files hold no settings: eps, padding, strides and activations are in the program only."]
+        items = _items_of(path)
         for item in items:
             found, own_files, own_notes = _item(item)
             prefix = f"{item.name}/" if len(items) > 1 else ""
@@ -65,6 +60,18 @@ class Orbax(Format):
             path=path, format=self.name, layout=self.layout, infos=infos, files=tuple(files), notes=tuple(notes),
             reader=lambda name: arrays[name].read(),
         )  # fmt: skip
+
+
+def _items_of(path: Path) -> list[Path]:
+    """The folders whose arrays are the checkpoint: this one, its items, or those of its one step."""
+    if _holds_arrays(path):
+        return [path]
+    steps = _steps(path)
+    if len(steps) > 1:
+        names = ", ".join(step.name for step in steps)
+        raise CheckpointError(f"{path} holds {len(steps)} steps: {names}. Open one of them: {steps[-1]}.")
+    home = steps[0] if steps else path
+    return [home] if steps and _holds_arrays(home) else _items(home)
 
 
 def _with_role(name: str, info: ArrayInfo) -> ArrayInfo:
@@ -106,36 +113,23 @@ def _item(path: Path) -> tuple[dict[str, Any], list[Path], list[str]]:
             f"{path}: {len(absent)} of {len(names)} arrays are listed and not stored: {', '.join(absent[:5])}.\n"
             "The checkpoint is incomplete: download it again."
         )
-    arrays: dict[str, Any] = {}
-    for stored in (*names, *(name for name in store.names() if name not in names)):
-        array = read_array(store, stored)
-        if array.missing and described.get("store_array_data_equal_to_fill_value"):
-            raise CheckpointError(f"{path}: {array.missing} chunks of {stored} are missing. Download them again.")
-        arrays[names.get(stored) or stored.replace(".", "/")] = array
+    others = {name: name.replace(".", "/") for name in store.names() if name not in names}
+    arrays: dict[str, Any] = {name: read_array(store, stored) for stored, name in (names | others).items()}
     partly = [name for name, array in arrays.items() if array.missing]
-    notes = (
-        [f"{', '.join(partly[:5])}: chunks that are not stored are zeros, as the writer leaves those out."]
-        if partly
-        else []
-    )
-    return _from_old_tree(path) | arrays, store.files, notes
+    if partly and described.get("store_array_data_equal_to_fill_value"):
+        missing = arrays[partly[0]].missing
+        raise CheckpointError(f"{path}: {missing} chunks of {partly[0]} are missing. Download them again.")
+    note = f"{', '.join(partly[:5])}: chunks that are not stored are zeros, as the writer leaves those out."
+    return _from_old_tree(path) | arrays, store.files, [note] if partly else []
 
 
-def _described(path: Path) -> dict[str, Any]:
-    """What `_METADATA` says; {} where an older Orbax wrote none."""
+def _described(path: Path) -> JsonObject:
+    """The description of the tree; {} where an older Orbax wrote none."""
     file = path / _TREE
-    if not file.is_file():
-        return {}
-    try:
-        found = json.loads(Span(file, 0, file.stat().st_size).read())
-        if not isinstance(found, dict):
-            raise TypeError("no object")
-    except (ValueError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"{file}: the description is damaged ({error}). Download it again.") from error
-    return found
+    return json_file(file) if file.is_file() else {}
 
 
-def _names(described: dict[str, Any], path: Path) -> dict[str, str]:
+def _names(described: JsonObject, path: Path) -> dict[str, str]:
     """name in the store → name joined with "/", in the tree's order; keys that are numbers become texts."""
     found: dict[str, str] = {}
     try:

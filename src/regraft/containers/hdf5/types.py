@@ -8,7 +8,6 @@ from typing import Literal
 
 from regraft.containers.hdf5.file import Cursor
 
-_INTEGER, _FLOAT, _STRING, _OPAQUE, _COMPOUND, _ENUMERATION, _VARIABLE = 0, 1, 3, 5, 6, 8, 9
 _CLASSES = (
     "integer", "float", "time", "string", "bit field", "opaque", "compound", "reference", "enumeration",
     "variable length", "array",
@@ -42,31 +41,40 @@ def read_type(cursor: Cursor, depth: int = 0) -> ElementType:
         cursor.file.damaged("a datatype that holds itself")
     first, bits, size = cursor.number(1), cursor.number(3), cursor.number(4)
     kind, version = first & 15, first >> 4
-    order: Literal["<", ">"] = ">" if bits & 1 else "<"
-    if kind == _INTEGER:
-        offset, precision = cursor.number(2), cursor.number(2)
-        is_plain = size in (1, 2, 4, 8) and offset == 0 and precision == 8 * size
-        return ElementType(f"{'' if bits & 8 else 'u'}int{8 * size}" if is_plain else "odd integer", size, order)
-    if kind == _FLOAT:
-        return _float(cursor, bits, size, order)
-    if kind == _STRING:
-        return ElementType("text", size)
-    if kind == _VARIABLE:
-        return ElementType("text" if bits & 15 == 1 else "variable length", size, is_variable=True)
-    if kind == _ENUMERATION:
-        return _enumeration(cursor, bits & 0xFFFF, version, depth)
-    if kind == _COMPOUND:
-        return _complex(cursor, bits & 0xFFFF, size, version, depth)
+    match kind:
+        case 0:
+            return _integer(cursor, bits, size)
+        case 1:
+            return _float(cursor, bits, size)
+        case 3:
+            return ElementType("text", size)
+        case 6:
+            return _complex(cursor, bits & 0xFFFF, size, version, depth)
+        case 8:
+            return _enumeration(cursor, bits & 0xFFFF, version, depth)
+        case 9:
+            return ElementType("text" if bits & 15 == 1 else "variable length", size, is_variable=True)
     return ElementType(_CLASSES[kind] if kind < len(_CLASSES) else f"type {kind}", size)
 
 
-def _float(cursor: Cursor, bits: int, size: int, order: Literal["<", ">"]) -> ElementType:
-    """IEEE floats and bfloat16, told by the sizes of exponent and mantissa."""
+def _order(bits: int) -> Literal["<", ">"]:
+    return ">" if bits & 1 else "<"
+
+
+def _integer(cursor: Cursor, bits: int, size: int) -> ElementType:
+    """Whole numbers that fill their bytes."""
+    offset, precision = cursor.number(2), cursor.number(2)
+    is_plain = (size, offset, precision) in {(width, 0, 8 * width) for width in (1, 2, 4, 8)}
+    return ElementType(f"{'' if bits & 8 else 'u'}int{8 * size}" if is_plain else "odd integer", size, _order(bits))
+
+
+def _float(cursor: Cursor, bits: int, size: int) -> ElementType:
+    """IEEE floats and bfloat16, recognised by the sizes of exponent and mantissa."""
     offset, precision, _, exponent, _, mantissa = (cursor.number(width) for width in (2, 2, 1, 1, 1, 1))
     bias = cursor.number(4)
-    dtype = _FLOATS.get((size, exponent, mantissa))
-    is_plain = dtype and not offset and precision == 8 * size and bias == 2 ** (exponent - 1) - 1 and not bits & 0x40
-    return ElementType(dtype if dtype and is_plain else "odd float", size, order)
+    dtype = _FLOATS.get((size, exponent, mantissa), "")
+    is_plain = (offset, precision, bias, bits & 0x40) == (0, 8 * size, (1 << exponent >> 1) - 1, 0)
+    return ElementType(dtype if dtype and is_plain else "odd float", size, _order(bits))
 
 
 def _enumeration(cursor: Cursor, count: int, version: int, depth: int) -> ElementType:
@@ -79,21 +87,22 @@ def _enumeration(cursor: Cursor, count: int, version: int, depth: int) -> Elemen
 
 def _complex(cursor: Cursor, count: int, size: int, version: int, depth: int) -> ElementType:
     """h5py writes complex numbers as {r, i}."""
-    members = []
-    for _ in range(count):
-        name = _member_name(cursor, version)
-        offset = cursor.number(4 if version < 3 else max(1, (size.bit_length() + 7) // 8))
-        cursor.skip(28 if version == 1 else 0)
-        members.append((name, offset, read_type(cursor, depth + 1)))
-        if len(members) > 2:
-            break
-    names, parts = [(name, offset) for name, offset, _ in members], {part for _, _, part in members}
-    if names == [("r", 0), ("i", size // 2)] and len(parts) == 1:
-        part = parts.pop()
-        dtype = {"float32": "complex64", "float64": "complex128"}.get(part.dtype)
-        if dtype and part.size * 2 == size:
-            return ElementType(dtype, size, part.order)
-    return ElementType("compound", size)
+    members = [_member(cursor, size, version, depth) for _ in range(min(count, 3))]
+    layout = [(name, offset) for name, offset, _ in members]
+    parts = {part for _, _, part in members}
+    if layout != [("r", 0), ("i", size // 2)] or len(parts) != 1:
+        return ElementType("compound", size)
+    part = parts.pop()
+    dtype = {"float32": "complex64", "float64": "complex128"}.get(part.dtype) if part.size * 2 == size else None
+    return ElementType(dtype, size, part.order) if dtype else ElementType("compound", size)
+
+
+def _member(cursor: Cursor, size: int, version: int, depth: int) -> tuple[str, int, ElementType]:
+    """(name, offset, type) of one member of a record."""
+    name = _member_name(cursor, version)
+    offset = cursor.number(4 if version < 3 else max(1, (size.bit_length() + 7) // 8))
+    cursor.skip(28 if version == 1 else 0)
+    return name, offset, read_type(cursor, depth + 1)
 
 
 def _member_name(cursor: Cursor, version: int) -> str:

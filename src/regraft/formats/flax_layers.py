@@ -19,9 +19,9 @@ COMPOSITES = {
 
 
 def with_flax_layers(infos: Mapping[str, ArrayInfo]) -> dict[str, ArrayInfo]:
-    """The same arrays with `layer` and, where names and siblings tell it, `layer_type`, in Flax's words.
+    """The same arrays with `layer` and, where names and siblings determine it, `layer_type`, in Flax's terms.
 
-    What they do not tell stays "": a scale and a bias alone are LayerNorm, GroupNorm or another.
+    What they leave open stays "": a scale and a bias alone are LayerNorm, GroupNorm or another.
     """
     owned: dict[str, list[str]] = defaultdict(list)
     for name, info in infos.items():
@@ -30,14 +30,19 @@ def with_flax_layers(infos: Mapping[str, ArrayInfo]) -> dict[str, ArrayInfo]:
     composites = _composites(owned)
     result = dict(infos)
     for layer, names in owned.items():
-        parent, _, last = layer.rpartition("/")
+        owner = _owner(layer, composites)
         leaves = {_path(name)[-1]: infos[name] for name in names}
-        owner = parent if parent in composites and last in COMPOSITES[composites[parent]] else layer
-        layer_type = composites.get(owner) or _type_of(last, leaves)
+        layer_type = composites.get(owner) or _type_of(layer.rpartition("/")[2], leaves)
         for name in names:
             leaf = "/".join(_path(name)).removeprefix(f"{owner}/")
             result[name] = replace(infos[name], layer=owner, leaf=leaf, layer_type=layer_type)
     return result
+
+
+def _owner(layer: str, composites: Mapping[str, str]) -> str:
+    """The composite module that a module is a part of, or the module itself."""
+    parent, _, last = layer.rpartition("/")
+    return parent if last in COMPOSITES.get(composites.get(parent, ""), set()) else layer
 
 
 def _path(name: str) -> list[str]:

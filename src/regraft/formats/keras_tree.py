@@ -54,9 +54,9 @@ def _attribute(child: Group, key: str, layer: Layer | None, path: str) -> Iterat
     if inner is not None:
         yield from weights_of_tree(child, inner, inner.path, inner.class_name, inner.path)
         return
-    known = _written_name(child) if key in _WRAPPED else None
-    name = _joined(path, known or key)
-    yield from weights_of_tree(child, None, name, _wrapped_class(child, known or key), name)
+    known = (_written_name(child) if key in _WRAPPED else "") or key
+    name = _joined(path, known)
+    yield from weights_of_tree(child, None, name, _wrapped_class(child, known), name)
 
 
 def _joined(*parts: str) -> str:
@@ -77,16 +77,11 @@ def _container(group: Group, layer: Layer | None, path: str) -> Iterator[Weight]
     """A model's layers: by the names that newer files keep beside the variables, else by Keras' own numbering."""
     children = layer.children if layer else []
     automatic = _automatic_names(children)
+    named = {child.name: child for child in reversed(children)}
     order = {id(child): index for index, child in enumerate(children)}
-    layers: list[tuple[int, Group, str, Layer | None]] = []
-    for key in _in_order(group):
-        inner = group.child(key)
-        if inner is None:
-            continue
-        name = _written_name(inner)
-        described = (layer.child(name) if layer and name else None) or automatic.get(key)
-        layers.append((order.get(id(described), len(order)), inner, key, described))
-    for _, inner, key, described in sorted(layers, key=lambda entry: entry[0]):
+    groups = [(key, inner) for key in _in_order(group) if (inner := group.child(key)) is not None]
+    layers = [(key, inner, named.get(_written_name(inner)) or automatic.get(key)) for key, inner in groups]
+    for key, inner, described in sorted(layers, key=lambda entry: order.get(id(entry[2]), len(order))):
         name = _joined(path, described.name if described else _written_name(inner) or key)
         class_name = described.class_name if described else _class_of(key)
         yield from weights_of_tree(inner, described, name, class_name, name)
@@ -104,26 +99,23 @@ def _automatic_names(children: list[Layer]) -> dict[str, Layer]:
     return names
 
 
-def _written_name(group: Group | None) -> str | None:
-    """The layer's real name, where the file keeps it (Keras 3 from 2025 on)."""
+def _written_name(group: Group | None) -> str:
+    """The layer's real name, where the file keeps it (Keras 3 from 2025 on); else ""."""
     variables = group.child("vars") if group else None
-    return variables.text("name") if variables else None
+    return (variables.text("name") if variables else None) or ""
 
 
 def _variables(group: Group, layer: Layer | None, path: str, class_name: str, owner: str) -> Iterator[Weight]:
-    """The numbered arrays of one layer, under the names that the class gives them."""
+    """The numbered arrays of one layer, under the names that the class gives them; a custom layer may name its own."""
     arrays = {key: array for key in group.names() if (array := group.array(key)) is not None}
     numbered = sorted(filter(str.isdigit, arrays), key=int)
     is_coded = bool(numbered) and arrays[numbered[0]].dtype in ("int8", "uint8")
     leaves = leaf_names(class_name, layer.settings if layer else None, len(numbered), is_coded=is_coded)
-    note = ""
-    if numbered and class_name and leaves[0] in ("0", "gamma_or_beta"):
-        note = f"the file numbers the weights of this {class_name} and does not record which is which"
-    for key, leaf in zip(numbered, leaves, strict=True):
-        yield Weight(_joined(path, leaf), arrays[key], owner, class_name, note)
-    for key, array in arrays.items():  # a custom layer may name its own
-        if not key.isdigit():
-            yield Weight(_joined(path, key), array, owner, class_name)
+    is_open = bool(class_name) and leaves[:1] in (("0",), ("gamma_or_beta",))
+    note = f"the file numbers the weights of this {class_name} and does not record which is which" if is_open else ""
+    names = dict(zip(numbered, leaves, strict=True))
+    for key in (*numbered, *(key for key in arrays if key not in names)):
+        yield Weight(_joined(path, names.get(key, key)), arrays[key], owner, class_name, note if key in names else "")
 
 
 def _attention_part(group: Group, path: str, class_name: str, owner: str) -> Iterator[Weight]:

@@ -16,6 +16,7 @@ Rename = Callable[[str], str]
 _DEPTH = 16  # graphs inside If and Loop, and functions inside functions, nest once or twice; more is an attack
 _MOST_INLINED = 50_000  # nodes of functions: ten that each call the next ten times would be 10¹⁰
 _SCOPES = "pkg.torch.onnx.name_scopes"
+_PLAIN_VALUES = {"value_float": 2, "value_int": 3, "value_floats": 7, "value_ints": 8}  # attribute → its field
 _TRANSPARENT = ("Identity", "Cast", "Transpose", "QuantizeLinear", "DequantizeLinear")
 
 
@@ -30,6 +31,10 @@ class Node:
     attributes: dict[str, Fields]
     scope: str = ""
     domain: str = ""
+
+    def input(self, index: int) -> str:
+        """The name of an input; "" when there is none."""
+        return self.inputs[index] if index < len(self.inputs) else ""
 
 
 @dataclass
@@ -168,32 +173,35 @@ def _call(graph: Graph, call: Node, function: Fields, depth: int) -> None:
     def rename(name: str) -> str:
         return known.get(name, f"{prefix}/{name}" if name else "")
 
-    defaults = {file.text(one[1]): one for one in map(file.message, function[11])}
+    arguments = {file.text(one[1]): one for one in map(file.message, function[11])} | call.attributes
     for value in function[7]:
         node = _node(file, value, rename)
         node.name, graph.inlined = rename(node.name) or prefix, graph.inlined + 1
         for name, attribute in node.attributes.items():
-            if attribute[21]:
-                wanted = file.text(attribute[21])
-                node.attributes[name] = call.attributes.get(wanted) or defaults.get(wanted) or attribute
+            node.attributes[name] = arguments.get(file.text(attribute[21]), attribute)
         _add_node(graph, node, depth, rename)
 
 
 def _constant(graph: Graph, node: Node) -> Tensor | None:
-    """The value of a Constant node, in any of the ways to write one; None for texts."""
+    """The value of a Constant node, in any of the forms to write one; None for texts."""
     file, name = graph.file, node.outputs[0]
     for key, attribute in node.attributes.items():
         if key == "value" and attribute[5]:
             return read_tensor(file, name, file.message(attribute[5][-1]))
         if key == "sparse_value" and attribute[22]:
             return read_sparse(file, name, file.message(attribute[22][-1]))
-        if key in ("value_float", "value_floats"):
-            reals = file.floats(attribute[7 if key.endswith("s") else 2])
-            return Small(np.array(reals if key.endswith("s") else reals[-1:], np.float32), is_list=key.endswith("s"))
-        if key in ("value_int", "value_ints"):
-            whole = file.integers(attribute[8 if key.endswith("s") else 3])
-            return Small(np.array(whole if key.endswith("s") else whole[-1:], np.int64), is_list=key.endswith("s"))
+        if key in _PLAIN_VALUES:
+            return _plain_value(file, attribute, key)
     return None
+
+
+def _plain_value(file: ProtobufFile, attribute: Fields, key: str) -> Small:
+    """A number or a list of numbers in the attribute itself."""
+    field = attribute[_PLAIN_VALUES[key]]
+    is_list = key.endswith("s")
+    if "float" in key:
+        return Small(np.array(file.floats(field if is_list else field[-1:]), np.float32), is_list=is_list)
+    return Small(np.array(file.integers(field if is_list else field[-1:]), np.int64), is_list=is_list)
 
 
 def _add_tensor(graph: Graph, name: str, tensor: Tensor | None) -> None:
@@ -227,23 +235,22 @@ def _node(file: ProtobufFile, message: Value, rename: Rename) -> Node:
 
 
 def _dequantise(graph: Graph) -> None:
-    """Let every tensor of integers whose scale the graph tells read as the numbers that they stand for.
+    """Let every tensor of integers whose scale is in the graph read as the numbers that they stand for.
 
     Nodes that calculate with integers become those that they stand for: QLinearConv is a Conv.
     """
     for number, node in enumerate(graph.nodes):
         axis = 0 if graph.integer(node, "transB", 0) else graph.integer(node, "axis", AXES.get(node.operator, 1))
         if node.operator in SCALED:
-            names = [node.inputs[index] if index < len(node.inputs) else "" for index in SCALED[node.operator]]
-            _scale(graph, (names[0], names[1], names[2]), axis, graph.integer(node, "block_size", 0))
+            integers, scale, zero = (node.input(index) for index in SCALED[node.operator])
+            _scale(graph, (integers, scale, zero), axis, graph.integer(node, "block_size", 0))
         elif node.operator in ("MatMulInteger", "ConvInteger"):
-            for name in node.inputs[1:2]:
-                base = name.removesuffix("_quantized")  # as ONNX Runtime's quantiser names them
-                _scale(graph, (name, f"{base}_scale", f"{base}_zero_point"), axis, 0)
-        elif node.operator == "Mul" and (name := _scale_product(graph, node)):
-            graph.nodes[number] = replace(node, operator="Identity", inputs=[name])
+            base = node.input(1).removesuffix("_quantized")  # as ONNX Runtime's quantiser names them
+            _scale(graph, (node.input(1), f"{base}_scale", f"{base}_zero_point"), axis, 0)
         if node.operator in REAL:
             graph.nodes[number] = _real_node(graph, node)
+        elif node.operator == "Mul" and (name := _scale_product(graph, node)):
+            graph.nodes[number] = replace(node, operator="Identity", inputs=[name])
 
 
 def _real_node(graph: Graph, node: Node) -> Node:
@@ -261,30 +268,27 @@ def _scale_product(graph: Graph, node: Node) -> str:
     Own quantisers write such nodes. The tensor then reads as real numbers; "" for every other product.
     """
     for index in (0, 1):
-        cast, zero = graph.before(node, index), ""
-        if cast is not None and cast.operator == "Sub" and len(cast.inputs) == 2:
-            zero = origin(graph, cast.inputs[1])[0]
-            cast = graph.before(cast)
-        if cast is None or cast.operator != "Cast" or not cast.inputs:
-            continue
-        name = cast.inputs[0]
-        integers, factor = graph.tensors.get(name), graph.tensors.get(node.inputs[1 - index])
-        if integers is None or factor is None or isinstance(integers, Dequantised):
+        shifted = graph.before(node, index, operator="Sub")
+        zero = origin(graph, shifted.input(1))[0] if shifted is not None else ""
+        cast = graph.before(shifted, operator="Cast") or graph.before(node, index, operator="Cast")
+        name, scale = cast.input(0) if cast is not None else "", node.input(1 - index)
+        integers, factor = graph.tensors.get(name), graph.tensors.get(scale)
+        if integers is None or factor is None or integers.dtype not in CODED:
             continue
         axis = scale_axis(factor.shape, integers.shape)
-        if integers.dtype in CODED and axis is not None:
-            _scale(graph, (name, node.inputs[1 - index], zero), axis, 0)
+        if axis is not None:
+            _scale(graph, (name, scale, zero), axis, 0)
             return name if isinstance(graph.tensors[name], Dequantised) else ""
     return ""
 
 
 def _scale_bias(graph: Graph, node: Node) -> None:
     """The bias of a QLinearConv: integers whose scale is that of the input times that of the kernel."""
-    tensors = [graph.tensors.get(node.inputs[at]) if at < len(node.inputs) else None for at in (8, 1, 4)]
-    integers, inner, outer = tensors
-    if integers is not None and inner is not None and outer is not None and not isinstance(integers, Dequantised):
-        scale = Small((inner.read() * outer.read()).astype(np.float32).reshape(-1), is_list=True)
-        graph.tensors[node.inputs[8]] = Dequantised(integers, scale, None, 0, 0)
+    integers, inner, outer = (graph.tensors.get(node.input(index)) for index in (8, 1, 4))
+    if integers is None or inner is None or outer is None or isinstance(integers, Dequantised):
+        return
+    scale = Small((inner.read() * outer.read()).astype(np.float32).reshape(-1), is_list=True)
+    graph.tensors[node.input(8)] = Dequantised(integers, scale, None, 0, 0)
 
 
 def _scale(graph: Graph, names: tuple[str, str, str], axis: int, block: int) -> None:
@@ -293,12 +297,11 @@ def _scale(graph: Graph, names: tuple[str, str, str], axis: int, block: int) -> 
     names  of the integers, their scale and their zero point, "" where there is none
     """
     name, scale, zero = names
-    integers, factor = graph.tensors.get(name), graph.tensors.get(scale)
-    if integers is None or factor is None or (zero and zero not in graph.tensors):
+    integers, factor, offset = (graph.tensors.get(one) for one in names)
+    if integers is None or factor is None or (zero and offset is None):
         return
     if isinstance(integers, Dequantised) or isinstance(factor, Dequantised):
         return  # tied to another layer, or a scale with a scale of its own
-    offset = graph.tensors.get(zero)
     made = Dequantised(integers, factor, None if isinstance(offset, Dequantised) else offset, axis, block)
     if not made.fits():
         raise graph.file.damaged(f"{name!r} of shape {integers.shape} has scales of shape {factor.shape}")

@@ -99,11 +99,16 @@ def arrays_of_pickled_bytes(path: Path, content: bytes, start: int) -> Pickled:
 
 def _arrays(path: Path, content: bytes | mmap.mmap, start: int, source: Source) -> Pickled:
     machine = Machine(content, KNOWN, position=start, keeps=True)
+    if content.find(b"joblib.numpy_pickle") >= 0:
+        raise CheckpointError(
+            f"{path} is a file of joblib's, which stores arrays between the bytes of the pickle; it is not read.\n"
+            "Save the arrays: numpy.savez(NEW, **arrays)."
+        )
     try:
         root = _all_pickles(machine)
         leaves = list(named_leaves(unwrapped(root), lambda value: isinstance(value, PickledArray), limit=len(content)))
     except CheckpointError as error:
-        raise _refused(path, content, error) from error
+        raise CheckpointError(f"{path}: {error}.") from error
     arrays: Arrays = {}
     left_out: list[str] = []
     for keys, array in leaves:
@@ -120,16 +125,6 @@ def _arrays(path: Path, content: bytes | mmap.mmap, start: int, source: Source) 
         raise CheckpointError(f"{path}: the pickle holds no NumPy arrays in dictionaries or lists.")
     roots = [key_text(key) for key in root] if isinstance(root, dict) else []  # PaddlePaddle keeps a table of names
     return Pickled(arrays, left_out, tuple(machine.kept), layout_by_names([*arrays, *roots]))
-
-
-def _refused(path: Path, content: bytes | mmap.mmap, error: CheckpointError) -> CheckpointError:
-    """The error for a pickle that cannot be read, with the way out where there is one."""
-    if content.find(b"joblib.numpy_pickle") >= 0:
-        return CheckpointError(
-            f"{path} is a file of joblib's, which stores arrays between the bytes of the pickle; it is not read.\n"
-            "Save the arrays: numpy.savez(NEW, **arrays)."
-        )
-    return CheckpointError(f"{path}: {error}.")
 
 
 def _all_pickles(machine: Machine) -> object:

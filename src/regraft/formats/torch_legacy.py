@@ -101,18 +101,20 @@ def _places(machine: Machine, storages: dict[str, Storage]) -> dict[str, int]:
     """key → where its numbers begin: each storage is its count (8 bytes) and its numbers, in the order of the keys."""
     keys = machine.load()
     is_list = isinstance(keys, list) and all(isinstance(key, str) for key in keys)
-    if not is_list or set(keys) != set(storages) or len(keys) != len(storages):
+    if not is_list or sorted(keys) != sorted(storages):
         raise CheckpointError("the list of storages does not fit the tensors: it is damaged")
-    places = {}
-    for key in keys:
-        storage = storages[key]
-        count = machine.number("<q", 8) if machine.position + 8 <= len(machine.data) else -1
-        size = storage.count * ITEM_BYTES[storage.dtype]
-        if count != storage.count or machine.position + size > len(machine.data):
-            raise CheckpointError(
-                f"the storage {key} should hold {storage.count} numbers of {storage.dtype}, the file has "
-                f"{len(machine.data) - machine.position} bytes left and says {count}: it is truncated or damaged"
-            )
-        places[key] = machine.position
-        machine.position += size
-    return places
+    return {key: _place(machine, storages[key]) for key in keys}
+
+
+def _place(machine: Machine, storage: Storage) -> int:
+    """Where the numbers of the next storage begin; the machine then stands behind them."""
+    left = len(machine.data) - machine.position
+    count = machine.number("<q", 8) if left >= 8 else -1
+    size = storage.count * ITEM_BYTES[storage.dtype]
+    if count != storage.count or size > left - 8:
+        raise CheckpointError(
+            f"the storage {storage.key} should hold {storage.count} numbers of {storage.dtype}, the file has "
+            f"{max(left - 8, 0)} bytes left and records {count}: it is truncated or damaged"
+        )
+    machine.position += size
+    return machine.position - size

@@ -6,6 +6,13 @@ from regraft.errors import CheckpointError
 from regraft.formats.format import HEAD_BYTES
 from regraft.foundation.wording import near_names
 
+_BEGINNINGS = (  # in small letters, behind spaces
+    ((b"version https://git-lfs",),
+     "is only a Git LFS pointer, not the checkpoint. Download the file itself: git lfs pull."),
+    ((b"<!doctype html", b"<html"),
+     "is a web page, not a checkpoint. The download gave an error or a login page: download it again."),
+    ((b"\x1f\x8b", b"bzh", b"\xfd7zxz"), "is a compressed file. Unpack it first."),
+)  # fmt: skip
 _OTHERS = (  # (what stands among the first 64 bytes, what it is and what to do)
     (b"<net ", "is an OpenVINO model. Open the file that it was converted from: the ONNX, TensorFlow or torch file."),
     (b"ORTM", "is ONNX Runtime's own format. Open the .onnx that it was made from."),
@@ -47,22 +54,17 @@ def _what_it_is(path: Path, head: bytes) -> str:
     """A sentence on files that people take for checkpoints."""
     if not head:
         return "is empty. The download was probably interrupted: download it again."
-    if head.startswith(b"version https://git-lfs"):
-        return "is only a Git LFS pointer, not the checkpoint. Download the file itself: git lfs pull."
-    if head.lstrip()[:15].lower().startswith((b"<!doctype html", b"<html")):
-        return "is a web page, not a checkpoint. The download gave an error or a login page: download it again."
-    if head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ")):
-        return "is a compressed file. Unpack it first."
+    for beginnings, sentence in _BEGINNINGS:
+        if head.lstrip().lower().startswith(beginnings):
+            return sentence
     if head[257:262] == b"ustar":
         return "is a tar archive. Unpack it first."
-    for beginning, told in _OTHERS:
-        if beginning in head[:64]:
-            return told
+    for part, sentence in _OTHERS:
+        if part in head[:64]:
+            return sentence
     if head.startswith(b"PK\x03\x04"):
         return f"is a ZIP archive of an unknown kind{_first_member(head)}. Unpack it, and open the checkpoint inside."
-    if path.suffix in _BY_SUFFIX:
-        return _BY_SUFFIX[path.suffix]
-    return f"has no known format; it begins with {head[:16]!r}."
+    return _BY_SUFFIX.get(path.suffix, f"has no known format; it begins with {head[:16]!r}.")
 
 
 def _first_member(head: bytes) -> str:

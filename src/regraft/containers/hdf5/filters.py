@@ -28,19 +28,23 @@ def read_filters(cursor: Cursor) -> tuple[Filter, ...]:
     if version not in (1, 2):
         cursor.file.damaged(f"filters of version {version}")
     cursor.skip(6 if version == 1 else 0)
-    filters = []
-    for _ in range(count):
-        number = cursor.number(2)
-        name_size = cursor.number(2) if version == 1 or number >= 256 else 0
-        cursor.skip(2)
-        parameters = cursor.number(2)
-        cursor.skip(-(-name_size // 8) * 8 if version == 1 else name_size)
-        values = [cursor.number(4) for _ in range(parameters)]
-        cursor.skip(4 if version == 1 and parameters % 2 else 0)
-        if number not in (_DEFLATE, _SHUFFLE, _FLETCHER):
-            cursor.file.refuse(f"an array is packed with {_NAMES.get(number, f'the filter {number}')}")
-        filters.append(Filter(number, values[0] if values else 0))
-    return tuple(filters)
+    filters = tuple(_filter(cursor, is_old=version == 1) for _ in range(count))
+    for one in filters:
+        if one.number not in (_DEFLATE, _SHUFFLE, _FLETCHER):
+            cursor.file.refuse(f"an array is packed with {_NAMES.get(one.number, f'the filter {one.number}')}")
+    return filters
+
+
+def _filter(cursor: Cursor, *, is_old: bool) -> Filter:
+    """One filter. Old messages always have a name, and pad name and parameters to a multiple of 8."""
+    number = cursor.number(2)
+    name_size = cursor.number(2) if is_old or number >= 256 else 0
+    cursor.skip(2)
+    count = cursor.number(2)
+    cursor.skip(name_size + (-name_size % 8 if is_old else 0))
+    values = [cursor.number(4) for _ in range(count)]
+    cursor.skip(4 * (count % 2) if is_old else 0)
+    return Filter(number, values[0] if values else 0)
 
 
 def unfiltered(file: Hdf5File, stored: bytes, filters: tuple[Filter, ...], skipped: int, size: int) -> bytes:

@@ -14,7 +14,7 @@ DTYPES = ["<f4", ">f8", "<f2", "|i1", "|b1", "<c8", "<u8"]
 
 def read_back(folder, value, protocol):
     (folder / "a.pkl").write_bytes(pickle.dumps(value, protocol))
-    return {name: read() for name, (_, read) in arrays_of_pickled_file(folder / "a.pkl", 0)[0].items()}
+    return {name: read() for name, (_, read) in arrays_of_pickled_file(folder / "a.pkl", 0).arrays.items()}
 
 
 @pytest.mark.parametrize("protocol", range(6))
@@ -40,7 +40,7 @@ def test_a_shape_that_does_not_fit_the_bytes_is_refused(tmp_path):
 
 def test_an_array_without_a_state_is_refused(tmp_path):
     """NumPy reconstructs first and tells the shape later."""
-    with pytest.raises(CheckpointError, match="does not say what the array w is"):
+    with pytest.raises(CheckpointError, match="does not record the type of the array w"):
         PickledArray().told(path=tmp_path, name="w")
 
 

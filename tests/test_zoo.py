@@ -52,8 +52,8 @@ def test_trunk_and_head_are_the_model(name, share):
 def test_training_on_cached_features_is_training_the_model(name):
     """Three epochs in another order each, dropout on: every loss and the final state are equal in every bit.
 
-    Each batch keeps its examples: where some of these narrow models round a row by its place in the batch (as attention
-    over 17 patches does on an AMD EPYC), only batches of the same composition have the same bits.
+    Each batch keeps its examples: matrix products may round a row by its index in the batch (those of ViT and CLIP do
+    on an AMD EPYC with two threads), so only batches of the same composition have the same bits.
     """
     torch.manual_seed(0)
     model, inputs = built(name)

@@ -38,8 +38,8 @@ def cache_features(
 
     Features are bit for bit those of `trunk` over batches of `batch_size` rows of the same composition; what the store
     has is not computed again. With some processors and layers the last bits of a row depend on its index in the batch.
-    Then `trunk.cut.row_rounding` is more than 0.0, and features of batches in another order are equal within
-    `trunk.cut.row_tolerance` of their values. Labels come from the data set each time.
+    Then `features.cut.row_rounding` is more than 0.0, and features of batches in another order are equal within
+    `features.cut.row_tolerance` of their values. Labels come from the data set each time.
 
     Raises CacheError when the data set draws at random (and views is 1), when the store cannot be read or written, and
     when rows of the store are not what the trunk gives now.

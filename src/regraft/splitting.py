@@ -19,7 +19,7 @@ from regraft.cuts.fingerprint import class_name, computation_of, settings_of, so
 from regraft.cuts.head_run import run_head
 from regraft.cuts.program import Features, Program
 from regraft.cuts.record import values_in
-from regraft.cuts.row_rounding import batch_sizes, difference_of_copies, repeated_rows, same_rows
+from regraft.cuts.row_rounding import BATCH_ROWS, batch_sizes, difference_of_copies, repeated_rows, same_rows
 from regraft.cuts.search import Proven, Search, record_sizes
 from regraft.cuts.trunk_run import run_trunk, run_trunk_from
 from regraft.errors import SplitError
@@ -48,6 +48,10 @@ class FeatureExtractor(ABC):
     def describe(self) -> dict[str, Any]:
         """What the features depend on beside tensors, cut and torch's switches; plain data, equal for equal trunks."""
 
+    def cut_for(self, batch_size: int) -> Cut:
+        """The cut, with what is known of batches of this size."""
+        return self.cut
+
     def row_shapes(self, *args: Any, **kwargs: Any) -> dict[str, tuple[int | None, ...]]:
         """Each leaf's shape for one example, from a batch of one; none where only running can tell."""
         return {}
@@ -66,9 +70,8 @@ class Trunk(FeatureExtractor):
     def __init__(self, model: nn.Module, batch: Batch, at: list[str] | None) -> None:
         self.model = model
         self.modes, self.example = _proven_modes(model, batch, at)
-        self.cut = _whole_cut(self.modes)
-        if self.cut.by_row and not batch.is_listed:
-            self.cut = replace(self.cut, row_rounding=self._row_rounding(batch))
+        self.cut, self._rounding = _whole_cut(self.modes), dict[int, float]()  # batch size → measured row_rounding
+        self.cut = self.cut_for(BATCH_ROWS)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Features:
         """The features of a batch: leaf name → tensor. They have no gradients; nothing changes in the model.
@@ -81,16 +84,27 @@ class Trunk(FeatureExtractor):
             self.model, modes, lambda mode: run_trunk(modes[mode].program, modes[mode].guards, args, kwargs).features
         )
 
-    def _row_rounding(self, batch: Batch) -> float:
-        """How far rows of the same example differ at different indices of a batch; see `Cut.row_rounding`."""
+    def cut_for(self, batch_size: int) -> Cut:
+        """The cut, its `row_rounding` measured in batches of the example's size and, where cheap, of this size."""
+        batch = self.batch
+        if not self.cut.by_row or batch.is_listed:
+            return self.cut
         records = [proven.program.record for proven in self.modes.values()]
         work = sum(operation.flops for record in records for operation in record.operations)
-        batches = []
-        for size in batch_sizes(batch.rows, work / batch.rows):
+        for size in batch_sizes(batch.rows, batch_size, work / batch.rows) - self._rounding.keys():
             (args, kwargs), order = repeated_rows(batch, size)
             with suppress(Exception):  # a model may refuse equal rows, or so many of them: that size is not measured
-                batches.append((self(*args, **kwargs), order))
-        return max((difference_of_copies(features, order) for features, order in batches), default=0.0)
+                self._rounding[size] = difference_of_copies(self(*args, **kwargs), order)
+        measured = (self._rounding.get(size, 0.0) for size in (batch.rows, batch_size))
+        return replace(self.cut, row_rounding=max(self.cut.row_rounding, *measured))
+
+    @property
+    def batch(self) -> Batch:
+        """The example, on the model's device."""
+        device = next((tensor.device for tensor in self.model.parameters()), torch.device("cpu"))
+        batch = next(iter(self.modes.values())).program.batch
+        args, kwargs = map_tree(lambda tensor: tensor.to(device), batch.all)
+        return replace(batch, args=args, kwargs=kwargs)
 
     def row_shapes(self, *args: Any, **kwargs: Any) -> dict[str, tuple[int | None, ...]]:
         """Each leaf's shape for one example, from a batch of one; None for a size that only running can tell.
@@ -166,6 +180,10 @@ class TrunkPart(FeatureExtractor):
 
         return _of_all_modes(self.trunk.model, modes, run)
 
+    def cut_for(self, batch_size: int) -> Cut:
+        """As `Trunk.cut_for`."""
+        return self.trunk.cut_for(batch_size)
+
     def frozen_tensors(self) -> dict[str, Tensor]:
         """The parameters and buffers that the deeper features depend on, by name."""
         return self.trunk.frozen_tensors()
@@ -196,9 +214,7 @@ class Head(nn.Module):
         Raises as `split` does, and SplitError where the deeper features need what the features do not hold.
         """
         device = next((tensor.device for tensor in self.model.parameters()), torch.device("cpu"))
-        batch = next(iter(self.trunk.modes.values())).program.batch
-        args, kwargs = map_tree(lambda tensor: tensor.to(device), batch.all)
-        trunk = Trunk(self.model, replace(batch, args=args, kwargs=kwargs), None)
+        trunk = Trunk(self.model, self.trunk.batch, None)
         part = trunk.step_from(self.trunk)
         got = part({name: rows.to(device) for name, rows in self.trunk.example.items()})
         allowed = trunk.cut.row_tolerance  # 0.0: every bit

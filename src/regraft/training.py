@@ -55,7 +55,7 @@ def train(
     The same seed gives the same batches and random numbers, so two runs end in equal weights: on the CPU with as many
     threads (another number sums in another order), on a GPU where its operators are deterministic. So do a head on
     features and its whole model on their data set, where the frozen layers give a row the same bits in every batch:
-    some round it by its index in the batch (`trunk.cut.row_rounding`) or by the batch's size (a smaller last batch).
+    some round it by its index in the batch (`features.cut.row_rounding`) or by the batch's size (a smaller last batch).
     With batches of the same composition as those of `cache_features` (see `order`) the weights are always equal. A data
     set that draws at random decides for itself. Features larger than memory are read in an order of their own.
 

@@ -9,11 +9,11 @@ from regraft.cuts.row_rounding import batch_sizes, difference_of_copies, relativ
 ULP = 2.0**-23  # between 1 and the next float32
 
 
-def test_cheap_trunks_are_measured_in_a_large_batch_too():
-    """A dear one on the example alone; a large example is itself such a batch."""
-    assert batch_sizes(4, work=1e3) == [4, 64]
-    assert batch_sizes(4, work=1e9) == [4]
-    assert batch_sizes(100, work=1e3) == [100]
+def test_cheap_trunks_are_measured_in_the_users_batch_size_too():
+    """A dear one on the example alone."""
+    assert batch_sizes(4, 64, work=1e3) == {4, 64}
+    assert batch_sizes(4, 64, work=1e9) == {4}
+    assert batch_sizes(64, 64, work=1e3) == {64}
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,8 @@ def check_reused(run: Runner, samples: Samples, rows: StoredRows, before: Index,
     # Rows of varying length are computed alone: what stands where a batch filled them up is not theirs.
     size = 1 if run.ragged else len(picked)
     # The rows are computed in another batch, so at another index, than when they were stored.
-    tolerance = tolerance_of(options.engine.compute, run.device.type) + run.trunk.cut.row_tolerance
+    tolerance = tolerance_of(options.engine.compute, run.device.type)
+    tolerance += run.trunk.cut_for(options.batch_size).row_tolerance
     problems = []
     for some, where in zip(picked.split(size), positions.split(size), strict=True):
         fresh, steps = run(samples.inputs_of(some)), rows.steps(where)

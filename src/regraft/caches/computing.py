@@ -139,7 +139,7 @@ def _computed(
 ) -> Computed:
     assert samples.labels is not None, "every example was read, or its label was known"
     options = replace(options, head=None, tell=None, epochs=None)
-    return Computed(rows, positions, samples.labels, run.trunk.cut, key, built, {}, options)
+    return Computed(rows, positions, samples.labels, run.trunk.cut_for(options.batch_size), key, built, {}, options)
 
 
 def _outdated(store: Store, manifest: Mapping[str, Any]) -> str:

@@ -47,8 +47,9 @@ class Cut:
     by_row        whether every leaf has one row per example that does not depend on the others of its batch; otherwise
                   the features hold for their batch as a whole, and cannot be cached by example
     row_rounding  0.0 where a row of the example had the same bits at every index of a batch; else the largest
-                  difference, relative to the value. Measured by `split` on this processor, in batches of the example's
-                  size and, where that is cheap, of 64 rows
+                  difference, relative to the value. Measured on this processor with this number of threads: by `split`
+                  in batches of the example's size and 64 rows, by `cache_features` for its own batch size (sizes other
+                  than the example's where that takes less than 0.1 s)
     """
 
     leaves: tuple[Leaf, ...]

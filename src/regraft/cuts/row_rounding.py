@@ -1,7 +1,8 @@
 """Measure whether a row's bits depend on the row's index in its batch.
 
-A kernel may sum in another order at the end of a block of rows, or where a row's memory is not aligned: MKL's matrix
-products do so for narrow layers on an AMD EPYC. Then a row's bits are those of its batch, in its order.
+A kernel may sum in another order at the end of a block of rows, or where a row's memory is not aligned. On an AMD EPYC
+MKL's matrix products do so for narrow layers (6 inputs), and with two threads for layers of any width in batches of 5
+or 10 rows. Then a row's bits are those of its batch, in its order.
 """
 
 from collections.abc import Mapping
@@ -13,17 +14,17 @@ from regraft.cuts.batches import Arguments, Batch
 from regraft.tensors.trees import map_tree
 
 BATCH_ROWS = 64  # the default batch size of `cache_features`
-BATCH_WORK = 1e9  # multiply-adds that a batch of so many rows may cost here: 0.1 s of one core
+BATCH_WORK = 2e9  # floating-point operations that a batch may cost here, beside one of the example's size: 0.1 s
 COPIES = 8  # of an example at least, at consecutive indices: they reach every alignment within 32 bytes
 
 
-def batch_sizes(rows: int, work: float) -> list[int]:
-    """The batch sizes to measure: the example's own, and `BATCH_ROWS` where that is cheap.
+def batch_sizes(rows: int, batch_size: int, work: float) -> set[int]:
+    """The batch sizes to measure: the example's own, and `batch_size` where that is cheap.
 
     rows  of the example
-    work  multiply-adds for one row
+    work  floating-point operations for one row
     """
-    return [rows, BATCH_ROWS] if rows < BATCH_ROWS and BATCH_ROWS * work <= BATCH_WORK else [rows]
+    return {rows, batch_size} if batch_size * work <= BATCH_WORK else {rows}
 
 
 def repeated_rows(batch: Batch, size: int) -> tuple[Arguments, Tensor]:

@@ -90,18 +90,27 @@ def _only_checkpoint_in(folder: Path, readers: Sequence[Format]) -> tuple[Path, 
     """
     files = sorted(path for path in folder.iterdir() if path.is_file())[:_MOST_FILES]
     preferred = [path for path in files if path.name.endswith(_PREFERRED_INDEX)]
-    matches = {path: found for path in files if not preferred and (found := _matches(path, readers))}
+    if preferred:
+        return _only_one_of(folder, preferred), []
+    matches = {path: recognising for path in files if (recognising := _matches(path, readers))}
     index = _index_of_all(files, matches)
-    candidates = preferred or ([index] if index else list(matches))
-    if len(candidates) > 1:
-        raise _several(folder, candidates)
-    if not candidates:
+    if index is not None:
+        return index, []
+    if not matches:
         raise CheckpointError(
             f"{folder} is a folder without a checkpoint that can be read. "
             + (f"It holds: {_listed(files)}." if files else "It holds no files.")
             + f"\nKnown formats: {_known(readers)}."
         )
-    return candidates[0], [] if preferred or index else matches[candidates[0]]
+    only = _only_one_of(folder, list(matches))
+    return only, matches[only]
+
+
+def _only_one_of(folder: Path, files: Sequence[Path]) -> Path:
+    """The one file. Raises CheckpointError when there are several."""
+    if len(files) > 1:
+        raise _several(folder, files)
+    return files[0]
 
 
 def _index_of_all(files: Sequence[Path], checkpoints: Collection[Path]) -> Path | None:

@@ -70,7 +70,8 @@ def _zeros_matrix(zero_bytes: int) -> np.ndarray:
     bits = np.uint32(1) << np.arange(32, dtype=np.uint32)
     table = np.array(_byte_table(), np.uint32)
     if zero_bytes == 1:
-        return table[bits & np.uint32(0xFF)] ^ (bits >> np.uint32(8))
+        moved: np.ndarray = table[bits & np.uint32(0xFF)] ^ (bits >> np.uint32(8))
+        return moved
     half = _moved_on(bits, zero_bytes // 2)
     both = _moved_on(half, zero_bytes // 2)
     return _moved_on(both, 1) if zero_bytes % 2 else both
@@ -93,4 +94,5 @@ def _pair_table() -> np.ndarray:
     table = np.array(_byte_table(), np.uint32)
     pairs = np.arange(65536, dtype=np.uint32)
     first = table[pairs & 0xFF] ^ (pairs >> 8)
-    return table[first & 0xFF] ^ (first >> 8)
+    both: np.ndarray = table[first & 0xFF] ^ (first >> 8)
+    return both

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from mmap import mmap
-from struct import Struct, unpack_from
+from struct import Struct, unpack, unpack_from
 from struct import error as StructError
 from typing import Any
 
@@ -108,7 +108,8 @@ class Machine:
     def number(self, code: str, size: int) -> int:
         """The next number, in struct's code."""
         self.position += size
-        return unpack_from(code, self.data, self.position - size)[0]
+        (number,) = unpack_from(code, self.data, self.position - size)
+        return int(number)
 
     def line(self) -> bytes:
         """The text up to the end of the line: the arguments of protocol 0."""
@@ -351,7 +352,7 @@ _OPERATIONS: dict[int, Callable[[Machine], None]] = {
         "\x8a": _push(lambda machine: _long(machine, 1)),
         "\x8b": _push(lambda machine: _long(machine, 4)),
         "F": _push(lambda machine: float(machine.line())),
-        "G": _push(lambda machine: machine.number(">d", 8)),
+        "G": _push(lambda machine: unpack(">d", machine.take(8))[0]),
         # strings: Python 2's are read as latin1 text
         "S": _quoted,
         "T": _sized("<i", 4, "latin1"),

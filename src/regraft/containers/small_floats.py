@@ -22,7 +22,7 @@ def widened_values(dtype: str) -> np.ndarray:
     bits = np.arange(256 if width == 8 else 2 << width)
     exponent, mantissa = bits >> mantissa_bits & ((1 << exponent_bits) - 1), bits & ((1 << mantissa_bits) - 1)
     if dtype == "float8_e8m0fnu":  # powers of two, without sign and without zero
-        values = np.ldexp(1.0, exponent - bias)
+        values: np.ndarray = np.ldexp(1.0, exponent - bias)
         values[255] = np.nan
         return values.astype(np.float32)
     part = mantissa / (1 << mantissa_bits)

@@ -32,6 +32,10 @@ class Span:
     offset: int
     size: int
 
+    def is_inside(self, size: int) -> bool:
+        """Whether it lies in a file of so many bytes."""
+        return 0 <= self.offset <= self.offset + self.size <= size
+
     def read(self) -> bytearray:
         """The bytes, writable so that an array over them is too. Raises CheckpointError when the file is shorter."""
         try:

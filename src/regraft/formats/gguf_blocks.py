@@ -7,8 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-Unpack = Callable[[np.ndarray], np.ndarray]
+Bytes = NDArray[np.uint8]
+Numbers = NDArray[np.float32]
+Unpack = Callable[[Bytes], Numbers]
 
 _FOUR_BITS = np.array([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], np.float32)
 _FLOAT4 = np.array([0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12], np.float32)
@@ -28,43 +31,43 @@ class BlockType:
     unpack: Unpack | None = None
 
 
-def _halves(blocks: np.ndarray, at: int, count: int = 1) -> np.ndarray:
+def _halves(blocks: Bytes, start: int, count: int = 1) -> Numbers:
     """(blocks, count) float16 numbers as float32."""
-    return np.ascontiguousarray(blocks[:, at : at + 2 * count]).view("<f2").astype(np.float32)
+    return np.ascontiguousarray(blocks[:, start : start + 2 * count]).view("<f2").astype(np.float32)
 
 
-def _nibbles(packed: np.ndarray) -> np.ndarray:
+def _nibbles(packed: Bytes) -> Bytes:
     """(…, n) bytes → (…, 2n): the low four bits of all bytes, then the high ones."""
     return np.concatenate([packed & 15, packed >> 4], axis=-1)
 
 
-def _fifth_bits(blocks: np.ndarray, at: int) -> np.ndarray:
+def _fifth_bits(blocks: Bytes, start: int) -> Bytes:
     """(blocks, 32) bits of a number of 32 bits, each worth 16."""
-    return np.unpackbits(blocks[:, at : at + 4], axis=-1, bitorder="little") << 4
+    return np.unpackbits(blocks[:, start : start + 4], axis=-1, bitorder="little") << np.uint8(4)
 
 
-def _q4_0(blocks: np.ndarray) -> np.ndarray:
+def _q4_0(blocks: Bytes) -> Numbers:
     return _halves(blocks, 0) * (_nibbles(blocks[:, 2:]).astype(np.float32) - 8)
 
 
-def _q4_1(blocks: np.ndarray) -> np.ndarray:
+def _q4_1(blocks: Bytes) -> Numbers:
     return _halves(blocks, 0) * _nibbles(blocks[:, 4:]).astype(np.float32) + _halves(blocks, 2)
 
 
-def _q5_0(blocks: np.ndarray) -> np.ndarray:
+def _q5_0(blocks: Bytes) -> Numbers:
     return _halves(blocks, 0) * ((_nibbles(blocks[:, 6:]) | _fifth_bits(blocks, 2)).astype(np.float32) - 16)
 
 
-def _q5_1(blocks: np.ndarray) -> np.ndarray:
+def _q5_1(blocks: Bytes) -> Numbers:
     values = (_nibbles(blocks[:, 8:]) | _fifth_bits(blocks, 4)).astype(np.float32)
     return _halves(blocks, 0) * values + _halves(blocks, 2)
 
 
-def _q8_0(blocks: np.ndarray) -> np.ndarray:
+def _q8_0(blocks: Bytes) -> Numbers:
     return _halves(blocks, 0) * blocks[:, 2:].view(np.int8).astype(np.float32)
 
 
-def _q2_k(blocks: np.ndarray) -> np.ndarray:
+def _q2_k(blocks: Bytes) -> Numbers:
     """16 parts of 16; a byte of scales holds a part's scale and minimum; two bits an element, 128 elements apart."""
     scales, (scale, minimum) = blocks[:, :16], np.split(_halves(blocks, 80, 2), 2, axis=1)
     values = _pairs_of_bits(blocks[:, 16:80]).reshape(-1, 16, 16).astype(np.float32)
@@ -72,7 +75,7 @@ def _q2_k(blocks: np.ndarray) -> np.ndarray:
     return values.reshape(len(blocks), 256)
 
 
-def _q3_k(blocks: np.ndarray) -> np.ndarray:
+def _q3_k(blocks: Bytes) -> Numbers:
     """As Q2_K with a third bit in a mask, and scales of six bits: four, then two for each."""
     low, high = _nibbles(blocks[:, 96:104]), blocks[:, 104:108]
     upper = np.concatenate([high >> shift & 3 for shift in (0, 2, 4, 6)], axis=1)
@@ -82,12 +85,12 @@ def _q3_k(blocks: np.ndarray) -> np.ndarray:
     return ((_halves(blocks, 108) * scales)[..., None] * values.reshape(-1, 16, 16)).reshape(len(blocks), 256)
 
 
-def _pairs_of_bits(packed: np.ndarray) -> np.ndarray:
+def _pairs_of_bits(packed: Bytes) -> Bytes:
     """(blocks, 64) bytes → (blocks, 256): each half's bytes are gone through four times, two bits higher each time."""
     return np.stack([packed.reshape(-1, 2, 32) >> shift & 3 for shift in (0, 2, 4, 6)], axis=2).reshape(-1, 256)
 
 
-def _scales_and_minima(blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _scales_and_minima(blocks: Bytes) -> tuple[Numbers, Numbers]:
     """(blocks, 8) scales and minima of Q4_K and Q5_K: six bits each, packed in twelve bytes, times their factors."""
     packed, (scale, minimum) = blocks[:, 4:16], np.split(_halves(blocks, 0, 2), 2, axis=1)
     first, second, third = packed[:, :4], packed[:, 4:8], packed[:, 8:]
@@ -96,23 +99,23 @@ def _scales_and_minima(blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return scale * scales, minimum * minima
 
 
-def _scaled(blocks: np.ndarray, values: np.ndarray) -> np.ndarray:
+def _scaled(blocks: Bytes, values: Bytes) -> Numbers:
     """Eight parts of 32, each with its scale and minimum."""
     scales, minima = _scales_and_minima(blocks)
     parts = scales[..., None] * values.reshape(-1, 8, 32).astype(np.float32) - minima[..., None]
     return parts.reshape(len(blocks), 256)
 
 
-def _q4_k(blocks: np.ndarray) -> np.ndarray:
+def _q4_k(blocks: Bytes) -> Numbers:
     return _scaled(blocks, _nibbles(blocks[:, 16:].reshape(-1, 4, 32)))
 
 
-def _q5_k(blocks: np.ndarray) -> np.ndarray:
+def _q5_k(blocks: Bytes) -> Numbers:
     fifth = np.stack([blocks[:, 16:48] >> bit & 1 for bit in range(8)], axis=1).reshape(-1, 4, 64)
-    return _scaled(blocks, _nibbles(blocks[:, 48:].reshape(-1, 4, 32)) | fifth << 4)
+    return _scaled(blocks, _nibbles(blocks[:, 48:].reshape(-1, 4, 32)) | fifth << np.uint8(4))
 
 
-def _q6_k(blocks: np.ndarray) -> np.ndarray:
+def _q6_k(blocks: Bytes) -> Numbers:
     """Two halves of 128: four bits in one table, two in another; a signed scale for each 16."""
     low = _nibbles(blocks[:, :128].reshape(-1, 2, 64))
     high = np.concatenate([blocks[:, 128:192].reshape(-1, 2, 32) >> shift & 3 for shift in (0, 2, 4, 6)], axis=2)
@@ -121,11 +124,11 @@ def _q6_k(blocks: np.ndarray) -> np.ndarray:
     return (scales[..., None] * values).reshape(len(blocks), 256)
 
 
-def _iq4_nl(blocks: np.ndarray) -> np.ndarray:
+def _iq4_nl(blocks: Bytes) -> Numbers:
     return _halves(blocks, 0) * _FOUR_BITS[_nibbles(blocks[:, 2:])]
 
 
-def _iq4_xs(blocks: np.ndarray) -> np.ndarray:
+def _iq4_xs(blocks: Bytes) -> Numbers:
     """Eight parts of 32, with scales of six bits: four, then two for each."""
     high = np.ascontiguousarray(blocks[:, 2:4]).view("<u2")
     low = np.stack([blocks[:, 4:8] & 15, blocks[:, 4:8] >> 4], axis=2).reshape(-1, 8)
@@ -135,9 +138,11 @@ def _iq4_xs(blocks: np.ndarray) -> np.ndarray:
     return (scales[..., None] * values).reshape(len(blocks), 256)
 
 
-def _mxfp4(blocks: np.ndarray) -> np.ndarray:
+def _mxfp4(blocks: Bytes) -> Numbers:
     """An exponent for 32 numbers of four bits, whose table holds twice their values."""
-    return np.ldexp(np.float32(1), blocks[:, :1].astype(np.int32) - 128) * _FLOAT4[_nibbles(blocks[:, 1:])]
+    scales: Numbers = np.ldexp(np.float32(1), blocks[:, :1].astype(np.int32) - 128)
+    values: Numbers = scales * _FLOAT4[_nibbles(blocks[:, 1:])]
+    return values
 
 
 BLOCK_TYPES = {

@@ -32,10 +32,7 @@ def weights_of_tree(
     variables = group.child("vars")
     if variables is not None:
         yield from _variables(variables, layer, path, class_name, owner)
-    for key in _in_order(group):
-        child = None if key == "vars" else group.child(key)
-        if child is None:
-            continue
+    for key, child in _children(group):
         if key in _CONTAINERS:
             yield from _container(child, layer, path)
         elif key == "optimizer" and not path:
@@ -44,8 +41,13 @@ def weights_of_tree(
             yield from weights_of_tree(child, layer, path, class_name, owner)
         elif key in _ATTENTION_PARTS and class_name in ATTENTION:
             yield from _attention_part(child, f"{path}/{_ATTENTION_PARTS[key]}", class_name, owner)
-        else:
+        elif key != "vars":
             yield from _attribute(child, key, layer, path)
+
+
+def _children(group: Group) -> list[tuple[str, Group]]:
+    """The groups in a group, in order."""
+    return [(key, child) for key in _in_order(group) if (child := group.child(key)) is not None]
 
 
 def _attribute(child: Group, key: str, layer: Layer | None, path: str) -> Iterator[Weight]:
@@ -79,8 +81,7 @@ def _container(group: Group, layer: Layer | None, path: str) -> Iterator[Weight]
     automatic = _automatic_names(children)
     named = {child.name: child for child in reversed(children)}
     order = {id(child): index for index, child in enumerate(children)}
-    groups = [(key, inner) for key in _in_order(group) if (inner := group.child(key)) is not None]
-    layers = [(key, inner, named.get(_written_name(inner)) or automatic.get(key)) for key, inner in groups]
+    layers = [(key, inner, named.get(_written_name(inner)) or automatic.get(key)) for key, inner in _children(group)]
     for key, inner, described in sorted(layers, key=lambda entry: order.get(id(entry[2]), len(order))):
         name = _joined(path, described.name if described else _written_name(inner) or key)
         class_name = described.class_name if described else _class_of(key)

@@ -100,12 +100,16 @@ def _read_directory(path: Path) -> dict[str, Located]:
     if name_count not in (0, count):
         raise cursor.damaged(f"{count} arrays have {name_count} names")
     names = [_name(cursor) for _ in range(name_count)] or [str(index) for index in range(count)]
-    plain = [re.sub(r"^(arg|aux):", "", name) for name in names]
-    if len(set(plain)) < len(plain):
-        plain = names
-    if len(set(plain)) < len(plain):
+    by_name = dict(zip(_plain_names(names), arrays, strict=True))
+    if len(by_name) < len(arrays):
         raise cursor.damaged("two arrays have the same name")
-    return {name: array for name, array in zip(plain, arrays, strict=True) if array is not None}
+    return {name: array for name, array in by_name.items() if array is not None}
+
+
+def _plain_names(names: list[str]) -> list[str]:
+    """The names without the words for weights and states before them, where they stay different."""
+    plain = [re.sub(r"^(arg|aux):", "", name) for name in names]
+    return plain if len(set(plain)) == len(plain) else names
 
 
 def _name(cursor: Cursor) -> str:

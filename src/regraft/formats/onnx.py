@@ -195,10 +195,14 @@ def _transposed(graph: Graph, node: Node) -> Facts:
     if order[:1] != [0] or sorted(order) != list(range(len(order))) or len(order) - 2 not in SPATIAL:
         return flatten_facts(["?"], [], None)
     axes = ["", "c", *SPATIAL[len(order) - 2]]
-    filters = next((one for one in upstream(graph, node, _KEEPS_AXES) if one.operator == "Conv"), None)
-    weight = graph.tensors.get(filters.inputs[1]) if filters and len(filters.inputs) > 1 else None
-    channels = weight.shape[0] if weight is not None and weight.shape else None
-    return flatten_facts([axes[number] for number in order[1:]], [], channels)
+    return flatten_facts([axes[number] for number in order[1:]], [], _channels_before(graph, node))
+
+
+def _channels_before(graph: Graph, node: Node) -> int | None:
+    """How many channels the convolution gives whose map a node takes; None when they are not known."""
+    filters = next((before for before in upstream(graph, node, _KEEPS_AXES) if before.operator == "Conv"), None)
+    weight = graph.tensors.get(filters.input(1)) if filters else None
+    return weight.shape[0] if weight is not None and weight.shape else None
 
 
 def _flattens_a_map(graph: Graph, node: Node) -> bool:

@@ -65,25 +65,24 @@ def _pad_before(graph: Graph, node: Node) -> Node | None:
 
 def spatial_pads(graph: Graph, node: Node) -> Sides | None:
     """What a Pad node adds to the axes of space; None when it is not zeros, not known, or beside other axes."""
-    pads = graph.integers(node, "pads")
-    if not pads and len(node.inputs) > 1:
-        computed = _integers(graph, node.inputs[1])
-        pads = [] if computed is None else [int(number) for number in computed.reshape(-1)]
-    if len(pads) % 2 or not pads or not _adds_zeros(graph, node):
-        return None
-    sides = _pairs(pads)
-    if len(node.inputs) > 3 and node.inputs[3]:
-        sides = _on_axes(graph, node.inputs[3], sides)
-    if len(sides) < 3 or sides[:2] != [[0, 0], [0, 0]]:
-        return None
-    return sides[2:]
+    sides = _pairs(graph.integers(node, "pads") or _listed(graph, node.input(1)))
+    if node.input(3):
+        sides = _on_axes(graph, node.input(3), sides)
+    is_of_space = len(sides) >= 3 and sides[:2] == [[0, 0], [0, 0]]
+    return sides[2:] if is_of_space and _adds_zeros(graph, node) else None
+
+
+def _listed(graph: Graph, name: str) -> list[int]:
+    """The integers of a list that is known; none when it is not."""
+    numbers = _integers(graph, name)
+    return [] if numbers is None else [int(number) for number in numbers.reshape(-1)]
 
 
 def _adds_zeros(graph: Graph, node: Node) -> bool:
     """Whether the value of a Pad node is 0, where its mode has one."""
     if graph.text(node, "mode", "constant") != "constant":
         return True
-    name = node.inputs[2] if len(node.inputs) > 2 else ""
+    name = node.input(2)
     return graph.number(name) == 0 if name else graph.real(node, "value", 0.0) == 0
 
 
@@ -93,9 +92,9 @@ def _on_axes(graph: Graph, name: str, sides: Sides) -> Sides:
     if axes is None or axes.size != len(sides) or axes.size == 0:
         return []
     numbers = [int(axis) for axis in axes.reshape(-1)]
-    rank = max(max(numbers) + 1, -min(numbers) if min(numbers) < 0 else 0, 3)
-    if any(number < 0 for number in numbers) and rank - 2 < len(numbers):
-        rank = len(numbers) + 2  # counted from the end: batch and channels come before them
+    rank = max(max(numbers) + 1, -min(numbers), 3)
+    if min(numbers) < 0:
+        rank = max(rank, len(numbers) + 2)  # counted from the end: batch and channels come before them
     whole = [[0, 0] for _ in range(rank)]
     for number, pair in zip(numbers, sides, strict=True):
         if -rank <= number < rank:
@@ -104,7 +103,10 @@ def _on_axes(graph: Graph, name: str, sides: Sides) -> Sides:
 
 
 def _pairs(pads: list[int]) -> Sides:
+    """(before, after) for each axis; none when the numbers are no pairs."""
     half = len(pads) // 2
+    if len(pads) % 2:
+        return []
     return [[low, high] for low, high in zip(pads[:half], pads[half:], strict=True)]
 
 

@@ -76,8 +76,10 @@ class Dequantised:
         """The numbers as float32; difference and product are those of ONNX Runtime."""
         integers = self.integers.read().astype(np.float32)
         zero = 0 if self.zero is None else self._spread(self.zero.read().astype(np.float32))
+        scale = self._spread(self.scale.read().astype(np.float32))
         with np.errstate(over="ignore", invalid="ignore"):  # a damaged scale gives infinities, which the plan refuses
-            return ((integers - zero) * self._spread(self.scale.read().astype(np.float32))).astype(np.float32)
+            numbers: np.ndarray = (integers - zero) * scale
+        return numbers.astype(np.float32)
 
     def _spread(self, values: np.ndarray) -> np.ndarray:
         """Scales or zero points, in a shape that goes with the integers."""

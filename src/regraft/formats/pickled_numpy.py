@@ -119,7 +119,7 @@ def _from_buffer(content: Any, dtype: PickledDtype, shape: tuple[int, ...], orde
 
 def _jax_array(function: Any, arguments: Any, state: Any, *_: Any) -> PickledArray:
     """`jax._src.array._reconstruct_array`: a NumPy array with what makes it JAX's, which is left out."""
-    array = _CONSTRUCTORS[function.text](*arguments)
+    array: PickledArray = _CONSTRUCTORS[function.text](*arguments)
     array.set_state(state)
     return array
 

@@ -8,7 +8,7 @@ silently stay unused.
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 
@@ -120,12 +120,16 @@ def _by_itself(name: str, infos: Mapping[str, ArrayInfo]) -> Role | None:
     is_scalar = infos[name].shape == ()
     if certain != "weight":
         return "counter" if is_scalar and _OF_OPTIMISER.fullmatch(name) else certain
-    for role, pattern in _BESIDE:
-        match = pattern.fullmatch(name)
-        if match and (match["weight"] + (match["part"] or "") in infos or _has_parent(match["weight"], infos)):
-            return role
+    beside = next((role for role, pattern in _BESIDE if _is_beside(pattern.fullmatch(name), infos)), None)
     is_counter = is_scalar and "int" in infos[name].dtype and _COUNTER.fullmatch(name)
-    return "counter" if is_counter else None
+    return beside or ("counter" if is_counter else None)
+
+
+def _is_beside(match: re.Match[str] | None, infos: Mapping[str, ArrayInfo]) -> bool:
+    """Whether the weight that a matching name belongs to is in the file."""
+    if match is None:
+        return False
+    return match["weight"] + (match["part"] or "") in infos or _has_parent(match["weight"], infos)
 
 
 def _has_parent(weight: str, infos: Mapping[str, ArrayInfo]) -> bool:
@@ -141,12 +145,16 @@ def _of_group(
     inside = {name for name, _ in members} | known.keys()
     outside = set[str]().union(*(_plain_without_root(name) for name in infos if name not in inside))
     with_axes = [rest for name, rest in members if infos[name].shape]
-    owned = _slot_owners if role == "optimizer_slot" else _plain_without_root
-    proven = sum(not outside.isdisjoint(owned(rest)) for rest in with_axes)
-    if not with_axes or 2 * proven < len(with_axes):
+    if not with_axes or not _most_belong_to(outside, role, with_axes):
         return {}
     counters = {name for name, rest in members if not infos[name].shape and _OF_OPTIMISER.fullmatch(rest)}
     return {name: "counter" if name in counters else role for name, _ in members}
+
+
+def _most_belong_to(weights: Collection[str], role: Role, names: Sequence[str]) -> bool:
+    """Whether at least half of the names belong to one of the weights, as arrays of this role do."""
+    owned = _slot_owners if role == "optimizer_slot" else _plain_without_root
+    return 2 * sum(not owned(name).isdisjoint(weights) for name in names) >= len(names)
 
 
 def _slot_owners(rest: str) -> set[str]:

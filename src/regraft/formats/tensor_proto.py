@@ -82,7 +82,7 @@ def _as_dtype(values: np.ndarray, dtype: str) -> np.ndarray:
     if dtype in ("float16", "bfloat16"):
         return decode(bytearray(values.astype("<u2").tobytes()), dtype, (len(values),))
     if dtype == "bool":
-        return values != 0
+        return values.astype(bool)
     if dtype.startswith("complex"):
         return values.copy().view(dtype)
     # Negative integers are stored as 2⁶⁴ minus them; the lower bits are the number.

@@ -142,20 +142,26 @@ def _constant(nodes: Mapping[str, GraphNode], weights: Mapping[str, _Weight], na
 
 def _shards(path: Path, group: Any) -> list[Path]:
     """The files of a group, in the JSON's folder. Raises CheckpointError when one lies elsewhere or is missing."""
-    names = group.get("paths") if isinstance(group, dict) else None
-    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
-        raise CheckpointError(f"{path}: a group of weights does not name its files. The file is damaged.")
-    if len(set(names)) < len(names):
-        raise CheckpointError(f"{path}: a group names one shard twice. The file is damaged.")
-    for name in names:
-        if not is_file_name(name):
-            raise CheckpointError(f"{path}: refused to open {name!r}: the shards must be in the folder of the model.")
+    names = _shard_names(path, group)
     missing = [name for name in names if not (path.parent / name).is_file()]
     if missing:
         raise CheckpointError(
             f"{path}: {len(missing)} of {counted(len(names), 'shard', 'is/are')} missing: {', '.join(missing[:9])}."
         )
     return [path.parent / name for name in names]
+
+
+def _shard_names(path: Path, group: Any) -> list[str]:
+    """The names of a group's files. Raises CheckpointError when they are no names of files in one folder."""
+    names = group.get("paths") if isinstance(group, dict) else None
+    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        raise CheckpointError(f"{path}: a group of weights does not name its files. The file is damaged.")
+    if len(set(names)) < len(names):
+        raise CheckpointError(f"{path}: a group names one shard twice. The file is damaged.")
+    elsewhere = next((name for name in names if not is_file_name(name)), None)
+    if elsewhere is not None:
+        raise CheckpointError(f"{path}: refused to open {elsewhere!r}: the shards must be in the folder of the model.")
+    return names
 
 
 def _weights(path: Path, group: Mapping[str, Any], shards: Sequence[Path]) -> Iterator[tuple[str, _Weight]]:

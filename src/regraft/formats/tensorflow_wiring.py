@@ -14,6 +14,8 @@ _ACTIVATIONS = {
     "Softmax": "softmax", "Softplus": "softplus",
 }  # fmt: skip
 # Operations that pass a map on as it is, or in training alone do more.
+# Words in the operations that give a model its input.
+_SOURCES = ("Placeholder", "Dequeue", "IteratorGetNext")
 _PASSED = frozenset({
     "Identity", "Cast", "StopGradient", "CheckNumerics", "PlaceholderWithDefault", "PreventGradient", "IdentityN",
     "Snapshot",
@@ -123,18 +125,16 @@ class _Labels:
 
     def _label(self, name: str) -> str | None:
         node = self.nodes[name]
-        if not node.inputs:
-            return "" if node.op.startswith("Placeholder") or "Iterator" in node.op else None
-        if name in self.layers and node.op != "Rsqrt":
+        if name in self.layers and node.inputs and node.op != "Rsqrt":
             return self.layers[name][0]
         feeding = self.feeding(name)
         if not feeding:
-            return "" if "Queue" in node.op or "Iterator" in node.op else None
+            return "" if any(word in node.op for word in _SOURCES) else None
         if node.op in _PASSED:
             self.passed.add(name)
             return feeding[0]
         owner = self._owner(node) if node.op in ("Mul", "Add", "AddV2", "Sub", "BiasAdd") else None
-        return owner if owner is not None else name
+        return name if owner is None else owner
 
     def _owner(self, node: GraphNode) -> str | None:
         """The layer whose bias, scale or statistics a node adds to its one map, or multiplies it by."""

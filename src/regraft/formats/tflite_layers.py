@@ -162,13 +162,11 @@ class _Subgraph:
         label = layer or self._label(operator)
         yield Requirement(label, "inputs", feeding)
         yield Requirement(label, "operation", kind.name if kind and layer else self._operation(operator))
+        fused = "" if layer else _fused(operator)
         if not layer:
-            facts = self._facts(operator)
-            yield from requirements_for(label, facts)
-            if fused := _fused(operator):
-                yield from _activated(label, fused)
-                label = f"{label} ({fused})"
-        self.labels.update(dict.fromkeys(operator.outputs, label))
+            yield from requirements_for(label, self._facts(operator))
+            yield from _activated(label, fused)
+        self.labels.update(dict.fromkeys(operator.outputs, f"{label} ({fused})" if fused else label))
 
     def _label(self, operator: _Operator) -> str:
         name = self._tensor_name(operator.outputs[0])
@@ -183,16 +181,19 @@ class _Subgraph:
 
     def _operation(self, operator: _Operator) -> str:
         """What an operator without weights does, in Keras' words."""
-        if operator.code == _MEAN and len(operator.inputs) > 1:
-            axes = self.constants.values(operator.inputs[1])
-            if axes is not None and sorted(int(axis) % 4 for axis in axes.reshape(-1)) == [1, 2]:
-                return "GlobalAveragePooling2D"
         code = operator.code
+        if code == _MEAN and self._is_over_map(operator):
+            return "GlobalAveragePooling2D"
         if code in _ACTIVATION_OPERATORS or code == _LEAKY_RELU:
             return "Activation"
         if code in _POOLS:
             return f"{'Global' * self._is_global(operator)}{_POOLS[code].title()}Pooling2D"
         return _JOINS.get(code) or _WORDS.get(code, f"operator {code}")
+
+    def _is_over_map(self, operator: _Operator) -> bool:
+        """Whether a mean is one over height and width."""
+        axes = self.constants.values(operator.inputs[1]) if len(operator.inputs) > 1 else None
+        return axes is not None and sorted(int(axis) % 4 for axis in axes.reshape(-1)) == [1, 2]
 
     def _is_global(self, operator: _Operator) -> bool:
         """Whether a pooling covers its whole map, as a mean over height and width does: one value for each channel."""
@@ -220,9 +221,7 @@ class _Subgraph:
         """The settings of a layer, in the words of `docs/reference-requirements.md`."""
         kind = _KINDS[operator.code]
         facts = _settings(kind, operator.options)
-        before = self.producers.get(operator.inputs[kind.map]) if kind.map < len(operator.inputs) else None
-        while before is not None and before.code in _PASSED and before.inputs:
-            before = self.producers.get(before.inputs[0])
+        before = self._before(operator, kind.map)
         if before is None:
             return facts
         if kind.name == "Dense":
@@ -234,11 +233,17 @@ class _Subgraph:
             facts["padding_layer"] = self._label(before)
         return facts
 
+    def _before(self, operator: _Operator, index: int) -> _Operator | None:
+        """The operator that computes an input, past those that change nothing."""
+        before = self.producers.get(operator.inputs[index]) if index < len(operator.inputs) else None
+        while before is not None and before.code in _PASSED and before.inputs:
+            before = self.producers.get(before.inputs[0])
+        return before
+
     def _sides(self, operator: _Operator) -> list[list[int]] | str:
         """What a padding adds to height and width; in words when it is no number of zeros."""
         sides = self.constants.values(operator.inputs[1]) if len(operator.inputs) > 1 else None
-        value = self.constants.values(operator.inputs[2]) if len(operator.inputs) > 2 else np.zeros(1)
-        if sides is None or value is None or value.any() or sides.shape != (4, 2) or sides[[0, 3]].any():
+        if sides is None or sides.shape != (4, 2) or sides[[0, 3]].any() or not self._adds_zeros(operator):
             return "computed by the graph"
         pairs: list[list[int]] = sides[1:3].astype(int).tolist()
         if operator.code == _MIRROR_PAD:
@@ -246,20 +251,30 @@ class _Subgraph:
             return f"{'symmetric' if mode else 'reflect'} of {pairs}"
         return pairs
 
+    def _adds_zeros(self, operator: _Operator) -> bool:
+        """Whether the value of a padding is 0, where it has one."""
+        value = self.constants.values(operator.inputs[2]) if len(operator.inputs) > 2 else np.zeros(1)
+        return value is not None and not value.any()
+
     def _flattened(self, operator: _Operator, before: _Operator) -> Facts:
         """The order in which a map was flattened before a dense layer: (h, w, c), unless it was transposed."""
         shape = self._shape(before.inputs[0]) if before.code == _RESHAPE and before.inputs else []
         if len(shape) - 2 not in SPATIAL or len(self._shape(operator.inputs[0])) > 2 or min(shape[1:]) < 1:
             return {}
-        axes = [*SPATIAL[len(shape) - 2], "c"]
-        turned = self.producers.get(before.inputs[0])
-        if turned is not None and turned.code == _TRANSPOSE and len(turned.inputs) > 1:
-            order = self.constants.values(turned.inputs[1])
-            numbers = [] if order is None else [int(number) for number in order.reshape(-1)]
-            if numbers[:1] != [0] or sorted(numbers) != list(range(len(shape))):
-                return flatten_facts(["?"], [], None)
-            axes = [axes[number - 1] for number in numbers[1:]]
+        order = self._order(before.inputs[0], len(shape))
+        if order[:1] != [0] or sorted(order) != list(range(len(shape))):
+            return flatten_facts(["?"], [], None)
+        stored = [*SPATIAL[len(shape) - 2], "c"]
+        axes = [stored[number - 1] for number in order[1:]]
         return flatten_facts(axes, shape[1:], shape[1 + axes.index("c")])
+
+    def _order(self, index: int, rank: int) -> list[int]:
+        """The order of axes that a transposing gives the tensor; none when it is computed."""
+        turned = self.producers.get(index)
+        if turned is None or turned.code != _TRANSPOSE:
+            return list(range(rank))
+        order = self.constants.values(turned.inputs[1]) if len(turned.inputs) > 1 else None
+        return [] if order is None else [int(number) for number in order.reshape(-1)]
 
 
 def _operator(table: FlatTable, codes: Sequence[int]) -> _Operator:
@@ -277,7 +292,9 @@ def _fused(operator: _Operator) -> str:
 
 
 def _activated(label: str, activation: str) -> Iterator[Requirement]:
-    """The activation behind an operator, as a step of its own."""
+    """The activation behind an operator, as a step of its own; nothing for none."""
+    if not activation:
+        return
     name = f"{label} ({activation})"
     yield Requirement(name, "inputs", [label])
     yield Requirement(name, "operation", "Activation")

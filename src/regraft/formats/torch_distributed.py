@@ -4,7 +4,7 @@ FSDP, tensor-parallel training and torchtitan save so. Each chunk of a tensor is
 Source: torch/distributed/checkpoint/metadata.py and filesystem.py.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from math import prod
 from pathlib import Path
 from typing import Any, final
@@ -58,7 +58,7 @@ class TorchDistributed(Format):
         def read(name: str) -> np.ndarray:
             dtype, shape, chunks = tensors[name]
             try:
-                return joined(shape, dtype, ((one, _chunk(name, one, dtype, places)) for one in chunks))
+                return joined(shape, dtype, ((chunk, _chunk(name, chunk, dtype, places)) for chunk in chunks))
             except CheckpointError as error:
                 text = str(error)
                 raise error if str(path) in text else CheckpointError(f"{path}: {name} is damaged: {text}.") from error
@@ -70,17 +70,17 @@ class TorchDistributed(Format):
 
 def _tensors(root: Any) -> dict[str, _Tensor]:
     """name → (dtype, shape, the chunks' places in it); numbers and texts beside the tensors are passed over."""
-    found = {}
-    for name, told in root.state["state_dict_metadata"].items():
-        if told.name != "metadata.TensorStorageMetadata":
+    tensors = {}
+    for name, record in root.state["state_dict_metadata"].items():
+        if record.name != "metadata.TensorStorageMetadata":
             continue
-        dtype, shape = _dtype(told.state["properties"]), _sizes(told.state["size"])
+        dtype, shape = _dtype(record.state["properties"]), _sizes(record.state["size"])
         chunks = [
-            tuple(zip(_sizes(one.state["offsets"]), _sizes(one.state["sizes"]), strict=True))
-            for one in told.state["chunks"]
+            tuple(zip(_sizes(chunk.state["offsets"]), _sizes(chunk.state["sizes"]), strict=True))
+            for chunk in record.state["chunks"]
         ]
-        found[key_text(name)] = (dtype, shape, chunks)
-    return found
+        tensors[key_text(name)] = (dtype, shape, chunks)
+    return tensors
 
 
 def _dtype(properties: Record) -> str:
@@ -100,48 +100,52 @@ def _sizes(size: Any) -> tuple[int, ...]:
 
 def _places(root: Any, folder: Path) -> _Places:
     """(tensor, first element of the chunk) → where the chunk lies; a file outside of the folder is refused."""
-    found = {}
-    for index, told in root.state["storage_data"].items():
-        name, where = told.state["relative_path"], index.state.get("offset")
-        if told.state.get("transform_descriptors"):
+    places = {}
+    for index, record in root.state["storage_data"].items():
+        name, start = record.state["relative_path"], index.state.get("offset")
+        if record.state.get("transform_descriptors"):
             raise CheckpointError("refused, its chunks are compressed. Save it without stream transforms")
         if not isinstance(name, str) or not is_file_name(name):
             raise CheckpointError(f"refused to open {name!r:.100}: a file of chunks lies beside the description")
-        span = Span(folder / name, *checked_sizes([told.state["offset"], told.state["length"]], "a chunk's place"))
-        found[key_text(index.state["fqn"]), _sizes(where) if where is not None else ()] = span
-    return found
+        span = Span(folder / name, *checked_sizes([record.state["offset"], record.state["length"]], "a chunk's place"))
+        places[key_text(index.state["fqn"]), _sizes(start) if start is not None else ()] = span
+    return places
 
 
 def _check(path: Path, tensors: Mapping[str, _Tensor], places: _Places) -> None:
     """Raises CheckpointError unless each tensor is filled by chunks that lie in files that are there."""
-    files = {span.path for span in places.values()}
-    missing = sorted(file.name for file in files if not file.is_file())
-    if missing:
-        raise CheckpointError(f"{path}: {len(missing)} files of chunks are missing: {', '.join(missing[:5])}.")
-    sizes = {file: file.stat().st_size for file in files}
+    sizes = _sizes_of_files(path, {span.path for span in places.values()})
     for name, (dtype, shape, chunks) in tensors.items():
-        spans = [places.get((name, tuple(start for start, _ in chunk))) for chunk in chunks]
-        if not all(span is not None and _is_inside(span, sizes[span.path]) for span in spans):
+        spans = [places.get((name, _starts(chunk))) for chunk in chunks]
+        held = [span.size for span in spans if span is not None and span.is_inside(sizes[span.path])]
+        if len(held) < len(spans):
             raise CheckpointError(f"{path}: a chunk of {name} is missing or lies outside of its file. Download it.")
-        held = sum(span.size for span in spans if span is not None)
         filled = sum(prod(length for _, length in chunk) for chunk in chunks)
-        is_filled = filled == prod(shape) and None not in [full_extents(chunk, shape) for chunk in chunks]
-        if not is_filled or checked_size(shape, dtype, path=path, name=name) > held:
+        is_filled = filled == prod(shape) and all(full_extents(chunk, shape) is not None for chunk in chunks)
+        if not is_filled or checked_size(shape, dtype, path=path, name=name) > sum(held):
             raise CheckpointError(
                 f"{path}: the chunks of {name} hold {filled} of {prod(shape)} numbers. The description is damaged."
             )
 
 
-def _is_inside(span: Span, size: int) -> bool:
-    """Whether the span lies in a file of so many bytes."""
-    return 0 <= span.offset <= span.offset + span.size <= size
+def _sizes_of_files(path: Path, files: Collection[Path]) -> dict[Path, int]:
+    """The sizes of the files of chunks. Raises CheckpointError when some are missing."""
+    missing = sorted(file.name for file in files if not file.is_file())
+    if missing:
+        raise CheckpointError(f"{path}: {len(missing)} files of chunks are missing: {', '.join(missing[:5])}.")
+    return {file: file.stat().st_size for file in files}
 
 
-def _chunk(name: str, place: Extents, dtype: str, places: _Places) -> np.ndarray:
+def _starts(chunk: Extents) -> tuple[int, ...]:
+    """The chunk's first element."""
+    return tuple(start for start, _ in chunk)
+
+
+def _chunk(name: str, chunk: Extents, dtype: str, places: _Places) -> np.ndarray:
     """The values of one chunk. Raises CheckpointError when it holds another tensor than was told."""
-    span = places[name, tuple(start for start, _ in place)]
+    span = places[name, _starts(chunk)]
     archive = TorchArchive(span.path, span)
-    tensor, shape = archive.saved, tuple(length for _, length in place)
+    tensor, shape = archive.saved, tuple(length for _, length in chunk)
     if not isinstance(tensor, PickledTensor) or (tensor.dtype, tensor.shape) != (dtype, shape):
         raise CheckpointError(f"{span.path}: {name} should be {dtype} of shape {shape} here, and is another object.")
     tensor.check(path=span.path, name=name)

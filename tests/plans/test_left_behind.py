@@ -27,6 +27,7 @@ TABLES = {
     "0.relative_position_index": np.zeros((2, 2), "int64"),
     "0.num_batches_tracked": np.array(3),
     "0.position_ids": np.arange(4)[None],
+    "0.my_index": np.arange(3),
     "0.inv_freq": np.ones(2, "float32"),
 }
 

@@ -24,6 +24,7 @@ from regraft.plans.absence import absence_of
 from regraft.plans.adapting import chosen_methods
 from regraft.plans.adoption import can_change
 from regraft.plans.compare_functions import FunctionComparison
+from regraft.plans.conventions import doubt_values
 from regraft.plans.describing import describe_model, settings_of
 from regraft.plans.evidence import doubt_orders
 from regraft.plans.folding import fold_as_requested, fold_biases, left_biases, unfold_norms
@@ -85,6 +86,7 @@ def plan_reuse(
     )
     rows = target_rows(layers, pairings, sources.infos, replace(choices, methods=methods), absence=absence)
     rows = doubt_orders(rows, layers_by_array(layers), methods, sources.layout)
+    rows = doubt_values(rows, sources, methods)
     rest = source_rows(checkpoint, sources.infos, rows, pairings)
 
     takers = takers_of(rows, with_own_pads(layers, ours), sources)

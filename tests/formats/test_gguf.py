@@ -48,6 +48,7 @@ def test_facts_of_every_kind_are_stepped_over_and_eps_is_carried(tmp_path):
 
     def facts(writer):
         writer.add_layer_norm_rms_eps(1e-5)
+        writer.add_head_count(4)
         writer.add_custom_alignment(64)
         writer.add_array("tokens", ["a", "ß", ""] * 50)
         writer.add_array("scores", [0.5, 1.5])
@@ -63,6 +64,7 @@ def test_facts_of_every_kind_are_stepped_over_and_eps_is_carried(tmp_path):
     eps = float(np.float32(1e-5))
     assert checkpoint.requirements == (
         Requirement("blk.0.attn_norm", "eps", eps), Requirement("output_norm", "eps", eps),
+        Requirement("blk.0.attn_q", "row_order", "rotary"), Requirement("blk.0.attn_q", "num_heads", 4),
     )  # fmt: skip
     assert "rotary embedding" in checkpoint["blk.0.attn_q.weight"].note
     assert any("reordered the rows" in note for note in checkpoint.notes)

@@ -28,6 +28,8 @@ _PART = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf$")
 _EPS = (".attention.layer_norm_rms_epsilon", ".attention.layer_norm_epsilon")
 # llama.cpp's converter reorders the rows of these models' queries and keys for its own rotary embedding.
 _REORDERED = {"llama", "minicpm", "granite", "deci"}
+# Its converter adds 1 to the norms of these, whose models keep the rest of 1 + w.
+_PLUS_ONE = {"gemma", "gemma2", "gemma3", "nemotron", "qwen3next"}
 
 
 @dataclass(frozen=True)
@@ -121,11 +123,26 @@ def _info(name: str, array: Located | Blocks, architecture: str) -> ArrayInfo:
 def _requirements(
     infos: Mapping[str, ArrayInfo], facts: Mapping[str, object], architecture: str
 ) -> Iterator[Requirement]:
-    """The eps that the file tells for all of its norms."""
+    """The eps of all norms, and what the converter changed in the values: rows of queries and keys, norms plus 1."""
     eps = next((facts[architecture + key] for key in _EPS if architecture + key in facts), None)
     if isinstance(eps, float):
         layers = {info.layer for info in infos.values() if info.layer.endswith("norm")}
         yield from (Requirement(layer, "eps", eps) for layer in sorted(layers))
+    for layer in dict.fromkeys(info.layer for info in infos.values()):
+        if architecture in _REORDERED and layer.endswith((".attn_q", ".attn_k")):
+            yield Requirement(layer, "row_order", "rotary")
+            yield from _heads(layer, facts, architecture)
+        if architecture in _PLUS_ONE and layer.endswith("norm"):
+            yield Requirement(layer, "norm_offset", 1)
+
+
+def _heads(layer: str, facts: Mapping[str, object], architecture: str) -> Iterator[Requirement]:
+    """The number of heads that a layer's rows hold; keys may have fewer than queries."""
+    heads = facts.get(f"{architecture}.attention.head_count")
+    if layer.endswith(".attn_k"):
+        heads = facts.get(f"{architecture}.attention.head_count_kv", heads)
+    if isinstance(heads, int):
+        yield Requirement(layer, "num_heads", heads)
 
 
 def _notes(infos: Mapping[str, ArrayInfo], architecture: str) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from math import isqrt, prod
 
 from regraft.errors import PlanError
 from regraft.foundation.patterns import choose
-from regraft.operations.changes import RepeatInputs, SumInputs
+from regraft.operations.changes import AddTo, RepeatInputs, SumInputs
 from regraft.operations.joins import Fill, KeepRest
 from regraft.operations.moves import Flip, PermuteFlat, Take, Transpose
 from regraft.operations.operation import Operation, Shape
@@ -49,6 +49,26 @@ def _transposed(_: re.Match[str], got: Shape, target: Shape) -> Operations:
 
 def _axes(match: re.Match[str], got: Shape, target: Shape) -> Operations:
     return (Transpose(tuple(map(int, match["axes"].split(",")))),)
+
+
+def _rotary(match: re.Match[str], got: Shape, target: Shape) -> Operations:
+    """Within each head, rows 0 1 | 2 3 | … become 0 2 … | 1 3 …"""
+    return (PermuteFlat(0, (int(match["heads"]), _half_head(match, got), 2), (0, 2, 1)),)
+
+
+def _interleaved(match: re.Match[str], got: Shape, target: Shape) -> Operations:
+    return (PermuteFlat(0, (int(match["heads"]), 2, _half_head(match, got)), (0, 2, 1)),)
+
+
+def _half_head(match: re.Match[str], got: Shape) -> int:
+    heads = int(match["heads"])
+    if not heads or got[0] % (2 * heads):
+        raise PlanError(f"{got[0]} rows are not {heads} heads of an even size.")
+    return got[0] // (2 * heads)
+
+
+def _added(match: re.Match[str], got: Shape, target: Shape) -> Operations:
+    return (AddTo(0, 0, got[0], float(match["number"]) * (-1 if match["sign"] == "minus" else 1)),)
 
 
 def way_of_order(order: Sequence[int]) -> str:
@@ -120,6 +140,11 @@ ADAPTATIONS = (
     Adaptation("linear", "linear: a table of text positions resized", 2, _linear),
     Adaptation("transposed", "transposed: a dense kernel stored as (in, out)", 2, _transposed),
     Adaptation(r"axes (?P<axes>[0-4](?:,[0-4])+)", "axes 3,2,0,1: the stored axes, from 0, in this order", 2, _axes),
+    Adaptation(
+        r"rotary (?P<heads>\d+) heads?", "rotary 32 heads: rows of pairs (Meta, llama.cpp) to halves", 1, _rotary
+    ),
+    Adaptation(r"interleaved (?P<heads>\d+) heads?", "interleaved 32 heads: rows of halves to pairs", 1, _interleaved),
+    Adaptation(r"(?P<sign>minus|plus) (?P<number>\d+(?:\.\d+)?)", "minus 1: a norm stored as 1 + w", 1, _added),
     Adaptation("fold bias of .+", "fold bias of conv1/bias: into the mean of a batch-norm", 1, _as_stored),
     Adaptation(LORA, "lora 2.0: the adapter beside the weight merged, W + 2.0 · B A (lora_alpha / r)", 1, _as_stored),
     Adaptation("fold norm .+", "fold norm bn1: a batch-norm of the source that the model lacks", 1, _as_stored),

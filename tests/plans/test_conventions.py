@@ -1,0 +1,97 @@
+"""Values that a converter changed are asked for, and the advised word gives the original's values."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from in_memory import arrays_of, checkpoint_of
+from regraft.arrays import Requirement
+from regraft.loading import apply_plan
+from regraft.matching import plan_reuse
+
+HEADS, SIZE = 2, 8
+
+
+class Attention(nn.Module):
+    """Queries turned by a rotary embedding, in pairs of rows (Meta) or in two halves (transformers)."""
+
+    def __init__(self, name, *, interleaved):
+        super().__init__()
+        self.name, self.interleaved = name, interleaved
+        setattr(self, name, nn.Linear(4, HEADS * SIZE, bias=True))
+
+    def forward(self, x):
+        rows = getattr(self, self.name)(x).view(len(x), HEADS, SIZE)
+        a, b = (rows[..., ::2], rows[..., 1::2]) if self.interleaved else rows.chunk(2, -1)
+        angle = torch.linspace(0.1, 1, SIZE // 2)
+        return torch.stack([a * angle.cos() - b * angle.sin(), a * angle.sin() + b * angle.cos()], -1)
+
+
+def nested(*path, module):
+    for name in reversed(path):
+        module = nn.ModuleDict({name: module})
+    return module
+
+
+def meta(module):
+    return nested("layers", "0", module=nn.ModuleDict({"attention": module}))
+
+
+@pytest.mark.parametrize(("interleaved", "word"), [(True, "rotary"), (False, "interleaved")])
+def test_rows_of_another_rotary_order_are_a_problem_with_the_word_that_mends_them(interleaved, word):
+    """By Meta's names on one side, transformers' on the other; both directions, kernels and biases."""
+    theirs = Attention("wq" if interleaved else "q_proj", interleaved=interleaved)
+    ours = Attention("q_proj" if interleaved else "wq", interleaved=not interleaved)
+    their_model, our_model = (meta(theirs), ours) if interleaved else (theirs, meta(ours))
+    checkpoint = checkpoint_of(arrays_of(their_model), layout="torch")
+    rule = r"layers\.\d+\.attention\.wq\.(.*)" if interleaved else r"q_proj\.(.*)"
+    rename = {rule: r"q_proj.\1" if interleaved else r"layers.0.attention.wq.\1"}
+
+    plan = plan_reuse(checkpoint, our_model, rename=rename)
+    adapt = {".*": f"{word} {HEADS} heads"}
+    apply_plan(plan_reuse(checkpoint, our_model, rename=rename, adapt=adapt), checkpoint, our_model)
+    x = torch.randn(3, 4)
+
+    assert [row.status for row in plan.problems] == ["undecidable_orientation"] * 2
+    assert set(plan.problems[0].advice[0].value.values()) == {f"{word} HEADS heads"}
+    assert not plan_reuse(checkpoint, our_model, rename=rename, adapt={".*": "as stored"}).problems
+    assert torch.equal(ours(x), theirs(x))
+
+
+def test_the_same_names_on_both_sides_have_the_same_order():
+    model = meta(Attention("wq", interleaved=True))
+
+    assert not plan_reuse(checkpoint_of(arrays_of(model), layout="torch"), model).problems
+
+
+def test_a_file_that_knows_its_heads_advises_the_whole_word():
+    facts = (Requirement("q", "row_order", "rotary"), Requirement("q", "num_heads", 2))
+    checkpoint = checkpoint_of({"q.weight": np.ones((8, 3), "float32")}, layout="torch", requirements=facts)
+
+    plan = plan_reuse(checkpoint, nn.ModuleDict({"q": nn.Linear(3, 8, bias=False)}))
+
+    assert plan.problems[0].advice[0].value == {"q.weight": "rotary 2 heads"}
+
+
+def test_heads_that_do_not_divide_the_rows_are_a_problem():
+    checkpoint = checkpoint_of({"q.weight": np.ones((8, 3), "float32")}, layout="torch")
+
+    plan = plan_reuse(checkpoint, nn.ModuleDict({"q": nn.Linear(3, 8, bias=False)}), adapt={"q": "rotary 3 heads"})
+
+    assert "8 rows are not 3 heads of an even size" in plan.problems[0].note
+
+
+@pytest.mark.parametrize(("word", "expected"), [("minus 1", [0.0, 1.0]), ("as stored", [1.0, 2.0])])
+def test_a_norm_that_holds_one_more_is_a_problem(word, expected):
+    """Gemma's norms compute with 1 + w; llama.cpp's converter stores the sum."""
+    arrays = {"output_norm.weight": np.array([1.0, 2.0], "float32")}
+    facts = (Requirement("output_norm", "norm_offset", 1), Requirement("output_norm", "eps", 1e-5))
+    checkpoint = checkpoint_of(arrays, layout="torch", requirements=facts)
+    model = nn.ModuleDict({"output_norm": nn.RMSNorm(2, eps=1e-5)})
+
+    plan = plan_reuse(checkpoint, model)
+    apply_plan(plan_reuse(checkpoint, model, adapt={"output_norm": word}), checkpoint, model)
+
+    assert plan.problems[0].advice[0].value == {"output_norm.weight": "minus 1"}
+    assert model.output_norm.weight.tolist() == expected

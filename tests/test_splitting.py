@@ -527,8 +527,30 @@ def test_decoders_split_with_the_cache_that_they_keep_by_default(family):
     model.eval()
     outputs, expected = head(trunk(**arguments)), model(**arguments)
 
+    assert not [leaf.name for leaf in trunk.cut.leaves if "attn" in leaf.name]  # no keys and values of frozen layers
+
     assert torch.equal(outputs.logits, expected.logits)
     assert torch.equal(outputs.loss, expected.loss)
     assert len(expected.past_key_values) == 3
     with pytest.raises(SplitError, match=r"(?s)The DynamicCache of the outputs lacks.*Call the model itself"):
         outputs.past_key_values.get_seq_length()
+
+
+def test_a_decoder_of_many_layers_keeps_the_last_ones_output_alone():
+    """OPT, whose attention has functions that give back their argument; each asked for data once."""
+    import transformers
+
+    config = transformers.OPTConfig(
+        vocab_size=30, hidden_size=16, ffn_dim=24, num_hidden_layers=9, num_attention_heads=2, num_labels=2,
+        max_position_embeddings=16, word_embed_proj_dim=16,
+    )  # fmt: skip
+    model = transformers.OPTForSequenceClassification(config)
+    freeze(model, trainable="score")
+    ids = torch.randint(2, 30, (2, 7))
+
+    trunk, head = split(model, input_ids=ids)
+
+    assert "model.decoder.final_layer_norm" in [leaf.name for leaf in trunk.cut.leaves]
+    assert trunk.cut.bytes_per_example < 2 * 7 * 16 * 4
+    model.eval()
+    assert torch.equal(head(trunk(input_ids=ids)).logits, model(input_ids=ids).logits)

@@ -122,3 +122,31 @@ def test_shapes_of_stubs_follow_the_batch():
     run = program_of(model, example())
     x = torch.randn(3, 6)
     assert torch.equal(output_of(run, features_of(run, x)), model(x))
+
+
+def test_functions_that_give_back_their_argument_need_no_data():
+    """A dropout in evaluation, `to` the same type, `contiguous` of what is: in a layer whose forward the head runs."""
+
+    class Keeps(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear, self.kept = nn.Linear(6, 6), []
+
+        def forward(self, x):
+            out = nn.functional.dropout(self.linear(x), 0.5, training=False)
+            self.kept = [out]  # a side effect: the head runs this forward
+            return self.linear(out.to(torch.float32).contiguous()).to(torch.float64).float().relu_()
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = Keeps(), nn.Linear(6, 2)
+
+        def forward(self, x):
+            return self.last(self.first(x))
+
+    model = frozen(Model(), "first")
+    program = program_of(model, example())
+    assert list(program.leaves) == ["first.float"]
+    x = torch.randn(3, 6)
+    assert torch.equal(output_of(program, features_of(program, x)), model(x))

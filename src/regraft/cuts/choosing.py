@@ -110,7 +110,7 @@ def _visible(record: Record, rules: Rules, opened: Collection[int]) -> frozenset
     structures = [call.output for call in record.calls if call.index not in opened and is_chosen(call.name)]
     if rules.inside and rules.at is None:
         # What is written in place cannot be handed out: the forward goes on with the tensor that it had.
-        structures += [op.outputs for op in record.operations if not op.changes and op.ordinal >= 0]
+        structures += [op.outputs for op in record.computing_operations if not op.changes and op.ordinal >= 0]
     return record.input_values.union(values_in(structures)) - rules.unfit
 
 
@@ -213,7 +213,7 @@ def _named(record: Record, cut: Collection[int], skipped: Collection[int]) -> di
     for call in (record.calls[index] for index in sorted(skipped)):
         values = filter(partial(_is_made_inside, record, call), values_in(call.output))
         made += [(value, call.name or "output") for value in values]
-    for operation in record.operations:
+    for operation in record.computing_operations:
         layer = record.layer_of(operation)
         made += [(value, f"{layer}.{operation.name}".lstrip(".")) for value in values_in(operation.outputs)]
     names: dict[int, str] = {}

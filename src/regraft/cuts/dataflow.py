@@ -88,7 +88,7 @@ def dataflow_of(record: Record) -> Dataflow:
     live = dependents(record, record.trainable_values, makes_live)
     operations = frozenset(
         operation.index
-        for operation in record.operations
+        for operation in record.computing_operations
         if makes_live(operation, live.__contains__) or not live.isdisjoint(operation.inputs)
     )
     dependent = dependents(record, record.input_values)

@@ -158,14 +158,13 @@ class HeadRun(StubOwner):
         if operation.index in self.program.choice.repeated:
             return func(*map_tree(hollow, args), **map_tree(hollow, dict(kwargs)))
         self._empty_filled_tensors(operation, tensors_of((args, kwargs)))
-        changed: dict[int, Tensor] = {}
+        held: dict[int, Tensor] = {}  # what an operation gives back is the same object, which it may have changed
         for stub in find_in((args, kwargs), Stub):
-            if stub.value in operation.changes:
-                stub.value = operation.changes[stub.value]
-                changed[stub.value] = stub
+            stub.value = operation.changes.get(stub.value, stub.value)
+            held[stub.value] = stub
 
         def given(slot: Slot) -> Tensor:
-            return changed[slot.value] if slot.value in changed else self.tensor(slot)
+            return held[slot.value] if slot.value in held else self.tensor(slot)
 
         return map_tree(given, operation.outputs, kind=Slot)
 

@@ -85,7 +85,7 @@ class Operation:
     arguments       values of the tensors that it was given
     outputs         what it gave: the nested structure with Slots for tensors
     changes         for an argument changed in place: the value before → the value after
-    steps           what torch ran for it
+    steps           what torch ran for it; none where it gave back its argument as it was
     gives_python    the function itself gives Python a value made of the data (`item`, `tolist`)
     plain, numbers  its arguments that are no tensors, see `operators.plain_arguments`
     """
@@ -189,6 +189,11 @@ class Record:
         for call in self.calls:
             children.setdefault(call.parent, []).append(call.index)
         return children
+
+    @cached_property
+    def computing_operations(self) -> list[Operation]:
+        """The operations that did more than give back an argument."""
+        return [operation for operation in self.operations if operation.steps or operation.gives_python]
 
     @cached_property
     def trainable_values(self) -> frozenset[int]:

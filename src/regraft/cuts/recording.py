@@ -279,8 +279,9 @@ class _Functions(TorchFunctionMode):
             result = func(*args, **kwargs)
         finally:  # an operation that failed is recorded, too: the forward may go on without it
             recorder.operation = None
-            if name in READS_DATA and operation.arguments:
-                operation.gives_python = True
+            operation.gives_python = name in READS_DATA and bool(given)
+            # Some functions run nothing and give what they got: `contiguous`, `to`, a dropout in evaluation.
+            if operation.gives_python or any(result is tensor for tensor in given):
                 recorder.note(operation)
             recorder.finish(operation, result, before, given)
         return result

@@ -554,3 +554,19 @@ def test_a_decoder_of_many_layers_keeps_the_last_ones_output_alone():
     assert trunk.cut.bytes_per_example < 2 * 7 * 16 * 4
     model.eval()
     assert torch.equal(head(trunk(input_ids=ids)).logits, model(input_ids=ids).logits)
+
+
+def test_pictures_that_lie_channels_last_have_rows():
+    """As most people make an example of images that NumPy reads."""
+    model = nn.Sequential(
+        nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 32, 3), nn.ReLU(), nn.Flatten(), nn.Linear(2048, 3)
+    )
+    freeze(model, "0|2")
+    pictures = torch.randn(4, 12, 12, 3).permute(0, 3, 1, 2)
+
+    trunk, head = split(model, pictures, at="2")
+
+    assert trunk.cut.by_row
+    assert [leaf.name for leaf in trunk.cut.leaves] == ["2"]
+    model.eval()
+    assert torch.equal(head(trunk(pictures)), model(pictures))

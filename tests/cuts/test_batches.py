@@ -76,3 +76,14 @@ def test_rows_and_lengths_of_other_arguments_are_measured():
     batch = batch_of((), {"ids": torch.zeros(2, 8)})
     assert batch.measured((), {"ids": torch.zeros(5, 11)}) == {"rows": 5, "length of ids": 11}
     assert batch_of((3,), {}).rows == 0
+
+
+def test_other_batches_lie_in_memory_as_the_example_does():
+    """Channels-last, as pictures that NumPy reads do: kernels round by it."""
+    pictures = torch.randn(2, 6, 8, 3).permute(0, 3, 1, 2)
+    batch = batch_of((pictures,), {})
+    for arguments in (batch.another(), batch.altered(), batch.shortened(8, 5)):
+        ((other,), _) = arguments
+        assert other.is_contiguous(memory_format=torch.channels_last)
+    ((expanded,), _) = batch_of((torch.randn(2, 1).expand(2, 6),), {}).another()
+    assert expanded.shape == (3, 6)

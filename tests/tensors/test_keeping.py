@@ -1,6 +1,7 @@
 """A model and the generators of random numbers are left as they were."""
 
 import random
+import threading
 from itertools import pairwise
 
 import numpy as np
@@ -14,6 +15,7 @@ from regraft.tensors.keeping import (
     kept_buffers,
     kept_generators,
     kept_modes,
+    shadowed_forwards,
     undisturbed,
 )
 
@@ -86,3 +88,64 @@ def test_positions_move_with_every_draw(draw):
             draw()
             positions.append(generator_positions())
     assert all(first != second for first, second in pairwise(positions))
+
+
+def test_shadows_are_lifted_when_the_forward_fails():
+    """An instance's own forward comes back."""
+    module = nn.Identity()
+    module.__dict__["forward"] = own = lambda x: x + 1
+    try:
+        with shadowed_forwards({module: lambda x: x}):
+            raise ValueError
+    except ValueError:
+        pass
+    assert module.__dict__["forward"] is own
+
+
+class Interrupts(dict):
+    """The attributes of a module whose restoring is interrupted once."""
+
+    def pop(self, *args):
+        if not self.get("interrupted"):
+            self["interrupted"] = True
+            raise KeyboardInterrupt
+        return super().pop(*args)
+
+
+def test_an_interrupt_while_forwards_are_restored_leaves_none_behind():
+    """Ctrl-C at the wrong moment would leave a model that fails for ever."""
+    first, second = nn.Identity(), nn.Identity()
+    first.__dict__ = Interrupts(first.__dict__)
+
+    def run():
+        with shadowed_forwards({first: lambda x: x + 1, second: lambda x: x + 1}):
+            pass
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert "forward" not in first.__dict__
+    assert "forward" not in second.__dict__
+
+
+def test_another_thread_runs_the_modules_own_forward():
+    """And waits where it wants to replace it, too: none is left behind."""
+    module, seen = nn.Identity(), []
+    inside, looked = threading.Event(), threading.Event()
+
+    def other():
+        inside.wait()
+        seen.append(module(1))
+        looked.set()
+        with shadowed_forwards({module: lambda x: "theirs"}):
+            seen.append(module(1))
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    with shadowed_forwards({module: lambda x: "ours"}):
+        inside.set()
+        looked.wait()
+        seen.append(module(1))
+    thread.join()
+
+    assert seen == [1, "ours", "theirs"]
+    assert "forward" not in module.__dict__

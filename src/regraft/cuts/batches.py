@@ -45,7 +45,7 @@ class Batch:
         def pick(tensor: Tensor) -> Tensor:
             if tensor.shape[:1] != (self.rows,):
                 return tensor
-            picked = tensor.index_select(0, order.to(tensor.device))
+            picked = laid_out_like(tensor, tensor.index_select(0, order.to(tensor.device)))
             if tensor.layout != torch.strided:
                 return picked
             if tensor.is_floating_point():
@@ -70,7 +70,7 @@ class Batch:
         def alter(tensor: Tensor) -> Tensor:
             if not tensor.is_floating_point() or tensor.layout != torch.strided or not tensor.dim():
                 return tensor
-            return 2 * tensor.flip(0)
+            return laid_out_like(tensor, 2 * tensor.flip(0))
 
         return map_tree(alter, self.all)
 
@@ -94,10 +94,11 @@ class Batch:
         def cut(tensor: Tensor) -> Tensor:
             if tensor.dim() == 1 and not tensor.is_floating_point() and tensor.numel() and tensor.max() == length:
                 return tensor.clamp(max=to)  # the lengths of the examples
+            shorter = tensor
             for axis in range(1, tensor.dim()):
                 if tensor.shape[axis] == length:
-                    tensor = tensor.index_select(axis, kept.to(tensor.device))
-            return tensor
+                    shorter = shorter.index_select(axis, kept.to(tensor.device))
+            return laid_out_like(tensor, shorter)
 
         return map_tree(cut, self.all)
 
@@ -146,3 +147,27 @@ def _map_lists(arguments: Arguments, rows: int, mate: int) -> Arguments:
         return value
 
     return tuple(turn(arg) for arg in args), {name: turn(value) for name, value in kwargs.items()}
+
+
+def laid_out_like(example: Tensor, tensor: Tensor) -> Tensor:
+    """The tensor in the memory order of the example, which may be channels-last: kernels round by it."""
+    if tensor.layout != torch.strided or 0 in example.stride():
+        return tensor
+    strides = dense_strides(tuple(tensor.shape), example.stride())
+    if tensor.stride() == strides:
+        return tensor
+    return torch.empty_strided(tensor.shape, strides, dtype=tensor.dtype, device=tensor.device).copy_(tensor)
+
+
+def dense_strides(shape: tuple[int, ...], like: tuple[int, ...], *, keep_zeros: bool = False) -> tuple[int, ...]:
+    """Strides without gaps for a shape whose dimensions lie in memory in the order of other strides.
+
+    keep_zeros  a dimension whose stride is zero (expanded) takes no memory; else it does
+    """
+    order = sorted(range(len(like)), key=lambda axis: (-like[axis], axis))
+    strides, step = [0] * len(like), 1
+    for axis in reversed(order):
+        is_expanded = keep_zeros and not like[axis]
+        strides[axis] = 0 if is_expanded else step
+        step *= 1 if is_expanded else max(1, shape[axis])
+    return tuple(strides)

@@ -10,9 +10,9 @@ from regraft.cuts.operators import function_name
 from regraft.cuts.placeholders import MissingDataError, Stub, StubOwner, Unfilled, hollow
 from regraft.cuts.program import Guards, Program, another_path
 from regraft.cuts.record import Operation, Slot
-from regraft.cuts.recording import Forward, shadowed_forwards
 from regraft.cuts.sizes import Size
 from regraft.errors import SplitError
+from regraft.tensors.keeping import Forward, shadowed_forwards
 from regraft.tensors.trees import T, find_in, map_tree, tensors_of
 
 

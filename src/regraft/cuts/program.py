@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from regraft.cuts.arguments import by_name
-from regraft.cuts.batches import Batch
+from regraft.cuts.batches import Batch, dense_strides
 from regraft.cuts.choosing import Choice
 from regraft.cuts.record import Operation, Record, Value, values_in
 from regraft.cuts.sizes import ROWS, Size, Sizes, Symbols
@@ -53,7 +53,7 @@ class LeafRows:
         if self.each != 1:
             tensor = tensor.flatten(self.axis, self.axis + 1)
         is_recorded = tuple(tensor.shape[1:]) == shape[1:] and stride and stride[0] == max(stride) and 0 not in stride
-        wanted = stride if is_recorded else _strides_in_order(tuple(tensor.shape), stride)
+        wanted = stride if is_recorded else dense_strides(tuple(tensor.shape), stride)
         if tensor.stride() == wanted:
             return tensor
         return torch.empty_strided(tensor.shape, wanted, dtype=tensor.dtype, device=tensor.device).copy_(tensor)
@@ -327,18 +327,4 @@ def _strides(shape: tuple[int, ...], value: Value) -> tuple[int, ...]:
         return value.stride
     if not value.stride:  # a sparse tensor has none
         return torch.empty(shape, device="meta").stride()
-    return _strides_in_order(shape, value.stride, keep_zeros=True)
-
-
-def _strides_in_order(shape: tuple[int, ...], like: tuple[int, ...], *, keep_zeros: bool = False) -> tuple[int, ...]:
-    """Dense strides for a shape whose dimensions lie in memory in the order of other strides.
-
-    keep_zeros  a dimension whose stride is zero (expanded) takes no memory; else it does
-    """
-    order = sorted(range(len(like)), key=lambda axis: (-like[axis], axis))
-    strides, step = [0] * len(like), 1
-    for axis in reversed(order):
-        is_expanded = keep_zeros and not like[axis]
-        strides[axis] = 0 if is_expanded else step
-        step *= 1 if is_expanded else max(1, shape[axis])
-    return tuple(strides)
+    return dense_strides(shape, value.stride, keep_zeros=True)

@@ -1,8 +1,7 @@
 """Record one forward of a model: which module was called when, which operation read and wrote which tensor."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import FunctionType, MethodType
@@ -29,10 +28,9 @@ from regraft.cuts.operators import (
 )
 from regraft.cuts.record import Call, Operation, Record, Slot, Step, Value
 from regraft.errors import SplitError
-from regraft.tensors.keeping import generator_positions
+from regraft.tensors.keeping import Forward, generator_positions, shadowed_forwards
 from regraft.tensors.trees import PLAIN, T, find_in, map_tree, parts_of, tensors_of
 
-Forward = Callable[..., object]
 Signature = tuple[int, int, tuple[int, ...], tuple[int, ...], torch.dtype]
 DEPTH = 4  # containers in containers: a cache of keys and values is an object with a list of objects
 
@@ -48,22 +46,6 @@ def record_forward(model: nn.Module, args: tuple[object, ...], kwargs: Mapping[s
         model(*args, **kwargs)
     calls = tuple(call for call in recorder.calls if call is not None)
     return Record(tuple(recorder.values), tuple(recorder.operations), calls, inputs, tuple(recorder.python_draws))
-
-
-@contextmanager
-def shadowed_forwards(shadows: Mapping[nn.Module, Forward]) -> Iterator[None]:
-    """While in the block, these modules run another `forward`: an attribute of the instance that hides the class's."""
-    hidden = {module: module.__dict__.get("forward") for module in shadows}
-    try:
-        for module, forward in shadows.items():
-            module.__dict__["forward"] = forward
-        yield
-    finally:
-        for module, own in hidden.items():
-            if own is None:
-                module.__dict__.pop("forward", None)
-            else:
-                module.__dict__["forward"] = own
 
 
 @dataclass

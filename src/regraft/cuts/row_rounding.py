@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from regraft.cuts.batches import Arguments, Batch
+from regraft.cuts.batches import Arguments, Batch, laid_out_like
 from regraft.tensors.trees import map_tree
 
 BATCH_ROWS = 64  # the default batch size of `cache_features`
@@ -34,7 +34,7 @@ def repeated_rows(batch: Batch, size: int) -> tuple[Arguments, Tensor]:
 
     def repeat(tensor: Tensor) -> Tensor:
         has_rows = tensor.shape[:1] == (batch.rows,)
-        return tensor.index_select(0, order.to(tensor.device)) if has_rows else tensor.clone()
+        return laid_out_like(tensor, tensor.index_select(0, order.to(tensor.device))) if has_rows else tensor.clone()
 
     return map_tree(repeat, batch.all), order
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from regraft.cuts.operators import function_name, plain_arguments
-from regraft.cuts.recording import Forward, shadowed_forwards
+from regraft.tensors.keeping import Forward, shadowed_forwards
 from regraft.tensors.trees import numbers_of, tensors_of
 
 Shapes = list[tuple[int, ...]]

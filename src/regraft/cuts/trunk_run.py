@@ -11,9 +11,9 @@ from regraft.cuts.arguments import Pair, by_name, pairs
 from regraft.cuts.head_run import HeadRun
 from regraft.cuts.operators import function_name
 from regraft.cuts.program import Features, Guards, Layout, Program, another_path
-from regraft.cuts.recording import Forward, shadowed_forwards
 from regraft.cuts.sizes import ROWS, Size, Symbols
 from regraft.errors import SplitError
+from regraft.tensors.keeping import Forward, shadowed_forwards
 from regraft.tensors.trees import numbers_of, tensors_of
 
 _NOT_FOLLOWED = -2  # in the place of the index of a call

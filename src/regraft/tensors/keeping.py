@@ -1,7 +1,8 @@
-"""Leave things as they were: a model's modes and buffers, and the generators of random numbers."""
+"""Leave things as they were: a model's modes, buffers and forwards, and the generators of random numbers."""
 
 import random
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from regraft.tensors.trees import same_values
+
+Forward = Callable[..., object]
+# Held while a model is changed for a moment (modes, buffers, forwards): another thread that wants to run it so waits.
+ONE_THREAD = threading.RLock()
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,10 +106,45 @@ def kept_buffers(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def undisturbed(model: nn.Module, *, is_training: bool) -> Iterator[None]:
     """Run the model in a mode; restore modes, buffers and generators of random numbers at the end."""
-    with kept_generators(model), kept_buffers(model), kept_modes(model):
+    with ONE_THREAD, kept_generators(model), kept_buffers(model), kept_modes(model):
         model.train(is_training)
         torch.clear_autocast_cache()  # weights that were cast without gradients would be used again with them
         yield
+
+
+@contextmanager
+def shadowed_forwards(shadows: Mapping[nn.Module, Forward]) -> Iterator[None]:
+    """While in the block, these modules run another `forward`: an attribute of the instance that hides the class's.
+
+    Only in this thread; another thread runs the modules' own, and waits here if it wants to replace them, too.
+    """
+    with ONE_THREAD:
+        hidden = {module: module.__dict__.get("forward") for module in shadows}
+        try:
+            for module, forward in shadows.items():
+                module.__dict__["forward"] = _in_this_thread(forward, module.forward)
+            yield
+        finally:
+            try:
+                _restore_forwards(hidden)
+            except BaseException:  # Ctrl-C meanwhile: finish first, or the model would stay broken
+                _restore_forwards(hidden)
+                raise
+
+
+def _in_this_thread(forward: Forward, own: Forward) -> Forward:
+    """A forward for this thread, and the module's own for all others."""
+    thread = threading.get_ident()
+    return lambda *args, **kwargs: (forward if threading.get_ident() == thread else own)(*args, **kwargs)
+
+
+def _restore_forwards(hidden: Mapping[nn.Module, Forward | None]) -> None:
+    """Put back what the instances had of their own."""
+    for module, own in hidden.items():
+        if own is None:
+            module.__dict__.pop("forward", None)
+        else:
+            module.__dict__["forward"] = own
 
 
 def _own_generators(model: nn.Module) -> Iterator[torch.Generator]:

@@ -2,12 +2,14 @@
 
 import copy
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 from torch.func import functional_call
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils.checkpoint import checkpoint
 
 from regraft.errors import FreezeError, SplitError
 from regraft.freezing import freeze
@@ -570,3 +572,88 @@ def test_pictures_that_lie_channels_last_have_rows():
     assert [leaf.name for leaf in trunk.cut.leaves] == ["2"]
     model.eval()
     assert torch.equal(head(trunk(pictures)), model(pictures))
+
+
+SETTINGS = {
+    "eps": (lambda model: setattr(model[1], "eps", 0.1), r"1\.eps was 1e-05 and is 0\.1"),
+    "flag": (lambda model: setattr(model[0].config, "fast", True), r"config\.fast was False and is True"),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_setting_that_changed_after_the_split_is_noticed(name):
+    """By the trunk, and by the head when training or evaluation begins; put back, both go on."""
+    model = nn.Sequential(nn.Linear(6, 6), nn.LayerNorm(6), nn.Dropout(0.5), nn.Linear(6, 6), nn.Linear(6, 2))
+    model[0].config, model.steps = SimpleNamespace(fast=False), 0
+    freeze(model, "[0123]")
+    trunk, head = split(model, torch.randn(4, 6))
+    model.steps, before = 7, model[1].eps
+    head.train()
+
+    change, message = SETTINGS[name]
+    change(model)
+
+    for use in (head.train, head.eval, lambda: trunk(torch.randn(4, 6))):
+        with pytest.raises(SplitError, match=f"(?s){message}.*Call `split` again"):
+            use()
+    model[0].config.fast, model[1].eps = False, before
+    head.eval()(trunk(torch.randn(4, 6)))
+
+
+def test_a_frozen_layer_that_counts_its_runs_is_no_change():
+    """The counter moves while it is split."""
+
+    class Counts(nn.Linear):
+        runs = 0
+
+        def forward(self, x):
+            self.runs = self.runs + 1
+            return super().forward(x)
+
+    model = nn.Sequential(Counts(6, 6), nn.Linear(6, 2))
+    freeze(model, "0")
+    trunk, head = split(model, torch.randn(4, 6))
+    x = torch.randn(4, 6)
+    assert torch.equal(head(trunk(x)), model(x))
+    trunk(x)
+
+
+def test_a_tied_parameter_that_trains_is_named():
+    """`lm_head` trainable makes the embedding trainable: nothing is saved, and the note says why."""
+
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table, self.inner, self.head = nn.Embedding(9, 6), nn.Linear(6, 6), nn.Linear(6, 9, bias=False)
+            self.head.weight = self.table.weight
+
+        def forward(self, ids):
+            return self.head(self.inner(self.table(ids)))
+
+    model = Tied()
+    freeze(model, trainable="head")
+    trunk, _ = split(model, torch.randint(0, 9, (4, 3)))
+    assert "table.weight and head.weight are one tied parameter, and it is trainable" in trunk.cut.note
+    model.head.weight = nn.Parameter(model.table.weight.detach().clone())
+    freeze(model, trainable="head")
+    assert "tied" not in split(model, torch.randint(0, 9, (4, 3)))[0].cut.note
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad:UserWarning")
+def test_parameters_without_a_gradient_are_named():
+    """Reentrant checkpointing behind frozen layers trains nothing, split or not."""
+
+    class Checkpointed(nn.Module):
+        def __init__(self, reentrant):
+            super().__init__()
+            self.first, self.second, self.last = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 2)
+            self.reentrant = reentrant
+
+        def forward(self, x):
+            return self.last(checkpoint(self.second, self.first(x), use_reentrant=self.reentrant))
+
+    for reentrant in (True, False):
+        model = Checkpointed(reentrant)
+        freeze(model, "first")
+        note = split(model, torch.randn(4, 6))[0].cut.note
+        assert ("gives no gradient to second.weight, second.bias" in note) is reentrant

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from regraft.cuts.batches import Batch, batch_of
-from regraft.cuts.cut import Cut, Leaf, describe_cut
+from regraft.cuts.cut import Cut, Leaf, describe_cut, gradient_note, tied_note
 from regraft.cuts.dataflow import Sources, sources
-from regraft.cuts.fingerprint import class_name, computation_of, settings_of, source_hash
+from regraft.cuts.fingerprint import SettingsWatch, class_name, computation_of, settings_of, source_hash
 from regraft.cuts.head_run import run_head
 from regraft.cuts.program import Features, Program
-from regraft.cuts.record import values_in
+from regraft.cuts.record import Operation, values_in
 from regraft.cuts.row_rounding import BATCH_ROWS, batch_sizes, difference_of_copies, repeated_rows, same_rows
 from regraft.cuts.search import Proven, Search, record_sizes
 from regraft.cuts.trunk_run import run_trunk, run_trunk_from
@@ -69,8 +69,12 @@ class Trunk(FeatureExtractor):
 
     def __init__(self, model: nn.Module, batch: Batch, at: list[str] | None) -> None:
         self.model = model
+        before = SettingsWatch(dict(model.named_modules()))
         self.modes, self.example = _proven_modes(model, batch, at)
-        self.cut, self._rounding = _whole_cut(self.modes), dict[int, float]()  # batch size → measured row_rounding
+        self.cut, self._rounding = _whole_cut(model, self.modes), dict[int, float]()  # batch size → measured row_rounding
+        layers = {name: module for name, module in model.named_modules() if name in _layers_of(self.modes)}
+        self._settings = SettingsWatch(layers)
+        self._settings.keep_steady(before)
         self.cut = self.cut_for(BATCH_ROWS)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Features:
@@ -79,10 +83,20 @@ class Trunk(FeatureExtractor):
         Raises SplitError, with the way out, for a batch on which the head could not be as proven: another path through
         the model, other plain arguments, and, where features belong to a batch as a whole, another number of pictures.
         """
+        self.refuse_changed_settings()
         modes = self.modes
         return _of_all_modes(
             self.model, modes, lambda mode: run_trunk(modes[mode].program, modes[mode].guards, args, kwargs).features
         )
+
+    def refuse_changed_settings(self) -> None:
+        """Raise SplitError that names the settings of frozen layers (eps, a flag) that have changed since the split."""
+        changes = self._settings.changes()
+        if changes:
+            raise SplitError(
+                f"Settings of frozen layers have changed since the split: {'; '.join(changes[:5])}.\n"
+                "Call `split` again; features that were computed before belong to the old settings."
+            )
 
     def cut_for(self, batch_size: int) -> Cut:
         """The cut, its `row_rounding` measured in batches of the example's size and, where cheap, of this size."""
@@ -140,16 +154,15 @@ class Trunk(FeatureExtractor):
     def describe(self) -> dict[str, Any]:
         """The layers before the cut with their settings and sources, and the operations that they ran."""
         modules = dict(self.model.named_modules())
-        programs = [proven.program for proven in self.modes.values()]
-        operations = [[p.record.operations[i] for i in sorted(_trunk_of(p).operations)] for p in programs]
-        names = sorted({p.record.layer_of(o) for p, own in zip(programs, operations, strict=True) for o in own})
+        operations = {p.program: _trunk_operations(p.program) for p in self.modes.values()}
+        names = sorted(_layers_of(self.modes))
         classes = sorted({type(modules[name]) for name in names}, key=lambda cls: cls.__qualname__)
         return {
             "modules": {name: f"{class_name(type(modules[name]))}({modules[name].extra_repr()})" for name in names},
             "settings": {name: settings_of(modules[name]) for name in names},
             "computation": [
-                hash_description(computation_of(p.record, p.sizes, own))
-                for p, own in zip(programs, operations, strict=True)
+                hash_description(computation_of(program.record, program.sizes, own))
+                for program, own in operations.items()
             ],
             "sources": {class_name(cls): source_hash(cls) for cls in classes},
             "attention": str(getattr(getattr(self.model, "config", None), "_attn_implementation", "")),
@@ -231,6 +244,11 @@ class Head(nn.Module):
             raise SplitError(f"The example could not be run in {mode} mode, so the head cannot be either.")
         return run_head(proven.program, proven.guards, features)
 
+    def train(self, mode: bool = True) -> "Head":
+        """Training or evaluation mode, for the model too; refused when settings of frozen layers have changed."""
+        self.trunk.refuse_changed_settings()
+        return super().train(mode)
+
     def named_parameters(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, nn.Parameter]]:
         """The trainable parameters, as `model.<name>`; the frozen ones belong to the trunk."""
         return ((name, p) for name, p in super().named_parameters(*args, **kwargs) if p.requires_grad)
@@ -296,6 +314,17 @@ def _trunk_of(program: Program) -> Sources:
     return Sources(found.values, found.operations | {operation.index for operation in decisions})
 
 
+def _trunk_operations(program: Program) -> list[Operation]:
+    """The operations of the trunk, in order."""
+    return [program.record.operations[index] for index in sorted(_trunk_of(program).operations)]
+
+
+def _layers_of(modes: ProvenModes) -> set[str]:
+    """The names of the modules that ran an operation of the trunk."""
+    programs = [proven.program for proven in modes.values()]
+    return {program.record.layer_of(operation) for program in programs for operation in _trunk_operations(program)}
+
+
 def _refuse_compiled(model: nn.Module) -> None:
     """A compiled model is one piece of code, which neither shows its layers nor rounds as they do."""
     if isinstance(model, torch.jit.ScriptModule):
@@ -308,7 +337,7 @@ def _refuse_compiled(model: nn.Module) -> None:
             )
 
 
-def _whole_cut(modes: ProvenModes) -> Cut:
+def _whole_cut(model: nn.Module, modes: ProvenModes) -> Cut:
     """The leaves of every mode: a head that was trained on the features is evaluated on them too."""
     programs = [proven.program for proven in modes.values()]
     by_row = all(program.by_row for program in programs)
@@ -316,7 +345,13 @@ def _whole_cut(modes: ProvenModes) -> Cut:
     leaves: dict[str, Leaf] = {}
     for cut in cuts:
         leaves = leaves | {leaf.name: leaf for leaf in cut.leaves if leaf.name not in leaves}
-    return replace(cuts[0], leaves=tuple(leaves.values()))
+    names: dict[nn.Parameter, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(parameter, []).append(name)
+    proven = next(iter(modes.values()))
+    notes = [cuts[0].note, tied_note(proven.program.record, {each[0]: each for each in names.values()})]
+    notes += [gradient_note(proven.without_gradient)]
+    return replace(cuts[0], leaves=tuple(leaves.values()), note="\n".join(filter(None, notes)))
 
 
 def _with_one_name_each(model: nn.Module, modes: ProvenModes, batch: Batch) -> tuple[ProvenModes, Features]:

@@ -1,6 +1,6 @@
 """The cut as the user sees it: which tensors cross from trunk to head, what they weigh, what they save."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -128,6 +128,34 @@ def _note(record: Record, choice: Choice, *, by_row: bool) -> str:
     elif all(name.startswith("input:") for name in choice.leaves) and not unfrozen:
         notes.append("Nothing costly is frozen below the first trainable layer: the cut is the inputs themselves.")
     return "\n".join(notes)
+
+
+def tied_note(record: Record, names: Mapping[str, Sequence[str]]) -> str:
+    """A sentence for frozen layers that run in the head because of a tied parameter before them; else empty.
+
+    names  all names of each parameter in the model, by the first
+    """
+    parameters = [value for value in record.values if value.kind == "parameter"]
+    reads = ([record.values[v] for v in operation.inputs] for operation in record.operations)
+    trained = next((own for read in reads if (own := [value.name for value in read if value.is_trainable])), [])
+    tied = [name for name in trained if len(names[name]) > 1]
+    if not tied or all(value.is_trainable for value in parameters):
+        return ""
+    return (
+        f"{' and '.join(names[tied[0]])} are one tied parameter, and it is trainable: all that comes after its first "
+        "use runs in the head.\nFreeze it, or untie the weights (`tie_word_embeddings=False` in transformers)."
+    )
+
+
+def gradient_note(names: Sequence[str]) -> str:
+    """A sentence on trainable parameters that get no gradient in the model itself; empty without such."""
+    if not names:
+        return ""
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return (
+        f"The model itself gives no gradient to {', '.join(names[:5])}{more}: the layer is not used on the example, or "
+        "gradient checkpointing with `use_reentrant=True` follows frozen layers. Such parameters are not trained."
+    )
 
 
 def unfrozen_note(record: Record, repeated: Collection[int]) -> str:

@@ -41,6 +41,39 @@ def settings_of(module: nn.Module) -> dict[str, object]:
     return settings
 
 
+class SettingsWatch:
+    """The plain settings of layers at a moment; `changes` tells which are others now.
+
+    A layer's `config` object (transformers) counts as well. Whole numbers of the model itself do not: they may be the
+    counters of a training loop.
+    """
+
+    def __init__(self, layers: Mapping[str, nn.Module]) -> None:
+        configs = {id(c): ("config", c) for m in layers.values() if hasattr(c := m.__dict__.get("config"), "__dict__")}
+        self.settings = [
+            (f"{name}.{key}".lstrip("."), holder, key, value)
+            for name, holder in [*layers.items(), *configs.values()]
+            for key, value in vars(holder).items()
+            if _is_setting(key) and _plain(value) is not None and not (name == "" and type(value) is int)
+        ]
+
+    def changes(self) -> list[str]:
+        """`norm.eps was 1e-05 and is 0.001`, for each setting that is another one now."""
+        current = [(name, value, vars(holder).get(key)) for name, holder, key, value in self.settings]
+        return [
+            f"{name} was {value!r} and is {now!r}" for name, value, now in current if now is not value and now != value
+        ]
+
+    def keep_steady(self, earlier: "SettingsWatch") -> None:
+        """Forget what was another setting in an earlier watch: a forward that counts its runs changes no setting."""
+        before = {name: value for name, _, _, value in earlier.settings}
+        self.settings = [each for each in self.settings if each[0] in before and before[each[0]] == each[3]]
+
+
+def _is_setting(name: str) -> bool:
+    return not name.startswith("_") and name not in OF_THE_HEAD | {"training", "train"}
+
+
 def source_hash(cls: type) -> str:
     """A hash of the source of the class's methods and of those that it inherits below `nn.Module`.
 

@@ -37,10 +37,14 @@ ATTEMPTS = 20  # leaves that may be added or ruled out because the record alone 
 
 @dataclass(frozen=True)
 class Proven:
-    """A program and what its proof found: all that trunk and head of one mode run by."""
+    """A program and what its proof found: all that trunk and head of one mode run by.
+
+    without_gradient  trainable parameters that get no gradient in the model itself
+    """
 
     program: Program
     guards: Guards
+    without_gradient: tuple[str, ...] = ()
 
 
 def record_sizes(model: nn.Module, batch: Batch, *, is_training: bool) -> tuple[Record, Sizes]:
@@ -144,7 +148,7 @@ class Search:
                 f"{', '.join(mixing)}: the rows depend on the other examples of their batch, so they cannot be cached.",
                 {program.leaves[name] for name in mixing},
             )
-        return Proven(program, guards)
+        return Proven(program, guards, self._without_gradient(expected))
 
     def _prove_whole(self, program: Program) -> Proven:
         """Prove the example and, where the model takes it in the same way, a batch of other values and equal sizes."""
@@ -162,7 +166,7 @@ class Search:
                 raise
             except SplitError:  # a head that refuses such a batch gives nothing wrong
                 pass
-        return Proven(program, guards)
+        return Proven(program, guards, self._without_gradient(expected))
 
     def _laid_out(self, program: Program) -> tuple[Program, Features]:
         """The program, with the layout of its leaves in memory as its trunk gives them, and the example's features."""
@@ -179,6 +183,11 @@ class Search:
             return freed.joined(prove(program, features, self._step(f"shorter {symbol}", shorter)))
         except SplitError:
             return guards
+
+    def _without_gradient(self, expected: Outcome) -> tuple[str, ...]:
+        """The trainable parameters that got no gradient in a step of the model."""
+        trainable = [name for name, parameter in self.model.named_parameters() if parameter.requires_grad]
+        return tuple(name for name in trainable if f"gradient of {name}" not in expected.tensors)
 
     def _step(self, batch: str, arguments: Arguments) -> Outcome:
         """What the model gives for a batch; the same for every attempt."""

@@ -71,7 +71,10 @@ class Trunk(FeatureExtractor):
         self.model = model
         before = SettingsWatch(dict(model.named_modules()))
         self.modes, self.example = _proven_modes(model, batch, at)
-        self.cut, self._rounding = _whole_cut(model, self.modes), dict[int, float]()  # batch size → measured row_rounding
+        self.cut, self._rounding = (
+            _whole_cut(model, self.modes),
+            dict[int, float](),
+        )  # batch size → measured row_rounding
         layers = {name: module for name, module in model.named_modules() if name in _layers_of(self.modes)}
         self._settings = SettingsWatch(layers)
         self._settings.keep_steady(before)

@@ -117,3 +117,49 @@ def test_what_is_no_examples_is_told(data, told):
     """With the form that is expected."""
     with pytest.raises(DataError, match=told):
         gathered(data)
+
+
+def tokens(length):
+    """Whole numbers."""
+    return torch.ones(length, dtype=torch.int64)
+
+
+def masked(length):
+    """Numbers, and which of them are no filling."""
+    return {"x": torch.ones(length, 3), "mask": torch.ones(length, dtype=torch.bool)}
+
+
+@pytest.mark.parametrize(
+    ("usual", "other"),
+    [
+        (torch.ones(16), torch.ones(9)),  # a row of a table that lost its end
+        (torch.ones(9, 8), torch.ones(7, 8)),
+        (torch.ones(3, 32, 32), torch.ones(3, 32, 20)),
+        (torch.ones(3, 32, 32), torch.ones(1, 32, 32)),
+        (torch.ones(3, 32, 32, dtype=torch.uint8), torch.ones(3, 20, 32, dtype=torch.uint8)),
+        (torch.ones(7), torch.ones(7, 1)),
+    ],
+)
+@pytest.mark.parametrize("batch", [6, 3])
+def test_an_odd_example_among_equal_ones_is_refused(usual, other, batch):
+    """In the same batch or in a later one: filled up with zeros it would be another example."""
+    data = as_examples(Pairs(lambda index: (other if index == 5 else usual, 0)))
+    with pytest.raises(DataError, match=r"Example 5 has the size .*, and others have .*\n.*Sequences may"):
+        [data.gather(block) for block in torch.arange(6).split(batch)]
+
+
+@pytest.mark.parametrize("make", [tokens, masked])
+def test_sequences_are_filled_up(make):
+    """Tokens, or numbers with a mask; one short one among equal ones too."""
+    data = as_examples(Pairs(lambda index: (make(2 if index == 5 else 7), 0)))
+    inputs, labels = data.gather(torch.arange(6))
+    assert len(labels) == 6
+    filled = inputs if make is tokens else inputs["mask"]
+    assert filled[5].tolist() == [1, 1, 0, 0, 0, 0, 0]
+
+
+def test_sounds_of_many_lengths_are_sequences():
+    """No length is that of most."""
+    data = as_examples(Pairs(lambda index: (torch.ones(10 + index), 0)))
+    inputs, _ = data.gather(torch.arange(6))
+    assert inputs.shape == (6, 15)

@@ -21,9 +21,12 @@ def evaluate(model: nn.Module, dataset: Any, *, loss: Loss = "cross_entropy", ba
     batch_size  examples per call; 64 is also how features are built, so both ways see the same batches
 
     The model is in eval mode meanwhile and afterwards in the mode in which it was; nothing of it changes.
-    Raises TrainError for a whole model with cached features, DataError for an empty data set and for a label that is
-    none of the classes (it names the example).
+    Raises TrainError for a whole model with cached features, and for features of other frozen weights than the model
+    has now; DataError for an empty data set and for a label that is none of the classes (it names the example).
     """
     learner = Learner(model)
-    learner.refuse_features(dataset)
-    return score(learner, in_memory(as_examples(dataset), learner.device), as_loss(loss), batch_size=batch_size)
+    examples = as_examples(dataset)
+    learner.refuse_features(examples)
+    learner.refuse_stale(examples, {}, trains=False)
+    learner.refuse_padding(examples, batch_size)
+    return score(learner, in_memory(examples, learner.device), as_loss(loss), batch_size=batch_size)

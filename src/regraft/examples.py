@@ -2,7 +2,7 @@
 
 import os
 from abc import ABC, abstractmethod
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from inspect import signature
@@ -13,9 +13,12 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset, TensorDataset, default_collate
 
 from regraft.errors import DataError
+from regraft.foundation.wording import shape_text
 from regraft.tensors.padding import longest, padded_to
 from regraft.tensors.trees import Inputs, leaves_of, map_tree, tensors_of
 
+CHANNELS = 4  # of an image at most: red, green, blue, alpha
+FEW, MOST = 4, 0.75  # examples, and the part of them, that make a size the usual one
 Batch = tuple[Tensor, Inputs, Tensor]  # indices, inputs, labels
 Shapes = tuple[tuple[int, ...], ...]  # of the tensors of one example's input, in order
 
@@ -99,10 +102,15 @@ class TensorExamples(Examples):
 
 
 class DatasetExamples(Examples):
-    """A torch data set of (input, label) pairs: each example is fetched by itself and collated."""
+    """A torch data set of (input, label) pairs: each example is fetched by itself and collated.
+
+    Sequences may have different lengths: the shorter ones of a batch are filled up with zeros. An example of another
+    size that is no sequence raises DataError.
+    """
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset: Any = dataset
+        self._sizes: Counter[Shapes] = Counter()  # of the inputs fetched so far
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -143,7 +151,46 @@ class DatasetExamples(Examples):
                     f"Example {index} of the data set is a {type(row).__name__}, expected the pair (input, label).\n"
                     "For several inputs return ((a, b), label) or ({'name': a}, label)."
                 )
+        self._refuse_broken(chosen, [row[0] for row in rows])
         return [tuple(row) for row in rows]
+
+    def _refuse_broken(self, indices: Sequence[int], inputs: Sequence[Inputs]) -> None:
+        shapes = [shapes_in(each) for each in inputs]
+        self._sizes.update(shape for shape in shapes if shape is not None)
+        if len(self._sizes) < 2:
+            return
+        usual, count = self._sizes.most_common(1)[0]
+        is_usual = count >= FEW and count > MOST * self._sizes.total()
+        for index, each, shape in zip(indices, inputs, shapes, strict=True):
+            if shape not in (None, usual) and not is_sequence(tensors_of(each), usual, is_usual=is_usual):
+                own, others = (", ".join(map(shape_text, sizes)) for sizes in (shape or (), usual))
+                raise DataError(
+                    f"Example {index} has the size {own}, and others have {others}. Filled up with zeros, it would be "
+                    "another example.\nResize or pad it in the data set, or leave it out. Sequences may have different "
+                    "lengths: whole numbers such as tokens, or numbers with a mask among the inputs."
+                )
+
+
+def is_sequence(tensors: Sequence[Tensor], usual: Shapes, *, is_usual: bool) -> bool:
+    """Whether an example of another size is a sequence of another length, which may be filled up with zeros.
+
+    An image (three dimensions or more) of another height, width or number of channels is not. Neither are numbers alone
+    where nearly all examples have one size: a row that lost its end.
+
+    usual     the sizes that occur most often
+    is_usual  whether nearly all examples have them
+    """
+    others = [(tensor, size) for tensor, size in zip(tensors, usual, strict=False) if tuple(tensor.shape) != size]
+    if len(tensors) != len(usual) or any(_is_other_image(tuple(tensor.shape), size) for tensor, size in others):
+        return False
+    return not is_usual or not all(tensor.is_floating_point() for tensor, _ in others)
+
+
+def _is_other_image(shape: tuple[int, ...], usual: tuple[int, ...]) -> bool:
+    if len(shape) != len(usual):
+        return True
+    is_length_alone = shape[1:] == usual[1:] and (len(shape) != 3 or max(shape[0], usual[0]) > CHANNELS)
+    return len(shape) >= 3 and not is_length_alone
 
 
 def fetched_ahead(

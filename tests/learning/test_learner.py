@@ -1,10 +1,16 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import Dataset, Subset, random_split
 
-from regraft.errors import TrainError
+from regraft.caching import cache_features
+from regraft.errors import DataError, TrainError
+from regraft.evaluating import evaluate
 from regraft.freezing import freeze
 from regraft.learning.learner import Learner
+from regraft.learning.solvers import Steps
+from regraft.splitting import split
+from regraft.training import train
 from small_models import TwoParts, frozen_model, head_of, same_weights, three_classes, weights_of
 
 
@@ -82,3 +88,65 @@ def test_a_head_may_take_the_features_of_a_shallower_cut():
     part, deeper = head.recut()
     features = head.trunk(inputs)
     assert torch.equal(Learner(deeper, part).outputs(features), Learner(deeper).outputs(part(features)))
+
+
+PARTS = {
+    "whole": lambda features: features,
+    "subset": lambda features: features.subset(torch.arange(20)),
+    "pair": lambda features: features.gather(torch.arange(20)),
+    "torch's Subset": lambda features: Subset(features, range(20)),
+    "random split": lambda features: random_split(features, [20, len(features) - 20])[0],
+}
+
+
+@pytest.mark.parametrize("part", PARTS.values(), ids=PARTS)
+def test_every_part_of_features_of_other_weights_is_refused(part):
+    """In training, and in scoring; of the same weights all are taken."""
+    model = frozen_model()
+    inputs, labels = three_classes()
+    trunk, head = split(model, inputs[:4])
+    data = part(cache_features(trunk, (inputs, labels)))
+    train(head, data, solver=Steps(epochs=1))
+    evaluate(head, data)
+
+    with torch.no_grad():
+        model.trunk[0].weight[0, 0] += 1e-3
+
+    with pytest.raises(TrainError, match=r"do not belong to this model any more.*trunk.0.weight"):
+        train(head, data, solver=Steps(epochs=1))
+    with pytest.raises(TrainError, match=r"do not belong to this model any more.*trunk.0.weight"):
+        evaluate(head, data)
+
+
+class Words(nn.Module):
+    """Classes from the mean of all places, or of those that hold a word."""
+
+    def __init__(self, masked):
+        super().__init__()
+        torch.manual_seed(0)
+        self.table, self.last, self.masked = nn.Embedding(9, 6), nn.Linear(6, 3), masked
+
+    def forward(self, ids):
+        words = self.table(ids)
+        if not self.masked:
+            return self.last(words.mean(1))
+        kept = (ids > 0)[..., None]
+        return self.last((words * kept).sum(1) / kept.sum(1))
+
+
+class Texts(Dataset):
+    """Twelve texts of different lengths."""
+
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, index):
+        return torch.arange(1, 3 + index % 5), index % 3
+
+
+@pytest.mark.parametrize("work", [evaluate, lambda model, data: train(model, data, solver=Steps(epochs=1))])
+def test_a_whole_model_whose_outputs_depend_on_the_padding_is_refused(work):
+    """The shortest text of a batch is computed alone. A model that masks the padding is trained and scored."""
+    with pytest.raises(DataError, match=r"(?s)outputs for a short example depend on the padding.*its mask"):
+        work(Words(masked=False), Texts())
+    work(Words(masked=True), Texts())

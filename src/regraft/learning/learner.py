@@ -6,13 +6,14 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from regraft.caches.features import Features
-from regraft.errors import TrainError
-from regraft.examples import Examples, TensorExamples, call
+from regraft.caches.differences import filling_problem, tolerance_of
+from regraft.caches.features import Features, LeafRows
+from regraft.errors import DataError, TrainError
+from regraft.examples import DatasetExamples, Examples, TensorExamples, call, collated, has_lengths, shapes_in
 from regraft.foundation.wording import counted
 from regraft.splitting import Head, TrunkPart
 from regraft.tensors.fingerprints import digest_of
-from regraft.tensors.keeping import kept_modes
+from regraft.tensors.keeping import kept_modes, undisturbed
 from regraft.tensors.trees import Inputs, map_tree, tensors_of
 
 State = dict[str, Tensor]
@@ -61,6 +62,31 @@ class Learner:
                 "the data set."
             )
 
+    def refuse_padding(self, examples: Examples, count: int = 64) -> None:
+        """Raise DataError when a model's outputs for a short example depend on what fills its batch up.
+
+        Of the first `count` examples the shortest one is computed alone, in evaluation mode.
+        """
+        if self.is_head or not isinstance(examples, DatasetExamples):
+            return
+        pairs = examples.fetch(torch.arange(min(count, len(examples))))
+        shapes = [shape for pair in pairs if (shape := shapes_in(pair[0])) is not None]
+        if not has_lengths(pairs) or len(shapes) < len(pairs):
+            return
+
+        def run(inputs: Inputs) -> object:
+            return self.outputs(to_device(inputs, self.device))
+
+        with undisturbed(self.model, is_training=False), torch.no_grad():
+            inputs, _ = collated(pairs)
+            problem = filling_problem(run, inputs, run(inputs), shapes, tolerance_of("float32", self.device.type))
+        if problem:
+            raise DataError(
+                "The model's outputs for a short example depend on the padding, the zeros that fill its batch up to the"
+                f" longest example: {problem}.\nPad the inputs in the data set as the model expects it, with its "
+                "padding value and its mask, or give all inputs the same length."
+            )
+
     def frozen_tensors(self) -> State:
         """Name → each parameter without gradient, and each buffer of a frozen layer.
 
@@ -79,18 +105,19 @@ class Learner:
         """Name → digest of each frozen tensor's bytes: equal before and after training, or training is wrong."""
         return {name: digest_of(tensor) for name, tensor in self.frozen_tensors().items()}
 
-    def refuse_stale(self, features: object, digests: Mapping[str, str]) -> None:
+    def refuse_stale(self, examples: Examples | None, digests: Mapping[str, str], *, trains: bool = True) -> None:
         """Raise TrainError when the features were computed by other weights than the head's model has now.
 
         digests  those of the frozen tensors, see `frozen_digests`
+        trains   whether a tensor that is not frozen any more is refused too, because it would change
         """
-        if not (self.is_head and isinstance(features, Features)):
+        if not self.is_head:
             return
         tensors = self.tensors()
         changed = [
             name
-            for name, digest in features.frozen.items()
-            if name in tensors and _is_changed(tensors[name], digest, digests.get(name))
+            for name, digest in _weights_behind(examples).items()
+            if name in tensors and _is_changed(tensors[name], digest, digests.get(name), trains=trains)
         ]
         if changed:
             raise TrainError(
@@ -133,9 +160,18 @@ def _keeps_buffers(layer: nn.Module) -> bool:
     return not layer.training or (bool(own) and not any(p.requires_grad for p in own))
 
 
-def _is_changed(tensor: Tensor, before: str, now: str | None) -> bool:
+def _weights_behind(examples: Examples | None) -> Mapping[str, str]:
+    """The digests of the weights that features were computed by, also of rows that were gathered from them."""
+    if isinstance(examples, Features):
+        return examples.frozen
+    if isinstance(examples, TensorExamples) and isinstance(examples.inputs, LeafRows):
+        return examples.inputs.frozen
+    return {}
+
+
+def _is_changed(tensor: Tensor, before: str, now: str | None, *, trains: bool) -> bool:
     """Whether the tensor trains, or has another digest than before; `now` is its digest where it is known."""
-    return tensor.requires_grad or (now or digest_of(tensor)) != before
+    return (trains and tensor.requires_grad) or (now or digest_of(tensor)) != before
 
 
 def to_device(values: Inputs, device: torch.device) -> Inputs:

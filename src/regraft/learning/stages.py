@@ -113,7 +113,9 @@ class Stages(AbstractContextManager["Stages"]):
         self, head: nn.Module, data: Any, validation: Any, schedule: Schedule | None, *, epochs: int,
         source: Callable[[Any, torch.device], BatchSource],
     ) -> None:  # fmt: skip
-        self.head, self.data, self.validation, self.source_of = head, data, validation, source
+        self.head, self.source_of = head, source
+        self.data = as_examples(data)
+        self.validation = None if validation is None else as_examples(validation)
         self.epochs, self.begun = epochs, list[Stage]()
         self.learner = Learner(head)
         self.model = self.learner.model
@@ -178,6 +180,8 @@ class Stages(AbstractContextManager["Stages"]):
         if epoch == 0:
             for examples in (self.data, self.validation):
                 self.learner.refuse_stale(examples, self._digests)
+                if examples is not None:
+                    self.learner.refuse_padding(examples)
         if plan.layers:
             self.begun.append(_record(plan, stage, is_own=stage.data is not self.data))
 
@@ -210,7 +214,7 @@ class Stages(AbstractContextManager["Stages"]):
         if plan.part is None or plan.head is None:
             return _StageData(Learner(self.head), self.data, self.validation)
         carried = Learner(plan.head, plan.part)
-        if not all(isinstance(examples, Features | None) for examples in (self.data, self.validation)):
+        if not isinstance(self.data, Features) or not isinstance(self.validation, Features | None):
             note = "each batch is computed on to its cut: only features of cache_features are kept for a stage"
             return _StageData(carried, self.data, self.validation, note)
         try:

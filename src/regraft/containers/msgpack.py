@@ -128,11 +128,11 @@ class Unpacker:
 
     def _chunked(self, tree: dict[str, Any]) -> Chunked:
         """The array that was split when it was written."""
-        shape, chunks = (self._in_order(tree.get(key)) for key in ("shape", "chunks"))
-        is_sized = all(type(size) is int for size in shape)
-        if not is_sized or not chunks or not all(isinstance(chunk, Located) for chunk in chunks):
-            raise self._split_wrongly()
-        if len({chunk.dtype for chunk in chunks}) > 1 or prod(shape) != sum(prod(chunk.shape) for chunk in chunks):
+        shape, parts = (self._in_order(tree.get(key)) for key in ("shape", "chunks"))
+        chunks = tuple(part for part in parts if isinstance(part, Located))
+        is_whole = 0 < len(chunks) == len(parts) and all(type(size) is int for size in shape)
+        is_alike = len({chunk.dtype for chunk in chunks}) == 1
+        if not is_whole or not is_alike or prod(shape) != sum(prod(chunk.shape) for chunk in chunks):
             raise self._split_wrongly()
         return Chunked(shape, chunks[0].dtype, chunks)
 

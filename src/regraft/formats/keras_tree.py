@@ -114,9 +114,10 @@ def _variables(group: Group, layer: Layer | None, path: str, class_name: str, ow
     leaves = leaf_names(class_name, layer.settings if layer else None, len(numbered), is_coded=is_coded)
     is_open = bool(class_name) and leaves[:1] in (("0",), ("gamma_or_beta",))
     note = f"the file numbers the weights of this {class_name} and does not record which is which" if is_open else ""
-    names = dict(zip(numbered, leaves, strict=True))
-    for key in (*numbered, *(key for key in arrays if key not in names)):
-        yield Weight(_joined(path, names.get(key, key)), arrays[key], owner, class_name, note if key in names else "")
+    for key, leaf in zip(numbered, leaves, strict=True):
+        yield Weight(_joined(path, leaf), arrays.pop(key), owner, class_name, note)
+    for key, array in arrays.items():
+        yield Weight(_joined(path, key), array, owner, class_name)
 
 
 def _attention_part(group: Group, path: str, class_name: str, owner: str) -> Iterator[Weight]:

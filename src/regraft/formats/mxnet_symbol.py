@@ -100,14 +100,9 @@ class Symbol:
                 labels.append(None if node.name in arrays else "")
                 continue
             labels.append(node.name if feeding else None)
-            if not feeding:
-                continue
-            yield Requirement(node.name, "inputs", feeding)
-            if node.name in holders:
-                yield Requirement(node.name, "operation", node.operator)
-            else:
-                yield Requirement(node.name, "operation", _operation(node))
-                yield from requirements_for(node.name, _step(node))
+            if feeding:
+                yield Requirement(node.name, "inputs", feeding)
+                yield from _described(node, is_layer=node.name in holders)
 
 
 def read_symbol(path: Path) -> Symbol:
@@ -120,6 +115,13 @@ def read_symbol(path: Path) -> Symbol:
             "Repair it, or move it to another folder to read the arrays without it."
         ) from error
     return Symbol(nodes)
+
+
+def _described(node: SymbolNode, *, is_layer: bool) -> Iterator[Requirement]:
+    """What a node does; a layer's settings are told with its arrays."""
+    yield Requirement(node.name, "operation", node.operator if is_layer else _operation(node))
+    if not is_layer:
+        yield from requirements_for(node.name, _step(node))
 
 
 def _node(entry: Mapping[str, object], number: int) -> SymbolNode:
@@ -185,18 +187,24 @@ def _step(node: SymbolNode) -> Facts:
     """What a pooling, a padding or an activation does."""
     if node.operator == "Pooling" and not node.flag("global_pool", default=False):
         return _pooling(node)
-    if node.operator == "Activation":
-        word = node.settings.get("act_type", "")
-        return {"activation": _ACTIVATIONS.get(word, word or "unknown")}
-    if node.operator == "LeakyReLU":
-        word = {"leaky": "leaky_relu", "elu": "elu"}.get(node.settings.get("act_type", "leaky"), "")
-        return {"activation": f"{word}({node.real('slope', 0.25):g})"} if word else {}
-    if node.operator == "clip":
-        bounds = node.real("a_min", -1.0), node.real("a_max", -1.0)
-        return {"activation": "relu6" if bounds == (0.0, 6.0) else "clip"}
-    if node.operator in _SOFTMAX:
-        return {"activation": "softmax"}
-    return {"activation": node.operator} if node.operator in ("relu", "sigmoid", "tanh") else {}
+    activation = _activation(node)
+    return {"activation": activation} if activation else {}
+
+
+def _activation(node: SymbolNode) -> str:
+    """The word for an activation; "" for other operators."""
+    match node.operator:
+        case "Activation":
+            word = node.settings.get("act_type", "")
+            return _ACTIVATIONS.get(word, word or "unknown")
+        case "LeakyReLU":
+            word = {"leaky": "leaky_relu", "elu": "elu"}.get(node.settings.get("act_type", "leaky"), "")
+            return word and f"{word}({node.real('slope', 0.25):g})"
+        case "clip":
+            return "relu6" if (node.real("a_min", -1.0), node.real("a_max", -1.0)) == (0.0, 6.0) else "clip"
+        case "relu" | "sigmoid" | "tanh":
+            return node.operator
+    return "softmax" if node.operator in _SOFTMAX else ""
 
 
 def _pooling(node: SymbolNode) -> Facts:

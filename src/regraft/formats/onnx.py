@@ -74,12 +74,9 @@ def _infos(graph: Graph, layers: list[Layer], names: dict[str, str]) -> dict[str
     for layer in layers:
         for leaf, name in layer.weights.items():
             tensor = graph.tensors[name]
-            notes = [f"the file calls it {name!r}"] if names[name] != name else []
-            notes += [_FOLDED] if _is_folded(layer) else []
-            notes += [tensor.note] if isinstance(tensor, Dequantised) else []
             infos[names[name]] = ArrayInfo(
                 tensor.shape, tensor.dtype, layer=layer.name, leaf=leaf, layer_type=layer.node.operator,
-                note="; ".join(notes),
+                note=_note(graph, layer, name, names[name]),
             )  # fmt: skip
     for name, tensor in graph.tensors.items():
         if names[name] not in infos and not is_setting(graph, name):
@@ -87,6 +84,15 @@ def _infos(graph: Graph, layers: list[Layer], names: dict[str, str]) -> dict[str
             note = tensor.note if isinstance(tensor, Dequantised) else ""
             infos[names[name]] = ArrayInfo(tensor.shape, tensor.dtype, role, note=note)
     return infos
+
+
+def _note(graph: Graph, layer: Layer, name: str, shown: str) -> str:
+    """What a reader of the table should know of a layer's array."""
+    tensor = graph.tensors[name]
+    notes = [f"the file calls it {name!r}"] if shown != name else []
+    notes += [_FOLDED] if _is_folded(layer) else []
+    notes += [tensor.note] if isinstance(tensor, Dequantised) else []
+    return "; ".join(notes)
 
 
 def _notes(graph: Graph) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 
 from regraft.arrays import Facts
@@ -305,13 +305,16 @@ def is_setting(graph: Graph, name: str) -> bool:
     return not shape or shape[0] <= (1 if _is_real(graph.tensors[name]) else _MOST_NUMBERS)
 
 
+def _are_states(uses: Collection[tuple[Node, int]]) -> bool:
+    """Whether all uses are those of a recurrent layer's first states."""
+    return bool(uses) and all(node.operator in _TORCH_GATES and index in _STATES for node, index in uses)
+
+
 def used_as_number(graph: Graph, name: str) -> bool:
     """Whether a tensor that belongs to no layer is a number of the graph itself: a shape, an index, a bound."""
     tensor = graph.tensors[name]
-    if not _is_real(tensor) or name in graph.numbers:
-        return True
     uses = list(_uses(graph, name))
-    if uses and all(node.operator in _TORCH_GATES and index in _STATES for node, index in uses):
+    if not _is_real(tensor) or name in graph.numbers or _are_states(uses):
         return True
     if name in graph.constants:
         return max(tensor.shape, default=1) == 1

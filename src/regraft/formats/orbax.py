@@ -3,6 +3,7 @@
 Source: google/orbax, checkpoint/orbax/checkpoint/_src/metadata/tree.py; google-research/t5x, t5x/checkpoints.py.
 """
 
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
@@ -99,7 +100,8 @@ def _items(path: Path) -> list[Path]:
 def _steps(path: Path) -> list[Path]:
     """The steps below the manager's own folder, oldest first."""
     folders = [entry for entry in sorted(path.iterdir())[:_MOST_FOLDERS] if entry.is_dir() and entry.name.isdigit()]
-    return sorted((one for one in folders if _items(one) or _holds_arrays(one)), key=lambda one: int(one.name))
+    steps = [folder for folder in folders if _items(folder) or _holds_arrays(folder)]
+    return sorted(steps, key=lambda folder: int(folder.name))
 
 
 def _item(path: Path) -> tuple[dict[str, Any], list[Path], list[str]]:
@@ -107,12 +109,7 @@ def _item(path: Path) -> tuple[dict[str, Any], list[Path], list[str]]:
     store = KeyValues(path) if (path / MANIFEST).is_file() else Folders(path)
     described = _described(path)
     names = _names(described, path)
-    absent = sorted(set(names) - set(store.names()))
-    if absent:
-        raise CheckpointError(
-            f"{path}: {len(absent)} of {len(names)} arrays are listed and not stored: {', '.join(absent[:5])}.\n"
-            "The checkpoint is incomplete: download it again."
-        )
+    _check_stored(path, names, store.names())
     others = {name: name.replace(".", "/") for name in store.names() if name not in names}
     arrays: dict[str, Any] = {name: read_array(store, stored) for stored, name in (names | others).items()}
     partly = [name for name, array in arrays.items() if array.missing]
@@ -121,6 +118,16 @@ def _item(path: Path) -> tuple[dict[str, Any], list[Path], list[str]]:
         raise CheckpointError(f"{path}: {missing} chunks of {partly[0]} are missing. Download them again.")
     note = f"{', '.join(partly[:5])}: chunks that are not stored are zeros, as the writer leaves those out."
     return _from_old_tree(path) | arrays, store.files, [note] if partly else []
+
+
+def _check_stored(path: Path, names: Collection[str], stored: Collection[str]) -> None:
+    """Raises CheckpointError unless all arrays that are listed are stored."""
+    absent = sorted(set(names) - set(stored))
+    if absent:
+        raise CheckpointError(
+            f"{path}: {len(absent)} of {len(names)} arrays are listed and not stored: {', '.join(absent[:5])}.\n"
+            "The checkpoint is incomplete: download it again."
+        )
 
 
 def _described(path: Path) -> JsonObject:

@@ -6,7 +6,7 @@ array is read (about 5 ms for a megabyte).
 Source: tensorflow/core/protobuf/tensor_bundle.proto and tensorflow/core/util/tensor_bundle/tensor_bundle.cc.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
@@ -125,7 +125,12 @@ class Bundle:
     def _check_shards(self) -> None:
         """Every shard that is needed is there, and every array lies inside its shard."""
         pieces = [(name, piece) for name, entry in self.entries.items() for _, piece in self._pieces(name, entry)]
-        needed = sorted({piece.shard for _, piece in pieces})
+        sizes = self._sizes_of_shards(sorted({piece.shard for _, piece in pieces}))
+        for name, piece in pieces:
+            self._check_piece(name, piece, sizes[piece.shard])
+
+    def _sizes_of_shards(self, needed: Sequence[int]) -> dict[int, int]:
+        """The sizes of the shards that are needed. Raises CheckpointError when some are missing."""
         if needed and needed[-1] >= len(self._shards):
             raise CheckpointError(f"{self.index}: names data file {needed[-1]} of {len(self._shards)}. It is damaged.")
         missing = [self._shards[shard].name for shard in needed if not self._shards[shard].is_file()]
@@ -135,9 +140,7 @@ class Bundle:
                 f"{', '.join(missing[:9])}.\n"
                 "The checkpoint is incomplete: put them in the folder of the index."
             )
-        sizes = {shard: self._shards[shard].stat().st_size for shard in needed}
-        for name, piece in pieces:
-            self._check_piece(name, piece, sizes[piece.shard])
+        return {shard: self._shards[shard].stat().st_size for shard in needed}
 
     def _check_piece(self, name: str, piece: Entry, size: int) -> None:
         """The piece lies inside its shard of so many bytes, and has as many bytes as its shape needs."""

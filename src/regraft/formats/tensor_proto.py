@@ -39,12 +39,19 @@ def values_of(
         if number == field and field:
             parts.append(_numbers(value, kind))
     values = np.concatenate(parts) if parts else np.empty(0, np.uint64)
-    expected = prod(shape) * (2 if dtype.startswith("complex") else 1)
-    if repeats and 0 < len(values) < expected and not dtype.startswith("complex"):
-        values = np.concatenate([values, np.full(expected - len(values), values[-1])])
+    is_complex = dtype.startswith("complex")
+    expected = prod(shape) * (2 if is_complex else 1)
+    if repeats and not is_complex:
+        values = _repeated(values, expected)
     if len(values) != expected:
         raise CheckpointError(f"an array of shape {tuple(shape)} has {len(values)} values, expected {expected}")
     return _as_dtype(values, dtype).reshape(tuple(shape))
+
+
+def _repeated(values: np.ndarray, count: int) -> np.ndarray:
+    """So many values: the last stands for all that are missing."""
+    missing = count - len(values) if len(values) else 0
+    return np.concatenate([values, np.full(missing, values[-1])]) if missing > 0 else values
 
 
 def _numbers(value: int | memoryview, kind: str) -> np.ndarray:

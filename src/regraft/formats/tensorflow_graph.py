@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain, count
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -321,7 +322,7 @@ def constant_of(nodes: Mapping[str, GraphNode], name: str) -> np.ndarray | None:
     if node is None or node.op != "Const":
         return None
     dtype, shape = tensor_dtype_and_shape(node.tensor)
-    if not all(0 <= size <= _MOST_NUMBERS for size in shape) or np.prod(shape, dtype=int) > _MOST_NUMBERS:
+    if min(shape, default=0) < 0 or prod(shape) > _MOST_NUMBERS:
         return None
     try:
         return values_of(node.tensor, DTYPES.get(dtype, "float32"), shape, repeats=True)

@@ -93,11 +93,8 @@ def chunks(file: Hdf5File, index: ChunkIndex, shape: tuple[int, ...]) -> Iterato
         yield from (Chunk(start, index.root + number * size, None) for number, start in enumerate(starts))
     else:
         count = prod(-(-size // step) for size, step in zip(shape, index.chunk, strict=True))
-        yield from (
-            Chunk(start, *place)
-            for start, place in zip(starts, _fixed(file, index.root, count), strict=True)
-            if place is not None
-        )
+        places = zip(starts, _fixed(file, index.root, count), strict=True)
+        yield from (Chunk(start, *place) for start, place in places if place is not None)
 
 
 def _tree(file: Hdf5File, address: int, rank: int, level: int | None) -> Iterator[Chunk]:

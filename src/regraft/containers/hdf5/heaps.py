@@ -72,15 +72,11 @@ class FractalHeap:
         head.skip(1)
         most_managed = head.number(4)
         head.skip(10 * length + 2 * offset)
-        width, start, most_direct, bits, _ = (
-            head.number(2),
-            head.length(),
-            head.length(),
-            head.number(2),
-            head.number(2),
-        )
+        width, start, most_direct, bits = head.number(2), head.length(), head.length(), head.number(2)
+        head.skip(2)
         root, rows = head.offset(), head.number(2)
-        if not (width and start and most_direct >= start) or bits > 64 or (start & (start - 1)) or rows > 64:
+        is_power_of_two = start.bit_count() == 1
+        if not (width and is_power_of_two and most_direct >= start) or bits > 64 or rows > 64:
             file.damaged(f"the heap at {address} has blocks of {start} bytes in rows of {width}")
         offset_bytes = -(-bits // 8)
         length_bytes = (min(most_direct, most_managed).bit_length() + 7) // 8

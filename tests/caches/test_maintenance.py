@@ -218,3 +218,21 @@ def test_listing_is_quick_and_prints_errors_without_a_traceback(tmp_path):
                           capture_output=True, text=True, cwd=tmp_path,
                           env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})  # fmt: skip
     assert (done.returncode, done.stderr) == (1, "CacheError: There is no feature folder nowhere.\n")
+
+
+def test_a_folder_of_somebody_is_not_cleared_though_its_name_is_like_a_key(tmp_path):
+    """Photographs named by their MD5; and an entry into which somebody put a file: nothing at all is removed."""
+    cache_features(tiny_trunk(0), tiny_data(), tmp_path, batch_size=8)
+    (entry,) = list_entries(tmp_path)
+    photos = tmp_path / "0123456789abcdef0123456789abcdef"
+    photos.mkdir()
+    (photos / "a.jpg").touch()
+    with pytest.raises(CacheError, match=rf"{photos.name} holds files that are not those of a feature cache: a\.jpg"):
+        clear_entries(tmp_path, key=photos.name)
+    (tmp_path / entry.key / "parts" / "notes.txt").touch()
+    with pytest.raises(CacheError, match=r"holds files .*: parts/notes\.txt"):
+        clear_entries(tmp_path, older_than_s=0)
+    assert (photos / "a.jpg").exists()
+    assert list_entries(tmp_path)
+    (tmp_path / entry.key / "parts" / "notes.txt").unlink()
+    assert [cleared.key for cleared in clear_entries(tmp_path, key=entry.key)] == [entry.key]

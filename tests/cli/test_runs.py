@@ -59,8 +59,9 @@ def test_an_existing_run_is_refused_unless_told(run_folder):
     assert regraft("reuse", job, "--overwrite").returncode == 0
 
 
-def test_ctrl_c_leaves_no_half_written_run(job_file):
-    """The signal of a person who changed their mind; exit code 130 as shells expect."""
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_job_leaves_no_half_written_run(job_file, number, code):
+    """A person who changed their mind, a system that ends its processes; the exit codes that shells expect."""
     words = [sys.executable, "-m", "regraft", "reuse", job_file, "--set", "train.epochs=1000000"]
     words += ["--set", "train.optimizer=sgd"]
     started = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
@@ -70,12 +71,12 @@ def test_ctrl_c_leaves_no_half_written_run(job_file):
         if "bytes per example" in line:  # the plan is applied, training begins
             break
     time.sleep(1)
-    os.killpg(started.pid, signal.SIGINT)
+    os.killpg(started.pid, number)
     try:
         _, told = started.communicate(timeout=600)
     finally:
         started.kill()
-    assert started.returncode == 130, told
+    assert started.returncode == code, told
     assert "Stopped; nothing half-written was left" in told
     assert "Traceback" not in told
     assert {path.name for path in job_file.parent.iterdir()} - {"__pycache__"} == before
@@ -99,3 +100,15 @@ def test_a_run_of_a_stranger_is_used_without_executing_its_code(run_folder):
     assert "Executes the code in the run folder" in regraft("predict", "--help").stdout
     assert regraft(*words[:3], cwd=run_folder.parent).returncode == 0
     assert (run_folder.parent / "executed").exists()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+def test_a_full_disk_under_the_output_ends_no_training(job_file):
+    """The run is there; the exit code says that the result could not be printed."""
+    with open("/dev/full", "w") as full:
+        words = [sys.executable, "-m", "regraft", "reuse", job_file]
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, timeout=600)
+    assert done.returncode != 0
+    assert "note: the output cannot be written: No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (job_file.parent / "run" / "model.safetensors").is_file()

@@ -12,7 +12,7 @@ from typing import Any, final
 
 from regraft.caches.keys import LAYOUT, key_of
 from regraft.errors import CacheError
-from regraft.foundation.wording import bytes_text, counted, near_names, one_line, seconds_text
+from regraft.foundation.wording import bytes_text, counted, listed, near_names, one_line, seconds_text
 from regraft.stores.folder import MANIFEST
 from regraft.stores.leases import Leases
 from regraft.stores.place import Place
@@ -20,6 +20,8 @@ from regraft.stores.places import place_of
 from regraft.stores.records import Record, read_record
 
 KEY = re.compile(r"[0-9a-f]{32}")  # what may be cleared: a folder that somebody put there himself is never touched
+FOLDERS = ("parts", "builds", "leases")  # of an entry, beside its manifest
+OWN_FILE = re.compile(rf"{re.escape(MANIFEST)}|({'|'.join(FOLDERS)})(/[^/]+\.(json|safetensors|lock))?")
 READ_BYTES = 16 << 20
 
 
@@ -104,7 +106,8 @@ def clear_entries(
     """Remove entries: one by its key (or a key's beginning), those to which nothing was added for so long, or the
     oldest until the rest fits into `keep_bytes`. Returns what was removed. Entries that are being built stay.
 
-    Raises CacheError when no rule is given, no entry has the key, or the one that has it is being built.
+    Raises CacheError when no rule is given, no entry has the key, the one that has it is being built, or one holds a
+    file that is not a cache's: nothing is removed then.
     """
     _refuse_no_rule(key, older_than_s, keep_bytes)
     entries = list_entries(root)
@@ -115,11 +118,24 @@ def clear_entries(
         sizes = accumulate(entry.bytes for entry in entries)
         chosen += [entry for entry, size in zip(entries, sizes, strict=True) if size > keep_bytes]
     removed = [entry for entry in entries if entry in chosen and entry.state != "building"]
+    for entry in removed:
+        _refuse_foreign(_place(root, entry.key), entry.key)
     place = place_of(root)
     place.sweep("")
     for entry in removed:
         place.remove(entry.key)
     return removed
+
+
+def _refuse_foreign(place: Place, key: str) -> None:
+    """Raise CacheError for an entry with other files: somebody's own folder may have a name like a key."""
+    inner = [f"{folder}/{name}" for folder in FOLDERS for name in place.names(folder)]
+    others = [name for name in (*place.names(), *inner) if not OWN_FILE.fullmatch(name)]
+    if others:
+        raise CacheError(
+            f"Nothing was cleared: {key} holds files that are not those of a feature cache: {listed(others)}.\n"
+            "Move them, or remove the folder yourself."
+        )
 
 
 def _refuse_no_rule(key: str | None, older_than_s: float | None, keep_bytes: float | None) -> None:

@@ -4,6 +4,7 @@ By argparse: `regraft show` answers before a larger library for commands would b
 """
 
 import os
+import signal
 import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from regraft.errors import RegraftError
 from regraft.foundation.progress import stoppable
 from regraft.jobs.advice import spelled
 
-INTERRUPTED = 130  # the exit code that shells give a command stopped by Ctrl-C
+STOPPED = 128  # and the signal's number: the exit code that shells give a stopped command, 130 for Ctrl-C
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -39,9 +40,10 @@ def main(words: Sequence[str] | None = None) -> None:
             error.spell = partial(spelled, door="command line")
         warn(f"{type(error).__name__}: {error}")
         sys.exit(1)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
         warn("Stopped; nothing half-written was left.")
-        os._exit(INTERRUPTED)  # sys.exit waits for threads, and Python may end itself by the signal instead (-2)
+        number = next((value for value in stopped.args if isinstance(value, int)), signal.SIGINT)
+        os._exit(STOPPED + number)  # sys.exit waits for threads, and Python may end itself by the signal instead (-2)
 
 
 def _replace_missing_characters() -> None:

@@ -41,7 +41,17 @@ def run_job(job: Path, *, settings: list[str] | None, overwrite: bool, skip_unre
     from regraft.recipe import reuse
 
     extra = ["out.overwrite=true"] * overwrite + ["data.skip_unreadable=true"] * skip_unreadable
-    say(reuse(Job.from_file(job, [*(settings or []), *extra]), tell=say).summary())
+    say(reuse(Job.from_file(job, [*(settings or []), *extra]), tell=_say_if_possible).summary())
+
+
+def _say_if_possible(text: str) -> None:
+    """Print what goes on; a full disk under the log must not end hours of training."""
+    try:
+        say(text)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        warn(f"note: the output cannot be written: {error.strerror}")
 
 
 def predict(

@@ -14,25 +14,30 @@ _asked: list[int] = []  # the signals that came while a command was `stoppable`
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """While in the block, Ctrl-C raises KeyboardInterrupt at once, and again in `stop_if_asked` if it was swallowed."""
-    before = signal.signal(signal.SIGINT, _ask)
+    """While in the block, Ctrl-C raises KeyboardInterrupt at once, and again in `stop_if_asked` if it was swallowed.
+
+    So does the signal by which systems end a process (SIGTERM): what is half-written is then removed. The interrupt
+    has the signal's number as its argument.
+    """
+    before = {number: signal.signal(number, _ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         _asked.clear()
 
 
 def stop_if_asked() -> None:
     """Raise KeyboardInterrupt if Ctrl-C was pressed in a `stoppable` block that still goes on. For long loops."""
     if _asked:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(_asked[0])
 
 
 def _ask(number: int, frame: FrameType | None) -> None:
     """The handler of the signal."""
     _asked.append(number)
-    raise KeyboardInterrupt
+    raise KeyboardInterrupt(number)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -323,3 +324,12 @@ def test_what_was_adopted_travels_with_the_model(tmp_path):
     save(whole, tmp_path / "whole")
     again = load(tmp_path / "whole", model=nn.Sequential(Normed(), nn.ReLU()))
     assert torch.equal(again(x), whole(x))
+
+
+@pytest.mark.parametrize("name", [b"a b", b"\xff\xfe", "層".encode(), b"-x", b"n\nl", b"[x]*?", b"a.npz", b"#%20"])
+def test_a_folder_may_have_any_name(tmp_path, factory, name):
+    """Also one that is not UTF-8."""
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
+    model = net(5)
+    save(model, folder / "saved", factory=factory)
+    assert torch.equal(load(folder / "saved")[0].weight, model[0].weight)

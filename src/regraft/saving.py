@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic import dataclasses as checked
+from safetensors.torch import load as load_bytes
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -164,7 +165,7 @@ def load(folder: str | Path, *, model: nn.Module | None = None) -> nn.Module:
     record = read_record(folder)
     _refuse_changed(folder, {MODEL_FILE: record.sha256})
     model = model if model is not None else _build(folder, record)
-    state = load_file(folder / MODEL_FILE)
+    state = _read_state(folder / MODEL_FILE)
     with adopt(model, record.requirements) as changes:
         problems = _misfits(model, state)
         if problems:
@@ -172,6 +173,15 @@ def load(folder: str | Path, *, model: nn.Module | None = None) -> nn.Module:
         model.load_state_dict(state)
         changes.pop_all()  # nothing failed: they stay
     return model.eval()
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    """The saved arrays; safetensors opens no path that is not valid UTF-8, so such a file is read first."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return load_bytes(path.read_bytes())
+    return load_file(path)
 
 
 def read_record(folder: str | Path) -> Record:

@@ -42,6 +42,15 @@ def test_predictions_come_as_text_json_and_csv(run_folder):
     assert objects[0]["label"] == rows[0]["class"]
 
 
+def test_a_files_name_makes_no_line_of_its_own(run_folder):
+    """One line for each answer, whatever the folder is called."""
+    images = run_folder.parent / "te\nst\x1b[2J"
+    (run_folder.parent / "test").rename(images)
+    printed = regraft("predict", run_folder, images).stdout
+    assert len(printed.splitlines()) == 16
+    assert "\x1b" not in printed
+
+
 def test_damaged_images_are_skipped_when_asked_and_named_on_standard_error(run_folder):
     """What the error advises is an option of the command."""
     image = run_folder.parent / "test" / "dark" / "00.png"

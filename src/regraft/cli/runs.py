@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from regraft.cli.plans import MODEL_ARGS, json_object
 from regraft.cli.printing import Commands, add_command, refuse_usage, say, warn
+from regraft.foundation.wording import one_line
 
 if TYPE_CHECKING:  # commands answer --help before this is imported
     from regraft.predicting import Prediction
@@ -94,9 +95,10 @@ def _print_answers(answers: list["Prediction"], *, as_json: bool, as_csv: bool) 
         writer.writerows([answer.name, answer.label, f"{answer.probability:.6f}"] for answer in answers)
         say(rows.getvalue().removesuffix("\n"))
     else:
-        width = max((len(answer.name) for answer in answers), default=0)
-        for answer in answers:
-            say(f"{answer.name:<{width}}  {answer.label}  {answer.probability:.3f}")
+        names = [one_line(answer.name) for answer in answers]
+        width = max(map(len, names), default=0)
+        for name, answer in zip(names, answers, strict=True):
+            say(f"{name:<{width}}  {one_line(answer.label)}  {answer.probability:.3f}")
 
 
 def demo(*, out: Path, overwrite: bool) -> None:

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.utils.data import Subset, random_split
 
 from regraft.caching import cache_features
 from regraft.errors import DataError, TrainError
@@ -46,3 +47,36 @@ def test_a_whole_model_is_not_given_its_heads_features():
         evaluate(model, features)
     with pytest.raises(TrainError, match="whole model cannot take cached features"):
         train(model, features)
+
+
+PARTS = {
+    "features": lambda features: features,
+    "Subset": lambda features: Subset(features, range(30)),
+    "gather": lambda features: features.gather(torch.arange(30)),
+    "random_split": lambda features: random_split(features, [30, 60])[0],
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_stale_features_are_refused_by_evaluation_and_training(part):
+    """In every form in which a part of them is passed."""
+    model = frozen_model()
+    head = head_of(model)
+    features = features_of(head, *three_classes(), batch_size=30)
+    evaluate(head, PARTS[part](features))
+    with torch.no_grad():
+        model.trunk[0].weight += 1
+    for work in (evaluate, train):
+        with pytest.raises(TrainError, match=r"do not belong to this model any more(.|\n)*trunk.0.weight"):
+            work(head, PARTS[part](features))
+
+
+def test_features_of_layers_that_were_unfrozen_and_not_trained_are_still_scored():
+    """Their values are right; only training on them would have no effect."""
+    model = frozen_model()
+    head = head_of(model)
+    features = features_of(head, *three_classes(), batch_size=30)
+    model.trunk[0].weight.requires_grad_(True)
+    evaluate(head, features)
+    with pytest.raises(TrainError, match=r"changed or unfrozen: trunk.0.weight"):
+        train(head, features)

@@ -20,9 +20,10 @@ def evaluate(model: nn.Module, dataset: Any, *, loss: Loss = "cross_entropy", ba
     loss        "cross_entropy", "mean_squared_error", or a function (outputs, labels) → mean of the batch
     batch_size  examples per call; 64 is also how features are built, so both ways see the same batches
 
-    The model is in eval mode meanwhile and afterwards in the mode in which it was; nothing of it changes.
+    The model is in evaluation mode meanwhile; modes and weights are afterwards as they were.
+
     Raises TrainError for a whole model with cached features, and for features of other frozen weights than the model
-    has now; DataError for an empty data set and for a label that is none of the classes (it names the example).
+    has now; DataError for an empty data set, and for labels that do not fit (it names the example).
     """
     learner = Learner(model)
     examples = as_examples(dataset)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from regraft.errors import Advice, TrainError
-from regraft.examples import Examples, TensorExamples
+from regraft.examples import Examples, TensorExamples, as_examples
 from regraft.learning.batches import BatchSource
 from regraft.learning.candidate import CandidateRun, Settings
 from regraft.learning.descent import descend
@@ -67,9 +67,11 @@ def train(
     old_form = bool(old) or isinstance(solver, str)
     solvers = solvers_from(solver, old) if old_form else as_solvers(solver)
     steps = next((given for given in solvers if isinstance(given, Steps)), Steps())
-    learner = Learner(model_or_head)
+    learner, data = Learner(model_or_head), as_examples(data)
+    validation = None if validation is None else as_examples(validation)
     for examples in (data, validation):
-        learner.refuse_features(examples)
+        if examples is not None:
+            learner.refuse_features(examples)
     _check_options(model_or_head, solvers, steps.schedule, has_validation=validation is not None)
     source = partial(BatchSource, order=steps.order, batch_size=steps.batch_size, seed=seed)
     stages = Stages(model_or_head, data, validation, steps.schedule, epochs=steps.epochs, source=source)

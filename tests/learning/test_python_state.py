@@ -1,5 +1,6 @@
 import random
 from collections import deque
+from functools import partial
 
 import numpy as np
 import pytest
@@ -73,7 +74,7 @@ def test_a_loss_that_counts_is_seen():
 
     state = PythonState(Kept(), counting)
     counting(None, None)
-    assert state.change() == "the loss's own variables"
+    assert state.change() == "a variable of the function around the loss or a layer"
 
     loss = nn.Module()
     loss.steps = 0
@@ -91,3 +92,54 @@ def test_tensors_and_modes_are_not_its_business():
     assert state.change() == ""
     state.restore()
     assert model._flat_weights is listed
+
+
+COUNT, SETTINGS = 0, {"weight": 1.0}
+
+
+class Config:
+    """Settings as attributes of a class, which nobody makes an object of."""
+
+    temperature = 1.0
+
+
+def weight():
+    return SETTINGS["weight"]
+
+
+def uses_globals(outputs, labels):
+    return outputs.mean() * weight() * COUNT / Config.temperature
+
+
+GLOBAL_CHANGES = {
+    "global variable COUNT": lambda patch: patch.setitem(globals(), "COUNT", 1),
+    "global variable SETTINGS": lambda patch: patch.setitem(SETTINGS, "weight", 2.0),
+    "global variable Config": lambda patch: patch.setattr(Config, "temperature", 2.0),
+}
+
+
+@pytest.mark.parametrize("told", GLOBAL_CHANGES)
+@pytest.mark.parametrize("loss", [uses_globals, partial(uses_globals, labels=None)], ids=["function", "partial"])
+def test_a_global_that_the_loss_uses_is_seen(told, loss, monkeypatch):
+    """Also in a function that it calls."""
+    state = PythonState(Kept(), loss)
+    assert state.change() == ""
+    GLOBAL_CHANGES[told](monkeypatch)
+    assert state.change() == told
+
+
+def test_a_global_that_is_counted_is_taken_back(monkeypatch):
+    state = PythonState(Kept(), uses_globals)
+    monkeypatch.setitem(globals(), "COUNT", 5)
+    state.restore()
+    assert (COUNT, state.change()) == (0, "")
+
+
+def test_a_global_that_a_layer_uses_is_seen(monkeypatch):
+    class Layer(nn.Module):
+        def forward(self, x):
+            return x * SETTINGS["weight"]
+
+    state = PythonState(nn.Sequential(Layer()), mean)
+    monkeypatch.setitem(SETTINGS, "weight", 3.0)
+    assert state.change() == "global variable SETTINGS"

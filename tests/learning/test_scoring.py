@@ -65,3 +65,41 @@ def test_a_score_is_plain_data_and_reads_as_a_line():
     got = Score(0.9, 0.03, 100, 0.25, ((45, 5), (5, 45)))
     assert json.loads(json.dumps(got.to_dict()))["confusion"] == [[45, 5], [5, 45]]
     assert str(got) == "accuracy 0.9000 ± 0.0300 (n=100), loss 0.2500"
+
+
+@pytest.mark.parametrize("batch_size", [2, 3, 12])
+def test_the_loss_is_that_of_the_whole_set_whatever_the_batches(batch_size):
+    """Class weights and ignored positions count as the loss counts them, not batch by batch."""
+    generator = torch.Generator().manual_seed(0)
+    logits, labels = torch.randn(12, 3, generator=generator), torch.arange(12) // 4
+    for loss in (nn.CrossEntropyLoss(weight=torch.tensor([0.1, 1.0, 5.0])), nn.CrossEntropyLoss(ignore_index=1)):
+        got = score(given_logits(logits), TensorExamples(torch.arange(12), labels), loss, batch_size=batch_size)
+        assert got.loss == pytest.approx(float(loss(logits, labels)), rel=1e-6)  # sums of batches in float64
+
+    tokens = torch.randn(12, 3, 4, generator=generator)
+    tags = torch.randint(0, 3, (12, 4), generator=generator)
+    tags[:6, 1:] = -100
+    got = score(Learner(nn.Identity()), TensorExamples(tokens, tags), CROSS_ENTROPY, batch_size=batch_size)
+    assert got.loss == pytest.approx(float(F.cross_entropy(tokens, tags)), rel=1e-6)
+
+
+def test_token_tags_are_scored_with_their_classes_last():
+    logits = torch.randn(6, 7, 3, generator=torch.Generator().manual_seed(0))
+    tags = torch.arange(42).reshape(6, 7) % 3
+    tags[:, 5:] = -100
+    got = score(Learner(nn.Identity()), TensorExamples(logits, tags), CROSS_ENTROPY, batch_size=4)
+    known = tags >= 0
+    assert got.accuracy == pytest.approx(float((logits.argmax(-1) == tags)[known].double().mean()))
+    assert got.count == int(known.sum())
+
+
+def test_an_undecided_class_axis_has_no_accuracy_under_a_loss_of_ones_own():
+    """Along the wrong axis a number would be told that nobody asked for."""
+    tags = torch.arange(30).reshape(6, 5) % 5
+
+    def by_token(outputs, labels):
+        return F.cross_entropy(outputs.flatten(0, 1), labels.flatten())
+
+    got = score(Learner(nn.Identity()), TensorExamples(torch.randn(6, 5, 5), tags), by_token, batch_size=6)
+    assert got.accuracy is None
+    assert got.confusion == ()

@@ -13,7 +13,9 @@ from regraft.learning.eager_step import EagerStep
 from regraft.learning.learner import Learner
 from regraft.learning.losses import as_loss
 from regraft.learning.optimizers import make_optimizer
+from regraft.learning.solvers import Steps
 from regraft.learning.traced_step import trace_step
+from regraft.training import train
 from small_models import TwoParts, features_of, frozen_model, head_of, same_weights, three_classes, weights_of
 
 
@@ -104,13 +106,25 @@ def test_the_proof_leaves_everything_as_it_was():
 
 
 class Temperature(TwoParts):
-    """Counts its calls, where nobody looks, and computes by the count."""
+    """Counts its calls for all its objects, and computes by the count."""
 
     calls = 0
 
     def forward(self, x):
         type(self).calls += 1
         return super().forward(x) / self.calls
+
+
+class Hidden(TwoParts):
+    """Counts its calls deeper than anybody looks, and computes by the count."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = [[[[0]]]]
+
+    def forward(self, x):
+        self.calls[0][0][0][0] += 1
+        return super().forward(x) / self.calls[0][0][0][0]
 
 
 class Coin(TwoParts):
@@ -137,9 +151,14 @@ class Unused(TwoParts):
 
 @pytest.mark.parametrize(
     ("model", "told"),
-    [(Temperature, "not do the same each time"), (Coin, "changes more than tensors"), (Peeks, "looks at values"),
-     (Unused, "does not use all trainable parameters")],
-)  # fmt: skip
+    [
+        (Temperature, "changes more than tensors"),
+        (Hidden, "not do the same each time"),
+        (Coin, "changes more than tensors"),
+        (Peeks, "looks at values"),
+        (Unused, "does not use all trainable parameters"),
+    ],
+)
 def test_a_step_that_python_decides_stays_eager(model, told):
     quick = quick_of(model())
     assert not quick.flat
@@ -328,3 +347,70 @@ def test_an_optimizer_that_has_made_steps_goes_on_where_it_stood(optimizer):
     assert quick.flat
     assert run(quick, examples, batches, seed=1) == run(steps[1], examples, batches, seed=1)
     assert same_weights(*(weights_of(step.learner.model) for step in steps))
+
+
+class Warm(nn.Module):
+    """A temperature that is set from outside, as a number, in a table, or in a tensor that is no buffer."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer, self.number, self.table, self.tensors = nn.Linear(4, 3), 1.0, {"t": 1.0}, [torch.ones(1)]
+
+    def forward(self, x):
+        return self.layer(x) / (self.number * self.table["t"] * (2 * self.tensors[0]))
+
+
+FACTOR = {"loss": 1.0}
+
+
+def weighed(outputs, labels):
+    return F.cross_entropy(outputs, labels) * FACTOR["loss"]
+
+
+BETWEEN_EPOCHS = {
+    "attribute number": lambda model, epoch: setattr(model, "number", 1.0 + epoch),
+    "attribute table": lambda model, epoch: model.table.update(t=1.0 + epoch),
+    "a tensor": lambda model, epoch: model.tensors[0].mul_(2.0),
+    "global variable FACTOR": lambda model, epoch: FACTOR.update(loss=1.0 + epoch),
+}
+
+
+@pytest.mark.parametrize("told", BETWEEN_EPOCHS)
+def test_what_the_user_changes_between_epochs_reaches_the_step(told, monkeypatch):
+    """The flat list has taken it for constant: the eager step goes on, and the history says so."""
+    order = list(torch.arange(90).split(15))
+    histories = []
+    for traced in (True, False):
+        monkeypatch.setitem(FACTOR, "loss", 1.0)
+        model = Warm()
+
+        def changed(epoch, model=model):
+            if epoch:
+                BETWEEN_EPOCHS[told](model, epoch)
+            return order
+
+        steps = Steps(epochs=6, order=changed, traced=traced)
+        histories.append(train(model, three_classes(), loss=weighed, solver=steps))
+    assert histories[0].train_loss == histories[1].train_loss
+    assert histories[0].notes[1].startswith("traced step: ")
+    assert histories[0].notes[2].startswith(f"eager step from epoch 1 on: {told} was changed")
+
+
+SEEN = 0
+
+
+def counting(outputs, labels):
+    global SEEN
+    SEEN += 1
+    return F.cross_entropy(outputs, labels) * (1.0 if SEEN < 20 else 0.5)
+
+
+def test_a_loss_that_counts_in_a_global_variable_runs_eagerly(monkeypatch):
+    """And counts each step once, whatever was tried before."""
+    losses = []
+    for traced in (True, False):
+        monkeypatch.setitem(globals(), "SEEN", 0)
+        history = train(TwoParts(), three_classes(), loss=counting, solver=Steps(epochs=8, traced=traced))
+        losses.append((history.train_loss, SEEN))
+    assert losses[0] == losses[1]

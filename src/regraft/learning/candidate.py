@@ -13,8 +13,9 @@ from regraft.errors import TrainError
 from regraft.examples import Batch
 from regraft.learning.eager_step import EagerStep, TrainingStep
 from regraft.learning.history import Candidate
+from regraft.learning.labels import LabelCheck
 from regraft.learning.learner import Learner, State, to_device
-from regraft.learning.losses import LabelCheck, all_finite
+from regraft.learning.losses import all_finite
 from regraft.learning.scoring import Score
 from regraft.tensors.keeping import GeneratorStates, generator_states
 

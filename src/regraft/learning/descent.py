@@ -10,9 +10,10 @@ from regraft.examples import Batch
 from regraft.foundation.progress import progress_bar
 from regraft.learning.batches import Epoch
 from regraft.learning.candidate import CandidateRun, OwnState, best_of
-from regraft.learning.eager_step import EagerStep
+from regraft.learning.eager_step import EagerStep, TrainingStep
 from regraft.learning.history import History
-from regraft.learning.losses import LabelCheck, LossFunction
+from regraft.learning.labels import LabelCheck
+from regraft.learning.losses import LossFunction
 from regraft.learning.scoring import Score, score
 from regraft.learning.stages import Stages
 from regraft.learning.traced_step import TracedStep
@@ -43,7 +44,9 @@ def descend(
             if number in stages:
                 notes += begin_stage(running, stages, number, trace)
             began = time.perf_counter()
-            run_epoch(running, stages.source.epoch(number) if number else first, check, number, advance)
+            epoch = stages.source.epoch(number) if number else first
+            notes += [note for run in running if (note := refreshed(run.step, number))]
+            run_epoch(running, epoch, check, number, advance)
             seconds.append(time.perf_counter() - began)
             check = None
             for run in running:
@@ -70,6 +73,11 @@ def begin_stage(runs: Sequence[CandidateRun], stages: Stages, number: int, trace
             run.step = traced = trace(run.eager, epoch, stages.epochs_of(number))
             notes.append(traced.note)
     return list(dict.fromkeys(notes))
+
+
+def refreshed(step: TrainingStep, epoch: int) -> str:
+    """Let a traced step notice what was changed since the last epoch; a sentence where it runs eagerly from now on."""
+    return step.use_eager_if_changed(epoch) if isinstance(step, TracedStep) else ""
 
 
 def run_epoch(

@@ -4,7 +4,7 @@ The list is text that can be read: `print(flat.text)`. Values keep the memory th
 most operators write where they wrote before, and views cost nothing.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from types import BuiltinFunctionType
 from typing import Any, final
@@ -44,12 +44,14 @@ def flatten(recording: Recording, changing: Sequence[Tensor]) -> "FlatFunction":
 class FlatFunction:
     """Operators in a row: no loop, no module, no autograd.
 
-    text   the Python that runs
-    call   `call(*inputs)` → the results, for inputs of the shapes that were recorded; without gradients
+    text       the Python that runs
+    constants  tensors from outside whose values must not change between runs: results that depend on them alone were
+               computed once
+    call       `call(*inputs)` → the results, for inputs of the shapes that were recorded; without gradients
     """
 
-    def __init__(self, text: str, names: dict[str, Any]) -> None:
-        self.text = text
+    def __init__(self, text: str, names: dict[str, Any], constants: Iterable[Tensor] = ()) -> None:
+        self.text, self.constants = text, tuple(constants)
         exec(compile(text, "<flat>", "exec"), names)  # noqa: S102  our own text, as torch.fx does: operators and numbers
         self.call: Callable[..., tuple[Tensor, ...]] = names["flat"]
 
@@ -76,6 +78,7 @@ class _Writer:
         self.variable: set[int] = set()  # memory that is another one in each run
         self.known: set[int] = set()  # memory of known origin
         self.constant: set[int] = set()  # memory whose values never change
+        self.constants: dict[int, Tensor] = {}  # of it, what came from outside
         self.written = recording.written() | {memory_of(tensor) for tensor in changing}
 
     def whole(self) -> FlatFunction:
@@ -86,7 +89,7 @@ class _Writer:
         results = ", ".join(self._word(tensor) for tensor in self.recording.results)
         body = [*self.lines, f"return ({results},)"]
         text = f"def flat({', '.join(arguments)}):\n" + "".join(f"    {line}\n" for line in body)
-        return FlatFunction(text, self.names)
+        return FlatFunction(text, self.names, self.constants.values())
 
     def _write(self, call: Call) -> None:
         """The line for one call, if it needs one."""
@@ -156,6 +159,7 @@ class _Writer:
             self.known.add(memory)
             if memory not in self.written:
                 self.constant.add(memory)
+                self.constants[memory] = tensor
 
     def _bind(self, tensor: Tensor) -> str:
         """A variable for this value."""

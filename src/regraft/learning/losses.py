@@ -1,14 +1,14 @@
-"""Losses by name, and labels that fit them."""
+"""Losses by name, and the outputs that they are computed from."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, final
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from regraft.errors import DataError, TrainError
-from regraft.foundation.wording import counted, near_names
+from regraft.errors import Advice, TrainError
+from regraft.foundation.wording import near_names
 
 LossFunction = Callable[[Any, Tensor], Tensor]
 Loss = str | LossFunction
@@ -17,12 +17,20 @@ IGNORED = -100  # torch's mark for a position without a label, in outputs with s
 
 
 def cross_entropy(outputs: Any, labels: Tensor) -> Tensor:
-    """Mean cross-entropy of logits (batch, classes, …) and class numbers (batch, …) or probabilities."""
+    """Mean cross-entropy of logits and class numbers, or probabilities of the shape of the logits.
+
+    outputs  logits (batch, classes, …) for labels (batch, …), or (batch, …, classes) as token models give them
+
+    Raises TrainError where the shapes do not decide which axis is that of the classes.
+    """
     logits = logits_of(outputs)
+    if not labels.is_floating_point():
+        logits = with_classes_first(logits, labels)
     if logits.ndim < 2 or logits.shape[1] < 2:
         raise TrainError(
-            f"Cross-entropy needs one output per class; the model gives the shape {tuple(logits.shape)}.\n"
-            "Give the model one output per class, two for yes or no; for numbers use loss='mean_squared_error'."
+            f"Cross-entropy needs one output per class; the model returns the shape {tuple(logits.shape)}.\n"
+            "Give the model one output per class, two for yes or no.",
+            advice=[Advice("loss", "mean_squared_error", "learn numbers instead of classes")],
         )
     if logits.ndim == 2 and not labels.is_floating_point() and _is_slow_by_rows(logits):
         columns = F.log_softmax(logits.t().contiguous(), 0)
@@ -44,7 +52,8 @@ def mean_squared_error(outputs: Any, labels: Tensor) -> Tensor:
     if values.numel() != labels.numel():
         raise TrainError(
             f"The squared difference needs labels of the outputs' shape: outputs {tuple(values.shape)}, "
-            f"labels {tuple(labels.shape)}. For class numbers use loss='cross_entropy'."
+            f"labels {tuple(labels.shape)}.",
+            advice=[Advice("loss", "cross_entropy", "learn class numbers")],
         )
     return F.mse_loss(values, labels.to(values.dtype).reshape(values.shape))
 
@@ -53,12 +62,15 @@ LOSSES: dict[str, LossFunction] = {"cross_entropy": cross_entropy, "mean_squared
 
 
 def as_loss(loss: Loss) -> LossFunction:
-    """The loss function of that name, or the function as it is: `loss(outputs, labels)` → scalar mean of the batch."""
+    """The loss function of that name, or the function as it is: `loss(outputs, labels)` → scalar mean of the batch.
+
+    torch's own cross-entropy with its default arguments is "cross_entropy".
+    """
     if callable(loss):
-        return loss
+        return cross_entropy if _is_plain_cross_entropy(loss) else loss
     if loss not in LOSSES:
         raise TrainError(
-            f"There is no loss {loss!r}. {near_names(loss, LOSSES)}\nOr give a function of outputs, labels."
+            f"There is no loss {loss!r}. {near_names(loss, LOSSES)}\nOr pass a function of outputs and labels."
         )
     return LOSSES[loss]
 
@@ -68,8 +80,8 @@ def logits_of(outputs: Any) -> Tensor:
     logits = find_logits(outputs)
     if logits is None:
         raise TrainError(
-            f"The model gives a {type(outputs).__name__} without a tensor named `logits`.\n"
-            "Give a loss that takes these outputs: loss=lambda outputs, labels: …"
+            f"The model returns a {type(outputs).__name__} without a tensor named `logits`.\n"
+            "Pass a function of outputs and labels as the loss."
         )
     return logits
 
@@ -82,54 +94,37 @@ def find_logits(outputs: Any) -> Tensor | None:
     return logits if isinstance(logits, Tensor) else None
 
 
-def class_count(outputs: Any, labels: Tensor) -> int:
-    """Number of classes that these outputs tell apart; 0 where the labels are no class numbers for them."""
-    logits = find_logits(outputs)
-    return logits.shape[1] if logits is not None and are_classes(logits, labels) else 0
+def with_classes_first(logits: Tensor, labels: Tensor) -> Tensor:
+    """The logits as (batch, classes, …), for class numbers (batch, …).
+
+    The shapes tell where the classes are: behind the batch, as torch's losses expect, or last, as token models give
+    them. Raises TrainError where both would fit.
+    """
+    second, last = class_axes(logits, labels)
+    if second and last:
+        raise TrainError(
+            f"The outputs have the shape {tuple(logits.shape)} and the labels {tuple(labels.shape)}: the classes may "
+            "be on the second or on the last axis.\nPass a function as the loss that moves them to the second axis: "
+            "lambda outputs, labels: cross_entropy(outputs.movedim(-1, 1), labels)."
+        )
+    return logits.movedim(-1, 1) if last else logits
 
 
-def are_classes(logits: Tensor, labels: Tensor) -> bool:
-    """Whether the labels are class numbers for these logits: whole numbers, one for each vector of logits."""
-    whole = not labels.is_floating_point() and not labels.is_complex()
-    return whole and logits.ndim == labels.ndim + 1 and logits.shape[1] > 1
+def class_axes(logits: Tensor, labels: Tensor) -> tuple[bool, bool]:
+    """Whether the second and the last axis of the logits can be that of the classes for these class numbers."""
+    if logits.ndim != labels.ndim + 1:
+        return False, False
+    second = logits.shape[:1] == labels.shape[:1] and logits.shape[2:] == labels.shape[1:]
+    return second, logits.ndim > 2 and logits.shape[:-1] == labels.shape
 
 
-@final
-class LabelCheck:
-    """Refuses labels that a classifier with so many classes cannot learn."""
-
-    def __init__(self, classes: int) -> None:
-        self.classes = classes
-        self.seen: set[int] = set()
-
-    def look(self, labels: Tensor, indices: Tensor | None = None) -> None:
-        """Raise DataError when a label is none of the classes; it names the first such example.
-
-        labels   (batch,) or (batch, …) whole numbers
-        indices  (batch,) the examples' places in the data set; None: they are the data set in its own order
-        """
-        outside = (labels < 0) | (labels >= self.classes)
-        if labels.ndim > 1:
-            outside &= labels != IGNORED
-        if outside.any():
-            place = outside.reshape(len(labels), -1).any(1).nonzero()[0, 0]
-            example = int(place if indices is None else indices[place])
-            label = int(labels[place][outside[place]].reshape(-1)[0])
-            raise DataError(
-                f"Example {example} has the label {label}, and the model has {counted(self.classes, 'output')}: "
-                f"labels go from 0 to {self.classes - 1}. {counted(int(outside.sum()), 'label', 'is/are')} outside.\n"
-                "Give the model as many outputs as there are classes, or number the classes from 0."
-            )
-        if len(self.seen) < 2:
-            self.seen |= {int(labels.min()), int(labels.max())}
-
-    def finish(self) -> None:
-        """Raise DataError when all labels seen were the same: there is nothing to tell apart."""
-        if len(self.seen) == 1:
-            raise DataError(
-                f"All examples have the label {self.seen.pop()}: with one class only there is nothing to learn.\n"
-                "Check the folders or the labels; shuffling or splitting may have left out the others."
-            )
+def _is_plain_cross_entropy(loss: LossFunction) -> bool:
+    """Whether this is torch's cross-entropy of class numbers, without weights, smoothing or another mark to ignore."""
+    if loss is F.cross_entropy:
+        return True
+    if type(loss) is not nn.CrossEntropyLoss or loss.weight is not None:
+        return False
+    return (loss.ignore_index, loss.reduction, loss.label_smoothing) == (IGNORED, "mean", 0)
 
 
 def all_finite(values: list[Tensor]) -> bool:

@@ -1,7 +1,7 @@
-"""What a model keeps outside of its tensors: counters, lists, generators of random numbers of its own.
+"""What a model and its loss keep in Python: counters, lists, global settings, generators of random numbers.
 
 A flat list of operators has none of it. A step that changes it must run eagerly, and a step that was only tried must
-leave it as it was.
+leave it as it was. What the user changes between epochs is noticed by the same comparison.
 """
 
 import copy
@@ -9,7 +9,8 @@ import pickle
 import random
 from collections import deque
 from collections.abc import Callable, Mapping
-from types import ModuleType
+from dataclasses import dataclass
+from types import CodeType, FunctionType, ModuleType
 from typing import Any, final
 
 import numpy as np
@@ -17,55 +18,120 @@ from torch import Tensor, nn
 
 DEEPEST = 3  # objects in one another that are looked into
 LARGE = 1 << 20  # bytes of an array that is data, and not compared
+MOST_ITEMS = 10_000  # of a container; a longer one is data, too
 OWN = {"_parameters", "_buffers", "_modules", "training"}  # of a module; the learner remembers these
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
 GENERATORS = (random.Random, np.random.Generator, np.random.RandomState)
 CONTAINERS = (list, tuple, set, frozenset, deque)
-IDENTITY = (Tensor, nn.Module, type, ModuleType)
+IDENTITY = (Tensor, nn.Module, type, ModuleType, FunctionType)
+SIZED = (Mapping, *CONTAINERS)
+LIBRARIES = {"torch", "numpy", "regraft", "builtins"}
+
+
+@final
+@dataclass(frozen=True)
+class _Place:
+    """A dictionary of attributes or global variables, and what it held.
+
+    names  the global variables that count; None: all attributes but OWN, also those that are added
+    """
+
+    owner: dict[str, Any]
+    names: frozenset[str] | None
+    before: dict[str, tuple[Any, Any]]
+
+    def changed_name(self) -> str:
+        """The first that was added, removed, or has another value than before; "" for none."""
+        now = _names_of(self.owner, self.names)
+        return next((name for name in dict.fromkeys([*self.before, *now]) if self.is_changed(name)), "")
+
+    def is_changed(self, name: str) -> bool:
+        """Whether this one was added, removed, or has another value than before."""
+        if name not in self.owner or name not in self.before:
+            return True
+        return bool(_comparable(self.owner[name]) != self.before[name][0])
+
+    def restore(self) -> None:
+        """Put back what was changed, and take away attributes that were added."""
+        if self.names is None:
+            for name in self.owner.keys() - OWN - self.before.keys():
+                del self.owner[name]
+        for name, (_, value) in self.before.items():
+            if self.is_changed(name):
+                self.owner[name] = _copied(value)
 
 
 @final
 class PythonState:
-    """The attributes of a model's layers and of its loss at one moment.
+    """The attributes of a model's layers and of its loss, and the variables that their code uses, at one moment.
 
-    Not seen: large arrays, and what lies deeper than three objects in one another.
+    Seen are the global variables and closures of the loss, of the layers' own `forward` and of functions that they
+    call. Not seen: large arrays and containers, and what lies deeper than three objects in one another.
     """
 
     def __init__(self, model: nn.Module, loss: Callable[..., Any]) -> None:
-        self.loss = loss
-        self.owners = [vars(layer) for layer in model.modules()] + ([vars(loss)] if hasattr(loss, "__dict__") else [])
-        self.before = [
-            {name: (_comparable(value), _copied(value)) for name, value in owner.items() if name not in OWN}
-            for owner in self.owners
-        ]
-        self.closure = _closure_values(loss)
+        self.functions = _functions(model, loss)
+        layers = [vars(layer) for layer in model.modules()] + ([vars(loss)] if hasattr(loss, "__dict__") else [])
+        self.attributes = [_place(owner, None) for owner in layers]
+        self.variables = [_place(function.__globals__, _names_in(function.__code__)) for function in self.functions]
+        self.closures = list(map(_closure_values, self.functions))
 
     def change(self) -> str:
         """What is no longer as it was, in a word or two; "" where nothing is."""
-        for owner, before in zip(self.owners, self.before, strict=True):
-            for name in {**before, **owner}:
-                if name not in OWN and _is_changed(name, owner, before):
-                    return f"attribute {name}"
-        return "the loss's own variables" if _closure_values(self.loss) != self.closure else ""
+        for kind, places in (("attribute", self.attributes), ("global variable", self.variables)):
+            for place in places:
+                if name := place.changed_name():
+                    return f"{kind} {name}"
+        if list(map(_closure_values, self.functions)) != self.closures:
+            return "a variable of the function around the loss or a layer"
+        return ""
 
     def restore(self) -> None:
-        """Attributes as they were; what the loss shares with the function around it stays."""
-        for owner, before in zip(self.owners, self.before, strict=True):
-            for name in [name for name in owner if name not in OWN and name not in before]:
-                del owner[name]
-            for name, (_, value) in before.items():
-                if _is_changed(name, owner, before):
-                    owner[name] = _copied(value)
+        """Attributes and global variables as they were; what a function shares with the one around it stays."""
+        for place in (*self.attributes, *self.variables):
+            place.restore()
 
 
-def _is_changed(name: str, owner: Mapping[str, Any], before: Mapping[str, tuple[Any, Any]]) -> bool:
-    """Whether this attribute was added, removed, or has another value than before."""
-    return name not in owner or name not in before or _comparable(owner[name]) != before[name][0]
+def _place(owner: dict[str, Any], names: frozenset[str] | None) -> _Place:
+    values = {name: owner[name] for name in _names_of(owner, names)}
+    return _Place(owner, names, {name: (_comparable(value), _copied(value)) for name, value in values.items()})
 
 
-def _closure_values(function: Callable[..., Any]) -> list[Any]:
+def _names_of(owner: Mapping[str, Any], names: frozenset[str] | None) -> list[str]:
+    return [name for name in owner if (name not in OWN if names is None else name in names)]
+
+
+def _functions(model: nn.Module, loss: Callable[..., Any]) -> list[FunctionType]:
+    """The user's own functions that a step runs: the loss, each layer's `forward`, and functions that they name."""
+    layers = {type(layer): layer for layer in model.modules()}
+    found = dict.fromkeys(f for start in (loss, *layers.values()) for f in _code_of(start))
+    for _ in range(DEEPEST):
+        named = [f.__globals__.get(name) for f in found for name in _names_in(f.__code__)]
+        found |= dict.fromkeys(f for value in named if isinstance(value, FunctionType) for f in _code_of(value))
+    return list(found)
+
+
+def _code_of(called: Any) -> list[FunctionType]:
+    """The Python functions behind something that can be called, but for those of torch and of this package."""
+    called = getattr(called, "func", called)  # of functools.partial
+    own = [called, *(getattr(called, name, None) for name in ("forward", "__call__"))]
+    functions = [getattr(function, "__func__", function) for function in own]
+    return [f for f in functions if isinstance(f, FunctionType) and not _is_of_a_library(f)]
+
+
+def _is_of_a_library(definition: FunctionType | type) -> bool:
+    return (definition.__module__ or "").partition(".")[0] in LIBRARIES
+
+
+def _names_in(code: CodeType) -> frozenset[str]:
+    """The names of global variables and attributes in the code, that of functions inside it included."""
+    inner = [_names_in(constant) for constant in code.co_consts if isinstance(constant, CodeType)]
+    return frozenset(code.co_names).union(*inner)
+
+
+def _closure_values(function: FunctionType) -> list[Any]:
     """What the function shares with the one that made it."""
-    return [_comparable(cell.cell_contents) for cell in getattr(function, "__closure__", None) or ()]
+    return [_comparable(cell.cell_contents) for cell in function.__closure__ or ()]
 
 
 def _comparable(value: Any, depth: int = 0) -> Any:
@@ -76,7 +142,9 @@ def _comparable(value: Any, depth: int = 0) -> Any:
         return value.tobytes() if value.nbytes < LARGE else id(value)
     if isinstance(value, GENERATORS):
         return pickle.dumps(value)
-    if isinstance(value, IDENTITY) or depth == DEEPEST:
+    if isinstance(value, type) and not _is_of_a_library(value):
+        return id(value), [(name, repr(part)) for name, part in vars(value).items() if isinstance(part, PLAIN)]
+    if isinstance(value, IDENTITY) or depth == DEEPEST or (isinstance(value, SIZED) and len(value) > MOST_ITEMS):
         return id(value)  # what is written into a tensor is seen by the recording
     if isinstance(value, Mapping):
         return [(name, _comparable(part, depth + 1)) for name, part in value.items()]

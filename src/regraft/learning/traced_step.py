@@ -18,7 +18,7 @@ from regraft.learning.eager_step import EagerStep
 from regraft.learning.flat_function import FlatFunction, flatten
 from regraft.learning.learner import to_device
 from regraft.learning.operator_recording import NotFlatError, Recording, record
-from regraft.learning.python_state import PythonState
+from regraft.learning.python_state import LARGE, PythonState
 from regraft.tensors.keeping import generator_states
 from regraft.tensors.trees import Inputs, map_tree, tensors_of
 
@@ -41,6 +41,8 @@ class TracedStep:
         self.eager, self.owns_update = eager, owns_update
         self.note = ""
         self.flat: dict[Look, FlatFunction] = {}
+        self.python: PythonState | None = None  # when the step was proven
+        self.values: list[Tensor] = []  # of the constants at that time
         self.parameters = list(eager.learner.parameters)
 
     def __call__(self, inputs: Inputs, labels: Tensor) -> Tensor:
@@ -58,6 +60,27 @@ class TracedStep:
                 parameter.grad = gradient.clone()  # an optimizer may keep it; the next run writes over this one
             self.eager.optimizer.step()
             return loss.clone()
+
+    def remember(self) -> None:
+        """Take the present state of what the flat lists have taken for constant, to be asked again before an epoch."""
+        if self.flat:
+            self.python = PythonState(self.eager.learner.model, self.eager.loss)
+            self.values = [tensor.clone() for tensor in self._constants()]
+
+    def use_eager_if_changed(self, epoch: int) -> str:
+        """Run eagerly from now on if what was taken for constant has changed; a sentence says so, else ""."""
+        if self.python is None or not self.flat:
+            return ""
+        change = self.python.change() or ("" if _equal(self._constants(), self.values) else "a tensor")
+        if not change:
+            return ""
+        self.flat.clear()
+        return f"eager step from epoch {epoch} on: {change} was changed, and the traced step would not notice"
+
+    def _constants(self) -> list[Tensor]:
+        """The tensors that the flat lists take for constant, but for large ones, which are data."""
+        constants = [tensor for flat in self.flat.values() for tensor in flat.constants]
+        return [tensor for tensor in constants if tensor.nbytes < LARGE]
 
 
 def trace_step(eager: EagerStep, epoch: Epoch, epochs: int, *, owns_update: bool) -> TracedStep:
@@ -87,6 +110,7 @@ def trace_step(eager: EagerStep, epoch: Epoch, epochs: int, *, owns_update: bool
         step.note = step.note or f"traced step: {flat.operators} operators, proven equal to the eager step"
     if not step.flat:
         step.note = f"eager step: {reason}"
+    step.remember()
     return step
 
 

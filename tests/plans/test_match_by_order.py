@@ -57,3 +57,38 @@ def test_kinds_of_layers_keep_unnamed_numbers_apart():
 
 def test_two_comes_before_ten():
     assert sorted(["b10.x", "b2.x", "b2"], key=natural) == ["b2", "b2.x", "b10.x"]
+
+
+CONV, WIDE = ("conv", (8, 8, 3, 3)), ("conv", (16, 8, 3, 3))
+
+
+def test_a_layer_between_two_neighbouring_pairs_is_determined():
+    """timm's conv_pw means two things; each stands between two norms that are paired."""
+    ours = {"bn0": NORM, "b.conv_pw": CONV, "bn1": NORM, "b.conv_dw": CONV, "bn2": NORM, "c.conv_pw": CONV, "bn3": NORM}
+    theirs = {"n.0": NORM, "expand": CONV, "n.1": NORM, "depth": CONV, "n.2": NORM, "project": CONV, "n.3": NORM}
+
+    matches = match_orders(ours, theirs)
+
+    assert matches.pairs["b.conv_pw"] == "expand"
+    assert (matches.pairs["b.conv_dw"], matches.pairs["c.conv_pw"]) == ("depth", "project")
+    assert not matches.ambiguous
+
+
+def test_a_shortcut_that_is_listed_elsewhere_is_not_paired_by_its_neighbours():
+    """Keras lists it before the branch, torch behind it: between the pairs the two sides differ."""
+    ours = {"bn0": NORM, "conv1": CONV, "bn1": NORM, "down": CONV, "bn2": NORM}
+    theirs = {"n.0": NORM, "short": CONV, "main": CONV, "n.1": NORM, "n.2": NORM}
+
+    matches = match_orders(ours, theirs)
+
+    assert not {"conv1", "down"} & set(matches.pairs)
+
+
+def test_several_layers_between_two_pairs_are_told_by_their_shapes_alone():
+    ours = {"bn0": NORM, "x.one": CONV, "y.two": CONV, "z.three": WIDE, "bn1": NORM}
+    theirs = {"n.0": NORM, "p": WIDE, "q": CONV, "r": CONV, "n.1": NORM}
+
+    matches = match_orders(ours, theirs)
+
+    assert matches.pairs["z.three"] == "p"
+    assert set(matches.ambiguous) == {"x.one", "y.two"}

@@ -1,6 +1,7 @@
 """Each array of the model gets one row, and each array of the checkpoint is used or listed."""
 
 import pytest
+import torch
 from torch import nn
 
 from regraft.arrays import ArrayInfo
@@ -35,6 +36,29 @@ def test_a_way_settles_only_the_question_that_it_answers():
 
     assert status("flatten 2x1x2") == "undecidable_orientation"
     assert status("as stored") == "adapted"
+
+
+def test_an_empty_array_is_zero_3_s():
+    layers = describe_model(nn.ModuleDict({"a": nn.Linear(4, 2, bias=False)}))
+
+    (row,) = target_rows(layers, {"a.weight": Pairing(("w",))}, infos(w=(0,)), ALL)
+
+    assert "zero_to_fp32.py" in row.note
+
+
+def test_an_array_of_a_module_with_layers_is_left_out_alone():
+    """fresh=["visual"] would leave out the whole tower."""
+
+    class Tower(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.proj, self.layer = nn.Parameter(torch.zeros(3, 4)), nn.Linear(2, 2)
+
+    layers = describe_model(nn.ModuleDict({"visual": Tower()}))
+
+    row = target_rows(layers, {"visual.proj": Pairing(("w",))}, infos(w=(3, 5)), ALL)[0]
+
+    assert row.advice[0].value == ["visual.proj"]
 
 
 @pytest.mark.parametrize(("dtype", "scale", "told"), [

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from regraft.errors import Advice
 from regraft.foundation.patterns import exact_pattern
 from regraft.foundation.wording import counted
-from regraft.plans.layers import Layer
+from regraft.plans.layers import Layer, layers_by_array
 from regraft.plans.renaming import dotted
 from regraft.plans.sources import Sources
 
@@ -25,12 +25,19 @@ def absence_of(layers: Sequence[Layer], sources: Sources, *, by_names: bool) -> 
 
     by_names   the layers were matched by names, and most of them have no source
     """
-    prefixes = _prefixes(layers, sources)
-    prefix, count = max(prefixes.items(), key=lambda item: item[1], default=("", 0))
-    if count * 2 > len(sources.names):
-        rule = {f"{exact_pattern(prefix)}(.*)": r"\1"}
-        note = f"{counted(count, 'name')} of the checkpoint begin with {prefix!r}, and match without it."
-        return Absence(note, (Advice("rename", rule, f"take {prefix!r} off the names"),))
+    arrays = min(len(layers_by_array(layers)), len(sources.names))
+    prefixes = {prefix: count for prefix, count in _their_prefixes(layers, sources).items() if count * 2 > arrays}
+    own, count = max(_our_prefixes(layers, sources).items(), key=lambda item: item[1], default=("", 0))
+    if prefixes and by_names:
+        advice = [
+            Advice("rename", {f"{exact_pattern(prefix)}(.*)": r"\1"}, f"take {prefix!r} off the names")
+            for prefix in prefixes
+        ]
+        lines = [f"{counted(number, 'name')} begin with {prefix!r}" for prefix, number in prefixes.items()]
+        return Absence(f"In the checkpoint {' and '.join(lines)}, and match without it.", tuple(advice))
+    if by_names and count * 2 > arrays:
+        note = f"{counted(count, 'name')} of the model begin with {own!r}, and match without it."
+        return Absence(note, (Advice("rename", {"(.*)": rf"{own}\1"}, f"put {own!r} before the names"),))
     if by_names:
         note = (
             "Most names differ. Layers can be matched by kind, shape and connections instead (how-to/other-names),\n"
@@ -40,7 +47,7 @@ def absence_of(layers: Sequence[Layer], sources: Sources, *, by_names: bool) -> 
     return Absence("Another name in the checkpoint can be mapped with a rename rule (how-to/rename).")
 
 
-def _prefixes(layers: Sequence[Layer], sources: Sources) -> Counter[str]:
+def _their_prefixes(layers: Sequence[Layer], sources: Sources) -> Counter[str]:
     """What stands before the name of a layer of ours in the sources' names → how often."""
     names = {layer.name for layer in layers}
     prefixes: Counter[str] = Counter()
@@ -49,4 +56,16 @@ def _prefixes(layers: Sequence[Layer], sources: Sources) -> Counter[str]:
         for length in range(1, len(parts) - 1):
             if ".".join(parts[length:-1]) in names:
                 prefixes[source[: len("/".join(parts[:length])) + 1]] += 1
+    return prefixes
+
+
+def _our_prefixes(layers: Sequence[Layer], sources: Sources) -> Counter[str]:
+    """What stands before the name of a layer of theirs in our names → how many arrays."""
+    theirs = {dotted(source, sources.layout).rpartition(".")[0] for source in sources.names.values()}
+    prefixes: Counter[str] = Counter()
+    for layer in layers:
+        parts = layer.name.split(".")
+        for length in range(1, len(parts)):
+            if ".".join(parts[length:]) in theirs:
+                prefixes[".".join(parts[:length]) + "."] += len(layer.arrays)
     return prefixes

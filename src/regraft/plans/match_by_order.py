@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence, Set
 from itertools import pairwise
 
 from regraft.plans.graphs import Matches
@@ -34,7 +34,39 @@ def match_orders(ours: Mapping[str, Hashable], theirs: Mapping[str, Hashable]) -
                 pairs.update(zip(names, candidates, strict=True))
             elif every:
                 ambiguous.update(dict.fromkeys(names, every))
-    return Matches(pairs, ambiguous)
+    settled = _between_pairs(ours, theirs, pairs)
+    return Matches({**pairs, **settled}, {name: other for name, other in ambiguous.items() if name not in settled})
+
+
+def _between_pairs(
+    ours: Mapping[str, Hashable], theirs: Mapping[str, Hashable], pairs: Mapping[str, str]
+) -> dict[str, str]:
+    """The layers that stand alone, by kind and shape, between two pairs that are neighbours on both sides.
+
+    Between them both sides must have the same layers: where one lists a shortcut before a branch and the other behind
+    it, they have not.
+    """
+    settled: dict[str, str] = {}
+    their_gaps = dict(_gaps(theirs, set(pairs.values())))
+    for (first, last), mine in _gaps(ours, set(pairs)):
+        others = their_gaps.get((pairs.get(first, ""), pairs.get(last, "")), [])
+        if Counter(ours[name] for name in mine) == Counter(theirs[name] for name in others):
+            by_signature = {theirs[name]: name for name in others}
+            alone = [name for name in mine if [ours[one] for one in mine].count(ours[name]) == 1]
+            settled |= {name: by_signature[ours[name]] for name in alone}
+    return settled
+
+
+def _gaps(side: Mapping[str, Hashable], paired: Set[str]) -> Iterator[tuple[tuple[str, str], list[str]]]:
+    """((the paired layer before, the one behind), the layers between them); "" stands for either end."""
+    before, gap = "", []
+    for name in (*side, ""):
+        if name and name not in paired:
+            gap.append(name)
+            continue
+        if gap:
+            yield (before, name), gap
+        before, gap = name, []
 
 
 def _agree(names: Sequence[str], candidates: Sequence[str]) -> bool:

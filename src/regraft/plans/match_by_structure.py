@@ -5,6 +5,8 @@ from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
+from regraft.errors import Advice
+from regraft.foundation.patterns import exact_pattern
 from regraft.foundation.wording import counted
 from regraft.operations.moves import Reshape
 from regraft.operations.operation import Operation
@@ -286,6 +288,9 @@ def _ambiguous(layer: Layer, name: str, candidates: Sequence[_Group]) -> dict[st
         f"{counted(len(first), 'layer', 'has/have')} this kind and shape in the checkpoint, and the surroundings do "
         "not decide. Map it with a rename rule, theirs to ours (how-to/rename)."
     )
+    theirs = parent_of(first[0])
+    rule = {f"{exact_pattern(theirs)}[./](.*)": rf"{layer.name}.\1"}
+    advice = (Advice("rename", rule, "map it"),) if len(first) == 1 and name == layer.name and theirs else ()
     arrays = [leaf for leaf in layer.arrays if leaf != "num_batches_tracked"]
     targets = [name] if name != layer.name else map(layer.full, arrays)
-    return dict.fromkeys(targets, Pairing(first, note=note, problem="ambiguous"))
+    return dict.fromkeys(targets, Pairing(first, note=note, problem="ambiguous", advice=advice))

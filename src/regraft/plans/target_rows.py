@@ -88,7 +88,8 @@ class _Target:
 
     def kept(self) -> Advice:
         """Leave the array, or its whole layer, as it is."""
-        return Advice("fresh", [self.layer.name or self.leaf], _KEEP)
+        whole = self.name if self.layer.kind == "other" else self.layer.name or self.leaf
+        return Advice("fresh", [whole], _KEEP)
 
 
 def _chosen(target: _Target, choices: Choices) -> Row | None:
@@ -184,6 +185,11 @@ def _misfit(target: _Target, got: Shape) -> tuple[str, tuple[Advice, ...]]:
     """(what the shapes show, what solves it)."""
     shape = target.array.shape
     after = f"The source has the shape {got} after all operations, the model takes {shape}."
+    if 0 in got:
+        more = (
+            "DeepSpeed's ZeRO-3 leaves such arrays where each process holds a part: convert with its zero_to_fp32.py."
+        )
+        return f"The source is empty, {got}. {more}", (target.kept(),)
     if len(got) != len(shape) or not shape:
         return f"{after}\nMap another source with a rename rule (how-to/rename).", (target.kept(),)
     if target.is_kernel() and got[0] == shape[0]:

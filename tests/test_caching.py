@@ -333,7 +333,11 @@ def test_lower_precision_is_measured(store, precision, relative):
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
-    [({"precision": "float8"}, "No precision 'float8'"), ({"views": 0}, "views is 0; expected 1 or more")],
+    [
+        ({"store": ""}, "store is an empty text"),
+        ({"precision": "float8"}, "No precision 'float8'"),
+        ({"views": 0}, "views is 0; expected 1 or more"),
+    ],
 )
 def test_wrong_arguments_are_answered_with_the_right_ones(wrong, message):
     """Before anything is computed."""

@@ -163,3 +163,18 @@ def test_sounds_of_many_lengths_are_sequences():
     data = as_examples(Pairs(lambda index: (torch.ones(10 + index), 0)))
     inputs, _ = data.gather(torch.arange(6))
     assert inputs.shape == (6, 15)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda index: (INPUTS[index], {"a": 1, "b": 2}), "label of an example is a dict.*pack several labels"),
+        (lambda index: (INPUTS[index], "cat"), "label of an example is a str.*Number the classes"),
+        (lambda index: (INPUTS[index], torch.ones(index + 1)), "cannot be put into one batch: stack expects"),
+        (lambda index: (INPUTS[index] if index == 1 else object(), 0), "cannot be put into one batch"),
+    ],
+)
+def test_pairs_that_make_no_batch_are_refused(make, message):
+    """Instead of an error of torch's, or of training's later on."""
+    with pytest.raises(DataError, match=f"(?s){message}"):
+        gathered(Pairs(make))

@@ -46,6 +46,10 @@ def cache_features(
     """
     if views < 1:
         raise CacheError(f"views is {views}; expected 1 or more.")
+    if store == "":
+        raise CacheError(
+            "The store is an empty text. Pass the path of a folder, or None to keep the features in memory."
+        )
     kept = FolderStore(os.fspath(store)) if isinstance(store, (str, os.PathLike)) else store
     options = Options(kept, batch_size, precision, engine or Engine(), head, epochs, tell)
     with kept_generators():

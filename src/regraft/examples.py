@@ -217,8 +217,19 @@ def fetched_ahead(
 
 
 def collated(rows: Sequence[tuple[Any, Any]]) -> tuple[Inputs, Tensor]:
-    """A batch of (input, label) pairs."""
-    inputs, labels = default_collate(_filled(rows) if has_lengths(rows) else list(rows))
+    """A batch of (input, label) pairs. Raises DataError for pairs that are not alike and labels that are no numbers."""
+    try:
+        inputs, labels = default_collate(_filled(rows) if has_lengths(rows) else list(rows))
+    except (RuntimeError, TypeError, KeyError, ValueError, RecursionError) as error:  # torch's own rules
+        raise DataError(
+            f"The examples cannot be put into one batch: {str(error).splitlines()[0][:200]}\nEach needs the same "
+            "tensors and numbers in the same structure, and labels of one size."
+        ) from error
+    if not isinstance(labels, Tensor):
+        raise DataError(
+            f"The label of an example is a {type(rows[0][1]).__name__}; expected a number or a tensor.\nNumber the "
+            "classes; pack several labels into one tensor, or put them among the inputs."
+        )
     # default_collate gives lists for tuples; a model is called with *tuple.
     return (tuple(inputs) if isinstance(inputs, list) else inputs), labels
 

@@ -1,5 +1,6 @@
 """Folders of class folders."""
 
+import os
 import shutil
 
 import pytest
@@ -74,3 +75,11 @@ def test_one_class_may_be_called_train(image_folder):
     """Vehicles: car, train, truck."""
     (image_folder / "cat").rename(image_folder / "train")
     assert open_image_folder(image_folder, CONTRACT).classes == ("dog", "train")
+
+
+def test_a_named_pipe_among_images_is_left_out(image_folder):
+    """Reading it would wait for ever."""
+    os.mkfifo(image_folder / "cat" / "pipe.png")
+    data = open_image_folder(image_folder, CONTRACT)
+    assert len(data) == 6
+    assert data.notes[0].startswith("2 files left out")

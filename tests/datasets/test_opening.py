@@ -1,5 +1,7 @@
 """The form of data is found by what is there."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -31,3 +33,10 @@ def test_an_unknown_form_lists_the_known_ones(tmp_path):
     (tmp_path / "a.xyz").touch()
     with pytest.raises(DataError, match=r"a.xyz is no known form of data. Expected a folder of class folders, .npz"):
         open_data(tmp_path / "a.xyz", CONTRACT)
+
+
+def test_a_named_pipe_is_no_data(tmp_path):
+    """Reading it would wait for ever."""
+    os.mkfifo(tmp_path / "data.csv")
+    with pytest.raises(DataError, match=r"data.csv is neither a file nor a folder"):
+        open_data(tmp_path / "data.csv", CONTRACT)

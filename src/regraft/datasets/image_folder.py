@@ -66,7 +66,7 @@ def _files_of(folder: Path, names: Sequence[str]) -> tuple[list[tuple[Path, int]
             path = entry.relative_to(folder)
             if entry.is_dir() or any(part.startswith(".") for part in path.parts):
                 continue
-            if is_image(path):
+            if is_image(path) and entry.is_file():  # a named pipe would be waited for
                 images.append((path, label))
             else:
                 others.append(str(path))

@@ -24,6 +24,8 @@ def open_data(
     """
     if not path.exists():
         raise DataError(f"There are no data at {path}.")
+    if not path.is_dir() and not path.is_file():
+        raise DataError(f"{path} is neither a file nor a folder.")
     if path.is_dir():
         return open_image_folder(path, contract, classes=classes, skip_unreadable=skip_unreadable)
     name = path.name.lower()

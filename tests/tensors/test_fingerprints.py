@@ -91,3 +91,9 @@ def test_a_digest_follows_the_values_not_the_memory():
     assert digest_of(tensor.T.contiguous().T) == digest_of(tensor)
     assert digest_of(torch.zeros(0)) == digest_of(torch.zeros(0, 3))
     assert digest_of(torch.tensor(3)) != digest_of(torch.tensor(4))
+
+
+def test_inputs_that_are_no_tensors_are_refused():
+    """By their path: a text beside an image, as many data sets give it."""
+    with pytest.raises(CacheError, match=r"name.0 is a str, not a tensor. Return tensors alone"):
+        input_ids({"x": torch.ones(1, 2), "name": ["a.png"]}, 1)

@@ -76,7 +76,7 @@ def input_ids(inputs: Inputs, count: int) -> np.ndarray:
     """
     prefix = hashlib.sha256()
     columns = []
-    for path, tensor in named_tensors(inputs):
+    for path, tensor in _hashed(inputs):
         if len(tensor) != count:
             raise CacheError(f"The input {path or 'tensor'} has {len(tensor)} rows in a batch of {count} examples.")
         prefix.update(_header(path, tensor.dtype, tensor.shape[1:]))
@@ -88,6 +88,16 @@ def input_ids(inputs: Inputs, count: int) -> np.ndarray:
             total.update(column[row])
         ids[row] = np.frombuffer(total.digest(), np.uint8, ID_BYTES)
     return ids
+
+
+def _hashed(inputs: Inputs) -> list[tuple[str, Tensor]]:
+    """The inputs' tensors by their path. Raises CacheError when something else is among them."""
+    try:
+        return list(named_tensors(inputs))
+    except TypeError as error:
+        raise CacheError(
+            f"An example cannot be recognised by its inputs: {error} Return tensors alone as the input of an example."
+        ) from error
 
 
 def named_ids(names: Iterable[str]) -> np.ndarray:

@@ -231,3 +231,24 @@ def test_generated_pages_have_the_words_of_their_commands():
     }
     pages = {name: (ROOT / f"docs/{name}.md").read_text(encoding="utf-8") for name in words}
     assert [(name, text) for name, texts in words.items() for text in texts if text not in pages[name]] == []
+
+
+def test_every_method_to_adapt_an_array_is_in_the_table():
+    """docs/how-to/channels.md shows each of them, and none that does not exist."""
+    from regraft.plans.adapting import ADAPTATIONS
+
+    table = (ROOT / "docs/how-to/channels.md").read_text(encoding="utf-8").split("| You have |")[1].split("\n\n")[0]
+    cells = [re.split(r" \| ", row)[1] for row in table.splitlines()[2:]]
+    shown = [method for cell in cells for method in re.findall(r'"([^"]+)"(?=[}`])', cell)]
+    known = [method.pattern for method in ADAPTATIONS]
+    assert [method for method in shown if not any(re.fullmatch(pattern, method) for pattern in known)] == []
+    texts = re.findall(r'"([^"]+)"', table)
+    assert [pattern for pattern in known if not any(re.fullmatch(pattern, text) for text in texts)] == []
+
+
+def test_every_kind_of_problem_in_a_plan_is_explained():
+    """docs/errors.md has a row for each status that stops `apply_plan`."""
+    from regraft.plans.rows import PROBLEMS
+
+    table = (ROOT / "docs/errors.md").read_text(encoding="utf-8").split("| Status |")[1].split("\n\n")[0]
+    assert {*re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)} == {*PROBLEMS, "differs"}

@@ -106,6 +106,7 @@ FORMATS: tuple[Format, ...] = (
     LazyFormat("npz", "numpy_arrays.NumpyArchive", _ZIP, None),
     LazyFormat("npy", "numpy_arrays.NumpyArray", _begins(b"\x93NUMPY"), None),
     LazyFormat("numpy-pickle", "pickled_arrays.NumpyPickle", _PICKLE, None),
+    LazyFormat("darknet", "darknet.Darknet", _begins(bytes(4)), "torch"),
     LazyFormat("gguf", "gguf.GGUF", _begins(b"GGUF"), "torch"),
     LazyFormat("orbax", "orbax.Orbax", _folder, "flax"),
 )

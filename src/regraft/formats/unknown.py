@@ -26,7 +26,7 @@ _OTHERS = (  # (what stands among the first 64 bytes, what it is and what to do)
     (b"%PDF", "is a PDF."),
 )
 _BY_SUFFIX = {
-    ".weights": "may be Darknet's, which keeps numbers without names or shapes. Convert it with its .cfg to ONNX.",
+    ".weights": "may be Darknet's, which keeps numbers without names or shapes. Put its .cfg beside it.",
     ".mlmodel": "may be Core ML's, which is not read. Open the file that it was converted from.",
     ".pb": "may be a TensorFlow graph without weights, or the program of a SavedModel. Open the checkpoint, or the "
     "folder of the SavedModel.",

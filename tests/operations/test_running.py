@@ -8,11 +8,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regraft.errors import PlanError
-from regraft.operations.changes import AddTo, Cast, NormOver, Pad, RepeatInputs, SumInputs, VarianceFromInverse
+from regraft.operations.changes import (
+    AddTo,
+    AlongTime,
+    Cast,
+    NormOver,
+    Pad,
+    RepeatInputs,
+    SumInputs,
+    VarianceFromInverse,
+)
 from regraft.operations.joins import (
     AddProduct,
     BiasOfNorm,
     Concatenate,
+    ConcatenateAround,
     Divide,
     DivideBySigma,
     Fill,
@@ -51,6 +61,8 @@ EXAMPLES = [
     (WeightNorm(), [(3, 1, 1), (3, 2, 4)]),
     (DivideBySigma(1), [(3, 2, 4), (2,), (12,)]),
     (NormOver((3, 1)), [(3, 2)]),
+    (ConcatenateAround(2), [(3,), (4,)]),
+    (AlongTime(3), [(4, 2, 3, 3)]),
     (AddProduct(2.0), [(4, 3, 5), (4, 2, 1), (2, 3, 5)]),
     (AddProduct(2.0, transposed=True), [(3, 4), (4, 2), (2, 3)]),
     (ScaleByNorm(1, 1e-5), [(3, 4, 2), (4,), (1, 4, 1)]),

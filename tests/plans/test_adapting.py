@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from regraft.errors import PatternError, PlanError
 from regraft.operations.running import run_operations
@@ -68,6 +69,30 @@ def test_the_later_pattern_wins():
         "conv.weight": "sum",
         "fc.weight": "flip",
     }
+
+
+@pytest.mark.parametrize("word", ["along time", "along time in the centre"])
+def test_a_still_video_gives_what_the_image_gave(word):
+    """Repeated: all steps are alike. In the centre: the others are not looked at."""
+    image, video = torch.nn.Conv2d(3, 4, 3), torch.nn.Conv3d(3, 4, (5, 3, 3))
+    x = torch.randn(2, 3, 7, 6)
+
+    weight = adapted(word, image.weight.detach().numpy(), tuple(video.weight.shape))
+    video.weight.data, video.bias = torch.from_numpy(weight), image.bias
+
+    still = x[:, :, None].expand(-1, -1, 5, -1, -1)
+    assert torch.allclose(video(still)[:, :, 0], image(x), atol=1e-5)  # float32: five products in place of one
+
+
+def test_further_input_channels_are_zero_and_the_old_ones_untouched():
+    kernel = np.random.default_rng(0).normal(size=(4, 3, 2, 2))
+
+    wide = adapted("first channels", kernel, (4, 5, 2, 2))
+
+    assert np.array_equal(wide[:, :3], kernel)
+    assert not wide[:, 3:].any()
+    with pytest.raises(PlanError, match="more input channels"):
+        adapting_operations("first channels", (4, 6, 2, 2), (4, 5, 2, 2))
 
 
 # --- tables of positions: which grid became which is told by the shapes, by the user, or refused ---

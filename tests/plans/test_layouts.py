@@ -7,6 +7,7 @@ from torch import nn
 
 from in_memory import checkpoint_of
 from regraft.errors import PlanError, UndecidableError
+from regraft.loading import apply_plan
 from regraft.matching import plan_reuse
 from regraft.operations.moves import Transpose
 from regraft.operations.running import run_operations
@@ -200,3 +201,62 @@ def test_a_flattened_map_of_unknown_form_is_undecidable(facts):
 
     with pytest.raises(UndecidableError, match="flatten HxWxC"):
         rule.operations([(24, 5)], facts)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "shape"),
+    [
+        (lambda: nn.Conv2d(4, 6, 1), lambda: nn.Linear(4, 6), (5, 4)),
+        (lambda: nn.Linear(4, 6), lambda: nn.Conv2d(4, 6, 1), (5, 4)),
+        (lambda: nn.Linear(4, 6), lambda: nn.Conv1d(4, 6, 1), (5, 4)),
+    ],
+)
+def test_a_pointwise_convolution_and_a_dense_layer_are_one_in_torchs_files_too(theirs, ours, shape):
+    source, model = nn.ModuleDict({"a": theirs()}), nn.ModuleDict({"a": ours()})
+    arrays = {name: tensor.detach().numpy() for name, tensor in source.state_dict().items()}
+    checkpoint, x = checkpoint_of(arrays, layout="torch"), torch.randn(shape)
+
+    apply_plan(plan_reuse(checkpoint, model), checkpoint, model)
+
+    assert torch.allclose(outputs(model["a"], x), outputs(source["a"], x), atol=1e-6)  # float32, other kernels
+
+
+def outputs(layer, x):
+    places = (...,) + (None,) * (layer.weight.ndim - 2)
+    return layer(x[places]).flatten(1)
+
+
+@pytest.mark.parametrize("layout", ["flax", "tensorflow", "haiku"])
+def test_projections_with_an_axis_of_heads_fill_dense_layers(layout):
+    """(in, heads, size) and (heads, size, out), as Flax' attention has them; the bias is (heads, size)."""
+    rng = np.random.default_rng(0)
+    x, query, out = rng.normal(size=(3, 8)), rng.normal(size=(8, 2, 5)), rng.normal(size=(2, 5, 8))
+    bias = rng.normal(size=(2, 5))
+
+    weight = converted(layout, nn.Linear(8, 10), "weight", query)
+    shift = converted(layout, nn.Linear(8, 10), "bias", bias)
+    back = converted(layout, nn.Linear(10, 8), "weight", out)
+
+    expected = np.einsum("ni,ihs->nhs", x, query) + bias
+    got = torch.from_numpy(x) @ weight.T + shift
+    assert np.abs(got.reshape(3, 2, 5).numpy() - expected).max() < FLOAT64_SUMS
+    assert np.abs((got @ back.T).numpy() - np.einsum("nhs,hso->no", expected, out)).max() < FLOAT64_SUMS
+
+
+@pytest.mark.parametrize("names", [("query", "key", "value"), ("q_proj", "k_proj", "v_proj"), ("q", "k", "v")])
+@pytest.mark.parametrize("biases", ["three", "two", "none"])
+def test_queries_keys_and_values_fill_one_projection(names, biases):
+    """timm's qkv from the three layers of transformers; BEiT has no bias of the keys."""
+    parts = [nn.Linear(4, 6, bias=biases != "none") for _ in names]
+    if biases == "two":
+        parts[1] = nn.Linear(4, 6, bias=False)
+    source = nn.ModuleDict({"attention": nn.ModuleDict(dict(zip(names, parts, strict=True)))})
+    model = nn.ModuleDict({"qkv": nn.Linear(4, 18, bias=biases != "none")})
+    arrays = {name: tensor.detach().numpy() for name, tensor in source.state_dict().items()}
+    checkpoint, x = checkpoint_of(arrays, layout="torch"), torch.randn(3, 4)
+
+    plan = plan_reuse(checkpoint, model, rename={r"attention\.(.*)": r"qkv.\1"})
+    apply_plan(plan, checkpoint, model)
+
+    expected = torch.cat([part(x) for part in parts], 1)
+    assert torch.allclose(model["qkv"](x), expected, atol=1e-6)  # float32: one product in place of three

@@ -120,6 +120,36 @@ class NormOver(Each):
 
 @final
 @dataclass(frozen=True)
+class AlongTime(Each):
+    """A kernel of images (out, in, h, w) as one of videos (out, in, t, h, w).
+
+    Repeated over the steps and divided by their number, so that a still video gives what the image gave; or with
+    `centre` in the middle step alone, all others 0.
+    Source: Carreira and Zisserman, Quo vadis, action recognition?, 2017 (repeated).
+    """
+
+    steps: int
+    centre: bool = False
+
+    def _shape(self, shape: Shape) -> Shape:
+        if len(shape) < 3 or self.steps < 1:
+            raise refusal(self, shape, "it is no kernel of a convolution")
+        return (*shape[:2], self.steps, *shape[2:])
+
+    def _one(self, array: np.ndarray) -> np.ndarray:
+        inflated = np.zeros(self._shape(array.shape), array.dtype)
+        if self.centre:
+            inflated[:, :, self.steps // 2] = array
+        else:
+            inflated[:] = (array / np.asarray(self.steps, array.dtype))[:, :, None]
+        return inflated
+
+    def __str__(self) -> str:
+        return f"in the middle of {self.steps} steps" if self.centre else f"repeated over {self.steps} steps"
+
+
+@final
+@dataclass(frozen=True)
 class Pad(Each):
     """Zeros before and after along an axis."""
 

@@ -33,6 +33,25 @@ class Concatenate(Join):
 
 @final
 @dataclass(frozen=True)
+class ConcatenateAround(Join):
+    """Two vectors with `zeros` zeros between them: the biases of queries and values, where keys have none."""
+
+    zeros: int
+
+    def _joined(self, shapes: Sequence[Shape]) -> Shape:
+        if len(shapes) != 2 or any(len(shape) != 1 for shape in shapes):
+            raise refusal(self, list(shapes), "it takes two vectors")
+        return (shapes[0][0] + self.zeros + shapes[1][0],)
+
+    def _join(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
+        return np.concatenate([arrays[0], np.zeros(self.zeros, arrays[0].dtype), arrays[1]])
+
+    def __str__(self) -> str:
+        return f"concatenated around {self.zeros} zeros"
+
+
+@final
+@dataclass(frozen=True)
 class Subtract(Join):
     """The first array minus the second: a bias folded into the mean of the batch-norm behind it."""
 

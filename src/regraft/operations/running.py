@@ -7,11 +7,21 @@ from typing import Any
 import numpy as np
 
 from regraft.errors import PlanError
-from regraft.operations.changes import AddTo, Cast, NormOver, Pad, RepeatInputs, SumInputs, VarianceFromInverse
+from regraft.operations.changes import (
+    AddTo,
+    AlongTime,
+    Cast,
+    NormOver,
+    Pad,
+    RepeatInputs,
+    SumInputs,
+    VarianceFromInverse,
+)
 from regraft.operations.joins import (
     AddProduct,
     BiasOfNorm,
     Concatenate,
+    ConcatenateAround,
     Divide,
     DivideBySigma,
     Fill,
@@ -30,7 +40,7 @@ OPERATIONS: dict[str, type[Operation]] = {
     for kind in (
         Transpose, Reshape, Flip, PermuteFlat, Gates, Take, Cast, AddTo, VarianceFromInverse, SumInputs, RepeatInputs,
         Pad, ResizePositions, Concatenate, Subtract, Divide, Fill, KeepRest, Multiply, WeightNorm, DivideBySigma,
-        NormOver, AddProduct, ScaleByNorm, BiasOfNorm,
+        NormOver, AddProduct, ScaleByNorm, BiasOfNorm, ConcatenateAround, AlongTime,
     )
 }  # fmt: skip
 

@@ -7,7 +7,7 @@ from math import isqrt, prod
 
 from regraft.errors import PlanError
 from regraft.foundation.patterns import choose
-from regraft.operations.changes import AddTo, RepeatInputs, SumInputs
+from regraft.operations.changes import AddTo, AlongTime, Pad, RepeatInputs, SumInputs
 from regraft.operations.joins import Fill, KeepRest
 from regraft.operations.moves import Flip, PermuteFlat, Take, Transpose
 from regraft.operations.operation import Operation, Shape
@@ -36,6 +36,16 @@ class Adaptation:
 
 def _repeat(_: re.Match[str], got: Shape, target: Shape) -> Operations:
     return (RepeatInputs(target[1]),) if len(target) > 1 else ()
+
+
+def _channels(_: re.Match[str], got: Shape, target: Shape) -> Operations:
+    if len(got) < 2 or got[1] > target[1]:
+        raise PlanError(f"The source has more input channels than the model: {got} and {target}.")
+    return (Pad(1, 0, target[1] - got[1]),)
+
+
+def _time(match: re.Match[str], got: Shape, target: Shape) -> Operations:
+    return (AlongTime(target[2], centre=bool(match["centre"])),) if len(got) < len(target) else None
 
 
 def _swap(_: re.Match[str], got: Shape, target: Shape) -> Operations:
@@ -119,6 +129,10 @@ ADAPTATIONS = (
         "sum", "sum: a convolution's input channels summed to one (3 → 1, grey images)", 3, lambda *_: (SumInputs(),)
     ),
     Adaptation("repeat", "repeat: input channels repeated in turn and scaled to the same sum (3 → n)", 3, _repeat),
+    Adaptation(
+        "first channels", "first channels: the source's input channels kept, zeros for the others", 3, _channels
+    ),
+    Adaptation(r"along time(?P<centre> in the centre)?", "along time: kernels of images for videos", 5, _time),
     Adaptation("flip", "flip: input channels in the opposite order (BGR ↔ RGB)", 3, lambda *_: (Flip((1,)),)),
     Adaptation("swap height and width", "swap height and width: a network trained on transposed images", 4, _swap),
     Adaptation(r"rows (?P<start>\d+):(?P<stop>\d+)", "rows 1:1001: only these outputs", 1, _rows),

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from math import prod
 
 from regraft.errors import Advice, PlanError, UndecidableError
@@ -10,7 +11,7 @@ from regraft.operations.moves import Flip, PermuteFlat, Reshape, Transpose
 from regraft.operations.operation import Operation, Shape
 from regraft.plans.layers import Kind, Layer
 from regraft.plans.parametrized import parametrized_rules
-from regraft.plans.recurrent_layouts import Facts, LeafRule, Rules, attention_rules, recurrent_rules
+from regraft.plans.recurrent_layouts import Facts, LeafRule, Rules, attention_rules, joined_projections, recurrent_rules
 
 # The axes of a weight as each framework stores it. "*" stands for the spatial axes; "mult" is the depthwise
 # multiplier; "flip" says that the kernel is stored reversed. Ours is torch's. Measured against the frameworks:
@@ -156,6 +157,12 @@ def _flat(shapes: Sequence[Shape], facts: Facts) -> tuple[Operation, ...]:
     return (Reshape((big[0] if big else 1,)),) if len(shapes[0]) > 1 and len(big) <= 1 else ()
 
 
+def _flat_bias(layer: Layer, shapes: Sequence[Shape], facts: Facts) -> tuple[Operation, ...]:
+    """A bias may have axes of 1, or one for the heads of attention: (heads, size)."""
+    target = layer.arrays["bias"].shape
+    return (Reshape(target),) if len(shapes[0]) > 1 and prod(shapes[0]) == prod(target) else ()
+
+
 def _norm_rules(layout: str, layer: Layer) -> Rules:
     """Behind a map of channels they may be stored as (c, 1, 1): the same numbers."""
     is_flat = all(len(array.shape) == 1 for array in layer.arrays.values())
@@ -164,9 +171,12 @@ def _norm_rules(layout: str, layer: Layer) -> Rules:
 
 
 def _kernel_rules(layout: str, layer: Layer) -> Rules:
-    rules: Rules = {"bias": (LeafRule((BIAS,), _flat),)}
+    rules: Rules = {"bias": (LeafRule((BIAS,), partial(_flat_bias, layer)),)}
     if "weight" in layer.arrays:
         rules = {"weight": (_weight_rule(layout, layer),), **rules}
+    if layer.kind == "dense" and layout == "torch" and "weight" in layer.arrays:
+        for leaf, joined in joined_projections(layer).items():
+            rules[leaf] = (*rules[leaf], *joined)
     if layout == "caffe":
         rules = {leaf: (*own, _as_stored(str(index))) for index, (leaf, own) in enumerate(rules.items())}
     return rules
@@ -261,6 +271,8 @@ def _depthwise(shape: Shape, layer: Layer) -> tuple[Operation, ...]:
 def _between_dense_and_pointwise(layout: str, layer: Layer, shape: Shape, facts: Facts) -> tuple[Operation, ...]:
     """A 1×1 convolution and a dense layer are the same: drop or add the spatial axes, which must be 1."""
     spatial, name = layer.arrays["weight"].shape[2:], layer.full("weight")
+    if layer.kind == "dense" and len(shape) == 3 and STORED[layout].get("dense") != "out in":
+        return _without_heads(shape, layer.arrays["weight"].shape)
     if layer.kind == "dense" and len(shape) > 2:
         moved = axis_operations(stored_axes(layout, "conv", facts, name), OURS["conv"], shape)
         order = _after(moved, shape)
@@ -268,6 +280,15 @@ def _between_dense_and_pointwise(layout: str, layer: Layer, shape: Shape, facts:
     if layer.kind == "conv" and len(shape) == 2 and set(spatial) == {1}:
         moved = axis_operations(stored_axes(layout, "dense", facts, name), OURS["dense"], shape)
         return (*moved, Reshape((*_after(moved, shape), *spatial)))
+    return ()
+
+
+def _without_heads(shape: Shape, target: Shape) -> tuple[Operation, ...]:
+    """(in, heads, size) or (heads, size, out), as Flax stores attention's projections, → (out, in)."""
+    outputs, inputs = target
+    for flat in ((shape[0], shape[1] * shape[2]), (shape[0] * shape[1], shape[2])):
+        if flat == (inputs, outputs):
+            return (Reshape(flat), Transpose((1, 0), ("in", "out")))
     return ()
 
 

@@ -182,8 +182,9 @@ def pair_layer(
 
 def _rules_of(leaf: str, rules: Rules, layout: str | None) -> list[LeafRule]:
     """A leaf of ours without a translation takes the very same name; in a torch file each may."""
-    same = LeafRule((re.escape(leaf),), lambda shapes, facts: ())
     known = rules.get(leaf, ())
+    is_single = bool(known) and len(known[0].sources) == 1
+    same = LeafRule((re.escape(leaf),), known[0].operations if is_single else lambda shapes, facts: ())
     possible = (same, *known) if layout == "torch" else known or (same,)
     return [rule for rule in possible if rule.sources]
 

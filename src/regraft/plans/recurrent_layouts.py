@@ -9,7 +9,7 @@ from functools import partial
 
 from regraft.errors import PlanError
 from regraft.operations.changes import AddTo, Pad
-from regraft.operations.joins import Concatenate, Fill
+from regraft.operations.joins import Concatenate, ConcatenateAround, Fill
 from regraft.operations.moves import Gates, Reshape, Take, Transpose
 from regraft.operations.operation import Operation, Shape
 from regraft.plans.layers import Layer
@@ -211,6 +211,27 @@ def _of_gates(side: str, gates: str, leaf: str) -> tuple[str, ...]:
 
 _PARTS = (r"(?:q|query)(?:_proj)?", r"(?:k|key)(?:_proj)?", r"(?:v|value)(?:_proj)?")
 _OUT = r"(?:attention_output|out|out_proj|o_proj|output)"
+
+
+def joined_projections(layer: Layer) -> Rules:
+    """One dense layer from queries, keys and values below it: qkv.query.weight, qkv.k_proj.bias …
+
+    Models of one bias for queries and one for values (BEiT) have none for the keys: 0 is the same function.
+    """
+    rules: Rules = {"weight": (LeafRule(tuple(rf"{part}\.weight" for part in _PARTS), _joined),)}
+    if "bias" in layer.arrays:
+        size = layer.arrays["bias"].shape[0] // 3
+        whole = LeafRule(tuple(rf"{part}\.bias" for part in _PARTS), _joined)
+        rules["bias"] = (whole, LeafRule((rf"{_PARTS[0]}\.bias", rf"{_PARTS[2]}\.bias"), partial(_zero_keys, size)))
+    return rules
+
+
+def _joined(shapes: Sequence[Shape], facts: Facts) -> tuple[Operation, ...]:
+    return (Concatenate(0),)
+
+
+def _zero_keys(size: int, shapes: Sequence[Shape], facts: Facts) -> tuple[Operation, ...]:
+    return (ConcatenateAround(size),)
 
 
 def attention_rules(layout: str, layer: Layer) -> Rules:

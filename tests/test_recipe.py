@@ -8,9 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from regraft import errors, load
+from regraft import Steps, errors, load, save, train
 from regraft.jobs.job import Job
 from regraft.recipe import predict, reuse
+from regraft.saving import Factory
 from small_models import same_weights
 
 FOLDER = ["metrics.json", "model.safetensors", "net.py", "plan.json", "regraft.json", "report.html"]
@@ -290,3 +291,21 @@ def test_images_are_not_prepared_by_a_guess(job_file):
     with pytest.raises(errors.JobError, match=r"config\.json records how images are prepared[\s\S]*size = \[8, 8\]"):
         reuse(job_file)
     assert not (job_file.parent / "run").exists()
+
+
+def test_a_model_of_another_loss_is_not_answered_by_a_softmax(tmp_path):
+    """Several labels at once: each has a sigmoid of its own; unless the user says that one class applies."""
+    model = torch.nn.Linear(3, 2)
+    inputs = torch.randn(8, 3)
+    np.savez(tmp_path / "rows.npz", x=inputs.numpy())
+    loss = torch.nn.BCEWithLogitsLoss()
+    train(model, (inputs, (inputs[:, :2] > 0).float()), loss=loss, solver=Steps(epochs=1))
+    factory = Factory("torch.nn:Linear", {"in_features": 3, "out_features": 2})
+    save(model, tmp_path / "run", classes=["a", "b"], factory=factory)
+    with pytest.raises(errors.SaveError, match="trained with the loss BCEWithLogitsLoss"):
+        predict(tmp_path / "run", [tmp_path / "rows.npz"])
+    save(model, tmp_path / "run", classes=["a", "b"], factory=factory, outputs="classes", overwrite=True)
+    assert len(predict(tmp_path / "run", [tmp_path / "rows.npz"])) == 8
+    train(model, (inputs, torch.arange(8) % 2), solver=Steps(epochs=1))
+    save(model, tmp_path / "run", classes=["a", "b"], factory=factory, overwrite=True)
+    assert len(predict(tmp_path / "run", [tmp_path / "rows.npz"])) == 8

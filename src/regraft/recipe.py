@@ -161,6 +161,12 @@ def predict(
     record = read_record(run)
     if not record.classes:
         raise SaveError(f"{run} does not record the classes of its model. Save it with classes=[…] to predict by it.")
+    if record.outputs not in ("classes", None):  # None: nothing is known, as for models saved by earlier versions
+        raise SaveError(
+            f"The model of {run} was trained with the loss {record.outputs}, so its outputs need not be scores of "
+            "classes of which one applies, as predict takes them. Call the model in Python; if they are such scores, "
+            'save it with outputs="classes".'
+        )
     return predict_with(
         load(run, model=model), paths, record.inputs, record.classes, skip_unreadable=skip_unreadable, tell=tell
     )

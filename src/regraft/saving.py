@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -23,6 +23,7 @@ from regraft.foundation.files import all_entries, sha256_of, utf8, whole_folder
 from regraft.inputs import InputContract
 from regraft.jobs.factories import build_model, factory_file
 from regraft.jobs.neighbours import neighbours_of
+from regraft.learning.losses import remembered_loss
 from regraft.plan import FileIdentity, Plan
 from regraft.plans.adoption import adopt, adopted_by
 from regraft.plans.rows import RequirementRow, Row
@@ -74,6 +75,8 @@ class Record:
     sha256      of model.safetensors
     adopted     settings that the plan changed in the model, as in plan.json
     frozen      names of the parameters that did not train
+    outputs     "classes": scores of classes of which one applies, what `predict` answers; else the name of the loss by
+                which the model was trained; None for a model of which that is not known
     provenance  where each array came from
     """
 
@@ -85,6 +88,7 @@ class Record:
     classes: tuple[str, ...] | None = None
     adopted: tuple[dict[str, Any], ...] = ()
     frozen: tuple[str, ...] = ()
+    outputs: str | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
 
@@ -102,6 +106,7 @@ def save(
     inputs: InputContract | None = None,
     classes: Sequence[str] | None = None,
     factory: Factory | None = None,
+    outputs: Literal["classes"] | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write the model's folder: model.safetensors, regraft.json and, with a plan, plan.json. Whole or not at all.
@@ -111,12 +116,14 @@ def save(
     classes    the names of the outputs, in order
     factory    how to build the model again; without it, a class that can be built without arguments and then has
                the same arrays is found by itself, and any other model is loaded with `load(folder, model=...)`
+    outputs    "classes" says that the outputs are scores of classes of which one applies; `predict` asks for it after
+               training with a loss of your own
     overwrite  replace a saved model or a run; a folder that holds anything else is never replaced
 
     Raises SaveError when the folder exists and may not be replaced, or the model's state is not made of tensors alone.
     """
     with whole_folder(Path(folder), overwrite=overwrite, foreign=foreign_entries) as part:
-        write_model(model, part, plan=plan, inputs=inputs, classes=classes, factory=factory)
+        write_model(model, part, plan=plan, inputs=inputs, classes=classes, factory=factory, outputs=outputs)
 
 
 def write_model(
@@ -127,6 +134,7 @@ def write_model(
     inputs: InputContract | None = None,
     classes: Sequence[str] | None = None,
     factory: Factory | None = None,
+    outputs: Literal["classes"] | None = None,
 ) -> None:
     """Write a model's files into a folder that exists: the part of `save` inside the whole-or-nothing folder."""
     state = plain_state(model)
@@ -140,6 +148,7 @@ def write_model(
         inputs=inputs,
         classes=None if classes is None else tuple(classes),
         adopted=tuple(requirement_to_json(row) for row in adopted),
+        outputs=outputs or _outputs_of(model),
         frozen=tuple(name for name, parameter in model.named_parameters() if not parameter.requires_grad),
         provenance=provenance_of(state, plan),
         versions=versions(),
@@ -149,6 +158,12 @@ def write_model(
     shutil.copymode(folder / RECORD_FILE, folder / MODEL_FILE)
     if plan is not None:
         (folder / PLAN_FILE).write_bytes(utf8(plan.to_json()))
+
+
+def _outputs_of(model: nn.Module) -> str | None:
+    """What the loss by which the model was trained here makes of its outputs."""
+    loss = remembered_loss(model)
+    return "classes" if loss == "cross_entropy" else loss
 
 
 def load(folder: str | Path, *, model: nn.Module | None = None) -> nn.Module:

@@ -18,7 +18,7 @@ from regraft.learning.eager_step import EagerStep
 from regraft.learning.history import Candidate, History, Stage
 from regraft.learning.learner import Learner
 from regraft.learning.linear_heads import linear_layer, solve_head
-from regraft.learning.losses import Loss, LossFunction, as_loss
+from regraft.learning.losses import Loss, LossFunction, as_loss, remember_loss
 from regraft.learning.old_keywords import solvers_from
 from regraft.learning.optimizers import make_optimizer
 from regraft.learning.schedules import Schedule
@@ -78,6 +78,7 @@ def train(
     with kept_modes(learner.model), stages:
         history = _train(stages, solvers, steps, as_loss(loss), seed)
         stages.check_frozen()
+    remember_loss(learner.model, loss)
     return history
 
 

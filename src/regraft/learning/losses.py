@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,7 @@ from regraft.foundation.wording import near_names
 LossFunction = Callable[[Any, Tensor], Tensor]
 Loss = str | LossFunction
 
+_TRAINED_BY: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 IGNORED = -100  # torch's mark for a position without a label, in outputs with several positions per example
 
 
@@ -73,6 +75,19 @@ def as_loss(loss: Loss) -> LossFunction:
             f"There is no loss {loss!r}. {near_names(loss, LOSSES)}\nOr pass a function of outputs and labels."
         )
     return LOSSES[loss]
+
+
+def remember_loss(model: nn.Module, loss: Loss) -> None:
+    """Note by which loss the model was trained, for as long as the module lives: `save` records it."""
+    if isinstance(loss, nn.CrossEntropyLoss) or loss in (cross_entropy, F.cross_entropy):
+        _TRAINED_BY[model] = "cross_entropy"
+    else:
+        _TRAINED_BY[model] = loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)
+
+
+def remembered_loss(model: nn.Module) -> str | None:
+    """The name of the loss by which `train` has trained this module last; None when it has not."""
+    return _TRAINED_BY.get(model)
 
 
 def logits_of(outputs: Any) -> Tensor:

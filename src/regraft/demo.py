@@ -76,7 +76,8 @@ class DigitsNet(nn.Module):
         """Three convolutions, the maximum of each map, one dense layer."""
         maps = F.relu(self.conv1(images))
         maps = F.max_pool2d(F.relu(self.conv2(maps)), 2)
-        return self.outputs(F.relu(self.conv3(maps)).amax((2, 3)))
+        logits: Tensor = self.outputs(F.relu(self.conv3(maps)).amax((2, 3)))
+        return logits
 
 
 def digits_net() -> nn.Module:

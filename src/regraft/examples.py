@@ -108,7 +108,7 @@ class DatasetExamples(Examples):
     size that is no sequence raises DataError.
     """
 
-    def __init__(self, dataset: Dataset) -> None:
+    def __init__(self, dataset: Dataset[Any]) -> None:
         self.dataset: Any = dataset
         self._sizes: Counter[Shapes] = Counter()  # of the inputs fetched so far
 
@@ -132,7 +132,7 @@ class DatasetExamples(Examples):
 
     def content_ids(self, indices: Sequence[int] | None = None) -> Sequence[str] | None:
         """Those of the data set, when it has a method `content_ids(indices=None)`."""
-        known = getattr(self.dataset, "content_ids", None)
+        known: Callable[..., Sequence[str] | None] | None = getattr(self.dataset, "content_ids", None)
         if known is None:
             return None
         if indices is None or signature(known).parameters:
@@ -201,7 +201,7 @@ def fetched_ahead(
         yield from ((block, *gather(block)) for block in blocks)
         return
     with ThreadPoolExecutor(workers, thread_name_prefix="regraft-examples") as pool:
-        ahead: deque[tuple[Tensor, Future]] = deque()
+        ahead: deque[tuple[Tensor, Future[Any]]] = deque()
         try:
             for block in blocks:
                 ahead.append((block, pool.submit(gather, block)))

@@ -15,9 +15,9 @@ from regraft.caches.options import Options
 from regraft.caches.precision import SCALE, decode, encode
 from regraft.caches.running import Outputs, Runner, first_rows
 from regraft.caches.sampling import SampleBatch, Samples
-from regraft.examples import Inputs
 from regraft.foundation.wording import bytes_text, counted, seconds_text
 from regraft.tensors.fingerprints import as_bytes, input_ids
+from regraft.tensors.trees import Inputs
 
 FEW_ROWS = 16  # on which a slow trunk is measured
 LEAST_S = 0.05  # a shorter measurement is repeated on a whole batch

@@ -40,7 +40,7 @@ class LeafRows(dict[str, Tensor]):
 
 
 @final
-class Features(Dataset, Examples):
+class Features(Dataset[Any], Examples):
     """One row per example for each leaf of the cut, with the data set's labels.
 
     A `torch.utils.data.Dataset`: `features[i]` is (dict of leaf → row, label). Also `regraft.examples.Examples`:

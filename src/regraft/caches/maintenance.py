@@ -139,7 +139,7 @@ def _refuse_foreign(place: Place, key: str) -> None:
 
 
 def _refuse_no_rule(key: str | None, older_than_s: float | None, keep_bytes: float | None) -> None:
-    if key is older_than_s is keep_bytes is None:
+    if key is None and older_than_s is None and keep_bytes is None:
         raise CacheError(
             "Nothing was cleared: choose entries by key (--key), by age (--older-than-days) or by the size that may "
             "stay (--keep-gb)."

@@ -11,9 +11,9 @@ from regraft.caches.differences import filling_problem, tolerance_of
 from regraft.caches.ragged import ragged_leaves
 from regraft.caches.sampling import SampleBatch
 from regraft.errors import Advice, CacheError
-from regraft.examples import Inputs, Shapes, call
+from regraft.examples import Shapes, call
 from regraft.splitting import FeatureExtractor
-from regraft.tensors.trees import map_tree
+from regraft.tensors.trees import Inputs, map_tree
 
 FILLED_BATCHES = 4  # of which an example is computed by itself too
 
@@ -37,7 +37,9 @@ class Runner:
         is_plain = self.compute == "float32"
         mode = nullcontext() if is_plain else torch.autocast(self.device.type, getattr(torch, self.compute))
         with torch.no_grad(), mode:
-            outputs = call(self.trunk, map_tree(lambda tensor: tensor.to(self.device, non_blocking=True), inputs))
+            outputs: Outputs = call(
+                self.trunk, map_tree(lambda tensor: tensor.to(self.device, non_blocking=True), inputs)
+            )
         if is_plain:
             return outputs
         dtypes = {leaf.name: leaf.dtype for leaf in self.leaves}

@@ -6,7 +6,7 @@ import os
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -16,11 +16,11 @@ from torch.utils.data import DataLoader, Dataset
 from regraft.caches.randomness import probes, refuse_random, refuse_redrawn, refuse_unseeded, seed_all
 from regraft.datasets.labelled import Labelled
 from regraft.errors import CacheError, DataError
-from regraft.examples import DatasetExamples, Examples, Inputs, Shapes, collated, fetched_ahead, has_lengths, shapes_in
+from regraft.examples import DatasetExamples, Examples, Shapes, collated, fetched_ahead, has_lengths, shapes_in
 from regraft.tensors.fingerprints import ID_BYTES, input_ids, named_ids
 from regraft.tensors.keeping import generator_states, kept_generators
 from regraft.tensors.padding import padded_cat
-from regraft.tensors.trees import map_tree, tensors_of
+from regraft.tensors.trees import Inputs, map_tree, tensors_of
 
 PROMISED = 4  # examples, the first ones, by which a promise about the data is checked
 
@@ -89,7 +89,7 @@ class Samples:
         names = None
         if hashed:
             names = examples.content_ids() if data_id is None else _promised_names(examples, data_id)
-        self.ids = np.zeros((len(self), ID_BYTES), np.uint8) if names is None else self._ids_from(names)
+        self.ids: np.ndarray = np.zeros((len(self), ID_BYTES), np.uint8) if names is None else self._ids_from(names)
         self.named = self.ids_known = names is not None
         self._can_be_renamed = data_id is None and self.named
         self.labels = known_labels(examples)
@@ -195,14 +195,15 @@ class Samples:
     def _ids_of(self, rows: Tensor, inputs: Iterable[tuple[Inputs, int]]) -> np.ndarray:
         """The rows' ids (count, 16) uint8, from their names or their inputs; zeros when nobody asks for ids."""
         if self.named or not self.hashed:
-            return self.ids[rows.numpy()]
+            known: np.ndarray = self.ids[rows.numpy()]
+            return known
         return np.concatenate([input_ids(some, count) for some, count in inputs])
 
     def _base(self, example: int) -> bytes:
         """What an example's seeds come from: its content, so that added and reordered data keep their views."""
         start = self.seed.to_bytes(8, "little", signed=True)
         if self.named:
-            return start + self.ids[example * self.views].tobytes()
+            return start + bytes(self.ids[example * self.views])
         if example not in self._bases:
             seed_all(start)
             self._bases[example] = input_ids(self.examples.gather(torch.tensor([example]))[0], 1).tobytes()
@@ -259,7 +260,7 @@ def join(parts: Sequence[Inputs]) -> Inputs:
 
 
 @final
-class _Blocks(Dataset):
+class _Blocks(Dataset[Any]):
     """Blocks of rows as a data set of what is fetched for them, in bytes: these need no shared memory."""
 
     def __init__(self, fetch: Callable[[Tensor], SampleBatch], blocks: Sequence[Tensor]) -> None:

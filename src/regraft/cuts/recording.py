@@ -273,7 +273,7 @@ class _Operators(TorchDispatchMode):
     """Sees each operator that torch runs, with what it reads and writes."""
 
     def __init__(self, recorder: _Recorder) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.recorder = recorder
 
     @classmethod

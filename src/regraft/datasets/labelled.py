@@ -12,7 +12,7 @@ from regraft.errors import DataError
 from regraft.foundation.wording import counted, near_names
 
 
-class Labelled(Dataset, ABC):
+class Labelled(Dataset[Any], ABC):
     """A torch data set of (input, label) pairs that knows its classes before any example is decoded.
 
     labels      (count,) int64

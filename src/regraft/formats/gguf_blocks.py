@@ -134,8 +134,9 @@ def _iq4_xs(blocks: Bytes) -> Numbers:
     low = np.stack([blocks[:, 4:8] & 15, blocks[:, 4:8] >> 4], axis=2).reshape(-1, 8)
     upper = (high >> np.arange(0, 16, 2, dtype=np.uint16) & 3).astype(np.uint8)
     scales = _halves(blocks, 0) * ((low | upper << 4).astype(np.float32) - 32)
-    values = _FOUR_BITS[_nibbles(blocks[:, 8:].reshape(-1, 8, 16))]
-    return (scales[..., None] * values).reshape(len(blocks), 256)
+    values: np.ndarray = _FOUR_BITS[_nibbles(blocks[:, 8:].reshape(-1, 8, 16))]
+    weights: np.ndarray = scales[..., None] * values
+    return weights.reshape(len(blocks), 256)
 
 
 def _mxfp4(blocks: Bytes) -> Numbers:

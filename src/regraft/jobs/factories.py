@@ -99,7 +99,8 @@ def _module_name(path: Path) -> str:
 
 
 def _attribute(spec: str, module: ModuleType, name: str) -> Callable[..., Any]:
-    if not callable(getattr(module, name, None)):
+    factory: Callable[..., Any] | None = getattr(module, name, None)
+    if not callable(factory):
         names = [entry for entry in dir(module) if not entry.startswith("_") and callable(getattr(module, entry))]
         raise JobError(f"{spec}: there is no factory {name!r}. {near_names(name, names)}")
-    return getattr(module, name)
+    return factory

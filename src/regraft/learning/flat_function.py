@@ -220,7 +220,8 @@ def _out_overload(operator: torch._ops.OpOverload) -> torch._ops.OpOverload | No
     """The overload with the same arguments that writes its results into given memory; None where there is none."""
     packet = operator.overloadpacket
     arguments = [argument.name for argument in operator._schema.arguments]
-    for form in (getattr(packet, name) for name in packet.overloads()):
+    forms: list[torch._ops.OpOverload] = [getattr(packet, name) for name in packet.overloads()]
+    for form in forms:
         schema = form._schema.arguments
         inputs = [argument.name for argument in schema if not argument.is_out]
         if inputs == arguments != [argument.name for argument in schema] and torch.Tag.generated not in form.tags:

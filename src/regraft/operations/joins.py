@@ -96,7 +96,7 @@ class WeightNorm(Join):
 
     def _join(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
         g, v = arrays
-        return (g * (v / norm_over(v, g.shape))).astype(v.dtype)
+        return np.asarray(g * (v / norm_over(v, g.shape)), v.dtype)
 
     def __str__(self) -> str:
         return "g · v / ‖v‖"
@@ -137,7 +137,7 @@ def norm_over(v: np.ndarray, shape: Shape) -> np.ndarray:
     """The norm of v over all axes along which the shape is 1, in that shape; of all of v for a scalar."""
     axes = tuple(axis for axis, size in enumerate(shape) if size == 1) if shape else None
     squares = np.square(v.astype(np.float64)).sum(axis=axes, keepdims=bool(shape))
-    return np.sqrt(squares).astype(v.dtype)
+    return np.asarray(np.sqrt(squares), v.dtype)
 
 
 @final
@@ -257,7 +257,7 @@ class ScaleByNorm(Join):
         factor = _norm_factor(norm[-1], norm[0] if self.has_scale else None, self.eps)
         shape = [1] * kernel.ndim
         shape[self.axis] = -1
-        return (kernel * factor.reshape(shape)).astype(kernel.dtype)
+        return np.asarray(kernel * factor.reshape(shape), kernel.dtype)
 
     def __str__(self) -> str:
         return f"times the norm's scale / √(variance + {self.eps:g})"
@@ -288,7 +288,7 @@ class BiasOfNorm(Join):
         mean, variance = left.pop(0), left.pop(0)
         scale = left.pop(0) if self.has_scale else None
         shift = left.pop(0) if self.has_shift else np.zeros_like(mean)
-        return (shift + (bias - mean) * _norm_factor(variance, scale, self.eps)).astype(mean.dtype)
+        return np.asarray(shift + (bias - mean) * _norm_factor(variance, scale, self.eps), mean.dtype)
 
     def __str__(self) -> str:
         return f"bias through the norm (eps {self.eps:g})"

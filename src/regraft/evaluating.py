@@ -1,7 +1,5 @@
 """Evaluate a model or a head on labelled examples."""
 
-from typing import Any
-
 from torch import nn
 
 from regraft.examples import as_examples
@@ -13,7 +11,7 @@ from regraft.learning.scoring import Score, score
 __all__ = ["Score", "evaluate"]
 
 
-def evaluate(model: nn.Module, dataset: Any, *, loss: Loss = "cross_entropy", batch_size: int = 64) -> Score:
+def evaluate(model: nn.Module, dataset: object, *, loss: Loss = "cross_entropy", batch_size: int = 64) -> Score:
     """Accuracy with its standard error, mean loss and confusion of a model on a data set, or of a head on features.
 
     dataset     labelled examples: a torch data set, an (inputs, labels) pair of tensors, or features

@@ -33,9 +33,9 @@ __all__ = ["Candidate", "History", "Stage", "train"]
 
 def train(
     model_or_head: nn.Module,
-    data: Any,
+    data: object,
     *,
-    validation: Any = None,
+    validation: object = None,
     loss: Loss = "cross_entropy",
     solver: Solver | Sequence[Solver] | None = None,
     seed: int = 0,

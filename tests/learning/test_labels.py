@@ -5,7 +5,7 @@ from torch import nn
 
 from regraft.errors import DataError
 from regraft.evaluating import evaluate
-from regraft.learning.labels import ClassCheck, ProbabilityCheck, as_labels, class_logits, label_check
+from regraft.learning.labels import ClassCheck, ProbabilityCheck, class_logits, label_check
 from regraft.learning.losses import cross_entropy
 from regraft.learning.solvers import Steps
 from regraft.training import train
@@ -91,19 +91,6 @@ def test_a_loss_of_ones_own_knows_its_labels():
     assert score.loss == pytest.approx(float(F.cross_entropy(outputs[known], labels[known])), rel=1e-6)  # float64
 
 
-@pytest.mark.parametrize(
-    ("labels", "told"),
-    [
-        ({"a": torch.zeros(2)}, "a dict, expected one tensor(.|\n)*torch.stack"),
-        ([torch.zeros(2), torch.zeros(2)], "a list, expected one tensor"),
-        (["cat", "dog"], "labels are texts, such as 'cat'. Number the classes from 0"),
-    ],
-)
-def test_labels_that_are_no_tensor_are_refused(labels, told):
-    with pytest.raises(DataError, match=told):
-        as_labels(labels)
-
-
 class Several(torch.utils.data.Dataset):
     """Two targets for each example."""
 
@@ -116,5 +103,5 @@ class Several(torch.utils.data.Dataset):
 
 def test_several_targets_are_refused_by_training_and_evaluation():
     for work in (train, evaluate):
-        with pytest.raises(DataError, match="The labels of a batch are a dict"):
+        with pytest.raises(DataError, match="The label of an example is a dict"):
             work(nn.Linear(4, 3), Several())

@@ -17,6 +17,14 @@ def test_a_try_changes_nothing():
     assert same_weights(before, weights_of(model))
 
 
+def test_a_loss_that_counts_has_not_been_called():
+    loss = nn.CrossEntropyLoss(label_smoothing=0.1)
+    loss.calls = 0
+    loss.register_forward_hook(lambda module, *_: setattr(module, "calls", module.calls + 1))
+    try_out(Learner(TwoParts()), TensorExamples(*three_classes()), loss, "float32")
+    assert loss.calls == 0
+
+
 def test_labels_that_are_not_at_hand_are_left_to_the_first_epoch():
     rows = list(zip(*three_classes(), strict=True))
     check = try_out(Learner(TwoParts()), DatasetExamples(rows), cross_entropy, "float32")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, final
+from typing import final
 
 import numpy as np
 import torch
@@ -44,7 +44,7 @@ class BatchSource:
     order   None shuffles by seed
     """
 
-    def __init__(self, data: Any, device: torch.device, *, order: Order | None, batch_size: int, seed: int) -> None:
+    def __init__(self, data: object, device: torch.device, *, order: Order | None, batch_size: int, seed: int) -> None:
         self.data = as_examples(data)
         self.examples = in_memory(self.data, device)
         self.batch_size, self.seed = batch_size, seed

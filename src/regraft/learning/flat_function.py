@@ -71,7 +71,7 @@ class _Writer:
     def __init__(self, recording: Recording, changing: Sequence[Tensor]) -> None:
         self.recording = recording
         self.lines: list[str] = []
-        self.names: dict[str, Any] = {}
+        self.names: dict[str, object] = {}
         self.name_of: dict[Any, str] = {}
         self.local: dict[View, str] = {}  # view of memory -> the variable that holds it in a run
         self.numbers = count()
@@ -169,10 +169,10 @@ class _Writer:
         self.variable.add(memory_of(tensor))
         return name
 
-    def _words(self, values: Sequence[Any]) -> list[str]:
+    def _words(self, values: Sequence[object]) -> list[str]:
         return [self._word(value) for value in values]
 
-    def _word(self, value: Any) -> str:
+    def _word(self, value: object) -> str:
         """How a value appears in the text."""
         if isinstance(value, Tensor):
             if memory_of(value) not in self.variable:
@@ -188,7 +188,7 @@ class _Writer:
             return repr(value)
         return self._constant(value)
 
-    def _constant(self, value: Any, hint: str = "c") -> str:
+    def _constant(self, value: object, hint: str = "c") -> str:
         """A name for an object that stays."""
         key = _view(value) if isinstance(value, Tensor) else id(value)
         if key not in self.name_of:

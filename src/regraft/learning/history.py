@@ -1,7 +1,6 @@
 """What training did: plain frozen data."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -89,6 +88,6 @@ class History:
         """Epochs that were run."""
         return len(self.train_loss)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The same as plain data for JSON."""
         return asdict(self) | {"epochs": self.epochs}

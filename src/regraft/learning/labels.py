@@ -1,7 +1,7 @@
 """Labels that fit outputs and loss, and those that are refused."""
 
 from abc import ABC, abstractmethod
-from typing import Any, final
+from typing import final
 
 from torch import Tensor
 
@@ -12,19 +12,7 @@ from regraft.learning.losses import IGNORED, LossFunction, class_axes, cross_ent
 PROBABILITY_ATOL = 1e-3  # of a row's sum: probabilities of many classes in bfloat16 or float16 round by less
 
 
-def as_labels(labels: Any) -> Tensor:
-    """The labels of a batch. Raises DataError for anything but a tensor."""
-    if isinstance(labels, Tensor):
-        return labels
-    if isinstance(labels, list | tuple) and labels and all(isinstance(label, str) for label in labels):
-        raise DataError(f"The labels are texts, such as {labels[0]!r}. Number the classes from 0.")
-    raise DataError(
-        f"The labels of a batch are a {type(labels).__name__}, expected one tensor.\nPack several targets into one "
-        "tensor, for example with torch.stack, and pass a function as the loss that takes them apart."
-    )
-
-
-def class_logits(outputs: Any, labels: Tensor) -> Tensor | None:
+def class_logits(outputs: object, labels: Tensor) -> Tensor | None:
     """The logits as (batch, classes, …), where the labels are class numbers for them and the class axis is certain."""
     logits = find_logits(outputs)
     if logits is None or labels.is_floating_point() or labels.is_complex():
@@ -51,7 +39,7 @@ class LabelCheck(ABC):
         """Raise DataError when all labels seen teach nothing."""
 
 
-def label_check(loss: LossFunction, outputs: Any, labels: Tensor) -> LabelCheck | None:
+def label_check(loss: LossFunction, outputs: object, labels: Tensor) -> LabelCheck | None:
     """The check for labels like these under cross-entropy; None for any other loss, which knows its own labels.
 
     Raises DataError when labels of this type and shape do not fit the outputs.

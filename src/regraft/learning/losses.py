@@ -18,7 +18,7 @@ _TRAINED_BY: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 IGNORED = -100  # torch's mark for a position without a label, in outputs with several positions per example
 
 
-def cross_entropy(outputs: Any, labels: Tensor) -> Tensor:
+def cross_entropy(outputs: object, labels: Tensor) -> Tensor:
     """Mean cross-entropy of logits and class numbers, or probabilities of the shape of the logits.
 
     outputs  logits (batch, classes, …) for labels (batch, …), or (batch, …, classes) as token models give them
@@ -48,7 +48,7 @@ def _is_slow_by_rows(logits: Tensor) -> bool:
     return logits.device.type == "cpu" and logits.shape[1] < 16 and logits.numel() >= 1024
 
 
-def mean_squared_error(outputs: Any, labels: Tensor) -> Tensor:
+def mean_squared_error(outputs: object, labels: Tensor) -> Tensor:
     """Mean squared difference of outputs and labels of the same shape; outputs (batch, 1) fit labels (batch,)."""
     values = logits_of(outputs)
     if values.numel() != labels.numel():
@@ -90,7 +90,7 @@ def remembered_loss(model: nn.Module) -> str | None:
     return _TRAINED_BY.get(model)
 
 
-def logits_of(outputs: Any) -> Tensor:
+def logits_of(outputs: object) -> Tensor:
     """The tensor among a model's outputs that carries its answer: the output itself, or what is named `logits`."""
     logits = find_logits(outputs)
     if logits is None:
@@ -101,7 +101,7 @@ def logits_of(outputs: Any) -> Tensor:
     return logits
 
 
-def find_logits(outputs: Any) -> Tensor | None:
+def find_logits(outputs: object) -> Tensor | None:
     """The same as `logits_of`, or None where there is no such tensor."""
     if isinstance(outputs, Tensor):
         return outputs

@@ -15,7 +15,7 @@ KEYWORDS = ["step", *(field.name for field in fields(Steps) if field.name != "tr
 NEW_KEYWORDS = ["validation", "loss", "solver", "seed"]
 
 
-def solvers_from(solver: object, old: Mapping[str, Any]) -> list[Solver]:
+def solvers_from(solver: object, old: Mapping[str, object]) -> list[Solver]:
     """What `solver` and the old keywords ask for, in order of preference. Warns with the present form.
 
     solver  None, "steps" or "lbfgs", as in the old form
@@ -38,7 +38,7 @@ def solvers_from(solver: object, old: Mapping[str, Any]) -> list[Solver]:
     return solvers
 
 
-def _refuse_unknown(old: Mapping[str, Any]) -> None:
+def _refuse_unknown(old: Mapping[str, object]) -> None:
     for name in old:
         if name not in KEYWORDS:
             near = near_names(name, [*NEW_KEYWORDS, *KEYWORDS[1:]])
@@ -68,6 +68,6 @@ def _refuse_unknown_words(words: Mapping[str, str]) -> None:
         raise TrainError("\n".join(problems))
 
 
-def _asks_for_steps(given: Mapping[str, Any]) -> bool:
+def _asks_for_steps(given: Mapping[str, object]) -> bool:
     usual = {"precision": "float32", "step": "auto"}
     return any(name not in BOTH and usual.get(name) != value for name, value in given.items())

@@ -25,8 +25,8 @@ class Call:
     """One operator as it was called; tensors are held, so that no two values share memory by accident."""
 
     operator: torch._ops.OpOverload
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
+    args: tuple[object, ...]
+    kwargs: dict[str, object]
     outputs: Any
 
     def signature(self) -> tuple[torch._ops.OpOverload, str]:
@@ -100,7 +100,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-igno
     def _should_skip_dynamo(cls) -> bool:
         return False  # the wrapping that torch would do imports its compiler, which takes seconds
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> object:
         outputs = func(*args, **(kwargs or {}))
         if torch.Tag.data_dependent_output in func.tags or _has_shape_by_values(func, args):
             raise NotFlatError(f"it looks at values ({func})")
@@ -115,7 +115,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-igno
 class _Watcher(TorchFunctionMode):
     """Refuses what hands values to Python without an operator."""
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> object:
         if getattr(func, "__name__", "") in READS:
             raise NotFlatError(f"it looks at values ({func.__name__})")
         return func(*args, **(kwargs or {}))
@@ -153,7 +153,7 @@ def _held(tensor: Tensor) -> Tensor:
     return tensor.detach()
 
 
-def tensors_in(values: Any) -> list[Tensor]:
+def tensors_in(values: object) -> list[Tensor]:
     """All tensors among the arguments or results of an operator."""
     return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
 

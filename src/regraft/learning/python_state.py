@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import CodeType, FunctionType, ModuleType
-from typing import Any, final
+from typing import final
 
 import numpy as np
 from torch import Tensor, nn
@@ -36,9 +36,9 @@ class _Place:
     names  the global variables that count; None: all attributes but OWN, also those that are added
     """
 
-    owner: dict[str, Any]
+    owner: dict[str, object]
     names: frozenset[str] | None
-    before: dict[str, tuple[Any, Any]]
+    before: dict[str, tuple[object, object]]
 
     def changed_name(self) -> str:
         """The first that was added, removed, or has another value than before; "" for none."""
@@ -69,7 +69,7 @@ class PythonState:
     call. Not seen: large arrays and containers, and what lies deeper than three objects in one another.
     """
 
-    def __init__(self, model: nn.Module, loss: Callable[..., Any]) -> None:
+    def __init__(self, model: nn.Module, loss: Callable[..., object]) -> None:
         self.functions = _functions(model, loss)
         layers = [vars(layer) for layer in model.modules()] + ([vars(loss)] if hasattr(loss, "__dict__") else [])
         self.attributes = [_place(owner, None) for owner in layers]
@@ -92,16 +92,16 @@ class PythonState:
             place.restore()
 
 
-def _place(owner: dict[str, Any], names: frozenset[str] | None) -> _Place:
+def _place(owner: dict[str, object], names: frozenset[str] | None) -> _Place:
     values = {name: owner[name] for name in _names_of(owner, names)}
     return _Place(owner, names, {name: (_comparable(value), _copied(value)) for name, value in values.items()})
 
 
-def _names_of(owner: Mapping[str, Any], names: frozenset[str] | None) -> list[str]:
+def _names_of(owner: Mapping[str, object], names: frozenset[str] | None) -> list[str]:
     return [name for name in owner if (name not in OWN if names is None else name in names)]
 
 
-def _functions(model: nn.Module, loss: Callable[..., Any]) -> list[FunctionType]:
+def _functions(model: nn.Module, loss: Callable[..., object]) -> list[FunctionType]:
     """The user's own functions that a step runs: the loss, each layer's `forward`, and functions that they name."""
     layers = {type(layer): layer for layer in model.modules()}
     found = dict.fromkeys(f for start in (loss, *layers.values()) for f in _code_of(start))
@@ -111,7 +111,7 @@ def _functions(model: nn.Module, loss: Callable[..., Any]) -> list[FunctionType]
     return list(found)
 
 
-def _code_of(called: Any) -> list[FunctionType]:
+def _code_of(called: object) -> list[FunctionType]:
     """The Python functions behind something that can be called, but for those of torch and of this package."""
     called = getattr(called, "func", called)  # of functools.partial
     own = [called, *(getattr(called, name, None) for name in ("forward", "__call__"))]
@@ -129,12 +129,12 @@ def _names_in(code: CodeType) -> frozenset[str]:
     return frozenset(code.co_names).union(*inner)
 
 
-def _closure_values(function: FunctionType) -> list[Any]:
+def _closure_values(function: FunctionType) -> list[object]:
     """What the function shares with the one that made it."""
     return [_comparable(cell.cell_contents) for cell in function.__closure__ or ()]
 
 
-def _comparable(value: Any, depth: int = 0) -> Any:
+def _comparable(value: object, depth: int = 0) -> object:
     """The value as something that can be compared and holds no more than it has to."""
     if isinstance(value, PLAIN):
         return type(value), repr(value)  # repr: NaN equals itself
@@ -153,7 +153,7 @@ def _comparable(value: Any, depth: int = 0) -> Any:
     return id(value), _comparable(getattr(value, "__dict__", None), depth + 1)
 
 
-def _copied(value: Any) -> Any:
+def _copied(value: object) -> object:
     """A copy that later changes do not reach; tensors, layers and objects of other classes are the same ones."""
     if isinstance(value, GENERATORS):
         return copy.deepcopy(value)
@@ -161,8 +161,10 @@ def _copied(value: Any) -> Any:
         return copy.copy(value)
     if type(value) is dict:
         return {name: _copied(part) for name, part in value.items()}
-    if type(value) in (list, set):
-        return type(value)(map(_copied, value))
+    if type(value) is list:
+        return [_copied(part) for part in value]
+    if type(value) is set:
+        return set(value)
     if type(value) is deque:
         return deque(map(_copied, value), value.maxlen)
     return value

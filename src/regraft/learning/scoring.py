@@ -2,13 +2,12 @@
 
 from dataclasses import asdict, dataclass
 from math import nan, sqrt
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from regraft.examples import Examples, all_indices, batches
-from regraft.learning.labels import as_labels, class_logits, label_check
+from regraft.learning.labels import class_logits, label_check
 from regraft.learning.learner import Learner, to_device
 from regraft.learning.losses import IGNORED, LossFunction, cross_entropy
 from regraft.tensors.keeping import kept_modes
@@ -32,7 +31,7 @@ class Score:
     loss: float
     confusion: tuple[tuple[int, ...], ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The same as plain data for JSON."""
         return asdict(self) | {"confusion": [list(row) for row in self.confusion]}
 
@@ -51,7 +50,7 @@ def score(learner: Learner, examples: Examples, loss: LossFunction, *, batch_siz
     with kept_modes(learner.model), torch.no_grad():
         learner.model.eval()
         for indices, inputs, labels in batches(examples, all_indices(examples), batch_size):
-            labels = as_labels(labels).to(learner.device, non_blocking=True)
+            labels = labels.to(learner.device, non_blocking=True)
             outputs = learner.outputs(to_device(inputs, learner.device))
             totals.add(outputs, labels, indices, loss)
     return totals.score()
@@ -66,7 +65,7 @@ class _Totals:
         self.weight: Tensor | float = 0.0
         self.confusion: Tensor | None = None
 
-    def add(self, outputs: Any, labels: Tensor, indices: Tensor, loss: LossFunction) -> None:
+    def add(self, outputs: object, labels: Tensor, indices: Tensor, loss: LossFunction) -> None:
         """Count one batch."""
         check = label_check(loss, outputs, labels)
         if check is not None:

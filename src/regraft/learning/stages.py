@@ -6,7 +6,7 @@ Without a schedule there is one stage. With one, every stage is planned, and its
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import nn
@@ -90,8 +90,8 @@ class _StageData:
     """What a stage trains, on which examples; `note` says why it has no features of its own where it could have."""
 
     learner: Learner
-    data: Any
-    validation: Any
+    data: Examples
+    validation: Examples | None
     note: str = ""
 
 
@@ -110,8 +110,8 @@ class Stages(AbstractContextManager["Stages"]):
     held_out: Examples | None
 
     def __init__(
-        self, head: nn.Module, data: Any, validation: Any, schedule: Schedule | None, *, epochs: int,
-        source: Callable[[Any, torch.device], BatchSource],
+        self, head: nn.Module, data: Examples, validation: Examples | None, schedule: Schedule | None, *, epochs: int,
+        source: Callable[[Examples, torch.device], BatchSource],
     ) -> None:  # fmt: skip
         self.head, self.source_of = head, source
         self.data = as_examples(data)
@@ -183,7 +183,7 @@ class Stages(AbstractContextManager["Stages"]):
                 if examples is not None:
                     self.learner.refuse_padding(examples)
         if plan.layers:
-            self.begun.append(_record(plan, stage, is_own=stage.data is not self.data))
+            self.begun.append(_record(plan, stage, self.data))
 
     def check_frozen(self) -> None:
         """Raise TrainError when a tensor that is frozen in this stage is not what it was at its beginning."""
@@ -257,8 +257,9 @@ def _text(patterns: Patterns) -> str:
     return " | ".join(as_patterns(patterns))
 
 
-def _record(plan: _StagePlan, stage: _StageData, *, is_own: bool) -> Stage:
-    """What the history records of a stage that begins; `is_own`: on features that were computed for it."""
+def _record(plan: _StagePlan, stage: _StageData, given: Examples) -> Stage:
+    """What the history records of a stage that begins; other features than the given ones were computed for it."""
+    own = stage.data if isinstance(stage.data, Features) and stage.data is not given else None
     cut = plan.part.cut if plan.part is not None else stage.data.cut if isinstance(stage.data, Features) else None
     return Stage(
         epoch=plan.epoch,
@@ -266,7 +267,7 @@ def _record(plan: _StagePlan, stage: _StageData, *, is_own: bool) -> Stage:
         parameters=sum(parameter.numel() for parameter in stage.learner.parameters),
         leaves=() if cut is None else tuple(leaf.name for leaf in cut.leaves),
         bytes_per_example=0 if cut is None else cut.bytes_per_example,
-        bytes=stage.data.bytes if is_own else 0,
-        seconds=stage.data.seconds if is_own else 0.0,
+        bytes=own.bytes if own is not None else 0,
+        seconds=own.seconds if own is not None else 0.0,
         note=stage.note,
     )

@@ -6,9 +6,10 @@ from torch import Tensor
 from regraft.errors import TrainError
 from regraft.examples import Examples
 from regraft.learning.eager_step import lower_precision
-from regraft.learning.labels import LabelCheck, as_labels, label_check
+from regraft.learning.labels import LabelCheck, label_check
 from regraft.learning.learner import Learner, to_device
 from regraft.learning.losses import LossFunction
+from regraft.learning.python_state import PythonState
 
 
 def try_out(learner: Learner, examples: Examples, loss: LossFunction, precision: str) -> LabelCheck | None:
@@ -18,14 +19,18 @@ def try_out(learner: Learner, examples: Examples, loss: LossFunction, precision:
     """
     indices = torch.arange(min(2, len(examples)))
     inputs, labels = examples.gather(indices)
-    labels = as_labels(labels).to(learner.device)
+    labels = labels.to(learner.device)
+    python = PythonState(learner.model, loss)
     learner.model.eval()
-    with torch.no_grad(), lower_precision(precision, learner.device):
-        outputs = learner.outputs(to_device(inputs, learner.device))
-        check = label_check(loss, outputs, labels)
-        if check is not None:
-            _check_known(check, labels, indices, examples.labels)
-        value = loss(outputs, labels)
+    try:
+        with torch.no_grad(), lower_precision(precision, learner.device):
+            outputs = learner.outputs(to_device(inputs, learner.device))
+            check = label_check(loss, outputs, labels)
+            if check is not None:
+                _check_known(check, labels, indices, examples.labels)
+            value = loss(outputs, labels)
+    finally:
+        python.restore()  # a loss that counts its calls has not been called
     if not isinstance(value, Tensor) or value.numel() != 1:
         shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise TrainError(f"The loss has the shape {shape}, expected one number for the batch: return its mean.")

@@ -320,7 +320,7 @@ class Yields(nn.Linear):
     ("make", "x", "told"),
     [
         (torch.jit.script, torch.zeros(2, 6), "The model is TorchScript"),
-        (lambda model: nn.Sequential(torch.compile(model)), torch.zeros(2, 6), "0 is compiled, and rounds otherwise"),
+        (lambda model: nn.Sequential(torch.compile(model)), torch.zeros(2, 6), "0 is compiled, so its layers"),
         (nn.Sequential, (torch.zeros(2, 6),), "The example holds a nested tensor"),
         (lambda _: Yields(6, 2), torch.zeros(2, 6), "its output holds no tensor"),
         (nn.Sequential, torch.zeros(2, 5), "The model cannot run the example: mat1 and mat2"),

@@ -53,7 +53,7 @@ class FeatureExtractor(ABC):
         return self.cut
 
     def row_shapes(self, *args: Any, **kwargs: Any) -> dict[str, tuple[int | None, ...]]:
-        """Each leaf's shape for one example, from a batch of one; none where only running can tell."""
+        """Each leaf's shape for one example, from a batch of one; none where only a run shows it."""
         return {}
 
 
@@ -124,7 +124,7 @@ class Trunk(FeatureExtractor):
         return replace(batch, args=args, kwargs=kwargs)
 
     def row_shapes(self, *args: Any, **kwargs: Any) -> dict[str, tuple[int | None, ...]]:
-        """Each leaf's shape for one example, from a batch of one; None for a size that only running can tell.
+        """Each leaf's shape for one example, from a batch of one; None for a size that only a run shows.
 
         Nothing is run and no value is read: tensors of the device "meta" will do.
         """
@@ -134,7 +134,7 @@ class Trunk(FeatureExtractor):
         return shapes
 
     def step_from(self, shallower: "Trunk") -> "TrunkPart":
-        """The way from the features of a shallower trunk to the features of this one: inputs are not needed.
+        """What computes the features of this trunk from those of a shallower one: inputs are not needed.
 
         Split again after freezing more layers, then carry the cached features on:
         `features.deeper(new_trunk.step_from(old_trunk))`, or batch by batch `new_trunk.step_from(old_trunk)(old)`.
@@ -222,9 +222,9 @@ class Head(nn.Module):
         self.trunk, self.model, self.training = trunk, trunk.model, trunk.model.training
 
     def recut(self) -> tuple[TrunkPart, "Head"]:
-        """After more layers were frozen: the way from this head's features to the deeper ones, and the head for those.
+        """After more layers were frozen: what computes deeper features from this head's, and the head for those.
 
-        The model is split on the example on which it was split before, and the way is proven on it: the features
+        The model is split on the example on which it was split before, and the result is checked on it: the features
         that it gives are those that the inputs give, bit by bit (or within `Cut.row_tolerance`).
 
         Raises as `split` does, and SplitError where the deeper features need what the features do not hold.
@@ -264,7 +264,7 @@ def split(model: nn.Module, *args: Any, at: Patterns | None = None, **kwargs: An
     at             patterns of the frozen layers whose outputs are to cross, instead of the cheapest cut
 
     The example is run in training and in evaluation mode, with one row more and, for sequences, with other lengths:
-    that tells how sizes grow. Outputs, gradients and buffers of model and head are proven equal bit by bit before
+    which shows how sizes grow. Outputs, gradients and buffers of model and head are proven equal bit by bit before
     anything is returned, and that no example's features depend on the rest of its batch. How far the
     processor rounds a row by its index in the batch is measured: `trunk.cut.row_rounding`. The model is left as it was.
 
@@ -274,7 +274,7 @@ def split(model: nn.Module, *args: Any, at: Patterns | None = None, **kwargs: An
     _refuse_compiled(model)
     batch = batch_of(args, kwargs)
     if not batch.rows:
-        raise SplitError("The example holds no tensor with rows. Give a batch as the model takes it.")
+        raise SplitError("The example holds no tensor with rows. Pass a batch as the model takes it.")
     chosen = None if at is None else choose([name for name, _ in model.named_modules() if name], at)
     trunk = Trunk(model, batch, chosen)
     return trunk, Head(trunk)
@@ -313,8 +313,8 @@ def _trunk_of(program: Program) -> Sources:
     live = program.choice.flow.live
     decisions = [o for o in program.record.operations if o.needs_data and live.isdisjoint(o.inputs)]
     read = [value for operation in decisions for value in operation.inputs]
-    found = sources(program.record, [*program.leaves.values(), *read])
-    return Sources(found.values, found.operations | {operation.index for operation in decisions})
+    trunk = sources(program.record, [*program.leaves.values(), *read])
+    return Sources(trunk.values, trunk.operations | {operation.index for operation in decisions})
 
 
 def _trunk_operations(program: Program) -> list[Operation]:
@@ -335,8 +335,8 @@ def _refuse_compiled(model: nn.Module) -> None:
     for name, module in model.named_modules():
         if type(module).__name__ == "OptimizedModule" or module._compiled_call_impl is not None:
             raise SplitError(
-                f"{name or 'The model'} is compiled, and rounds otherwise than its layers do one by one.\nSplit the "
-                "model before it is compiled (`torch.compile(model)` keeps it as `_orig_mod`)."
+                f"{name or 'The model'} is compiled, so its layers cannot be run one by one with equal rounding.\n"
+                "Split the model before it is compiled (`torch.compile(model)` keeps it as `_orig_mod`)."
             )
 
 

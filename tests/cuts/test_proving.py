@@ -51,7 +51,7 @@ def test_a_model_that_cannot_train_on_the_example_is_refused():
             out.zero_()
             return kept
 
-    with pytest.raises(SplitError, match=r"The model itself cannot make a training step on the example: .*inplace"):
+    with pytest.raises(SplitError, match=r"The model itself fails in a training step on the example: .*inplace"):
         model_step(Overwrites(6, 2), ((example(),), {}), is_training=True)
 
 

@@ -93,7 +93,7 @@ def test_a_leaf_whose_examples_cannot_be_told_is_refused():
     run = program_of(frozen(Branch()), example())
     name, value = next(iter(run.leaves.items()))
     run.__dict__["leaf_rows"] = {value: replace(run.leaf_rows[value], each=12)}
-    with pytest.raises(UnfitLeafError, match=r"has the shape \(16, 8\): its examples cannot be told apart"):
+    with pytest.raises(UnfitLeafError, match=r"has the shape \(16, 8\): it cannot be divided into examples"):
         TrunkRun(run, {}).keep(name, torch.zeros(16, 8))
 
 

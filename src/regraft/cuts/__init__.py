@@ -1,1 +1,1 @@
-"""How a model is split: one forward recorded, the cheapest cut chosen, trunk and head replayed and proven."""
+"""How a model is split. Read in this order: recording, dataflow, choosing, program, proving."""

@@ -33,7 +33,7 @@ def pairs(
     plain      whether numbers, texts and other values have to be equal, too
     any_count  the length of lists that may be another one: where the examples are the items of lists
 
-    Raises SplitError where the two are not built in the same way.
+    Raises SplitError where the two have another structure.
     """
     if isinstance(recorded, Slot) and isinstance(given, Tensor):
         yield recorded, given

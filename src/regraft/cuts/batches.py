@@ -79,12 +79,12 @@ class Batch:
 
         Pictures, of four dimensions, are taken to be of one size.
         """
-        found: dict[str, int] = {}
+        lengths: dict[str, int] = {}
         for name, tensor in self._named():
             if tensor.dim() in (2, 3, 5) and tensor.shape[0] == self.rows:
                 axes = [axis for axis in range(1, 3 if tensor.dim() == 3 else 2) if tensor.shape[axis] > 3]
-                found |= {f"{_LENGTHS[axis]} of {name}": tensor.shape[axis] for axis in axes}
-        unique = {size: name for name, size in reversed(found.items())}
+                lengths |= {f"{_LENGTHS[axis]} of {name}": tensor.shape[axis] for axis in axes}
+        unique = {size: name for name, size in reversed(lengths.items())}
         return {} if self.is_listed else {name: size for size, name in reversed(unique.items())}
 
     def shortened(self, length: int, to: int) -> Arguments:
@@ -131,7 +131,7 @@ def batch_of(args: tuple[object, ...], kwargs: Mapping[str, object]) -> Batch:
             return Batch(args, kwargs, len(value), True)
         for tensor in tensors:
             if tensor.is_nested:
-                raise SplitError("The example holds a nested tensor, which has no rows. Give it padded, with a mask.")
+                raise SplitError("The example holds a nested tensor, which has no rows. Pad it, and pass a mask.")
             if tensor.dim():
                 return Batch(args, kwargs, tensor.shape[0], False)
     return Batch(args, kwargs, 0, False)

@@ -188,7 +188,7 @@ def _skipped(record: Record, opened: Collection[int]) -> frozenset[int]:
 def _out_of_sight(
     record: Record, cut: Collection[int], skipped: Collection[int], opened: Collection[int]
 ) -> frozenset[int]:
-    """Calls to open because a leaf is made inside them and reaches the head some other way than by their output."""
+    """Calls to open because a leaf is made inside them and does not reach the head by their output."""
     given = values_in([record.calls[index].output for index in skipped])
     makers = {record.values[index].operation for index in set(cut).difference(given)} - {-1}
     calls = [record.operations[operation].call for operation in makers]

@@ -36,7 +36,7 @@ def dependents(
     """The values that are computed from the seeds, themselves included. Reading a shape alone does not count.
 
     spreads  asked for each operation, in the order of time: whether all that it writes counts, whatever it reads; its
-             second argument tells whether a value counts
+             second argument says whether a value counts
     """
     reached = set(seeds)
 

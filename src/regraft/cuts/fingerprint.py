@@ -42,7 +42,7 @@ def settings_of(module: nn.Module) -> dict[str, object]:
 
 
 class SettingsWatch:
-    """The plain settings of layers at a moment; `changes` tells which are others now.
+    """The plain settings of layers at a moment; `changes` lists those that have another value now.
 
     A layer's `config` object (transformers) counts as well. Whole numbers of the model itself do not: they may be the
     counters of a training loop.

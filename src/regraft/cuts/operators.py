@@ -1,4 +1,4 @@
-"""What torch tells of one of its operators: does it draw random numbers, write in place, need data, cost much."""
+"""Facts about torch's operators: whether one draws random numbers, writes in place, needs data, costs much."""
 
 from collections.abc import Callable, Mapping
 

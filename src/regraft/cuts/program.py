@@ -61,7 +61,7 @@ class LeafRows:
 
 @dataclass(frozen=True)
 class Guards:
-    """What the proof of a program found: in what later batches may differ from the example.
+    """What the proof of a program has shown: in what later batches may differ from the example.
 
     assumed      lengths that the head takes from the example, since no leaf gives them
     free         those of them that are proven to make no difference
@@ -75,7 +75,7 @@ class Guards:
     unfilled: tuple[type, ...] = ()
 
     def joined(self, other: "Guards") -> "Guards":
-        """What two proofs of a program found."""
+        """What two proofs of a program have shown."""
         unfilled = tuple(dict.fromkeys(self.unfilled + other.unfilled))
         return replace(self, assumed=self.assumed | other.assumed, unfilled=unfilled)
 

@@ -50,7 +50,7 @@ def model_step(model: nn.Module, arguments: Arguments, *, is_training: bool) -> 
         try:
             return _step(model, lambda: model(*args, **kwargs))
         except Exception as error:  # the model's own forward and backward may say anything
-            raise SplitError(f"The model itself cannot make a training step on the example: {error}") from error
+            raise SplitError(f"The model itself fails in a training step on the example: {error}") from error
 
 
 def watched_trunk(program: Program, guards: Guards, arguments: Arguments) -> TrunkRun:
@@ -81,7 +81,7 @@ def prove(
     if different:
         raise DifferenceError(
             f"The head does not give what the model gives: {', '.join(different[:5])} differ on the example.\n"
-            'Cut after a layer that you name, at="…", or train this model without cached features.'
+            "Pass `at=` with the name of a layer to cut after, or train this model without cached features."
         )
     return Guards(frozenset(run.assumed_lengths), unfilled=_unfilled(expected, got))
 

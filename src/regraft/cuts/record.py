@@ -2,7 +2,7 @@
 
 A *value* is a tensor's content at a moment: views of one storage share it, an in-place operation starts a new one. An
 *operation* is what the user's forward wrote (`torch.cat`, `F.interpolate`, `x + y`); its *steps* are what torch ran
-for it, and tell what was truly read and written. A *call* is one run of a module's forward.
+for it: they show what was read and written. A *call* is one run of a module's forward.
 """
 
 from collections.abc import Iterator, Mapping

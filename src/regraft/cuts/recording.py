@@ -85,7 +85,7 @@ class _Recorder:
         self.current: dict[Signature, int] = {}  # a view's signature → the value that it holds
         self.last_write: dict[int, int] = {}  # a storage → the value last written into it
         self.first: dict[int, int] = {}  # a storage → the first value seen in it
-        # A tensor object → its value: tells apart two views of the same place. Weak, as are the storages: a recording
+        # A tensor object → its value: distinguishes views of the same memory. Weak, as are the storages: a recording
         # needs no more memory than the forward.
         self.objects = WeakTensorKeyDictionary()
         self.storages: dict[int, StorageWeakRef] = {}  # as long as one is known, its address is not used again
@@ -110,7 +110,7 @@ class _Recorder:
         return self.slots((args, kwargs))
 
     def signature(self, tensor: Tensor) -> Signature:
-        """What tells this view from others: storage, offset, shape, strides, type."""
+        """What distinguishes this view from others: storage, offset, shape, strides, type."""
         if tensor.is_nested:
             raise SplitError("it makes a nested tensor, which has no shape. Pad instead, or leave the layer trainable.")
         try:

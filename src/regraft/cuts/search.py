@@ -37,7 +37,7 @@ ATTEMPTS = 20  # leaves that may be added or ruled out because the record alone 
 
 @dataclass(frozen=True)
 class Proven:
-    """A program and what its proof found: all that trunk and head of one mode run by.
+    """A program and what its proof has shown: all that trunk and head of one mode need.
 
     without_gradient  trainable parameters that get no gradient in the model itself
     """
@@ -151,7 +151,7 @@ class Search:
         return Proven(program, guards, self._without_gradient(expected))
 
     def _prove_whole(self, program: Program) -> Proven:
-        """Prove the example and, where the model takes it in the same way, a batch of other values and equal sizes."""
+        """Prove the example and, where the model takes the same path, a batch of other values and equal sizes."""
         expected = self._step("example", self.batch.all)
         program, features = self._laid_out(program)
         others: dict[str, Tensor] = {}

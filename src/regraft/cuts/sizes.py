@@ -171,10 +171,10 @@ def _shapes_by_value(record: Record, shapes: ForwardShapes) -> dict[int, tuple[i
         call = record.calls[operation.call]
         key = (call.name, call.ordinal, operation.name, operation.ordinal)
         pairs.append((values_in(operation.outputs), shapes.functions.get(key, [])))
-    found: dict[int, tuple[int, ...]] = {}
+    by_value: dict[int, tuple[int, ...]] = {}
     for values, known in reversed(pairs):  # of several that give a value, the calls count, and most of all the inputs
-        found |= zip(values, known, strict=True) if len(values) == len(known) else ()
-    return found
+        by_value |= zip(values, known, strict=True) if len(values) == len(known) else ()
+    return by_value
 
 
 def _line(size: int, example: Mapping[str, int], seen: Points) -> int | Size | None:
@@ -183,11 +183,11 @@ def _line(size: int, example: Mapping[str, int], seen: Points) -> int | Size | N
     A size that is proportional to several symbols is their product. Where a length moves it in no straight line
     (convolutions, padding to blocks), it is known for that length alone.
     """
-    found = {symbol: _slope(size, example[symbol], points) for symbol, points in seen.items()}
-    if found.get(ROWS, 0) is None:
+    rises = {symbol: _slope(size, example[symbol], points) for symbol, points in seen.items()}
+    if rises.get(ROWS, 0) is None:
         return None
-    slopes = tuple((symbol, slope) for symbol, slope in found.items() if slope)
-    only_at = tuple((symbol, example[symbol]) for symbol, slope in found.items() if slope is None)
+    slopes = tuple((symbol, slope) for symbol, slope in rises.items() if slope)
+    only_at = tuple((symbol, example[symbol]) for symbol, slope in rises.items() if slope is None)
     each = math.prod(example[symbol] for symbol, _ in slopes)
     if len(slopes) > 1 and size % each == 0 and all(slope * example[symbol] == size for symbol, slope in slopes):
         return Size(size // each, (), only_at, tuple(dict(slopes)))

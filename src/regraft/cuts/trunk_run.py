@@ -125,7 +125,7 @@ class TrunkRun:
         self.features[name] = tensor.clone() if value in program.overwritten else tensor
 
     def _check_shape(self, name: str, tensor: Tensor) -> None:
-        """Refuse a leaf without rows, and one of another shape than the example tells."""
+        """Refuse a leaf without rows, and one of another shape than the example leads to expect."""
         program, value = self.program, self.program.leaves[name]
         if tensor.is_nested or tensor.layout != torch.strided:
             raise UnfitLeafError(f"{name} is a nested or sparse tensor: it has no rows that could be kept.", {value})
@@ -138,7 +138,7 @@ class TrunkRun:
             )
         rows = program.leaf_rows.get(value)
         if rows is not None and shape[rows.axis] % (rows.each or self.symbols.get(ROWS) or 1):
-            raise UnfitLeafError(f"{name} has the shape {shape}: its examples cannot be told apart.", {value})
+            raise UnfitLeafError(f"{name} has the shape {shape}: it cannot be divided into examples.", {value})
 
     def stop_when_whole(self) -> None:
         """End the run when nothing is missing."""

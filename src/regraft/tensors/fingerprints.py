@@ -44,8 +44,8 @@ def digest_of(tensor: Tensor) -> str:
     factors = torch.randint(1 << 62, (DIGEST_BLOCK,), generator=torch.Generator().manual_seed(1)).mul_(2).add_(1)
     factors = factors.to(tensor.device)
     sums = [(block * factors[: len(block)]).sum() for block in torch.split(words, DIGEST_BLOCK)]
-    told = torch.stack(sums).cpu().numpy().tobytes() if len(words) else b""
-    return hashlib.sha256(told + rest.cpu().numpy().tobytes()).hexdigest()
+    summed = torch.stack(sums).cpu().numpy().tobytes() if len(words) else b""
+    return hashlib.sha256(summed + rest.cpu().numpy().tobytes()).hexdigest()
 
 
 def hash_description(description: Any) -> str:

@@ -88,7 +88,7 @@ def opaque_objects(value: object) -> list[tuple[type, list[Tensor]]]:
     Each by its class and those tensors; transformers' `past_key_values` is one.
     """
     if isinstance(value, CONTAINERS) or tensors_of(value):
-        return [found for item in parts_of(value).values() for found in opaque_objects(item)]
+        return [inside for item in parts_of(value).values() for inside in opaque_objects(item)]
     tensors = _deep_tensors(value, set())
     return [(type(value), tensors)] if tensors else []
 

@@ -13,10 +13,12 @@ from regraft.errors import CheckpointError
 
 Map = tuple[int, int, int]  # channels, height, width
 
-_LARGEST_CFG = 1 << 20
+_LARGEST_CFG = 1 << 16  # bytes; YOLOv4's has 12,000
 _LARGEST_SIDE = 1 << 31
 _UNREAD = ("share_index", "antialiasing", "deform", "flipped", "dontload", "dontloadscales", "reverse")
-_UNCHANGED = frozenset({
+_READ = frozenset({
+    "convolutional", "connected", "maxpool", "avgpool", "route", "shortcut", "upsample", "reorg",
+    # these give a map of the size that they take
     "dropout", "softmax", "soft", "cost", "yolo", "region", "detection", "logistic", "activation", "l2norm",
 })  # fmt: skip
 _SHORT = {"conv": "convolutional", "conn": "connected", "max": "maxpool", "avg": "avgpool"}
@@ -37,6 +39,16 @@ class Section:
     def numbers(self, name: str) -> list[int]:
         """A list of whole numbers, with commas between them."""
         return [_number(part) for part in self.settings.get(name, "").split(",") if part.strip()]
+
+    def unread(self) -> str:
+        """What the section holds that is not read; "" for nothing."""
+        if self.kind not in _READ:
+            return f"[{self.kind:.40}]"
+        if self.settings.get("weights_type", "none") != "none":
+            return "weights_type"
+        if self.number("dilation", 1) != 1:
+            return "dilation"
+        return next((name for name in _UNREAD if self.number(name, 0)), "")
 
     @property
     def activation(self) -> str:
@@ -79,7 +91,7 @@ def read_network(path: Path, layers: int | None = None) -> Network:
     """
     try:
         if path.stat().st_size > _LARGEST_CFG:
-            raise ValueError("it is longer than 1 MiB")
+            raise ValueError("it is longer than 64 KiB")
         net, *sections = _sections(path.read_text("utf-8", errors="replace"))
         return _Builder((net.number("channels", 0), net.number("height", 0), net.number("width", 0))).network(
             sections[:layers]
@@ -130,17 +142,14 @@ class _Builder:
     def network(self, sections: list[Section]) -> Network:
         """All layers, in order."""
         for index, section in enumerate(sections):
-            unread = next((name for name in _UNREAD if section.number(name, 0)), None)
-            if unread or section.settings.get("weights_type", "none") != "none" or section.number("dilation", 1) != 1:
-                raise ValueError(f"layer {index}: {unread or 'weights_type or dilation'} is not read")
+            unread = section.unread()
+            if unread:
+                raise ValueError(f"layer {index}: {unread} is not read")
             before = self.maps[-1] if index else self.entry
             self.labels.append(self.labels[-1] if index else "")
+            after = before
             if section.kind in self.kinds:
                 after = self.kinds[section.kind](section, f"{section.kind}_{index}", before)
-            elif section.kind in _UNCHANGED:
-                after = before
-            else:
-                raise ValueError(f"layer {index}: [{section.kind:.40}] is not read")
             if min(after) < 1 or max(after) > _LARGEST_SIDE:
                 raise ValueError(f"layer {index}: no map has the sizes that it gives")
             self.maps.append(after)

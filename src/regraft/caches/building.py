@@ -230,7 +230,7 @@ class Builder:
             (rows[rows < self.full], self.batch_size),
             (rows[rows >= self.full], len(self.samples) - self.full),
         ):
-            for block in chosen.split(size) if len(chosen) else ():
+            for block in torch.split(chosen, size) if len(chosen) else ():
                 batch = self.samples.fetch(block)
                 if not np.array_equal(batch.ids, self.samples.ids[block.numpy()]):
                     raise changed_meanwhile([row // self.samples.views for row in block.tolist()])

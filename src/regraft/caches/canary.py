@@ -42,7 +42,7 @@ def check_reused(run: Runner, samples: Samples, rows: StoredRows, before: Index,
     tolerance = tolerance_of(options.engine.compute, run.device.type)
     tolerance += run.trunk.cut_for(options.batch_size).row_tolerance
     problems = []
-    for some, where in zip(picked.split(size), positions.split(size), strict=True):
+    for some, where in zip(torch.split(picked, size), torch.split(positions, size), strict=True):
         fresh, steps = run(samples.inputs_of(some)), rows.steps(where)
         for leaf, values in rows.gather(where).items():
             allowed = allowed_differences(fresh[leaf].cpu(), tolerance, options.precision, steps.get(leaf))

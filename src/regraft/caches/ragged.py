@@ -109,7 +109,7 @@ def _encode_int8(leaf: str, places: Tensor, repeats: Tensor) -> dict[str, Tensor
     places   (elements / channels, channels)
     repeats  (rows,) places of each row
     """
-    rows = places.split(repeats.tolist())
+    rows = torch.split(places, repeats.tolist())
     sizes = torch.stack([row.abs().amax(0) if len(row) else places.new_zeros(places.shape[1]) for row in rows])
     steps, own = int8_steps(sizes.float())
     return encode_by_steps(leaf, places, steps, own, own.repeat_interleave(repeats))

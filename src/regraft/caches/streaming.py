@@ -40,13 +40,13 @@ def shuffled_groups(rows: StoredRows, in_storage_order: Tensor, positions: Tenso
     limit = max(BLOCK_BYTES, min(group_bytes(rows), mean * len(positions) // 16))
     block_rows = max(1, min(BLOCK_BYTES, limit // BLOCKS) // mean)
     blocks, permuted = (
-        in_storage_order.split(block_rows),
+        torch.split(in_storage_order, block_rows),
         torch.randperm(-(-len(ends) // block_rows), generator=generator),
     )
     block_ends = ends[torch.arange(block_rows, len(ends) + block_rows, block_rows).clamp(max=len(ends)) - 1]
     block_bytes = block_ends.diff(prepend=torch.zeros(1, dtype=torch.int64))[permuted]
     groups: list[Tensor] = []
-    for chosen in permuted.split(_packed(block_bytes, limit)):
+    for chosen in torch.split(permuted, _packed(block_bytes, limit)):
         group = torch.cat([blocks[at] for at in chosen.tolist()])
         groups.append(group[torch.randperm(len(group), generator=generator)])
     return groups

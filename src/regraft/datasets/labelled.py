@@ -89,7 +89,7 @@ def stratified_split(labels: Tensor, fraction: float, *, seed: int) -> tuple[Ten
     """
     generator = torch.Generator().manual_seed(seed)
     rest, part = [], []
-    for label in labels.unique().tolist():
+    for label in torch.unique(labels).tolist():
         members = (labels == label).nonzero().flatten()
         if len(members) < 2:
             raise DataError(
@@ -110,7 +110,7 @@ def pick_per_class(labels: Tensor, count: int, *, seed: int) -> Tensor:
     """
     generator = torch.Generator().manual_seed(seed)
     chosen, short = [], []
-    for label in labels.unique().tolist():
+    for label in torch.unique(labels).tolist():
         members = (labels == label).nonzero().flatten()
         if len(members) < count:
             short.append(f"class {label} has {len(members)}")
@@ -132,7 +132,7 @@ def check_labels(labels: Sequence[int] | Tensor, classes: int, *, where: str, se
             f"{where}: {counted(len(wrong), 'label', 'is/are')} beyond the classes, the first is {int(values[first])} "
             f"at example {first}; expected 0 to {classes - 1}."
         )
-    if several and len(values.unique()) < 2:
+    if several and len(torch.unique(values)) < 2:
         raise DataError(
             f"{where}: all {len(values)} examples are of one class ({int(values[0])}). Expected two classes or more."
         )

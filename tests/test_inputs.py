@@ -95,7 +95,7 @@ def test_an_unreadable_file_is_named(tmp_path, content):
     """With the way to go on."""
     path = tmp_path / "bad.jpg"
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"bad.jpg cannot be read as an image[\s\S]*--skip-unreadable"):
+    with pytest.raises(DataError, match=r"bad.jpg cannot be read as an image[\s\S]*Pass skip_unreadable=True to go on"):
         InputContract().from_file(path)
 
 

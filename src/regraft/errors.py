@@ -36,7 +36,7 @@ class Advice:
 
     argument  its name in Python: "fresh"
     value     what to pass: ["head"]
-    effect    completes "Pass fresh=['head'] to …": "keep the initial weights of head"
+    effect    completes 'Pass fresh=["head"] to …': "keep the initial weights of head"
 
     >>> print(Advice("fresh", ["head"], "keep the initial weights of head"))
     Pass fresh=["head"] to keep the initial weights of head.

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
-from regraft.errors import DataError, JobError
+from regraft.errors import Advice, DataError, JobError
 from regraft.foundation.wording import refused
 
 RESAMPLING = {
@@ -127,9 +127,8 @@ class InputContract:
                 return self.from_pixels(image)
         except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
             raise DataError(
-                f"{path} cannot be read as an image: {error}.\n"
-                "Mend or remove it, or go on without such files: --skip-unreadable, in a job "
-                "data.skip_unreadable = true."
+                f"{path} cannot be read as an image: {error}.\nRepair or remove it.",
+                advice=[Advice("skip_unreadable", True, "go on without such files")],
             ) from error
 
 

@@ -1,7 +1,9 @@
 """Advice is data; each door prints it as its reader types it."""
 
+import re
 import shlex
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -80,3 +82,15 @@ def test_errors_that_leave_the_block_are_spelled():
         raise error
     assert caught.value is error
     assert str(error) == "Your factory says layout=None.\nPass --layout flax to read them as Flax does."
+
+
+def test_every_argument_that_an_error_advises_is_known_to_a_door():
+    """Read from the source: an argument that no door spells would be left out everywhere but in Python."""
+    source = Path(__file__).resolve().parents[2] / "src" / "regraft"
+    advised = {
+        argument
+        for file in source.rglob("*.py")
+        for argument in re.findall(r'Advice\(\s*"([a-z_]+)"', file.read_text(encoding="utf-8"))
+    }
+    assert len(advised) > 10
+    assert advised - {"solver"} <= {argument for arguments in SECTIONS.values() for argument in arguments}

@@ -1,3 +1,4 @@
+import gc
 from types import SimpleNamespace
 
 import pytest
@@ -6,6 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from regraft.errors import TrainError
+from regraft.learning import losses
 from regraft.learning.losses import as_loss, logits_of
 
 LOGITS = torch.tensor([[2.0, 0.0, -1.0], [0.5, 0.5, 3.0]])
@@ -78,3 +80,31 @@ def test_torchs_plain_cross_entropy_is_recognised():
         nn.CrossEntropyLoss(reduction="sum"),
     ):
         assert as_loss(loss) is loss
+
+
+def a_loss(outputs, labels):
+    """Of the user's own."""
+    return outputs.sum() * 0
+
+
+@pytest.mark.parametrize(
+    ("loss", "name"),
+    [
+        ("cross_entropy", "cross_entropy"),
+        ("mean_squared_error", "mean_squared_error"),
+        (nn.CrossEntropyLoss(weight=torch.ones(2)), "cross_entropy"),
+        (F.cross_entropy, "cross_entropy"),
+        (nn.BCEWithLogitsLoss(), "BCEWithLogitsLoss"),
+        (a_loss, "a_loss"),
+    ],
+)
+def test_the_loss_of_a_trained_model_is_remembered(loss, name):
+    """Only for the module itself, and not for longer than it lives."""
+    model = nn.Linear(2, 2)
+    assert losses.remembered_loss(model) is None
+    losses.remember_loss(model, loss)
+    assert losses.remembered_loss(model) == name
+    count = len(losses._TRAINED_BY)
+    del model
+    gc.collect()
+    assert len(losses._TRAINED_BY) < count

@@ -10,7 +10,7 @@ import PIL
 import torch
 
 from regraft.datasets.labelled import Labelled, check_labels
-from regraft.errors import DataError
+from regraft.errors import Advice, DataError
 from regraft.foundation.files import sha256_of
 from regraft.foundation.wording import counted
 from regraft.inputs import InputContract
@@ -110,6 +110,6 @@ class ImageFiles(Labelled):
             return first
         named = "\n".join(f"  {path}" for path in bad[:20]) + (f"\n  … and {len(bad) - 20} more" if bad[20:] else "")
         return DataError(
-            f"{len(bad)} of {len(self.paths)} files cannot be read as images:\n{named}\n"
-            "Mend or remove them, or go on without such files: --skip-unreadable, in a job data.skip_unreadable = true."
+            f"{len(bad)} of {len(self.paths)} files cannot be read as images:\n{named}\nRepair or remove them.",
+            advice=[Advice("skip_unreadable", True, "go on without such files")],
         )

@@ -16,7 +16,7 @@ SECTIONS = {
     "plan": ("reuse", "fresh", "rename", "layout", "match", "adapt", "accept", "adopt", "ema"),
     "freeze": ("layers", "trainable", "upto"),
     "data": ("skip_unreadable",),
-    "cache": ("views", "flip", "shift", "precision"),
+    "cache": ("views", "flip", "shift", "precision", "batch_size"),
     "train": ("loss",),
     "train.steps": ("schedule", "patience"),
     "out": ("overwrite",),

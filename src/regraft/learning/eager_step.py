@@ -50,7 +50,7 @@ class EagerStep:
         if self.reevaluates and self.scaler:
             raise TrainError(
                 f"{type(optimizer).__name__} evaluates the loss several times a step, which float16 with its scaled "
-                "loss cannot do.\nPass precision='bfloat16' or precision='float32'."
+                "loss cannot do. Use bfloat16 or float32 as the precision."
             )
 
     def __call__(self, inputs: Inputs, labels: Tensor) -> Tensor:

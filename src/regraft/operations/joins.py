@@ -122,7 +122,7 @@ class DivideBySigma(Join):
     def _join(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
         weight, u, v = (array.astype(np.float64) for array in arrays)
         rows = np.moveaxis(weight, self.axis, 0).reshape(len(u), -1)
-        return (weight / (u @ rows @ v)).astype(arrays[0].dtype)
+        return np.asarray(weight / (u @ rows @ v), arrays[0].dtype)
 
     def __str__(self) -> str:
         return "divided by its spectral norm"
@@ -229,7 +229,7 @@ class AddProduct(Join):
         weight, up, down = arrays
         product = up.reshape(len(up), -1).astype(np.float64) @ down.reshape(len(down), -1).astype(np.float64)
         added = self.scale * product.reshape(weight.shape[::-1] if self.transposed else weight.shape)
-        return (weight + (added.T if self.transposed else added)).astype(weight.dtype)
+        return np.asarray(weight + (added.T if self.transposed else added), weight.dtype)
 
     def __str__(self) -> str:
         return f"W + {self.scale:g} · B A"
@@ -296,4 +296,4 @@ class BiasOfNorm(Join):
 
 def _norm_factor(variance: np.ndarray, scale: np.ndarray | None, eps: float) -> np.ndarray:
     factor = 1.0 / np.sqrt(variance.reshape(-1).astype(np.float64) + eps)
-    return factor if scale is None else factor * scale.reshape(-1)
+    return np.asarray(factor if scale is None else factor * scale.reshape(-1))

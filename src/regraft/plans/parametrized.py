@@ -45,19 +45,18 @@ def parametrized_rules(layer: Layer) -> Rules:
 
 def _rules(layer: Layer, leaf: str) -> tuple[LeafRule, ...]:
     tensor = tensor_of(leaf) if tensor_of(leaf) not in layer.arrays else leaf
-    present = {part for part in _NAMES if any(_name(form, tensor) in layer.arrays for form in _NAMES[part])}
+    present = {part for part in _NAMES if not layer.arrays.keys().isdisjoint(_names(part, tensor))}
     part = next((part for part in _NAMES if leaf in _names(part, tensor) and _is(part, present)), "")
     shape = layer.arrays[leaf].shape
     if part == "plain":
         return _computed(layer, tensor) if len(shape) > 1 else ()
-    if part in ("g", "v"):
-        from_plain: tuple[Operation, ...] = (NormOver(shape),) if part == "g" else ()
-        return (_rule((part,), tensor), _rule(("plain",), tensor, *from_plain))
-    if part == "mask":
-        return (_rule((part,), tensor), LeafRule((), lambda shapes, facts: (Fill(1.0, shape),)))
-    if part == "orig" and "mask" in present:
-        return (_rule((part,), tensor), _rule(("plain",), tensor))
-    return (_rule((part,), tensor),) if part else ()
+    alternatives: dict[str, tuple[LeafRule, ...]] = {
+        "g": (_rule(("plain",), tensor, NormOver(shape)),),
+        "v": (_rule(("plain",), tensor),),
+        "mask": (LeafRule((), lambda shapes, facts: (Fill(1.0, shape),)),),
+        "orig": (_rule(("plain",), tensor),) if "mask" in present else (),
+    }
+    return (_rule((part,), tensor), *alternatives.get(part, ())) if part else ()
 
 
 def _is(part: str, present: set[str]) -> bool:

@@ -97,6 +97,7 @@ def test_the_public_names_are_these():
 
     assert regraft.__all__ == PUBLIC_NAMES
     assert all(callable(getattr(regraft, name)) for name in PUBLIC_NAMES)
+    assert dir(regraft) == sorted(PUBLIC_NAMES)  # what a notebook completes
 
 
 def test_show_needs_no_torch():

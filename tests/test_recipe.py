@@ -244,11 +244,11 @@ def test_a_jobs_plan_speaks_the_jobs_words(job_file):
 
 
 def test_the_cost_says_what_it_does_not_count(job_file):
-    """It is of the training data; validation and test data are cached besides."""
+    """It is of the training data; validation and test data are cached as well."""
     told = []
     run = reuse(Job.from_file(job_file), tell=told.append)
     (at,) = [number for number, line in enumerate(told) if line.startswith("Caching 12 examples")]
-    others = "That is the training data alone; 4 examples for validation and 16 examples for test are cached besides."
+    others = "That is the training data alone; 4 examples for validation and 16 examples for test are cached as well."
     assert told[at + 1] == others
     assert run.record.cost == f"{told[at]} {others}"
 

@@ -58,6 +58,10 @@ __all__ = [  # in order of use
 ]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def __getattr__(name: str) -> Any:
     """A public name, from its file: imported when it is first used, so that `regraft show` needs no torch."""
     if name not in _HOMES:

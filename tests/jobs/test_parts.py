@@ -48,5 +48,5 @@ def test_every_path_without_data_is_named(job_file):
 def test_the_cost_counts_the_training_data_alone_and_says_so(job_file):
     """The other parts are cached too."""
     parts = open_parts(Job.from_file(job_file))
-    assert cached_besides(parts).endswith("4 examples for validation and 16 examples for test are cached besides.")
+    assert cached_besides(parts).endswith("4 examples for validation and 16 examples for test are cached as well.")
     assert cached_besides({"train": parts["train"]}) == ""

@@ -9,7 +9,7 @@ from regraft.cuts.choosing import Choice
 from regraft.cuts.dataflow import trained_values
 from regraft.cuts.record import Operation, Record
 from regraft.cuts.sizes import ROWS, Size, Sizes
-from regraft.foundation.wording import counted
+from regraft.foundation.wording import counted, share_text
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Cut:
             for leaf in self.leaves
         ]
         total = f"{counted(len(self.leaves), 'tensor', 'crosses/cross')}: {counted(self.bytes_per_example, 'byte')} per"
-        lines.append(f"{total} example, {self.work_saved:.1%} of the forward's work saved")
+        lines.append(f"{total} example, {share_text(self.work_saved)} of the forward's work saved")
         return "\n".join([*lines, *filter(None, (self.note, self.rounding_note))])
 
 

@@ -81,4 +81,4 @@ def notes_of(parts: Mapping[str, Labelled]) -> list[str]:
 def cached_besides(parts: Mapping[str, Labelled]) -> str:
     """What a cost of the training data does not count; "" when there is nothing else."""
     others = [f"{counted(len(dataset), 'example')} for {part}" for part, dataset in parts.items() if part != "train"]
-    return f"That is the training data alone; {' and '.join(others)} are cached besides." if others else ""
+    return f"That is the training data alone; {' and '.join(others)} are cached as well." if others else ""

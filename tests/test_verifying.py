@@ -1,5 +1,6 @@
 """Verification passes what is right, and tells of what is wrong where it begins and why."""
 
+import os
 from collections import OrderedDict
 
 import numpy as np
@@ -144,3 +145,10 @@ def test_inputs_that_the_model_cannot_take_are_told_with_their_shapes():
     """Recorded channels last, as TensorFlow does."""
     with pytest.raises(VerifyError, match=r"recorded inputs \(5, 7, 8, 3\): [\s\S]*transpose it, x\.transpose"):
         verify(small(), INPUTS.transpose(0, 2, 3, 1), outputs(small()))
+
+
+def test_a_recording_that_is_a_named_pipe_is_refused(tmp_path):
+    """It would be waited for."""
+    os.mkfifo(tmp_path / "io.npz")
+    with pytest.raises(VerifyError, match=r"io\.npz is not a file"):
+        read_golden(tmp_path / "io.npz")

@@ -133,7 +133,7 @@ def run_demo(out: Path, *, overwrite: bool = False) -> Demo:
         new_images, new_labels = images[labels >= 5].numpy(), labels[labels >= 5].numpy() - 5
         for name, indices in ((TRAIN, chosen), (TEST, rest)):
             np.savez(folder / name, x=new_images[indices], y=new_labels[indices], classes=list("56789"))
-        (folder / JOB).write_text(JOB_TEXT)
+        (folder / JOB).write_text(JOB_TEXT, encoding="utf-8")
     try:
         run = reuse(Job.from_file(out / JOB))
         record = replace(run.record, title="regraft demo: digits 5 to 9 from few labels", comparison=rows)

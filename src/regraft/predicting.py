@@ -73,6 +73,9 @@ def _files_of(paths: Sequence[Path], tell: Tell) -> tuple[list[Path], list[Path]
     missing = [str(path) for path in paths if not path.exists()]
     if missing:
         raise DataError("These files do not exist: " + ", ".join(missing) + ".")
+    others = [str(path) for path in paths if not path.is_file() and not path.is_dir()]
+    if others:
+        raise DataError("These are neither files nor folders: " + ", ".join(others) + ".")
     files = [file for path in paths for file in (_images_in(path, tell) if path.is_dir() else [path])]
     arrays = [file for file in files if file.suffix.lower() == ".npz"]
     return [file for file in files if file not in arrays], arrays

@@ -28,6 +28,8 @@ def open_checkpoint(path: str | PathLike[str], *, formats: Sequence[Format] | No
     """
     target = Path(path).expanduser()
     readers = FORMATS if formats is None else tuple(formats)
+    if target.exists() and not target.is_file() and not target.is_dir():  # a named pipe would be waited for
+        raise CheckpointError(f"{target} is neither a file nor a folder.")
     matches = _matches(target, readers)
     if not matches and target.is_dir():
         target, matches = _only_checkpoint_in(target, readers)

@@ -71,6 +71,8 @@ def read_golden(path: Path) -> Golden:
 
     Raises VerifyError when the file cannot be read so; nothing in it is executed.
     """
+    if path.exists() and not path.is_file():
+        raise VerifyError(f"{path} is not a file.")
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}

@@ -113,3 +113,23 @@ def test_an_error_about_a_foreign_name_cannot_write_to_the_terminal(tmp_path):
     done = typed("show", tmp_path / f"{ESCAPES}.npz")
     assert done.code == 1
     assert all(character.isprintable() or character == "\n" for character in done.errors)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["show", "pipe"], ["plan", "pipe", "--model", "torch.nn:ReLU"], ["predict", "run", "pipe"]],
+)  # fmt: skip
+def test_a_named_pipe_is_refused_and_not_waited_for(tmp_path, words):
+    """Nobody writes into it."""
+    from torch import nn
+
+    from regraft import save
+    from regraft.saving import Factory
+
+    os.mkfifo(tmp_path / "pipe")
+    model = nn.Linear(2, 2)
+    factory = Factory("torch.nn:Linear", {"in_features": 2, "out_features": 2})
+    save(model, tmp_path / "run", classes=["a", "b"], factory=factory)
+    done = regraft(*words, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "Error: " in done.stderr

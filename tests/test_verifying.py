@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from regraft.errors import VerifyError
-from regraft.verifying import verify
+from regraft.verifying import read_golden, verify
 
 
 def small(eps=1e-3):

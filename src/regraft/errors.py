@@ -92,14 +92,18 @@ def python_text(value: object) -> str:
     {"dnn/(.*)": r"\1"} ["head", 2]
     """
     if isinstance(value, str):
-        simple = value.isprintable() and '"' not in value and not value.endswith("\\")
-        raw = "r" if "\\" in value else ""
-        return f'{raw}"{value}"' if simple else repr(value)
+        return _quoted(value)
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{python_text(key)}: {python_text(part)}" for key, part in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(python_text, value)) + "]"
     return repr(value)
+
+
+def _quoted(text: str) -> str:
+    if not text.isprintable() or '"' in text or text.endswith("\\"):
+        return repr(text)
+    return f'r"{text}"' if "\\" in text else f'"{text}"'
 
 
 class PatternError(RegraftError):

@@ -70,15 +70,16 @@ def predict(
 
 def _files_of(paths: Sequence[Path], tell: Tell) -> tuple[list[Path], list[Path]]:
     """The images and the array files. Raises DataError with every path that does not exist."""
-    missing = [str(path) for path in paths if not path.exists()]
-    if missing:
-        raise DataError("These files do not exist: " + ", ".join(missing) + ".")
-    others = [str(path) for path in paths if not path.is_file() and not path.is_dir()]
-    if others:
-        raise DataError("These are neither files nor folders: " + ", ".join(others) + ".")
+    _refuse("do not exist", [path for path in paths if not path.exists()])
+    _refuse("are neither files nor folders", [path for path in paths if not path.is_file() and not path.is_dir()])
     files = [file for path in paths for file in (_images_in(path, tell) if path.is_dir() else [path])]
     arrays = [file for file in files if file.suffix.lower() == ".npz"]
     return [file for file in files if file not in arrays], arrays
+
+
+def _refuse(fault: str, paths: Sequence[Path]) -> None:
+    if paths:
+        raise DataError(f"These files {fault}: {', '.join(map(str, paths))}.")
 
 
 def _images_in(folder: Path, tell: Tell) -> list[Path]:
@@ -131,17 +132,21 @@ def _row_batches(
     path: Path, contract: InputContract | None, size: int, advance: Callable[..., None]
 ) -> Iterator[Batch]:
     """Names and inputs of an array file's rows."""
+    rows = _rows_of(path, contract)
+    for start in range(0, len(rows), size):
+        inputs = rows[start : start + size]
+        yield [f"{path}[{start + index}]" for index in range(len(inputs))], inputs
+    advance()
+
+
+def _rows_of(path: Path, contract: InputContract | None) -> Tensor:
     arrays = read_npz(path)
     named = [name for name in arrays if name.lower() in INPUT_NAMES]
     if len(named) != 1:
         raise DataError(f"{path}: expected one array named {' or '.join(INPUT_NAMES)}; it has {', '.join(arrays)}.")
     if contract is None and arrays[named[0]].dtype == "uint8":
         raise DataError(_without_contract(path))
-    rows = inputs_from(path, arrays[named[0]], contract or InputContract())
-    for start in range(0, len(rows), size):
-        inputs = rows[start : start + size]
-        yield [f"{path}[{start + index}]" for index in range(len(inputs))], inputs
-    advance()
+    return inputs_from(path, arrays[named[0]], contract or InputContract())
 
 
 def _without_contract(path: Path) -> str:

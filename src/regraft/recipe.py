@@ -190,13 +190,13 @@ def features_of(trunk: Trunk, head: Head, data: Mapping[str, Labelled], job: Job
     )
     epochs = (job.train.steps_keys.epochs or EPOCHS) if job.cache.use == "auto" else None
     try:
-        features = {"train": cached(augmented(data["train"], job), views=job.cache.views, epochs=epochs, tell=tell)}
+        train_part = cached(augmented(data["train"], job), views=job.cache.views, epochs=epochs, tell=tell)
     except DoesNotPayError as error:
         tell(f"{error}\nTraining without a cache; cache.use = true builds it all the same.")
         return {}
-    if features["train"].cost is not None and (others := cached_besides(data)):
-        tell(others)
-    return features | {part: cached(dataset) for part, dataset in data.items() if part != "train"}
+    if train_part.cost is not None and len(data) > 1:
+        tell(cached_besides(data))
+    return {"train": train_part, **{part: cached(dataset) for part, dataset in data.items() if part != "train"}}
 
 
 def augmented(dataset: Labelled, job: Job) -> Labelled:

@@ -90,20 +90,24 @@ class Course:
 def course_of(history: History) -> Course:
     """What the page shows of a history."""
     accuracies = known_accuracies(history)
-    columns = {
+    named = {
         "Training loss": history.train_loss,
         "Validation loss": history.validation_loss,
         "Validation accuracy": accuracies,
     }
-    columns = {heading: values for heading, values in columns.items() if values}
+    columns = {heading: values for heading, values in named.items() if values}
     epochs = max(map(len, columns.values()), default=0)
     began = {stage.epoch: " | ".join(stage.layers) for stage in history.stages}
-    best = [epoch for epoch in range(epochs) if epoch == history.best_epoch]
+    best = set(range(epochs)) & {history.best_epoch}
     table = [
-        (epoch, [values[epoch] if epoch < len(values) else None for values in columns.values()], began.get(epoch))
+        (epoch, [_at(values, epoch) for values in columns.values()], began.get(epoch))
         for epoch in sorted({*thinned(epochs, LISTED_EPOCHS), *best, *began})
     ]
     return Course(_curves_of(history, accuracies), list(columns), table, epochs)
+
+
+def _at(values: Sequence[float], epoch: int) -> float | None:
+    return values[epoch] if epoch < len(values) else None
 
 
 def _curves_of(history: History, accuracies: Sequence[float]) -> list[tuple[str, Curves]]:

@@ -222,8 +222,13 @@ def foreign_entries(folder: Path) -> list[str]:
     except SaveError:
         return all_entries(folder)
     own = OWN_FILES | set(record.model.files if record.model else ())
-    files = [entry.relative_to(folder) for entry in folder.rglob("*") if not entry.is_dir() or entry.is_symlink()]
-    return [file.as_posix() for file in sorted(files) if file.as_posix() not in own and "__pycache__" not in file.parts]
+    return [name for name in _files_in(folder) if name not in own and "__pycache__" not in name.split("/")]
+
+
+def _files_in(folder: Path) -> list[str]:
+    """The files at any depth, links to folders among them."""
+    files = [entry for entry in folder.rglob("*") if entry.is_symlink() or not entry.is_dir()]
+    return sorted(file.relative_to(folder).as_posix() for file in files)
 
 
 def plain_state(model: nn.Module) -> dict[str, Tensor]:

@@ -36,14 +36,18 @@ def main(words: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except (RegraftError, OSError) as error:
-        if isinstance(error, RegraftError) and error.spell is str:  # a job's errors are spelled as jobs are written
-            error.spell = partial(spelled, door="command line")
-        warn(f"{type(error).__name__}: {error}")
+        _print(error)
         sys.exit(1)
     except KeyboardInterrupt as stopped:
         warn("Stopped; nothing half-written was left.")
         number = next((value for value in stopped.args if isinstance(value, int)), signal.SIGINT)
         os._exit(STOPPED + number)  # sys.exit waits for threads, and Python may end itself by the signal instead (-2)
+
+
+def _print(error: RegraftError | OSError) -> None:
+    if isinstance(error, RegraftError) and error.spell is str:  # a job's errors are spelled as jobs are written
+        error.spell = partial(spelled, door="command line")
+    warn(f"{type(error).__name__}: {error}")
 
 
 def _replace_missing_characters() -> None:

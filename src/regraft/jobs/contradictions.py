@@ -19,16 +19,11 @@ def contradictions(data: Toml) -> Iterator[str]:
     if len(choices) > 1:
         yield f"[freeze] has {' and '.join(choices)}: expected only one of {', '.join(keys_of(FreezeSection))}"
     yield from _two_methods(train)
-    if train.get("loss") == "mean_squared_error":
-        yield (
-            '[train] loss is "mean_squared_error": the labels of a job are classes, and this loss would take their '
-            'numbers as values: expected "cross_entropy". Numbers are trained in Python: regraft.train(…, loss=…)'
-        )
-    has_validation = examples.get("validation", 1) != 0
+    yield from _loss_problems(train)
     tables = {f"train.{name}": table_of(train[name]) for name in TABLES if name in train} or {"train": train}
     for section, method in tables.items():
         yield from _schedule_problems(section, method)
-        if not has_validation:
+        if examples.get("validation", 1) == 0:
             yield from _without_validation(section, method)
 
 
@@ -50,9 +45,18 @@ def _two_methods(train: Toml) -> Iterator[str]:
         yield f"there are {' and '.join(tables)}: expected only one of them"
     elif tables and flat:
         yield f"[train] has {', '.join(flat)} beside {tables[0]}: expected the keys of one method, in {tables[0]} alone"
+
+
+def _loss_problems(train: Toml) -> Iterator[str]:
+    """Problems of a loss that the method cannot have, or that would take the numbers of classes as values."""
     exact = _exact_in(train)
     if exact and train.get("loss", "cross_entropy") != "cross_entropy":
         yield f'{exact} and loss is {as_toml(train["loss"])}: expected loss = "cross_entropy"'
+    if train.get("loss") == "mean_squared_error":
+        yield (
+            '[train] loss is "mean_squared_error": the labels of a job are classes, and this loss would take their '
+            'numbers as values: expected "cross_entropy". Numbers are trained in Python: regraft.train(…, loss=…)'
+        )
 
 
 def _exact_in(train: Toml) -> str:

@@ -36,11 +36,16 @@ def refuse_unasked_preparation(job: Job, model: nn.Module, data: Labelled) -> li
         )
     if job.input is None:
         return ["the job has no [input] section: images keep their own size and have values from 0 to 1"]
-    others = [name for name in ("mean", "std") if recorded and getattr(recorded, name) != getattr(job.input, name)]
+    return [] if recorded is None else _differences(job.input, recorded, source)
+
+
+def _differences(given: InputContract, recorded: InputContract, source: str) -> list[str]:
+    """A note for each of mean and std that the job gives otherwise than recorded."""
+    pairs = {name: (getattr(given, name), getattr(recorded, name)) for name in ("mean", "std")}
     return [
-        f"[input] {name} is {toml_text(getattr(job.input, name))}, and {source} records "
-        f"{toml_text(getattr(recorded, name))}"
-        for name in others
+        f"[input] {name} is {toml_text(ours)}, and {source} records {toml_text(theirs)}"
+        for name, (ours, theirs) in pairs.items()
+        if ours != theirs
     ]
 
 

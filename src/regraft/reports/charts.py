@@ -162,9 +162,7 @@ def strips(
     values: Sequence[float], errors: Sequence[float] | None = None, points: Sequence[Sequence[float]] | None = None
 ) -> Strips:
     """A row for each value: with its error and single points, or without `errors` as a bar from 0."""
-    spans = [(0.0, value) for value in values]
-    if errors is not None:
-        spans = [(value - error, value + error) for value, error in zip(values, errors, strict=True)]
+    spans = [(0.0, value) for value in values] if errors is None else list(map(_around, values, errors))
     points = points or [()] * len(values)
     reach = [limit for limits in (*spans, *points) for limit in limits] or [0.0]
     levels = steps(min(reach), max(reach))
@@ -178,6 +176,10 @@ def strips(
     )
     ticks = tuple(Tick(x_of(level), label) for level, label in zip(levels, labels_of(levels), strict=True))
     return Strips(rows, ticks, STRIP_HEIGHT * len(rows) + 22)
+
+
+def _around(value: float, error: float) -> tuple[float, float]:
+    return value - error, value + error
 
 
 def heat_paths(shares: Sequence[Sequence[float]]) -> dict[str, str]:

@@ -50,7 +50,7 @@ def test_the_folder_can_be_run_again_by_its_own_job(finished):
     """Checkpoint, data, job, run folder and report lie there."""
     names = sorted(path.name for path in finished.folder.iterdir())
     assert names == ["digits_0_to_4.npz", "job.toml", "report.html", "run", "test.npz", "train.npz"]
-    assert "Ways compared" in (finished.folder / "report.html").read_text()
+    assert "Methods compared" in (finished.folder / "report.html").read_text()
 
 
 def test_weights_are_equal_to_the_last_bit_unless_rows_are_rounded_by_their_index():

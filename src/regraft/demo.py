@@ -1,4 +1,4 @@
-"""The main job on handwritten digits that ship with scikit-learn: four ways to learn a new task, side by side."""
+"""The main job on handwritten digits that ship with scikit-learn: four methods to learn a new task, side by side."""
 
 import shutil
 import time
@@ -87,9 +87,9 @@ def digits_net() -> nn.Module:
 
 @dataclass(frozen=True)
 class Demo:
-    """What the demo found.
+    """What the demo measured.
 
-    rows       the ways side by side, mean over the seeds
+    rows       the methods side by side, mean over the seeds
     same       whether cached and uncached ended in the same weights, for each seed
     run        the job's own run, for one seed
     tolerance  within which they are the same; 0.0: to the last bit. See `weight_tolerance`
@@ -119,7 +119,7 @@ class Demo:
 
 
 def run_demo(out: Path, *, overwrite: bool = False) -> Demo:
-    """Train an original network on digits 0-4, store it in a foreign layout, reuse it four ways for digits 5-9.
+    """Train an original network on digits 0-4, store it in a foreign layout, reuse it by four methods for digits 5-9.
 
     Leaves a folder with the checkpoint, the data, the job file, the job's run folder and a report; whole or not at all.
     Raises SaveError when the folder exists and may not be replaced, DataError when scikit-learn is not installed.
@@ -147,9 +147,9 @@ def run_demo(out: Path, *, overwrite: bool = False) -> Demo:
 def foreign_to_demo(folder: Path) -> list[str]:
     """What a folder holds that no demo has."""
     own = {ORIGINAL, TRAIN, TEST, JOB, "report.html", "run"}
-    strange = [name for name in all_entries(folder) if name not in own]
+    others = [name for name in all_entries(folder) if name not in own]
     run = folder / "run"
-    return strange + ([f"run/{name}" for name in foreign_entries(run)] if run.is_dir() else ["no run of the demo"])
+    return others + ([f"run/{name}" for name in foreign_entries(run)] if run.is_dir() else ["no run of the demo"])
 
 
 def load_digits() -> tuple[Tensor, Tensor]:
@@ -193,25 +193,25 @@ def new_task(labels: Tensor, *, seed: int) -> tuple[Tensor, Tensor]:
 def compare(
     checkpoint: Path, images: Tensor, labels: Tensor, tolerance: float
 ) -> tuple[tuple[Variant, ...], tuple[bool, ...]]:
-    """The four ways for each seed: accuracy and seconds, and whether caching changed a weight beyond `tolerance`."""
-    ways: Mapping[str, Callable[..., nn.Module]] = {
+    """The four methods for each seed: accuracy and seconds, and whether caching changed a weight beyond `tolerance`."""
+    methods: Mapping[str, Callable[..., nn.Module]] = {
         "from scratch": from_scratch,
         "restored, all fine-tuned": fine_tuned,
         "restored, lower frozen, uncached": frozen_uncached,
         "restored, lower frozen, cached": frozen_cached,
     }
-    accuracies: dict[str, list[float]] = {name: [] for name in ways}
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    accuracies: dict[str, list[float]] = {name: [] for name in methods}
+    seconds: dict[str, list[float]] = {name: [] for name in methods}
     same = []
     new_images, new_labels = images[labels >= 5], labels[labels >= 5] - 5
-    with progress_bar("comparing", len(SEEDS) * len(ways)) as advance:
+    with progress_bar("comparing", len(SEEDS) * len(methods)) as advance:
         for seed in SEEDS:
             chosen, rest = new_task(labels, seed=seed)
             models = {}
-            for name, way in ways.items():
+            for name, method in methods.items():
                 torch.manual_seed(seed)
                 began = time.perf_counter()
-                models[name] = way(checkpoint, (new_images[chosen], new_labels[chosen]), seed)
+                models[name] = method(checkpoint, (new_images[chosen], new_labels[chosen]), seed)
                 seconds[name].append(time.perf_counter() - began)
                 score = evaluate(models[name], (new_images[rest], new_labels[rest]))
                 accuracies[name].append(score.accuracy or 0.0)

@@ -29,7 +29,7 @@ from regraft.jobs.layers import freeze_layers, refuse_unknown_layers
 from regraft.jobs.method import solver_of
 from regraft.jobs.parts import cached_besides, inputs_of, notes_of, open_parts, refuse_missing_data
 from regraft.jobs.preparation import refuse_unasked_preparation
-from regraft.jobs.sections import values_of
+from regraft.jobs.sections import section_values
 from regraft.jobs.understood import refuse_misfit, shared_notes, understood
 from regraft.learning.history import History
 from regraft.learning.schedules import EPOCHS
@@ -101,7 +101,7 @@ def reuse(job: Job | str | Path, *, tell: Tell = lambda line: None) -> Run:
         model = build_model(job.model.factory, job.model.args, folder=job.folder)
         refuse_unknown_layers(model, job)
         checkpoint = open_checkpoint(job.path(job.checkpoint.path))
-        plan = plan_reuse(checkpoint, model, **values_of(job.plan))
+        plan = plan_reuse(checkpoint, model, **section_values(job.plan))
         tell(plan.table(spell=lambda advice: spelled(advice, "job")))
         plan.check()
         apply_plan(plan, checkpoint, model)

@@ -14,7 +14,7 @@ from regraft.foundation.wording import bytes_text, number_text, plus_minus, seco
 from regraft.learning.history import History
 from regraft.reports.charts import Curves, Strip, Strips, curves, strips, thinned
 from regraft.reports.confusion import Confusion, confusion_of
-from regraft.reports.plan_rows import group_rows, kind_of, shape_of
+from regraft.reports.plan_rows import group_rows, row_kind, row_shape
 from regraft.reports.record import RunRecord, Variant, dtype_text, known_accuracies
 
 LISTED_EPOCHS = 100
@@ -57,8 +57,8 @@ def _shown(record: RunRecord) -> dict[str, object]:
         "reused": sum(row.is_reused for row in rows),
         "targets": sum(row.target is not None for row in rows),
         "groups": group_rows(rows),
-        "kind_of": kind_of,
-        "shape_of": shape_of,
+        "kind_of": row_kind,
+        "shape_of": row_shape,
         "course": record.history and course_of(record.history),
         "confusion": _main_confusion(record),
         "comparison": comparison_of(record.comparison) if record.comparison else None,

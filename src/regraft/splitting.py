@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from regraft.cuts.batches import Batch, batch_of
 from regraft.cuts.cut import Cut, Leaf, describe_cut, gradient_note, tied_note
-from regraft.cuts.dataflow import Sources, sources
-from regraft.cuts.fingerprint import SettingsWatch, class_name, computation_of, settings_of, source_hash
+from regraft.cuts.dataflow import Ancestors, sources
+from regraft.cuts.fingerprint import SettingsWatch, class_name, computation_of, setting_texts, source_hash
 from regraft.cuts.head_run import run_head
 from regraft.cuts.program import Features, Program
 from regraft.cuts.record import Operation, values_in
@@ -162,7 +162,7 @@ class Trunk(FeatureExtractor):
         classes = sorted({type(modules[name]) for name in names}, key=lambda cls: cls.__qualname__)
         return {
             "modules": {name: f"{class_name(type(modules[name]))}({modules[name].extra_repr()})" for name in names},
-            "settings": {name: settings_of(modules[name]) for name in names},
+            "settings": {name: setting_texts(modules[name]) for name in names},
             "computation": [
                 hash_description(computation_of(program.record, program.sizes, own))
                 for program, own in operations.items()
@@ -308,13 +308,13 @@ def _of_all_modes(model: nn.Module, modes: ProvenModes, run: Callable[[bool], Fe
     return features
 
 
-def _trunk_of(program: Program) -> Sources:
+def _trunk_of(program: Program) -> Ancestors:
     """The values and operations that the leaves are computed from, and those by which the forward decides."""
     live = program.choice.flow.live
     decisions = [o for o in program.record.operations if o.needs_data and live.isdisjoint(o.inputs)]
     read = [value for operation in decisions for value in operation.inputs]
     trunk = sources(program.record, [*program.leaves.values(), *read])
-    return Sources(trunk.values, trunk.operations | {operation.index for operation in decisions})
+    return Ancestors(trunk.values, trunk.operations | {operation.index for operation in decisions})
 
 
 def _trunk_operations(program: Program) -> list[Operation]:

@@ -11,13 +11,13 @@ import torch
 
 from regraft.caches import keys
 from regraft.caches.keys import key_of
-from regraft.caches.maintenance import as_table, clear_entries, list_entries, verify_entries, verify_entry
+from regraft.caches.maintenance import entries_table, clear_entries, list_entries, verify_entries, verify_entry
 from regraft.caching import cache_features
 from regraft.errors import CacheError
 from regraft.freezing import freeze
 from regraft.splitting import split
 from regraft.stores import folder
-from regraft.stores.records import make_record, read_record
+from regraft.stores.records import make_record, read_commit
 from trunks import tiny_data, tiny_trunk
 from typed import typed
 
@@ -38,7 +38,7 @@ def test_entries_are_listed_with_what_they_hold(root):
     entries = list_entries(root)
     assert [(entry.state, entry.rows, entry.cut) for entry in entries] == [("whole", 40, "hidden 4 float32")] * 2
     assert entries[0].age_s <= entries[1].age_s < 600
-    assert as_table(entries).endswith(f"2 entries, {sum(entry.bytes for entry in entries) / 1e3:.1f} kB")
+    assert entries_table(entries).endswith(f"2 entries, {sum(entry.bytes for entry in entries) / 1e3:.1f} kB")
 
 
 def test_an_entry_tells_its_model(tmp_path):
@@ -72,9 +72,9 @@ def test_a_truncated_shard_and_a_lost_manifest_are_listed(tmp_path):
     shard = next(tmp_path.rglob("*.safetensors"))
     shard.write_bytes(shard.read_bytes()[:-1])
     assert list_entries(tmp_path)[0].state == "changed"
-    assert shard.name in as_table(list_entries(tmp_path))
+    assert shard.name in entries_table(list_entries(tmp_path))
     next(tmp_path.rglob("manifest.json")).unlink()
-    assert "manifest.json is missing" in as_table(list_entries(tmp_path))
+    assert "manifest.json is missing" in entries_table(list_entries(tmp_path))
 
 
 def test_an_interrupted_build_is_told(tmp_path):
@@ -112,7 +112,7 @@ def test_an_entry_of_the_layout_before_is_outdated_not_changed(tmp_path, monkeyp
     """Its records did not name their entry."""
     monkeypatch.setattr(keys, "LAYOUT", 2)
     monkeypatch.setattr(folder, "make_record", lambda *given, key: make_record(*given, key=""))
-    monkeypatch.setattr(folder, "read_record", lambda place, name, key: read_record(place, name, key=None))
+    monkeypatch.setattr(folder, "read_record", lambda place, name, key: read_commit(place, name, key=None))
     key = cache_features(tiny_trunk(), tiny_data(), tmp_path).key
     monkeypatch.undo()
     (old,) = list_entries(tmp_path)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from regraft.caches.precision import OWN_SCALE, PRECISIONS, SCALE, check_precision, decode, difference, encode, rounding
+from regraft.caches.precision import OWN_SCALE, PRECISIONS, SCALE, check_precision, decode_rows, difference, encode, rounding
 from regraft.errors import CacheError
 from trunks import tiny_data, tiny_trunk
 
@@ -16,7 +16,7 @@ STEP = {"float32": 0.0, "bfloat16": 2**-8, "float16": 2**-11, "int8": 1 / 254}
 def there_and_back(rows, precision):
     """What a store gives back."""
     stored = encode("x", rows, precision)
-    return decode(stored["x"], rows.dtype, stored.get("x" + SCALE), stored.get("x" + OWN_SCALE))
+    return decode_rows(stored["x"], rows.dtype, stored.get("x" + SCALE), stored.get("x" + OWN_SCALE))
 
 
 @given(

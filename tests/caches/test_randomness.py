@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from regraft.caches.randomness import probes, refuse_random, same_inputs
+from regraft.caches.randomness import probes, refuse_random, equal_inputs
 from regraft.caches.sampling import Samples, samples_of
 from regraft.errors import CacheError
 from regraft.examples import as_examples
@@ -74,7 +74,7 @@ def test_inputs_are_the_same_by_their_own_bits():
     """What they are filled up with is zeros; a NaN is itself; another size is another input."""
     gap = torch.tensor([[1.0, torch.nan]])
     filled = torch.cat([gap, torch.zeros(1, 2)], 1)
-    assert same_inputs((filled,), (gap,))
-    assert not same_inputs((filled,), (gap + 1,))
-    assert not same_inputs((gap,), (filled,))
-    assert not same_inputs((torch.tensor([[1.0, 2.0]]),), (torch.tensor([[1.0]]),))
+    assert equal_inputs((filled,), (gap,))
+    assert not equal_inputs((filled,), (gap + 1,))
+    assert not equal_inputs((gap,), (filled,))
+    assert not equal_inputs((torch.tensor([[1.0, 2.0]]),), (torch.tensor([[1.0]]),))

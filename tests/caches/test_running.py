@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from regraft.caches.running import OwnShapes, Runner, device_of, first_rows, padded
+from regraft.caches.running import OwnShapes, Runner, device_of, first_rows, filled_batch
 from regraft.caches.sampling import Samples
 from regraft.caching import cache_features
 from regraft.errors import CacheError
@@ -15,7 +15,7 @@ from trunks import HandTrunk, tiny_data, tiny_trunk
 
 def test_short_batches_are_filled_by_repetition():
     """So every row is computed in a batch of the same size."""
-    assert padded(torch.arange(3), 3, 8).tolist() == [0, 1, 2, 0, 1, 2, 0, 1]
+    assert filled_batch(torch.arange(3), 3, 8).tolist() == [0, 1, 2, 0, 1, 2, 0, 1]
 
 
 def test_another_compute_gives_the_cuts_own_dtype():

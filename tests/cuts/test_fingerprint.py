@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from regraft.caches.keys import key_of, manifest_of
 from regraft.caches.options import Options
-from regraft.cuts.fingerprint import class_name, settings_of, source_hash
+from regraft.cuts.fingerprint import class_name, setting_texts, source_hash
 from regraft.cuts.operators import plain_arguments
 from regraft.freezing import freeze
 from regraft.splitting import split
@@ -52,20 +52,20 @@ class Stateful(nn.Module):
 
 def test_settings_are_the_plain_public_attributes():
     """Tensors and layers are told elsewhere; the head's size is not the trunk's."""
-    assert settings_of(Scaled()) == {"scale": "2.0", "window": "(3, 4)"}
+    assert setting_texts(Scaled()) == {"scale": "2.0", "window": "(3, 4)"}
 
 
 def test_numbers_count_in_private_attributes_and_in_objects_of_settings():
     """Texts and switches there are notes of training; functions and layers are no settings."""
     layer = Scaled()
     layer._bound, layer._is_ready, layer.config = 3, True, SimpleNamespace(bound=2, num_labels=5, path="x", fast=True)
-    assert settings_of(layer) == {"_bound": "3", "config": {"bound": "2"}, "scale": "2.0", "window": "(3, 4)"}
+    assert setting_texts(layer) == {"_bound": "3", "config": {"bound": "2"}, "scale": "2.0", "window": "(3, 4)"}
 
 
 def test_extra_state_is_told_by_its_values():
     """Tensors inside it too."""
-    assert settings_of(Stateful(1.0)) == settings_of(Stateful(1.0))
-    assert settings_of(Stateful(1.0)) != settings_of(Stateful(1.5))
+    assert setting_texts(Stateful(1.0)) == setting_texts(Stateful(1.0))
+    assert setting_texts(Stateful(1.0)) != setting_texts(Stateful(1.5))
 
 
 def test_any_method_counts_not_only_forward():

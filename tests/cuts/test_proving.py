@@ -15,7 +15,7 @@ from regraft.cuts.proving import (
     mixing_leaves,
     model_step,
     prove,
-    refuse_random,
+    refuse_random_layers,
     watched_trunk,
 )
 from regraft.errors import FreezeError, SplitError
@@ -86,7 +86,7 @@ def test_a_frozen_layer_that_draws_is_refused_by_name():
         model = frozen(nn.Sequential(Noise(draw), nn.Linear(6, 2)), "0")
         record, _, _, choice = parts(model, example())
         with pytest.raises(FreezeError, match="0 is frozen, but its forward draws random numbers"):
-            refuse_random(model, record, choice.flow.live)
+            refuse_random_layers(model, record, choice.flow.live)
 
 
 def network():

@@ -1,12 +1,12 @@
 """The sections of a job as classes."""
 
 from regraft.jobs.job import Job
-from regraft.jobs.sections import DataSection, StepsTable, TrainSection, keys_of, section_of, values_of
+from regraft.jobs.sections import DataSection, StepsTable, TrainSection, keys_of, section_of, section_values
 
 
 def test_a_sections_values_are_the_arguments_of_its_step():
     """By key, defaults included."""
-    assert values_of(DataSection("photos"))["validation"] == 0.2
+    assert section_values(DataSection("photos"))["validation"] == 0.2
     assert keys_of(DataSection) == ["train", "test", "validation", "per_class", "skip_unreadable"]
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from regraft.plans.rows import Row
-from regraft.reports.plan_rows import GROUP_ROWS, MOST_GROUPS, OPEN_ROWS, RowGroup, group_rows, kind_of, shape_of
+from regraft.reports.plan_rows import GROUP_ROWS, MOST_GROUPS, OPEN_ROWS, RowGroup, group_rows, row_kind, row_shape
 
 
 def row(name, status="exact", **more):
@@ -17,14 +17,14 @@ def row(name, status="exact", **more):
 )
 def test_each_status_has_a_meaning_for_the_reader(status, kind):
     """And a colour."""
-    assert kind_of(row("a", status)) == kind
+    assert row_kind(row("a", status)) == kind
 
 
 def test_an_array_that_fills_nothing_shows_its_own_shape():
     """The model has none for it."""
-    assert shape_of(Row(None, ("a",), "unused", source_shapes=((2, 5),))) == (2, 5)
-    assert shape_of(row("a")) == (3, 4)
-    assert shape_of(Row("a", (), "missing")) == ()
+    assert row_shape(Row(None, ("a",), "unused", source_shapes=((2, 5),))) == (2, 5)
+    assert row_shape(row("a")) == (3, 4)
+    assert row_shape(Row("a", (), "missing")) == ()
 
 
 def test_a_short_plan_is_one_open_table():

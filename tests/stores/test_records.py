@@ -7,7 +7,7 @@ import pytest
 from regraft.errors import CacheError
 from regraft.stores.folder import FolderStore
 from regraft.stores.places import LocalPlace
-from regraft.stores.records import make_record, read_record, record_text
+from regraft.stores.records import make_record, read_commit, record_text
 from regraft.testing import STORE_MANIFEST, part_of
 
 FACTS, _ = make_record("p1", *part_of(5), key="k1")
@@ -40,7 +40,7 @@ def test_facts_that_describe_no_shard_are_refused_by_the_files_name(tmp_path, ch
     place = LocalPlace(tmp_path)
     place.write("parts/p1.json", [record_text({**FACTS, **change})])
     with pytest.raises(CacheError, match=r"p1.json has changed since it was written"):
-        read_record(place, "p1", key="k1")
+        read_commit(place, "p1", key="k1")
 
 
 def test_nested_brackets_are_no_record(tmp_path):
@@ -48,4 +48,4 @@ def test_nested_brackets_are_no_record(tmp_path):
     place = LocalPlace(tmp_path)
     place.write("parts/p1.json", [b"[" * 100_000])
     with pytest.raises(CacheError, match=r"p1.json has changed since it was written"):
-        read_record(place, "p1", key="k1")
+        read_commit(place, "p1", key="k1")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from regraft.caches.ids import Index
 from regraft.caches.options import Options
-from regraft.caches.precision import SCALE, decode, encode
+from regraft.caches.precision import SCALE, decode_rows, encode
 from regraft.caches.running import Outputs, Runner, first_rows
 from regraft.caches.sampling import SampleBatch, Samples
 from regraft.foundation.wording import bytes_text, counted, seconds_text
@@ -148,4 +148,4 @@ def _write(outputs: Mapping[str, Tensor], precision: str) -> None:
 
 def _read(outputs: Mapping[str, Tensor], encoded: Mapping[str, Mapping[str, Tensor]], order: Tensor) -> None:
     for leaf, rows in outputs.items():
-        decode(encoded[leaf][leaf].index_select(0, order), rows.dtype, encoded[leaf].get(leaf + SCALE))
+        decode_rows(encoded[leaf][leaf].index_select(0, order), rows.dtype, encoded[leaf].get(leaf + SCALE))

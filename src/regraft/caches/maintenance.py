@@ -17,7 +17,7 @@ from regraft.stores.folder import MANIFEST
 from regraft.stores.leases import Leases
 from regraft.stores.place import Place
 from regraft.stores.places import place_of
-from regraft.stores.records import Record, read_record
+from regraft.stores.records import CommitRecord, read_commit
 
 KEY = re.compile(r"[0-9a-f]{32}")  # what may be cleared: a folder that somebody put there himself is never touched
 FOLDERS = ("parts", "builds", "leases")  # of an entry, beside its manifest
@@ -58,7 +58,7 @@ def list_entries(root: str | Path) -> list[StoredEntry]:
     return sorted((_look_at(root, key) for key in _keys(root)), key=lambda entry: (entry.age_s, entry.key))
 
 
-def as_table(entries: Sequence[StoredEntry]) -> str:
+def entries_table(entries: Sequence[StoredEntry]) -> str:
     """The entries for people, with a line of totals."""
     if not entries:
         return "no stored features"
@@ -86,7 +86,7 @@ def verify_entry(root: str | Path, key: str) -> list[str]:
     recorded = key if _manifest(place).get("layout") == LAYOUT else None
     for name in _part_names(place):
         try:
-            record = read_record(place, name, key=recorded)
+            record = read_commit(place, name, key=recorded)
             record.check_size(place)
             if _sha256(place, record) != record.sha256:
                 problems.append(f"{place.where(f'parts/{record.file}')} is not what was written. Remove it.")
@@ -185,7 +185,7 @@ def _look_at(root: str | Path, key: str) -> StoredEntry:
     present = set(place.names("parts"))
     for name in _part_names(place):
         try:
-            record = read_record(place, name, key=recorded)
+            record = read_commit(place, name, key=recorded)
             changed = max(changed, place.changed(f"parts/{name}.json"))
             if record.file in present:
                 record.check_size(place)
@@ -250,7 +250,7 @@ def _part_names(place: Place) -> list[str]:
     return [name.removesuffix(".json") for name in place.names("parts") if name.endswith(".json")]
 
 
-def _sha256(place: Place, record: Record) -> str:
+def _sha256(place: Place, record: CommitRecord) -> str:
     total, file = hashlib.sha256(), place.opened(f"parts/{record.file}")
     for start in range(0, record.size, READ_BYTES):
         content = bytearray(min(READ_BYTES, record.size - start))

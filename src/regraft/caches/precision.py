@@ -19,7 +19,7 @@ OUTLIER = 3.0  # times the middle row's size; rows of one network's features dif
 
 @final
 @dataclass(frozen=True)
-class Difference:
+class Rounding:
     """How far stored rows are from the exact ones, measured on a sample.
 
     largest   the largest absolute difference of a value
@@ -40,7 +40,7 @@ def check_precision(precision: str) -> None:
 
 
 def encode(leaf: str, rows: Tensor, precision: str) -> dict[str, Tensor]:
-    """The tensors to be stored for a leaf's rows (count, …); decode gives the rows back.
+    """The tensors to be stored for a leaf's rows (count, …); decode_rows gives the rows back.
 
     float32   as they are, in their own dtype: exact. So are integers and booleans in every precision
     bfloat16, float16   rounded to nearest
@@ -78,7 +78,7 @@ def encode_by_steps(leaf: str, rows: Tensor, steps: Tensor, own: Tensor, places:
     return {leaf: codes, leaf + SCALE: steps} | ({leaf + OWN_SCALE: own} if bool(own.any()) else {})
 
 
-def decode(rows: Tensor, dtype: torch.dtype, steps: Tensor | None, own: Tensor | None = None) -> Tensor:
+def decode_rows(rows: Tensor, dtype: torch.dtype, steps: Tensor | None, own: Tensor | None = None) -> Tensor:
     """The rows in the leaf's own dtype, from what `encode` stored; no copy when nothing has to change."""
     if steps is None:
         return rows.to(dtype)
@@ -101,17 +101,17 @@ def int8_steps(sizes: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(steps > 0, steps, 1.0), own
 
 
-def difference(exact: Tensor, stored: Tensor) -> Difference:
+def difference(exact: Tensor, stored: Tensor) -> Rounding:
     """The difference of two tensors of the same shape."""
     exact, stored = exact.double(), stored.double()
     apart = exact - stored
     norm = exact.square().mean().sqrt().item()
-    return Difference(apart.abs().max().item(), apart.square().mean().sqrt().item() / norm if norm else 0.0)
+    return Rounding(apart.abs().max().item(), apart.square().mean().sqrt().item() / norm if norm else 0.0)
 
 
 def rounding(
     exact: Mapping[str, Tensor], computed: Mapping[str, Tensor], precision: str, head: Callable[[Any], Any] | None
-) -> dict[str, Difference]:
+) -> dict[str, Rounding]:
     """How far stored features are from exact ones, for each leaf, and for each of the head's outputs.
 
     exact     the features of a batch in float32
@@ -128,7 +128,7 @@ def rounding(
 
 def _as_stored(leaf: str, rows: Tensor, precision: str) -> Tensor:
     parts = encode(leaf, rows, precision)
-    return decode(parts[leaf], rows.dtype, parts.get(leaf + SCALE), parts.get(leaf + OWN_SCALE))
+    return decode_rows(parts[leaf], rows.dtype, parts.get(leaf + SCALE), parts.get(leaf + OWN_SCALE))
 
 
 def _outputs(head: Callable[[Any], Any], features: Mapping[str, Tensor]) -> list[Tensor]:

@@ -7,7 +7,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from regraft.caches.precision import decode, encode, encode_by_steps, int8_steps
+from regraft.caches.precision import decode_rows, encode, encode_by_steps, int8_steps
 from regraft.cuts.cut import Leaf
 
 SHAPES = "/shapes"  # what follows a leaf's name in the name of its rows' shapes
@@ -100,7 +100,7 @@ def decode_values(
     if steps is None:
         return values.to(dtype)
     places = None if own is None or repeats is None else own.repeat_interleave(repeats)
-    return decode(values.view(-1, len(steps)), dtype, steps, places).view(-1)
+    return decode_rows(values.view(-1, len(steps)), dtype, steps, places).view(-1)
 
 
 def _encode_int8(leaf: str, places: Tensor, repeats: Tensor) -> dict[str, Tensor]:

@@ -28,7 +28,7 @@ def refuse_random(examples: Examples) -> None:
     with kept_generators():
         for example in probes(examples):
             first, again = (examples.gather(torch.tensor([example]))[0] for _ in range(2))
-            if not same_inputs(first, again):
+            if not equal_inputs(first, again):
                 raise random_example(example)
 
 
@@ -43,11 +43,11 @@ def refuse_redrawn(examples: Examples, rows: Tensor, inputs: Inputs) -> None:
     for index, example in enumerate(rows.tolist()):
         for _ in range(max(1, DRAWS // len(examples))):
             again = examples.gather(torch.tensor([example]))[0]
-            if not same_inputs(map_tree(lambda tensor, index=index: tensor[index : index + 1], inputs), again):
+            if not equal_inputs(map_tree(lambda tensor, index=index: tensor[index : index + 1], inputs), again):
                 raise random_example(example)
 
 
-def same_inputs(first: Inputs, again: Inputs) -> bool:
+def equal_inputs(first: Inputs, again: Inputs) -> bool:
     """Whether two inputs of one example are the same bits, where the first may be filled up with zeros."""
     return all(map(_same_bits, tensors_of(first), tensors_of(again)))
 
@@ -65,7 +65,7 @@ def random_example(example: int) -> CacheError:
 
 def refuse_unseeded(inputs: Inputs, again: Inputs) -> None:
     """Raise CacheError when views that were drawn twice by the same seeds differ."""
-    if not same_inputs(inputs, again):
+    if not equal_inputs(inputs, again):
         raise CacheError(
             "The data set draws at random from a generator of its own, so its views cannot be drawn again.\n"
             "Let its transforms use the global generator of torch, NumPy or Python, which views seed for each example."

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from regraft.caches.ids import Index
-from regraft.caches.precision import OWN_SCALE, SCALE, decode
+from regraft.caches.precision import OWN_SCALE, SCALE, decode_rows
 from regraft.caches.ragged import SHAPES, Column, Ragged, decode_values
 from regraft.cuts.cut import Leaf
 from regraft.errors import CacheError
@@ -259,7 +259,7 @@ class StoredRows(Rows):
             count = sum(stop - start for start, stop in some)
             stored = torch.empty((count, *out.shape[1:]), dtype=DTYPES[part.tensors[leaf.name][0]])
             self.entry.read_into(stored, leaf.name, [(part, some)])
-            out[filled : filled + count] = decode(stored, leaf.dtype, *self._steps(part, leaf.name, some))
+            out[filled : filled + count] = decode_rows(stored, leaf.dtype, *self._steps(part, leaf.name, some))
             filled += count
 
     def steps(self, positions: Tensor) -> dict[str, Tensor]:

@@ -50,7 +50,7 @@ class Runner:
 
         Raises CacheError when the trunk gives something else than its cut describes.
         """
-        outputs = self(padded(batch.inputs, len(batch), size))
+        outputs = self(filled_batch(batch.inputs, len(batch), size))
         self._check(outputs, size)
         self._refuse_dependence_on_filling(batch, outputs)
         rows: Rows = {}
@@ -130,7 +130,7 @@ def device_of(trunk: FeatureExtractor) -> torch.device:
     return next((tensor.device for tensor in trunk.frozen_tensors().values()), torch.device("cpu"))
 
 
-def padded(inputs: Inputs, count: int, size: int) -> Inputs:
+def filled_batch(inputs: Inputs, count: int, size: int) -> Inputs:
     """A batch of `count` rows, filled to `size` by repeating them."""
     if count == size:
         return inputs

@@ -21,10 +21,10 @@ def add_to(commands: Commands) -> None:
 
 def cache_ls(folder: str) -> None:
     """What each entry belongs to, its size, and whether it is whole. Exit 1 when one has changed since."""
-    from regraft.caches.maintenance import as_table, list_entries
+    from regraft.caches.maintenance import entries_table, list_entries
 
     entries = list_entries(folder)
-    say(as_table(entries))
+    say(entries_table(entries))
     if any(entry.state == "changed" for entry in entries):
         sys.exit(1)
 
@@ -42,9 +42,9 @@ def cache_verify(folder: str, *, key: str | None) -> None:
 
 def cache_clear(folder: str, *, key: str | None, older_than_days: float | None, keep_gb: float | None) -> None:
     """Remove entries by key, age or size; those that are being built stay."""
-    from regraft.caches.maintenance import as_table, clear_entries
+    from regraft.caches.maintenance import entries_table, clear_entries
 
     age = None if older_than_days is None else older_than_days * 86400
     size = None if keep_gb is None else keep_gb * 1e9
     removed = clear_entries(folder, key=key, older_than_s=age, keep_bytes=size)
-    say("removed:\n" + as_table(removed) if removed else "nothing to remove")
+    say("removed:\n" + entries_table(removed) if removed else "nothing to remove")

@@ -100,7 +100,7 @@ def _print_plan(checkpoint: Path, wishes: Wishes) -> None:
     from regraft.reading import open_checkpoint
 
     arguments = wishes.arguments()
-    model = build_model(wishes.model, json_object(wishes.model_args))
+    model = build_model(wishes.model, json_arguments(wishes.model_args))
     with spelled_for("command line"):
         made = plan_reuse(open_checkpoint(checkpoint), model, **arguments)
     say(made.table(all=wishes.show_all, spell=lambda advice: spelled(advice, "command line")))
@@ -128,7 +128,7 @@ def verify(plan: Path, *, model: str, golden: Path, model_args: str, atol: float
     from regraft.verifying import verify as compare
 
     made = _plan_in(plan)
-    built = build_model(model, json_object(model_args))
+    built = build_model(model, json_arguments(model_args))
     apply_plan(made, open_checkpoint(made.checkpoint.path), built)
     recorded = read_golden(golden)
     say(str(compare(built, recorded.inputs, recorded.outputs, atol=atol, intermediate=recorded.layers)))
@@ -151,7 +151,7 @@ def _plan_in(path: Path) -> "Plan":
         raise PlanError(f"{path}: {error}") from error
 
 
-def json_object(text: str) -> dict[str, Any]:
+def json_arguments(text: str) -> dict[str, Any]:
     """The value of --model-args. Raises JobError when it is not a JSON object."""
     try:
         value = json.loads(text)

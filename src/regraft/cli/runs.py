@@ -6,7 +6,7 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from regraft.cli.plans import MODEL_ARGS, json_object
+from regraft.cli.plans import MODEL_ARGS, json_arguments
 from regraft.cli.printing import Commands, add_command, refuse_usage, say, warn
 from regraft.foundation.wording import one_line
 
@@ -78,7 +78,7 @@ def predict(
     answers = predict_with(
         run,
         paths,
-        model=build_model(model, json_object(model_args)) if model else None,
+        model=build_model(model, json_arguments(model_args)) if model else None,
         skip_unreadable=skip_unreadable,
         tell=lambda line: warn(f"note: {line}"),
     )

@@ -23,7 +23,7 @@ class Dataflow:
 
 
 @dataclass(frozen=True)
-class Sources:
+class Ancestors:
     """Values and operations that something is computed from."""
 
     values: frozenset[int]
@@ -52,7 +52,7 @@ def dependents(
     return frozenset(filter(is_reached, range(len(record.values))))
 
 
-def sources(record: Record, values: Iterable[int], *, until: Collection[int] = ()) -> Sources:
+def sources(record: Record, values: Iterable[int], *, until: Collection[int] = ()) -> Ancestors:
     """All that the values are computed from, themselves included, as far as the values in `until`."""
     todo, seen, operations = list(values), set[int](), set[int]()
     while todo:
@@ -62,7 +62,7 @@ def sources(record: Record, values: Iterable[int], *, until: Collection[int] = (
         seen.add(index)
         operations.add(record.values[index].operation)
         todo += record.computed_from(index)
-    return Sources(frozenset(seen), frozenset(operations) - {-1})
+    return Ancestors(frozenset(seen), frozenset(operations) - {-1})
 
 
 def trained_values(record: Record) -> frozenset[int]:

@@ -20,7 +20,7 @@ def class_name(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-def settings_of(module: nn.Module) -> dict[str, object]:
+def setting_texts(module: nn.Module) -> dict[str, object]:
     """The module's own numbers, texts and tuples of them, and its extra state; plain data.
 
     A forward reads them as it reads tensors: `eps`, `num_heads`, `self.scale = 2.0`. Numbers count in private

@@ -119,7 +119,7 @@ def _same_rows(rows: Tensor, others: Tensor) -> bool:
     return bool(((rows - others).abs() <= ROUNDING.get(rows.dtype, 1e-3) * scale).all())
 
 
-def refuse_random(model: nn.Module, record: Record, live: frozenset[int]) -> None:
+def refuse_random_layers(model: nn.Module, record: Record, live: frozenset[int]) -> None:
     """A frozen layer whose output depends on random numbers cannot be computed once."""
     modules = dict(model.named_modules())
     draws = [(record.calls[call].name, "Python's or NumPy's") for call, _ in record.python_draws]

@@ -20,7 +20,7 @@ from regraft.cuts.proving import (
     model_step,
     prove,
     refuse_crash,
-    refuse_random,
+    refuse_random_layers,
     watched_trunk,
 )
 from regraft.cuts.record import Record
@@ -117,7 +117,7 @@ class Search:
         """A cut of one kind; where it turns out to lack a tensor, that is added and the cut tried again."""
         while True:
             choice = choose_cut(self.record, self.sizes, rules)
-            refuse_random(self.model, self.record, choice.flow.live)
+            refuse_random_layers(self.model, self.record, choice.flow.live)
             refuse_crash(self.record)
             program = Program(self.model, self.is_training, self.record, self.sizes, choice, self.batch)
             try:

@@ -9,7 +9,7 @@ from regraft.errors import PatternError, TrainError
 from regraft.foundation.patterns import WHOLE_NAMES, as_patterns, choose
 from regraft.freezing import freeze
 from regraft.jobs.job import Job
-from regraft.jobs.sections import values_of
+from regraft.jobs.sections import section_values
 from regraft.learning.schedules import EPOCHS
 from regraft.learning.stages import check_schedule
 
@@ -48,7 +48,7 @@ def freeze_layers(model: nn.Module, job: Job) -> None:
 
 def _choice_of(job: Job) -> dict[str, Any]:
     """The arguments of `freeze`; none where nothing is frozen."""
-    chosen = {name: value for name, value in values_of(job.freeze).items() if value is not None}
+    chosen = {name: value for name, value in section_values(job.freeze).items() if value is not None}
     schedule = job.train.steps_keys.schedule
     if chosen or not schedule:
         return chosen

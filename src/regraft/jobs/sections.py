@@ -183,7 +183,7 @@ class OutSection:
     overwrite: bool = False
 
 
-def values_of(section: object) -> dict[str, Any]:
+def section_values(section: object) -> dict[str, Any]:
     """A section's values by key, as the arguments of its step."""
     return {entry.name: getattr(section, entry.name) for entry in fields(section)}  # type: ignore[arg-type]  # a section
 

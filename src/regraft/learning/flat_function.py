@@ -12,7 +12,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from regraft.learning.operator_recording import Call, NotFlatError, Recording, memory_of, tensors_in
+from regraft.learning.operator_recording import OperatorCall, NotFlatError, Recording, memory_of, tensors_in
 
 aten = torch.ops.aten
 View = tuple[Any, ...]  # memory, offset, shape, strides, type
@@ -91,7 +91,7 @@ class _Writer:
         text = f"def flat({', '.join(arguments)}):\n" + "".join(f"    {line}\n" for line in body)
         return FlatFunction(text, self.names, self.constants.values())
 
-    def _write(self, call: Call) -> None:
+    def _write(self, call: OperatorCall) -> None:
         """The line for one call, if it needs one."""
         outputs = tensors_in(call.outputs)
         for tensor in tensors_in((call.args, call.kwargs)):
@@ -111,7 +111,7 @@ class _Writer:
         elif outputs:
             self._compute(call, outputs)
 
-    def _compute(self, call: Call, outputs: list[Tensor]) -> None:
+    def _compute(self, call: OperatorCall, outputs: list[Tensor]) -> None:
         """An operator with new values: into their recorded memory where it can, else into new variables."""
         function, extra, into = _writing_form(call)
         if function is None:
@@ -126,14 +126,14 @@ class _Writer:
             self.lines.append(f"{self._constant(function, _short(call))}({', '.join(words)})")
         self.known.update(map(memory_of, outputs))
 
-    def _line(self, call: Call, *, is_bound: bool = False) -> None:
+    def _line(self, call: OperatorCall, *, is_bound: bool = False) -> None:
         """The call in its own form; bound, its outputs get variables."""
         words = [*self._words(call.args), *(f"{name}={self._word(value)}" for name, value in call.kwargs.items())]
         text = f"{self._constant(_direct(call), _short(call))}({', '.join(words)})"
         # The targets come after the words: an output may take the place of an argument, as a detached view does.
         self.lines.append(self._targets(call) + text if is_bound else text)
 
-    def _targets(self, call: Call) -> str:
+    def _targets(self, call: OperatorCall) -> str:
         """`a, b = ` for the call's outputs; None among them keeps its place."""
         if isinstance(call.outputs, Tensor):
             return self._bind(call.outputs) + " = "
@@ -141,7 +141,7 @@ class _Writer:
             raise NotFlatError(f"its values are nested ({call.operator})")
         return ", ".join("_" if output is None else self._bind(output) for output in call.outputs) + ", = "
 
-    def _is_settled(self, call: Call) -> bool:
+    def _is_settled(self, call: OperatorCall) -> bool:
         """Whether the recorded values stay right for good: they depend on constants only and nobody writes there."""
         if call.operator in EMPTY:
             return True
@@ -197,7 +197,7 @@ class _Writer:
         return self.name_of[key]
 
 
-def _writing_form(call: Call) -> tuple[Any, tuple[Any, ...], Callable[[list[str]], list[str]]]:
+def _writing_form(call: OperatorCall) -> tuple[Any, tuple[Any, ...], Callable[[list[str]], list[str]]]:
     """How to call the operator so that it writes into given memory: (function, further arguments, its words).
 
     None where it would compute elsewhere and copy (torch tags such forms as generated).
@@ -234,7 +234,7 @@ def _as_out(words: list[str]) -> list[str]:
     return [f"out={words[0]}" if len(words) == 1 else f"out=({', '.join(words)})"]
 
 
-def _direct(call: Call) -> Any:
+def _direct(call: OperatorCall) -> Any:
     """The quickest way to call an operator: torch's own Python function where there is one (2 µs less), or method."""
     name = call.operator.overloadpacket.__name__
     function = getattr(torch, name, None)
@@ -246,7 +246,7 @@ def _direct(call: Call) -> Any:
     return call.operator._op
 
 
-def _short(call: Call) -> str:
+def _short(call: OperatorCall) -> str:
     """The operator's name without its overload."""
     return str(call.operator.overloadpacket.__name__)
 

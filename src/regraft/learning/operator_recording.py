@@ -21,7 +21,7 @@ class NotFlatError(Exception):
 
 @final
 @dataclass(frozen=True)
-class Call:
+class OperatorCall:
     """One operator as it was called; tensors are held, so that no two values share memory by accident."""
 
     operator: torch._ops.OpOverload
@@ -44,7 +44,7 @@ class Recording:
     """The operators of one run, its inputs, and what the run returned."""
 
     inputs: tuple[Tensor, ...]
-    calls: tuple[Call, ...]
+    calls: tuple[OperatorCall, ...]
     results: tuple[Tensor, ...]
 
     def made_bytes(self) -> int:
@@ -53,7 +53,7 @@ class Recording:
         blocks = {memory_of(tensor): tensor.untyped_storage() for tensor in made}
         return sum(block.nbytes() for block in blocks.values())
 
-    def work(self) -> list[Call]:
+    def work(self) -> list[OperatorCall]:
         """The calls that compute or write: all but views."""
         known = {memory_of(tensor) for tensor in self.inputs}
         calls = []
@@ -94,7 +94,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-igno
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call, unused-ignore]
-        self.calls: list[Call] = []
+        self.calls: list[OperatorCall] = []
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -108,7 +108,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-igno
             return outputs
         if func.namespace != "aten":
             raise NotFlatError(f"it runs an operator of {func.namespace}")
-        self.calls.append(Call(func, *tree_map_only(Tensor, _held, (tuple(args), dict(kwargs or {}), outputs))))
+        self.calls.append(OperatorCall(func, *tree_map_only(Tensor, _held, (tuple(args), dict(kwargs or {}), outputs))))
         return outputs
 
 
@@ -138,7 +138,7 @@ def record(function: Callable[..., Sequence[Tensor]], *inputs: Tensor) -> Record
     return Recording(tuple(map(_held, inputs)), tuple(recorder.calls), tuple(map(_held, results)))
 
 
-def written_by(call: Call) -> list[Tensor]:
+def written_by(call: OperatorCall) -> list[Tensor]:
     """The arguments that the call changes."""
     values = dict(zip((argument.name for argument in call.operator._schema.arguments), call.args, strict=False))
     values |= call.kwargs

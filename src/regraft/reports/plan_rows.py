@@ -29,11 +29,11 @@ class RowGroup:
     @property
     def is_open(self) -> bool:
         """Whether the reader should see the rows at once: problems always, fresh layers while they are few."""
-        kinds = {kind_of(row) for row in self.rows}
+        kinds = {row_kind(row) for row in self.rows}
         return "problem" in kinds or ("fresh" in kinds and len(self.rows) <= OPEN_ROWS)
 
 
-def kind_of(row: Row) -> str:
+def row_kind(row: Row) -> str:
     """ "reused", "fresh" (as initialised), "left" (in the checkpoint) or "problem"."""
     if row.is_reused:
         return "reused"
@@ -42,7 +42,7 @@ def kind_of(row: Row) -> str:
     return "fresh" if row.status == "kept_init" else "left"
 
 
-def shape_of(row: Row) -> Shape:
+def row_shape(row: Row) -> Shape:
     """The shape of the target, or of a source that fills nothing."""
     if row.target_shape is not None:
         return row.target_shape

@@ -17,7 +17,7 @@ from regraft.foundation.wording import bytes_text
 from regraft.stores.leases import STALE_S, Leases
 from regraft.stores.place import OpenFile, Place
 from regraft.stores.places import place_of
-from regraft.stores.records import BLOCK_BYTES, Record, changed_shard, make_record, read_record, record_text
+from regraft.stores.records import BLOCK_BYTES, CommitRecord, changed_shard, make_record, read_commit, record_text
 from regraft.stores.shards import DTYPES
 from regraft.stores.store import Entry, Part, Store
 from regraft.tensors.fingerprints import as_bytes, canonical_json
@@ -77,7 +77,7 @@ class FolderEntry(Entry):
     def __init__(self, place: Place, key: str, *, stale_s: float = STALE_S) -> None:
         self.place, self.key = place, key
         self.leases = Leases(place, stale_s=stale_s)
-        self._records: dict[str, Record] = {}
+        self._records: dict[str, CommitRecord] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopened, (self.place, self.key, self.leases.stale_s)
@@ -88,7 +88,7 @@ class FolderEntry(Entry):
         present = set(names)
         for name in [name.removesuffix(".json") for name in names if name.endswith(".json")]:
             if name not in self._records:
-                record = read_record(self.place, name, key=self.key)
+                record = read_commit(self.place, name, key=self.key)
                 if record.file in present:  # a shard that was removed by hand takes its rows with it
                     record.check_size(self.place)
                     self._records[name] = record
@@ -99,14 +99,14 @@ class FolderEntry(Entry):
         if name in self._records:
             return self._records[name].part
         facts, chunks = make_record(name, ids, tensors, key=self.key)
-        record = Record(facts)
+        record = CommitRecord(facts)
         try:
             # The checksum is in the shard's name: builders on machines that round differently never mix their files.
             self.place.write(f"parts/{record.file}", chunks)
             self.place.write(f"parts/{name}.json", [record_text(facts)])
         except OSError as error:
             raise cannot_write(self.place, f"parts/{record.file}", error, record.size) from error
-        self._records[name] = read_record(self.place, name, key=self.key)
+        self._records[name] = read_commit(self.place, name, key=self.key)
         return self._records[name].part
 
     def read(self, part: Part, name: str, start: int, stop: int) -> Tensor:

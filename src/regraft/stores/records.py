@@ -21,7 +21,7 @@ BLOCK_BYTES = 1 << 20  # what is checked at once: small enough for single rows, 
 
 
 @final
-class Record:
+class CommitRecord:
     """A commit record: what the shard holds, its rows' ids, its size and checksums.
 
     checked     which blocks of the shard have been compared with their checksums
@@ -108,7 +108,7 @@ def record_text(facts: Mapping[str, Any]) -> bytes:
     return canonical_json({**facts, "checksum": _checksum(facts)}).encode()
 
 
-def read_record(place: Place, name: str, *, key: str | None) -> Record:
+def read_commit(place: Place, name: str, *, key: str | None) -> CommitRecord:
     """The commit record of a part of the entry `key`; None reads one of a layout that did not record it.
 
     Raises CacheError that names the file when it is not what was written, or was written for another entry.
@@ -128,7 +128,7 @@ def read_record(place: Place, name: str, *, key: str | None) -> Record:
     return record
 
 
-def changed_shard(place: Place, record: Record, what: str) -> CacheError:
+def changed_shard(place: Place, record: CommitRecord, what: str) -> CacheError:
     """The error for a shard that is not what was committed."""
     return CacheError(
         f"{place.where(f'parts/{record.file}')} has changed since it was written: {what}.\n"
@@ -137,12 +137,12 @@ def changed_shard(place: Place, record: Record, what: str) -> CacheError:
     )
 
 
-def _decoded(place: Place, path: str, name: str) -> Record | None:
+def _decoded(place: Place, path: str, name: str) -> CommitRecord | None:
     """The record in a file; None when that is not what was written."""
     try:
         facts = json.loads(place.read(path))
         checksum = facts.pop("checksum")
-        return Record(facts) if checksum == _checksum(facts) and facts["name"] == name else None
+        return CommitRecord(facts) if checksum == _checksum(facts) and facts["name"] == name else None
     except OSError as error:
         raise CacheError(f"{place.where(path)} cannot be read: {error}") from error
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError, OverflowError):

@@ -4,7 +4,7 @@ import msgpack
 import numpy as np
 import pytest
 
-from regraft.containers.msgpack import Unpacker, leaves
+from regraft.containers.msgpack import Unpacker, array_leaves
 from regraft.errors import CheckpointError
 
 
@@ -26,7 +26,7 @@ def test_arrays_are_found_in_place_and_named_by_their_keys(tmp_path):
     content = msgpack.packb({"a": {"kernel": extension}, "list": [1, 2.5], 3: "text"})
     (tmp_path / "a").write_bytes(content)
 
-    found = dict(leaves(tree_of(tmp_path, content), ""))
+    found = dict(array_leaves(tree_of(tmp_path, content), ""))
 
     assert list(found) == ["a/kernel", "list/0", "list/1"]
     np.testing.assert_array_equal(found["a/kernel"].read(), array, strict=True)

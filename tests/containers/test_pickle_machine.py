@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regraft.containers.pickle_machine import Machine
-from regraft.containers.pickle_objects import Chunk, Name
+from regraft.containers.pickle_objects import LongString, Name
 from regraft.errors import CheckpointError
 
 SCALARS = (
@@ -57,7 +57,7 @@ def test_a_long_string_stays_where_it_is():
 
     chunk = Machine(data, KNOWN).load()
 
-    assert isinstance(chunk, Chunk)
+    assert isinstance(chunk, LongString)
     assert data[chunk.start : chunk.start + chunk.size] == content
 
 

@@ -8,9 +8,9 @@ from regraft.containers.protobuf import (
     BYTES,
     VARINT,
     ProtobufFile,
-    as_bytes,
-    as_int,
-    as_text,
+    field_bytes,
+    field_int,
+    field_text,
     fields,
     looks_like,
     read_varint,
@@ -66,14 +66,14 @@ def test_signed_numbers_come_back(number):
 def test_a_field_of_the_other_kind_is_refused():
     """Bytes are no number, a number is no bytes."""
     with pytest.raises(CheckpointError, match="bytes where a number"):
-        as_int(memoryview(b"a"))
+        field_int(memoryview(b"a"))
     with pytest.raises(CheckpointError, match="number where bytes"):
-        as_bytes(1)
+        field_bytes(1)
 
 
 def test_text_that_is_no_utf8_stays_readable():
     """Names are never lost."""
-    assert as_text(memoryview(b"a\xff")) == "a\\xff"
+    assert field_text(memoryview(b"a\xff")) == "a\\xff"
 
 
 def opened(folder, content):

@@ -5,7 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from regraft.containers.spans import Span, checked_bytes, checked_size, decode, full_extents, joined, located, mapped
+from regraft.containers.spans import (
+    Span,
+    checked_bytes,
+    checked_size,
+    decoded_array,
+    full_extents,
+    joined,
+    located,
+    mapped,
+)
 from regraft.errors import CheckpointError
 
 
@@ -30,7 +39,9 @@ def test_both_byte_orders_come_in_the_native_one(dtype, order):
     """Writable, too."""
     values = np.array([[1, 2, 3]], dtype)
 
-    got = decode(bytearray(values.astype(values.dtype.newbyteorder(order)).tobytes()), dtype, (1, 3), order=order)
+    got = decoded_array(
+        bytearray(values.astype(values.dtype.newbyteorder(order)).tobytes()), dtype, (1, 3), order=order
+    )
 
     np.testing.assert_array_equal(got, values, strict=True)
     assert got.dtype.isnative
@@ -46,12 +57,14 @@ def test_every_bfloat16_and_float8_is_widened_as_torch_does():
         ("float8_e5m2", torch.float8_e5m2, np.arange(256).astype(np.uint8)),
     ):
         expected = torch.from_numpy(bits.view(f"int{8 * bits.itemsize}").copy()).view(kind).float().numpy()
-        np.testing.assert_array_equal(decode(bits.tobytes(), dtype, bits.shape), expected, strict=True, err_msg=dtype)
+        np.testing.assert_array_equal(
+            decoded_array(bits.tobytes(), dtype, bits.shape), expected, strict=True, err_msg=dtype
+        )
 
 
 def test_a_bool_is_any_byte_but_zero():
     """A byte 2 would be neither True nor False for NumPy."""
-    assert decode(b"\x00\x01\x02", "bool", (3,)).tolist() == [False, True, True]
+    assert decoded_array(b"\x00\x01\x02", "bool", (3,)).tolist() == [False, True, True]
 
 
 def test_impossible_shapes_and_dtypes_are_refused(tmp_path):

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from regraft.formats.keras_config import read_config
-from regraft.formats.keras_graph import wiring
+from regraft.formats.keras_graph import keras_wiring
 
 
 def node(*feeding):
@@ -20,7 +20,9 @@ def layer(class_name, name, *feeding, module="keras.layers", **config):
 
 def facts_of(*layers):
     told = {"class_name": "Functional", "config": {"name": "net", "layers": list(layers)}}
-    return [(one.layer, one.attribute, one.value) for one in wiring(read_config(json.dumps(told), Path("net.keras")))]
+    return [
+        (one.layer, one.attribute, one.value) for one in keras_wiring(read_config(json.dumps(told), Path("net.keras")))
+    ]
 
 
 def test_a_sum_written_with_a_plus_joins_its_two_inputs():
@@ -50,4 +52,4 @@ def test_a_model_inside_feeds_by_its_last_layer():
 def test_a_model_of_an_own_class_has_no_wiring():
     told = {"class_name": "Mine", "config": {"name": "net", "layers": [layer("Dense", "fc")]}}
 
-    assert not list(wiring(read_config(json.dumps(told), Path("net.keras"))))
+    assert not list(keras_wiring(read_config(json.dumps(told), Path("net.keras"))))

@@ -35,13 +35,13 @@ def test_a_shape_that_does_not_fit_the_bytes_is_refused(tmp_path):
     array = PickledArray((1 << 40,), PickledDtype("f4"), False, b"abcd")
 
     with pytest.raises(CheckpointError, match=r"w is float32 of shape \(1099511627776,\), .* but 4 are stored"):
-        array.told(path=tmp_path, name="w")
+        array.checked_type(path=tmp_path, name="w")
 
 
 def test_an_array_without_a_state_is_refused(tmp_path):
     """NumPy reconstructs first and tells the shape later."""
     with pytest.raises(CheckpointError, match="does not record the type of the array w"):
-        PickledArray().told(path=tmp_path, name="w")
+        PickledArray().checked_type(path=tmp_path, name="w")
 
 
 def test_structured_arrays_alone_are_refused(tmp_path):

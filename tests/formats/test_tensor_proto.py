@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regraft.errors import CheckpointError
-from regraft.formats.tensor_proto import unpacked, values_of, varints
+from regraft.formats.tensor_proto import proto_values, unpacked, varints
 from written import field, varint
 
 LISTS = {"float32": 5, "float64": 6, "int32": 7, "uint8": 7, "int8": 7, "int64": 10, "bool": 11, "float16": 13}
@@ -27,7 +27,7 @@ def test_every_kind_of_list_comes_back(dtype):
     """Negative integers take ten bytes each."""
     array = np.array([[1, 0, 3], [-1, 2, 0]]).astype(dtype)
 
-    got = values_of(memoryview(packed(array)), dtype, array.shape)
+    got = proto_values(memoryview(packed(array)), dtype, array.shape)
 
     np.testing.assert_array_equal(got, array, strict=True)
     assert got.flags.writeable
@@ -38,7 +38,7 @@ def test_raw_content_comes_back():
     array = np.arange(6, dtype=np.float32)
 
     np.testing.assert_array_equal(
-        values_of(memoryview(field(4, array.tobytes())), "float32", (2, 3)), array.reshape(2, 3)
+        proto_values(memoryview(field(4, array.tobytes())), "float32", (2, 3)), array.reshape(2, 3)
     )
 
 
@@ -46,7 +46,7 @@ def test_bfloat16_is_widened():
     """Its bits lie in the list of halves."""
     message = field(13, varint(0x3F80) + varint(0xC000))
 
-    np.testing.assert_array_equal(values_of(memoryview(message), "bfloat16", (2,)), np.array([1, -2], np.float32))
+    np.testing.assert_array_equal(proto_values(memoryview(message), "bfloat16", (2,)), np.array([1, -2], np.float32))
 
 
 @given(st.lists(st.integers(0, 2**64 - 1), max_size=50))
@@ -76,4 +76,4 @@ def test_negative_numbers_of_a_list():
 def test_another_number_of_values_is_refused(message, dtype, told):
     """Nothing is filled up."""
     with pytest.raises(CheckpointError, match=told):
-        values_of(memoryview(message), dtype, (3,))
+        proto_values(memoryview(message), dtype, (3,))

@@ -3,7 +3,7 @@
 import numpy as np
 
 from graphs import constant, graph_bytes, node
-from regraft.formats.tensorflow_graph import Graph, constant_of, requirements_of
+from regraft.formats.tensorflow_graph import TensorFlowGraph, constant_of, requirements_of
 from regraft.formats.tensorflow_nodes import nodes_of_graph
 
 
@@ -11,7 +11,7 @@ def connected(*nodes):
     """(layer → what feeds it, layer → operation and facts) of these nodes, whose constants are the arrays."""
     graph_nodes = nodes_of_graph(memoryview(graph_bytes(*nodes)))
     names = {one["name"] for one in nodes if "array" in one and one["array"].size > 1}
-    graph = Graph(graph_nodes, names, lambda name: constant_of(graph_nodes, name))
+    graph = TensorFlowGraph(graph_nodes, names, lambda name: constant_of(graph_nodes, name))
     needs = list(requirements_of(graph, graph.layers()))
     inputs = {one.layer: one.value for one in needs if one.attribute == "inputs"}
     return inputs, {(one.layer, one.attribute): one.value for one in needs if one.attribute != "inputs"}

@@ -37,7 +37,7 @@ def json_file(path: Path) -> JsonObject:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> JsonObject:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
         raise ValueError("a name is given twice")
-    return found
+    return entries

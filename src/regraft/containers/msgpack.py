@@ -105,13 +105,13 @@ class Unpacker:
 
     def _map(self, length: int, depth: int) -> dict[str, Any] | Chunked:
         """A map, whose keys must be texts or whole numbers (which become texts) and differ."""
-        found: dict[str, Any] = {}
+        entries: dict[str, Any] = {}
         for _ in range(length):
             key = self.value(depth + 1)
-            if not isinstance(key, (str, int)) or str(key) in found:
+            if not isinstance(key, (str, int)) or str(key) in entries:
                 raise self.damaged(f"the key {key!r:.100} before byte {self.position} is no text, or comes twice")
-            found[str(key)] = self.value(depth + 1)
-        return self._chunked(found) if found.get(CHUNKED) is True else found
+            entries[str(key)] = self.value(depth + 1)
+        return self._chunked(entries) if entries.get(CHUNKED) is True else entries
 
     def _extension(self, code: int, start: int, depth: int) -> Any:
         """An array, a complex number or a NumPy scalar: each packed as msgpack once more."""
@@ -160,12 +160,12 @@ class Unpacker:
         return CheckpointError(f"{self.path}: {what}.\nThe file is damaged or cut short: download it again.")
 
 
-def leaves(value: Any, name: str) -> Iterator[tuple[str, Located | Chunked | Number]]:
+def array_leaves(value: Any, name: str) -> Iterator[tuple[str, Located | Chunked | Number]]:
     """(name, array) of every array and number of the tree; texts, booleans and nothing are no arrays."""
     match value:
         case dict() | list():
             for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
-                yield from leaves(inner, f"{name}/{key}" if name else str(key))
+                yield from array_leaves(inner, f"{name}/{key}" if name else str(key))
         case Located() | Chunked() | Number():
             yield name, value
         case bool():

@@ -34,8 +34,8 @@ class NoNumbersError(CheckpointError):
 
 def left_out_note(names: Collection[str]) -> tuple[str, ...]:
     """What is said of the arrays that were left out."""
-    told = counted(len(names), "array", "holds no numbers and is/hold no numbers and are")
-    return (f"{told} left out: {', '.join(list(names)[:5])}.",) if names else ()
+    count = counted(len(names), "array", "holds no numbers and is/hold no numbers and are")
+    return (f"{count} left out: {', '.join(list(names)[:5])}.",) if names else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +61,8 @@ def parse_npy_header(begin: bytes, *, path: Path, name: str) -> NpyHeader:
     """
     if begin[:6] != MAGIC or len(begin) < 12 or begin[6] not in (1, 2, 3):
         raise CheckpointError(f"{path}: {name} does not begin as a NumPy array does. It is damaged.")
-    (size,), at = (unpack_from("<H", begin, 8), 10) if begin[6] == 1 else (unpack_from("<I", begin, 8), 12)
-    text = begin[at : at + size].decode("latin1")
+    (size,), start = (unpack_from("<H", begin, 8), 10) if begin[6] == 1 else (unpack_from("<I", begin, 8), 12)
+    text = begin[start : start + size].decode("latin1")
     if len(text) != size:
         raise CheckpointError(f"{path}: {name} has a header of {size} bytes that is cut off or not one of an array.")
     match = _USUAL.fullmatch(text)
@@ -72,7 +72,7 @@ def parse_npy_header(begin: bytes, *, path: Path, name: str) -> NpyHeader:
     else:
         descr, is_fortran, shape = _unusual(text, path, name)
     dtype, order = numpy_dtype(descr, path=path, name=name)
-    return NpyHeader(dtype, shape, is_fortran, order, at + size)
+    return NpyHeader(dtype, shape, is_fortran, order, start + size)
 
 
 def _unusual(text: str, path: Path, name: str) -> tuple[str, bool, tuple[int, ...]]:
@@ -80,8 +80,8 @@ def _unusual(text: str, path: Path, name: str) -> tuple[str, bool, tuple[int, ..
     # Python 2 wrote long integers as 3L.
     text = re.sub(r"(\d)L\b", r"\1", text)
     try:
-        told = ast.literal_eval(text.strip())
-        descr, is_fortran, shape = told["descr"], told["fortran_order"], told["shape"]
+        header = ast.literal_eval(text.strip())
+        descr, is_fortran, shape = header["descr"], header["fortran_order"], header["shape"]
         is_sound = isinstance(shape, tuple) and all(type(axis) is int and axis >= 0 for axis in shape)
     except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError):
         is_sound = False

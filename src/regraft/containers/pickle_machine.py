@@ -15,7 +15,7 @@ from struct import Struct, unpack, unpack_from
 from struct import error as StructError
 from typing import Any
 
-from regraft.containers.pickle_objects import Chunk, Name, Record
+from regraft.containers.pickle_objects import LongString, Name, PickledRecord
 from regraft.errors import CheckpointError
 
 _LARGE = 1024  # strings from this length on stay where they are until they are read
@@ -120,11 +120,11 @@ class Machine:
         return self.data[start:end]
 
     def string(self, size: int, coding: str) -> None:
-        """Push the next `size` bytes as bytes or text, or as a Chunk when they are many."""
+        """Push the next `size` bytes as bytes or text, or as a LongString when they are many."""
         if size >= _LARGE:
             if size > len(self.data) - self.position:
                 raise ValueError(f"{size} bytes are claimed, {len(self.data) - self.position} are left")
-            self.stack.append(Chunk(self.position, size, coding if coding == "utf-8" else ""))
+            self.stack.append(LongString(self.position, size, coding if coding == "utf-8" else ""))
             self.position += size
         else:
             content = self.take(size)
@@ -144,10 +144,10 @@ class Machine:
         self.stack.append(Name(text))
 
     def create(self, name: Any, arguments: Any) -> None:
-        """Push what the reader makes of an object of that class, or a Record of it."""
+        """Push what the reader makes of an object of that class, or a PickledRecord of it."""
         if isinstance(name, Name) and name.text not in self.known:
             self.kept[name.text] = None
-            self.stack.append(Record(name.text, arguments if isinstance(arguments, tuple) else ()))
+            self.stack.append(PickledRecord(name.text, arguments if isinstance(arguments, tuple) else ()))
         else:
             self.construct(name, arguments)
 
@@ -157,12 +157,12 @@ class Machine:
             raise TypeError(f"a {type(name).__name__} is called")
         if name.text not in self.known:
             self.refused[name.text] = None
-        made = self.known[name.text](*arguments) if name.text in self.known else Record(name.text)
+        made = self.known[name.text](*arguments) if name.text in self.known else PickledRecord(name.text)
         self.stack.append(made)
 
     def fill(self, pairs: Iterable[tuple[Any, Any]]) -> None:
         """Put pairs into the dictionary on top, or among the items of an object that was not made."""
-        target = self.stack[-1].items if isinstance(self.stack[-1], Record) else self.stack[-1]
+        target = self.stack[-1].items if isinstance(self.stack[-1], PickledRecord) else self.stack[-1]
         if isinstance(target, dict):
             target.update((hashable(key), value) for key, value in pairs)
 
@@ -171,7 +171,7 @@ class Machine:
         target = self.stack[-1]
         if isinstance(target, list):
             target.extend(items)
-        elif isinstance(target, Record):
+        elif isinstance(target, PickledRecord):
             target.items.update(enumerate(items, len(target.items)))
 
     def build(self) -> None:
@@ -180,7 +180,7 @@ class Machine:
         target = self.stack[-1]
         if hasattr(target, "set_state"):
             target.set_state(state)
-        elif isinstance(target, Record):
+        elif isinstance(target, PickledRecord):
             target.state = state
 
 
@@ -316,7 +316,7 @@ def _quoted(machine: Machine) -> None:
     if len(text) < 2 or text[:1] != text[-1:] or text[:1] not in (b"'", b'"'):
         raise ValueError("a string is not quoted")
     if len(text) >= _LARGE:
-        machine.stack.append(Chunk(start + 1, len(text) - 2, "escape"))
+        machine.stack.append(LongString(start + 1, len(text) - 2, "escape"))
     else:
         machine.stack.append(codecs.escape_decode(text[1:-1])[0].decode("latin1"))
 

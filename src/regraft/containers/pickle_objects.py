@@ -7,7 +7,7 @@ _MOST_AXES = 64  # as NumPy
 
 
 @dataclass(frozen=True, slots=True)
-class Chunk:
+class LongString:
     """A long string inside the pickle: `size` bytes from `start` on.
 
     coding   "" bytes as they are · "utf-8" text · "latin1" bytes written as UTF-8 text · "escape" a Python literal
@@ -26,7 +26,7 @@ class Name:
 
 
 @dataclass(slots=True, eq=False)
-class Record:
+class PickledRecord:
     """An object that was not made: the name of its class, what it would be made with, its state and its items."""
 
     name: str
@@ -45,7 +45,7 @@ def key_text(key: Any) -> str:
         return key
     if isinstance(key, tuple):
         return f"({', '.join(map(key_text, key))})"  # `hashable` lets no tuple of tuples be a key
-    if isinstance(key, Name | Record):
+    if isinstance(key, Name | PickledRecord):
         return key.text if isinstance(key, Name) else key.name
     if isinstance(key, int) and key.bit_length() > 64:
         return f"number of {key.bit_length()} bits"
@@ -60,7 +60,7 @@ def checked_sizes(sizes: Any, what: str) -> tuple[int, ...]:
     return numbers
 
 
-def contents_of(record: Record) -> dict[Any, Any]:
+def contents_of(record: PickledRecord) -> dict[Any, Any]:
     """What an object that was not made holds: of a torch module what its state dict would, else all that it was given.
 
     That is, in this order: what it was made with (a named tuple's values), its items, and its attributes.

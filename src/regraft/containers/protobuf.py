@@ -79,12 +79,12 @@ def grouped(message: bytes | bytearray | memoryview) -> Fields:
 
 def last_int(values: list[Value]) -> int:
     """The last of the values as a number (in protobuf the last one counts); 0 when there is none."""
-    return as_int(values[-1]) if values else 0
+    return field_int(values[-1]) if values else 0
 
 
 def last_bytes(values: list[Value]) -> memoryview:
     """The last of the values as bytes; empty when there is none."""
-    return as_bytes(values[-1]) if values else memoryview(b"")
+    return field_bytes(values[-1]) if values else memoryview(b"")
 
 
 def read_varint(data: bytes | bytearray | memoryview, position: int) -> tuple[int, int]:
@@ -98,27 +98,27 @@ def read_varint(data: bytes | bytearray | memoryview, position: int) -> tuple[in
 
 def signed(value: Value) -> int:
     """A 64-bit field as a signed number (−1 is stored as 2⁶⁴ − 1)."""
-    number = as_int(value)
+    number = field_int(value)
     return number - (1 << 64) if number >= 1 << 63 else number
 
 
-def as_int(value: Value) -> int:
+def field_int(value: Value) -> int:
     """The field as a number; CheckpointError when it holds bytes."""
     if isinstance(value, int):
         return value
     raise CheckpointError("a message holds bytes where a number is expected")
 
 
-def as_bytes(value: Value) -> memoryview:
+def field_bytes(value: Value) -> memoryview:
     """The field as bytes; CheckpointError when it holds a number."""
     if isinstance(value, memoryview):
         return value
     raise CheckpointError("a message holds a number where bytes are expected")
 
 
-def as_text(value: Value) -> str:
+def field_text(value: Value) -> str:
     """The field as text; bytes that are no UTF-8 are kept readable rather than refused."""
-    return bytes(as_bytes(value)).decode("utf-8", "backslashreplace")
+    return bytes(field_bytes(value)).decode("utf-8", "backslashreplace")
 
 
 class ProtobufFile:
@@ -134,17 +134,17 @@ class ProtobufFile:
     def message(self, content: Value) -> Fields:
         """All fields of a message: number → values. A number that is absent gives []."""
         try:
-            return grouped(as_bytes(content))
+            return grouped(field_bytes(content))
         except CheckpointError as error:
             raise self.damaged(str(error)) from error
 
     def text(self, values: list[Value], default: str = "") -> str:
         """The last of the values as text (in protobuf the last one counts)."""
-        return self._checked(as_text, values[-1]) if values else default
+        return self._checked(field_text, values[-1]) if values else default
 
     def texts(self, values: list[Value]) -> list[str]:
         """All values as texts."""
-        return [self._checked(as_text, value) for value in values]
+        return [self._checked(field_text, value) for value in values]
 
     def integer(self, values: list[Value], default: int = 0) -> int:
         """The last of the values as int64."""
@@ -164,7 +164,7 @@ class ProtobufFile:
 
     def span(self, part: Value) -> Span:
         """Where a part of the file lies, so that it can be read later without the mapping."""
-        content = as_bytes(part)
+        content = field_bytes(part)
         if not len(content):
             return Span(self.path, 0, 0)
         start = np.frombuffer(content, np.uint8).ctypes.data - np.frombuffer(self.whole, np.uint8).ctypes.data
@@ -200,7 +200,7 @@ def looks_like(head: bytes, allowed: dict[int, int]) -> list[tuple[int, bytes]]:
     allowed  field number → wire type
     returns  (number, the value's bytes as far as `head` holds them; a varint's own bytes)
     """
-    found: list[tuple[int, bytes]] = []
+    head_fields: list[tuple[int, bytes]] = []
     position = 0
     try:
         while position < len(head):
@@ -210,8 +210,8 @@ def looks_like(head: bytes, allowed: dict[int, int]) -> list[tuple[int, bytes]]:
             start = position
             size, position = read_varint(head, position)
             stop = position if tag & 7 == VARINT else position + size
-            found.append((tag >> 3, head[start if tag & 7 == VARINT else position : stop]))
+            head_fields.append((tag >> 3, head[start if tag & 7 == VARINT else position : stop]))
             position = stop
     except CheckpointError:
         pass  # the head ends inside a number
-    return found
+    return head_fields

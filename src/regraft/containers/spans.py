@@ -109,7 +109,7 @@ class Located:
 
     def read(self) -> np.ndarray:
         """The values; bfloat16 and float8 widened to float32. Raises CheckpointError when the file became shorter."""
-        return decode(self.span.read(), self.dtype, self.shape)
+        return decoded_array(self.span.read(), self.dtype, self.shape)
 
 
 def located(path: Path, name: str, offset: int, shape: Sequence[int], dtype: str) -> Located:
@@ -137,7 +137,7 @@ def checked_bytes(content: bytes | bytearray | memoryview, dtype: str, shape: Se
     return bytearray(content)
 
 
-def decode(
+def decoded_array(
     content: bytearray | bytes | memoryview, dtype: str, shape: Sequence[int], *, order: Order = "<"
 ) -> np.ndarray:
     """The array in NumPy's native byte order; bfloat16, float8 and float4 widened to float32 (exactly).
@@ -174,7 +174,7 @@ def joined(shape: Sequence[int], dtype: str, slices: Iterable[tuple[Extents, np.
 
     slices  (extents, values) of each slice; the extents as `full_extents` gives them
     """
-    values = np.empty(tuple(shape), decode(b"", dtype, (0,)).dtype)
+    values = np.empty(tuple(shape), decoded_array(b"", dtype, (0,)).dtype)
     filled = np.zeros(tuple(shape), bool)
     for extents, part in slices:
         index = tuple(slice(start, start + length) for start, length in extents)

@@ -66,7 +66,7 @@ class Table:
         if index == len(self._blocks):
             return None
         _, offset, size = self._blocks[index]
-        return next((value for found, value in self._entries(offset, size) if found == key), None)
+        return next((value for stored, value in self._entries(offset, size) if stored == key), None)
 
     def first_value(self) -> memoryview:
         """The value of the empty key, which comes first and tells what the table holds.

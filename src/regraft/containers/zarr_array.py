@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from regraft.containers.spans import Order, checked_size, decode
+from regraft.containers.spans import Order, checked_size, decoded_array
 from regraft.errors import CheckpointError, MissingLibraryError
 
 _WINDOWS = {"zlib": zlib.MAX_WBITS, "gzip": 16 + zlib.MAX_WBITS}
@@ -99,7 +99,7 @@ class ZarrArray:
                 target = whole[tuple(slice(i * c, (i + 1) * c) for i, c in zip(index, self.chunk, strict=True))]
                 part = np.frombuffer(content, np.uint8).reshape(*self.chunk, item)
                 target[...] = part[tuple(slice(0, s) for s in target.shape)]
-        return decode(bytearray(whole.tobytes()), self.dtype, self.shape, order=self.order)
+        return decoded_array(bytearray(whole.tobytes()), self.dtype, self.shape, order=self.order)
 
     def _unpacked(self, content: bytes, size: int, key: str) -> bytes:
         """The chunk's bytes; no more are made than it should have."""
@@ -120,11 +120,11 @@ class ZarrArray:
         library = tensorstore(self.store.path, f"{self.name} is packed with {self.codec}")
         spec = {"driver": "zarr3" if self.version == 3 else "zarr", "kvstore": self.store.spec(self.name)}
         try:
-            found = library.open(spec, open=True, read=True).result().read().result()
+            values = library.open(spec, open=True, read=True).result().read().result()
         except (ValueError, OSError, RuntimeError, TypeError) as error:
             raise self._damaged(str(error).splitlines()[0][:300]) from error
-        found = np.array(found)
-        return found.astype(np.float32) if self.dtype.startswith(("bfloat", "float8")) else found
+        values = np.array(values)
+        return values.astype(np.float32) if self.dtype.startswith(("bfloat", "float8")) else values
 
     def _damaged(self, what: str) -> CheckpointError:
         return CheckpointError(f"{self.store.path}: {self.name} is damaged or cut short: {what}. Download it again.")
@@ -167,7 +167,7 @@ def _version_2(described: dict[str, Any]) -> dict[str, Any]:
 
 def _version_3(described: dict[str, Any]) -> dict[str, Any]:
     """From `zarr.json`."""
-    codecs = [one["name"] for one in described["codecs"]]
+    codecs = [codec["name"] for codec in described["codecs"]]
     return {
         "shape": described["shape"], "chunk": described["chunk_grid"]["configuration"]["chunk_shape"],
         "dtype": described["data_type"], "codec": f"the codecs {', '.join(codecs)} of Zarr 3", "order": "<",

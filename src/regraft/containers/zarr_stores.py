@@ -73,8 +73,8 @@ class KeyValues(ArrayStore):
 
     def read(self, name: str, key: str) -> bytes:
         """One value."""
-        found: bytes = self._tried(lambda: self._store.read(f"{name}/{key}").result().value)
-        return found
+        content: bytes = self._tried(lambda: self._store.read(f"{name}/{key}").result().value)
+        return content
 
     def spec(self, name: str) -> dict[str, object]:
         """For tensorstore."""
@@ -88,8 +88,8 @@ class KeyValues(ArrayStore):
         try:
             return action()
         except (ValueError, OSError, RuntimeError, TypeError) as error:
-            told = str(error).splitlines()[0][:300]
-            raise CheckpointError(f"{self.path}: the key-value store is damaged or cut short: {told}.") from error
+            message = str(error).splitlines()[0][:300]
+            raise CheckpointError(f"{self.path}: the key-value store is damaged or cut short: {message}.") from error
 
 
 def _home(file: Path, homes: Collection[Path], root: Path) -> Path | None:
@@ -104,14 +104,14 @@ def _home(file: Path, homes: Collection[Path], root: Path) -> Path | None:
 
 def files_below(path: Path) -> list[Path]:
     """All plain files of a folder, sorted. Raises CheckpointError for links: they may lead anywhere."""
-    found: list[Path] = []
+    files: list[Path] = []
     for entry in path.rglob("*"):
         if entry.is_symlink():
             raise CheckpointError(
                 f"{path}: refused to follow the link {entry.name}: only the folder's own files are read."
             )
         if entry.is_file():
-            found.append(entry)
-        if len(found) > _MOST_FILES:
+            files.append(entry)
+        if len(files) > _MOST_FILES:
             raise CheckpointError(f"{path} holds more than {_MOST_FILES} files. It is not a checkpoint.")
-    return sorted(found)
+    return sorted(files)

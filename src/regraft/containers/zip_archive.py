@@ -89,7 +89,7 @@ class ZipArchive:
 
         One open file and one read for each member, since an archive may have ten thousand.
         """
-        found = {}
+        contents = {}
         with self.path.open("rb", buffering=0) as file:
             for member in members:
                 file.seek(member.header)
@@ -99,8 +99,8 @@ class ZipArchive:
                 name_size, extra_size = unpack_from("<HH", raw, 26)
                 start = _LOCAL_BYTES + name_size + extra_size
                 content = raw[start : start + min(size, member.stored)]
-                found[member.name] = _first(self.path, member, content, size) if member.is_deflated else content
-        return found
+                contents[member.name] = _first(self.path, member, content, size) if member.is_deflated else content
+        return contents
 
     def _misplaced(self, member: Member) -> CheckpointError:
         return CheckpointError(f"{self.path}: {member.name} is not where the archive's directory says. It is damaged.")
@@ -132,12 +132,16 @@ def _directory(whole: Span) -> tuple[int, int, int]:
     """(offset in the file, size in bytes, members) of the directory, from the record at the archive's end."""
     path, tail_size = whole.path, min(whole.size, 65536 + 22)
     tail = Span(path, whole.offset + whole.size - tail_size, tail_size).read()
-    at = tail.rfind(b"PK\x05\x06")
-    if at < 0 or at + 22 > len(tail):
+    position = tail.rfind(b"PK\x05\x06")
+    if position < 0 or position + 22 > len(tail):
         raise CheckpointError(f"{path}: the archive has no directory at its end. It is truncated: download it again.")
-    count, size, offset = unpack_from("<HII", tail, at + 10)
-    if (count == 0xFFFF or _U32 in (size, offset)) and at >= 20 and tail[at - 20 : at - 16] == b"PK\x06\x07":
-        (record,) = unpack_from("<Q", tail, at - 12)
+    count, size, offset = unpack_from("<HII", tail, position + 10)
+    if (
+        (count == 0xFFFF or _U32 in (size, offset))
+        and position >= 20
+        and tail[position - 20 : position - 16] == b"PK\x06\x07"
+    ):
+        (record,) = unpack_from("<Q", tail, position - 12)
         zip64 = Span(path, whole.offset + record, 56).read()
         if zip64[:4] != b"PK\x06\x06":
             raise CheckpointError(f"{path}: the archive's directory is damaged. Download the file again.")

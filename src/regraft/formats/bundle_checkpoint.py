@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from regraft.arrays import ArrayInfo, Checkpoint, Role
-from regraft.containers.protobuf import as_bytes, as_text, grouped, last_bytes
+from regraft.containers.protobuf import field_bytes, field_text, grouped, last_bytes
 from regraft.errors import CheckpointError
 from regraft.formats.roles import roles_of
 from regraft.formats.tensor_bundle import NOT_NUMBERS, Bundle
@@ -88,10 +88,10 @@ def variable_names(graph: bytes) -> dict[str, str]:
     """Checkpoint key → the variable's own name, in the order of the graph. Keys without a name are left out."""
     names: dict[str, str] = {}
     for node in grouped(graph)[1]:
-        for attribute in grouped(as_bytes(node))[2]:
-            values = grouped(as_bytes(attribute))
-            if values[3] and as_text(last_bytes(values[1])) == "VARIABLE_VALUE":
-                names[as_text(last_bytes(values[3]))] = as_text(last_bytes(values[2]))
+        for attribute in grouped(field_bytes(node))[2]:
+            values = grouped(field_bytes(attribute))
+            if values[3] and field_text(last_bytes(values[1])) == "VARIABLE_VALUE":
+                names[field_text(last_bytes(values[3]))] = field_text(last_bytes(values[2]))
     return names
 
 

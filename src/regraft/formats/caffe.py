@@ -48,7 +48,7 @@ BGR = (
 
 
 @dataclass
-class Layer:
+class CaffeLayer:
     """One layer of the network: its blobs' places, and its settings as a prototxt would write them."""
 
     name: str
@@ -102,32 +102,32 @@ def _is_name(first: tuple[int, bytes]) -> bool:
     return number != 1 or raw.decode("utf-8", errors="replace").isprintable()
 
 
-def _layers(file: ProtobufFile) -> Iterator[Layer]:
+def _layers(file: ProtobufFile) -> Iterator[CaffeLayer]:
     """The layers of any generation, in the order of the file."""
     fields = file.message(file.whole)
     yield from (_old_layer(file, layer) for layer in fields[2])
     yield from (_modern_layer(file, layer) for layer in fields[100])
 
 
-def _modern_layer(file: ProtobufFile, message: Value) -> Layer:
+def _modern_layer(file: ProtobufFile, message: Value) -> CaffeLayer:
     """LayerParameter, 2014 and later."""
     fields = file.message(message)
-    return Layer(
+    return CaffeLayer(
         name=file.text(fields[1]), type=file.text(fields[2]), blobs=fields[7],
         bottoms=file.texts(fields[3]), tops=file.texts(fields[4]),
         settings=_settings(file, fields, PARAMETERS),
     )  # fmt: skip
 
 
-def _old_layer(file: ProtobufFile, message: Value) -> Layer:
+def _old_layer(file: ProtobufFile, message: Value) -> CaffeLayer:
     """V1LayerParameter, 2013, or the V0LayerParameter inside one."""
     fields = file.message(message)
     if fields[1]:
         inner = file.message(fields[1][-1])
         type_name = V0_TYPES.get(file.text(inner[2]), file.text(inner[2]))
-        return Layer(file.text(inner[1]), type_name, inner[50])
+        return CaffeLayer(file.text(inner[1]), type_name, inner[50])
     number = file.integer(fields[5])
-    return Layer(
+    return CaffeLayer(
         name=file.text(fields[4]), type=V1_TYPES.get(number, f"V1 type {number}"),
         blobs=fields[6],
         bottoms=file.texts(fields[2]), tops=file.texts(fields[3]),
@@ -153,9 +153,9 @@ def _settings(file: ProtobufFile, fields: Fields, tables: dict[int, tuple[str, d
     return settings
 
 
-def _apply_prototxt(layers: list[Layer], net: Settings) -> None:
+def _apply_prototxt(layers: list[CaffeLayer], net: Settings) -> None:
     """Let the settings of a prototxt win: Caffe itself runs a network with the prototxt's."""
-    described = {_first(one, "name", ""): one for one in (*net.get("layer", ()), *net.get("layers", ()))}
+    described = {_first(layer, "name", ""): layer for layer in (*net.get("layer", ()), *net.get("layers", ()))}
     for layer in layers:
         for group, values in described.get(layer.name, {}).items():
             if group.endswith("_param") and isinstance(values[0], dict):
@@ -167,7 +167,7 @@ def _first(fields: Settings, name: str, default: Any) -> Any:
     return fields[name][0] if fields.get(name) else default
 
 
-def _arrays(file: ProtobufFile, layer: Layer) -> Iterator[tuple[str, ArrayInfo, Callable[[], np.ndarray]]]:
+def _arrays(file: ProtobufFile, layer: CaffeLayer) -> Iterator[tuple[str, ArrayInfo, Callable[[], np.ndarray]]]:
     """Name, facts and reader of each blob of the layer."""
     blobs = [_blob(file, layer, index, blob) for index, blob in enumerate(layer.blobs)]
     note = ""
@@ -187,7 +187,7 @@ def _divided(blob: Located, divisor: Located) -> np.ndarray:
     return blob.read() * (np.float32(1) / factor if factor else np.float32(0))
 
 
-def _blob(file: ProtobufFile, layer: Layer, index: int, message: Value) -> Located:
+def _blob(file: ProtobufFile, layer: CaffeLayer, index: int, message: Value) -> Located:
     """The place and shape of a BlobProto. Raises CheckpointError when shape and values disagree."""
     fields = file.message(message)
     dtype = "float64" if fields[8] else "float32"
@@ -220,7 +220,7 @@ def _shape(layer_type: str, index: int, dims: list[int], *, legacy: bool) -> tup
     return tuple(dims)
 
 
-def _requirements(layers: list[Layer]) -> Iterator[Requirement]:
+def _requirements(layers: list[CaffeLayer]) -> Iterator[Requirement]:
     """What the network's settings say of the layers that hold blobs."""
     normalised = {top: layer.name for layer in layers if layer.type == "BatchNorm" for top in layer.tops}
     for layer in layers:
@@ -228,7 +228,7 @@ def _requirements(layers: list[Layer]) -> Iterator[Requirement]:
             yield from requirements_for(layer.name, _facts(layer, normalised))
 
 
-def _facts(layer: Layer, normalised: Mapping[str, str]) -> Facts:
+def _facts(layer: CaffeLayer, normalised: Mapping[str, str]) -> Facts:
     """The facts of one layer.  normalised  output of a batch-norm → the batch-norm"""
     if layer.type in ("Convolution", "Deconvolution") and layer.settings.get("convolution_param"):
         return _convolution(layer.settings["convolution_param"][0], spatial=2)

@@ -58,8 +58,8 @@ class Blocks:
                 f"{self.span.path} holds blocks of {self.kind.name}; the gguf library is needed to unpack them.\n"
                 'Install it with: pip install "regraft[gguf]"'
             ) from error
-        found: np.ndarray = dequantize(blocks, GGMLQuantizationType(self.number))
-        return found
+        values: np.ndarray = dequantize(blocks, GGMLQuantizationType(self.number))
+        return values
 
 
 @final
@@ -162,7 +162,7 @@ class _Header:
     """A walk through the header: facts, then the list of arrays. Values of long lists are stepped over."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.data, self.at = path, mapped(path), 4
+        self.path, self.data, self.position = path, mapped(path), 4
         if self.data[:4] != _MAGIC:
             raise self._damaged("it does not begin with GGUF")
         self.version = self._number(4)
@@ -176,12 +176,12 @@ class _Header:
 
     def facts(self) -> dict[str, object]:
         """The facts that are single numbers or texts."""
-        found: dict[str, object] = {}
+        facts: dict[str, object] = {}
         while self.facts_left:
             self.facts_left -= 1
             key = self._text()
-            found[key] = self._value(self._number(4), 0)
-        return found
+            facts[key] = self._value(self._number(4), 0)
+        return facts
 
     def arrays(self, alignment: object) -> Iterator[tuple[str, Located | Blocks]]:
         """(name, array); the facts must have been read."""
@@ -194,7 +194,7 @@ class _Header:
                 raise self._damaged(f"{name!r} has {rank} dimensions")
             shape = tuple(self._number(self.wide) for _ in range(rank))[::-1]
             listed.append((name, shape, self._number(4), self._number(8)))
-        start = -(-self.at // alignment) * alignment
+        start = -(-self.position // alignment) * alignment
         for name, shape, kind, offset in listed:
             yield name, self._array(name, shape, kind, start + offset)
 
@@ -244,12 +244,12 @@ class _Header:
 
     def _raw(self, size: int) -> bytes:
         self._skip(size)
-        return self.data[self.at - size : self.at]
+        return self.data[self.position - size : self.position]
 
     def _skip(self, size: int) -> None:
-        if self.at + size > len(self.data):
-            raise self._damaged(f"{size} bytes at {self.at} reach beyond its end at {len(self.data)}")
-        self.at += size
+        if self.position + size > len(self.data):
+            raise self._damaged(f"{size} bytes at {self.position} reach beyond its end at {len(self.data)}")
+        self.position += size
 
     def _damaged(self, what: str) -> CheckpointError:
         return CheckpointError(f"{self.path}: the GGUF file is damaged or cut short: {what}. Download it again.")

@@ -29,11 +29,11 @@ def open_plain(root: Group) -> Checkpoint:
     path = root.span.path
     if not arrays:
         raise CheckpointError(f"{path}: the HDF5 file holds no array of numbers. It is damaged, or no checkpoint.")
-    told = f"{len(left_out)} texts, tables and links are left out: {', '.join(left_out[:5])}."
+    note = f"{len(left_out)} texts, tables and links are left out: {', '.join(left_out[:5])}."
     return Checkpoint(
         path=path, format="hdf5", layout=None, reader=lambda name: arrays[name].read(), files=(path,),
         infos=with_roles({name: ArrayInfo(array.shape, array.dtype) for name, array in arrays.items()}),
-        notes=(_NOTE, *([told] if left_out else [])),
+        notes=(_NOTE, *([note] if left_out else [])),
     )  # fmt: skip
 
 

@@ -58,13 +58,13 @@ def join_shards(path: Path, weight_map: Mapping[str, str], shards: Mapping[str, 
 def _owners(path: Path, weight_map: Mapping[str, str], shards: Mapping[str, Checkpoint]) -> dict[str, Checkpoint]:
     """Array name as in its shard → the shard, in the order of the index."""
     stored = {name: _name_in_shard(name, shards[file]) for name, file in weight_map.items()}
-    lost = [f"{name} (not in {weight_map[name]})" for name, found in stored.items() if found is None]
+    lost = [f"{name} (not in {weight_map[name]})" for name, stored_name in stored.items() if stored_name is None]
     if lost:
         raise CheckpointError(
             f"{path}: {counted(len(lost), 'array', 'is/are')} not in the shard that the index names: "
             f"{', '.join(lost[:5])}.\nIndex and shards belong to different checkpoints."
         )
-    return {found: shards[weight_map[name]] for name, found in stored.items() if found is not None}
+    return {stored_name: shards[weight_map[name]] for name, stored_name in stored.items() if stored_name is not None}
 
 
 def is_shard(path: Path, index: Path) -> bool:

@@ -14,8 +14,8 @@ from regraft.containers.zip_archive import ZipArchive, may_hold
 from regraft.errors import CheckpointError
 from regraft.formats.format import Format
 from regraft.formats.hdf5_plain import holds_group, open_plain
-from regraft.formats.keras_config import Layer, read_config
-from regraft.formats.keras_graph import wiring
+from regraft.formats.keras_config import KerasLayer, read_config
+from regraft.formats.keras_graph import keras_wiring
 from regraft.formats.keras_layers import class_by_weights, facts_by_weights, requirements
 from regraft.formats.keras_tree import weights_of_tree
 from regraft.formats.keras_weights import Weight, dequantised
@@ -99,11 +99,11 @@ class KerasArchive(Format):
         return _checkpoint(path, self.name, weights, model)
 
 
-def _checkpoint(path: Path, name: str, weights: list[Weight], model: Layer | None) -> Checkpoint:
+def _checkpoint(path: Path, name: str, weights: list[Weight], model: KerasLayer | None) -> Checkpoint:
     """The checkpoint of these weights. Raises CheckpointError when there are none, or two have one name."""
     notes: tuple[str, ...] = (_NO_DESCRIPTION,)
     if model:
-        facts = [*requirements(model), *wiring(model)]
+        facts = [*requirements(model), *keras_wiring(model)]
         notes = tuple(_NOT_RUN.format(layer.path) for layer in model.walk() if layer.class_name == "Lambda")
     else:
         weights, facts = _judged_by_weights(weights)
@@ -187,7 +187,7 @@ def _listed(group: Group, layer: str) -> list[str]:
     return (inner.texts("weight_names") or []) if inner else []
 
 
-def _by_layer_names(group: Group, model: Layer | None) -> Iterator[Weight]:
+def _by_layer_names(group: Group, model: KerasLayer | None) -> Iterator[Weight]:
     """The weights in the order that `layer_names` and `weight_names` give, which is the model's."""
     for layer_name in (*(group.texts("layer_names") or ()), "top_level_model_weights"):
         inner = group.child(layer_name)
@@ -202,7 +202,7 @@ def _by_layer_names(group: Group, model: Layer | None) -> Iterator[Weight]:
             yield _named(layer_name, weight_name, array, model)
 
 
-def _named(layer_name: str, weight_name: str, array: Located | InPieces, model: Layer | None) -> Weight:
+def _named(layer_name: str, weight_name: str, array: Located | InPieces, model: KerasLayer | None) -> Weight:
     """The weight under its layer's path and its own last name.
 
     Keras writes `conv_3/kernel:0` into the group `conv`, `net/conv/kernel`, or for a model inside the model
@@ -231,7 +231,7 @@ def _without_layer_name(parts: list[str], layer_name: str) -> list[str]:
     return [part for part in parts if not _CELL.match(part)]
 
 
-def _descendant(owner: Layer, name: str) -> Layer | None:
+def _descendant(owner: KerasLayer, name: str) -> KerasLayer | None:
     """The child of that name, or the only layer of that name further down."""
     direct = owner.child(name)
     if direct is not None:

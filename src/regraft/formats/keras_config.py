@@ -18,7 +18,7 @@ DEPTH = 32  # models nest a few deep; more is an attack on the stack
 
 
 @dataclass
-class Layer:
+class KerasLayer:
     """One layer of the description.
 
     path      the names from the outermost model down, joined with "/"; "" is the model itself
@@ -33,25 +33,25 @@ class Layer:
     settings: Settings
     inputs: tuple[str, ...] = ()
     shape: tuple[int | None, ...] | None = None
-    children: list["Layer"] = field(default_factory=list)
+    children: list["KerasLayer"] = field(default_factory=list)
 
     @property
     def name(self) -> str:
         """The last part of the path."""
         return self.path.rpartition("/")[2]
 
-    def child(self, name: str) -> "Layer | None":
+    def child(self, name: str) -> "KerasLayer | None":
         """The child of that name."""
         return next((child for child in self.children if child.name == name), None)
 
-    def walk(self) -> Iterator["Layer"]:
+    def walk(self) -> Iterator["KerasLayer"]:
         """The layer and all below it, in the network's order."""
         yield self
         for child in self.children:
             yield from child.walk()
 
 
-def read_config(text: str, path: Path) -> Layer:
+def read_config(text: str, path: Path) -> KerasLayer:
     """The tree of layers that the JSON text describes.
 
     path  for the error alone
@@ -67,7 +67,7 @@ def read_config(text: str, path: Path) -> Layer:
         ) from error
 
 
-def _layer(entry: Settings, *, parent: str, root: bool = False, depth: int) -> Layer:
+def _layer(entry: Settings, *, parent: str, root: bool = False, depth: int) -> KerasLayer:
     """One layer with all below it.  entry  its description, parent  the path of what holds it"""
     if depth > DEPTH:
         raise ValueError(f"layers nest deeper than {DEPTH}")
@@ -77,9 +77,11 @@ def _layer(entry: Settings, *, parent: str, root: bool = False, depth: int) -> L
     name = str(settings.get("name") or entry.get("name") or entry["class_name"].lower())
     path = "" if root else _below(parent, name)
     inputs = feeding_names(entry.get("inbound_nodes"))
-    layer = Layer(path, str(entry["class_name"]), settings, inputs, _input_shape(entry))
+    layer = KerasLayer(path, str(entry["class_name"]), settings, inputs, _input_shape(entry))
     if isinstance(settings.get("layers"), list):
-        layer.children = [_layer(one, parent=path, depth=depth + 1) for one in settings["layers"] if _is_layer(one)]
+        layer.children = [
+            _layer(child, parent=path, depth=depth + 1) for child in settings["layers"] if _is_layer(child)
+        ]
         if layer.class_name == "Sequential" or not any(child.inputs for child in layer.children):
             _chain(layer.children)
     else:
@@ -96,13 +98,13 @@ def _is_layer(entry: Any) -> TypeGuard[Settings]:
     return isinstance(entry, Mapping) and "keras.src.ops" not in str(entry.get("module")) and "config" in entry
 
 
-def _chain(children: list[Layer]) -> None:
+def _chain(children: list[KerasLayer]) -> None:
     """A Sequential model's layers feed each other in order."""
     for before, after in pairwise(children):
         after.inputs = (before.name,)
 
 
-def _wrapped(layer: Layer, depth: int) -> list[Layer]:
+def _wrapped(layer: KerasLayer, depth: int) -> list[KerasLayer]:
     """The layers inside a wrapper, with the names that Keras gives their weights."""
     wrapped = layer.settings.get("layer")
     if not _is_layer(wrapped):
@@ -115,8 +117,8 @@ def _wrapped(layer: Layer, depth: int) -> list[Layer]:
     stem = inner.name.removeprefix("forward_")
     names = (f"forward_{stem}", other.name if other.name.startswith("backward_") else f"backward_{stem}")
     return [
-        Layer(f"{layer.path}/{name}", one.class_name, one.settings)
-        for name, one in zip(names, (inner, other), strict=True)
+        KerasLayer(f"{layer.path}/{name}", direction.class_name, direction.settings)
+        for name, direction in zip(names, (inner, other), strict=True)
     ]
 
 
@@ -140,8 +142,8 @@ def _tensor_names(value: Any, depth: int) -> Iterator[str]:
             inner = value[3:]  # further tensors may be keyword arguments
         case list():
             inner = value
-    for one in inner if depth < DEPTH else ():
-        yield from _tensor_names(one, depth + 1)
+    for item in inner if depth < DEPTH else ():
+        yield from _tensor_names(item, depth + 1)
 
 
 def _input_shape(entry: Settings) -> tuple[int | None, ...] | None:
@@ -164,7 +166,7 @@ def snake_case(class_name: str) -> str:
     return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
-def with_keras_layers(infos: Mapping[str, ArrayInfo], model: Layer) -> dict[str, ArrayInfo]:
+def with_keras_layers(infos: Mapping[str, ArrayInfo], model: KerasLayer) -> dict[str, ArrayInfo]:
     """Each array with the layer that its name begins with: by the layers' paths, or by a name that is unique."""
     by_path = {layer.path: layer for layer in model.walk() if layer.path}
     counts = Counter(layer.name for layer in by_path.values())
@@ -172,7 +174,9 @@ def with_keras_layers(infos: Mapping[str, ArrayInfo], model: Layer) -> dict[str,
     return {name: _owned(name, info, by_path, by_name) for name, info in infos.items()}
 
 
-def _owned(name: str, info: ArrayInfo, by_path: Mapping[str, Layer], by_name: Mapping[str, Layer]) -> ArrayInfo:
+def _owned(
+    name: str, info: ArrayInfo, by_path: Mapping[str, KerasLayer], by_name: Mapping[str, KerasLayer]
+) -> ArrayInfo:
     """The array with its layer; the deepest part of its name that names a layer counts."""
     parts = name.split("/")
     for end in range(len(parts) - 1, 0, -1):

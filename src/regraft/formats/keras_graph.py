@@ -4,12 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 
 from regraft.arrays import Requirement
-from regraft.formats.keras_config import Layer, feeding_names
+from regraft.formats.keras_config import KerasLayer, feeding_names
 
 _MODELS = frozenset({"Functional", "Model", "Sequential"})
 
 
-def wiring(root: Layer) -> Iterator[Requirement]:
+def keras_wiring(root: KerasLayer) -> Iterator[Requirement]:
     """For each layer the layers that feed it, `inputs` ("" is the network's input), and what it does, `operation`.
 
     Nothing for a model of an own class, whose description has no wiring.
@@ -18,7 +18,7 @@ def wiring(root: Layer) -> Iterator[Requirement]:
         yield from _of_model(root, ("",))
 
 
-def _of_model(model: Layer, outer: tuple[str, ...]) -> Iterator[Requirement]:
+def _of_model(model: KerasLayer, outer: tuple[str, ...]) -> Iterator[Requirement]:
     """The wiring of one model's layers; `outer` feeds its input."""
     for layer in model.children:
         if layer.class_name == "InputLayer":
@@ -32,7 +32,7 @@ def _of_model(model: Layer, outer: tuple[str, ...]) -> Iterator[Requirement]:
         yield from _connection(_path(model, name), _feeding(model, inputs, outer), class_name)
 
 
-def _feeding(model: Layer, names: Sequence[str], outer: tuple[str, ...]) -> tuple[str, ...]:
+def _feeding(model: KerasLayer, names: Sequence[str], outer: tuple[str, ...]) -> tuple[str, ...]:
     """The layers whose values these names of a model stand for."""
     return tuple(chain.from_iterable(_outputs(model, name, outer) for name in names))
 
@@ -42,7 +42,7 @@ def _connection(path: str, feeding: Sequence[str], class_name: str) -> Iterator[
     yield Requirement(path, "operation", class_name)
 
 
-def _operations(model: Layer) -> dict[str, tuple[str, tuple[str, ...]]]:
+def _operations(model: KerasLayer) -> dict[str, tuple[str, tuple[str, ...]]]:
     """Bare operations (a sum written with +), which are no layers: name → (what it does, what feeds it)."""
     entries = model.settings.get("layers")
     listed = [entry for entry in entries if isinstance(entry, Mapping)] if isinstance(entries, list) else []
@@ -55,11 +55,11 @@ def _operations(model: Layer) -> dict[str, tuple[str, tuple[str, ...]]]:
     }
 
 
-def _path(model: Layer, name: str) -> str:
+def _path(model: KerasLayer, name: str) -> str:
     return f"{model.path}/{name}" if model.path else name
 
 
-def _outputs(model: Layer, name: str, outer: tuple[str, ...]) -> tuple[str, ...]:
+def _outputs(model: KerasLayer, name: str, outer: tuple[str, ...]) -> tuple[str, ...]:
     """The layers whose values a name stands for: of an input what is outside, of a model its last layer."""
     layer = model.child(name)
     if layer is None:

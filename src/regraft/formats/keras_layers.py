@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from regraft.arrays import Attribute, Facts, Requirement, requirements_for
 from regraft.formats.flattening import SPATIAL, flatten_facts
-from regraft.formats.keras_config import Layer, Settings
+from regraft.formats.keras_config import KerasLayer, Settings
 
 WEIGHTS = {  # class → weights in the order in which Keras creates them; a bias may be off
     "Dense": ("kernel", "bias"),
@@ -113,7 +113,7 @@ def facts_by_weights(layer_type: str, shapes: Mapping[str, tuple[int, ...]]) -> 
     return facts
 
 
-def requirements(root: Layer) -> Iterator[Requirement]:
+def requirements(root: KerasLayer) -> Iterator[Requirement]:
     """The facts of every layer below `root`, in the network's order."""
     for model in root.walk():
         for layer in model.children:
@@ -123,7 +123,7 @@ def requirements(root: Layer) -> Iterator[Requirement]:
             yield from requirements_for(layer.path, facts)
 
 
-def _facts(layer: Layer) -> Facts:
+def _facts(layer: KerasLayer) -> Facts:
     """The facts in the layer's own settings."""
     settings, kind = layer.settings, layer.class_name
     facts: Facts = {}
@@ -272,7 +272,7 @@ _KEEPS_CHANNELS = _TRANSPARENT | {
 }  # fmt: skip
 
 
-def _from_neighbours(layer: Layer, model: Layer) -> Facts:
+def _from_neighbours(layer: KerasLayer, model: KerasLayer) -> Facts:
     """What the layers before this one determine: explicit padding, and the order of a flattened map."""
     kind = layer.class_name
     if kind in ("Conv2D", "Conv1D", "DepthwiseConv2D", "SeparableConv2D") and layer.settings.get("padding") == "valid":
@@ -286,12 +286,12 @@ def _from_neighbours(layer: Layer, model: Layer) -> Facts:
     return {}
 
 
-def _before(layer: Layer, model: Layer) -> Layer | None:
+def _before(layer: KerasLayer, model: KerasLayer) -> KerasLayer | None:
     """The layer that feeds this one, when there is exactly one."""
     return model.child(layer.inputs[0]) if len(layer.inputs) == 1 else None
 
 
-def _upstream(layer: Layer, model: Layer) -> Iterator[Layer]:
+def _upstream(layer: KerasLayer, model: KerasLayer) -> Iterator[KerasLayer]:
     """The layers before this one, the nearest first, as long as each has a single one before it; a ring ends."""
     before = _before(layer, model)
     for _ in model.children:
@@ -301,7 +301,7 @@ def _upstream(layer: Layer, model: Layer) -> Iterator[Layer]:
         before = _before(before, model)
 
 
-def _explicit_padding(padding: Layer, *, rank: int) -> Facts:
+def _explicit_padding(padding: KerasLayer, *, rank: int) -> Facts:
     """The zeros that a layer of their own adds before a convolution without padding."""
     setting = padding.settings.get("padding", 1)
     per_axis = [setting] * rank if isinstance(setting, int) else list(setting)
@@ -311,7 +311,7 @@ def _explicit_padding(padding: Layer, *, rank: int) -> Facts:
     return {"padding": pairs, "padding_layer": padding.path}
 
 
-def _flattened(flatten: Layer, model: Layer) -> Facts:
+def _flattened(flatten: KerasLayer, model: KerasLayer) -> Facts:
     """In which order the axes of a feature map were flattened, and its sizes, as far as the file records them."""
     shape = flatten.shape
     if shape is not None and len(shape) < 2:
@@ -328,7 +328,7 @@ def _flattened(flatten: Layer, model: Layer) -> Facts:
     return flatten_facts(axes, sizes, channels)
 
 
-def _map_layers(flatten: Layer, model: Layer) -> list[Layer]:
+def _map_layers(flatten: KerasLayer, model: KerasLayer) -> list[KerasLayer]:
     """The layers before a flatten, the nearest first, up to the first one that makes new channels."""
     layers = []
     for layer in _upstream(flatten, model):
@@ -338,7 +338,7 @@ def _map_layers(flatten: Layer, model: Layer) -> list[Layer]:
     return layers
 
 
-def _map_axes(flatten: Layer, maps: list[Layer]) -> list[str]:
+def _map_axes(flatten: KerasLayer, maps: list[KerasLayer]) -> list[str]:
     """The axes of the map, as the layer that makes it gives them."""
     rank = len(flatten.shape) - 1 if flatten.shape is not None else _rank(maps)
     spatial = SPATIAL.get(rank, [])
@@ -348,7 +348,7 @@ def _map_axes(flatten: Layer, maps: list[Layer]) -> list[str]:
     return ["c", *spatial] if held == "channels_first" else [*spatial, "c"]
 
 
-def _rank(maps: list[Layer]) -> int:
+def _rank(maps: list[KerasLayer]) -> int:
     """Spatial axes of the map, from the class names ("MaxPooling1D") or the length of a permutation."""
     named = (re.search(r"([123])D", layer.class_name) for layer in maps)
     ranks = [int(match[1]) for match in named if match]
@@ -363,7 +363,7 @@ def _permuted(axes: list[str], dims: object) -> list[str]:
     return [axes[int(number) - 1] for number in dims]
 
 
-def _channels(layer: Layer) -> int | None:
+def _channels(layer: KerasLayer) -> int | None:
     """How many channels the layer gives, where its settings record it."""
     if layer.children:
         return _channels(layer.children[-1])

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from regraft.containers.hdf5.tree import Group
-from regraft.formats.keras_config import Layer, snake_case
+from regraft.formats.keras_config import KerasLayer, snake_case
 from regraft.formats.keras_layers import ATTENTION, WEIGHTS, leaf_names
 from regraft.formats.keras_weights import Weight
 
@@ -20,7 +20,7 @@ _CLASSES = {snake_case(name): name for name in (*WEIGHTS, *ATTENTION)}
 
 
 def weights_of_tree(
-    group: Group, layer: Layer | None, path: str, class_name: str = "", owner: str = ""
+    group: Group, layer: KerasLayer | None, path: str, class_name: str = "", owner: str = ""
 ) -> Iterator[Weight]:
     """The weights of a group and of all below it.
 
@@ -50,7 +50,7 @@ def _children(group: Group) -> list[tuple[str, Group]]:
     return [(key, child) for key in _in_order(group) if (child := group.child(key)) is not None]
 
 
-def _attribute(child: Group, key: str, layer: Layer | None, path: str) -> Iterator[Weight]:
+def _attribute(child: Group, key: str, layer: KerasLayer | None, path: str) -> Iterator[Weight]:
     """The weights of a layer that its owner keeps under this attribute."""
     inner = _inner(layer, key)
     if inner is not None:
@@ -75,7 +75,7 @@ def _in_order(group: Group) -> list[str]:
     return sorted(group.names(), key=order)
 
 
-def _container(group: Group, layer: Layer | None, path: str) -> Iterator[Weight]:
+def _container(group: Group, layer: KerasLayer | None, path: str) -> Iterator[Weight]:
     """A model's layers: by the names that newer files keep beside the variables, else by Keras' own numbering."""
     children = layer.children if layer else []
     automatic = _automatic_names(children)
@@ -88,9 +88,9 @@ def _container(group: Group, layer: Layer | None, path: str) -> Iterator[Weight]
         yield from weights_of_tree(inner, described, name, class_name, name)
 
 
-def _automatic_names(children: list[Layer]) -> dict[str, Layer]:
+def _automatic_names(children: list[KerasLayer]) -> dict[str, KerasLayer]:
     """Keras' own numbering of a model's layers: "conv2d", "conv2d_1", "dense" …"""
-    names: dict[str, Layer] = {}
+    names: dict[str, KerasLayer] = {}
     counts: dict[str, int] = {}
     for child in children:
         stem = snake_case(child.class_name)
@@ -106,7 +106,7 @@ def _written_name(group: Group | None) -> str:
     return (variables.text("name") if variables else None) or ""
 
 
-def _variables(group: Group, layer: Layer | None, path: str, class_name: str, owner: str) -> Iterator[Weight]:
+def _variables(group: Group, layer: KerasLayer | None, path: str, class_name: str, owner: str) -> Iterator[Weight]:
     """The numbered arrays of one layer, under the names that the class gives them; a custom layer may name its own."""
     arrays = {key: array for key in group.names() if (array := group.array(key)) is not None}
     numbered = sorted(filter(str.isdigit, arrays), key=int)
@@ -130,7 +130,7 @@ def _attention_part(group: Group, path: str, class_name: str, owner: str) -> Ite
             yield Weight(f"{path}/{leaf}", array, owner, class_name)
 
 
-def _inner(layer: Layer | None, key: str) -> Layer | None:
+def _inner(layer: KerasLayer | None, key: str) -> KerasLayer | None:
     """The layer that a wrapper keeps under this attribute."""
     if layer is None or key not in _WRAPPED or not layer.children:
         return None

@@ -64,7 +64,7 @@ def _read(name: str, stored: Mapping[str, Located], infos: Mapping[str, ArrayInf
     return np.ones_like(values) if infos[name].note == FIXED_GAMMA else values
 
 
-class Cursor:
+class MxnetCursor:
     """A position in a mapped file, from which numbers are taken. Raises CheckpointError beyond the end."""
 
     def __init__(self, path: Path, data: mmap.mmap | bytes) -> None:
@@ -89,7 +89,7 @@ class Cursor:
 
 def _read_directory(path: Path) -> dict[str, Located]:
     """Name → place, in the order of the file."""
-    cursor = Cursor(path, mapped(path))
+    cursor = MxnetCursor(path, mapped(path))
     magic, reserved, count = cursor.take("QQQ")
     if (magic, reserved) != (LIST_MAGIC, 0):
         raise cursor.damaged(f"the magic number is {magic:#x}, expected {LIST_MAGIC:#x}")
@@ -112,13 +112,13 @@ def _plain_names(names: list[str]) -> list[str]:
     return plain if len(set(plain)) == len(plain) else names
 
 
-def _name(cursor: Cursor) -> str:
+def _name(cursor: MxnetCursor) -> str:
     """A text with its length before it."""
     start = cursor.skip(cursor.take("Q")[0])
     return cursor.data[start : cursor.position].decode("utf-8", errors="replace")
 
 
-def _array(cursor: Cursor) -> Located | None:
+def _array(cursor: MxnetCursor) -> Located | None:
     """The next array's place; None for one that was saved before it had a shape."""
     (magic,) = cursor.take("I")
     if magic in (V2, V3):
@@ -143,7 +143,7 @@ def _array(cursor: Cursor) -> Located | None:
     return array
 
 
-def _shape(cursor: Cursor, rank: int, *, item: str) -> tuple[int, ...] | None:
+def _shape(cursor: MxnetCursor, rank: int, *, item: str) -> tuple[int, ...] | None:
     """The next `rank` sizes; None when the rank or a size is unknown (-1)."""
     if rank == -1:
         return None

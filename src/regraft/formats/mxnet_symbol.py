@@ -108,7 +108,7 @@ class Symbol:
 def read_symbol(path: Path) -> Symbol:
     """The symbol in a JSON file. Raises CheckpointError when it is none."""
     try:
-        nodes = tuple(_node(one, number) for number, one in enumerate(json_file(path)["nodes"]))
+        nodes = tuple(_node(entry, number) for number, entry in enumerate(json_file(path)["nodes"]))
     except (CheckpointError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{path}: this file beside the .params file is not an MXNet symbol ({type(error).__name__}: {error}).\n"
@@ -129,7 +129,7 @@ def _node(entry: Mapping[str, object], number: int) -> SymbolNode:
     listed = entry["inputs"]
     if not isinstance(settings, dict) or not isinstance(listed, list):
         raise TypeError("its settings or inputs are damaged")
-    inputs = tuple(int(one[0]) for one in listed)
+    inputs = tuple(int(source[0]) for source in listed)
     if any(not 0 <= index < number for index in inputs):
         raise IndexError("a node takes one that comes behind it")
     return SymbolNode(str(entry["name"]), str(entry["op"]), {str(k): str(v) for k, v in settings.items()}, inputs)

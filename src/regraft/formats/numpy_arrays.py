@@ -16,7 +16,7 @@ from regraft.containers.npy_header import (
     left_out_note,
     parse_npy_header,
 )
-from regraft.containers.spans import Span, checked_size, decode
+from regraft.containers.spans import Span, checked_size, decoded_array
 from regraft.containers.zip_archive import Member, ZipArchive
 from regraft.errors import CheckpointError
 from regraft.formats.format import Format
@@ -42,16 +42,16 @@ class NumpyArray(Format):
         header = parse_npy_header(begin, path=path, name=path.name)
         if header.dtype == "object":
             pickled = arrays_of_pickled_file(path, header.start)
-            found = pickled.arrays
+            arrays = pickled.arrays
             notes: tuple[str, ...] = ("The file hides a pickle; it was read without executing anything.",)
             notes += pickled.notes()
         else:
             content = Span(path, header.start, _checked(path, path.stem, header, size))
-            found = {path.stem: (_info(header), lambda: _values(content.read(), header))}
+            arrays = {path.stem: (_info(header), lambda: _values(content.read(), header))}
             notes = ()
-        infos = with_roles({name: info for name, (info, _) in found.items()})
+        infos = with_roles({name: info for name, (info, _) in arrays.items()})
         return Checkpoint(
-            path, self.name, layout_by_names(infos), infos, lambda name: found[name][1](), (path,), notes=notes
+            path, self.name, layout_by_names(infos), infos, lambda name: arrays[name][1](), (path,), notes=notes
         )
 
 
@@ -70,32 +70,32 @@ class NumpyArchive(Format):
         """The arrays, named by their members without `.npy`; `arr_10` comes after `arr_9`."""
         archive = ZipArchive(path)
         members = {name: member for name, member in archive.members.items() if name.endswith(".npy")}
-        found, left_out = _members(archive, members)
-        if not found:
+        arrays, left_out = _members(archive, members)
+        if not arrays:
             raise CheckpointError(f"{path}: the archive holds no array of numbers, only {', '.join(left_out[:5])}.")
         others = [name for name in archive.members if name not in members]
         notes = left_out_note(left_out)
         if others:
             notes = (f"{len(others)} members are no arrays and are left out: {', '.join(others[:5])}.", *notes)
-        infos = with_roles({name: found[name][0] for name in sorted(found, key=_automatic_last)})
+        infos = with_roles({name: arrays[name][0] for name in sorted(arrays, key=_automatic_last)})
         return Checkpoint(
-            path, self.name, layout_by_names(infos), infos, lambda name: found[name][1](), (path,), notes=notes
+            path, self.name, layout_by_names(infos), infos, lambda name: arrays[name][1](), (path,), notes=notes
         )
 
 
 def _members(archive: ZipArchive, members: Mapping[str, Member]) -> tuple[Arrays, list[str]]:
     """(the arrays of all members, names of what holds no numbers)."""
     begins = archive.beginnings(members.values(), MOST_HEADER_BYTES if len(members) < 100 else 256)
-    found: Arrays = {}
+    arrays: Arrays = {}
     left_out: list[str] = []
     for name, member in members.items():
         try:
-            arrays, inner = _open_member(archive, member, begins[name])
+            own_arrays, inner = _open_member(archive, member, begins[name])
         except NoNumbersError:
-            arrays, inner = {}, [name.removesuffix(".npy")]
-        found |= arrays
+            own_arrays, inner = {}, [name.removesuffix(".npy")]
+        arrays |= own_arrays
         left_out += inner
-    return found, left_out
+    return arrays, left_out
 
 
 def _automatic_last(name: str) -> tuple[int, int]:
@@ -138,5 +138,5 @@ def _checked(path: Path, name: str, header: NpyHeader, size: int) -> int:
 
 def _values(content: bytearray | memoryview, header: NpyHeader) -> np.ndarray:
     if header.is_fortran:
-        return decode(content, header.dtype, header.shape[::-1], order=header.order).transpose()
-    return decode(content, header.dtype, header.shape, order=header.order)
+        return decoded_array(content, header.dtype, header.shape[::-1], order=header.order).transpose()
+    return decoded_array(content, header.dtype, header.shape, order=header.order)

@@ -10,12 +10,12 @@ from regraft.containers.protobuf import BYTES, VARINT, ProtobufFile, looks_like
 from regraft.errors import CheckpointError
 from regraft.formats.flattening import SPATIAL, flatten_facts
 from regraft.formats.format import Format
-from regraft.formats.onnx_graph import Layer, find_layers, is_setting, readable_names, used_as_number
-from regraft.formats.onnx_nodes import Graph, Node, origin, read_graph, upstream
+from regraft.formats.onnx_graph import OnnxLayer, find_layers, is_setting, readable_names, used_as_number
+from regraft.formats.onnx_nodes import OnnxGraph, OnnxNode, origin, read_graph, upstream
 from regraft.formats.onnx_padding import padding_facts
 from regraft.formats.onnx_quantised import Dequantised
 from regraft.formats.onnx_tensors import files_of
-from regraft.formats.onnx_wiring import wiring
+from regraft.formats.onnx_wiring import onnx_wiring
 
 _MODEL = {1: VARINT, 5: VARINT, **dict.fromkeys((2, 3, 4, 6, 7, 8, 14, 20, 25), BYTES)}
 _GATES = {"LSTM": "iofc", "GRU": "zrh", "RNN": "i"}
@@ -56,7 +56,7 @@ class Onnx(Format):
         if not infos:
             raise CheckpointError(f"{path}: the graph holds no tensors: its weights are inputs. Export it with them.")
         try:
-            requirements = (*_requirements(graph, layers), *wiring(graph, layers))
+            requirements = (*_requirements(graph, layers), *onnx_wiring(graph, layers))
         except CheckpointError as error:
             raise CheckpointError(f"{path}: {error}. The file is damaged.") from error
         original = {readable: name for name, readable in names.items()}
@@ -68,7 +68,7 @@ class Onnx(Format):
         )  # fmt: skip
 
 
-def _infos(graph: Graph, layers: list[Layer], names: dict[str, str]) -> dict[str, ArrayInfo]:
+def _infos(graph: OnnxGraph, layers: list[OnnxLayer], names: dict[str, str]) -> dict[str, ArrayInfo]:
     """The arrays of the layers in order, then all others but the settings of nodes: numbers and lists of axes."""
     infos: dict[str, ArrayInfo] = {}
     for layer in layers:
@@ -86,7 +86,7 @@ def _infos(graph: Graph, layers: list[Layer], names: dict[str, str]) -> dict[str
     return infos
 
 
-def _note(graph: Graph, layer: Layer, name: str, shown: str) -> str:
+def _note(graph: OnnxGraph, layer: OnnxLayer, name: str, shown: str) -> str:
     """What a reader of the table should know of a layer's array."""
     tensor = graph.tensors[name]
     notes = [f"the file calls it {name!r}"] if shown != name else []
@@ -95,7 +95,7 @@ def _note(graph: Graph, layer: Layer, name: str, shown: str) -> str:
     return "; ".join(notes)
 
 
-def _notes(graph: Graph) -> tuple[str, ...]:
+def _notes(graph: OnnxGraph) -> tuple[str, ...]:
     """What a user must know of the whole file."""
     skipped = f"{len(graph.skipped)} tensors are texts or of two bits and are left out: {', '.join(graph.skipped[:5])}."
     packed = sum(isinstance(tensor, Dequantised) for tensor in graph.tensors.values())
@@ -103,20 +103,20 @@ def _notes(graph: Graph) -> tuple[str, ...]:
     return (skipped,) * bool(graph.skipped) + (quantised,) * bool(packed)
 
 
-def _is_folded(layer: Layer) -> bool:
+def _is_folded(layer: OnnxLayer) -> bool:
     """Whether the exporter's made-up name betrays that a batch-norm was folded in: torch's and tf2onnx' do."""
     name = layer.weights.get("weight", "")
     return layer.node.operator.startswith("Conv") and (name.startswith("onnx::Conv") or "fused_bn" in name)
 
 
-def _requirements(graph: Graph, layers: list[Layer]) -> Iterator[Requirement]:
+def _requirements(graph: OnnxGraph, layers: list[OnnxLayer]) -> Iterator[Requirement]:
     """What the nodes say of their weights."""
     for layer in layers:
         facts = {**_facts(graph, layer), **layer.facts, **_flattened(graph, layer)}
         yield from requirements_for(layer.name, facts)
 
 
-def _facts(graph: Graph, layer: Layer) -> Facts:
+def _facts(graph: OnnxGraph, layer: OnnxLayer) -> Facts:
     """One node's attributes, with ONNX's defaults where it leaves them out."""
     kind = layer.node.operator
     if kind in ("Conv", "ConvTranspose"):
@@ -128,7 +128,7 @@ def _facts(graph: Graph, layer: Layer) -> Facts:
     return _recurrent(graph, layer) if kind in _GATES else {}
 
 
-def _product(graph: Graph, layer: Layer) -> Facts:
+def _product(graph: OnnxGraph, layer: OnnxLayer) -> Facts:
     facts: Facts = {"use_bias": "bias" in layer.weights}
     facts |= {"kernel_axes": layer.kernel_axes} if layer.kernel_axes else {}
     names: tuple[Attribute, ...] = ("alpha", "beta")
@@ -136,7 +136,7 @@ def _product(graph: Graph, layer: Layer) -> Facts:
     return facts
 
 
-def _norm(graph: Graph, layer: Layer) -> Facts:
+def _norm(graph: OnnxGraph, layer: OnnxLayer) -> Facts:
     facts: Facts = {"eps": graph.real(layer.node, "epsilon", 1e-5)}
     if layer.node.operator == "BatchNormalization":
         facts["momentum"] = graph.real(layer.node, "momentum", 0.9)
@@ -145,7 +145,7 @@ def _norm(graph: Graph, layer: Layer) -> Facts:
     return facts
 
 
-def _recurrent(graph: Graph, layer: Layer) -> Facts:
+def _recurrent(graph: OnnxGraph, layer: OnnxLayer) -> Facts:
     node, kind = layer.node, layer.node.operator
     direction = graph.text(node, "direction", "forward")
     facts: Facts = {
@@ -161,7 +161,7 @@ def _recurrent(graph: Graph, layer: Layer) -> Facts:
     return facts
 
 
-def _convolution(graph: Graph, layer: Layer) -> Facts:
+def _convolution(graph: OnnxGraph, layer: OnnxLayer) -> Facts:
     """Strides, padding, dilation and groups, one number for each axis of space."""
     node = layer.node
     rank = len(graph.tensors[layer.weights["weight"]].shape) - 2 if "weight" in layer.weights else 2
@@ -177,7 +177,7 @@ def _convolution(graph: Graph, layer: Layer) -> Facts:
     return facts | ({"folded_batch_norm": True} if _is_folded(layer) else {})
 
 
-def _flattened(graph: Graph, layer: Layer) -> Facts:
+def _flattened(graph: OnnxGraph, layer: OnnxLayer) -> Facts:
     """In which order a feature map was flattened before a dense layer: ONNX is channels-first unless it transposes."""
     if layer.node.operator not in ("Gemm", "MatMul"):
         return {}
@@ -193,7 +193,7 @@ def _flattened(graph: Graph, layer: Layer) -> Facts:
     return _transposed(graph, last)
 
 
-def _transposed(graph: Graph, node: Node) -> Facts:
+def _transposed(graph: OnnxGraph, node: OnnxNode) -> Facts:
     """The order of a map that a Transpose gives, behind which it is flattened."""
     order = graph.integers(node, "perm")
     if order == [0, 3, 1, 2]:  # back from (h, w, c), as torch's own permute does
@@ -204,14 +204,14 @@ def _transposed(graph: Graph, node: Node) -> Facts:
     return flatten_facts([axes[number] for number in order[1:]], [], _channels_before(graph, node))
 
 
-def _channels_before(graph: Graph, node: Node) -> int | None:
+def _channels_before(graph: OnnxGraph, node: OnnxNode) -> int | None:
     """How many channels the convolution gives whose map a node takes; None when they are not known."""
     filters = next((before for before in upstream(graph, node, _KEEPS_AXES) if before.operator == "Conv"), None)
     weight = graph.tensors.get(filters.input(1)) if filters else None
     return weight.shape[0] if weight is not None and weight.shape else None
 
 
-def _flattens_a_map(graph: Graph, node: Node) -> bool:
+def _flattens_a_map(graph: OnnxGraph, node: OnnxNode) -> bool:
     """Whether a node puts all axes but the batch into one; merging the heads of an attention keeps the tokens apart."""
     if node.operator == "Flatten":
         return True

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 
 from regraft.arrays import Facts
-from regraft.formats.onnx_nodes import Graph, Node, Tensor, origin
+from regraft.formats.onnx_nodes import OnnxGraph, OnnxNode, Tensor, origin
 
 LEAVES = {  # operator → the index of each weight among its inputs
     "Conv": {1: "weight", 2: "bias"},
@@ -32,25 +32,25 @@ _MOST_NUMBERS = 16  # of a list in a Constant node that is no array: shapes, axe
 
 
 @dataclass
-class Layer:
+class OnnxLayer:
     """A node that holds weights: leaf → the tensor's name in the file.
 
     facts  requirements that are determined by the nodes around it
     """
 
-    node: Node
+    node: OnnxNode
     weights: dict[str, str]
     kernel_axes: list[str] | None = None
     name: str = ""
     facts: Facts = field(default_factory=dict)
 
 
-def find_layers(graph: Graph) -> list[Layer]:
+def find_layers(graph: OnnxGraph) -> list[OnnxLayer]:
     """The nodes that hold weights, in the order of the graph, each with its own name.
 
     A tensor that several nodes use belongs to the first.
     """
-    layers: list[Layer] = []
+    layers: list[OnnxLayer] = []
     owned: set[str] = set()
     for node in graph.nodes:
         layer = _unfused_norm(graph, node) or _group_norm(graph, node) or _sliced_recurrent(graph, node)
@@ -65,9 +65,9 @@ def find_layers(graph: Graph) -> list[Layer]:
     return layers
 
 
-def _plain_layer(graph: Graph, node: Node, owned: set[str]) -> Layer:
+def _plain_layer(graph: OnnxGraph, node: OnnxNode, owned: set[str]) -> OnnxLayer:
     """The layer of one node with the tensors among its inputs that belong to no other layer."""
-    layer = Layer(node, {})
+    layer = OnnxLayer(node, {})
     for index, leaf in LEAVES.get(node.operator, {}).items():
         name, flips = origin(graph, node.inputs[index]) if index < len(node.inputs) else ("", 0)
         if leaf in layer.weights or name in owned or not _is_weight(graph, node, name):
@@ -79,7 +79,7 @@ def _plain_layer(graph: Graph, node: Node, owned: set[str]) -> Layer:
     return layer
 
 
-def _unfused_norm(graph: Graph, node: Node) -> Layer | None:
+def _unfused_norm(graph: OnnxGraph, node: OnnxNode) -> OnnxLayer | None:
     """The layer norm that ends in this node: (x - mean) / sqrt(mean((x - mean)²) + eps) · weight + bias.
 
     Before opset 17 ONNX has no operator for it, so that exporters write these nodes; eps is one of their numbers.
@@ -95,20 +95,20 @@ def _unfused_norm(graph: Graph, node: Node) -> Layer | None:
     weights = _scale_and_shift(graph, node)
     if eps is None or not weights:
         return None
-    return Layer(replace(node, operator="LayerNormalization", attributes={}), weights, facts={"eps": eps})
+    return OnnxLayer(replace(node, operator="LayerNormalization", attributes={}), weights, facts={"eps": eps})
 
 
-def _is_variance(graph: Graph, total: Node, centred: Node) -> bool:
+def _is_variance(graph: OnnxGraph, total: OnnxNode, centred: OnnxNode) -> bool:
     """Whether one part of the sum is the mean, over the last axis alone, of the squares of what was centred."""
     means = (graph.before(total, index, operator="ReduceMean") for index in (0, 1))
-    mean = next((one for one in means if one is not None), None)
+    mean = next((mean_name for mean_name in means if mean_name is not None), None)
     square = graph.before(mean)
     if mean is None or square is None or len(graph.integers(mean, "axes")) > 1:
         return False
     return square.operator in ("Pow", "Mul") and graph.before(square) is centred
 
 
-def _group_norm(graph: Graph, node: Node) -> Layer | None:
+def _group_norm(graph: OnnxGraph, node: OnnxNode) -> OnnxLayer | None:
     """The group norm that torch's exporters write with an instance norm: Reshape, InstanceNormalization, Reshape.
 
     The instance norm's own scale and shift, one for each group, are ones and zeros; what was learned comes behind.
@@ -121,16 +121,16 @@ def _group_norm(graph: Graph, node: Node) -> Layer | None:
         return None
     graph.numbers.update(node.inputs[1:3])
     facts: Facts = {"groups": scale.shape[0]}
-    return Layer(replace(node, operator="GroupNormalization"), _scale_and_shift(graph, after), facts=facts)
+    return OnnxLayer(replace(node, operator="GroupNormalization"), _scale_and_shift(graph, after), facts=facts)
 
 
-def _only_user(graph: Graph, node: Node) -> Node | None:
+def _only_user(graph: OnnxGraph, node: OnnxNode) -> OnnxNode | None:
     """The node that takes what this one gives, when it is the only one."""
     uses = graph.consumers.get(node.outputs[0], []) if node.outputs else []
     return uses[0][0] if len(uses) == 1 else None
 
 
-def _scale_and_shift(graph: Graph, node: Node) -> dict[str, str]:
+def _scale_and_shift(graph: OnnxGraph, node: OnnxNode) -> dict[str, str]:
     """The tensors that are multiplied with what the node gives, and then added."""
     weights: dict[str, str] = {}
     current = node
@@ -146,7 +146,7 @@ def _scale_and_shift(graph: Graph, node: Node) -> dict[str, str]:
     return weights
 
 
-def reshaped_tensor(graph: Graph, name: str) -> str | None:
+def reshaped_tensor(graph: OnnxGraph, name: str) -> str | None:
     """The tensor that an input comes from, also when its axes are changed as the graph runs; None for a map."""
     name = origin(graph, name)[0]
     for _ in range(4):  # exporters write one or two such nodes; a cycle must end
@@ -157,7 +157,7 @@ def reshaped_tensor(graph: Graph, name: str) -> str | None:
     return name if name in graph.tensors else None
 
 
-def _sliced_recurrent(graph: Graph, node: Node) -> Layer | None:
+def _sliced_recurrent(graph: OnnxGraph, node: OnnxNode) -> OnnxLayer | None:
     """The recurrent layer whose weights are torch's own, which the graph cuts and puts into ONNX' order as it runs."""
     if node.operator not in _TORCH_GATES:
         return None
@@ -168,16 +168,16 @@ def _sliced_recurrent(graph: Graph, node: Node) -> Layer | None:
         match = _TORCH_RECURRENT.fullmatch(name)
         if match and name in graph.tensors:
             weights.setdefault(match[1], name)
-        inner = [one for one in _rearranged_inputs(graph, name) if one not in seen]
+        inner = [source for source in _rearranged_inputs(graph, name) if source not in seen]
         waiting += inner
         seen.update(inner)
     if not weights:
         return None
     has_bias = any(leaf.startswith("bias") for leaf in weights)
-    return Layer(node, weights, facts={"gate_order": _TORCH_GATES[node.operator], "use_bias": has_bias})
+    return OnnxLayer(node, weights, facts={"gate_order": _TORCH_GATES[node.operator], "use_bias": has_bias})
 
 
-def _rearranged_inputs(graph: Graph, name: str) -> list[str]:
+def _rearranged_inputs(graph: OnnxGraph, name: str) -> list[str]:
     """What a node takes that only cuts, joins or passes on tensors; nothing for other nodes and for tensors."""
     producer = None if name in graph.tensors else graph.producers.get(name)
     if producer is None or producer.operator not in ("Unsqueeze", "Concat", "Slice", "Identity", "Cast"):
@@ -185,7 +185,7 @@ def _rearranged_inputs(graph: Graph, name: str) -> list[str]:
     return producer.inputs if producer.operator == "Concat" else producer.inputs[:1]
 
 
-def _is_weight(graph: Graph, node: Node, name: str) -> bool:
+def _is_weight(graph: OnnxGraph, node: OnnxNode, name: str) -> bool:
     """Whether the tensor is what the layer has learned: a Gather from a shape is no embedding."""
     tensor = graph.tensors.get(name)
     if tensor is None or not _is_real(tensor):
@@ -197,7 +197,7 @@ def _is_real(tensor: Tensor) -> bool:
     return tensor.dtype.startswith(("float", "bfloat"))
 
 
-def _bias_after(graph: Graph, layer: Layer) -> str | None:
+def _bias_after(graph: OnnxGraph, layer: OnnxLayer) -> str | None:
     """The vector that an Add after the layer holds, (1, c, 1, 1) behind a convolution: a bias of some exporters."""
     node = layer.node
     if node.operator not in ("MatMul", "Conv", "ConvTranspose") or "bias" in layer.weights:
@@ -213,7 +213,7 @@ def _bias_after(graph: Graph, layer: Layer) -> str | None:
     return None
 
 
-def _bias_shape(graph: Graph, layer: Layer) -> tuple[int, ...]:
+def _bias_shape(graph: OnnxGraph, layer: OnnxLayer) -> tuple[int, ...]:
     """The shape of a bias without its first axes of 1: (width,) behind a product, (c, 1, 1) behind a convolution."""
     shape = graph.tensors[layer.weights["weight"]].shape
     if layer.node.operator == "MatMul":
@@ -223,7 +223,7 @@ def _bias_shape(graph: Graph, layer: Layer) -> tuple[int, ...]:
     return (channels, *[1] * (len(shape) - 2))
 
 
-def _adds_along(graph: Graph, name: str, tensor: str, shape: tuple[int, ...]) -> bool:
+def _adds_along(graph: OnnxGraph, name: str, tensor: str, shape: tuple[int, ...]) -> bool:
     """Whether the input `name`, which the tensor becomes, is added along the layer's output channels."""
     held = graph.tensors[tensor].shape
     if name == tensor or origin(graph, name)[0] == tensor:
@@ -234,7 +234,7 @@ def _adds_along(graph: Graph, name: str, tensor: str, shape: tuple[int, ...]) ->
     return max(held, default=0) == shape[0] and sum(size != 1 for size in held) <= 1
 
 
-def _name_layers(layers: list[Layer]) -> None:
+def _name_layers(layers: list[OnnxLayer]) -> None:
     """Name each layer after what its weights' names have in common, else after its node, else after its weight."""
     owners: dict[str, set[int]] = defaultdict(set)  # beginning of a name → the layers whose weights begin so
     for number, layer in enumerate(layers):
@@ -250,7 +250,7 @@ def _name_layers(layers: list[Layer]) -> None:
         taken.add(layer.name)
 
 
-def _shared_beginnings(layer: Layer) -> list[str]:
+def _shared_beginnings(layer: OnnxLayer) -> list[str]:
     """The beginnings that the names of the layer's weights share, the longest first; made-up names have none."""
     named = [_beginnings(name) for name in layer.weights.values() if not is_anonymous(name)]
     return [beginning for beginning in named[0] if all(beginning in other for other in named)] if named else []
@@ -261,7 +261,7 @@ def _beginnings(name: str) -> list[str]:
     return [name[: mark.start()] for mark in re.finditer(r"[./]", name)][::-1]
 
 
-def _module_of(node: Node) -> str:
+def _module_of(node: OnnxNode) -> str:
     """The torch module that a node was exported from: "/encoder/layer.0/MatMul_1" → "encoder.layer.0"."""
     if node.scope:
         return node.scope
@@ -275,7 +275,7 @@ def is_anonymous(name: str) -> bool:
     return _ANONYMOUS.fullmatch(name) is not None
 
 
-def readable_names(layers: list[Layer], graph: Graph) -> dict[str, str]:
+def readable_names(layers: list[OnnxLayer], graph: OnnxGraph) -> dict[str, str]:
     """The file's name → a readable one, for every tensor: its own unless the exporter lost it."""
     names = {name: name for name in graph.tensors}
     taken = set(names)
@@ -288,7 +288,7 @@ def readable_names(layers: list[Layer], graph: Graph) -> dict[str, str]:
     return names
 
 
-def _uses(graph: Graph, name: str) -> Iterator[tuple[Node, int]]:
+def _uses(graph: OnnxGraph, name: str) -> Iterator[tuple[OnnxNode, int]]:
     """(node, index of the input) of all that take a value, also when it is repeated before."""
     for node, index in graph.consumers.get(name, ()):
         if node.operator == "Expand" and index == 0 and name in graph.tensors:
@@ -297,7 +297,7 @@ def _uses(graph: Graph, name: str) -> Iterator[tuple[Node, int]]:
             yield node, index
 
 
-def is_setting(graph: Graph, name: str) -> bool:
+def is_setting(graph: OnnxGraph, name: str) -> bool:
     """Whether a Constant node's tensor is an argument of another node and no array: a number, or a short list."""
     shape = graph.tensors[name].shape
     if name not in graph.constants or len(shape) > 1:
@@ -305,12 +305,12 @@ def is_setting(graph: Graph, name: str) -> bool:
     return not shape or shape[0] <= (1 if _is_real(graph.tensors[name]) else _MOST_NUMBERS)
 
 
-def _are_states(uses: Collection[tuple[Node, int]]) -> bool:
+def _are_states(uses: Collection[tuple[OnnxNode, int]]) -> bool:
     """Whether all uses are those of a recurrent layer's first states."""
     return bool(uses) and all(node.operator in _TORCH_GATES and index in _STATES for node, index in uses)
 
 
-def used_as_number(graph: Graph, name: str) -> bool:
+def used_as_number(graph: OnnxGraph, name: str) -> bool:
     """Whether a tensor that belongs to no layer is a number of the graph itself: a shape, an index, a bound."""
     tensor = graph.tensors[name]
     uses = list(_uses(graph, name))

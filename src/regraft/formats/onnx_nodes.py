@@ -21,7 +21,7 @@ _TRANSPARENT = ("Identity", "Cast", "Transpose", "QuantizeLinear", "DequantizeLi
 
 
 @dataclass
-class Node:
+class OnnxNode:
     """One operator of the graph, in the order in which it runs."""
 
     operator: str
@@ -38,7 +38,7 @@ class Node:
 
 
 @dataclass
-class Graph:
+class OnnxGraph:
     """All nodes, subgraphs included, and all tensors that the file holds, by name.
 
     constants  the tensors that Constant nodes hold
@@ -48,7 +48,7 @@ class Graph:
     """
 
     file: ProtobufFile
-    nodes: list[Node] = field(default_factory=list)
+    nodes: list[OnnxNode] = field(default_factory=list)
     tensors: dict[str, Tensor] = field(default_factory=dict)
     constants: set[str] = field(default_factory=set)
     inputs: list[str] = field(default_factory=list)
@@ -57,27 +57,27 @@ class Graph:
     functions: dict[tuple[str, str], Fields] = field(default_factory=dict)
     calls: set[str] = field(default_factory=set)
     inlined: int = 0
-    producers: dict[str, Node] = field(default_factory=dict)
-    consumers: dict[str, list[tuple[Node, int]]] = field(default_factory=lambda: defaultdict(list))
+    producers: dict[str, OnnxNode] = field(default_factory=dict)
+    consumers: dict[str, list[tuple[OnnxNode, int]]] = field(default_factory=lambda: defaultdict(list))
 
-    def integer(self, node: Node, name: str, default: int) -> int:
+    def integer(self, node: OnnxNode, name: str, default: int) -> int:
         """A whole number among the node's attributes."""
         return self.file.integer(node.attributes[name][3], default) if name in node.attributes else default
 
-    def real(self, node: Node, name: str, default: float) -> float:
+    def real(self, node: OnnxNode, name: str, default: float) -> float:
         """A real number among the node's attributes."""
         values = self.file.floats(node.attributes[name][2]) if name in node.attributes else []
         return values[-1] if values else default
 
-    def integers(self, node: Node, name: str) -> list[int]:
+    def integers(self, node: OnnxNode, name: str) -> list[int]:
         """A list of whole numbers among the node's attributes."""
         return self.file.integers(node.attributes[name][8]) if name in node.attributes else []
 
-    def text(self, node: Node, name: str, default: str = "") -> str:
+    def text(self, node: OnnxNode, name: str, default: str = "") -> str:
         """A text among the node's attributes."""
         return self.file.text(node.attributes[name][4], default) if name in node.attributes else default
 
-    def texts(self, node: Node, name: str) -> list[str]:
+    def texts(self, node: OnnxNode, name: str) -> list[str]:
         """A list of texts among the node's attributes."""
         return self.file.texts(node.attributes[name][9]) if name in node.attributes else []
 
@@ -87,7 +87,7 @@ class Graph:
         is_one = tensor is not None and tensor.shape in ((), (1,)) and tensor.dtype.startswith(("float", "bfloat"))
         return float(tensor.read().reshape(())) if tensor is not None and is_one else None
 
-    def before(self, node: Node | None, index: int = 0, *, operator: str = "") -> Node | None:
+    def before(self, node: OnnxNode | None, index: int = 0, *, operator: str = "") -> OnnxNode | None:
         """The node that gives this one its input; None for the graph's own inputs and for weights.
 
         operator  the only one that is looked for; "" is any
@@ -98,37 +98,37 @@ class Graph:
         return before if before is not None and operator in ("", before.operator) else None
 
 
-def read_graph(file: ProtobufFile, model: Fields) -> Graph:
+def read_graph(file: ProtobufFile, model: Fields) -> OnnxGraph:
     """The model's graph with all its subgraphs; functions are put where they are called.
 
     Raises CheckpointError when two tensors have one name.
     """
-    found = Graph(file)
+    graph = OnnxGraph(file)
     for value in model[25]:
         function = file.message(value)
-        found.functions[(file.text(function[10]), file.text(function[1]))] = function
-    _collect(found, model[7][-1], depth=0, rename=str)
+        graph.functions[(file.text(function[10]), file.text(function[1]))] = function
+    _collect(graph, model[7][-1], depth=0, rename=str)
     named = (file.text(file.message(value)[1]) for value in file.message(model[7][-1])[11])
-    found.inputs = [name for name in named if name not in found.tensors]  # older files list their weights as inputs
-    found.producers = _producers(found.nodes)
-    _dequantise(found)
-    found.producers = _producers(found.nodes)
-    for node in found.nodes:
+    graph.inputs = [name for name in named if name not in graph.tensors]  # older files list their weights as inputs
+    graph.producers = _producers(graph.nodes)
+    _dequantise(graph)
+    graph.producers = _producers(graph.nodes)
+    for node in graph.nodes:
         for index, name in enumerate(node.inputs):
-            found.consumers[name].append((node, index))
-    return found
+            graph.consumers[name].append((node, index))
+    return graph
 
 
-def _producers(nodes: Sequence[Node]) -> dict[str, Node]:
+def _producers(nodes: Sequence[OnnxNode]) -> dict[str, OnnxNode]:
     """Output → the first node that gives it."""
-    producers: dict[str, Node] = {}
+    producers: dict[str, OnnxNode] = {}
     for node in nodes:
         for output in node.outputs:
             producers.setdefault(output, node)
     return producers
 
 
-def _collect(graph: Graph, message: Value, depth: int, rename: Rename) -> None:
+def _collect(graph: OnnxGraph, message: Value, depth: int, rename: Rename) -> None:
     """Add the nodes and tensors of one GraphProto."""
     file = graph.file
     fields = file.message(message)
@@ -144,7 +144,7 @@ def _collect(graph: Graph, message: Value, depth: int, rename: Rename) -> None:
         _add_node(graph, _node(file, value, rename), depth, rename)
 
 
-def _add_node(graph: Graph, node: Node, depth: int, rename: Rename) -> None:
+def _add_node(graph: OnnxGraph, node: OnnxNode, depth: int, rename: Rename) -> None:
     """Add the node, or what the function does that it calls, and the graphs inside of it."""
     if depth > _DEPTH or graph.inlined > _MOST_INLINED:
         raise graph.file.damaged(f"graphs nest deeper than {_DEPTH} levels, or functions make too many nodes")
@@ -161,7 +161,7 @@ def _add_node(graph: Graph, node: Node, depth: int, rename: Rename) -> None:
             _collect(graph, inner, depth + 1, rename)
 
 
-def _call(graph: Graph, call: Node, function: Fields, depth: int) -> None:
+def _call(graph: OnnxGraph, call: OnnxNode, function: Fields, depth: int) -> None:
     """Add the function's nodes: its inputs and outputs named as the caller names them, all else after the call."""
     file = graph.file
     inputs, outputs = file.texts(function[4]), file.texts(function[5])
@@ -173,7 +173,7 @@ def _call(graph: Graph, call: Node, function: Fields, depth: int) -> None:
     def rename(name: str) -> str:
         return known.get(name, f"{prefix}/{name}" if name else "")
 
-    arguments = {file.text(one[1]): one for one in map(file.message, function[11])} | call.attributes
+    arguments = {file.text(attribute[1]): attribute for attribute in map(file.message, function[11])} | call.attributes
     for value in function[7]:
         node = _node(file, value, rename)
         node.name, graph.inlined = rename(node.name) or prefix, graph.inlined + 1
@@ -182,7 +182,7 @@ def _call(graph: Graph, call: Node, function: Fields, depth: int) -> None:
         _add_node(graph, node, depth, rename)
 
 
-def _constant(graph: Graph, node: Node) -> Tensor | None:
+def _constant(graph: OnnxGraph, node: OnnxNode) -> Tensor | None:
     """The value of a Constant node, in any of the forms to write one; None for texts."""
     file, name = graph.file, node.outputs[0]
     for key, attribute in node.attributes.items():
@@ -204,7 +204,7 @@ def _plain_value(file: ProtobufFile, attribute: Fields, key: str) -> Small:
     return Small(np.array(file.integers(field if is_list else field[-1:]), np.int64), is_list=is_list)
 
 
-def _add_tensor(graph: Graph, name: str, tensor: Tensor | None) -> None:
+def _add_tensor(graph: OnnxGraph, name: str, tensor: Tensor | None) -> None:
     """Keep the tensor; texts are only counted."""
     if name in graph.tensors:
         raise graph.file.damaged(f"two tensors are named {name!r}")
@@ -214,7 +214,7 @@ def _add_tensor(graph: Graph, name: str, tensor: Tensor | None) -> None:
         graph.tensors[name] = tensor
 
 
-def _node(file: ProtobufFile, message: Value, rename: Rename) -> Node:
+def _node(file: ProtobufFile, message: Value, rename: Rename) -> OnnxNode:
     """One NodeProto."""
     fields = file.message(message)
     attributes = {}
@@ -226,7 +226,7 @@ def _node(file: ProtobufFile, message: Value, rename: Rename) -> Node:
         pair = file.message(value)
         properties[file.text(pair[1])] = file.text(pair[2])
     scopes = re.findall(r"'([^']*)'", properties.get(_SCOPES, ""))
-    return Node(
+    return OnnxNode(
         operator=file.text(fields[4]), name=file.text(fields[3]), domain=file.text(fields[7]),
         inputs=[rename(name) for name in file.texts(fields[1])],
         outputs=[rename(name) for name in file.texts(fields[2])],
@@ -234,7 +234,7 @@ def _node(file: ProtobufFile, message: Value, rename: Rename) -> Node:
     )  # fmt: skip
 
 
-def _dequantise(graph: Graph) -> None:
+def _dequantise(graph: OnnxGraph) -> None:
     """Let every tensor of integers whose scale is in the graph read as the numbers that they stand for.
 
     Nodes that calculate with integers become those that they stand for: QLinearConv is a Conv.
@@ -253,7 +253,7 @@ def _dequantise(graph: Graph) -> None:
             graph.nodes[number] = replace(node, operator="Identity", inputs=[name])
 
 
-def _real_node(graph: Graph, node: Node) -> Node:
+def _real_node(graph: OnnxGraph, node: OnnxNode) -> OnnxNode:
     """The node of real numbers that a node of integers stands for."""
     operator, kept = REAL[node.operator]
     if node.operator == "QLinearConv":
@@ -262,7 +262,7 @@ def _real_node(graph: Graph, node: Node) -> Node:
     return replace(node, operator=operator, inputs=inputs)
 
 
-def _scale_product(graph: Graph, node: Node) -> str:
+def _scale_product(graph: OnnxGraph, node: OnnxNode) -> str:
     """The tensor of integers that a node multiplies by its scale: Cast(integers) · scale, or (… - zero) · scale.
 
     Own quantisers write such nodes. The tensor then reads as real numbers; "" for every other product.
@@ -282,7 +282,7 @@ def _scale_product(graph: Graph, node: Node) -> str:
     return ""
 
 
-def _scale_bias(graph: Graph, node: Node) -> None:
+def _scale_bias(graph: OnnxGraph, node: OnnxNode) -> None:
     """The bias of a QLinearConv: integers whose scale is that of the input times that of the kernel."""
     integers, inner, outer = (graph.tensors.get(node.input(index)) for index in (8, 1, 4))
     if integers is None or inner is None or outer is None or isinstance(integers, Dequantised):
@@ -291,13 +291,13 @@ def _scale_bias(graph: Graph, node: Node) -> None:
     graph.tensors[node.input(8)] = Dequantised(integers, scale, None, 0, 0)
 
 
-def _scale(graph: Graph, names: tuple[str, str, str], axis: int, block: int) -> None:
+def _scale(graph: OnnxGraph, names: tuple[str, str, str], axis: int, block: int) -> None:
     """Exchange one tensor of integers for the numbers; what is no constant of the graph stays as it is.
 
     names  of the integers, their scale and their zero point, "" where there is none
     """
     name, scale, zero = names
-    integers, factor, offset = (graph.tensors.get(one) for one in names)
+    integers, factor, offset = (graph.tensors.get(tensor_name) for tensor_name in names)
     if integers is None or factor is None or (zero and offset is None):
         return
     if isinstance(integers, Dequantised) or isinstance(factor, Dequantised):
@@ -309,7 +309,7 @@ def _scale(graph: Graph, names: tuple[str, str, str], axis: int, block: int) -> 
     graph.numbers |= {scale, zero}
 
 
-def origin(graph: Graph, name: str) -> tuple[str, int]:
+def origin(graph: OnnxGraph, name: str) -> tuple[str, int]:
     """The tensor that an input comes from, and through how many transpositions."""
     flips = 0
     for _ in range(8):  # an exporter writes one or two such nodes; a cycle must end
@@ -323,7 +323,7 @@ def origin(graph: Graph, name: str) -> tuple[str, int]:
     return name, flips
 
 
-def upstream(graph: Graph, node: Node, through: Mapping[str, int] | set[str]) -> Iterator[Node]:
+def upstream(graph: OnnxGraph, node: OnnxNode, through: Mapping[str, int] | set[str]) -> Iterator[OnnxNode]:
     """The nodes before this one along the first input, as long as they are of these operators; then the next one."""
     seen = 0
     current = graph.before(node)

@@ -7,7 +7,7 @@ import numpy as np
 
 from regraft.arrays import Facts
 from regraft.errors import CheckpointError
-from regraft.formats.onnx_nodes import Graph, Node
+from regraft.formats.onnx_nodes import OnnxGraph, OnnxNode
 
 Sides = list[list[int]]  # [low, high] of each axis of space
 _WORDS = {"SAME_UPPER": "same", "SAME_LOWER": "same_lower", "VALID": "valid"}
@@ -15,7 +15,7 @@ _MOST_NUMBERS = 64  # of a list of pads or axes
 _DEEPEST = 16  # nodes that compute a list of pads
 
 
-def own_padding(graph: Graph, node: Node, rank: int) -> str | Sides:
+def own_padding(graph: OnnxGraph, node: OnnxNode, rank: int) -> str | Sides:
     """The padding in a convolution's or a pooling's own attributes.  rank  axes of space
 
     Raises CheckpointError (without a file's name) for an odd number of pads.
@@ -31,7 +31,7 @@ def own_padding(graph: Graph, node: Node, rank: int) -> str | Sides:
     return _pairs(pads)
 
 
-def padding_facts(graph: Graph, node: Node, rank: int) -> Facts:
+def padding_facts(graph: OnnxGraph, node: OnnxNode, rank: int) -> Facts:
     """`padding` of a convolution, with the zeros of a Pad node before it, which is then its `padding_layer`.
 
     A Pad node whose effect is no fixed number of zeros makes a padding of words, which no layer of a model has.
@@ -53,7 +53,7 @@ def padding_facts(graph: Graph, node: Node, rank: int) -> Facts:
     return {"padding": total, "padding_layer": pad.outputs[0]}
 
 
-def _pad_before(graph: Graph, node: Node) -> Node | None:
+def _pad_before(graph: OnnxGraph, node: OnnxNode) -> OnnxNode | None:
     """The Pad node that gives a convolution its map."""
     before = graph.before(node)
     for _ in range(4):
@@ -63,7 +63,7 @@ def _pad_before(graph: Graph, node: Node) -> Node | None:
     return before if before is not None and before.operator == "Pad" and before.outputs else None
 
 
-def spatial_pads(graph: Graph, node: Node) -> Sides | None:
+def spatial_pads(graph: OnnxGraph, node: OnnxNode) -> Sides | None:
     """What a Pad node adds to the axes of space; None when it is not zeros, not known, or beside other axes."""
     sides = _pairs(graph.integers(node, "pads") or _listed(graph, node.input(1)))
     if node.input(3):
@@ -72,13 +72,13 @@ def spatial_pads(graph: Graph, node: Node) -> Sides | None:
     return sides[2:] if is_of_space and _adds_zeros(graph, node) else None
 
 
-def _listed(graph: Graph, name: str) -> list[int]:
+def _listed(graph: OnnxGraph, name: str) -> list[int]:
     """The integers of a list that is known; none when it is not."""
     numbers = _integers(graph, name)
     return [] if numbers is None else [int(number) for number in numbers.reshape(-1)]
 
 
-def _adds_zeros(graph: Graph, node: Node) -> bool:
+def _adds_zeros(graph: OnnxGraph, node: OnnxNode) -> bool:
     """Whether the value of a Pad node is 0, where its mode has one."""
     if graph.text(node, "mode", "constant") != "constant":
         return True
@@ -86,7 +86,7 @@ def _adds_zeros(graph: Graph, node: Node) -> bool:
     return graph.number(name) == 0 if name else graph.real(node, "value", 0.0) == 0
 
 
-def _on_axes(graph: Graph, name: str, sides: Sides) -> Sides:
+def _on_axes(graph: OnnxGraph, name: str, sides: Sides) -> Sides:
     """The pads of all axes from those of some; the axes of space are then the last ones."""
     axes = _integers(graph, name)
     if axes is None or axes.size != len(sides) or axes.size == 0:
@@ -110,12 +110,12 @@ def _pairs(pads: list[int]) -> Sides:
     return [[low, high] for low, high in zip(pads[:half], pads[half:], strict=True)]
 
 
-def _integers(graph: Graph, name: str) -> np.ndarray | None:
+def _integers(graph: OnnxGraph, name: str) -> np.ndarray | None:
     """A short list of integers that the graph holds, or that it computes from such lists; None for all others."""
     return _evaluated(graph, name, _DEEPEST, {})
 
 
-def _evaluated(graph: Graph, name: str, depth: int, known: dict[str, np.ndarray | None]) -> np.ndarray | None:
+def _evaluated(graph: OnnxGraph, name: str, depth: int, known: dict[str, np.ndarray | None]) -> np.ndarray | None:
     """The same; `known` is what has been evaluated, so that each node is evaluated once."""
     if name not in known:
         known[name] = None  # a node that takes its own output is not known
@@ -124,11 +124,11 @@ def _evaluated(graph: Graph, name: str, depth: int, known: dict[str, np.ndarray 
             is_short = tensor.dtype.startswith(("int", "uint")) and prod(tensor.shape) <= _MOST_NUMBERS
             known[name] = tensor.read() if is_short else None
         elif node is not None and depth > 0 and node.operator in _COMPUTED:
-            known[name] = _result(graph, node, [_evaluated(graph, one, depth - 1, known) for one in node.inputs])
+            known[name] = _result(graph, node, [_evaluated(graph, source, depth - 1, known) for source in node.inputs])
     return known[name]
 
 
-def _result(graph: Graph, node: Node, inputs: Sequence[np.ndarray | None]) -> np.ndarray | None:
+def _result(graph: OnnxGraph, node: OnnxNode, inputs: Sequence[np.ndarray | None]) -> np.ndarray | None:
     """What the node computes; None when an input is not known or they do not fit one another."""
     values = [value for value in inputs if value is not None]
     if len(values) < len(inputs) or not values:
@@ -140,17 +140,17 @@ def _result(graph: Graph, node: Node, inputs: Sequence[np.ndarray | None]) -> np
     return result if result.size <= _MOST_NUMBERS else None
 
 
-Computed = Callable[[Graph, Node, list[np.ndarray]], np.ndarray]
+Computed = Callable[[OnnxGraph, OnnxNode, list[np.ndarray]], np.ndarray]
 
 
-def _constant_of_shape(graph: Graph, node: Node, inputs: list[np.ndarray]) -> np.ndarray:
+def _constant_of_shape(graph: OnnxGraph, node: OnnxNode, inputs: list[np.ndarray]) -> np.ndarray:
     shape = [int(size) for size in inputs[0].reshape(-1)]
     if any(size > _MOST_NUMBERS for size in shape):
         raise ValueError("a long list")
     return np.zeros(shape, np.int64)  # pads of the axes that are left alone
 
 
-def _slice(graph: Graph, node: Node, inputs: list[np.ndarray]) -> np.ndarray:
+def _slice(graph: OnnxGraph, node: OnnxNode, inputs: list[np.ndarray]) -> np.ndarray:
     data, starts, ends, *rest = inputs
     axes = rest[0].reshape(-1) if rest else np.arange(starts.size)
     steps = rest[1].reshape(-1) if len(rest) > 1 else np.ones(starts.size, np.int64)

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import numpy as np
 
 from regraft.containers.protobuf import Fields, ProtobufFile, Value
-from regraft.containers.spans import Located, Span, checked_size, decode
+from regraft.containers.spans import Located, Span, checked_size, decoded_array
 from regraft.errors import CheckpointError
 from regraft.formats.quantised import unpacked_nibbles
 
@@ -48,7 +48,7 @@ class Numbers:
         if len(numbers) != prod(self.shape):
             raise self.file.damaged(f"a tensor of shape {self.shape} holds {len(numbers)} numbers")
         bits = np.uint16 if self.dtype.endswith("float16") else np.uint8 if "float8" in self.dtype else self.dtype
-        return decode(numbers.astype(bits).tobytes(), self.dtype, self.shape)
+        return decoded_array(numbers.astype(bits).tobytes(), self.dtype, self.shape)
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Halves:
         if len(halves) != prod(self.shape):
             raise self.file.damaged(f"a tensor of shape {self.shape} holds {len(halves)} numbers")
         halves = halves if self.dtype == "int4" else halves & 15
-        return decode(halves.tobytes(), self.dtype, self.shape)
+        return decoded_array(halves.tobytes(), self.dtype, self.shape)
 
 
 @dataclass(frozen=True)
@@ -220,5 +220,5 @@ def _inside(model: Path, location: str) -> Path:
 
 def files_of(tensors: Sequence[object]) -> tuple[Path, ...]:
     """The files beside the model that hold values, each once."""
-    parts = [part for one in tensors for part in (one, *(getattr(one, name, None) for name in _PARTS))]
+    parts = [part for tensor in tensors for part in (tensor, *(getattr(tensor, name, None) for name in _PARTS))]
     return tuple(dict.fromkeys(part.span.path for part in parts if isinstance(part, Located)))

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 from math import prod
 
 from regraft.arrays import Facts, Requirement, requirements_for
-from regraft.formats.onnx_graph import Layer, reshaped_tensor, used_as_number
-from regraft.formats.onnx_nodes import Graph, Node, origin
+from regraft.formats.onnx_graph import OnnxLayer, reshaped_tensor, used_as_number
+from regraft.formats.onnx_nodes import OnnxGraph, OnnxNode, origin
 from regraft.formats.onnx_padding import own_padding, spatial_pads
 
 # Operators whose first input alone is a map: the others are shapes, sizes, bounds.
@@ -22,7 +22,7 @@ _ACTIVATIONS = {
 }  # fmt: skip
 
 
-def wiring(graph: Graph, layers: list[Layer]) -> Iterator[Requirement]:
+def onnx_wiring(graph: OnnxGraph, layers: list[OnnxLayer]) -> Iterator[Requirement]:
     """For each layer the layers that feed it, `inputs` ("" is the graph's input), and its `operation`.
 
     A node without weights is named by its first output.
@@ -51,7 +51,7 @@ class _Names:
     layers  first output of a node → the layer that it is
     """
 
-    def __init__(self, graph: Graph, layers: list[Layer]) -> None:
+    def __init__(self, graph: OnnxGraph, layers: list[OnnxLayer]) -> None:
         self.graph = graph
         self.layers = {layer.node.outputs[0]: layer for layer in layers if layer.node.outputs}
         self.labels: dict[str, str] = dict.fromkeys(graph.inputs, "")
@@ -59,7 +59,7 @@ class _Names:
         self._layer_names = {layer.name for layer in layers}
         self._used: set[str] = set()
 
-    def name(self, node: Node, layer: Layer | None) -> tuple[str, bool]:
+    def name(self, node: OnnxNode, layer: OnnxLayer | None) -> tuple[str, bool]:
         """(the node's name, whether it only adds a layer's bias or multiplies by its scale, and is part of it)."""
         label = layer.name if layer is not None else self._owner(node)
         label = label or self._scale(node)
@@ -70,14 +70,14 @@ class _Names:
         self._used.add(label)
         return label, layer is None and label in self._layer_names
 
-    def _owner(self, node: Node) -> str:
+    def _owner(self, node: OnnxNode) -> str:
         """The layer whose bias or scale this node adds or multiplies; "" for all other nodes."""
         if node.operator not in ("Add", "Mul"):
             return ""
         held = (reshaped_tensor(self.graph, name) for name in node.inputs)
         return next((self._owners[name] for name in held if name in self._owners), "")
 
-    def _scale(self, node: Node) -> str:
+    def _scale(self, node: OnnxNode) -> str:
         """The name, without its leaf, of a vector of no layer that a node multiplies a map by; "" for other nodes."""
         for name in node.inputs if node.operator == "Mul" else ():
             held = origin(self.graph, name)[0]
@@ -96,7 +96,7 @@ class _Names:
         return 1 < prod(tensor.shape) == max(tensor.shape)
 
 
-def _maps(graph: Graph, node: Node, layer: Layer | None) -> list[str]:
+def _maps(graph: OnnxGraph, node: OnnxNode, layer: OnnxLayer | None) -> list[str]:
     """The inputs of a node that may be maps; of a norm written out in nodes what it centres."""
     if layer is not None and layer.node.operator == "LayerNormalization" and node.operator == "Div":
         centred = graph.before(node)
@@ -106,7 +106,7 @@ def _maps(graph: Graph, node: Node, layer: Layer | None) -> list[str]:
     return node.inputs[:1] if node.operator in _FIRST_ONLY else node.inputs
 
 
-def _facts(graph: Graph, node: Node) -> Facts:
+def _facts(graph: OnnxGraph, node: OnnxNode) -> Facts:
     """What a node without weights does, where it is a pooling, a padding or an activation."""
     kind = node.operator
     if kind in ("MaxPool", "AveragePool"):
@@ -119,35 +119,35 @@ def _facts(graph: Graph, node: Node) -> Facts:
     return {"activation": _WITH_NUMBERS[kind](graph, node)} if kind in _WITH_NUMBERS else {}
 
 
-def _leaky_relu(graph: Graph, node: Node) -> str:
+def _leaky_relu(graph: OnnxGraph, node: OnnxNode) -> str:
     return f"leaky_relu({graph.real(node, 'alpha', 0.01):g})"
 
 
-def _elu(graph: Graph, node: Node) -> str:
+def _elu(graph: OnnxGraph, node: OnnxNode) -> str:
     return f"elu({graph.real(node, 'alpha', 1.0):g})"
 
 
-def _gelu(graph: Graph, node: Node) -> str:
+def _gelu(graph: OnnxGraph, node: OnnxNode) -> str:
     return "gelu_tanh" if graph.text(node, "approximate") == "tanh" else "gelu"
 
 
-def _hard_sigmoid(graph: Graph, node: Node) -> str:
+def _hard_sigmoid(graph: OnnxGraph, node: OnnxNode) -> str:
     is_torchs = abs(graph.real(node, "alpha", 0.2) - 1 / 6) < 1e-4 and graph.real(node, "beta", 0.5) == 0.5
     return "hard_sigmoid" if is_torchs else "hard_sigmoid of another slope"
 
 
-def _clip(graph: Graph, node: Node) -> str:
+def _clip(graph: OnnxGraph, node: OnnxNode) -> str:
     bounds = [graph.number(name) for name in node.inputs[1:3]]
     bounds = bounds or [graph.real(node, "min", -1.0), graph.real(node, "max", -1.0)]
     return "relu6" if bounds == [0.0, 6.0] else "clip"
 
 
-_WITH_NUMBERS: dict[str, Callable[[Graph, Node], str]] = {
+_WITH_NUMBERS: dict[str, Callable[[OnnxGraph, OnnxNode], str]] = {
     "LeakyRelu": _leaky_relu, "Elu": _elu, "Gelu": _gelu, "HardSigmoid": _hard_sigmoid, "Clip": _clip,
 }  # fmt: skip
 
 
-def _pooling(graph: Graph, node: Node) -> Facts:
+def _pooling(graph: OnnxGraph, node: OnnxNode) -> Facts:
     """Window, strides, padding; nothing for windows with holes, which are another function."""
     size = graph.integers(node, "kernel_shape")
     if any(step != 1 for step in graph.integers(node, "dilations")):

@@ -10,7 +10,7 @@ from typing import Any, final
 
 from regraft.arrays import ArrayInfo, Checkpoint
 from regraft.containers.json_text import JsonObject, json_file
-from regraft.containers.msgpack import Chunked, Number, Unpacker, leaves
+from regraft.containers.msgpack import Chunked, Number, Unpacker, array_leaves
 from regraft.containers.spans import Located, mapped
 from regraft.containers.zarr_array import ZarrArray, read_array
 from regraft.containers.zarr_stores import MANIFEST, METADATA, Folders, KeyValues
@@ -48,9 +48,9 @@ class Orbax(Format):
         notes = ["Orbax files hold no settings: eps, padding, strides and activations are in the program only."]
         items = _items_of(path)
         for item in items:
-            found, own_files, own_notes = _item(item)
+            own_arrays, own_files, own_notes = _item(item)
             prefix = f"{item.name}/" if len(items) > 1 else ""
-            arrays |= {prefix + name: array for name, array in found.items()}
+            arrays |= {prefix + name: array for name, array in own_arrays.items()}
             files += own_files
             notes += own_notes
         if not arrays:
@@ -138,15 +138,15 @@ def _described(path: Path) -> JsonObject:
 
 def _names(described: JsonObject, path: Path) -> dict[str, str]:
     """name in the store → name joined with "/", in the tree's order; keys that are numbers become texts."""
-    found: dict[str, str] = {}
+    names: dict[str, str] = {}
     try:
-        for one in (described.get("tree_metadata") or {}).values():
-            keys = [str(key["key"]) for key in one["key_metadata"]]
-            if not one["value_metadata"].get("skip_deserialize") and one["value_metadata"]["value_type"] in _STORED:
-                found[".".join(keys)] = "/".join(keys)
+        for leaf in (described.get("tree_metadata") or {}).values():
+            keys = [str(key["key"]) for key in leaf["key_metadata"]]
+            if not leaf["value_metadata"].get("skip_deserialize") and leaf["value_metadata"]["value_type"] in _STORED:
+                names[".".join(keys)] = "/".join(keys)
     except (TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{path / _TREE}: the description is damaged ({error!r}). Download it again.") from error
-    return found
+    return names
 
 
 def _from_old_tree(path: Path) -> dict[str, Located | Chunked | Number | ZarrArray]:
@@ -159,11 +159,13 @@ def _from_old_tree(path: Path) -> dict[str, Located | Chunked | Number | ZarrArr
     tree = unpacker.value()
     if unpacker.position != len(data):
         raise unpacker.damaged(f"the tree ends at byte {unpacker.position} and the file at {len(data)}")
-    return {name: array for name, array in leaves(_without_places(tree), "") if not isinstance(array, Number)}
+    return {name: array for name, array in array_leaves(_without_places(tree), "") if not isinstance(array, Number)}
 
 
 def _without_places(tree: Any) -> Any:
     """The tree without the descriptions that stand for arrays in folders (t5x writes tensorstore's there)."""
     if not isinstance(tree, dict):
         return tree
-    return None if {"driver", "kvstore"} <= tree.keys() else {key: _without_places(one) for key, one in tree.items()}
+    return (
+        None if {"driver", "kvstore"} <= tree.keys() else {key: _without_places(value) for key, value in tree.items()}
+    )

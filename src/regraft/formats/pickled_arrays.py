@@ -11,7 +11,7 @@ import numpy as np
 from regraft.arrays import ArrayInfo, Checkpoint
 from regraft.containers.npy_header import NoNumbersError, left_out_note
 from regraft.containers.pickle_machine import Machine
-from regraft.containers.pickle_objects import Record, contents_of, key_text
+from regraft.containers.pickle_objects import PickledRecord, contents_of, key_text
 from regraft.containers.spans import Span, mapped
 from regraft.errors import CheckpointError
 from regraft.formats.format import Format
@@ -106,7 +106,9 @@ def _arrays(path: Path, content: bytes | mmap.mmap, start: int, source: Source) 
         )
     try:
         root = _all_pickles(machine)
-        leaves = list(named_leaves(unwrapped(root), lambda value: isinstance(value, PickledArray), limit=len(content)))
+        leaves = list(
+            named_leaves(without_object_array(root), lambda value: isinstance(value, PickledArray), limit=len(content))
+        )
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}.") from error
     arrays: Arrays = {}
@@ -116,7 +118,7 @@ def _arrays(path: Path, content: bytes | mmap.mmap, start: int, source: Source) 
         if name in arrays:
             raise CheckpointError(f"{path}: two arrays are named {name}: keys with and without dots collide.")
         try:
-            dtype, _, shape = array.told(path=path, name=name)
+            dtype, _, shape = array.checked_type(path=path, name=name)
         except NoNumbersError:
             left_out.append(name)
             continue
@@ -132,17 +134,17 @@ def _all_pickles(machine: Machine) -> object:
 
     What follows the first and is no pickle is refused: arrays may lie there.
     """
-    found = [machine.load()]
-    while machine.position < len(machine.data) and len(found) < _MOST_PICKLES:
-        found.append(machine.load())
-    return found if len(found) > 1 else found[0]
+    objects = [machine.load()]
+    while machine.position < len(machine.data) and len(objects) < _MOST_PICKLES:
+        objects.append(machine.load())
+    return objects if len(objects) > 1 else objects[0]
 
 
 def _reader(array: PickledArray, source: Source, path: Path, name: str) -> Callable[[], np.ndarray]:
     return lambda: array.read(source, path=path, name=name)
 
 
-def unwrapped(root: object) -> object:
+def without_object_array(root: object) -> object:
     """Without the array of objects that `np.save` wraps around a dictionary."""
     while isinstance(root, PickledArray) and isinstance(root.content, list):
         root = root.content[0] if root.shape == () and len(root.content) == 1 else root.content
@@ -170,7 +172,7 @@ def named_leaves(root: Any, is_leaf: Callable[[Any], bool], *, limit: int) -> It
             waiting.append((path, value.content))  # an array of objects
         elif is_leaf(value):
             yield path, value
-        elif isinstance(value, Record):
+        elif isinstance(value, PickledRecord):
             waiting.append((path, contents_of(value)))
         else:
             waiting += [((*path, key), item) for key, item in reversed(_items(value))]

@@ -12,8 +12,8 @@ import numpy as np
 from regraft.arrays import ITEM_BYTES
 from regraft.containers.npy_header import NoNumbersError, numpy_dtype
 from regraft.containers.pickle_machine import hashable
-from regraft.containers.pickle_objects import Chunk, Record, checked_sizes
-from regraft.containers.spans import Order, checked_size, decode
+from regraft.containers.pickle_objects import LongString, PickledRecord, checked_sizes
+from regraft.containers.spans import Order, checked_size, decoded_array
 from regraft.errors import CheckpointError
 
 
@@ -53,7 +53,7 @@ class PickledArray:
         if not isinstance(self.dtype, PickledDtype):
             raise TypeError("an array's state is damaged")
 
-    def told(self, *, path: Path, name: str) -> tuple[str, Order, tuple[int, ...]]:
+    def checked_type(self, *, path: Path, name: str) -> tuple[str, Order, tuple[int, ...]]:
         """(dtype, byte order, shape), checked against the bytes that are there. Raises CheckpointError."""
         if self.dtype is None:
             raise CheckpointError(f"{path}: the pickle does not record the type of the array {name}. It is damaged.")
@@ -72,18 +72,18 @@ class PickledArray:
 
     def read(self, source: Callable[[int, int], bytes | bytearray], *, path: Path, name: str) -> np.ndarray:
         """The values.  source  gives the bytes of the pickle from (start, size)."""
-        dtype, order, shape = self.told(path=path, name=name)
+        dtype, order, shape = self.checked_type(path=path, name=name)
         content = _bytes_of(self.content, source, path, name)
         if len(content) != prod(shape) * ITEM_BYTES[dtype]:
             raise CheckpointError(f"{path}: the bytes of {name} are damaged: {len(content)} for the shape {shape}.")
         if self.is_fortran:
-            return decode(content, dtype, shape[::-1], order=order).transpose()
-        return decode(content, dtype, shape, order=order)
+            return decoded_array(content, dtype, shape[::-1], order=order).transpose()
+        return decoded_array(content, dtype, shape, order=order)
 
 
 def _size(content: Any) -> tuple[int, bool]:
     """(bytes stored, whether these are exactly the array's)."""
-    if isinstance(content, Chunk):
+    if isinstance(content, LongString):
         return content.size, content.coding == ""
     return (len(content), True) if isinstance(content, (bytes, str)) else (0, True)
 
@@ -134,8 +134,8 @@ def _encode(text: Any, encoding: Any = "utf-8") -> Any:
     """Python 3's way of writing bytes in protocol 2: `_codecs.encode(text, "latin1")`."""
     if encoding != "latin1":
         raise ValueError(f"bytes are written in {encoding!r}")
-    if isinstance(text, Chunk):
-        return Chunk(text.start, text.size, "latin1")
+    if isinstance(text, LongString):
+        return LongString(text.start, text.size, "latin1")
     return text.encode("latin1")
 
 
@@ -149,7 +149,7 @@ def _default(_: Any = None, pairs: Iterable[Any] = ()) -> dict[Any, Any]:
 
 def _bytes(content: Any = b"", _: Any = None) -> Any:
     """`bytes()` and `bytearray(…)` as pickles of protocol 2 call them; never a number, which would allocate."""
-    if not isinstance(content, (bytes, str, Chunk)):
+    if not isinstance(content, (bytes, str, LongString)):
         raise TypeError("bytes are made of something else than bytes")
     return content.encode("latin1") if isinstance(content, str) else content
 
@@ -161,8 +161,8 @@ def _listed(items: Iterable[Any] = (), *_: Any) -> list[Any]:
     return list(items)
 
 
-def _record(name: str) -> Callable[..., Record]:
-    return lambda *arguments: Record(name, arguments)
+def _record(name: str) -> Callable[..., PickledRecord]:
+    return lambda *arguments: PickledRecord(name, arguments)
 
 
 _CONSTRUCTORS: dict[str, Callable[..., Any]] = {

@@ -42,8 +42,8 @@ class LazyFormat(Format):
         return self.load().open(path)
 
 
-def _begins(*starts: bytes, at: int = 0) -> QuickLook:
-    return lambda path, head: head.startswith(starts, at)
+def _begins(*starts: bytes, offset: int = 0) -> QuickLook:
+    return lambda path, head: head.startswith(starts, offset)
 
 
 def _hdf5(path: Path, head: bytes) -> bool:
@@ -90,7 +90,7 @@ FORMATS: tuple[Format, ...] = (
     LazyFormat("tensorflow-v1", "tensorflow_v1.TensorFlowV1", _table, "tensorflow"),
     LazyFormat("tensorflow-frozen", "tensorflow_frozen.TensorFlowFrozen", _begins(b"\n"), "tensorflow"),
     LazyFormat("savedmodel", "savedmodel.SavedModel", _saved_model, "tensorflow"),
-    LazyFormat("tflite", "tflite.TFLite", _begins(b"TFL3", at=4), "tflite"),
+    LazyFormat("tflite", "tflite.TFLite", _begins(b"TFL3", offset=4), "tflite"),
     LazyFormat("tfjs", "tensorflow_js.TensorFlowJS", _json, "tensorflow"),
     LazyFormat("keras", "keras.KerasArchive", _ZIP, "keras"),
     LazyFormat("keras-h5", "keras.KerasH5", _hdf5, "keras"),
@@ -98,7 +98,7 @@ FORMATS: tuple[Format, ...] = (
     LazyFormat("caffe", "caffe.Caffe", _begins(*b"\n \x12 \x1a \x32 \x42 ( 8 \xa2".split(b" "), b" "), "caffe"),
     LazyFormat("flax", "flax.Flax", _msgpack_map, "flax"),
     LazyFormat("mxnet", "mxnet.MXNet", _begins(b"\x12\x01" + bytes(14)), "mxnet"),
-    LazyFormat("safetensors", "safetensors.Safetensors", _begins(b"{", at=8), "torch"),
+    LazyFormat("safetensors", "safetensors.Safetensors", _begins(b"{", offset=8), "torch"),
     LazyFormat("torch", "torch_archive.TorchZip", _ZIP, "torch"),
     LazyFormat("torch-legacy", "torch_legacy.TorchLegacy", _torch_legacy, "torch"),
     LazyFormat("torch-export", "torch_export.TorchExport", _ZIP, "torch"),

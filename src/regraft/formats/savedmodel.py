@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any, final
 
 from regraft.arrays import Checkpoint
-from regraft.containers.protobuf import as_bytes, as_text, fields
+from regraft.containers.protobuf import field_bytes, field_text, fields
 from regraft.containers.spans import Span
 from regraft.containers.sstable import is_table
 from regraft.errors import CheckpointError
 from regraft.formats.bundle_checkpoint import NO_GRAPH, open_bundle
 from regraft.formats.format import Format
-from regraft.formats.keras_config import Layer, read_config, with_keras_layers
-from regraft.formats.keras_graph import wiring
+from regraft.formats.keras_config import KerasLayer, read_config, with_keras_layers
+from regraft.formats.keras_graph import keras_wiring
 from regraft.formats.keras_layers import requirements
 from regraft.formats.tensor_bundle import Bundle
 
@@ -52,7 +52,7 @@ class SavedModel(Format):
             checkpoint,
             infos=with_keras_layers(checkpoint.infos, model),
             files=(*checkpoint.files, folder / FILE_NAME),
-            requirements=(*requirements(model), *wiring(model)),
+            requirements=(*requirements(model), *keras_wiring(model)),
             notes=tuple(note for note in checkpoint.notes if note != NO_GRAPH),
         )
 
@@ -65,7 +65,7 @@ FILE_NAME = "keras_metadata.pb"
 _NODE, _PATH, _METADATA = 1, 3, 5
 
 
-def described_model(folder: Path) -> Layer | None:
+def described_model(folder: Path) -> KerasLayer | None:
     """The tree of layers of the SavedModel in `folder`; None when it has no such file, or its model is code alone.
 
     Raises CheckpointError when the file is damaged.
@@ -75,24 +75,24 @@ def described_model(folder: Path) -> Layer | None:
         return None
     try:
         for number, node in fields(Span(path, 0, path.stat().st_size).read()):
-            told = dict(fields(as_bytes(node))) if number == _NODE else {}
-            if _METADATA in told and as_text(told.get(_PATH, memoryview(b""))) == "root":
-                return _model(as_text(told[_METADATA]), path)
+            values = dict(fields(field_bytes(node))) if number == _NODE else {}
+            if _METADATA in values and field_text(values.get(_PATH, memoryview(b""))) == "root":
+                return _model(field_text(values[_METADATA]), path)
     except CheckpointError as error:
         raise error if str(path) in str(error) else CheckpointError(f"{path}: {error}. It is damaged.") from error
     return None
 
 
-def _plain(told: dict[str, Any]) -> Any:
+def _plain(value: dict[str, Any]) -> Any:
     """Tuples and shapes, which Keras 2 writes as objects, as lists."""
-    return told["items"] if told.get("class_name") in ("__tuple__", "TensorShape") and "items" in told else told
+    return value["items"] if value.get("class_name") in ("__tuple__", "TensorShape") and "items" in value else value
 
 
-def _model(text: str, path: Path) -> Layer | None:
+def _model(text: str, path: Path) -> KerasLayer | None:
     """The description, unless the model is a class of the user's own: then its layers are not listed."""
     try:
-        told = json.loads(text, object_hook=_plain)
+        description = json.loads(text, object_hook=_plain)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: the model's description is no JSON: {error}. It is damaged.") from error
-    config = told.get("config") if isinstance(told, dict) else None
-    return read_config(json.dumps(told), path) if isinstance(config, dict) and "layers" in config else None
+    config = description.get("config") if isinstance(description, dict) else None
+    return read_config(json.dumps(description), path) if isinstance(config, dict) and "layers" in config else None

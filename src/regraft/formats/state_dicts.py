@@ -11,7 +11,7 @@ from regraft.arrays import ArrayInfo, Checkpoint
 from regraft.containers.npy_header import NoNumbersError, left_out_note
 from regraft.containers.pickle_objects import key_text
 from regraft.errors import CheckpointError
-from regraft.formats.pickled_arrays import named_leaves, unwrapped
+from regraft.formats.pickled_arrays import named_leaves, without_object_array
 from regraft.formats.pickled_numpy import PickledArray
 from regraft.formats.roles import roles_of
 from regraft.formats.torch_pickle import PickledTensor, QuantisedTensor, is_leaf
@@ -71,7 +71,7 @@ def open_state_dict(
 
 def _leaves(root: Any, path: Path, limit: int) -> Named:
     try:
-        return list(named_leaves(unwrapped(root), is_leaf, limit=limit))
+        return list(named_leaves(without_object_array(root), is_leaf, limit=limit))
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}.") from error
 
@@ -87,7 +87,7 @@ def _numeric(leaves: Named, path: Path) -> tuple[Named, list[str]]:
     for keys, leaf in leaves:
         try:
             if isinstance(leaf, PickledArray):
-                leaf.told(path=path, name=".".join(keys))
+                leaf.checked_type(path=path, name=".".join(keys))
             numeric.append((keys, leaf))
         except NoNumbersError:
             left_out.append(".".join(keys))
@@ -96,7 +96,7 @@ def _numeric(leaves: Named, path: Path) -> tuple[Named, list[str]]:
 
 def _info(leaf: Leaf, path: Path, name: str) -> ArrayInfo:
     if isinstance(leaf, PickledArray):
-        dtype, _, shape = leaf.told(path=path, name=name)
+        dtype, _, shape = leaf.checked_type(path=path, name=name)
         return ArrayInfo(shape, dtype)
     leaf.check(path=path, name=name)
     if isinstance(leaf, QuantisedTensor):

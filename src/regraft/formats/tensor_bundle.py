@@ -17,8 +17,8 @@ import numpy as np
 
 from regraft.containers.crc32c import masked_crc32c
 from regraft.containers.ordered_code import slice_key
-from regraft.containers.protobuf import Value, as_bytes, fields, grouped, last_bytes, last_int, read_varint, signed
-from regraft.containers.spans import Extents, Span, checked_size, decode, full_extents, joined
+from regraft.containers.protobuf import Value, field_bytes, fields, grouped, last_bytes, last_int, read_varint, signed
+from regraft.containers.spans import Extents, Span, checked_size, decoded_array, full_extents, joined
 from regraft.containers.sstable import Table
 from regraft.errors import CheckpointError
 
@@ -35,7 +35,7 @@ NOT_NUMBERS = ("string", "resource", "variant")
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class BundleEntry:
     """What the index says of one array or of one slice of an array.
 
     slices   for each slice the (start, length) of each axis; empty for an array that is stored in one piece
@@ -60,8 +60,8 @@ class Bundle:
     def __init__(self, prefix: Path) -> None:
         self.prefix = prefix
         self.index = Path(f"{prefix}.index")
-        self.entries: dict[str, Entry] = {}
-        self._slices: dict[bytes, Entry] = {}
+        self.entries: dict[str, BundleEntry] = {}
+        self._slices: dict[bytes, BundleEntry] = {}
         self._shards = self._read_index()
         self._check_shards()
 
@@ -91,7 +91,7 @@ class Bundle:
             raise CheckpointError(f"{self.index}: {name} is not one byte string. Download the file again.")
         return text
 
-    def _read_piece(self, name: str, entry: Entry) -> np.ndarray:
+    def _read_piece(self, name: str, entry: BundleEntry) -> np.ndarray:
         shard = self._shards[entry.shard]
         content = Span(shard, entry.offset, entry.size).read()
         if masked_crc32c(content) != entry.crc:
@@ -99,7 +99,7 @@ class Bundle:
                 f"{shard}: the checksum of {name} is wrong (bytes {entry.offset} to {entry.offset + entry.size}).\n"
                 "The file has changed since it was written, or is damaged: download it again."
             )
-        return decode(content, entry.dtype, entry.shape)
+        return decoded_array(content, entry.dtype, entry.shape)
 
     def _read_index(self) -> tuple[Path, ...]:
         """Fill the entries; return the shards' paths."""
@@ -142,7 +142,7 @@ class Bundle:
             )
         return {shard: self._shards[shard].stat().st_size for shard in needed}
 
-    def _check_piece(self, name: str, piece: Entry, size: int) -> None:
+    def _check_piece(self, name: str, piece: BundleEntry, size: int) -> None:
         """The piece lies inside its shard of so many bytes, and has as many bytes as its shape needs."""
         end = piece.offset + piece.size
         if not 0 <= piece.offset <= end <= size:
@@ -159,7 +159,7 @@ class Bundle:
                 f"{piece.size} bytes are stored. The index is damaged."
             )
 
-    def _pieces(self, name: str, entry: Entry) -> Iterator[tuple[Extents, Entry]]:
+    def _pieces(self, name: str, entry: BundleEntry) -> Iterator[tuple[Extents, BundleEntry]]:
         """(extents, entry) of each stored piece: one for a whole array. Raises unless slices fill the array."""
         if not entry.slices:
             yield tuple((0, size) for size in entry.shape), entry
@@ -174,7 +174,7 @@ class Bundle:
                 f"{self.index}: the slices of {name} hold {filled} of {prod(entry.shape)} values. The index is damaged."
             )
 
-    def _slice(self, name: str, entry: Entry, extents: Extents) -> tuple[Extents, Entry]:
+    def _slice(self, name: str, entry: BundleEntry, extents: Extents) -> tuple[Extents, BundleEntry]:
         """(extents with all lengths, entry) of one slice."""
         piece, full = self._slices.get(slice_key(name, extents)), full_extents(extents, entry.shape)
         if piece is None:
@@ -186,11 +186,11 @@ class Bundle:
 
 def _shard_count(header: memoryview) -> int:
     """The number of data files, from the bundle's header. Refuses big-endian bundles and the V1 format."""
-    found: dict[int, Value] = dict(fields(header))
-    count = found.get(1, 0)
+    values: dict[int, Value] = dict(fields(header))
+    count = values.get(1, 0)
     if not isinstance(count, int):
         raise CheckpointError("this is a checkpoint of TensorFlow's V1 format, not the index of a V2 one")
-    if found.get(2, 0) != 0:
+    if values.get(2, 0) != 0:
         raise CheckpointError(
             "the checkpoint was written on a big-endian machine, which is not supported.\n"
             "Load and save it again with TensorFlow on a usual machine"
@@ -198,17 +198,17 @@ def _shard_count(header: memoryview) -> int:
     return count
 
 
-def _entry(message: memoryview) -> Entry:
+def _entry(message: memoryview) -> BundleEntry:
     """One BundleEntryProto; absent fields are zero."""
     values = grouped(message)
     dtype, shard, offset, size, crc = (last_int(values[number]) for number in (1, 3, 4, 5, 6))
-    slices = tuple(extents_of(as_bytes(value)) for value in values[7])
+    slices = tuple(extents_of(field_bytes(value)) for value in values[7])
     # Types above 100 are TF1's "reference to" the type below it.
     known = DTYPES.get(dtype % 100, f"type {dtype}")
-    return Entry(known, shape_of(last_bytes(values[2])), shard, offset, size, crc, slices)
+    return BundleEntry(known, proto_shape(last_bytes(values[2])), shard, offset, size, crc, slices)
 
 
-def shape_of(message: memoryview) -> tuple[int, ...]:
+def proto_shape(message: memoryview) -> tuple[int, ...]:
     """A TensorShapeProto."""
     return _shape(bytes(message))
 
@@ -216,7 +216,7 @@ def shape_of(message: memoryview) -> tuple[int, ...]:
 @lru_cache(maxsize=4096)  # networks repeat few shapes many times
 def _shape(message: bytes) -> tuple[int, ...]:
     return tuple(
-        next((signed(size) for field, size in fields(as_bytes(value)) if field == 1), 0)
+        next((signed(size) for field, size in fields(field_bytes(value)) if field == 1), 0)
         for number, value in fields(message)
         if number == 2
     )
@@ -227,6 +227,6 @@ def extents_of(message: memoryview) -> Extents:
     extents = []
     for number, value in fields(message):
         if number == 1:
-            axis = dict(fields(as_bytes(value)))
+            axis = dict(fields(field_bytes(value)))
             extents.append((signed(axis.get(1, 0)), signed(axis[2]) if 2 in axis else -1))
     return tuple(extents)

@@ -8,8 +8,8 @@ from math import prod
 
 import numpy as np
 
-from regraft.containers.protobuf import as_bytes, fields
-from regraft.containers.spans import checked_bytes, decode
+from regraft.containers.protobuf import field_bytes, fields
+from regraft.containers.spans import checked_bytes, decoded_array
 from regraft.errors import CheckpointError
 
 # dtype → (field of its list, how a number of it is stored there; "varint" or a NumPy dtype)
@@ -22,7 +22,7 @@ _LISTS = {
 _CONTENT = 4
 
 
-def values_of(
+def proto_values(
     message: bytearray | memoryview, dtype: str, shape: Sequence[int], *, repeats: bool = False
 ) -> np.ndarray:
     """The array of a TensorProto whose dtype and shape are known.
@@ -35,7 +35,7 @@ def values_of(
     parts: list[np.ndarray] = []
     for number, value in fields(message):
         if number == _CONTENT:
-            return decode(checked_bytes(as_bytes(value), dtype, shape), dtype, shape)
+            return decoded_array(checked_bytes(field_bytes(value), dtype, shape), dtype, shape)
         if number == field and field:
             parts.append(_numbers(value, kind))
     values = np.concatenate(parts) if parts else np.empty(0, np.uint64)
@@ -87,7 +87,7 @@ def unpacked(content: memoryview) -> np.ndarray:
 def _as_dtype(values: np.ndarray, dtype: str) -> np.ndarray:
     """Numbers as they lie in the list → the array's own dtype, writable."""
     if dtype in ("float16", "bfloat16"):
-        return decode(bytearray(values.astype("<u2").tobytes()), dtype, (len(values),))
+        return decoded_array(bytearray(values.astype("<u2").tobytes()), dtype, (len(values),))
     if dtype == "bool":
         return values.astype(bool)
     if dtype.startswith("complex"):

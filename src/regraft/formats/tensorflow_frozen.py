@@ -16,8 +16,8 @@ from regraft.containers.spans import Span, checked_size
 from regraft.errors import CheckpointError
 from regraft.formats.format import Format
 from regraft.formats.tensor_bundle import DTYPES
-from regraft.formats.tensor_proto import values_of
-from regraft.formats.tensorflow_graph import Graph, constant_of, requirements_of, with_graph_layers
+from regraft.formats.tensor_proto import proto_values
+from regraft.formats.tensorflow_graph import TensorFlowGraph, constant_of, requirements_of, with_graph_layers
 from regraft.formats.tensorflow_nodes import GraphNode, nodes_of_graph, tensor_dtype_and_shape
 
 _GRAPH = {1: BYTES, 2: BYTES, 3: VARINT, 4: BYTES}
@@ -39,7 +39,7 @@ class _Constant:
         """The values. Raises CheckpointError when they are not as many as the shape says."""
         content = self.span.read()
         try:
-            return values_of(content, self.dtype, self.shape, repeats=True)
+            return proto_values(content, self.dtype, self.shape, repeats=True)
         except CheckpointError as error:
             raise CheckpointError(f"{self.span.path}: the constant {self.name} is damaged: {error}.") from error
 
@@ -68,9 +68,11 @@ class TensorFlowFrozen(Format):
         except CheckpointError as error:
             raise file.damaged(str(error)) from error
         constants = _constants(file, nodes)
-        graph = Graph(nodes, constants.keys(), partial(constant_of, nodes))
+        graph = TensorFlowGraph(nodes, constants.keys(), partial(constant_of, nodes))
         layers = graph.layers()
-        infos = with_graph_layers({name: ArrayInfo(one.shape, one.dtype) for name, one in constants.items()}, layers)
+        infos = with_graph_layers(
+            {name: ArrayInfo(constant.shape, constant.dtype) for name, constant in constants.items()}, layers
+        )
         if not infos:
             raise CheckpointError(f"{path}: the graph holds no arrays: its variables were not frozen into constants.")
         return Checkpoint(
@@ -81,7 +83,7 @@ class TensorFlowFrozen(Format):
 
 def _constants(file: ProtobufFile, nodes: Mapping[str, GraphNode]) -> dict[str, _Constant]:
     """The arrays among the constants: not the single numbers and short lists that are settings of other nodes."""
-    found: dict[str, _Constant] = {}
+    constants: dict[str, _Constant] = {}
     path, size = file.path, len(file.whole)
     for name, node in nodes.items():
         number, shape = tensor_dtype_and_shape(node.tensor) if node.op == "Const" else (0, ())
@@ -90,8 +92,8 @@ def _constants(file: ProtobufFile, nodes: Mapping[str, GraphNode]) -> dict[str, 
             continue
         if checked_size(shape, dtype, path=path, name=name) > _MOST_BYTES_PER_BYTE * size + _FREE_BYTES:
             raise CheckpointError(f"{path}: {name} claims the shape {shape} in a file of {size} bytes. Refused.")
-        found[name] = _Constant(name, dtype, shape, file.span(node.tensor))
-    return found
+        constants[name] = _Constant(name, dtype, shape, file.span(node.tensor))
+    return constants
 
 
 def _is_setting(dtype: str, shape: tuple[int, ...]) -> bool:

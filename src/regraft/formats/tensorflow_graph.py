@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 
 from regraft.arrays import ArrayInfo, Facts, Requirement, requirements_for
-from regraft.containers.protobuf import as_bytes, fields
+from regraft.containers.protobuf import field_bytes, fields
 from regraft.containers.spans import mapped
 from regraft.errors import CheckpointError
 from regraft.formats.tensor_bundle import DTYPES
-from regraft.formats.tensor_proto import values_of
+from regraft.formats.tensor_proto import proto_values
 from regraft.formats.tensorflow_nodes import GraphNode, decimal, nodes_of_graph, tensor_dtype_and_shape
-from regraft.formats.tensorflow_wiring import wiring
+from regraft.formats.tensorflow_wiring import tensorflow_wiring
 
 _MOST_BYTES = 64 << 20  # larger graphs hold constants, and would take seconds
 _VARIABLES = ("VariableV2", "Variable", "VarHandleOp", "Const")
@@ -61,7 +61,7 @@ class GraphLayer:
 
 
 @dataclass(frozen=True)
-class Graph:
+class TensorFlowGraph:
     """The nodes of a graph, and what of it is an array.
 
     names     the arrays that the file holds, by the node that gives each
@@ -91,8 +91,8 @@ class Graph:
 
     def arrays_of(self, inputs: Sequence[str]) -> list[str]:
         """The arrays that these inputs read, through what only passes them on."""
-        found = (self._array(name) for name in inputs)
-        return [name for name in found if name is not None]
+        arrays = (self._array(name) for name in inputs)
+        return [name for name in arrays if name is not None]
 
     def _array(self, name: str) -> str | None:
         for _ in range(8):
@@ -271,7 +271,7 @@ def graph_facts(program: Path, names: Collection[str]) -> GraphFacts:
 
 
 def _facts(program: Path, nodes: Mapping[str, GraphNode], names: set[str]) -> GraphFacts:
-    graph = Graph(nodes, names, lambda name: constant_of(nodes, name))
+    graph = TensorFlowGraph(nodes, names, lambda name: constant_of(nodes, name))
     layers = graph.layers()
     types = {array: layer.kind for layer in layers for array in layer.arrays.values()}
     return GraphFacts(types, tuple(requirements_of(graph, layers)), (program,))
@@ -289,7 +289,7 @@ def with_graph_layers(infos: Mapping[str, ArrayInfo], layers: Sequence[GraphLaye
     return ordered
 
 
-def requirements_of(graph: Graph, layers: Sequence[GraphLayer]) -> Iterator[Requirement]:
+def requirements_of(graph: TensorFlowGraph, layers: Sequence[GraphLayer]) -> Iterator[Requirement]:
     """The facts of all layers, then how they are connected."""
     for layer in layers:
         yield from requirements_for(layer.name, layer.facts)
@@ -299,7 +299,7 @@ def requirements_of(graph: Graph, layers: Sequence[GraphLayer]) -> Iterator[Requ
     def owners_of(name: str) -> list[str]:
         return [owners[array] for array in graph.arrays_of([name]) if array in owners]
 
-    yield from wiring(graph.nodes, kinds, owners_of, graph.constant)
+    yield from tensorflow_wiring(graph.nodes, kinds, owners_of, graph.constant)
 
 
 def _graph_of_program(content: bytes, *, is_saved_model: bool) -> memoryview:
@@ -309,7 +309,7 @@ def _graph_of_program(content: bytes, *, is_saved_model: bool) -> memoryview:
 
 
 def _message(message: memoryview, wanted: int) -> memoryview:
-    return next((as_bytes(value) for number, value in fields(message) if number == wanted), memoryview(b""))
+    return next((field_bytes(value) for number, value in fields(message) if number == wanted), memoryview(b""))
 
 
 def constant_of(nodes: Mapping[str, GraphNode], name: str) -> np.ndarray | None:
@@ -325,6 +325,6 @@ def constant_of(nodes: Mapping[str, GraphNode], name: str) -> np.ndarray | None:
     if min(shape, default=0) < 0 or prod(shape) > _MOST_NUMBERS:
         return None
     try:
-        return values_of(node.tensor, DTYPES.get(dtype, "float32"), shape, repeats=True)
+        return proto_values(node.tensor, DTYPES.get(dtype, "float32"), shape, repeats=True)
     except CheckpointError:
         return None

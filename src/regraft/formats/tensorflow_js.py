@@ -14,15 +14,15 @@ import numpy as np
 
 from regraft.arrays import ArrayInfo, Checkpoint, Requirement
 from regraft.containers.json_text import JsonObject, json_value
-from regraft.containers.spans import Span, checked_size, decode, is_file_name, whole_file
+from regraft.containers.spans import Span, checked_size, decoded_array, is_file_name, whole_file
 from regraft.errors import CheckpointError
 from regraft.formats.format import Format
 from regraft.formats.keras_config import read_config, with_keras_layers
-from regraft.formats.keras_graph import wiring
+from regraft.formats.keras_graph import keras_wiring
 from regraft.formats.keras_layers import requirements
 from regraft.formats.quantised import Quantisation
 from regraft.formats.roles import with_roles
-from regraft.formats.tensorflow_graph import Graph, requirements_of, with_graph_layers
+from regraft.formats.tensorflow_graph import TensorFlowGraph, requirements_of, with_graph_layers
 from regraft.formats.tensorflow_nodes import GraphNode, nodes_of_json
 from regraft.foundation.wording import counted
 
@@ -47,7 +47,7 @@ class _Weight:
 
     def read(self) -> np.ndarray:
         content = bytearray().join(span.read() for span in self.spans)
-        stored = decode(content, self.dtype, self.shape)
+        stored = decoded_array(content, self.dtype, self.shape)
         return stored if self.quantisation is None else self.quantisation.values(stored)
 
 
@@ -120,12 +120,12 @@ def _described(
     config = topology.get("model_config", topology)
     if isinstance(config, dict) and "class_name" in config:
         root = read_config(json.dumps(config), path)
-        return _Described(with_keras_layers(infos, root), "keras", (*requirements(root), *wiring(root)))
+        return _Described(with_keras_layers(infos, root), "keras", (*requirements(root), *keras_wiring(root)))
     try:
         nodes = nodes_of_json(topology)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}. Download the file again.") from error
-    graph = Graph(nodes, infos.keys(), lambda name: _constant(nodes, weights, name))
+    graph = TensorFlowGraph(nodes, infos.keys(), lambda name: _constant(nodes, weights, name))
     layers = graph.layers()
     return _Described(with_graph_layers(infos, layers), requirements=tuple(requirements_of(graph, layers)),
                       notes=(_CONVERTED,))  # fmt: skip

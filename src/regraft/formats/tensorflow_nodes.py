@@ -12,7 +12,7 @@ from struct import pack, unpack
 from typing import final
 
 from regraft.containers.json_text import JsonObject
-from regraft.containers.protobuf import as_bytes, as_int, as_text, fields, signed
+from regraft.containers.protobuf import field_bytes, field_int, field_text, fields, signed
 from regraft.errors import CheckpointError
 from regraft.formats.tensor_proto import varints
 
@@ -67,26 +67,26 @@ class _ProtoAttributes(Attributes):
     def values(self) -> dict[str, memoryview]:
         """name → AttrValue."""
         pairs = (dict(fields(entry)) for entry in self.entries)
-        return {as_text(pair[1]): as_bytes(pair[2]) for pair in pairs if 1 in pair and 2 in pair}
+        return {field_text(pair[1]): field_bytes(pair[2]) for pair in pairs if 1 in pair and 2 in pair}
 
     def _fields(self, name: str, number: int) -> list[int | memoryview]:
-        return [value for one, value in fields(self.values.get(name, b"")) if one == number]
+        return [value for field, value in fields(self.values.get(name, b"")) if field == number]
 
     def _listed(self, name: str, number: int) -> list[int | memoryview]:
         lists = self._fields(name, 1)
-        return [value for one in lists for inner, value in fields(as_bytes(one)) if inner == number]
+        return [value for values in lists for inner, value in fields(field_bytes(values)) if inner == number]
 
     def text(self, name: str) -> str:
-        return next(map(as_text, self._fields(name, 2)), "")
+        return next(map(field_text, self._fields(name, 2)), "")
 
     def texts(self, name: str) -> list[str]:
-        return [as_text(value) for value in self._listed(name, 2)]
+        return [field_text(value) for value in self._listed(name, 2)]
 
     def integers(self, name: str) -> list[int]:
         return [number for value in self._listed(name, 3) for number in varints(value)]
 
     def real(self, name: str) -> float:
-        bits = next(map(as_int, self._fields(name, 4)), 0)
+        bits = next(map(field_int, self._fields(name, 4)), 0)
         return decimal(unpack("<f", pack("<I", bits & 0xFFFFFFFF))[0])
 
     def flag(self, name: str) -> bool:
@@ -94,7 +94,7 @@ class _ProtoAttributes(Attributes):
 
     def tensor(self) -> memoryview:
         """The TensorProto of a constant."""
-        return next(map(as_bytes, self._fields("value", 8)), memoryview(b""))
+        return next(map(field_bytes, self._fields("value", 8)), memoryview(b""))
 
 
 @final
@@ -110,8 +110,8 @@ class _JsonAttributes(Attributes):
 
     def _list(self, name: str, key: str) -> list[object]:
         lists = self._value(name, "list")
-        found = lists.get(key) if isinstance(lists, Mapping) else None
-        return found if isinstance(found, list) else []
+        values = lists.get(key) if isinstance(lists, Mapping) else None
+        return values if isinstance(values, list) else []
 
     def text(self, name: str) -> str:
         return _decoded(self._value(name, "s"))
@@ -133,13 +133,13 @@ class _JsonAttributes(Attributes):
 def _decoded(value: object) -> str:
     """A text; the converter writes bytes in base64, and some versions as a list of numbers."""
     if isinstance(value, list):
-        return bytes(one & 255 for one in value if isinstance(one, int)).decode("utf-8", "replace")
+        return bytes(code & 255 for code in value if isinstance(code, int)).decode("utf-8", "replace")
     return b64decode(value, validate=False).decode("utf-8", "replace") if isinstance(value, str) else ""
 
 
 def nodes_of_graph(graph: memoryview) -> dict[str, GraphNode]:
     """name → node of a GraphDef. Raises CheckpointError (without a file's name) when it is damaged."""
-    return dict(_proto_node(as_bytes(node)) for number, node in fields(graph) if number == 1)
+    return dict(_proto_node(field_bytes(node)) for number, node in fields(graph) if number == 1)
 
 
 def _proto_node(message: memoryview) -> tuple[str, GraphNode]:
@@ -147,13 +147,13 @@ def _proto_node(message: memoryview) -> tuple[str, GraphNode]:
     entries: list[memoryview] = []
     for number, value in fields(message):
         if number == 1:
-            name = as_text(value)
+            name = field_text(value)
         elif number == 2:
-            op = as_text(value)
+            op = field_text(value)
         elif number == 3:
-            inputs.append(as_text(value))
+            inputs.append(field_text(value))
         elif number == 5:
-            entries.append(as_bytes(value))
+            entries.append(field_bytes(value))
     attributes = _ProtoAttributes(entries)
     return name, GraphNode(op, _sources(inputs), attributes, attributes.tensor() if op == "Const" else memoryview(b""))
 
@@ -185,8 +185,8 @@ def tensor_dtype_and_shape(tensor: memoryview) -> tuple[int, tuple[int, ...]]:
     dtype, shape = 0, memoryview(b"")
     for number, value in fields(tensor):
         if number == 1:
-            dtype = as_int(value)
+            dtype = field_int(value)
         elif number == 2:
-            shape = as_bytes(value)
-    sizes = [dict(fields(as_bytes(value))) for number, value in fields(shape) if number == 2]
+            shape = field_bytes(value)
+    sizes = [dict(fields(field_bytes(value))) for number, value in fields(shape) if number == 2]
     return dtype, tuple(signed(size.get(1, 0)) for size in sizes)

@@ -15,14 +15,14 @@ import numpy as np
 from regraft.arrays import ITEM_BYTES, ArrayInfo, Checkpoint
 from regraft.containers.npy_header import left_out_note
 from regraft.containers.ordered_code import slice_key
-from regraft.containers.protobuf import as_bytes, as_text, fields, grouped, last_bytes, last_int
+from regraft.containers.protobuf import field_bytes, field_text, fields, grouped, last_bytes, last_int
 from regraft.containers.spans import Extents, full_extents, joined
 from regraft.containers.sstable import Table, is_table
 from regraft.errors import CheckpointError
 from regraft.formats.format import Format
 from regraft.formats.roles import with_roles
-from regraft.formats.tensor_bundle import DTYPES, extents_of, shape_of
-from regraft.formats.tensor_proto import values_of
+from regraft.formats.tensor_bundle import DTYPES, extents_of, proto_shape
+from regraft.formats.tensor_proto import proto_values
 from regraft.formats.tensorflow_graph import graph_facts
 
 _SHARD = re.compile(r"-\d{5}-of-\d{5}$")
@@ -61,7 +61,9 @@ class TensorFlowV1(Format):
         variables = _of_all_shards(files)
         numeric = {name: variable for name, variable in variables.items() if variable.dtype in ITEM_BYTES}
         facts = graph_facts(Path(f"{path}.meta"), numeric)
-        infos = {name: ArrayInfo(one.shape, one.dtype, note=_note(one)) for name, one in numeric.items()}
+        infos = {
+            name: ArrayInfo(variable.shape, variable.dtype, note=_note(variable)) for name, variable in numeric.items()
+        }
         skipped = [name for name in variables if name not in numeric]
         return Checkpoint(
             path=path, format=self.name, layout=self.layout, infos=facts.added_to(with_roles(infos)),
@@ -101,21 +103,21 @@ def _is_v1(table: Table) -> bool:
 def _variables(table: Table) -> dict[str, _Variable]:
     """name → what the table's first entry says of it."""
     try:
-        metas = [grouped(as_bytes(meta)) for meta in grouped(table.first_value())[1]]
-        found = dict(_variable(table, as_bytes(variable)) for meta in metas for variable in meta[1])
+        metas = [grouped(field_bytes(meta)) for meta in grouped(table.first_value())[1]]
+        variables = dict(_variable(table, field_bytes(variable)) for meta in metas for variable in meta[1])
     except CheckpointError as error:
         raise _damaged(table, error) from error
-    if not found:
+    if not variables:
         raise CheckpointError(f"{table.path} lists no variables. It is not a TensorFlow checkpoint of format V1.")
-    return found
+    return variables
 
 
 def _variable(table: Table, message: memoryview) -> tuple[str, _Variable]:
     """One SavedSliceMeta. Raises CheckpointError (without a file's name) unless its slices can fill the shape."""
     values = grouped(message)
-    name, dtype = as_text(last_bytes(values[1])), last_int(values[3])
-    shape = shape_of(last_bytes(values[2]))
-    slices = tuple(extents_of(as_bytes(value)) for value in values[4])
+    name, dtype = field_text(last_bytes(values[1])), last_int(values[3])
+    shape = proto_shape(last_bytes(values[2]))
+    slices = tuple(extents_of(field_bytes(value)) for value in values[4])
     if not _is_filled(shape, slices):
         raise CheckpointError(f"the slices of {name} do not fill its shape {shape}")
     if prod(shape) > table.size:
@@ -135,11 +137,11 @@ def _read(name: str, variable: _Variable) -> np.ndarray:
     try:
         pieces = []
         for extents in variable.slices:
-            place = full_extents(extents, variable.shape) or ()
+            region = full_extents(extents, variable.shape) or ()
             entry = variable.table.get(slice_key(name, extents))
             if entry is None:
                 raise CheckpointError(f"the values of {name} are not in the file")
-            pieces.append((place, _piece(entry, variable.dtype, tuple(length for _, length in place))))
+            pieces.append((region, _piece(entry, variable.dtype, tuple(length for _, length in region))))
         if len(pieces) == 1:
             return pieces[0][1]
         return joined(variable.shape, variable.dtype, pieces)
@@ -150,9 +152,9 @@ def _read(name: str, variable: _Variable) -> np.ndarray:
 def _piece(entry: memoryview, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
     """The values of one SavedTensorSlices' SavedSlice."""
     for number, saved in fields(entry):
-        for inner, tensor in fields(as_bytes(saved)) if number == 2 else ():
+        for inner, tensor in fields(field_bytes(saved)) if number == 2 else ():
             if inner == 3:
-                return values_of(as_bytes(tensor), dtype, shape)
+                return proto_values(field_bytes(tensor), dtype, shape)
     raise CheckpointError("a slice has no values")
 
 

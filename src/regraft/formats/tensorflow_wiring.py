@@ -34,7 +34,7 @@ _FIRST_ONLY = frozenset({
 })  # fmt: skip
 
 
-def wiring(
+def tensorflow_wiring(
     nodes: Mapping[str, GraphNode],
     layers: Mapping[str, tuple[str, str]],
     owners_of: Callable[[str], Sequence[str]],
@@ -67,14 +67,14 @@ def wiring(
 
 def _ancestors(nodes: Mapping[str, GraphNode], layers: Mapping[str, tuple[str, str]]) -> set[str]:
     """All nodes that lead to a layer, layers included."""
-    found: set[str] = set()
+    ancestors: set[str] = set()
     waiting = list(layers)
     while waiting:
         name = waiting.pop()
-        if name not in found and name in nodes:
-            found.add(name)
+        if name not in ancestors and name in nodes:
+            ancestors.add(name)
             waiting += nodes[name].inputs
-    return found
+    return ancestors
 
 
 class _Labels:
@@ -103,7 +103,7 @@ class _Labels:
             waiting = [start] if start in wanted else []
             while waiting:
                 name = waiting[-1]
-                before = [] if name in entered else [one for one in self._inputs(name) if one not in entered]
+                before = [] if name in entered else [source for source in self._inputs(name) if source not in entered]
                 entered.add(name)
                 waiting += before
                 if not before:
@@ -117,11 +117,11 @@ class _Labels:
         """The labels of the maps that a node takes."""
         node = self.nodes[name]
         inputs = node.inputs[_MAP_INPUT.get(node.op, slice(0, 1) if node.op in _FIRST_ONLY else slice(None))]
-        found = (self.labels.get(one) for one in inputs)
-        return [label for label in found if label is not None]
+        labels = (self.labels.get(source) for source in inputs)
+        return [label for label in labels if label is not None]
 
     def _inputs(self, name: str) -> list[str]:
-        return [one for one in self.nodes[name].inputs if one in self.nodes]
+        return [source for source in self.nodes[name].inputs if source in self.nodes]
 
     def _label(self, name: str) -> str | None:
         node = self.nodes[name]
@@ -147,7 +147,7 @@ class _Labels:
             owners = self.owners_of(name)
             if owners:
                 return owners[0]
-            more = [one for one in self._inputs(name) if one not in seen] if name in self.nodes else []
+            more = [source for source in self._inputs(name) if source not in seen] if name in self.nodes else []
             seen.update(more)
             waiting += more
         return None

@@ -14,7 +14,7 @@ import numpy as np
 
 from regraft.arrays import ITEM_BYTES, ArrayInfo, Checkpoint
 from regraft.containers.flatbuffer import FlatTable, root_table
-from regraft.containers.spans import Span, checked_size, decode, mapped
+from regraft.containers.spans import Span, checked_size, decoded_array, mapped
 from regraft.errors import CheckpointError
 from regraft.formats.format import Format
 from regraft.formats.quantised import Quantisation, unpacked_nibbles
@@ -44,7 +44,7 @@ class _Tensor:
         if self.dtype == "int4":
             stored = unpacked_nibbles(content, prod(self.shape)).reshape(self.shape)
         else:
-            stored = decode(content, self.dtype, self.shape)
+            stored = decoded_array(content, self.dtype, self.shape)
         return stored if self.quantisation is None else self.quantisation.values(stored)
 
 

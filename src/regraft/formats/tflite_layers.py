@@ -106,9 +106,9 @@ class _Subgraph:
         self.operators = [_operator(table, codes) for table in subgraph.tables(3)]
         self.constants = constants
         self.names = dict(constants.names)
-        self.producers = {index: one for one in self.operators for index in one.outputs}
+        self.producers = {index: operator for operator in self.operators for index in operator.outputs}
         self.labels: dict[int, str] = dict.fromkeys((int(index) for index in subgraph.numbers(1, "<i4")), "")
-        self.found = Layers()
+        self.result = Layers()
         self.layer_names: set[str] = set()
 
     def layers(self) -> Layers:
@@ -121,8 +121,8 @@ class _Subgraph:
             facts = self._layer_facts(operator) if layer else {}
             requirements += (Requirement(layer, attribute, value) for attribute, value in facts.items())
             requirements += self._connect(operator, layer)
-        self.found.requirements = tuple(requirements)
-        return self.found
+        self.result.requirements = tuple(requirements)
+        return self.result
 
     def _widen(self, operator: _Operator) -> None:
         """float16 weights are widened by an operator before they are used: its output is the constant."""
@@ -135,15 +135,15 @@ class _Subgraph:
         """The layer that the operator computes, whose constants are noted; "" when it has no weight of its own."""
         kind = _KINDS.get(operator.code)
         weight = self._constant(operator, kind.weight) if kind else None
-        if kind is None or weight is None or weight in self.found.owners:
+        if kind is None or weight is None or weight in self.result.owners:
             return ""
         prefix = weight.rpartition("/")[0]
         layer = weight if not prefix or prefix in self.layer_names else prefix
         self.layer_names.add(layer)
-        self.found.owners[weight] = (kind.name, layer, "kernel")
+        self.result.owners[weight] = (kind.name, layer, "kernel")
         bias = self._constant(operator, kind.bias)
         if bias is not None:
-            self.found.owners.setdefault(bias, (kind.name, layer, "bias"))
+            self.result.owners.setdefault(bias, (kind.name, layer, "bias"))
         return layer
 
     def _constant(self, operator: _Operator, index: int) -> str | None:
@@ -279,7 +279,7 @@ class _Subgraph:
 
 def _operator(table: FlatTable, codes: Sequence[int]) -> _Operator:
     index = table.number(0, "I")
-    inputs, outputs = ([int(one) for one in table.numbers(number, "<i4")] for number in (1, 2))
+    inputs, outputs = ([int(index) for index in table.numbers(number, "<i4")] for number in (1, 2))
     return _Operator(codes[index] if index < len(codes) else -1, inputs, outputs, table.table(4))
 
 

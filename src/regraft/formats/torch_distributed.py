@@ -13,7 +13,7 @@ import numpy as np
 
 from regraft.arrays import ArrayInfo, Checkpoint
 from regraft.containers.pickle_machine import Machine
-from regraft.containers.pickle_objects import Name, Record, checked_sizes, key_text
+from regraft.containers.pickle_objects import Name, PickledRecord, checked_sizes, key_text
 from regraft.containers.spans import Extents, Span, checked_size, full_extents, is_file_name, joined, mapped
 from regraft.errors import CheckpointError
 from regraft.formats.format import Format
@@ -83,7 +83,7 @@ def _tensors(root: Any) -> dict[str, _Tensor]:
     return tensors
 
 
-def _dtype(properties: Record) -> str:
+def _dtype(properties: PickledRecord) -> str:
     """NumPy's word for the dtype; the properties are restored from a list that begins with it."""
     state = properties.state
     kind = state["dtype"] if isinstance(state, dict) else state[0]
@@ -92,7 +92,7 @@ def _dtype(properties: Record) -> str:
 
 def _sizes(size: Any) -> tuple[int, ...]:
     """The numbers of a torch.Size."""
-    numbers = checked_sizes(size.arguments[0] if isinstance(size, Record) else size, "a tensor's size")
+    numbers = checked_sizes(size.arguments[0] if isinstance(size, PickledRecord) else size, "a tensor's size")
     if any(number < 0 for number in numbers):
         raise ValueError("a tensor's size is below 0")
     return numbers

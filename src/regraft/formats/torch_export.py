@@ -43,20 +43,20 @@ class TorchExport(Format):
         archive = ZipArchive(path)
         root = next((name.removesuffix(_FORMAT) for name in archive.members if name.endswith(f"/{_FORMAT}")), "")
         order: Order = ">" if _content(archive, f"{root}byteorder") == b"big" else "<"
-        found: dict[str, tuple[str, PickledTensor]] = {}
+        tensors: dict[str, tuple[str, PickledTensor]] = {}
         for described in (_WEIGHTS, _CONSTANTS):
-            found |= _tensors(archive, f"{root}{described}", f"{root}{described.rpartition('/')[0]}/")
-        if not found:
+            tensors |= _tensors(archive, f"{root}{described}", f"{root}{described.rpartition('/')[0]}/")
+        if not tensors:
             raise CheckpointError(f"{path}: the exported program holds no weights.")
 
         def read(name: str) -> np.ndarray:
-            member, tensor = found[name]
+            member, tensor = tensors[name]
             first, count = tensor.reach()
             item = ITEM_BYTES[tensor.dtype]
             content = archive.read(archive.members[member])[first * item : (first + count) * item]
             return tensor.values(content, order=order)
 
-        infos = with_roles({name: ArrayInfo(tensor.shape, tensor.dtype) for name, (_, tensor) in found.items()})
+        infos = with_roles({name: ArrayInfo(tensor.shape, tensor.dtype) for name, (_, tensor) in tensors.items()})
         return Checkpoint(path, self.name, self.layout, infos, read, (path,))
 
 
@@ -72,26 +72,26 @@ def _tensors(archive: ZipArchive, described: str, folder: str) -> dict[str, tupl
     Raises CheckpointError when the description is damaged or a tensor does not fit its member.
     """
     path = archive.path
-    found = {}
+    tensors = {}
     try:
-        told = json.loads(_content(archive, described) or b'{"config": {}}')
-        for name, one in told["config"].items():
-            if one.get("tensor_meta") is None:  # an object of a class of its own
+        description = json.loads(_content(archive, described) or b'{"config": {}}')
+        for name, entry in description["config"].items():
+            if entry.get("tensor_meta") is None:  # an object of a class of its own
                 continue
-            member = archive.members[folder + one["path_name"]]
-            if one["use_pickle"]:
+            member = archive.members[folder + entry["path_name"]]
+            if entry["use_pickle"]:
                 raise CheckpointError(f"{path}: refused, {name} is pickled. Export the program with plain tensors.")
-            tensor = _tensor(one["tensor_meta"], member.size)
+            tensor = _tensor(entry["tensor_meta"], member.size)
             tensor.check(path=path, name=name)
-            found[name] = (member.name, tensor)
+            tensors[name] = (member.name, tensor)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path}: the description of the weights is damaged ({error!r:.200}).") from error
-    return found
+    return tensors
 
 
-def _tensor(told: dict[str, Any], size: int) -> PickledTensor:
+def _tensor(meta: dict[str, Any], size: int) -> PickledTensor:
     """The view that a TensorMeta describes, of a member of so many bytes."""
-    dtype = _DTYPES[told["dtype"]]
-    shape, strides = (tuple(one["as_int"] for one in told[key]) for key in ("sizes", "strides"))
+    dtype = _DTYPES[meta["dtype"]]
+    shape, strides = (tuple(entry["as_int"] for entry in meta[key]) for key in ("sizes", "strides"))
     storage = Storage("", dtype, size // ITEM_BYTES[dtype])
-    return PickledTensor(storage, dtype, told["storage_offset"]["as_int"], shape, strides)
+    return PickledTensor(storage, dtype, meta["storage_offset"]["as_int"], shape, strides)

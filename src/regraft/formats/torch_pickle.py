@@ -9,9 +9,9 @@ from typing import Any, final
 import numpy as np
 
 from regraft.arrays import ITEM_BYTES
-from regraft.containers.pickle_objects import Name, Record, checked_sizes
+from regraft.containers.pickle_objects import Name, PickledRecord, checked_sizes
 from regraft.containers.small_floats import SMALL_FLOATS
-from regraft.containers.spans import Order, checked_size, decode
+from regraft.containers.spans import Order, checked_size, decoded_array
 from regraft.errors import CheckpointError
 from regraft.formats.pickled_numpy import KNOWN as NUMPY_KNOWN
 from regraft.formats.pickled_numpy import PickledArray
@@ -79,7 +79,7 @@ class PickledTensor:
 
     def values(self, content: bytearray, *, order: Order) -> np.ndarray:
         """The array.  content  the bytes of its reach"""
-        flat = decode(content, self.dtype, (len(content) // ITEM_BYTES[self.dtype],), order=order)
+        flat = decoded_array(content, self.dtype, (len(content) // ITEM_BYTES[self.dtype],), order=order)
         steps = tuple(step * flat.itemsize for step in self.strides)
         view = np.lib.stride_tricks.as_strided(flat, self.shape, steps)
         return np.ascontiguousarray(view).reshape(self.shape)
@@ -177,9 +177,9 @@ def _from_type(*arguments: Any) -> Any:
     return KNOWN[function.text](*inner)
 
 
-def inert(name: str) -> Callable[..., Record]:
-    """What makes a Record of that name from any arguments."""
-    return lambda *arguments: Record(name, arguments)
+def inert(name: str) -> Callable[..., PickledRecord]:
+    """What makes a PickledRecord of that name from any arguments."""
+    return lambda *arguments: PickledRecord(name, arguments)
 
 
 KNOWN: dict[str, Callable[..., Any]] = NUMPY_KNOWN | {

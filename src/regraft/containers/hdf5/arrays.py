@@ -9,8 +9,8 @@ from math import prod
 
 import numpy as np
 
-from regraft.containers.hdf5.chunks import Chunk, ChunkIndex, chunks
-from regraft.containers.hdf5.file import Cursor, Hdf5File
+from regraft.containers.hdf5.chunks import ChunkIndex, StoredChunk, chunks
+from regraft.containers.hdf5.file import Hdf5Cursor, Hdf5File
 from regraft.containers.hdf5.filters import Filter, read_filters, unfiltered
 from regraft.containers.hdf5.objects import DATASPACE, DATATYPE, EXTERNAL_FILES, FILTERS, LAYOUT, Object
 from regraft.containers.hdf5.types import ElementType, read_shape, read_type
@@ -81,11 +81,13 @@ class Values:
         values = np.empty((*self.shape, self.type.size), np.uint8)
         for chunk in stored:
             part = self._chunk(chunk, index)
-            target = values[tuple(slice(at, at + step) for at, step in zip(chunk.start, index.chunk, strict=True))]
+            target = values[
+                tuple(slice(first, first + step) for first, step in zip(chunk.start, index.chunk, strict=True))
+            ]
             target[...] = part[tuple(slice(0, size) for size in target.shape)]
         return values.tobytes()
 
-    def _chunk(self, chunk: Chunk, index: ChunkIndex) -> np.ndarray:
+    def _chunk(self, chunk: StoredChunk, index: ChunkIndex) -> np.ndarray:
         """One chunk's bytes, an axis for the bytes of an element last."""
         size = prod(index.chunk) * self.type.size
         stored = self.file.take(chunk.address, size if chunk.size is None else chunk.size, "chunk")
@@ -93,18 +95,18 @@ class Values:
         return np.frombuffer(content, np.uint8).reshape(*index.chunk, self.type.size)
 
 
-def read_values(found: Object) -> Values | None:
+def read_values(item: Object) -> Values | None:
     """The array that the object is; None when it is none, or has no elements at all."""
-    file = found.file
-    described, space, layout = (found.content(kind) for kind in (DATATYPE, DATASPACE, LAYOUT))
+    file = item.file
+    described, space, layout = (item.content(kind) for kind in (DATATYPE, DATASPACE, LAYOUT))
     if described is None or space is None or layout is None:
         return None
     shape = read_shape(space)
     if shape is None:
         return None
-    if found.content(EXTERNAL_FILES):
+    if item.content(EXTERNAL_FILES):
         file.refuse("an array's values lie in other files")
-    filters = found.content(FILTERS)
+    filters = item.content(FILTERS)
     address, inline, index = _layout(layout, len(shape))
     kind = read_type(described)
     if index is not None and index.element != kind.size:
@@ -112,7 +114,7 @@ def read_values(found: Object) -> Values | None:
     return Values(file, kind, shape, address, inline, index, read_filters(filters) if filters else ())
 
 
-def _layout(cursor: Cursor, rank: int) -> tuple[int | None, bytes | None, ChunkIndex | None]:
+def _layout(cursor: Hdf5Cursor, rank: int) -> tuple[int | None, bytes | None, ChunkIndex | None]:
     """(address, bytes in the header, chunks): one of the three, or none when nothing was written."""
     version, kind = cursor.number(1), cursor.number(1)
     if version not in (3, 4, 5):

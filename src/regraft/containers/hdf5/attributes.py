@@ -5,7 +5,7 @@ Source: HDF5 File Format Specification Version 3.0, sections IV.A.2.m and IV.A.2
 
 from math import prod
 
-from regraft.containers.hdf5.file import Cursor, Hdf5File
+from regraft.containers.hdf5.file import Hdf5Cursor, Hdf5File
 from regraft.containers.hdf5.heaps import FractalHeap, global_object, tree_records
 from regraft.containers.hdf5.objects import ATTRIBUTE, ATTRIBUTE_INFO, DATASPACE, DATATYPE, Object, unshared
 from regraft.containers.hdf5.types import ElementType, read_shape, read_type
@@ -29,7 +29,7 @@ def _read(owner: Object) -> dict[str, list[str] | None]:
     return dict(_attribute(cursor) for cursor in cursors)
 
 
-def _dense(file: Hdf5File, info: Cursor) -> list[Cursor]:
+def _dense(file: Hdf5File, info: Hdf5Cursor) -> list[Hdf5Cursor]:
     """The attributes that lie in a heap, listed by a tree."""
     info.skip(1)
     flags = info.number(1)
@@ -38,15 +38,15 @@ def _dense(file: Hdf5File, info: Cursor) -> list[Cursor]:
     if address is None or tree is None:
         return []
     heap = FractalHeap(file, address)
-    found = []
+    cursors = []
     for kind, record in tree_records(file, tree):
         if kind != _DENSE or len(record) < 9 or record[8] & 2:
             file.refuse("attributes lie in a shared heap")
-        found.append(Cursor(file, heap.object(record[:8]), "attribute"))
-    return found
+        cursors.append(Hdf5Cursor(file, heap.object(record[:8]), "attribute"))
+    return cursors
 
 
-def _attribute(cursor: Cursor) -> tuple[str, list[str] | None]:
+def _attribute(cursor: Hdf5Cursor) -> tuple[str, list[str] | None]:
     """(name, texts), None for what holds no texts."""
     version, flags = cursor.number(1), cursor.number(1)
     if version not in (1, 2, 3):
@@ -61,20 +61,20 @@ def _attribute(cursor: Cursor) -> tuple[str, list[str] | None]:
     return name.rstrip(b"\0").decode("utf-8", errors="replace"), texts
 
 
-def _padded(cursor: Cursor, size: int, pad: int) -> bytes:
+def _padded(cursor: Hdf5Cursor, size: int, pad: int) -> bytes:
     """So many bytes, and what fills them up to a multiple."""
-    found = cursor.raw(size)
+    content = cursor.raw(size)
     cursor.skip(-size % pad)
-    return found
+    return content
 
 
-def _part(file: Hdf5File, content: bytes, kind: int, is_shared: int) -> Cursor:
+def _part(file: Hdf5File, content: bytes, kind: int, is_shared: int) -> Hdf5Cursor:
     """The type or the shape of an attribute, which may lie in another object."""
-    cursor = Cursor(file, content, "attribute")
+    cursor = Hdf5Cursor(file, content, "attribute")
     return unshared(file, kind, cursor) if is_shared else cursor
 
 
-def _texts(cursor: Cursor, kind: ElementType, count: int) -> list[str]:
+def _texts(cursor: Hdf5Cursor, kind: ElementType, count: int) -> list[str]:
     """Texts of one length stand here, others in a heap."""
     file = cursor.file
     if count * max(1, kind.size) > cursor.left:
@@ -86,4 +86,4 @@ def _texts(cursor: Cursor, kind: ElementType, count: int) -> list[str]:
             raw.append(global_object(file, address, index)[:size] if address and size else b"")
         else:
             raw.append(cursor.raw(kind.size).split(b"\0", 1)[0])
-    return [one.decode("utf-8", errors="replace") for one in raw]
+    return [text.decode("utf-8", errors="replace") for text in raw]

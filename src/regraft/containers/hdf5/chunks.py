@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import product
 from math import prod
 
-from regraft.containers.hdf5.file import Cursor, Hdf5File
+from regraft.containers.hdf5.file import Hdf5Cursor, Hdf5File
 from regraft.containers.hdf5.heaps import tree_head
 
 _TREE, _SINGLE, _IMPLICIT, _FIXED, _EXTENSIBLE, _TREE_2 = range(6)
@@ -16,7 +16,7 @@ _NAMES = {_EXTENSIBLE: "an extensible list", _TREE_2: "a tree of version 2"}
 
 
 @dataclass(frozen=True)
-class Chunk:
+class StoredChunk:
     """One chunk: its first element's place in the array, and where its bytes lie.
 
     size             bytes in the file; None where no filter changed it
@@ -47,7 +47,7 @@ class ChunkIndex:
     single: tuple[int, int] | None = None
 
     @classmethod
-    def read(cls, cursor: Cursor, version: int, rank: int) -> "ChunkIndex":
+    def read(cls, cursor: Hdf5Cursor, version: int, rank: int) -> "ChunkIndex":
         """From the layout message, behind version and class. Raises CheckpointError for lists that are not read."""
         flags = cursor.number(1) if version > 3 else 0
         if flags & 1:
@@ -69,7 +69,7 @@ class ChunkIndex:
         return cls(chunk, element, kind, cursor.offset(), single)
 
 
-def _sizes(cursor: Cursor, count: int, width: int) -> tuple[tuple[int, ...], int]:
+def _sizes(cursor: Hdf5Cursor, count: int, width: int) -> tuple[tuple[int, ...], int]:
     """(shape of a chunk, bytes of an element): one behind the other in the file."""
     sizes = tuple(cursor.number(width) for _ in range(count))
     if not all(sizes):
@@ -77,7 +77,7 @@ def _sizes(cursor: Cursor, count: int, width: int) -> tuple[tuple[int, ...], int
     return sizes[:-1], sizes[-1]
 
 
-def chunks(file: Hdf5File, index: ChunkIndex, shape: tuple[int, ...]) -> Iterator[Chunk]:
+def chunks(file: Hdf5File, index: ChunkIndex, shape: tuple[int, ...]) -> Iterator[StoredChunk]:
     """Every chunk that was written."""
     if index.root is None:
         return
@@ -87,17 +87,17 @@ def chunks(file: Hdf5File, index: ChunkIndex, shape: tuple[int, ...]) -> Iterato
     starts = product(*(range(0, size, step) for size, step in zip(shape, index.chunk, strict=True)))
     if index.kind == _SINGLE:
         size, skipped = index.single or (None, 0)
-        yield Chunk((0,) * len(shape), index.root, size, skipped)
+        yield StoredChunk((0,) * len(shape), index.root, size, skipped)
     elif index.kind == _IMPLICIT:
         size = prod(index.chunk) * index.element
-        yield from (Chunk(start, index.root + number * size, None) for number, start in enumerate(starts))
+        yield from (StoredChunk(start, index.root + number * size, None) for number, start in enumerate(starts))
     else:
         count = prod(-(-size // step) for size, step in zip(shape, index.chunk, strict=True))
-        places = zip(starts, _fixed(file, index.root, count), strict=True)
-        yield from (Chunk(start, *place) for start, place in places if place is not None)
+        locations = zip(starts, _fixed(file, index.root, count), strict=True)
+        yield from (StoredChunk(start, *location) for start, location in locations if location is not None)
 
 
-def _tree(file: Hdf5File, address: int, rank: int, level: int | None) -> Iterator[Chunk]:
+def _tree(file: Hdf5File, address: int, rank: int, level: int | None) -> Iterator[StoredChunk]:
     """The chunks below one node of a version 1 B-tree."""
     own, used = tree_head(file, address, 1, level)
     entry = 8 + 8 * (rank + 1) + file.offset_size
@@ -110,7 +110,7 @@ def _tree(file: Hdf5File, address: int, rank: int, level: int | None) -> Iterato
         if own:
             yield from _tree(file, child, rank, own - 1)
         else:
-            yield Chunk(start, child, size, skipped)
+            yield StoredChunk(start, child, size, skipped)
 
 
 def _fixed(file: Hdf5File, address: int, count: int) -> Iterator[tuple[int, int | None, int] | None]:
@@ -123,23 +123,23 @@ def _fixed(file: Hdf5File, address: int, count: int) -> Iterator[tuple[int, int 
     if block is None:
         return
     per_page = 1 << page_bits
-    at = block + 6 + file.offset_size
+    position = block + 6 + file.offset_size
     pages = -(-count // per_page) if count > per_page else 0
-    present = file.take(at, -(-pages // 8), "list of chunks")
-    at += len(present) + (4 if pages else 0)
+    present = file.take(position, -(-pages // 8), "list of chunks")
+    position += len(present) + (4 if pages else 0)
     for first in range(0, count, per_page):
         used = min(per_page, count - first)
         page = first // per_page
         if pages and not present[page // 8] >> (7 - page % 8) & 1:
             yield from [None] * used
         else:
-            cursor = file.cursor(at, used * width, "list of chunks")
+            cursor = file.cursor(position, used * width, "list of chunks")
             for _ in range(used):
                 yield _place(cursor, width, is_filtered)
-        at += used * width + 4
+        position += used * width + 4
 
 
-def _place(cursor: Cursor, width: int, is_filtered: int) -> tuple[int, int | None, int] | None:
+def _place(cursor: Hdf5Cursor, width: int, is_filtered: int) -> tuple[int, int | None, int] | None:
     """One entry of a fixed list."""
     address = cursor.offset()
     size = cursor.number(width - cursor.file.offset_size - 4) if is_filtered else None

@@ -67,11 +67,11 @@ class Hdf5File:
         if self._left < 0:
             self.damaged("its structures overlap, or contain themselves")
 
-    def cursor(self, address: int, size: int, what: str) -> "Cursor":
+    def cursor(self, address: int, size: int, what: str) -> "Hdf5Cursor":
         """A cursor over the bytes at an address."""
-        return Cursor(self, self.take(address, size, what), what)
+        return Hdf5Cursor(self, self.take(address, size, what), what)
 
-    def signed(self, address: int, size: int, signature: bytes, version: int) -> "Cursor":
+    def signed(self, address: int, size: int, signature: bytes, version: int) -> "Hdf5Cursor":
         """A cursor behind the signature and the version of a structure that has both."""
         cursor = self.cursor(address, size, signature.decode())
         if cursor.raw(4) != signature or cursor.number(1) != version:
@@ -90,12 +90,12 @@ class Hdf5File:
 
     def _skip_user_block(self) -> None:
         """The superblock lies at 0, 512, 1024 … ."""
-        at = 0
-        while self._content[self._start + at : self._start + at + 8] != SIGNATURE:
-            at = at * 2 or 512
-            if at + 8 > self.size:
+        offset = 0
+        while self._content[self._start + offset : self._start + offset + 8] != SIGNATURE:
+            offset = offset * 2 or 512
+            if offset + 8 > self.size:
                 self.damaged("it has no signature")
-        self._start, self.size = self._start + at, self.size - at
+        self._start, self.size = self._start + offset, self.size - offset
 
     def _superblock(self) -> int:
         """The root's address; sizes of addresses and lengths are set."""
@@ -116,23 +116,23 @@ class Hdf5File:
         return cursor.address("root group")
 
 
-class Cursor:
+class Hdf5Cursor:
     """Little-endian numbers one after the other. Beyond the end it raises CheckpointError."""
 
     def __init__(self, file: Hdf5File, content: bytes, what: str) -> None:
-        self.file, self.content, self.what, self.at = file, content, what, 0
+        self.file, self.content, self.what, self.position = file, content, what, 0
 
     @property
     def left(self) -> int:
         """Bytes that were not taken yet."""
-        return len(self.content) - self.at
+        return len(self.content) - self.position
 
     def raw(self, size: int) -> bytes:
         """The next bytes."""
         if size < 0 or size > self.left:
             self.file.damaged(f"{self.what} needs {size} bytes and has {self.left} left")
-        self.at += size
-        return self.content[self.at - size : self.at]
+        self.position += size
+        return self.content[self.position - size : self.position]
 
     def skip(self, size: int) -> None:
         """Goes on without looking."""
@@ -140,7 +140,7 @@ class Cursor:
 
     def align(self, size: int = 8) -> None:
         """Goes on to the next multiple of `size`; at the end it stays."""
-        self.at = min(len(self.content), -(-self.at // size) * size)
+        self.position = min(len(self.content), -(-self.position // size) * size)
 
     def number(self, size: int) -> int:
         """An unsigned number of `size` bytes."""
@@ -157,16 +157,16 @@ class Cursor:
 
     def address(self, what: str) -> int:
         """An address that must be there."""
-        found = self.offset()
-        if found is None:
+        address = self.offset()
+        if address is None:
             self.file.damaged(f"{what} has no address")
-        return found
+        return address
 
     def text(self) -> str:
         """Up to the next zero byte, which is skipped."""
-        end = self.content.find(b"\0", self.at)
+        end = self.content.find(b"\0", self.position)
         if end < 0:
             self.file.damaged(f"{self.what} has a name without an end")
-        found = self.content[self.at : end].decode("utf-8", errors="replace")
-        self.at = end + 1
-        return found
+        text = self.content[self.position : end].decode("utf-8", errors="replace")
+        self.position = end + 1
+        return text

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from regraft.containers.hdf5.file import Cursor, Hdf5File
+from regraft.containers.hdf5.file import Hdf5Cursor, Hdf5File
 
 _DEFLATE, _SHUFFLE, _FLETCHER = 1, 2, 3
 _NAMES = {4: "szip", 5: "nbit", 6: "scale-offset", 307: "bzip2", 32000: "lzf", 32001: "blosc", 32015: "zstd"}
@@ -22,20 +22,20 @@ class Filter:
     parameter: int
 
 
-def read_filters(cursor: Cursor) -> tuple[Filter, ...]:
+def read_filters(cursor: Hdf5Cursor) -> tuple[Filter, ...]:
     """The filters that a message lists, in the order of writing. Raises CheckpointError for one that is not read."""
     version, count = cursor.number(1), cursor.number(1)
     if version not in (1, 2):
         cursor.file.damaged(f"filters of version {version}")
     cursor.skip(6 if version == 1 else 0)
     filters = tuple(_filter(cursor, is_old=version == 1) for _ in range(count))
-    for one in filters:
-        if one.number not in (_DEFLATE, _SHUFFLE, _FLETCHER):
-            cursor.file.refuse(f"an array is packed with {_NAMES.get(one.number, f'the filter {one.number}')}")
+    for step in filters:
+        if step.number not in (_DEFLATE, _SHUFFLE, _FLETCHER):
+            cursor.file.refuse(f"an array is packed with {_NAMES.get(step.number, f'the filter {step.number}')}")
     return filters
 
 
-def _filter(cursor: Cursor, *, is_old: bool) -> Filter:
+def _filter(cursor: Hdf5Cursor, *, is_old: bool) -> Filter:
     """One filter. Old messages always have a name, and pad name and parameters to a multiple of 8."""
     number = cursor.number(2)
     name_size = cursor.number(2) if is_old or number >= 256 else 0
@@ -53,15 +53,15 @@ def unfiltered(file: Hdf5File, stored: bytes, filters: tuple[Filter, ...], skipp
     skipped  a bit for each filter that this chunk did without
     """
     content = stored
-    for place, one in reversed(list(enumerate(filters))):
-        if skipped >> place & 1:
+    for index, step in reversed(list(enumerate(filters))):
+        if skipped >> index & 1:
             continue
-        if one.number == _DEFLATE:
+        if step.number == _DEFLATE:
             content = _inflated(file, content, size + 4 * len(filters))
-        elif one.number == _FLETCHER:
+        elif step.number == _FLETCHER:
             content = _without_checksum(file, content)
         else:
-            content = _unshuffled(content, one.parameter)
+            content = _unshuffled(content, step.parameter)
     if len(content) != size:
         file.damaged(f"a chunk has {len(content)} bytes and should have {size}")
     return content
@@ -71,12 +71,12 @@ def _inflated(file: Hdf5File, content: bytes, most: int) -> bytes:
     """At most so many bytes, whatever the stream would give."""
     stream = zlib.decompressobj()
     try:
-        found = stream.decompress(content, most + 1)
+        inflated = stream.decompress(content, most + 1)
     except zlib.error as error:
         file.damaged(f"a chunk is no gzip stream ({error})")
-    if len(found) > most or not stream.eof:
+    if len(inflated) > most or not stream.eof:
         file.damaged(f"a chunk does not unpack to {most} bytes or less")
-    return found
+    return inflated
 
 
 def _unshuffled(content: bytes, element: int) -> bytes:
@@ -92,7 +92,7 @@ def _without_checksum(file: Hdf5File, content: bytes) -> bytes:
     """The content without its last four bytes, which are Fletcher's sums over it, two bytes at a time."""
     if len(content) < 4:
         file.damaged("a chunk is shorter than its checksum")
-    body, told = content[:-4], int.from_bytes(content[-4:], "little")
+    body, stored = content[:-4], int.from_bytes(content[-4:], "little")
     words = np.frombuffer(body + b"\0" * (len(body) % 2), ">u2").astype(np.uint64)
     first = second = 0
     for start in range(0, len(words), 1 << 16):  # pieces: the weighted sum of 65536 words fits 64 bits
@@ -100,6 +100,6 @@ def _without_checksum(file: Hdf5File, content: bytes) -> bytes:
         weights = np.arange(len(part), 0, -1, dtype=np.uint64)
         second = (second + len(part) * first + int((part * weights).sum())) % 65535
         first = (first + int(part.sum())) % 65535
-    if (told & 0xFFFF) % 65535 != first or (told >> 16) % 65535 != second:
+    if (stored & 0xFFFF) % 65535 != first or (stored >> 16) % 65535 != second:
         file.damaged("a chunk's checksum is wrong")
     return body

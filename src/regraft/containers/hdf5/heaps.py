@@ -6,12 +6,12 @@ Source: HDF5 File Format Specification Version 3.0, sections III.A.2, III.D, III
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from regraft.containers.hdf5.file import Cursor, Hdf5File
+from regraft.containers.hdf5.file import Hdf5Cursor, Hdf5File
 
 _MANAGED, _TINY = 0, 2
 
 
-def local_heap(file: Hdf5File, address: int) -> Cursor:
+def local_heap(file: Hdf5File, address: int) -> Hdf5Cursor:
     """The bytes of a local heap, in which names stand at their offsets."""
     head = file.signed(address, 8 + 2 * file.length_size + file.offset_size, b"HEAP", 0)
     head.skip(3)
@@ -21,10 +21,10 @@ def local_heap(file: Hdf5File, address: int) -> Cursor:
 
 def global_object(file: Hdf5File, address: int, index: int) -> bytes:
     """The object of that number in the collection at the address."""
-    found: dict[int, bytes] = file.once("global heap", address, lambda: dict(_collection(file, address)))
-    if index not in found:
+    objects: dict[int, bytes] = file.once("global heap", address, lambda: dict(_collection(file, address)))
+    if index not in objects:
         file.damaged(f"no object {index} in the heap at {address}")
-    return found[index]
+    return objects[index]
 
 
 def _collection(file: Hdf5File, address: int) -> Iterator[tuple[int, bytes]]:
@@ -89,17 +89,19 @@ class FractalHeap:
 
     def object(self, identifier: bytes) -> bytes:
         """The object of that identifier."""
-        cursor = Cursor(self.file, identifier, "heap identifier")
+        cursor = Hdf5Cursor(self.file, identifier, "heap identifier")
         kind = (cursor.number(1) >> 4) & 3
         if kind == _TINY:
             return cursor.raw((identifier[0] & 15) + 1)
         if kind != _MANAGED:
             self.file.refuse("an entry of a group is larger than its heap's blocks")
-        at, size = cursor.number(self._shape.offset_bytes), cursor.number(self._shape.length_bytes)
-        holder = next((one for one in self._blocks if one[0] <= at and at + size <= one[0] + one[1]), None)
+        offset, size = cursor.number(self._shape.offset_bytes), cursor.number(self._shape.length_bytes)
+        holder = next(
+            (block for block in self._blocks if block[0] <= offset and offset + size <= block[0] + block[1]), None
+        )
         if holder is None:
-            self.file.damaged(f"no heap block holds {size} bytes at {at}")
-        return self.file.take(holder[2] + at - holder[0], size, "heap object")
+            self.file.damaged(f"no heap block holds {size} bytes at {offset}")
+        return self.file.take(holder[2] + offset - holder[0], size, "heap object")
 
     def _walk(self, address: int, begin: int, rows: int, depth: int) -> None:
         """Collect (offset in the heap, size, address) of the direct blocks below an indirect one."""

@@ -3,7 +3,7 @@
 Source: HDF5 File Format Specification Version 3.0, sections III.A to III.C, IV.A.2.c, IV.A.2.g and IV.A.2.r.
 """
 
-from regraft.containers.hdf5.file import Cursor, Hdf5File
+from regraft.containers.hdf5.file import Hdf5Cursor, Hdf5File
 from regraft.containers.hdf5.heaps import FractalHeap, local_heap, tree_head, tree_records
 from regraft.containers.hdf5.objects import LINK, LINK_INFO, SYMBOL_TABLE, Object
 
@@ -13,26 +13,26 @@ _SOFT_IN_OLD_GROUP = 2
 
 def links(group: Object) -> dict[str, int | None] | None:
     """name → address of the object, None for a link that leads elsewhere (soft, external); None if it is no group."""
-    if not any(one.kind in (LINK, LINK_INFO, SYMBOL_TABLE) for one in group.messages):
+    if not any(message.kind in (LINK, LINK_INFO, SYMBOL_TABLE) for message in group.messages):
         return None
-    found: dict[str, int | None] = group.file.once("group", group.address, lambda: _links(group))
-    return found
+    addresses: dict[str, int | None] = group.file.once("group", group.address, lambda: _links(group))
+    return addresses
 
 
 def _links(group: Object) -> dict[str, int | None]:
     """The links of both kinds of groups."""
-    file, found = group.file, dict(_link(one) for one in group.contents(LINK))
+    file, addresses = group.file, dict(_link(message) for message in group.contents(LINK))
     for info in group.contents(LINK_INFO):
-        found |= _dense(file, info)
+        addresses |= _dense(file, info)
     for table in group.contents(SYMBOL_TABLE):
         tree, heap = table.address("group"), table.address("group's names")
         names = local_heap(file, heap)
-        for address in leaves(file, tree):
-            found |= _symbols(file, address, names)
-    return found
+        for address in tree_leaves(file, tree):
+            addresses |= _symbols(file, address, names)
+    return addresses
 
 
-def _link(cursor: Cursor) -> tuple[str, int | None]:
+def _link(cursor: Hdf5Cursor) -> tuple[str, int | None]:
     """(name, address) of a link message."""
     version, flags = cursor.number(1), cursor.number(1)
     if version != 1:
@@ -43,7 +43,7 @@ def _link(cursor: Cursor) -> tuple[str, int | None]:
     return name, None if kind else cursor.address(f"link {name!r}")
 
 
-def _dense(file: Hdf5File, info: Cursor) -> dict[str, int | None]:
+def _dense(file: Hdf5File, info: Hdf5Cursor) -> dict[str, int | None]:
     """The links that lie in a heap, named by a tree."""
     info.skip(1)
     flags = info.number(1)
@@ -52,18 +52,18 @@ def _dense(file: Hdf5File, info: Cursor) -> dict[str, int | None]:
     if heap_address is None or tree is None:
         return {}
     heap = FractalHeap(file, heap_address)
-    found: dict[str, int | None] = {}
+    addresses: dict[str, int | None] = {}
     for kind, record in tree_records(file, tree):
         if kind != _BY_NAME:
             file.damaged(f"a group's names in a tree of type {kind}")
-        name, address = _link(Cursor(file, heap.object(record[4:]), "link"))
-        found[name] = address
-    return found
+        name, address = _link(Hdf5Cursor(file, heap.object(record[4:]), "link"))
+        addresses[name] = address
+    return addresses
 
 
-def leaves(file: Hdf5File, tree: int) -> list[int]:
+def tree_leaves(file: Hdf5File, tree: int) -> list[int]:
     """The children of the lowest level of a group's version 1 B-tree, in order."""
-    found: list[int] = []
+    addresses: list[int] = []
 
     def walk(address: int, level: int | None) -> None:
         own, used = tree_head(file, address, 0, level)
@@ -75,22 +75,22 @@ def leaves(file: Hdf5File, tree: int) -> list[int]:
             if own:
                 walk(child, own - 1)
             else:
-                found.append(child)
+                addresses.append(child)
 
     walk(tree, None)
-    return found
+    return addresses
 
 
-def _symbols(file: Hdf5File, address: int, names: Cursor) -> dict[str, int | None]:
+def _symbols(file: Hdf5File, address: int, names: Hdf5Cursor) -> dict[str, int | None]:
     """The entries of one node of a symbol table."""
     head = file.signed(address, 8, b"SNOD", 1)
     head.skip(1)
     count = head.number(2)
     cursor = file.cursor(address + 8, count * (2 * file.offset_size + 24), "symbol table")
-    found: dict[str, int | None] = {}
+    addresses: dict[str, int | None] = {}
     for _ in range(count):
-        names.at = cursor.address("name")
+        names.position = cursor.address("name")
         target, kind = cursor.offset(), cursor.number(4)
         cursor.skip(20)
-        found[names.text()] = None if kind == _SOFT_IN_OLD_GROUP else target
-    return found
+        addresses[names.text()] = None if kind == _SOFT_IN_OLD_GROUP else target
+    return addresses

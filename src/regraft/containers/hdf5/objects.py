@@ -5,7 +5,7 @@ Source: HDF5 File Format Specification Version 3.0, section IV.A.
 
 from dataclasses import dataclass, field
 
-from regraft.containers.hdf5.file import Cursor, Hdf5File
+from regraft.containers.hdf5.file import Hdf5Cursor, Hdf5File
 
 DATASPACE, LINK_INFO, DATATYPE, LINK, EXTERNAL_FILES = 0x01, 0x02, 0x03, 0x06, 0x07
 LAYOUT, FILTERS, ATTRIBUTE, CONTINUATION, SYMBOL_TABLE, ATTRIBUTE_INFO = 0x08, 0x0B, 0x0C, 0x10, 0x11, 0x15
@@ -30,18 +30,18 @@ class Object:
     address: int
     messages: tuple[Message, ...]
 
-    def contents(self, kind: int) -> list[Cursor]:
+    def contents(self, kind: int) -> list[Hdf5Cursor]:
         """The messages of that type, those that lie elsewhere included."""
         what = f"message {kind:#x} of the object at {self.address}"
         return [
-            unshared(self.file, kind, Cursor(self.file, one.content, what))
-            if one.is_shared
-            else Cursor(self.file, one.content, what)
-            for one in self.messages
-            if one.kind == kind
+            unshared(self.file, kind, Hdf5Cursor(self.file, message.content, what))
+            if message.is_shared
+            else Hdf5Cursor(self.file, message.content, what)
+            for message in self.messages
+            if message.kind == kind
         ]
 
-    def content(self, kind: int) -> Cursor | None:
+    def content(self, kind: int) -> Hdf5Cursor | None:
         """The first message of that type, or None."""
         return next(iter(self.contents(kind)), None)
 
@@ -53,11 +53,11 @@ def read_object(file: Hdf5File, address: int) -> Object:
         is_new = file.take(address, 4, "object header") == b"OHDR"
         return Object(file, address, tuple(_new_messages(file, address) if is_new else _old_messages(file, address)))
 
-    found: Object = file.once("object header", address, parse)
-    return found
+    header: Object = file.once("object header", address, parse)
+    return header
 
 
-def unshared(file: Hdf5File, kind: int, reference: Cursor) -> Cursor:
+def unshared(file: Hdf5File, kind: int, reference: Hdf5Cursor) -> Hdf5Cursor:
     """The message that a shared one stands for: it lies in another object's header."""
     version, where = reference.number(1), reference.number(1)
     if version == 3 and where != _COMMITTED:
@@ -67,10 +67,10 @@ def unshared(file: Hdf5File, kind: int, reference: Cursor) -> Cursor:
     elif version not in (2, 3):
         file.damaged(f"a shared message of version {version}")
     owner = read_object(file, reference.address("shared message"))
-    own = next((one for one in owner.messages if one.kind == kind and not one.is_shared), None)
+    own = next((message for message in owner.messages if message.kind == kind and not message.is_shared), None)
     if own is None:
         file.damaged(f"the object at {owner.address} does not hold the message that is shared")
-    return Cursor(file, own.content, f"shared message {kind:#x}")
+    return Hdf5Cursor(file, own.content, f"shared message {kind:#x}")
 
 
 def _old_messages(file: Hdf5File, address: int) -> list[Message]:
@@ -108,14 +108,14 @@ def _new_messages(file: Hdf5File, address: int) -> list[Message]:
             cursor.skip(2 if flags & 4 else 0)
             messages.append(Message(kind, cursor.raw(length), bool(message_flags & _SHARED)))
             if kind == CONTINUATION:
-                at, length = _next_block(file, messages.pop())
-                if file.take(at, 4, "object header") != b"OCHK":
-                    file.damaged(f"no continuation of an object header at {at}")
-                blocks.append((at + 4, length - 8))
+                position, length = _next_block(file, messages.pop())
+                if file.take(position, 4, "object header") != b"OCHK":
+                    file.damaged(f"no continuation of an object header at {position}")
+                blocks.append((position + 4, length - 8))
     return messages
 
 
 def _next_block(file: Hdf5File, message: Message) -> tuple[int, int]:
     """Where a continuation says that the messages go on; that blocks form no ring is seen by the file's own count."""
-    cursor = Cursor(file, message.content, "continuation")
+    cursor = Hdf5Cursor(file, message.content, "continuation")
     return cursor.address("continuation"), cursor.length()

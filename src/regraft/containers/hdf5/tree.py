@@ -13,7 +13,7 @@ from regraft.containers.hdf5.attributes import attributes
 from regraft.containers.hdf5.file import SIGNATURE, Hdf5File
 from regraft.containers.hdf5.links import links
 from regraft.containers.hdf5.objects import Object, read_object
-from regraft.containers.spans import Located, Span, decode, located
+from regraft.containers.spans import Located, Span, decoded_array, located
 from regraft.errors import CheckpointError
 
 __all__ = ["SIGNATURE", "Group", "InPieces", "opened"]
@@ -39,7 +39,7 @@ class InPieces:
         values = read_values(read_object(Hdf5File(self.span), self.address))
         if values is None or values.shape != self.shape:
             raise CheckpointError(f"{self.span.path} was changed after it was opened. Open it again.")
-        return decode(bytearray(values.content()), self.dtype, self.shape, order=values.type.order)
+        return decoded_array(bytearray(values.content()), self.dtype, self.shape, order=values.type.order)
 
 
 class Group:
@@ -77,13 +77,13 @@ class Group:
 
     def child(self, name: str) -> "Group | None":
         """The group of that name, which may be a path; None when there is none."""
-        found = self._item(name)
-        return Group(self.span, found, self.depth + 1) if found is not None and links(found) is not None else None
+        item = self._item(name)
+        return Group(self.span, item, self.depth + 1) if item is not None and links(item) is not None else None
 
     def array(self, name: str) -> Located | InPieces | None:
         """The array of that name, which may be a path; None when there is none."""
-        found = self._item(name)
-        return _array(self.span, name, found) if found is not None and links(found) is None else None
+        item = self._item(name)
+        return _array(self.span, name, item) if item is not None and links(item) is None else None
 
     def leads_away(self, name: str) -> bool:
         """Whether the child is a link to another place or another file."""
@@ -91,15 +91,15 @@ class Group:
 
     def holds_numbers(self, name: str) -> bool:
         """Whether the child is an array of numbers, rather than a link, or one of texts, of records, or of nothing."""
-        found = None if self.leads_away(name) else self._item(name)
-        values = read_values(found) if found is not None else None
-        return found is not None and values is not None and _dtype(found, values) in ITEM_BYTES
+        item = None if self.leads_away(name) else self._item(name)
+        values = read_values(item) if item is not None else None
+        return item is not None and values is not None and _dtype(item, values) in ITEM_BYTES
 
     def _item(self, name: str) -> Object | None:
         """The object at a path. Raises CheckpointError at a link that leads out of the group: it may lead anywhere."""
-        found = self.group
+        item = self.group
         for part in name.split("/"):
-            inside = links(found) or {}
+            inside = links(item) or {}
             if part not in inside:
                 return None
             address = inside[part]
@@ -107,8 +107,8 @@ class Group:
                 raise CheckpointError(
                     f"{self.span.path}: refused to follow the link {name!r}: only what lies in the file itself is read."
                 )
-            found = read_object(found.file, address)
-        return found
+            item = read_object(item.file, address)
+        return item
 
 
 @contextmanager
@@ -118,11 +118,11 @@ def opened(span: Span) -> Iterator[Group]:
     yield Group(span, read_object(file, file.root))
 
 
-def _array(span: Span, name: str, found: Object) -> Located | InPieces | None:
+def _array(span: Span, name: str, item: Object) -> Located | InPieces | None:
     """The place of an array. Raises CheckpointError when it lies elsewhere, holds no numbers, or claims too much."""
     try:
-        values = read_values(found)
-        dtype = _dtype(found, values)
+        values = read_values(item)
+        dtype = _dtype(item, values)
         if values is None or dtype not in ITEM_BYTES:
             raise CheckpointError(f"{span.path}: it holds {dtype}, no numbers.")
         values.check_size()
@@ -130,13 +130,13 @@ def _array(span: Span, name: str, found: Object) -> Located | InPieces | None:
         raise CheckpointError(f"{name!r} cannot be read. {error}") from error
     is_plain = values.address is not None and (values.type.order == "<" or values.type.size == 1)
     if is_plain and values.address is not None:
-        return located(span.path, name, found.file.position + values.address, values.shape, dtype)
-    return InPieces(span, found.address, values.shape, dtype)
+        return located(span.path, name, item.file.position + values.address, values.shape, dtype)
+    return InPieces(span, item.address, values.shape, dtype)
 
 
-def _dtype(found: Object, values: Values | None) -> str:
+def _dtype(item: Object, values: Values | None) -> str:
     """NumPy's word for the array's type; Keras writes bfloat16 as two opaque bytes and the name into an attribute."""
-    marked = attributes(found).get("dtype")
+    marked = attributes(item).get("dtype")
     if values is not None and values.type.dtype == "opaque" and values.type.size == 2 and marked == ["bfloat16"]:
         return "bfloat16"
     return values.type.dtype if values is not None else "nothing"

@@ -6,7 +6,7 @@ Source: HDF5 File Format Specification Version 3.0, sections IV.A.2.b and IV.A.2
 from dataclasses import dataclass
 from typing import Literal
 
-from regraft.containers.hdf5.file import Cursor
+from regraft.containers.hdf5.file import Hdf5Cursor
 
 _CLASSES = (
     "integer", "float", "time", "string", "bit field", "opaque", "compound", "reference", "enumeration",
@@ -35,7 +35,7 @@ class ElementType:
     is_variable: bool = False
 
 
-def read_type(cursor: Cursor, depth: int = 0) -> ElementType:
+def read_type(cursor: Hdf5Cursor, depth: int = 0) -> ElementType:
     """The type that a datatype message describes."""
     if depth > _DEEPEST:
         cursor.file.damaged("a datatype that holds itself")
@@ -61,14 +61,14 @@ def _order(bits: int) -> Literal["<", ">"]:
     return ">" if bits & 1 else "<"
 
 
-def _integer(cursor: Cursor, bits: int, size: int) -> ElementType:
+def _integer(cursor: Hdf5Cursor, bits: int, size: int) -> ElementType:
     """Whole numbers that fill their bytes."""
     offset, precision = cursor.number(2), cursor.number(2)
     is_plain = (size, offset, precision) in {(width, 0, 8 * width) for width in (1, 2, 4, 8)}
     return ElementType(f"{'' if bits & 8 else 'u'}int{8 * size}" if is_plain else "odd integer", size, _order(bits))
 
 
-def _float(cursor: Cursor, bits: int, size: int) -> ElementType:
+def _float(cursor: Hdf5Cursor, bits: int, size: int) -> ElementType:
     """IEEE floats and bfloat16, recognised by the sizes of exponent and mantissa."""
     offset, precision, _, exponent, _, mantissa = (cursor.number(width) for width in (2, 2, 1, 1, 1, 1))
     bias = cursor.number(4)
@@ -77,7 +77,7 @@ def _float(cursor: Cursor, bits: int, size: int) -> ElementType:
     return ElementType(dtype if dtype and is_plain else "odd float", size, _order(bits))
 
 
-def _enumeration(cursor: Cursor, count: int, version: int, depth: int) -> ElementType:
+def _enumeration(cursor: Hdf5Cursor, count: int, version: int, depth: int) -> ElementType:
     """h5py writes booleans as {FALSE: 0, TRUE: 1}; other enumerations are their numbers."""
     base = read_type(cursor, depth + 1)
     names = [_member_name(cursor, version) for _ in range(count)]
@@ -85,7 +85,7 @@ def _enumeration(cursor: Cursor, count: int, version: int, depth: int) -> Elemen
     return ElementType("bool", 1) if is_bool else base
 
 
-def _complex(cursor: Cursor, count: int, size: int, version: int, depth: int) -> ElementType:
+def _complex(cursor: Hdf5Cursor, count: int, size: int, version: int, depth: int) -> ElementType:
     """h5py writes complex numbers as {r, i}."""
     members = [_member(cursor, size, version, depth) for _ in range(min(count, 3))]
     layout = [(name, offset) for name, offset, _ in members]
@@ -97,7 +97,7 @@ def _complex(cursor: Cursor, count: int, size: int, version: int, depth: int) ->
     return ElementType(dtype, size, part.order) if dtype else ElementType("compound", size)
 
 
-def _member(cursor: Cursor, size: int, version: int, depth: int) -> tuple[str, int, ElementType]:
+def _member(cursor: Hdf5Cursor, size: int, version: int, depth: int) -> tuple[str, int, ElementType]:
     """(name, offset, type) of one member of a record."""
     name = _member_name(cursor, version)
     offset = cursor.number(4 if version < 3 else max(1, (size.bit_length() + 7) // 8))
@@ -105,16 +105,16 @@ def _member(cursor: Cursor, size: int, version: int, depth: int) -> tuple[str, i
     return name, offset, read_type(cursor, depth + 1)
 
 
-def _member_name(cursor: Cursor, version: int) -> str:
+def _member_name(cursor: Hdf5Cursor, version: int) -> str:
     """Before version 3 names are padded to a multiple of 8."""
-    start = cursor.at
+    start = cursor.position
     name = cursor.text()
     if version < 3:
-        cursor.skip(-(cursor.at - start) % 8)
+        cursor.skip(-(cursor.position - start) % 8)
     return name
 
 
-def read_shape(cursor: Cursor) -> tuple[int, ...] | None:
+def read_shape(cursor: Hdf5Cursor) -> tuple[int, ...] | None:
     """The shape that a dataspace message describes; None where there is no element, not even a scalar."""
     version, rank, _ = cursor.number(1), cursor.number(1), cursor.number(1)  # flags: whether the largest sizes follow
     if version not in (1, 2) or rank > 32:

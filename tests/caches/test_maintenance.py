@@ -11,7 +11,7 @@ import torch
 
 from regraft.caches import keys
 from regraft.caches.keys import key_of
-from regraft.caches.maintenance import entries_table, clear_entries, list_entries, verify_entries, verify_entry
+from regraft.caches.maintenance import clear_entries, entries_table, list_entries, verify_entries, verify_entry
 from regraft.caching import cache_features
 from regraft.errors import CacheError
 from regraft.freezing import freeze

@@ -6,7 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from regraft.caches.precision import OWN_SCALE, PRECISIONS, SCALE, check_precision, decode_rows, difference, encode, rounding
+from regraft.caches.precision import (
+    OWN_SCALE,
+    PRECISIONS,
+    SCALE,
+    check_precision,
+    decode_rows,
+    difference,
+    encode,
+    rounding,
+)
 from regraft.errors import CacheError
 from trunks import tiny_data, tiny_trunk
 

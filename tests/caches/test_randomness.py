@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from regraft.caches.randomness import probes, refuse_random, equal_inputs
+from regraft.caches.randomness import equal_inputs, probes, refuse_random
 from regraft.caches.sampling import Samples, samples_of
 from regraft.errors import CacheError
 from regraft.examples import as_examples

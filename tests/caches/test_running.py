@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from regraft.caches.running import OwnShapes, Runner, device_of, first_rows, filled_batch
+from regraft.caches.running import OwnShapes, Runner, device_of, filled_batch, first_rows
 from regraft.caches.sampling import Samples
 from regraft.caching import cache_features
 from regraft.errors import CacheError

@@ -64,3 +64,17 @@ def test_classes_that_are_whole_numbers_are_ordered_by_value(image_folder):
             zip([("cat", 0), ("cat", 1), ("dog", 0)], ("10", "2", "1"), strict=True)]  # fmt: skip
     (image_folder / "list.csv").write_text("\n".join(["path,label", *rows]))
     assert open_table(image_folder / "list.csv", CONTRACT).classes == ("1", "2", "10")
+
+
+@pytest.mark.parametrize(
+    ("labels", "refused"), [(("1.5", "20", "3"), True), (("-1", "1", "1.0"), False), (("nan", "a", "b"), False)]
+)
+def test_labels_that_are_measurements_are_refused(image_folder, labels, refused):
+    """Ages or prices would become classes in the order of their text; -1 and 1 are names as any."""
+    rows = [f"cat/{index}.png,{label}" for index, label in enumerate(labels)]
+    (image_folder / "list.csv").write_text("\n".join(["path,label", *rows]))
+    if refused:
+        with pytest.raises(DataError, match=r"the labels are numbers such as 1\.5, not classes"):
+            open_table(image_folder / "list.csv", CONTRACT)
+    else:
+        assert set(open_table(image_folder / "list.csv", CONTRACT).classes) == set(labels)

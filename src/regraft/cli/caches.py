@@ -42,7 +42,7 @@ def cache_verify(folder: str, *, key: str | None) -> None:
 
 def cache_clear(folder: str, *, key: str | None, older_than_days: float | None, keep_gb: float | None) -> None:
     """Remove entries by key, age or size; those that are being built stay."""
-    from regraft.caches.maintenance import entries_table, clear_entries
+    from regraft.caches.maintenance import clear_entries, entries_table
 
     age = None if older_than_days is None else older_than_days * 86400
     size = None if keep_gb is None else keep_gb * 1e9

@@ -7,7 +7,7 @@ from pathlib import Path
 from regraft.datasets.image_files import ImageFiles
 from regraft.datasets.labelled import class_names, refuse_unknown_classes
 from regraft.errors import DataError
-from regraft.foundation.wording import counted
+from regraft.foundation.wording import counted, listed
 from regraft.inputs import InputContract
 
 PATH_COLUMNS = ("path", "file", "filename", "image")
@@ -28,6 +28,7 @@ def open_table(
     values = columns[_column(table, columns, LABEL_COLUMNS)]
     paths = [table.parent / name for name in names_of_files]
     _refuse_missing(table, paths, values)
+    _refuse_measurements(table, values)
     names = class_names(values) if classes is None else list(classes)
     refuse_unknown_classes(values, names, prefix=f"{table}: ")
     return ImageFiles(
@@ -46,12 +47,26 @@ def _refuse_missing(table: Path, paths: Sequence[Path], labels: Sequence[str]) -
     """Raise DataError for files that do not exist, and for rows without a label."""
     absent = [path for path in paths if not path.is_file()]
     if absent:
-        listed = "\n".join(f"  {path}" for path in absent[:20])
-        raise DataError(f"{table} lists {len(absent)} of {len(paths)} files that do not exist:\n{listed}")
+        lines = "\n".join(f"  {path}" for path in absent[:20])
+        raise DataError(f"{table} lists {len(absent)} of {len(paths)} files that do not exist:\n{lines}")
     unlabelled = [line for line, label in enumerate(labels, start=2) if not label.strip()]
     if unlabelled:
         raise DataError(
             f"{table}: {counted(len(unlabelled), 'row', 'has/have')} no label, the first in line {unlabelled[0]}."
+        )
+
+
+def _refuse_measurements(table: Path, labels: Sequence[str]) -> None:
+    """Raise DataError for labels that are numbers with fractions: each would be a class, in the order of its text."""
+    try:
+        numbers = [float(label) for label in labels]
+    except ValueError:
+        return
+    fractions = [label for label, number in zip(labels, numbers, strict=True) if not number.is_integer()]
+    if fractions:
+        raise DataError(
+            f"{table}: the labels are numbers such as {listed(fractions, count=3)}, not classes.\nNumbers to predict "
+            "are trained in Python: regraft.train(head, features, loss=…). Classes need names that are not fractions."
         )
 
 

@@ -12,7 +12,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from regraft.learning.operator_recording import OperatorCall, NotFlatError, Recording, memory_of, tensors_in
+from regraft.learning.operator_recording import NotFlatError, OperatorCall, Recording, memory_of, tensors_in
 
 aten = torch.ops.aten
 View = tuple[Any, ...]  # memory, offset, shape, strides, type

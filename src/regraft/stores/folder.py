@@ -160,7 +160,7 @@ class FolderEntry(Entry):
         with suppress(OSError):
             self.place.remove(f"builds/{work}.json")
 
-    def _read_checked(self, record: "Record", content: memoryview, ranges: Sequence[tuple[int, int]]) -> None:
+    def _read_checked(self, record: CommitRecord, content: memoryview, ranges: Sequence[tuple[int, int]]) -> None:
         """Read, once nobody has written to the file between its check and the end of the reading."""
         file = self.place.opened(f"parts/{record.file}")
         while True:
@@ -175,7 +175,7 @@ class FolderEntry(Entry):
             if file.stamp() == stamp:
                 return
 
-    def _check(self, record: "Record", file: OpenFile, ranges: Sequence[tuple[int, int]]) -> None:
+    def _check(self, record: CommitRecord, file: OpenFile, ranges: Sequence[tuple[int, int]]) -> None:
         """Compare the blocks that hold these bytes with their checksums, each once."""
         for first, last in ranges:
             for block in range(first // BLOCK_BYTES, -(-last // BLOCK_BYTES)):
@@ -183,7 +183,7 @@ class FolderEntry(Entry):
                     self._check_block(record, file, block)
         record.is_checked = bool(record.checked.all())
 
-    def _check_block(self, record: "Record", file: OpenFile, block: int) -> None:
+    def _check_block(self, record: CommitRecord, file: OpenFile, block: int) -> None:
         start = block * BLOCK_BYTES
         content = np.empty(min(BLOCK_BYTES, record.size - start), np.uint8)
         self._fill(record, file, content.data, [(start, start + len(content))])
@@ -192,7 +192,7 @@ class FolderEntry(Entry):
         record.checked[block] = True
 
     def _fill(
-        self, record: "Record", file: OpenFile, content: memoryview, ranges: Sequence[tuple[int, int]]
+        self, record: CommitRecord, file: OpenFile, content: memoryview, ranges: Sequence[tuple[int, int]]
     ) -> None:  # fmt: skip
         if file.read_into(content, ranges) != len(content):
             raise changed_shard(

@@ -40,7 +40,7 @@ from regraft.predicting import Prediction
 from regraft.predicting import predict as predict_with
 from regraft.reading import open_checkpoint
 from regraft.reporting import write_report
-from regraft.reports.record import RunRecord, machine, parameters_of
+from regraft.reports.record import RunRecord, machine_text, parameters_of
 from regraft.saving import (
     METRICS_FILE,
     REPORT_FILE,
@@ -225,7 +225,7 @@ def record_of(
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         command=job.source,
         versions=versions(),
-        machine=machine(),
+        machine=machine_text(),
         checkpoint=job.checkpoint.path,
         files=file_hashes(plan),
         plan=plan,

@@ -141,10 +141,10 @@ class FormatContract(ABC):
     def test_a_file_cut_at_any_byte_is_refused_or_whole(self, tmp_path: Path) -> None:
         """Truncation gives a CheckpointError, or the very values when what was cut is not needed."""
         for damaged, what in self._damaged(tmp_path, _cuts):
-            found = self._open_and_read(damaged, what)
-            if found is not None:
-                assert set(found) == set(self.arrays), f"{what}: arrays are missing silently"
-                for name, array in found.items():
+            arrays = self._open_and_read(damaged, what)
+            if arrays is not None:
+                assert set(arrays) == set(self.arrays), f"{what}: arrays are missing silently"
+                for name, array in arrays.items():
                     np.testing.assert_array_equal(array, self.arrays[name], err_msg=f"{what}: {name} differs silently")
 
     def test_changed_bytes_are_refused_or_read_without_harm(self, tmp_path: Path) -> None:
@@ -178,15 +178,15 @@ class FormatContract(ABC):
         start = time.perf_counter()
         try:
             checkpoint: Checkpoint = self.format.open(path)
-            found = {name: checkpoint.read(name) for name in checkpoint}
+            arrays = {name: checkpoint.read(name) for name in checkpoint}
         except CheckpointError as error:
             assert str(error), f"{what}: the error has no text"  # noqa: PT017 - the library does not depend on pytest
-            found = None
+            arrays = None
         except Exception as error:
             raise AssertionError(f"{what}: {type(error).__name__} instead of CheckpointError: {error}") from error
         seconds = time.perf_counter() - start
         assert seconds < self.slowest_s, f"{what}: opening took {seconds:.0f} s"
-        return found
+        return arrays
 
 
 class StoreContract(ABC):
@@ -309,7 +309,7 @@ def _changes(content: bytes) -> Iterator[tuple[bytes, str]]:
 
 def _forgeries(content: bytes) -> Iterator[tuple[bytes, str]]:
     """Large numbers of 2, 4 and 8 bytes, low byte first and last, at up to 150 places."""
-    for at in range(0, len(content), max(1, len(content) // 150)):
+    for position in range(0, len(content), max(1, len(content) // 150)):
         for number in (
             b"\xff\x7f",
             b"\xff\xff\xff\x7f",
@@ -317,8 +317,8 @@ def _forgeries(content: bytes) -> Iterator[tuple[bytes, str]]:
             b"\xff" * 8,
             b"\x00\x00\x00\x00\x00\x01\x00\x00",
         ):
-            forged = content[:at] + number + content[at + len(number) :]
-            yield forged[: len(content)], f"with {number.hex()} at byte {at}"
+            forged = content[:position] + number + content[position + len(number) :]
+            yield forged[: len(content)], f"with {number.hex()} at byte {position}"
 
 
 def part_of(count: int, seed: str = "p1") -> tuple[np.ndarray, dict[str, Tensor]]:

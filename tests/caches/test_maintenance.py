@@ -112,7 +112,7 @@ def test_an_entry_of_the_layout_before_is_outdated_not_changed(tmp_path, monkeyp
     """Its records did not name their entry."""
     monkeypatch.setattr(keys, "LAYOUT", 2)
     monkeypatch.setattr(folder, "make_record", lambda *given, key: make_record(*given, key=""))
-    monkeypatch.setattr(folder, "read_record", lambda place, name, key: read_commit(place, name, key=None))
+    monkeypatch.setattr(folder, "read_commit", lambda place, name, key: read_commit(place, name, key=None))
     key = cache_features(tiny_trunk(), tiny_data(), tmp_path).key
     monkeypatch.undo()
     (old,) = list_entries(tmp_path)

@@ -9,7 +9,7 @@ from torch import nn
 from regraft.cuts.cut import Cut, Leaf
 from regraft.evaluating import Score
 from regraft.learning.history import History, Stage
-from regraft.reports.record import RunRecord, machine, parameters_of
+from regraft.reports.record import RunRecord, machine_text, parameters_of
 
 RECORD = RunRecord(
     title="a job",
@@ -87,4 +87,4 @@ def test_parameters_are_counted_by_values_and_the_machine_is_named():
     model[0].requires_grad_(False)
     counted = parameters_of(model)
     assert (counted.total, counted.trained, counted.frozen) == (17, 8, 9)
-    assert "cores" in machine()
+    assert "cores" in machine_text()

@@ -26,7 +26,7 @@ FeatureBatch = tuple[Tensor, dict[str, Tensor], Tensor]  # indices, leaf → row
 
 
 @final
-class HeadInputs(dict[str, Tensor]):
+class LeafRows(dict[str, Tensor]):
     """Leaf → rows, as a head takes them.
 
     frozen  name → digest of each parameter and buffer that they were computed by
@@ -113,7 +113,7 @@ class Features(Dataset[Any], Examples):
         has others now.
         """
         inputs, labels = self._gather(indices)
-        return HeadInputs(inputs, self.frozen), labels
+        return LeafRows(inputs, self.frozen), labels
 
     def subset(self, indices: Tensor) -> "Features":
         """The features of the examples at `indices` (count,) int64, in this order: a fold, a part of the data.

@@ -36,9 +36,9 @@ class Ragged:
         longest = shapes.amax(0) if len(indices) else shapes.sum(0)
         out = self.values.new_zeros((len(indices), *longest.tolist()))
         starts = self.starts.index_select(0, indices).tolist()
-        for at, (start, shape) in enumerate(zip(starts, shapes.tolist(), strict=True)):
+        for number, (start, shape) in enumerate(zip(starts, shapes.tolist(), strict=True)):
             row = self.values[start : start + prod(shape)].view(shape)
-            out[at][tuple(slice(size) for size in shape)] = row
+            out[number][tuple(slice(size) for size in shape)] = row
         return out
 
     def reordered(self, indices: Tensor) -> "Ragged":

@@ -116,21 +116,21 @@ class StoredRows(Rows):
 
     def gather(self, positions: Tensor) -> dict[str, Tensor]:
         """Each row is read once, in the order in which it lies."""
-        columns, place = self.read(positions)
-        return HeldRows(columns).gather(place)
+        columns, indices = self.read(positions)
+        return HeldRows(columns).gather(indices)
 
     def read(
         self, positions: Tensor, buffers: Mapping[str, Tensor] | None = None
     ) -> tuple[dict[str, Column], Tensor]:  # fmt: skip
-        """The rows at `positions` (count,), each once in the order in which it lies, and each position's place there.
+        """The rows at `positions` (count,), each once in the order in which it lies, and each position's index there.
 
         buffers  leaf → tensor whose first rows take those of a leaf that has one size, so that the same memory is used
                  again and again
         """
-        ascending, place = _ascending(positions)
+        ascending, indices = _ascending(positions)
         pieces = self._by_part(ascending)
         columns = {leaf.name: self._column(leaf, pieces, (buffers or {}).get(leaf.name)) for leaf in self.leaves}
-        return columns, place
+        return columns, indices
 
     def buffers(self, count: int) -> dict[str, Tensor]:
         """Memory for `read`, room for `count` rows of each leaf that has one size."""
@@ -140,18 +140,20 @@ class StoredRows(Rows):
 
     def hold(self, positions: Tensor) -> HeldRows:
         """All rows at `positions` (count,) in memory, in this order, without a second copy of them."""
-        ascending, place = _ascending(positions)
+        ascending, indices = _ascending(positions)
         columns: dict[str, Column] = {}
         for leaf in self.leaves:
             pieces = self._by_part(ascending)
             size = self._size(leaf, pieces)
             if size is None:
-                columns[leaf.name] = self._ragged(leaf, pieces).reordered(place)
+                columns[leaf.name] = self._ragged(leaf, pieces).reordered(indices)
                 continue
             out = torch.empty((len(positions), *size), dtype=leaf.dtype)
             for some in positions.argsort(stable=True).split(max(1, HOLD_BYTES // max(1, leaf.bytes_per_example))):
-                wanted, at = _ascending(positions[some])
-                out.index_copy_(0, some, self._column(leaf, self._by_part(wanted), None).index_select(0, at))
+                wanted, wanted_indices = _ascending(positions[some])
+                out.index_copy_(
+                    0, some, self._column(leaf, self._by_part(wanted), None).index_select(0, wanted_indices)
+                )
             columns[leaf.name] = out
         return HeldRows(columns)
 
@@ -267,7 +269,7 @@ class StoredRows(Rows):
 
         Each is (rows, channels), or (rows, channels, 1, 1) for maps.
         """
-        ascending, place = _ascending(positions)
+        ascending, indices = _ascending(positions)
         steps: dict[str, Tensor] = {}
         for leaf in self.leaves:
             each = []
@@ -277,7 +279,7 @@ class StoredRows(Rows):
                     alone = torch.zeros(_length(runs)) if own is None else own
                     each.append(torch.where(alone[:, None] > 0, alone[:, None], channels))
             if each:
-                rows = torch.cat(each)[place]
+                rows = torch.cat(each)[indices]
                 steps[leaf.name] = rows[..., None, None] if len(leaf.shape) == 3 else rows
         return steps
 
@@ -322,9 +324,9 @@ def _ascending(positions: Tensor) -> tuple[np.ndarray, Tensor]:
     order = np.argsort(given)
     in_order = given[order]
     is_new = np.concatenate([np.ones(min(1, len(given)), bool), in_order[1:] != in_order[:-1]])
-    place = np.empty(len(given), np.int64)
-    place[order] = np.cumsum(is_new) - 1
-    return in_order[is_new], torch.from_numpy(place)
+    indices = np.empty(len(given), np.int64)
+    indices[order] = np.cumsum(is_new) - 1
+    return in_order[is_new], torch.from_numpy(indices)
 
 
 def _runs(starts: np.ndarray, stops: np.ndarray, breaks: np.ndarray | None = None) -> Runs:

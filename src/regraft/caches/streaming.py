@@ -47,7 +47,7 @@ def shuffled_groups(rows: StoredRows, in_storage_order: Tensor, positions: Tenso
     block_bytes = block_ends.diff(prepend=torch.zeros(1, dtype=torch.int64))[permuted]
     groups: list[Tensor] = []
     for chosen in torch.split(permuted, _packed(block_bytes, limit)):
-        group = torch.cat([blocks[at] for at in chosen.tolist()])
+        group = torch.cat([blocks[block] for block in chosen.tolist()])
         groups.append(group[torch.randperm(len(group), generator=generator)])
     return groups
 
@@ -81,15 +81,15 @@ def streamed(
 class _Block:
     """A group as it was read, in the store's order; its own order is made batch by batch."""
 
-    def __init__(self, rows: HeldRows, place: Tensor) -> None:
-        self.rows, self.place = rows, place
+    def __init__(self, rows: HeldRows, indices: Tensor) -> None:
+        self.rows, self.indices = rows, indices
 
     def __len__(self) -> int:
-        return len(self.place)
+        return len(self.indices)
 
     def gather(self, start: int, stop: int) -> Rows:
         """The rows start … stop - 1 of the group, copied."""
-        return self.rows.gather(self.place[start:stop])
+        return self.rows.gather(self.indices[start:stop])
 
 
 def _read_ahead(
@@ -100,8 +100,8 @@ def _read_ahead(
     buffers = [rows.buffers(longest) for _ in groups[:2]]
 
     def read(number: int) -> _Block:
-        columns, place = rows.read(positions(groups[number]), buffers[number % 2])
-        return _Block(HeldRows(columns), place)
+        columns, indices = rows.read(positions(groups[number]), buffers[number % 2])
+        return _Block(HeldRows(columns), indices)
 
     with ThreadPoolExecutor(1, thread_name_prefix="regraft-features") as reader:
         ahead = reader.submit(read, 0) if groups else None

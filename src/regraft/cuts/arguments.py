@@ -51,11 +51,15 @@ def pairs(
         _refuse(name, recorded, given)
 
 
-def _equal(one: object, other: object) -> bool:
+def _equal(recorded: object, given: object) -> bool:
     """The same object or an equal value; arrays by their elements."""
-    if one is other or np.array_equal(cast(ArrayLike, one), cast(ArrayLike, other)):
+    if recorded is given or np.array_equal(cast(ArrayLike, recorded), cast(ArrayLike, given)):
         return True
-    return type(one) is type(other) and not isinstance(one, PLAIN) and parts_of(one) == parts_of(other) != {}
+    return (
+        type(recorded) is type(given)
+        and not isinstance(recorded, PLAIN)
+        and parts_of(recorded) == parts_of(given) != {}
+    )
 
 
 def _refuse(name: str, recorded: object, given: object) -> NoReturn:

@@ -99,12 +99,12 @@ def describe_cut(record: Record, sizes: Sizes, choice: Choice, *, by_row: bool) 
 
 def _leaf(record: Record, sizes: Sizes, name: str, index: int, *, by_row: bool) -> Leaf:
     """A leaf, whose shape is that of one example where it has rows."""
-    value, place = record.values[index], sizes.rows(index)
+    value, row_axis = record.values[index], sizes.rows(index)
     shape: list[int | Size | None] = [*sizes.shapes[index]]
     now: list[int] = [*value.shape]
     rows = 1
-    if by_row and place is not None:
-        (axis, each), rows = place, max(1, sizes.example[ROWS])
+    if by_row and row_axis is not None:
+        (axis, each), rows = row_axis, max(1, sizes.example[ROWS])
         merged = shape[axis]
         if isinstance(merged, Size) and len(merged.times) > 1:  # of examples and positions the positions stay
             shape[axis] = replace(merged, times=tuple(symbol for symbol in merged.times if symbol != ROWS))

@@ -89,14 +89,14 @@ class HeadRun(StubOwner):
             return cast(T, self.tensor(structure))
         return map_tree(self._filled, structure, kind=(Slot, Size))
 
-    def _filled(self, place: Slot | Size) -> Tensor | int:
+    def _filled(self, placeholder: Slot | Size) -> Tensor | int:
         """What stands in the place of a Slot or a Size."""
-        if isinstance(place, Slot):
-            return self.tensor(place)
-        size = place.at(self.sizes.symbols)
+        if isinstance(placeholder, Slot):
+            return self.tensor(placeholder)
+        size = placeholder.at(self.sizes.symbols)
         if size is None:
-            self._assume(self.sizes.unknown(place.symbols))
-            size = place.at(self.sizes.assumed)
+            self._assume(self.sizes.unknown(placeholder.symbols))
+            size = placeholder.at(self.sizes.assumed)
         if size is None:
             raise SplitError(
                 "A skipped layer gives a number that is not known for other lengths than the example's."

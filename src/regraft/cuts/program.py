@@ -143,10 +143,10 @@ class Program:
     @cached_property
     def leaf_rows(self) -> dict[int, LeafRows]:
         """Leaf value → where its rows are; empty where the features hold for a batch as a whole."""
-        places = {value: self.sizes.rows(value) for value in self.leaves.values()} if self.by_row else {}
-        recorded = {value: (self.record.values[value].shape, self.record.values[value].stride) for value in places}
+        row_axes = {value: self.sizes.rows(value) for value in self.leaves.values()} if self.by_row else {}
+        recorded = {value: (self.record.values[value].shape, self.record.values[value].stride) for value in row_axes}
         layouts = {**recorded, **self.layouts}
-        return {value: LeafRows(*place, layouts[value]) for value, place in places.items() if place is not None}
+        return {value: LeafRows(*axes, layouts[value]) for value, axes in row_axes.items() if axes is not None}
 
     @cached_property
     def overwritten(self) -> set[int]:

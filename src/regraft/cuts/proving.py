@@ -194,7 +194,7 @@ def _weighted(tensor: Tensor) -> Tensor:
 def _unfilled(expected: Outcome, got: Outcome) -> tuple[type, ...]:
     """The classes of opaque objects that are not the same in both."""
     pairs = zip_longest(expected.opaque, got.opaque, fillvalue=None)
-    classes = [(one or other or (object, []))[0] for one, other in pairs if not _is_same_object(one, other)]
+    classes = [(wanted or given or (object, []))[0] for wanted, given in pairs if not _is_same_object(wanted, given)]
     return tuple(dict.fromkeys(classes))
 
 

@@ -40,8 +40,8 @@ class Augmented(Labelled):
         for axis in (1, 2):
             most = int(self.shift * image.shape[axis])
             by = int(torch.randint(-most, most + 1, ()))
-            at = (torch.arange(image.shape[axis]) + by).clamp(0, image.shape[axis] - 1)
-            image = image.index_select(axis, at)
+            indices = (torch.arange(image.shape[axis]) + by).clamp(0, image.shape[axis] - 1)
+            image = image.index_select(axis, indices)
         return image, label
 
     def content_ids(self, indices: Sequence[int] | None = None) -> list[str] | None:

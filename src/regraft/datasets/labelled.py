@@ -58,7 +58,7 @@ class Chosen(Labelled):
 
     def content_ids(self, indices: Sequence[int] | None = None) -> list[str] | None:
         """Those of the other data set."""
-        return self.whole.content_ids(self.indices if indices is None else [self.indices[at] for at in indices])
+        return self.whole.content_ids(self.indices if indices is None else [self.indices[index] for index in indices])
 
 
 def class_names(labels: Iterable[str]) -> list[str]:

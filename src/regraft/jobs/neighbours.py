@@ -19,16 +19,16 @@ def neighbours_of(path: Path) -> dict[str, Path]:
     Found by reading the import statements, wherever they stand in the files. Modules of Python's own library are never
     neighbours: Python has most of them already when the file runs.
     """
-    found: dict[str, Path] = {}
+    neighbours: dict[str, Path] = {}
     unread = [("", path)]
     while unread:
         package, file = unread.pop()
         for name in _imported(file, package):
             for module, source in _files_of(path.parent, name).items():
-                if module not in found and source != path:
-                    found[module] = source
+                if module not in neighbours and source != path:
+                    neighbours[module] = source
                     unread.append((module if source.name == "__init__.py" else module.rpartition(".")[0], source))
-    return dict(sorted(found.items()))
+    return dict(sorted(neighbours.items()))
 
 
 @contextmanager

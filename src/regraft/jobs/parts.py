@@ -24,8 +24,8 @@ def inputs_of(job: Job) -> dict[str, Path]:
         "the feature cache": job.cache.folder,
     }
     code = factory_file(job.model.factory, job.folder)
-    found = {name: job.path(path) for name, path in paths.items() if isinstance(path, str)}
-    return found if code is None else {**found, "the model's code": code}
+    inputs = {name: job.path(path) for name, path in paths.items() if isinstance(path, str)}
+    return inputs if code is None else {**inputs, "the model's code": code}
 
 
 def refuse_missing_data(job: Job) -> None:

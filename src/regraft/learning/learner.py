@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from regraft.caches.differences import filling_problem, tolerance_of
-from regraft.caches.features import Features, HeadInputs
+from regraft.caches.features import Features, LeafRows
 from regraft.errors import DataError, TrainError
 from regraft.examples import DatasetExamples, Examples, TensorExamples, call, collated, has_lengths, shapes_in
 from regraft.foundation.wording import counted
@@ -164,7 +164,7 @@ def _weights_behind(examples: Examples | None) -> Mapping[str, str]:
     """The digests of the weights that features were computed by, also of rows that were gathered from them."""
     if isinstance(examples, Features):
         return examples.frozen
-    if isinstance(examples, TensorExamples) and isinstance(examples.inputs, HeadInputs):
+    if isinstance(examples, TensorExamples) and isinstance(examples.inputs, LeafRows):
         return examples.inputs.frozen
     return {}
 

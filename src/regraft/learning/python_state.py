@@ -78,9 +78,9 @@ class PythonState:
 
     def change(self) -> str:
         """What is no longer as it was, in a word or two; "" where nothing is."""
-        for kind, places in (("attribute", self.attributes), ("global variable", self.variables)):
-            for place in places:
-                if name := place.changed_name():
+        for kind, owners in (("attribute", self.attributes), ("global variable", self.variables)):
+            for variables in owners:
+                if name := variables.changed_name():
                     return f"{kind} {name}"
         if list(map(_closure_values, self.functions)) != self.closures:
             return "a variable of the function around the loss or a layer"
@@ -88,8 +88,8 @@ class PythonState:
 
     def restore(self) -> None:
         """Attributes and global variables as they were; what a function shares with the one around it stays."""
-        for place in (*self.attributes, *self.variables):
-            place.restore()
+        for variables in (*self.attributes, *self.variables):
+            variables.restore()
 
 
 def _place(owner: dict[str, object], names: frozenset[str] | None) -> _Place:
@@ -104,11 +104,11 @@ def _names_of(owner: Mapping[str, object], names: frozenset[str] | None) -> list
 def _functions(model: nn.Module, loss: Callable[..., object]) -> list[FunctionType]:
     """The user's own functions that a step runs: the loss, each layer's `forward`, and functions that they name."""
     layers = {type(layer): layer for layer in model.modules()}
-    found = dict.fromkeys(f for start in (loss, *layers.values()) for f in _code_of(start))
+    functions = dict.fromkeys(f for start in (loss, *layers.values()) for f in _code_of(start))
     for _ in range(DEEPEST):
-        named = [f.__globals__.get(name) for f in found for name in _names_in(f.__code__)]
-        found |= dict.fromkeys(f for value in named if isinstance(value, FunctionType) for f in _code_of(value))
-    return list(found)
+        named = [f.__globals__.get(name) for f in functions for name in _names_in(f.__code__)]
+        functions |= dict.fromkeys(f for value in named if isinstance(value, FunctionType) for f in _code_of(value))
+    return list(functions)
 
 
 def _code_of(called: object) -> list[FunctionType]:

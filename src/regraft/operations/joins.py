@@ -130,7 +130,7 @@ class DivideBySigma(Join):
 
 def is_norm_of(g: Shape, v: Shape) -> bool:
     """Whether g has the size of v or 1 along each axis, or is a scalar."""
-    return not g or (len(g) == len(v) and all(one in (1, size) for one, size in zip(g, v, strict=True)))
+    return not g or (len(g) == len(v) and all(length in (1, size) for length, size in zip(g, v, strict=True)))
 
 
 def norm_over(v: np.ndarray, shape: Shape) -> np.ndarray:

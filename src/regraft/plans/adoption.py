@@ -53,12 +53,12 @@ def adopted_by(model: nn.Module) -> tuple[RequirementRow, ...]:
     return tuple(rows.values())
 
 
-def can_change(model: nn.Module, place: ModuleStep | CallStep, function: Function | Absent) -> bool:
+def can_change(model: nn.Module, step: ModuleStep | CallStep, function: Function | Absent) -> bool:
     """Whether a place of the model can do a step: a module of its own, or a call in a forward that can be rewritten."""
-    owner = dict(model.named_modules()).get(place.layer)
+    owner = dict(model.named_modules()).get(step.layer)
     if owner is None or module_for(function) is None:
         return False
-    return isinstance(place, ModuleStep) or can_edit(owner, place)
+    return isinstance(step, ModuleStep) or can_edit(owner, step)
 
 
 def _refuse_unknown_layers(model: nn.Module, rows: Sequence[RequirementRow]) -> None:

@@ -52,8 +52,8 @@ class FunctionComparison:
         for layer, source in self.pairs.items():
             mine, other = self.ours.get(layer, _NOTHING), self.theirs.get(source, _NOTHING)
             call = self.traced.calls.get(layer)
-            place = None if call is None else replace(call, operand=0)
-            for row in self._compared(mine, other, place, source) if self._is_same(mine, other) else ():
+            where = None if call is None else replace(call, operand=0)
+            for row in self._compared(mine, other, where, source) if self._is_same(mine, other) else ():
                 rows[row.name] = _both(rows.get(row.name, row), row)
         return (*rows.values(), *self._output_row())
 
@@ -62,15 +62,15 @@ class FunctionComparison:
         return _NOTHING not in (mine, other) and same_inputs(bare(mine), bare(other), self.pairs)
 
     def _compared(
-        self, mine: Expression, other: Expression, place: Place | None, source: str, carried: Carried = ((), ())
+        self, mine: Expression, other: Expression, where: Place | None, source: str, carried: Carried = ((), ())
     ) -> Iterator[RequirementRow]:
-        """The rows of everything between a layer and those that feed it; `place` is where a step can be put in."""
+        """The rows of everything between a layer and those that feed it; a step is added at `where`."""
         (my_steps, my_inner), (their_steps, their_inner) = unstepped(mine), unstepped(other)
         steps: Carried = ((*carried[0], *my_steps), (*carried[1], *their_steps))
         is_leaf = isinstance(my_inner, str) or isinstance(their_inner, str)
         is_alike = not is_leaf and my_inner[0] == "cat" and all(map(_is_activation, (*steps[0], *steps[1])))
         if not is_alike:  # an activation is the same before a concatenation as behind it
-            yield from self._steps(*steps, place, source)
+            yield from self._steps(*steps, where, source)
             steps = ((), ())
         if not isinstance(my_inner, str) and not isinstance(their_inner, str):
             yield from self._parts(my_inner, their_inner, source, steps)
@@ -93,7 +93,7 @@ class FunctionComparison:
         """Their parts in the order of ours; None when they are put together in another order."""
         rest, twins = list(other[1:]), []
         for part in mine[1:]:
-            twin = next((one for one in rest if self._is_same(part, one)), None)
+            twin = next((candidate for candidate in rest if self._is_same(part, candidate)), None)
             if twin is None:
                 return None
             rest.remove(twin)
@@ -101,7 +101,7 @@ class FunctionComparison:
         return twins
 
     def _steps(
-        self, mine: Sequence[Step], theirs: Sequence[Step], place: Place | None, source: str
+        self, mine: Sequence[Step], theirs: Sequence[Step], where: Place | None, source: str
     ) -> Iterator[RequirementRow]:
         """The rows of one path between two layers. What is not known on a side is not compared there."""
         is_open = any(isinstance(step.function, Unknown) for step in (*mine, *theirs))
@@ -112,7 +112,7 @@ class FunctionComparison:
             # A padding of the model's own stays where it is, whatever is done to the pooling behind it.
             pads_itself = any(isinstance(step.function, ZeroPad) for step in mine)
             can_change = not pads_itself and (len(ours) == len(others) or len(ours) + len(others) == 1)
-            for step, other in zip_longest(ours, others, fillvalue=Step(Absent(kind), place)):
+            for step, other in zip_longest(ours, others, fillvalue=Step(Absent(kind), where)):
                 if step.function != other.function:
                     yield self._row(step, other.function, source, kind, can_change=can_change)
 
@@ -141,10 +141,10 @@ class FunctionComparison:
         mine, other = self.ours.get("", _NOTHING), self.theirs.get("", _NOTHING)
         if not self._is_same(mine, other):
             return
-        found, required = (_activations_text(unstepped(side)[0]) for side in (mine, other))
-        if found != required:
-            note = f"the source's output has {required}, the model's has {found}"
-            yield RequirementRow(Setting("", "output"), required, found, "accepted", "", note)
+        current, required = (_activations_text(unstepped(side)[0]) for side in (mine, other))
+        if current != required:
+            note = f"the source's output has {required}, the model's has {current}"
+            yield RequirementRow(Setting("", "output"), required, current, "accepted", "", note)
 
 
 def _is_activation(step: Step) -> bool:
@@ -161,7 +161,7 @@ def _flat(expression: tuple[Expression, ...], word: str) -> tuple[Expression, ..
     for part in expression[1:]:
         steps, inner = unstepped(part)
         is_inside = isinstance(inner, tuple) and inner[0] == word
-        parts.extend(stepped(steps, one) for one in (_flat(inner, word)[1:] if is_inside else (inner,)))  # type: ignore[arg-type]
+        parts.extend(stepped(steps, term) for term in (_flat(inner, word)[1:] if is_inside else (inner,)))  # type: ignore[arg-type]
     return (word, *parts)
 
 
@@ -180,10 +180,10 @@ def _of_kind(steps: Sequence[Step], kind: StepKind) -> list[Step]:
     return [next(same) for _, same in groupby(chosen, key=lambda step: step.function)]
 
 
-def _both(one: RequirementRow, other: RequirementRow) -> RequirementRow:
+def _both(row: RequirementRow, other: RequirementRow) -> RequirementRow:
     """One row for a place of ours that stands for several of theirs: it can be changed only where they agree."""
-    if one.required == other.required:
-        return one
+    if row.required == other.required:
+        return row
     note = "One module of the model stands for steps that differ in the source: use a module of its own for each."
-    advice = tuple(advice for advice in one.advice if advice.argument == "accept")
-    return replace(one, required=f"{one.required}; {other.required}", adoptable=False, note=note, advice=advice)
+    advice = tuple(advice for advice in row.advice if advice.argument == "accept")
+    return replace(row, required=f"{row.required}; {other.required}", adoptable=False, note=note, advice=advice)

@@ -161,13 +161,13 @@ def same_inputs(mine: Expression, other: Expression, pairs: Mapping[str, str]) -
         return False
     if mine[0] in _UNORDERED:
         return _same_in_any_order(mine[1:], other[1:], pairs)
-    return all(same_inputs(one, two, pairs) for one, two in zip(mine[1:], other[1:], strict=True))
+    return all(same_inputs(ours, theirs, pairs) for ours, theirs in zip(mine[1:], other[1:], strict=True))
 
 
 def _same_in_any_order(mine: Sequence[Expression], other: Sequence[Expression], pairs: Mapping[str, str]) -> bool:
     left = list(other)
     for part in mine:
-        index = next((index for index, one in enumerate(left) if same_inputs(part, one, pairs)), None)
+        index = next((index for index, candidate in enumerate(left) if same_inputs(part, candidate, pairs)), None)
         if index is None:
             return False
         del left[index]

@@ -167,7 +167,9 @@ def _norm_rules(layout: str, layer: Layer) -> Rules:
     """Behind a map of channels they may be stored as (c, 1, 1): the same numbers."""
     is_flat = all(len(array.shape) == 1 for array in layer.arrays.values())
     patterns = {"weight": NORM_WEIGHT, "bias": NORM_BIAS}
-    return {leaf: (LeafRule((one,), _flat) if is_flat else _as_stored(one),) for leaf, one in patterns.items()}
+    return {
+        leaf: (LeafRule((pattern,), _flat) if is_flat else _as_stored(pattern),) for leaf, pattern in patterns.items()
+    }
 
 
 def _kernel_rules(layout: str, layer: Layer) -> Rules:
@@ -216,7 +218,10 @@ def stored_axes(layout: str, kind: str, facts: Facts, target: str = "") -> str:
 
 def _order_advice(layout: str, target: str) -> list[Advice]:
     if layout == "tensorflow-or-flax":
-        return [Advice("layout", one, f"read the kernels in the axis order of {one}") for one in ("tensorflow", "flax")]
+        return [
+            Advice("layout", axis_order, f"read the kernels in the axis order of {axis_order}")
+            for axis_order in ("tensorflow", "flax")
+        ]
     return [
         Advice("adapt", {target: "as stored"}, "read the kernel as (out, in)"),
         Advice("adapt", {target: "transposed"}, "read the kernel as (in, out)"),

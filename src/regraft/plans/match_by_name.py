@@ -220,7 +220,7 @@ def _paired_by(rule: LeafRule, names: tuple[str, ...], below: Below, sources: So
 
 def _answers(advice: Sequence[Advice]) -> tuple[str, ...]:
     """The methods of `adapt` that are advised, without placeholders."""
-    methods = [method for one in advice if isinstance(one.value, dict) for method in one.value.values()]
+    methods = [method for item in advice if isinstance(item.value, dict) for method in item.value.values()]
     return tuple(str(method).removesuffix(" HxWxC") for method in methods)
 
 

@@ -52,7 +52,7 @@ def _between_pairs(
         others = their_gaps.get((pairs.get(first, ""), pairs.get(last, "")), [])
         if Counter(ours[name] for name in mine) == Counter(theirs[name] for name in others):
             by_signature = {theirs[name]: name for name in others}
-            alone = [name for name in mine if [ours[one] for one in mine].count(ours[name]) == 1]
+            alone = [name for name in mine if [ours[other] for other in mine].count(ours[name]) == 1]
             settled |= {name: by_signature[ours[name]] for name in alone}
     return settled
 
@@ -150,4 +150,4 @@ def _words(skeleton: str) -> set[str]:
 def _in_order(names: Sequence[str]) -> bool:
     """Whether the running numbers in the names grow with the order, so that both agree."""
     numbers = [tuple(int(number) for number in re.findall(r"\d+", name)) for name in names]
-    return all(one < two for one, two in pairwise(numbers))
+    return all(earlier < later for earlier, later in pairwise(numbers))

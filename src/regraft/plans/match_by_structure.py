@@ -46,7 +46,9 @@ def pair_by_structure(layers: Sequence[Layer], sources: Sources, ours: Traced | 
     wiring = sources.wiring
     if ours is not None and wiring.inputs:
         if _is_folded(theirs, wiring):
-            signatures = {name: one for name, one in signatures.items() if not _is_folding(name, signatures, ours)}
+            signatures = {
+                name: signature for name, signature in signatures.items() if not _is_folding(name, signatures, ours)
+            }
         graphs = _graph(signatures, ours.inputs), _graph(theirs, _their_inputs(groups, wiring))
         matches = _with_same_names(match_graphs(*graphs), signatures, theirs)
         how = "by the wiring of both networks"
@@ -192,7 +194,7 @@ def _their_inputs(groups: Mapping[str, _Group], wiring: Wiring) -> dict[str, Exp
     inputs: dict[str, Expression] = {}
     for layer, feeding in wiring.inputs.items():
         operation = wiring.operation.get(layer, "")
-        feed = combined(JOINS.get(operation, operation), [output(one) for one in feeding])
+        feed = combined(JOINS.get(operation, operation), [output(name) for name in feeding])
         wide = _depthwise_of(layer)
         if wide in groups:
             inputs[wide], feed = feed, wide

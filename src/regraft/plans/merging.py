@@ -64,7 +64,7 @@ def _with_norm(
     if not below:
         owners = dict.fromkeys(sources.owners.values())
         raise PlanError(f"The checkpoint has no norm {norm!r} to fold. {near_names(norm, owners)}")
-    scale, shift, mean, variance = (_leaf(one, below) for one in (NORM_WEIGHT, NORM_BIAS, MEAN, VARIANCE))
+    scale, shift, mean, variance = (_leaf(pattern, below) for pattern in (NORM_WEIGHT, NORM_BIAS, MEAN, VARIANCE))
     eps = float(request["eps"] or sources.facts_of(tuple(below.values())).get("eps") or 1e-5)  # type: ignore[arg-type]
     if not mean or not variance:
         raise PlanError(f"{norm} keeps no mean and variance ({', '.join(below)}): it cannot be folded.")

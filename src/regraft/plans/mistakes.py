@@ -200,7 +200,11 @@ def _reset_before(model: nn.Module) -> Iterator[None]:
             setattr(older, leaf, getattr(gru, leaf))
         return older.forward
 
-    grus = [one for one in model.modules() if isinstance(one, nn.GRU) and one.batch_first and one.num_layers == 1]
+    grus = [
+        module
+        for module in model.modules()
+        if isinstance(module, nn.GRU) and module.batch_first and module.num_layers == 1
+    ]
     try:
         for gru in grus:
             gru.forward = make(gru)  # type: ignore[method-assign]

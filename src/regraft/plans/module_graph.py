@@ -163,7 +163,7 @@ def _maps(graph: fx.Graph, reader: "_Reader") -> Set[CallStep]:
     maps: set[CallStep] = set()
     for node, call in calls_of(graph).items():
         operands = operands_of(node)
-        maps |= {replace(call, operand=index) for index, one in enumerate(operands) if not _is_in(one, flat)}
+        maps |= {replace(call, operand=index) for index, argument in enumerate(operands) if not _is_in(argument, flat)}
         module = reader.modules.get(str(node.target)) if node.op == "call_module" else None
         gives_map = module is not None and kind_of(module) in _MAP_KINDS
         flattens = isinstance(module, _FLAT_MODULES) or word_of(node).startswith(("adaptive_", *_FLAT_WORDS))

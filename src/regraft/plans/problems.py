@@ -69,7 +69,7 @@ def _merged_dicts(values: Sequence[dict[str, str]], others: Collection[str]) -> 
 def _outermost(names: Iterable[str], others: Collection[str]) -> list[str]:
     """For each name the outermost part of the model in which all that is left is meant."""
     taken = {parent for other in others for parent in parents(other)}
-    return [next((one for one in reversed(parents(name)) if one not in taken), name) for name in names]
+    return [next((part for part in reversed(parents(name)) if part not in taken), name) for name in names]
 
 
 def _shortened(patterns: Sequence[str], others: Collection[str]) -> list[str]:
@@ -79,7 +79,7 @@ def _shortened(patterns: Sequence[str], others: Collection[str]) -> list[str]:
     groups: dict[str, list[str]] = defaultdict(list)
     for pattern in patterns:
         groups[re.sub(r"\d+", lambda _: r"\d+", pattern)].append(pattern)
-    return [one for general, members in groups.items() for one in _general(general, members, others)]
+    return [shortened for general, members in groups.items() for shortened in _general(general, members, others)]
 
 
 def _general(general: str, members: Sequence[str], others: Collection[str]) -> Sequence[str]:

@@ -148,9 +148,9 @@ class RequirementRow:
         """Rows in models that were pickled before subjects had types name layer and attribute."""
         if "attribute" in state:
             subject, values = subject_of(state), (state["required"], state["found"])
-            required, found = (typed_value(subject, value) for value in values)
+            required, current = (typed_value(subject, value) for value in values)
             kept = {key: value for key, value in state.items() if key not in ("layer", "attribute")}
-            state = {**kept, "subject": subject, "required": required, "found": found}
+            state = {**kept, "subject": subject, "required": required, "found": current}
         self.__dict__.update(state)
 
 

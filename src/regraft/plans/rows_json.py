@@ -79,10 +79,10 @@ def requirement_from_json(data: Mapping[str, Any]) -> RequirementRow:
     """One row of settings as `requirement_to_json` wrote it. Raises PlanError for a status that there is not."""
     _refuse_status(f"setting {data['layer']}.{data['attribute']}", data["status"], get_args(RequirementStatus))
     subject = subject_of(data)
-    required, found = (typed_value(subject, data[name]) for name in ("required", "found"))
+    required, current = (typed_value(subject, data[name]) for name in ("required", "found"))
     own = {field.name for field in fields(RequirementRow)} - {"subject", "required", "found", "advice"}
     rest: Json = {name: value for name, value in data.items() if name in own}
-    return RequirementRow(subject, required, found, **rest, advice=_advice_from_json(data))
+    return RequirementRow(subject, required, current, **rest, advice=_advice_from_json(data))
 
 
 def _value_to_json(value: object) -> object:
@@ -92,11 +92,11 @@ def _value_to_json(value: object) -> object:
 
 
 def _advice_to_json(advice: tuple[Advice, ...]) -> list[list[object]]:
-    return [[one.argument, one.value, one.effect] for one in advice]
+    return [[item.argument, item.value, item.effect] for item in advice]
 
 
 def _advice_from_json(data: Mapping[str, Any]) -> tuple[Advice, ...]:
-    return tuple(Advice(*one) for one in data.get("advice", ()))
+    return tuple(Advice(*item) for item in data.get("advice", ()))
 
 
 def _refuse_status(row: str, status: object, statuses: tuple[str, ...]) -> None:

@@ -76,7 +76,7 @@ def compare_settings(
     requirements: Sequence[Requirement], takers: Takers, layout: str | None
 ) -> tuple[RequirementRow, ...]:
     """One row for each fact that a module can show, met or different; and for each norm whose eps is not recorded."""
-    strides = {one.layer: one.value for one in requirements if one.attribute == "strides"}
+    strides = {each.layer: each.value for each in requirements if each.attribute == "strides"}
     rows: dict[str, RequirementRow] = {}
     for requirement in requirements:
         for layer in takers.get(requirement.layer, ()):
@@ -116,12 +116,12 @@ def _compare(requirement: Requirement, layer: Layer, layout: str | None, strides
     attribute = _OURS.get(requirement.attribute, requirement.attribute)
     if attribute not in layer.settings or (attribute == "groups" and layer.kind == "depthwise"):
         return None  # a depthwise kernel's own axes decide its groups
-    found = layer.settings[attribute]
+    current = layer.settings[attribute]
     required = _in_our_terms(attribute, requirement.value, layer, layout)
     if required is None:
         return None
-    row = RequirementRow(Setting(layer.name, attribute), required, found, "met", requirement.layer)
-    if _same(required, found) or (attribute == "padding" and _pads_alike(required, found, layer, strides)):
+    row = RequirementRow(Setting(layer.name, attribute), required, current, "met", requirement.layer)
+    if _same(required, current) or (attribute == "padding" and _pads_alike(required, current, layer, strides)):
         return row
     row = replace(row, adoptable=_is_adoptable(layer, attribute, required))
     if attribute == "momentum":  # it moves the statistics while training; what the model computes does not depend on it
@@ -153,9 +153,9 @@ def _in_our_terms(attribute: str, value: object, layer: Layer, layout: str | Non
         return _padding(value)
     if attribute == "groups" and value == -1 and "weight" in layer.arrays:
         return layer.arrays["weight"].shape[0]  # Keras: a group for each channel
-    found = layer.settings[attribute]
-    if isinstance(found, tuple) and isinstance(value, int):
-        return (value,) * len(found)
+    current = layer.settings[attribute]
+    if isinstance(current, tuple) and isinstance(value, int):
+        return (value,) * len(current)
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -176,7 +176,7 @@ def _padding(value: object) -> object:
     return lows if lows == highs else pairs
 
 
-def _pads_alike(required: object, found: object, layer: Layer, strides: object) -> bool:
+def _pads_alike(required: object, current: object, layer: Layer, strides: object) -> bool:
     """Whether two forms of the padding mean the same zeros for every size of the input."""
     if layer.kind not in _CONVOLUTIONS or layer.kernel is None:
         return False
@@ -185,7 +185,7 @@ def _pads_alike(required: object, found: object, layer: Layer, strides: object) 
     wholes = [spread * (width - 1) for width, spread in zip(kernel, dilation, strict=True)]
     is_known = isinstance(strides, (list, tuple)) and len(strides) == len(kernel)
     theirs = tuple(strides) if is_known else stride  # type: ignore[arg-type]  # a list, as is_known says
-    return _zeros(required, wholes, theirs) == _zeros(found, wholes, stride) is not None
+    return _zeros(required, wholes, theirs) == _zeros(current, wholes, stride) is not None
 
 
 def _zeros(padding: object, wholes: Sequence[int], stride: Sequence[int]) -> object:
@@ -214,12 +214,12 @@ def _each(value: Any, count: int) -> tuple[Any, ...]:
     return value if isinstance(value, tuple) else (value,) * count
 
 
-def _same(required: object, found: object) -> bool:
-    if isinstance(required, float) and isinstance(found, (int, float)):
-        return isclose(required, found, rel_tol=1e-6)
-    if isinstance(found, tuple) and isinstance(required, int):
-        return found == (required,) * len(found)
-    return required == found
+def _same(required: object, current: object) -> bool:
+    if isinstance(required, float) and isinstance(current, (int, float)):
+        return isclose(required, current, rel_tol=1e-6)
+    if isinstance(current, tuple) and isinstance(required, int):
+        return current == (required,) * len(current)
+    return required == current
 
 
 def _fix_by_hand(layer: Layer, row: RequirementRow) -> str:
@@ -244,6 +244,6 @@ def _assumed_eps(layer: Layer, source_layer: str, layout: str | None) -> Require
         return None
     usual = DEFAULT_EPS.get((layout or "", layer.kind))
     default = f"; {layout}'s own default is {usual:g}" if usual else ""
-    found = layer.settings["eps"]
-    note = f"the file does not record eps: the module's {found} is assumed{default}"
-    return RequirementRow(Setting(layer.name, "eps"), found, found, "assumed", source_layer, note)
+    current = layer.settings["eps"]
+    note = f"the file does not record eps: the module's {current} is assumed{default}"
+    return RequirementRow(Setting(layer.name, "eps"), current, current, "assumed", source_layer, note)

@@ -163,7 +163,7 @@ def function_of_text(text: str) -> Pool | Activation | Absent | None:
 
 def _sides_of_text(text: str) -> Sides:
     ends = [side.split("-") for side in text.split("x") if side]
-    return tuple((int(one[0]), int(one[-1])) for one in ends)
+    return tuple((int(end[0]), int(end[-1])) for end in ends)
 
 
 # --- what a file records ----------------------------------------------------------------------------------------------

@@ -112,7 +112,7 @@ def parameters_of(model: nn.Module) -> Parameters:
     return Parameters(total=total, frozen=total - trained, trained=trained)
 
 
-def machine() -> str:
+def machine_text() -> str:
     """The processor, its cores and the accelerator, in words."""
     accelerator = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores{accelerator}"

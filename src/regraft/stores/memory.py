@@ -28,8 +28,8 @@ class MemoryEntry(Entry):
         """Keep copies of the tensors on the device."""
         if name not in self._held:
             kept = {leaf: tensor.detach().to(self.device, copy=True) for leaf, tensor in tensors.items()}
-            told = {leaf: (DTYPE_WORDS[tensor.dtype], tuple(tensor.shape)) for leaf, tensor in kept.items()}
-            self._held[name] = (Part(name, ids.copy(), told), kept)
+            layouts = {leaf: (DTYPE_WORDS[tensor.dtype], tuple(tensor.shape)) for leaf, tensor in kept.items()}
+            self._held[name] = (Part(name, ids.copy(), layouts), kept)
         return self._held[name][0]
 
     def read(self, part: Part, name: str, start: int, stop: int) -> Tensor:

@@ -72,11 +72,11 @@ class Entry(ABC):
         out     contiguous, on the CPU, of the stored dtype, with as many rows as the runs together
         pieces  each part with its runs (start, stop), ascending, none of them empty
         """
-        at = 0
+        position = 0
         for part, runs in pieces:
             for start, stop in runs:
-                out[at : at + stop - start] = self.read(part, name, start, stop)
-                at += stop - start
+                out[position : position + stop - start] = self.read(part, name, start, stop)
+                position += stop - start
 
     @abstractmethod
     def lease(self, name: str) -> bool:

@@ -44,6 +44,7 @@ LAYERS = {
     "conv": (lambda: nn.Conv1d(4, 6, 3), (2, 4, 9)),
     "transposed": (lambda: nn.ConvTranspose1d(4, 6, 3), (2, 4, 9)),
     "dense": (lambda: nn.Linear(4, 6), (2, 4)),
+    "square": (lambda: nn.Linear(6, 6), (2, 6)),
     "one input": (lambda: nn.Conv1d(1, 6, 3), (2, 1, 9)),
 }
 WEIGHT_NORMS = [name for name in NORMS if "weight_norm" in name]

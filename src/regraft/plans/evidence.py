@@ -12,6 +12,7 @@ from regraft.operations.running import shape_after
 from regraft.plans.adapting import way_of_order
 from regraft.plans.layers import KERNELS, ORIENTED, Layer
 from regraft.plans.layouts import EMBEDDING, WEIGHT
+from regraft.plans.parametrized import tensor_of
 from regraft.plans.rows import Row
 
 Order = tuple[int, ...]
@@ -103,9 +104,14 @@ def _doubted(
 
 def _is_bare(row: Row, layer: Layer) -> bool:
     """Whether a matrix of a name of its own fills a dense kernel, or the other way round: x @ W or x @ Wᵀ."""
-    theirs = row.sources[0].replace("/", ".").rpartition(".")[2]
-    are_kernels = [name.rpartition(".")[2] in _KERNEL_NAMES for name in (theirs, row.name)]
+    are_kernels = [_tensor(name) in _KERNEL_NAMES for name in (row.sources[0], row.name)]
     return layer.kind in ("dense", "other") and len(row.target_shape or ()) == 2 and are_kernels[0] != are_kernels[1]
+
+
+def _tensor(name: str) -> str:
+    """The last part of a name; of a part of a parametrized weight, as weight_norm's weight_v, the weight."""
+    parts = name.replace("/", ".").split(".")
+    return tensor_of(".".join(parts[-3:] if "parametrizations" in parts else parts[-1:]))
 
 
 def _open(row: Row, note: str, orders: Sequence[Order]) -> Row:

@@ -5,8 +5,8 @@ import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
@@ -18,6 +18,7 @@ from regraft.stores.place import Chunk, OpenFile, Place, Range
 from regraft.stores.processes import machine, started
 from regraft.stores.remote_place import RemotePlace
 
+_REMOVING = Lock()
 # What systems say that cannot link files (FAT, some network folders).
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
 OPEN_FILES = 64  # that a place keeps open for reading: a cache may have more shards than a process may open
@@ -128,19 +129,13 @@ class LocalPlace(Place):
         self._opened.cache_clear()
 
     def remove_if(self, name: str, content: bytes) -> bool:
-        """Moved aside at once, so that one caller has it; put back when it turns out to be another file."""
+        """Compared, then removed, by one caller at a time: a live file never vanishes, not for a moment."""
         path = self.root / name
-        hidden = self._temporary(path)
-        try:
-            path.rename(hidden)
-        except FileNotFoundError:
-            return False
-        is_it = hidden.read_bytes() == content
-        with suppress(OSError):  # another one has been created meanwhile: that one stays
-            if not is_it:
-                os.link(hidden, path)
-        hidden.unlink(missing_ok=True)
-        return is_it
+        with suppress(FileNotFoundError), _one_at_a_time(path.with_name(".removing")):
+            if path.read_bytes() == content:
+                path.unlink()
+                return True
+        return False
 
     def _open(self, name: str, _process: int) -> "LocalFile":
         """Each process opens files of its own: a forked one would share the place where the next read begins."""
@@ -197,6 +192,17 @@ def place_of(root: str | Path) -> Place:
     if isinstance(system, fsspec.get_filesystem_class("file")):
         return LocalPlace(Path(path))
     return RemotePlace(system, path, text)
+
+
+@contextmanager
+def _one_at_a_time(lock: Path) -> Iterator[None]:
+    """Alone among threads, and among processes where files can be locked; a dead process frees its lock."""
+    with _REMOVING, lock.open("ab") as file:
+        with suppress(ImportError, OSError):  # no fcntl on Windows, no locks on some network file systems
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _machine_tag() -> str:

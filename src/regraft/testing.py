@@ -97,7 +97,7 @@ class FormatContract(ABC):
             np.testing.assert_array_equal(checkpoint.read(name), expected, strict=True, err_msg=name)
 
     def test_infos_match_what_is_read(self, tmp_path: Path) -> None:
-        """Shapes and dtypes are told before reading; files are told and exist; arrays can be written to."""
+        """Shapes and dtypes are known before reading; files are listed and exist; arrays can be written to."""
         checkpoint = self.format.open(self.write(tmp_path, self.arrays))
 
         assert checkpoint.format

@@ -2,7 +2,7 @@
 
 Python's unpickler calls what the file names, and even a restricted one can be made to allocate by a forged length or
 memo index. Here a name is looked up in a table of constructors that the reader gives; whatever is not in it is refused
-by name. Long strings are not copied: their place is told. No length is believed before it is compared with the data.
+by name. Long strings are not copied: only located. No length is believed before it is compared with the data.
 Source: the comments in Python's pickletools.py.
 """
 

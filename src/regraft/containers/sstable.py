@@ -136,7 +136,7 @@ def _handle(data: bytes | bytearray | memoryview, position: int) -> tuple[int, i
 
 
 def _block_entries(block: bytes | bytearray) -> Iterator[tuple[bytes, memoryview]]:
-    """The block's entries: each key is told by how much it shares with the one before."""
+    """The block's entries: each key is stored as what differs from the key before."""
     if len(block) < 4:
         raise CheckpointError("a block is too short for its own end")
     (restarts,) = unpack_from("<I", block, len(block) - 4)

@@ -110,7 +110,7 @@ def _parts(path: Path) -> list[Path]:
 
 
 def _info(name: str, array: Located | Blocks, architecture: str) -> ArrayInfo:
-    """What is told of one array."""
+    """The header's entry for an array."""
     notes = []
     if isinstance(array, Blocks):
         notes.append(f"dequantised from {array.kind.name}, a scale for each {array.kind.elements} values or fewer")

@@ -118,7 +118,7 @@ def read_symbol(path: Path) -> Symbol:
 
 
 def _described(node: SymbolNode, *, is_layer: bool) -> Iterator[Requirement]:
-    """What a node does; a layer's settings are told with its arrays."""
+    """What a node does; a layer's settings are listed with its arrays."""
     yield Requirement(node.name, "operation", node.operator if is_layer else _operation(node))
     if not is_layer:
         yield from requirements_for(node.name, _step(node))

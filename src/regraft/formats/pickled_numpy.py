@@ -30,7 +30,7 @@ class PickledDtype:
         if state[1] in ("<", ">"):
             self.order = state[1]
         if state[2] is not None or state[3]:
-            self.code = "V"  # a structured dtype: refused when an array of it is told
+            self.code = "V"  # a structured dtype: refused when an array has it
 
 
 @final

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test quick fuzz check zoo twins bench golden compared clean
+.PHONY: demo test quick fuzz check zoo twins bench golden compared release dist clean
 
 demo: $(VENV)/.demo
 	$(BIN)/regraft demo --out regraft-demo --overwrite
@@ -41,7 +41,7 @@ golden: .venv-golden/.made
 
 $(VENV)/.demo: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) --editable '.[demo]'
+	$(PIP) --editable '.[sklearn]'
 	touch $@
 
 $(VENV)/.test: $(VENV)/.demo
@@ -74,5 +74,20 @@ compared: $(VENV)/.test .venv-peers/.made .venv-golden/.made
 	.venv-peers/bin/python -m pip install --quiet --no-deps timm torchvision onnx2torch monai
 	touch $@
 
+# `make release VERSION=0.2.0`: CHANGELOG.md from changes/, and the version; then commit and tag.
+release: $(VENV)/.release
+	test -n "$(VERSION)"
+	$(BIN)/towncrier build --yes --version $(VERSION)
+	sed -i.bak 's/^__version__ = .*"/__version__ = "$(VERSION)"/' src/regraft/__init__.py && rm src/regraft/__init__.py.bak
+
+dist: $(VENV)/.release
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+
+$(VENV)/.release: $(VENV)/.demo
+	$(PIP) --editable '.[release]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) .venv-* build *.egg-info src/*.egg-info
+	rm -rf $(VENV) .venv-* build dist *.egg-info src/*.egg-info

@@ -20,6 +20,7 @@ ORDER = [
 PUBLIC_NAMES = [
     "open_checkpoint", "plan_reuse", "apply_plan", "verify", "freeze", "unfreeze", "parameter_groups", "split",
     "cache_features", "train", "Steps", "Exact", "evaluate", "save", "load", "write_report", "reuse",
+    "predict", "Plan", "Features", "History", "Score", "RegraftError",
 ]  # fmt: skip
 
 
@@ -97,7 +98,7 @@ def test_the_public_names_are_these():
 
     assert regraft.__all__ == PUBLIC_NAMES
     assert all(callable(getattr(regraft, name)) for name in PUBLIC_NAMES)
-    assert dir(regraft) == sorted(PUBLIC_NAMES)  # what a notebook completes
+    assert dir(regraft) == sorted([*PUBLIC_NAMES, "__version__"])  # what a notebook completes
 
 
 def test_show_needs_no_torch():

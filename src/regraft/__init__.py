@@ -4,19 +4,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from regraft.caches.features import Features
     from regraft.caching import cache_features
-    from regraft.evaluating import evaluate
+    from regraft.errors import RegraftError
+    from regraft.evaluating import Score, evaluate
     from regraft.freezing import freeze, parameter_groups, unfreeze
+    from regraft.learning.history import History
     from regraft.learning.solvers import Exact, Steps
     from regraft.loading import apply_plan
     from regraft.matching import plan_reuse
+    from regraft.plan import Plan
     from regraft.reading import open_checkpoint
-    from regraft.recipe import reuse
+    from regraft.recipe import predict, reuse
     from regraft.reporting import write_report
     from regraft.saving import load, save
     from regraft.splitting import split
     from regraft.training import train
     from regraft.verifying import verify
+
+__version__ = "0.2.0.dev0"  # the only place: the package, `regraft --version` and saved records read it here
 
 _HOMES = {
     "open_checkpoint": "reading",
@@ -36,6 +42,12 @@ _HOMES = {
     "load": "saving",
     "write_report": "reporting",
     "reuse": "recipe",
+    "predict": "recipe",
+    "Plan": "plan",
+    "Features": "caches.features",
+    "History": "learning.history",
+    "Score": "evaluating",
+    "RegraftError": "errors",
 }
 __all__ = [  # in order of use
     "open_checkpoint",
@@ -55,11 +67,17 @@ __all__ = [  # in order of use
     "load",
     "write_report",
     "reuse",
+    "predict",
+    "Plan",
+    "Features",
+    "History",
+    "Score",
+    "RegraftError",
 ]
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return [*__all__, "__version__"]
 
 
 def __getattr__(name: str) -> Any:

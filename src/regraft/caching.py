@@ -7,6 +7,7 @@ from typing import Any
 from regraft.caches.computing import compute
 from regraft.caches.features import Features
 from regraft.caches.options import Engine, Options
+from regraft.caches.precision import Precision
 from regraft.caches.sampling import samples_of
 from regraft.errors import CacheError
 from regraft.examples import as_examples
@@ -18,7 +19,7 @@ from regraft.tensors.keeping import kept_generators
 
 def cache_features(
     trunk: FeatureExtractor, dataset: Any, store: Store | str | os.PathLike[str] | None = None, *, batch_size: int = 64,
-    views: int = 1, precision: str = "float32", engine: Engine | None = None, data_id: str | None = None,
+    views: int = 1, precision: Precision = "float32", engine: Engine | None = None, data_id: str | None = None,
     head: Callable[[Any], Any] | None = None, epochs: int | None = None, tell: Callable[[str], None] | None = None,
 ) -> Features:  # fmt: skip
     """The trunk's output for each example of a data set, computed once.

@@ -157,7 +157,7 @@ def load_digits() -> tuple[Tensor, Tensor]:
     try:
         from sklearn import datasets
     except ImportError as error:
-        raise DataError("The demo's digits ship with scikit-learn: pip install 'regraft[demo]'") from error
+        raise DataError("The demo's digits ship with scikit-learn: pip install 'regraft[sklearn]'") from error
     digits = datasets.load_digits()
     return torch.from_numpy(digits.images / 16).float().unsqueeze(1), torch.from_numpy(digits.target).long()
 

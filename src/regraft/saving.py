@@ -18,6 +18,7 @@ from safetensors.torch import load as load_bytes
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from regraft import __version__
 from regraft.errors import JobError, PlanError, SaveError
 from regraft.foundation.files import all_entries, sha256_of, utf8, whole_folder
 from regraft.inputs import InputContract
@@ -300,8 +301,8 @@ def _is_required(parameter: inspect.Parameter) -> bool:
 
 def versions() -> dict[str, str]:
     """Versions of Python, regraft, torch and NumPy."""
-    known = {"python": platform.python_version()}
-    for package in ("regraft", "torch", "numpy", "safetensors"):
+    known = {"python": platform.python_version(), "regraft": __version__}
+    for package in ("torch", "numpy", "safetensors"):
         try:
             known[package] = version(package)
         except PackageNotFoundError:

@@ -34,3 +34,17 @@ def test_an_optimizer_of_other_parameters_is_refused(parameters):
     other = optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
     with pytest.raises(TrainError, match=r"updates 1 trainable parameter\. The head has 2, and they are not the same"):
         make_optimizer(other, parameters, lr=None, weight_decay=None)
+
+
+def test_editors_know_the_names():
+    """A typo is an error of the type checker, not only of the run."""
+    from typing import get_args
+
+    from regraft.caches import precision
+    from regraft.learning import eager_step, losses
+    from regraft.learning.optimizers import OPTIMIZERS, OptimizerName
+
+    assert get_args(OptimizerName) == (*OPTIMIZERS,)
+    assert get_args(eager_step.Precision) == (*eager_step.PRECISIONS,)
+    assert get_args(precision.Precision) == precision.PRECISIONS
+    assert all(callable(losses.as_loss(name)) for name in get_args(losses.LossName))

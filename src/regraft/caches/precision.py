@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Literal, final, get_args
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,8 @@ from regraft.errors import Advice, CacheError
 from regraft.tensors.keeping import kept_modes
 from regraft.tensors.trees import tensors_of
 
-PRECISIONS = ("float32", "bfloat16", "float16", "int8")
+Precision = Literal["float32", "bfloat16", "float16", "int8"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 SCALE = "/scale"  # what follows a leaf's name in the name of its channels' steps
 OWN_SCALE = "/row/scale"  # … of the steps of rows that are far larger than others
 OUTLIER = 3.0  # times the middle row's size; rows of one network's features differ by less

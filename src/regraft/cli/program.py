@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from functools import partial
 from io import TextIOWrapper
 
-from regraft.cli import caches, checkpoints, plans, runs
+from regraft import __version__
+from regraft.cli import caches, checkpoints, completion, plans, runs
 from regraft.cli.printing import warn
 from regraft.errors import RegraftError
 from regraft.foundation.progress import stoppable
@@ -65,7 +66,9 @@ def parser() -> ArgumentParser:
     whole = ArgumentParser(
         "regraft", description="Reuse pretrained layers: restore, freeze, compute once, train the rest."
     )
+    whole.add_argument("--version", action="version", version=f"regraft {__version__}")
     commands = whole.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for group in (checkpoints, plans, runs, caches):
         group.add_to(commands)
+    completion.add_to(commands, whole)
     return whole

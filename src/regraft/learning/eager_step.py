@@ -4,7 +4,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from inspect import Parameter, signature
-from typing import Any, final
+from typing import Any, Literal, final
 
 import torch
 from torch import Tensor, nn, optim
@@ -15,6 +15,7 @@ from regraft.learning.learner import Learner
 from regraft.learning.losses import LossFunction
 from regraft.tensors.trees import Inputs
 
+Precision = Literal["float32", "bfloat16", "float16"]
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 

@@ -1,7 +1,7 @@
 """Losses by name, and the outputs that they are computed from."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 import torch
@@ -12,7 +12,8 @@ from regraft.errors import Advice, TrainError
 from regraft.foundation.wording import near_names
 
 LossFunction = Callable[[Any, Tensor], Tensor]
-Loss = str | LossFunction
+LossName = Literal["cross_entropy", "mean_squared_error"]
+Loss = LossName | LossFunction
 
 _TRAINED_BY: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 IGNORED = -100  # torch's mark for a position without a label, in outputs with several positions per example

@@ -2,14 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn, optim
 
 from regraft.errors import TrainError
 from regraft.foundation.wording import counted
 
-Optimizer = str | optim.Optimizer | Callable[[Sequence[nn.Parameter]], optim.Optimizer]
+OptimizerName = Literal["sgd", "momentum", "adam", "adamw"]
+Optimizer = OptimizerName | optim.Optimizer | Callable[[Sequence[nn.Parameter]], optim.Optimizer]
 
 # name -> maker and usual learning rate (PyTorch's own default for Adam, the book's for gradient descent)
 OPTIMIZERS: dict[str, tuple[Callable[..., optim.Optimizer], float]] = {

@@ -8,7 +8,7 @@ from typing import final
 from regraft.errors import TrainError
 from regraft.foundation.wording import near_names
 from regraft.learning.batches import Order
-from regraft.learning.eager_step import PRECISIONS
+from regraft.learning.eager_step import PRECISIONS, Precision
 from regraft.learning.optimizers import OPTIMIZERS, Optimizer
 from regraft.learning.schedules import EPOCHS, Schedule, form_problems
 
@@ -51,7 +51,7 @@ class Steps:
     patience: int | None = None
     clip_value: float | None = None
     clip_norm: float | None = None
-    precision: str = "float32"
+    precision: Precision = "float32"
     traced: bool = True
     order: Order | None = None
     schedule: Schedule | None = None

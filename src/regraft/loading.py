@@ -17,7 +17,7 @@ from regraft.foundation.wording import counted, near_names
 from regraft.matching import still_differing
 from regraft.operations.changes import Cast
 from regraft.operations.running import run_operations, shape_after
-from regraft.plan import Plan
+from regraft.plan import FileIdentity, Plan
 from regraft.plans.adoption import adopt
 from regraft.plans.describing import describe_model, state_tensors
 from regraft.plans.layers import TargetArray
@@ -76,13 +76,17 @@ def _strange_files(plan: Plan, checkpoint: Checkpoint) -> Iterator[str]:
     present = {(path.name, size) for path, (size, *_) in checkpoint.stamps.items()}
     if planned and present and planned != present:
         yield f"  files   planned {_listed(planned)}, the checkpoint has {_listed(present)}"
-    stamps = {str(path): stamp for path, stamp in checkpoint.stamps.items()}
-    paths = {path.name: path for path in checkpoint.stamps}
     for file in plan.checkpoint.files:
-        if file.modified_ns and file.path in stamps and stamps[file.path][1] != file.modified_ns:
+        yield from _changes(file, checkpoint)
+
+
+def _changes(file: FileIdentity, checkpoint: Checkpoint) -> Iterator[str]:
+    """A file that was written again after the plan was made, or holds something else."""
+    for path, (_, modified_ns, *_) in checkpoint.stamps.items():
+        if str(path) == file.path and file.modified_ns not in (0, modified_ns):
             yield f"  files   {file.path} was changed after the plan was made"
-        elif file.sha256 and file.name in paths and sha256_of(paths[file.name]) != file.sha256:
-            yield f"  files   {paths[file.name]} is not the file of the plan: its SHA-256 differs"
+        elif path.name == file.name and file.sha256 and sha256_of(path) != file.sha256:
+            yield f"  files   {path} is not the file of the plan: its SHA-256 differs"
 
 
 def _listed(files: Set[tuple[str, int]]) -> str:

@@ -71,19 +71,23 @@ def read_golden(path: Path) -> Golden:
 
     Raises VerifyError when the file cannot be read so; nothing in it is executed.
     """
-    if path.exists() and not path.is_file():
-        raise VerifyError(f"{path} is not a file.")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except Exception as error:  # NumPy and zipfile raise a dozen kinds for damaged files
-        raise VerifyError(f"{path} cannot be read as a recording: {error}.") from error
+    arrays = _arrays_of(path)
     inputs, outputs = _side(arrays, "x"), _side(arrays, "y")
     if inputs is None or outputs is None:
         listed = ", ".join(arrays) or "nothing"
         raise VerifyError(f"{path} has no x (inputs) or no y (outputs): it holds {listed}.")
     layers = [name for name in arrays if name.startswith("layer.")]
     return Golden(inputs, outputs, {name.removeprefix("layer."): arrays[name] for name in layers})
+
+
+def _arrays_of(path: Path) -> dict[str, np.ndarray]:
+    if path.exists() and not path.is_file():
+        raise VerifyError(f"{path} is not a file.")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except Exception as error:  # NumPy and zipfile raise a dozen kinds for damaged files
+        raise VerifyError(f"{path} cannot be read as a recording: {error}.") from error
 
 
 def _side(arrays: Mapping[str, np.ndarray], letter: str) -> np.ndarray | tuple[np.ndarray, ...] | None:

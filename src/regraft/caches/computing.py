@@ -160,9 +160,11 @@ def _cost(run: Runner, samples: Samples, index: Index | None, options: Options) 
     if options.tell is None and options.epochs is None:
         return None
     cost = expected_cost(run, samples, index, options)
-    if options.epochs is not None and cost.missing and not cost.pays(options.epochs):
+    if not cost.missing:
+        return cost
+    if options.epochs is not None and not cost.pays(options.epochs):
         raise DoesNotPayError(f"{cost}\nThe training takes {counted(options.epochs, 'epoch')}: train without a cache.")
-    if options.tell is not None and cost.missing:
+    if options.tell is not None:
         options.tell(str(cost))
     return cost
 

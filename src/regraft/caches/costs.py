@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar, final
@@ -81,6 +81,12 @@ class Cost:
         return f"{price}; it pays from {counted(self.pays_from, 'epoch')} on."
 
 
+def _stored_bytes(leaves: Iterable[Mapping[str, Tensor]]) -> int:
+    """What the rows of these encoded leaves take, without the few numbers that scale them."""
+    rows = [tensor for tensors in leaves for name, tensor in tensors.items() if not name.endswith(SCALE)]
+    return sum(tensor.numel() * tensor.element_size() for tensor in rows)
+
+
 def expected_cost(run: Runner, samples: Samples, index: Index | None, options: Options) -> Cost:
     """What computing the missing rows will cost, measured on one random batch.
 
@@ -96,7 +102,6 @@ def expected_cost(run: Runner, samples: Samples, index: Index | None, options: O
     trunk_s, outputs = _trunk_seconds(run, batch.inputs, len(rows))
     count = len(next(iter(outputs.values())))
     encoded = {leaf: encode(leaf, values, options.precision) for leaf, values in outputs.items()}
-    stored = [tensor for tensors in encoded.values() for name, tensor in tensors.items() if not name.endswith(SCALE)]
     missing = 1.0
     if index is not None:
         missing = float((index.find(samples.ids if samples.ids_known else batch.ids) < 0).mean())
@@ -106,7 +111,7 @@ def expected_cost(run: Runner, samples: Samples, index: Index | None, options: O
         views=samples.views,
         missing=round(missing * len(samples)),
         fetched=round(missing * len(samples)) if samples.ids_known else len(samples),
-        bytes=round(sum(tensor.numel() * tensor.element_size() for tensor in stored) / count * len(samples)),
+        bytes=round(_stored_bytes(encoded.values()) / count * len(samples)),
         fetch_s=max(0.0, fetch_s - hashing_s) / len(rows),
         trunk_s=trunk_s,
         write_s=hashing_s / len(rows) + _timed(lambda: _write(outputs, options.precision))[0] / count,

@@ -4,9 +4,9 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, compress
 from pathlib import Path
 from typing import Any, final
 
@@ -111,12 +111,7 @@ def clear_entries(
     """
     _refuse_no_rule(key, older_than_s, keep_bytes)
     entries = list_entries(root)
-    chosen = [] if key is None else _by_key(entries, key)
-    if older_than_s is not None:
-        chosen += [entry for entry in entries if entry.age_s > older_than_s]
-    if keep_bytes is not None:
-        sizes = accumulate(entry.bytes for entry in entries)
-        chosen += [entry for entry, size in zip(entries, sizes, strict=True) if size > keep_bytes]
+    chosen = list(_chosen(entries, key, older_than_s, keep_bytes))
     removed = [entry for entry in entries if entry in chosen and entry.state != "building"]
     for entry in removed:
         _refuse_foreign(_place(root, entry.key), entry.key)
@@ -138,8 +133,21 @@ def _refuse_foreign(place: Place, key: str) -> None:
         )
 
 
+def _chosen(
+    entries: Sequence[StoredEntry], key: str | None, older_than_s: float | None, keep_bytes: float | None
+) -> Iterator[StoredEntry]:
+    """The entries that a rule names. Raises CacheError when none has the key."""
+    if key is not None:
+        yield from _by_key(entries, key)
+    if older_than_s is not None:
+        yield from (entry for entry in entries if entry.age_s > older_than_s)
+    if keep_bytes is not None:
+        sizes = accumulate(entry.bytes for entry in entries)
+        yield from compress(entries, (size > keep_bytes for size in sizes))
+
+
 def _refuse_no_rule(key: str | None, older_than_s: float | None, keep_bytes: float | None) -> None:
-    if key is None and older_than_s is None and keep_bytes is None:
+    if {key, older_than_s, keep_bytes} == {None}:
         raise CacheError(
             "Nothing was cleared: choose entries by key (--key), by age (--older-than-days) or by the size that may "
             "stay (--keep-gb)."

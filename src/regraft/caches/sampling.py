@@ -57,14 +57,19 @@ class SampleBatch:
         """Batches one after the other."""
         if len(parts) == 1:
             return parts[0]
-        shapes = [part.shapes for part in parts if part.shapes is not None]
         return SampleBatch(
             torch.cat([part.rows for part in parts]),
             join([part.inputs for part in parts]),
             torch.cat([part.labels for part in parts]),
             np.concatenate([part.ids for part in parts]),
-            [shape for part in shapes for shape in part] if len(shapes) == len(parts) else None,
+            _joined_shapes(parts),
         )
+
+
+def _joined_shapes(parts: Sequence[SampleBatch]) -> list[Shapes] | None:
+    """The shapes of each example's own tensors, where all batches have them."""
+    shapes = [part.shapes for part in parts if part.shapes is not None]
+    return [shape for part in shapes for shape in part] if len(shapes) == len(parts) else None
 
 
 @final

@@ -28,6 +28,17 @@ LENGTHS = {  # a lead byte → (kind, the form of its length)
     0xDC: ("list", ">H"), 0xDD: ("list", ">I"), 0xDE: ("map", ">H"), 0xDF: ("map", ">I"),
 }  # fmt: skip
 
+# Lead bytes that say all: (kind, length), or ("number", the number itself).
+SHORT: dict[int, tuple[str, Any]] = {
+    **{lead: ("number", lead) for lead in range(0x80)},
+    **{lead: ("map", lead & 15) for lead in range(0x80, 0x90)},
+    **{lead: ("list", lead & 15) for lead in range(0x90, 0xA0)},
+    **{lead: ("text", lead & 31) for lead in range(0xA0, 0xC0)},
+    0xC0: ("number", None), 0xC2: ("number", False), 0xC3: ("number", True),
+    **{0xD4 + power: ("extension", 1 << power) for power in range(5)},
+    **{lead: ("number", lead - 256) for lead in range(0xE0, 0x100)},
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Chunked:
@@ -87,15 +98,8 @@ class Unpacker:
 
     def _kind(self, lead: int) -> tuple[str, Any]:
         """(kind, length), or ("number", the number itself)."""
-        for low, high, kind, mask in ((0x80, 0x8F, "map", 15), (0x90, 0x9F, "list", 15), (0xA0, 0xBF, "text", 31)):
-            if low <= lead <= high:
-                return kind, lead & mask
-        if lead <= 0x7F or lead >= 0xE0:
-            return "number", lead if lead <= 0x7F else lead - 256
-        if lead in (0xC0, 0xC2, 0xC3):
-            return "number", {0xC0: None, 0xC2: False, 0xC3: True}[lead]
-        if 0xD4 <= lead <= 0xD8:
-            return "extension", 1 << (lead - 0xD4)
+        if lead in SHORT:
+            return SHORT[lead]
         if lead in NUMBERS:
             return "number", self._number(NUMBERS[lead])
         if lead in LENGTHS:

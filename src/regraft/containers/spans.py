@@ -122,7 +122,7 @@ def checked_size(shape: Sequence[int], dtype: str, *, path: Path, name: str) -> 
     if dtype not in ITEM_BYTES:
         raise CheckpointError(f"{path}: {name} has the dtype {dtype!r}, which is none of {', '.join(ITEM_BYTES)}.")
     # NumPy refuses more elements than it can count, even of an array that one size of 0 makes empty.
-    if any(size < 0 for size in shape) or len(shape) > 32 or prod(size for size in shape if size) >= 1 << 59:
+    if min(shape, default=0) < 0 or len(shape) > 32 or prod(filter(None, shape)) >= 1 << 59:
         raise CheckpointError(f"{path}: {name} has the impossible shape {tuple(shape)}. The file is damaged.")
     return prod(shape) * ITEM_BYTES[dtype]
 

@@ -39,15 +39,29 @@ def pairs(
         yield recorded, given
     elif isinstance(recorded, Slot) or isinstance(given, Tensor):
         _refuse(name, recorded, given)
-    elif isinstance(recorded, CONTAINERS) or next(find_in(recorded, Slot), None) is not None:
-        parts, others = parts_of(recorded), parts_of(given)
-        if type(recorded) is type(given) and parts.keys() == others.keys():
-            for key, part in parts.items():
-                inside = f"{name}.{key}" if name else str(key)
-                yield from pairs(part, others[key], name=inside, plain=plain, any_count=any_count)
-        elif not (isinstance(recorded, list) and isinstance(given, list) and len(recorded) == any_count):
-            _refuse(name, recorded, given)
-    elif plain and not _equal(recorded, given):
+    elif _has_parts(recorded):
+        yield from _pairs_of_parts(recorded, given, name, plain, any_count)
+    elif plain:
+        _refuse_unequal(name, recorded, given)
+
+
+def _has_parts(recorded: object) -> bool:
+    return isinstance(recorded, CONTAINERS) or next(find_in(recorded, Slot), None) is not None
+
+
+def _pairs_of_parts(recorded: object, given: object, name: str, plain: bool, any_count: int) -> Iterator[Pair]:
+    """The pairs of two containers with the same keys; none of two lists of examples that have other lengths."""
+    parts, others = parts_of(recorded), parts_of(given)
+    if type(recorded) is type(given) and parts.keys() == others.keys():
+        for key, part in parts.items():
+            inside = f"{name}.{key}" if name else str(key)
+            yield from pairs(part, others[key], name=inside, plain=plain, any_count=any_count)
+    elif not (isinstance(recorded, list) and isinstance(given, list) and len(recorded) == any_count):
+        _refuse(name, recorded, given)
+
+
+def _refuse_unequal(name: str, recorded: object, given: object) -> None:
+    if not _equal(recorded, given):
         _refuse(name, recorded, given)
 
 

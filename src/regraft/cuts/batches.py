@@ -1,6 +1,6 @@
 """Other batches made from an example: one row more in another order, or another length."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -79,13 +79,15 @@ class Batch:
 
         Pictures, of four dimensions, are taken to be of one size.
         """
-        lengths: dict[str, int] = {}
-        for name, tensor in self._named():
-            if tensor.dim() in (2, 3, 5) and tensor.shape[0] == self.rows:
-                axes = [axis for axis in range(1, 3 if tensor.dim() == 3 else 2) if tensor.shape[axis] > 3]
-                lengths |= {f"{_LENGTHS[axis]} of {name}": tensor.shape[axis] for axis in axes}
-        unique = {size: name for name, size in reversed(lengths.items())}
-        return {} if self.is_listed else {name: size for size, name in reversed(unique.items())}
+        if self.is_listed:
+            return {}
+        lengths = {
+            f"{_LENGTHS[axis]} of {name}": tensor.shape[axis]
+            for name, tensor in self._named()
+            for axis in _axes_of_lengths(tensor.shape, self.rows)
+        }
+        unique = {size: name for name, size in reversed(lengths.items())}  # the first name of each size
+        return {name: size for size, name in reversed(unique.items())}
 
     def shortened(self, length: int, to: int) -> Arguments:
         """The same rows, cut from `length` to `to` in the middle (their ends often have a meaning)."""
@@ -120,6 +122,13 @@ class Batch:
                 yield (name if position == 0 else f"{name}.{position}"), tensor
 
 
+def _axes_of_lengths(shape: Sequence[int], rows: int) -> list[int]:
+    """The axes of (rows, length), (rows, length, points) or (rows, length, and a picture) that may be lengths."""
+    if len(shape) not in (2, 3, 5) or shape[0] != rows:
+        return []
+    return [axis for axis in range(1, 3 if len(shape) == 3 else 2) if shape[axis] > 3]
+
+
 def batch_of(args: tuple[object, ...], kwargs: Mapping[str, object]) -> Batch:
     """The arguments with their number of examples: the first size of the first tensor, or the length of a list.
 
@@ -127,7 +136,7 @@ def batch_of(args: tuple[object, ...], kwargs: Mapping[str, object]) -> Batch:
     """
     for value in [*args, *kwargs.values()]:
         tensors = tensors_of(value)
-        if isinstance(value, (list, tuple)) and tensors and all(t.dim() == 3 and t.shape[0] in (1, 3) for t in tensors):
+        if isinstance(value, (list, tuple)) and _are_pictures(tensors):
             return Batch(args, kwargs, len(value), True)
         for tensor in tensors:
             if tensor.is_nested:
@@ -171,3 +180,7 @@ def dense_strides(shape: tuple[int, ...], like: tuple[int, ...], *, keep_zeros: 
         strides[axis] = 0 if is_expanded else step
         step *= 1 if is_expanded else max(1, shape[axis])
     return tuple(strides)
+
+
+def _are_pictures(tensors: Sequence[Tensor]) -> bool:
+    return bool(tensors) and all(tensor.dim() == 3 and tensor.shape[0] in (1, 3) for tensor in tensors)

@@ -1,7 +1,7 @@
 """Choose where to cut a recorded forward: the cheapest tensors that carry all that the head needs of the trunk."""
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -155,6 +155,17 @@ def _minimum_cut(
     """
     if not region:
         return frozenset()
+    flow = _network(region, sinks, costs, costly)
+    if flow.push("source", "sink") >= INFINITE:
+        raise SplitError("No tensor with one row per example separates the frozen part from the rest.")
+    beyond = flow.reaches("sink")
+    return frozenset(index for index in region if (index, 1) in beyond and (index, 0) not in beyond)
+
+
+def _network(
+    region: dict[int, list[int]], sinks: Collection[int], costs: dict[int, int], costly: Collection[int]
+) -> Flow:
+    """The region as a network: from a source to the inputs and to what is costly, from the sinks to one sink."""
     flow = Flow()
     for index, before in region.items():
         flow.edge((index, 0), (index, 1), costs.get(index, INFINITE))
@@ -164,10 +175,7 @@ def _minimum_cut(
             flow.edge("source", (index, 0), INFINITE)
         if index in sinks:
             flow.edge((index, 1), "sink", INFINITE)
-    if flow.push("source", "sink") >= INFINITE:
-        raise SplitError("No tensor with one row per example separates the frozen part from the rest.")
-    beyond = flow.reaches("sink")
-    return frozenset(index for index in region if (index, 1) in beyond and (index, 0) not in beyond)
+    return flow
 
 
 def _opened(record: Record, flow: Dataflow, repeated: Collection[int], forced: Collection[int]) -> frozenset[int]:
@@ -209,20 +217,26 @@ def _named(record: Record, cut: Collection[int], skipped: Collection[int]) -> di
     The name says which module or function gave it, and counts what that gave before, leaf or not: so the same name
     means the same thing in training and in evaluation.
     """
-    made = [(value.index, f"input:{value.name}") for value in record.values if value.kind == "input"]
-    for call in (record.calls[index] for index in sorted(skipped)):
-        values = filter(partial(_is_made_inside, record, call), values_in(call.output))
-        made += [(value, call.name or "output") for value in values]
-    for operation in record.computing_operations:
-        layer = record.layer_of(operation)
-        made += [(value, f"{layer}.{operation.name}".lstrip(".")) for value in values_in(operation.outputs)]
     names: dict[int, str] = {}
     counts: Counter[str] = Counter()
-    for value, name in made:
+    for value, name in _made(record, skipped):
         if value not in names:
             counts[name] += 1
             names[value] = name if counts[name] == 1 else f"{name}#{counts[name]}"
     return {names[index]: index for index in sorted(cut)}
+
+
+def _made(record: Record, skipped: Collection[int]) -> Iterator[tuple[int, str]]:
+    """Each value, and the input, the module or the function that gave it; a value may have several."""
+    for value in record.values:
+        if value.kind == "input":
+            yield value.index, f"input:{value.name}"
+    for call in (record.calls[index] for index in sorted(skipped)):
+        for made in filter(partial(_is_made_inside, record, call), values_in(call.output)):
+            yield made, call.name or "output"
+    for operation in record.computing_operations:
+        name = f"{record.layer_of(operation)}.{operation.name}".lstrip(".")
+        yield from ((made, name) for made in values_in(operation.outputs))
 
 
 def _is_made_inside(record: Record, call: Call, value: int) -> bool:

@@ -135,16 +135,22 @@ def tied_note(record: Record, names: Mapping[str, Sequence[str]]) -> str:
 
     names  all names of each parameter in the model, by the first
     """
-    parameters = [value for value in record.values if value.kind == "parameter"]
-    reads = ([record.values[v] for v in operation.inputs] for operation in record.operations)
-    trained = next((own for read in reads if (own := [value.name for value in read if value.is_trainable])), [])
-    tied = [name for name in trained if len(names[name]) > 1]
-    if not tied or all(value.is_trainable for value in parameters):
+    tied = [name for name in _first_trained(record) if len(names[name]) > 1]
+    if not tied or all(value.is_trainable for value in record.values if value.kind == "parameter"):
         return ""
     return (
         f"{' and '.join(names[tied[0]])} are one tied parameter, and it is trainable: all that comes after its first "
         "use runs in the head.\nFreeze it, or untie the weights (`tie_word_embeddings=False` in transformers)."
     )
+
+
+def _first_trained(record: Record) -> list[str]:
+    """The trainable parameters that the first operation to read any of them reads."""
+    for operation in record.operations:
+        trained = [value.name for value in map(record.values.__getitem__, operation.inputs) if value.is_trainable]
+        if trained:
+            return trained
+    return []
 
 
 def gradient_note(names: Sequence[str]) -> str:
@@ -167,18 +173,21 @@ def unfrozen_note(record: Record, repeated: Collection[int]) -> str:
     """
     trained = trained_values(record)
     in_head = [op for op in record.operations if op.index in repeated and trained.isdisjoint(op.inputs)]
-    costly = [operation for operation in in_head if operation.flops]
-    before = [operation for operation in in_head if costly and operation.index < costly[-1].index]
-    causes = [operation for operation in before if operation.is_random or operation.is_stateful]
-    layers = list(dict.fromkeys(map(record.layer_of, causes)))
+    layers = list(dict.fromkeys(map(record.layer_of, _causes(in_head))))
     if not layers or "" in layers:  # the model's own forward cannot be frozen
         return ""
-    share = _flops(costly) / _flops(record.operations)
+    share = _flops(in_head) / _flops(record.operations)
     return (
         f"{share:.1%} of the forward's work stays in the head although its layers are frozen: layers before them draw "
         "random numbers or change state, and are not frozen.\n"
         f"To compute it once, freeze these too: freeze(model, {layers!r})."
     )
+
+
+def _causes(in_head: Sequence[Operation]) -> list[Operation]:
+    """Those of the operations that draw random numbers or change state before work that could be cached."""
+    last = max((operation.index for operation in in_head if operation.flops), default=0)
+    return [op for op in in_head if op.index < last and (op.is_random or op.is_stateful)]
 
 
 def _flops(operations: Iterable[Operation]) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from itertools import dropwhile
 from typing import Any
 
 from torch import Tensor, nn
@@ -96,9 +97,9 @@ def all_but(model: nn.Module, trainable: Patterns) -> set[str]:
     kept = _with_parents(choose(names_of(model), trainable))
     parameters = dict(model.named_parameters(remove_duplicate=False))
     modules = [name for name, _ in model.named_modules(remove_duplicate=False) if name]
-    first = next((index for index, name in enumerate(modules) if name in kept), len(modules))
-    kept |= set(modules[first:]) - _with_parents(parameters)
-    shared = {id(parameters[name]) for name in kept if name in parameters}
+    after_first = set(dropwhile(lambda name: name not in kept, modules))
+    kept |= after_first - _with_parents(parameters)
+    shared = {id(parameters[name]) for name in kept & parameters.keys()}
     kept |= _with_parents(name for name, parameter in parameters.items() if id(parameter) in shared)
     return set(names_of(model)) - kept
 
@@ -110,15 +111,19 @@ def _with_parents(names: Iterable[str]) -> set[str]:
 def _modules_to_mark(model: nn.Module, chosen: set[str]) -> dict[str, nn.Module]:
     """The chosen modules, all below them, and every module whose parameters are all frozen by this choice."""
     parameters = dict(model.named_parameters(remove_duplicate=False))
-    frozen = {id(parameters[name]) for name in chosen if name in parameters}
+    frozen = {id(parameters[name]) for name in chosen & parameters.keys()}
     modules: dict[str, nn.Module] = {}
     for name, module in model.named_modules(remove_duplicate=False):
-        own = {id(p) for p in module.parameters()}
-        trainable = {id(p) for p in module.parameters() if p.requires_grad}
-        is_whole = not own.isdisjoint(frozen) and trainable <= frozen
-        if name in chosen or is_whole or not modules.keys().isdisjoint(["", *parents(name)]):
+        is_below = not modules.keys().isdisjoint(["", *parents(name)])
+        if name in chosen or is_below or _is_frozen_by(frozen, module):
             modules[name] = module
     return modules
+
+
+def _is_frozen_by(frozen: set[int], module: nn.Module) -> bool:
+    """Whether some of the module's parameters are among these, and all others are frozen already."""
+    trainable = {id(parameter): parameter.requires_grad for parameter in module.parameters()}
+    return not frozen.isdisjoint(trainable) and not any(trainable[key] for key in trainable.keys() - frozen)
 
 
 def _refuse_batch_statistics(modules: Mapping[str, nn.Module]) -> None:

@@ -1,6 +1,6 @@
 """One run of the head: the model's own forward, in which skipped calls give leaves or stubs."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import cast
 
 from torch import Tensor, nn
@@ -22,6 +22,15 @@ def run_head(program: Program, guards: Guards, features: Mapping[str, Tensor]) -
     return map_tree(Unfilled, output, kind=guards.unfilled) if guards.unfilled else output
 
 
+def _refuse_missing(leaves: Iterable[str], features: Mapping[str, Tensor]) -> None:
+    missing = [name for name in leaves if name not in features]
+    if missing:
+        raise SplitError(
+            f"The features lack {', '.join(missing)}; they hold {', '.join(features) or 'nothing'}.\n"
+            "Compute them with the trunk of the same split."
+        )
+
+
 class HeadRun(StubOwner):
     """One run of the head of a program.
 
@@ -32,12 +41,7 @@ class HeadRun(StubOwner):
     def __init__(
         self, program: Program, features: Mapping[str, Tensor], *, assumable: Collection[str] | None = None
     ) -> None:
-        missing = [name for name in program.leaves if name not in features]
-        if missing:
-            raise SplitError(
-                f"The features lack {', '.join(missing)}; they hold {', '.join(features) or 'nothing'}.\n"
-                "Compute them with the trunk of the same split."
-            )
+        _refuse_missing(program.leaves, features)
         self.program, self.assumable = program, assumable
         self.assumed_lengths: set[str] = set()
         places = program.leaf_rows

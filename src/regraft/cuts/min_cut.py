@@ -49,16 +49,16 @@ class Flow:
 
     def _path(self, source: Hashable, sink: Hashable) -> list[Edge]:
         """A shortest path with capacity left, as edges from the sink back; empty when there is none."""
-        edges: dict[Hashable, Edge] = {}  # by which a vertex was reached
+        edges: dict[Hashable, Edge | None] = {source: None}  # by which a vertex was reached
         todo = deque([source])
         while todo and sink not in edges:
             vertex = todo.popleft()
             for end, capacity in self.capacity.get(vertex, {}).items():
-                if capacity > 0 and end not in edges and end != source:
+                if capacity > 0 and end not in edges:
                     edges[end] = (vertex, end)
                     todo.append(end)
-        path, vertex = [], sink
-        while vertex in edges:
-            path.append(edges[vertex])
-            vertex = edges[vertex][0]
+        path, edge = list[Edge](), edges.get(sink)
+        while edge is not None:
+            path.append(edge)
+            edge = edges[edge[0]]
         return path

@@ -46,14 +46,13 @@ class LeafRows:
 
     def from_rows(self, rows: Tensor) -> Tensor:
         """The tensor that the forward handed on, in the same memory order: kernels may round by it."""
-        shape, stride = self.layout
+        _, stride = self.layout
         if self.axis == 0 and self.each == 1 and rows.stride() == stride:
             return rows
         tensor = rows.movedim(0, self.axis)
         if self.each != 1:
             tensor = tensor.flatten(self.axis, self.axis + 1)
-        is_recorded = tuple(tensor.shape[1:]) == shape[1:] and stride and stride[0] == max(stride) and 0 not in stride
-        wanted = stride if is_recorded else dense_strides(tuple(tensor.shape), stride)
+        wanted = _recorded_stride(tuple(tensor.shape), self.layout) or dense_strides(tuple(tensor.shape), stride)
         if tensor.stride() == wanted:
             return tensor
         return torch.empty_strided(tensor.shape, wanted, dtype=tensor.dtype, device=tensor.device).copy_(tensor)
@@ -256,23 +255,29 @@ class Program:
 
     def _symbols_of(self, leaves: Mapping[int, Tensor], rows: int | None) -> Symbols:
         """The lengths that these leaves of so many rows give; None for what they do not give."""
-        values, example = self.record.values, self.sizes.example
-        is_example = all(leaf.shape == values[index].shape for index, leaf in leaves.items())
-        if is_example and rows in (None, example[ROWS]) and self._gives_all(leaves):
+        example = self.sizes.example
+        if rows in (None, example[ROWS]) and self._have_example_shapes(leaves) and self._gives_all(leaves):
             return example
         symbols: dict[str, int | None] = {**dict.fromkeys(example), ROWS: rows}
         for size, length in self._varying_sizes(leaves):
             solved = size.solved(length, symbols)
             if solved is not None and symbols[solved[0]] is None:
                 symbols[solved[0]] = solved[1]
-        for index, leaf in leaves.items() if self.by_row else ():
+        if self.by_row:
+            self._refuse_other_shapes(leaves, symbols)
+        return symbols
+
+    def _have_example_shapes(self, leaves: Mapping[int, Tensor]) -> bool:
+        return all(leaf.shape == self.record.values[index].shape for index, leaf in leaves.items())
+
+    def _refuse_other_shapes(self, leaves: Mapping[int, Tensor], symbols: Symbols) -> None:
+        for index, leaf in leaves.items():
             expected = self.sizes.shape(self.record, index, symbols)
             if expected not in (None, tuple(leaf.shape)):
                 raise SplitError(
                     f"{self.leaf_names[index]} has the shape {tuple(leaf.shape)}; with the other features it would be "
                     f"{expected}.\nCompute the features with the trunk of the same split."
                 )
-        return symbols
 
     def _varying_sizes(self, leaves: Mapping[int, Tensor]) -> Iterator[tuple[Size, int]]:
         """The sizes of the leaves' dimensions that vary, and what they are now."""
@@ -319,6 +324,13 @@ def another_path(name: str) -> SplitError:
         f"{name or 'The model'} is not called as it was on the example: the forward takes another path for this batch."
         "\nSplit again on such a batch, or train without cached features."
     )
+
+
+def _recorded_stride(shape: tuple[int, ...], layout: Layout) -> tuple[int, ...]:
+    """The strides of the recorded tensor where they fit this one: rows of the same shape, in front; else empty."""
+    recorded, stride = layout
+    fits = shape[1:] == recorded[1:] and stride and stride[0] == max(stride) and 0 not in stride
+    return stride if fits else ()
 
 
 def _strides(shape: tuple[int, ...], value: Value) -> tuple[int, ...]:

@@ -110,18 +110,24 @@ def learn_sizes(record: Record, example: Mapping[str, int], runs: Runs) -> Sizes
 
     With two or more forwards for a symbol, the growth has to be a straight line.
     """
-    seen = {
-        symbol: [(size, _shapes_by_value(record, other)) for size, other in others] for symbol, others in runs.items()
-    }
-    shapes = {value.index: _learn_shape(value, example, seen) for value in record.values}
-    for before, after in (change for operation in record.operations for change in operation.changes.items()):
-        shapes[after] = shapes[before]
+    shapes = _learn_shapes(record, example, runs)
     numbers = {call.index: _learn_numbers(call, example, runs) for call in record.calls}
     outputs = {call.index: _with_numbers(call.output, numbers[call.index]) for call in record.calls}
     unstable = frozenset(index for index, known in numbers.items() if known is None)
     others = [shapes for forwards in runs.values() for _, shapes in forwards]
     constants = {operation.index: _constant_numbers(record, operation, others) for operation in record.operations}
     return Sizes(example, shapes, outputs, constants, unstable)
+
+
+def _learn_shapes(record: Record, example: Mapping[str, int], runs: Runs) -> dict[int, tuple[int | Size | None, ...]]:
+    """Value → its shape; a tensor that is written in place keeps its own."""
+    seen = {
+        symbol: [(size, _shapes_by_value(record, other)) for size, other in others] for symbol, others in runs.items()
+    }
+    shapes = {value.index: _learn_shape(value, example, seen) for value in record.values}
+    for operation in record.operations:
+        shapes |= {after: shapes[before] for before, after in operation.changes.items()}
+    return shapes
 
 
 def _constant_numbers(record: Record, operation: Operation, others: Sequence[ForwardShapes]) -> tuple[int | None, ...]:
@@ -186,13 +192,18 @@ def _line(size: int, example: Mapping[str, int], seen: Points) -> int | Size | N
     rises = {symbol: _slope(size, example[symbol], points) for symbol, points in seen.items()}
     if rises.get(ROWS, 0) is None:
         return None
+    return _size_on(size, example, rises) if set(rises.values()) - {0} else size
+
+
+def _size_on(size: int, example: Mapping[str, int], rises: Mapping[str, int | None]) -> Size:
+    """The size of the example on the line with these rises; None as a rise is of no straight line."""
     slopes = tuple((symbol, slope) for symbol, slope in rises.items() if slope)
     only_at = tuple((symbol, example[symbol]) for symbol, slope in rises.items() if slope is None)
     each = math.prod(example[symbol] for symbol, _ in slopes)
-    if len(slopes) > 1 and size % each == 0 and all(slope * example[symbol] == size for symbol, slope in slopes):
+    parts = [slope * example[symbol] for symbol, slope in slopes]
+    if len(slopes) > 1 and size % each == 0 and set(parts) == {size}:
         return Size(size // each, (), only_at, tuple(dict(slopes)))
-    constant = size - sum(slope * example[symbol] for symbol, slope in slopes)
-    return Size(constant, slopes, only_at) if slopes or only_at else size
+    return Size(size - sum(parts), slopes, only_at)
 
 
 def _slope(size: int, example: int, points: Sequence[tuple[int, object]]) -> int | None:

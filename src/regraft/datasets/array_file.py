@@ -141,16 +141,10 @@ def _examples(
     known  the training data's
     """
     values = torch.from_numpy(labels.astype(np.int64))
-    names = own or (known if known is not None else [str(label) for label in range(_count(labels))])
+    names = own or (known if known is not None else _numbers(_count(labels)))
     check_labels(values, len(names), where=str(path), several=known is None)
-    if known is not None and own is None and list(known) != [str(label) for label in range(len(known))]:
-        raise DataError(
-            f"{path}: the labels are numbers, and the training data's classes have names: {', '.join(known[:5])}.\n"
-            "Add an array `classes` with the name of each label."
-        )
-    if known is not None and own is not None:
-        refuse_unknown_classes(own, known, prefix=f"{path}: ")
-        values = torch.tensor([known.index(name) for name in own])[values]
+    if known is not None:
+        values = _of_known_classes(path, values, own, known)
     are_images = inputs.dtype == np.uint8 and inputs.ndim in (3, 4)
     classes = known if known is not None else names
     return ArrayExamples(inputs_from(path, inputs, contract), values, classes, are_images=are_images)
@@ -167,3 +161,20 @@ def _named(path: Path, arrays: dict[str, np.ndarray], wanted: Sequence[str]) -> 
             f"{path} has {len(matches)} arrays named {' or '.join(wanted)}; expected one. Arrays: {', '.join(arrays)}."
         )
     return arrays[matches[0]]
+
+
+def _of_known_classes(path: Path, labels: Tensor, own: Sequence[str] | None, known: Sequence[str]) -> Tensor:
+    """The labels as numbers of the training data's classes. Raises DataError when these are not known by number."""
+    if own is not None:
+        refuse_unknown_classes(own, known, prefix=f"{path}: ")
+        return torch.tensor([known.index(name) for name in own])[labels]
+    if list(known) != _numbers(len(known)):
+        raise DataError(
+            f"{path}: the labels are numbers, and the training data's classes have names: {', '.join(known[:5])}.\n"
+            "Add an array `classes` with the name of each label."
+        )
+    return labels
+
+
+def _numbers(count: int) -> list[str]:
+    return [str(label) for label in range(count)]

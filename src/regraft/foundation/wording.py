@@ -1,6 +1,7 @@
 """How counts, names, sizes, durations, values and their types are written in messages, tables and reports."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from math import floor, isfinite, log10
@@ -48,7 +49,7 @@ def near_names(wanted: str, names: Iterable[str], *, count: int = 5) -> str:
     if not known:
         return "There are no names to choose from."
     # A pattern's own characters (dots, brackets) would hide the similarity of what it was meant to name.
-    plain = "".join(character for character in wanted if character.isalnum() or character in "._/-")
+    plain = re.sub(r"[^\w./-]", "", wanted)
     near = get_close_matches(plain, known, n=count, cutoff=0.5)
     asked = f"Did you mean {', '.join(map(repr, near))}? " if near else ""
     if near and len(known) > LISTED:  # near names say more than the first of hundreds

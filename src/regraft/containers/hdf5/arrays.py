@@ -70,6 +70,17 @@ class Values:
     def _from_chunks(self, index: ChunkIndex) -> bytes:
         """The chunks put together."""
         self.check_size()
+        values = np.empty((*self.shape, self.type.size), np.uint8)
+        for chunk in self._all_chunks(index):
+            part = self._chunk(chunk, index)
+            target = values[
+                tuple(slice(first, first + step) for first, step in zip(chunk.start, index.chunk, strict=True))
+            ]
+            target[...] = part[tuple(slice(0, size) for size in target.shape)]
+        return values.tobytes()
+
+    def _all_chunks(self, index: ChunkIndex) -> list[StoredChunk]:
+        """The chunks in C order. Raises CheckpointError when one was never written."""
         grid = [range(0, size, step) for size, step in zip(self.shape, index.chunk, strict=True)]
         total = prod(map(len, grid))
         if total > self.file.size // _LEAST_BYTES_OF_A_CHUNK + _FREE_CHUNKS:
@@ -78,14 +89,7 @@ class Values:
         stored = [written[start] for start in product(*grid) if start in written]
         if len(stored) < total:
             self.file.damaged(f"{total - len(stored)} of {total} chunks of an array were never written")
-        values = np.empty((*self.shape, self.type.size), np.uint8)
-        for chunk in stored:
-            part = self._chunk(chunk, index)
-            target = values[
-                tuple(slice(first, first + step) for first, step in zip(chunk.start, index.chunk, strict=True))
-            ]
-            target[...] = part[tuple(slice(0, size) for size in target.shape)]
-        return values.tobytes()
+        return stored
 
     def _chunk(self, chunk: StoredChunk, index: ChunkIndex) -> np.ndarray:
         """One chunk's bytes, an axis for the bytes of an element last."""

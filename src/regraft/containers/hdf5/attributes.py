@@ -52,7 +52,7 @@ def _attribute(cursor: Hdf5Cursor) -> tuple[str, list[str] | None]:
     if version not in (1, 2, 3):
         cursor.file.damaged(f"an attribute of version {version}")
     sizes = [cursor.number(2) for _ in range(3)]
-    cursor.skip(1 if version == 3 else 0)
+    cursor.skip(int(version == 3))
     pad = 8 if version == 1 else 1
     name, described, space = (_padded(cursor, size, pad) for size in sizes)
     kind = read_type(_part(cursor.file, described, DATATYPE, flags & 1))

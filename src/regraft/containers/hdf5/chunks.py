@@ -15,6 +15,9 @@ _TREE, _SINGLE, _IMPLICIT, _FIXED, _EXTENSIBLE, _TREE_2 = range(6)
 _NAMES = {_EXTENSIBLE: "an extensible list", _TREE_2: "a tree of version 2"}
 
 
+Location = tuple[int, int | None, int]  # address, size and skipped filters, as in a StoredChunk
+
+
 @dataclass(frozen=True)
 class StoredChunk:
     """One chunk: its first element's place in the array, and where its bytes lie.
@@ -84,17 +87,22 @@ def chunks(file: Hdf5File, index: ChunkIndex, shape: tuple[int, ...]) -> Iterato
     if index.kind == _TREE:
         yield from _tree(file, index.root, len(shape), None)
         return
-    starts = product(*(range(0, size, step) for size, step in zip(shape, index.chunk, strict=True)))
+    grid = [range(0, size, step) for size, step in zip(shape, index.chunk, strict=True)]
+    locations = _locations(file, index, index.root, count=prod(map(len, grid)))
+    for start, location in zip(product(*grid), locations, strict=False):
+        if location is not None:
+            yield StoredChunk(start, *location)
+
+
+def _locations(file: Hdf5File, index: ChunkIndex, root: int, *, count: int) -> Iterator[Location | None]:
+    """Where each chunk lies, in C order; None for one that was never written."""
     if index.kind == _SINGLE:
-        size, skipped = index.single or (None, 0)
-        yield StoredChunk((0,) * len(shape), index.root, size, skipped)
+        yield root, *(index.single or (None, 0))
     elif index.kind == _IMPLICIT:
         size = prod(index.chunk) * index.element
-        yield from (StoredChunk(start, index.root + number * size, None) for number, start in enumerate(starts))
+        yield from ((root + number * size, None, 0) for number in range(count))
     else:
-        count = prod(-(-size // step) for size, step in zip(shape, index.chunk, strict=True))
-        locations = zip(starts, _fixed(file, index.root, count), strict=True)
-        yield from (StoredChunk(start, *location) for start, location in locations if location is not None)
+        yield from _fixed(file, root, count)
 
 
 def _tree(file: Hdf5File, address: int, rank: int, level: int | None) -> Iterator[StoredChunk]:
@@ -113,8 +121,8 @@ def _tree(file: Hdf5File, address: int, rank: int, level: int | None) -> Iterato
             yield StoredChunk(start, child, size, skipped)
 
 
-def _fixed(file: Hdf5File, address: int, count: int) -> Iterator[tuple[int, int | None, int] | None]:
-    """(address, size, skipped filters) of each chunk in C order; None for one that was never written."""
+def _fixed(file: Hdf5File, address: int, count: int) -> Iterator[Location | None]:
+    """From a list with a place for each chunk."""
     head = file.signed(address, 8 + file.length_size + file.offset_size, b"FAHD", 0)
     is_filtered, width, page_bits = head.number(1), head.number(1), head.number(1)
     if head.length() != count or page_bits > 32:

@@ -61,3 +61,11 @@ def test_an_unread_argument_fails_whoever_looks_at_it():
     for look in (bool, len, str, int, lambda value: value == 3, lambda value: value.upper(), lambda value: 2 * value):
         with pytest.raises(ReadError, match="reads an argument"):
             look(options["n"])
+
+
+def test_arguments_of_a_forward_of_the_instance():
+    """A forward that an object has of its own hides that of its class, whose parameters were read before."""
+    model, x = Takes(), torch.zeros(1)
+    assert "x" in by_name(model, (x,), {})
+    model.forward = lambda image: image
+    assert by_name(model, (x,), {}) == {"image": x}

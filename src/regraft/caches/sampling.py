@@ -16,7 +16,16 @@ from torch.utils.data import DataLoader, Dataset
 from regraft.caches.randomness import probes, refuse_random, refuse_redrawn, refuse_unseeded, seed_all
 from regraft.datasets.labelled import Labelled
 from regraft.errors import CacheError, DataError
-from regraft.examples import DatasetExamples, Examples, Shapes, collated, fetched_ahead, has_lengths, shapes_in
+from regraft.examples import (
+    DatasetExamples,
+    Examples,
+    Shapes,
+    TensorExamples,
+    collated,
+    fetched_ahead,
+    has_lengths,
+    shapes_in,
+)
 from regraft.tensors.fingerprints import ID_BYTES, input_ids, named_ids
 from regraft.tensors.keeping import generator_states, kept_generators
 from regraft.tensors.padding import padded_cat
@@ -126,6 +135,8 @@ class Samples:
         """The inputs, labels and ids of these rows. An example that is filled up keeps the id of what it was."""
         if self.views > 1:
             return self._seeded(rows)
+        if isinstance(self.examples, TensorExamples):  # rows of tensors: nothing is drawn
+            return self._fetched(rows)
         states = generator_states()
         batch = self._fetched(rows)
         if not states.same_as(generator_states()):
@@ -292,7 +303,8 @@ def in_processes(
 def _same(known: Tensor, labels: Tensor) -> bool:
     if known.shape != labels.shape:
         return False
-    return bool(((known == labels) | (known.isnan() & labels.isnan())).all())
+    same = known == labels
+    return bool(same.all()) or bool((same | (known.isnan() & labels.isnan())).all())
 
 
 def _processes() -> int:

@@ -1,7 +1,9 @@
 """The arguments of another batch beside those of the recorded example: tensors in pairs, all else equal."""
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+from types import FunctionType, MethodType
 from typing import NoReturn, cast
 
 import numpy as np
@@ -18,11 +20,24 @@ Pair = tuple[Slot, Tensor]
 def by_name(model: nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object]) -> dict[str, object]:
     """The arguments by the names of the forward's parameters, defaults included."""
     try:
-        bound = inspect.signature(model.forward).bind(*args, **kwargs)
+        bound = _signature(model.forward).bind(*args, **kwargs)
     except (TypeError, ValueError):  # the model itself will say what is wrong
         return {"args": args, "kwargs": dict(kwargs)}
     bound.apply_defaults()
     return dict(bound.arguments)
+
+
+def _signature(forward: Callable[..., object]) -> inspect.Signature:
+    if not isinstance(forward, MethodType) or not isinstance(forward.__func__, FunctionType):
+        return inspect.signature(forward)
+    signature = _function_signature(forward.__func__)
+    return signature.replace(parameters=list(signature.parameters.values())[1:])
+
+
+@lru_cache(maxsize=16)
+def _function_signature(function: FunctionType) -> inspect.Signature:
+    """The parameters of a class's forward; reading them takes longer than running a small layer."""
+    return inspect.signature(function)
 
 
 def pairs(

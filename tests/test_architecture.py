@@ -12,7 +12,7 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 # The one rule: a module may know the types and the functions of those before it, and of its own folder.
 ORDER = [
     "errors", "foundation", "arrays", "operations", "tensors",
-    "examples", "tf_layers", "containers", "formats", "reading", "plans", "plan", "matching", "loading",
+    "examples", "tasks", "tf_layers", "containers", "formats", "reading", "plans", "plan", "matching", "loading",
     "verifying", "cuts", "freezing", "splitting", "inputs", "datasets", "stores", "caches", "caching", "learning",
     "training", "evaluating", "jobs", "saving", "predicting", "reports", "reporting", "testing",
     "recipe", "demo", "cli", "__main__",

@@ -1,0 +1,36 @@
+"""Labels that are numbers of the outputs' shape: brought into one shape, those without a value left out."""
+
+from typing import Any
+
+from torch import Tensor
+
+from regraft.errors import DataError
+from regraft.tasks.task import Task
+
+
+def reshaped(outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Outputs and labels of one shape and type; outputs (batch, 1) fit labels (batch,), and the other way round."""
+    return outputs, labels.to(outputs.dtype).reshape(outputs.shape)
+
+
+def known_positions(outputs: Tensor, labels: Tensor, ignore: float | None) -> tuple[Tensor, Tensor]:
+    """Both as they are; with a mark to ignore the other positions alone, in a line."""
+    if ignore is None:
+        return outputs, labels
+    known = ~labels.isnan() if ignore != ignore else labels != ignore
+    return outputs[known], labels[known]
+
+
+def refuse_misfit(task: Task, outputs: Tensor, labels: Any) -> None:
+    """Raise DataError for labels that are not of the outputs' shape, but for a dimension of size 1."""
+    if not isinstance(labels, Tensor):
+        raise DataError(f"The labels are a {type(labels).__name__}, and the task {task.name} takes one tensor.")
+    if _without_ones(outputs) != _without_ones(labels):
+        raise DataError(
+            f"The labels have the shape {tuple(labels.shape)}, and the outputs {tuple(outputs.shape)}. The task "
+            f"{task.name} takes one label for each output: give both the same shape."
+        )
+
+
+def _without_ones(values: Tensor) -> tuple[int, ...]:
+    return (len(values), *(size for size in values.shape[1:] if size != 1))

@@ -46,7 +46,7 @@ def plan_reuse(
     *,
     reuse: Patterns = ".*",
     fresh: Patterns = (),
-    rename: Mapping[str, str] | None = None,
+    rename: Mapping[str, str | Sequence[str]] | None = None,
     layout: str | None = None,
     match: Literal["names", "structure"] = "names",
     adapt: Mapping[str, str] | None = None,
@@ -58,7 +58,7 @@ def plan_reuse(
 
     reuse   which layers of the model to restore; with the default every array needs a source or must be in `fresh`
     fresh   layers that keep their initial weights
-    rename  pattern of a whole source name → replacement, theirs → ours, where names differ
+    rename  pattern of a whole source name → replacement, theirs → ours; a list gives one array to several
     layout  whose axis orders the checkpoint follows, where the file does not record it: "tensorflow", "torch" …
     match   by names, or by the kinds, shapes and connections of the layers
     adapt   pattern → method to make an array fit that does not: {"conv1": "sum"} (how-to/channels)

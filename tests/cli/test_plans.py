@@ -198,3 +198,15 @@ def test_hostile_files_end_in_a_sentence(place, content):
         done = typed(*words)
         assert done.code == 1
         assert done.errors.partition(":")[0] in ("PlanError", "VerifyError", "JobError")
+
+
+def test_a_pattern_given_again_gives_one_array_to_several_layers(tmp_path):
+    save_file(nn.Linear(2, 3).state_dict(), tmp_path / "one.safetensors")
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\ndef net(): return nn.Sequential(nn.Linear(2, 3), nn.Linear(2, 3))\n"
+    )
+
+    rules = [word for layer in "01" for word in ("--rename", rf"(.*)={layer}.\1")]
+    done = typed("plan", tmp_path / "one.safetensors", "--model", f"{tmp_path / 'net.py'}:net", *rules)
+
+    assert done.output.startswith("4 reused · 0 fresh · 0 problems"), done.errors

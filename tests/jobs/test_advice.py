@@ -18,6 +18,7 @@ ADVICE = [
     ("fresh", ["head"], "--fresh head", '[plan] fresh = ["head"]'),
     ("fresh", ["hidden[12]", "out"], "--fresh 'hidden[12]' --fresh out", '[plan] fresh = ["hidden[12]", "out"]'),
     ("rename", {r"dnn/(.*)": r"\1"}, r"--rename 'dnn/(.*)=\1'", "[plan] rename = {\"dnn/(.*)\" = '\\1'}"),
+    ("rename", {"(.*)": ["a", "b"]}, "--rename '(.*)=a' --rename '(.*)=b'", '[plan] rename = {"(.*)" = ["a", "b"]}'),
     ("adapt", {"conv1": "sum"}, "--adapt conv1=sum", '[plan] adapt = {conv1 = "sum"}'),
     ("adopt", r"bn1\.eps", r"--adopt 'bn1\.eps'", r"[plan] adopt = 'bn1\.eps'"),
     ("layout", "tensorflow", "--layout tensorflow", '[plan] layout = "tensorflow"'),

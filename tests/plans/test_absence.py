@@ -12,7 +12,7 @@ LAYERS = describe_model(nn.ModuleDict({"a": nn.Linear(2, 2), "b": nn.Linear(2, 2
 
 
 def sources(*names):
-    return Sources({name: name for name in names}, {name: ArrayInfo((2, 2), "float32") for name in names}, "torch")
+    return Sources({name: (name,) for name in names}, {name: ArrayInfo((2, 2), "float32") for name in names}, "torch")
 
 
 @pytest.mark.parametrize(

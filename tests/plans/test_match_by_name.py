@@ -12,7 +12,7 @@ from regraft.plans.sources import Sources
 
 def sources(shapes, *, layout="tensorflow", facts=None):
     infos = {name: ArrayInfo(shape, "float32") for name, shape in shapes.items()}
-    return Sources({name: name for name in infos}, infos, layout, facts or {})
+    return Sources({name: (name,) for name in infos}, infos, layout, facts or {})
 
 
 def layers_of(**modules):

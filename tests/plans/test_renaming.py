@@ -34,7 +34,17 @@ def test_a_layer_that_begins_like_a_wrapper_is_none():
 def test_the_first_rule_that_matches_wins():
     renamed = rename_all(["a/b", "a/c"], {"a/b": "x.b", "a/(.*)": r"y.\1"})
 
-    assert renamed == {"a/b": "x.b", "a/c": "y.c"}
+    assert renamed == {"a/b": ("x.b",), "a/c": ("y.c",)}
+
+
+def test_a_rule_gives_one_array_to_several_layers():
+    assert rename_all(["a.qkv.w"], {r"a\.qkv\.(.*)": [r"q.\1", r"v.\1"]}) == {"a.qkv.w": ("q.w", "v.w")}
+
+
+@pytest.mark.parametrize("replacements", [[], ["x", "x"], 3, [None]])
+def test_a_rule_without_replacements_or_with_one_twice_is_refused(replacements):
+    with pytest.raises(PatternError, match="'a' has no replacement, or one of them twice"):
+        rename_all(["a"], {"a": replacements})
 
 
 def test_a_rule_must_match_the_whole_name():

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -41,10 +42,10 @@ class Wishes:
         return {
             "reuse": self.reuse or ".*",
             "fresh": self.fresh or (),
-            "rename": _pairs("rename", "THEIRS=OURS", self.rename or []),
+            "rename": _renames(self.rename or []),
             "layout": self.layout,
             "match": self.match,
-            "adapt": _pairs("adapt", "PATTERN=HOW", self.adapt or []),
+            "adapt": dict(_pairs("adapt", "PATTERN=HOW", self.adapt or [])),
             "adopt": self.adopt or (),
             "accept": self.accept or (),
             "ema": self.ema,
@@ -162,10 +163,18 @@ def json_arguments(text: str) -> dict[str, Any]:
     return value
 
 
-def _pairs(option: str, form: str, rules: list[str]) -> dict[str, str]:
+def _renames(rules: list[str]) -> dict[str, list[str]]:
+    """Pattern → replacements: the same pattern with another replacement gives one array to several layers."""
+    renames: dict[str, list[str]] = defaultdict(list)
+    for theirs, ours in _pairs("rename", "THEIRS=OURS", rules):
+        renames[theirs].append(ours)
+    return dict(renames)
+
+
+def _pairs(option: str, form: str, rules: list[str]) -> list[tuple[str, str]]:
     """What was given as one text each, taken apart at the first "="."""
     wrong = [rule for rule in rules if "=" not in rule]
     if wrong:
         example = {"rename": "'dnn/(.*)=\\1'", "adapt": "'conv1=sum'"}[option]
         raise JobError(f"--{option} {wrong[0]!r} is not of the form {form}, as in {example}.")
-    return dict(tuple(rule.split("=", 1)) for rule in rules)  # type: ignore[misc]  # two parts, as just checked
+    return [(theirs, ours) for theirs, _, ours in (rule.partition("=") for rule in rules)]

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Literal
 
 from regraft.errors import Advice, RegraftError
+from regraft.foundation.patterns import as_patterns
 from regraft.foundation.wording import toml_text
 
 Door = Literal["python", "command line", "job"]
@@ -66,7 +67,7 @@ def _option(advice: Advice) -> str:
 def _typed(value: object) -> list[str]:
     """A value as the words of an option that may be given again: ["a", "b"], or "pattern=replacement" each."""
     if isinstance(value, Mapping):
-        return [f"{key}={part}" for key, part in value.items()]
+        return [f"{key}={part}" for key, parts in value.items() for part in as_patterns(parts)]
     return list(map(str, value)) if isinstance(value, list | tuple) else [str(value)]
 
 

@@ -46,6 +46,7 @@ def _no_truth(value: T) -> T:
 Number = BeforeValidator(_no_truth)
 Count = Annotated[int, Number, Field(ge=1)]
 CheckedPatterns = Annotated[Patterns, AfterValidator(_compiled)]
+CheckedRenames = Annotated[Mapping[str, str | list[str]], AfterValidator(_compiled)]
 CheckedTable = Annotated[Mapping[str, str], AfterValidator(_compiled)]
 Positive = Annotated[float, Number, Field(gt=0)]
 NotNegative = Annotated[float, Number, Field(ge=0)]
@@ -73,7 +74,7 @@ class PlanSection:
 
     reuse: CheckedPatterns = ".*"
     fresh: CheckedPatterns = ()
-    rename: CheckedTable = field(default_factory=dict)
+    rename: CheckedRenames = field(default_factory=dict)
     layout: str | None = None
     match: Literal["names", "structure"] = "names"
     adapt: CheckedTable | None = None

@@ -1,5 +1,6 @@
 """What is said of arrays without a source: where they probably are in the checkpoint, and what maps them."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,11 @@ from regraft.foundation.wording import counted
 from regraft.plans.layers import Layer, layers_by_array
 from regraft.plans.renaming import dotted
 from regraft.plans.sources import Sources
+
+_JOINED = re.compile(
+    r".+\.(?P<name>qkv|in_proj|to_qkv|qkv_proj|c_attn|Wqkv|query_key_value)(?P<sign>[._])(?:weight|bias)"
+)
+_QUERY = re.compile(r"(?:.*\.)?(?P<query>q|query)(?P<end>(?:_proj|_lin)?)")
 
 
 @dataclass(frozen=True)
@@ -44,14 +50,26 @@ def absence_of(layers: Sequence[Layer], sources: Sources, *, by_names: bool) -> 
             "or the names be mapped with rename rules (how-to/rename)."
         )
         return Absence(note, (Advice("match", "structure", "match the layers by structure"),))
-    return Absence("Another name in the checkpoint can be mapped with a rename rule (how-to/rename).")
+    note = "Another name in the checkpoint can be mapped with a rename rule (how-to/rename)."
+    return Absence(note, _joined_projections(layers, sources))
+
+
+def _joined_projections(layers: Sequence[Layer], sources: Sources) -> tuple[Advice, ...]:
+    """The rule that gives a joined projection of the checkpoint to the model's queries, keys and values."""
+    joined = next(filter(None, map(_JOINED.fullmatch, sources.names)), None)
+    apart = next(filter(None, (_QUERY.fullmatch(layer.name) for layer in layers)), None)
+    if joined is None or apart is None:
+        return ()
+    ours = [f"{before}{apart['end']}" for before in (("query", "key", "value") if apart["query"] == "query" else "qkv")]
+    rule = {rf"(.*)\.{joined['name']}{exact_pattern(joined['sign'])}(weight|bias)": [rf"\1.{name}.\2" for name in ours]}
+    return (Advice("rename", rule, "give the joined projection to the layers of queries, keys and values"),)
 
 
 def _their_prefixes(layers: Sequence[Layer], sources: Sources) -> Counter[str]:
     """What stands before the name of a layer of ours in the sources' names → how often."""
     names = {layer.name for layer in layers}
     prefixes: Counter[str] = Counter()
-    for source in sources.names.values():
+    for source in sources.new_names:
         parts = dotted(source, sources.layout).split(".")
         for length in range(1, len(parts) - 1):
             if ".".join(parts[length:-1]) in names:
@@ -61,7 +79,7 @@ def _their_prefixes(layers: Sequence[Layer], sources: Sources) -> Counter[str]:
 
 def _our_prefixes(layers: Sequence[Layer], sources: Sources) -> Counter[str]:
     """What stands before the name of a layer of theirs in our names → how many arrays."""
-    theirs = {dotted(source, sources.layout).rpartition(".")[0] for source in sources.names.values()}
+    theirs = {dotted(source, sources.layout).rpartition(".")[0] for source in sources.new_names}
     prefixes: Counter[str] = Counter()
     for layer in layers:
         parts = layer.name.split(".")

@@ -12,6 +12,7 @@ from regraft.operations.joins import Fill, KeepRest
 from regraft.operations.moves import Flip, PermuteFlat, Take, Transpose
 from regraft.operations.operation import Operation, Shape
 from regraft.operations.resizing import ResizePositions
+from regraft.operations.running import shape_after
 
 Operations = tuple[Operation, ...] | None
 LORA = r"lora (?P<scale>\d+(?:\.\d+)?(?:e-?\d+)?)"
@@ -94,6 +95,16 @@ def _rows(match: re.Match[str], got: Shape, target: Shape) -> Operations:
     return (Take(0, int(match["start"]), int(match["stop"])),)
 
 
+def _part(match: re.Match[str], got: Shape, target: Shape) -> Operations:
+    """Rows of one part of several that are stored as one array; with heads, each head holds all parts in turn."""
+    number, count, heads = int(match["number"]), int(match["count"]), int(match["heads"] or 1)
+    if not 1 <= number <= count or not heads or got[0] % (count * heads):
+        raise PlanError(f"{got[0]} rows have no part {number} of {count}" + f" in {heads} heads" * (heads > 1) + ".")
+    rows = got[0] // count
+    apart = (PermuteFlat(0, (heads, count, rows // heads), (1, 0, 2)),) if heads > 1 else ()
+    return (*apart, Take(0, (number - 1) * rows, number * rows))
+
+
 def _first_rows(_: re.Match[str], got: Shape, target: Shape) -> Operations:
     return None if got == target else (KeepRest(target[0]),)
 
@@ -137,6 +148,12 @@ ADAPTATIONS = (
     Adaptation("swap height and width", "swap height and width: a network trained on transposed images", 4, _swap),
     Adaptation(r"rows (?P<start>\d+):(?P<stop>\d+)", "rows 1:1001: only these outputs", 1, _rows),
     Adaptation(
+        r"part (?P<number>\d+) of (?P<count>\d+)(?: in (?P<heads>\d+) heads?)?",
+        "part 1 of 3: these rows of an array that joins three (qkv); part 1 of 3 in 12 heads: where each head has all",
+        1,
+        _part,
+    ),
+    Adaptation(
         "first rows", "first rows: for more classes or tokens than the source has, which stay fresh", 1, _first_rows
     ),
     Adaptation(
@@ -174,9 +191,19 @@ def chosen_methods(adapt: Mapping[str, str] | None, targets: Sequence[str]) -> d
     """
     methods: dict[str, str] = {}
     for pattern, method in (adapt or {}).items():
-        find_adaptation(method)
+        for words in in_turn(method):
+            find_adaptation(words)
         methods.update(dict.fromkeys(choose(targets, pattern, what="array of the model"), method))
     return methods
+
+
+def in_turn(methods: str) -> list[str]:
+    """The methods that are applied one after the other.
+
+    >>> in_turn("transposed then part 1 of 3")
+    ['transposed', 'part 1 of 3']
+    """
+    return methods.split(" then ")
 
 
 def find_adaptation(words: str) -> tuple[re.Match[str], Adaptation]:
@@ -189,14 +216,19 @@ def find_adaptation(words: str) -> tuple[re.Match[str], Adaptation]:
     raise PlanError(f"There is no method {words!r} to adapt an array. Methods:\n{listed}")
 
 
-def adapting_operations(words: str, got: Shape, target: Shape) -> Operations:
-    """What the method does to an array that came out as `got`; None when there is nothing to do.
+def adapting_operations(methods: str, got: Shape, target: Shape) -> Operations:
+    """What the methods do to an array that came out as `got`; None when there is nothing to do.
 
     Nothing is done to an array of a lower rank than the method is for, and to a table that has its size already.
     Raises PlanError when the method cannot make this shape of that one.
     """
-    match, method = find_adaptation(words)
-    return None if len(target) < method.rank else method.make(match, got, target)
+    operations: Operations = None
+    for words in in_turn(methods):
+        match, method = find_adaptation(words)
+        more = None if len(target) < method.rank else method.make(match, got, target)
+        if more is not None:
+            operations, got = (*(operations or ()), *more), shape_after(more, [got])
+    return operations
 
 
 # --- tables of positions ----------------------------------------------------------------------------------------------

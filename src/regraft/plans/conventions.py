@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from regraft.errors import Advice
+from regraft.plans.adapting import in_turn
 from regraft.plans.rows import Row
 from regraft.plans.sources import Sources
 
@@ -23,10 +24,14 @@ def doubt_values(rows: Sequence[Row], sources: Sources, settled: Mapping[str, st
     """
     return tuple(
         row
-        if not row.is_reused or row.target is None or not row.sources or settled.get(row.name, "").startswith(ANSWERS)
+        if not row.is_reused or row.target is None or not row.sources or _is_settled(settled.get(row.name, ""))
         else _doubted(row, sources)
         for row in rows
     )
+
+
+def _is_settled(method: str) -> bool:
+    return any(words.startswith(ANSWERS) for words in in_turn(method))
 
 
 def _doubted(row: Row, sources: Sources) -> Row:

@@ -9,7 +9,7 @@ from regraft.errors import Advice, PlanError
 from regraft.operations.changes import Cast
 from regraft.operations.operation import Shape
 from regraft.operations.running import shape_after
-from regraft.plans.adapting import way_of_order
+from regraft.plans.adapting import in_turn, way_of_order
 from regraft.plans.layers import KERNELS, ORIENTED, Layer
 from regraft.plans.layouts import EMBEDDING, WEIGHT
 from regraft.plans.parametrized import tensor_of
@@ -51,7 +51,7 @@ def _came(row: Row, method: str) -> Shape:
     operations = [operation for operation in row.operations if not isinstance(operation, Cast)]
     if method:
         operations = operations[:-1]
-        if not method.startswith(("transposed", "axes")):
+        if len(in_turn(method)) > 1 or not method.startswith(("transposed", "axes")):
             return ()
     try:
         return shape_after(operations, row.source_shapes)

@@ -32,7 +32,7 @@ def left_biases(layers: Sequence[Layer], pairings: Pairs, sources: Sources) -> d
     used = used_sources(pairings.values())
     free: dict[str, list[str]] = defaultdict(list)
     for name in sources.names.keys() - used:
-        if _IS_BIAS.fullmatch(sources.names[name].split(":")[0]):
+        if _IS_BIAS.fullmatch(sources.names[name][0].split(":")[0]):
             free[sources.owners[name]].append(name)
     biases = {}
     for layer in filter(_lacks_bias, layers):

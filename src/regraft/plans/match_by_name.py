@@ -10,6 +10,7 @@ from regraft.errors import Advice, PlanError, UndecidableError
 from regraft.foundation.wording import counted
 from regraft.operations.joins import Fill
 from regraft.operations.operation import Operation
+from regraft.plans.adapting import in_turn
 from regraft.plans.layers import ORIENTED, Layer
 from regraft.plans.layouts import OURS, absent_value, flatten_advice, leaf_rules
 from regraft.plans.recurrent_layouts import Facts, LeafRule, Rules
@@ -31,6 +32,7 @@ class Pairing:
 
     answers   the methods of `adapt` that settle an undecidable order
     advice    the arguments that solve the problem
+    share     (index, count) of this target among those that one rename rule gives the source to; (0, 1): the only one
     """
 
     sources: tuple[str, ...]
@@ -39,10 +41,11 @@ class Pairing:
     problem: Status | None = None
     answers: tuple[str, ...] = ()
     advice: tuple[Advice, ...] = ()
+    share: tuple[int, int] = (0, 1)
 
     def is_settled_by(self, method: str | None) -> bool:
         """Whether this method of `adapt` is an answer to the problem."""
-        return bool(self.answers) and (method or "").startswith(self.answers)
+        return bool(self.answers) and any(words.startswith(self.answers) for words in in_turn(method or ""))
 
 
 @dataclass(frozen=True)
@@ -61,12 +64,15 @@ def used_sources(pairings: Iterable[Pairing]) -> set[str]:
 def pair_by_names(layers: Sequence[Layer], sources: Sources) -> Pairings:
     """Pair by equal layer names, after separators and wrappers, and by the leaf names of each kind of layer."""
     rules = {layer.name: leaf_rules(sources.layout or "torch", layer) for layer in layers}
-    below, notes = _sources_below(_Homes.of(layers, rules), sources)
+    below, shares, notes = _sources_below(_Homes.of(layers, rules), sources)
     flattened = suspected_flattening(layers) if sources.layout in CHANNELS_LAST else {}
     pairings: dict[str, Pairing] = {}
     for layer in layers:
         known = rules[layer.name]
-        pairings.update(pair_layer(layer, below[layer.name], sources, flattened.get(layer.name, 0), known))
+        paired = pair_layer(layer, below[layer.name], sources, flattened.get(layer.name, 0), known)
+        for name, pairing in paired.items():
+            share = shares.get((layer.name, pairing.sources[0])) if pairing.sources else None
+            pairings[name] = pairing if share is None else replace(pairing, share=share)
     return Pairings(pairings, notes)
 
 
@@ -127,17 +133,24 @@ class _Homes:
                 yield self.layers[prefix], ".".join(parts[length:])
 
 
-def _sources_below(homes: _Homes, sources: Sources) -> tuple[dict[str, dict[str, list[str]]], tuple[str, ...]]:
-    """(layer name → name below the layer → sources, notes)."""
+Shares = dict[tuple[str, str], tuple[int, int]]  # (layer, source) → (index, count) among the names that a rule gives
+
+
+def _sources_below(homes: _Homes, sources: Sources) -> tuple[dict[str, dict[str, list[str]]], Shares, tuple[str, ...]]:
+    """(layer name → name below the layer → sources, the shares of sources with several names, notes)."""
     below: dict[str, dict[str, list[str]]] = {layer: defaultdict(list) for layer in homes.patterns}
+    shares: Shares = {}
     stripped: Counter[str] = Counter()
-    for source, renamed in sources.names.items():
-        matches, wrapper = homes.find(dotted(renamed, sources.layout))
-        for layer, rest in matches:
-            below[layer][rest].append(source)
-        stripped[wrapper] += 1
+    for source, names in sources.names.items():
+        for index, name in enumerate(names):
+            matches, wrapper = homes.find(dotted(name, sources.layout))
+            for layer, rest in matches:
+                below[layer][rest].append(source)
+                if len(names) > 1:
+                    shares[layer, source] = (index, len(names))
+            stripped[wrapper] += 1
     notes = [f"{wrapper!r} was taken off {counted(count, 'name')}" for wrapper, count in stripped.items() if wrapper]
-    return below, tuple(notes)
+    return below, shares, tuple(notes)
 
 
 def _layer_variants(layers: Sequence[Layer]) -> dict[str, str]:

@@ -214,16 +214,22 @@ _OUT = r"(?:attention_output|out|out_proj|o_proj|output)"
 
 
 def joined_projections(layer: Layer) -> Rules:
-    """One dense layer from queries, keys and values below it: qkv.query.weight, qkv.k_proj.bias …
+    """One dense layer from queries, keys and values below it (qkv.k_proj.bias), or from part1, part2 … of a rule.
 
     Models of one bias for queries and one for values (BEiT) have none for the keys: 0 is the same function.
     """
-    rules: Rules = {"weight": (LeafRule(tuple(rf"{part}\.weight" for part in _PARTS), _joined),)}
+    rules: Rules = {"weight": _whole_of_parts("weight")}
     if "bias" in layer.arrays:
         size = layer.arrays["bias"].shape[0] // 3
-        whole = LeafRule(tuple(rf"{part}\.bias" for part in _PARTS), _joined)
-        rules["bias"] = (whole, LeafRule((rf"{_PARTS[0]}\.bias", rf"{_PARTS[2]}\.bias"), partial(_zero_keys, size)))
+        no_keys = LeafRule((rf"{_PARTS[0]}\.bias", rf"{_PARTS[2]}\.bias"), partial(_zero_keys, size))
+        rules["bias"] = (*_whole_of_parts("bias"), no_keys)
     return rules
+
+
+def _whole_of_parts(leaf: str) -> tuple[LeafRule, ...]:
+    """Queries, keys and values, or parts that rename rules call part1, part2 …: the longest list counts."""
+    numbered = [tuple(rf"part{number}\.{leaf}" for number in range(1, count + 1)) for count in (4, 3, 2)]
+    return tuple(LeafRule(names, _joined) for names in (tuple(rf"{part}\.{leaf}" for part in _PARTS), *numbered))
 
 
 def _joined(shapes: Sequence[Shape], facts: Facts) -> tuple[Operation, ...]:

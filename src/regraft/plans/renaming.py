@@ -9,6 +9,8 @@ from regraft.formats.roles import EMA_ROOTS
 from regraft.foundation.patterns import compile_pattern
 from regraft.foundation.wording import near_names
 
+Renames = Mapping[str, str | Sequence[str]]  # pattern of a source name → our name, or the names of all that take it
+
 # Names that trainers and savers put around a whole network: they say nothing of the network itself.
 WRAPPERS = (
     "module", "_orig_mod", "model", "state_dict", "model_state_dict", "net", "network", "params", "batch_stats",
@@ -74,41 +76,43 @@ def taken_off(name: str, shorter: str) -> str:
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule of the user: what matches the whole source name becomes the replacement (\\1 is the first group)."""
+    """One rule of the user: what matches the whole source name becomes each replacement (\\1 is the first group)."""
 
     pattern: re.Pattern[str]
-    replacement: str
+    replacements: tuple[str, ...]
 
-    def apply(self, name: str) -> str | None:
-        """The new name, or None when the rule does not match. Raises PatternError for a group that is not there."""
+    def apply(self, name: str) -> tuple[str, ...] | None:
+        """The new names, or None when the rule does not match. Raises PatternError for a group that is not there."""
         match = self.pattern.fullmatch(name)
-        if match is None:
-            return None
+        return None if match is None else tuple(self._expanded(match, text) for text in self.replacements)
+
+    def _expanded(self, match: re.Match[str], replacement: str) -> str:
         try:
-            return match.expand(self.replacement)
+            return match.expand(replacement)
         except (re.error, IndexError) as error:
             raise PatternError(
-                f"The replacement {self.replacement!r} does not fit the pattern {self.pattern.pattern!r}: {error}.\n"
+                f"The replacement {replacement!r} does not fit the pattern {self.pattern.pattern!r}: {error}.\n"
                 "Write \\1 for what the first pair of round brackets matched."
             ) from error
 
 
-def rename_all(names: Iterable[str], rename: Mapping[str, str] | None) -> dict[str, str]:
-    """Source name → name after the user's rules; for each name the first rule that matches it.
+def rename_all(names: Iterable[str], rename: Renames | None) -> dict[str, tuple[str, ...]]:
+    """Source name → its names after the user's rules; for each name the first rule that matches it.
 
-    rename   pattern (of the whole source name) → replacement, theirs → ours
+    rename   pattern (of the whole source name) → replacement, or several, theirs → ours
 
     Raises PatternError when a rule is used by no name; near names are listed.
 
     >>> rename_all(["dnn/hidden1/kernel", "step"], {r"dnn/(.*)": r"\\1"})
-    {'dnn/hidden1/kernel': 'hidden1/kernel', 'step': 'step'}
+    {'dnn/hidden1/kernel': ('hidden1/kernel',), 'step': ('step',)}
     """
     known = list(names)
-    rules = [Rule(compile_pattern(pattern), replacement) for pattern, replacement in (rename or {}).items()]
-    renamed, idle = {}, dict.fromkeys(rules)
+    rules = [Rule(compile_pattern(pattern), _replacements(pattern, new)) for pattern, new in (rename or {}).items()]
+    renamed: dict[str, tuple[str, ...]] = {}
+    idle = dict.fromkeys(rules)
     for name in known:
         matches = ((rule, new) for rule in rules if (new := rule.apply(name)) is not None)
-        rule, renamed[name] = next(matches, (None, name))
+        rule, renamed[name] = next(matches, (None, (name,)))
         if rule is not None:
             idle.pop(rule, None)
     if idle:
@@ -116,6 +120,14 @@ def rename_all(names: Iterable[str], rename: Mapping[str, str] | None) -> dict[s
             "\n".join([*(_idle_text(rule.pattern.pattern, known) for rule in idle), _WHOLE_SOURCE_NAMES])
         )
     return renamed
+
+
+def _replacements(pattern: str, new: str | Sequence[str]) -> tuple[str, ...]:
+    """One replacement or several. Raises PatternError for none, for the same twice, and for what is no text."""
+    several = (new,) if isinstance(new, str) else tuple(new) if isinstance(new, list | tuple) else ()
+    if not several or len({*several}) < len(several) or not all(isinstance(text, str) for text in several):
+        raise PatternError(f"The rule {pattern!r} has no replacement, or one of them twice: {new!r}.")
+    return several
 
 
 _WHOLE_SOURCE_NAMES = (

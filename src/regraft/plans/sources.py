@@ -2,14 +2,15 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from regraft.arrays import ArrayInfo, Checkpoint, Requirement
 from regraft.errors import Advice, PlanError
 from regraft.plans.layouts import deduced_layout, known_layout
 from regraft.plans.recurrent_layouts import Facts
-from regraft.plans.renaming import dotted, rename_all, unwrapped
+from regraft.plans.renaming import Renames, dotted, rename_all, unwrapped
 from regraft.plans.steps import Step, activation, steps_of_facts
 
 # Operations of other frameworks that join maps; all others are looked through.
@@ -79,7 +80,7 @@ class Wiring:
 class Sources:
     """What is known of the arrays that may fill a model.
 
-    names         source name → name after the user's rules
+    names         source name → its name after the user's rules; several where a rule gives it to several layers
     infos         source name → shape, dtype …
     layout        whose axis orders they follow; None leaves arrays whose axes have an order undecided
     facts         source name → what the file records of its layer and of the layers around it
@@ -89,7 +90,7 @@ class Sources:
     notes         what was assumed
     """
 
-    names: Mapping[str, str]
+    names: Mapping[str, tuple[str, ...]]
     infos: Mapping[str, ArrayInfo]
     layout: str | None
     facts: Mapping[str, Facts] = field(default_factory=dict)
@@ -106,17 +107,22 @@ class Sources:
         """The array's layer, and those around it of which the file records something: lstm for lstm/lstm_cell."""
         return _layers_around(self.owners[name], self.wiring.facts)
 
-    def only(self, names: Mapping[str, str]) -> "Sources":
+    @property
+    def new_names(self) -> Iterator[str]:
+        """All names after the user's rules."""
+        return chain.from_iterable(self.names.values())
+
+    def only(self, names: Mapping[str, tuple[str, ...]]) -> "Sources":
         """The same without the other arrays."""
         return replace(self, names=names)
 
 
 def gather_sources(
-    checkpoint: Checkpoint, *, rename: Mapping[str, str] | None = None, layout: str | None = None, ema: bool = False
+    checkpoint: Checkpoint, *, rename: Renames | None = None, layout: str | None = None, ema: bool = False
 ) -> Sources:
     """All that the plan needs to know of a checkpoint.
 
-    rename  pattern of a whole source name → replacement
+    rename  pattern of a whole source name → replacement, or several
     layout  the user's word for the axis orders, None when the file decides
     ema     take the moving averages in place of the weights
 
@@ -125,12 +131,12 @@ def gather_sources(
     usable = _usable(checkpoint, ema=ema)
     renamed = {name: new for name, new in rename_all(checkpoint, rename).items() if name in usable}
     own_names = {name: layered_name(checkpoint, name) for name in usable}
-    by_rule = frozenset(name for name, new in renamed.items() if new != name)
+    by_rule = frozenset(name for name, new in renamed.items() if new != (name,))
     decided, notes = _decide_layout(checkpoint, layout, renamed)
     owners = {name: info.layer or parent_of(name) for name, info in checkpoint.items()}
     wiring = wiring_of(checkpoint.requirements)
     return Sources(
-        names={name: renamed[name] if name in by_rule else own_names[name] for name in renamed},
+        names={name: renamed[name] if name in by_rule else (own_names[name],) for name in renamed},
         infos=usable,
         layout=decided,
         facts=_facts_of_arrays(owners, wiring),
@@ -195,7 +201,7 @@ def _possible_weights(average: str) -> Iterator[str]:
 
 
 def _decide_layout(
-    checkpoint: Checkpoint, requested: str | None, renamed: Mapping[str, str]
+    checkpoint: Checkpoint, requested: str | None, renamed: Collection[str]
 ) -> tuple[str | None, tuple[str, ...]]:
     """(layout, notes): what the user says, else what the file says, else what only one family's names can mean."""
     if requested is not None:

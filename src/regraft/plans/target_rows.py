@@ -13,7 +13,7 @@ from regraft.operations.moves import Transpose
 from regraft.operations.operation import Operation, Shape
 from regraft.operations.running import shape_after
 from regraft.plans.absence import Absence
-from regraft.plans.adapting import adapting_operations
+from regraft.plans.adapting import adapting_operations, in_turn
 from regraft.plans.layers import Layer, TargetArray, layers_by_array
 from regraft.plans.match_by_name import Pairing
 from regraft.plans.rows import Row, Status
@@ -58,7 +58,7 @@ def target_rows(
         ties[target.array.tied_to or name].append(name)
     for names in ties.values():
         rows.update(_tied_rows([rows[name] for name in names], choices))
-    return tuple(_used_once(rows, ties))
+    return tuple(_used_once(rows, ties, pairings))
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def _paired(target: _Target, pairing: Pairing | None, infos: Mapping[str, ArrayI
     if codes and target.method is None:
         as_numbers = target.adapted("as stored", "use the stored numbers as they are")
         return replace(row, status="ambiguous", note=codes[0], advice=(as_numbers,))
-    return _fitted(row, target)
+    return _fitted(row, target, pairing.share)
 
 
 def _missing(target: _Target, absence: Absence) -> Row:
@@ -143,7 +143,7 @@ def _codes(source: str, array: TargetArray, infos: Mapping[str, ArrayInfo]) -> s
     )
 
 
-def _fitted(row: Row, target: _Target) -> Row:
+def _fitted(row: Row, target: _Target, share: tuple[int, int]) -> Row:
     """The row with adaptation and cast added, or with the problem that it does not fit."""
     try:
         added = _adaptation(row, target)
@@ -152,7 +152,7 @@ def _fitted(row: Row, target: _Target) -> Row:
     except PlanError as error:
         return replace(row, status="shape_mismatch", note=error.text, advice=error.advice)
     if got != row.target_shape:
-        note, advice = _misfit(target, got)
+        note, advice = _misfit_of_part(target, got, share) or _misfit(target, got)
         return replace(row, status="shape_mismatch", operations=operations, note=note, advice=advice)
     if set(row.source_dtypes) - {row.target_dtype}:
         operations = (*operations, Cast(row.target_dtype))
@@ -164,7 +164,7 @@ def _fitted(row: Row, target: _Target) -> Row:
 def _adaptation(row: Row, target: _Target) -> tuple[Operation, ...] | None:
     if target.method is None:
         return None
-    if target.method == "transposed" and any(isinstance(operation, Transpose) for operation in row.operations):
+    if "transposed" in in_turn(target.method) and any(isinstance(operation, Transpose) for operation in row.operations):
         raise PlanError(
             f'The layout puts the axes in torch\'s order already ({row.work()}): "transposed" would undo it.'
         )
@@ -179,6 +179,20 @@ def _status(row: Row, operations: tuple[Operation, ...], *, is_adapted: bool) ->
     if kinds:
         return "cast" if kinds == {Cast} else "converted"
     return "exact" if row.sources == (row.target,) else "renamed"
+
+
+def _misfit_of_part(target: _Target, got: Shape, share: tuple[int, int]) -> tuple[str, tuple[Advice, ...]] | None:
+    """For one of the layers that a rule gives one source to, where that is longer than the layer takes."""
+    shape, (index, count) = target.array.shape, share
+    if count == 1 or len(got) != len(shape) or not shape or got[0] <= shape[0]:
+        return None
+    after = f"The source has the shape {got} after all operations, the model takes {shape}."
+    note = f"{after}\nA rename rule gives it to {count} layers: which rows belong to this one is not recorded."
+    if got[0] != count * shape[0]:
+        return note, (target.adapted("rows START:STOP", "take these rows, counted from 0"), target.kept())
+    part = f"part {index + 1} of {count}"
+    inside = target.adapted(f"{part} in HEADS heads", "take these rows of each head, where every head has its parts")
+    return note, (target.adapted(part, f"take these rows, where the {count} parts follow each other"), inside)
 
 
 def _misfit(target: _Target, got: Shape) -> tuple[str, tuple[Advice, ...]]:
@@ -237,10 +251,13 @@ def _tied(row: Row, leader: Row, choices: Choices) -> Row:
     return replace(leader, target=row.target, note=same)
 
 
-def _used_once(rows: Mapping[str, Row], ties: Mapping[str, Sequence[str]]) -> list[Row]:
-    """The rows, where a source that fills arrays of two layers which are no tied ones is a problem of both."""
+def _used_once(
+    rows: Mapping[str, Row], ties: Mapping[str, Sequence[str]], pairings: Mapping[str, Pairing]
+) -> list[Row]:
+    """The rows, where a source that fills arrays of two layers is a problem of both: no tied ones, by no rule."""
     layers = {name: first.rpartition(".")[0] for first, names in ties.items() for name in names}
-    takers = {(source, layers[name]) for name, row in rows.items() for source in row.sources}
+    shared = {name for name, pairing in pairings.items() if pairing.share[1] > 1}
+    takers = {(source, layers[name]) for name, row in rows.items() if name not in shared for source in row.sources}
     counts = Counter(source for source, _ in takers)
     note = "Its source matches other layers too: map each source to one layer with rename rules (how-to/rename)."
     twice = {source for source, count in counts.items() if count > 1}

@@ -34,6 +34,7 @@ from regraft.plans.match_by_name import Pairing, Pairings, pair_by_names, used_s
 from regraft.plans.match_by_structure import pair_by_structure, resolved_inputs
 from regraft.plans.merging import merge_as_requested
 from regraft.plans.module_graph import Traced, traced
+from regraft.plans.nameless import are_nameless, doubt_squares, named_by_order
 from regraft.plans.rows import RequirementRow, Row
 from regraft.plans.settings import compare_settings, takers_of, with_choices, with_own_pads
 from regraft.plans.sources import Sources, gather_sources
@@ -74,6 +75,8 @@ def plan_reuse(
     sources = gather_sources(checkpoint, rename=rename, layout=layout, ema=ema)
     layers = describe_model(model)
     choices = _choices(layers, reuse, fresh, adapt)
+    is_list = are_nameless(sources)
+    sources = named_by_order(sources, layers, choices.left_out(layers_by_array(layers)))
     ours = traced(model) if match == "structure" or sources.wiring.inputs else None
 
     matched = _matched(layers, sources, ours, match)
@@ -87,6 +90,7 @@ def plan_reuse(
     rows = target_rows(layers, pairings, sources.infos, replace(choices, methods=methods), absence=absence)
     rows = doubt_orders(rows, layers_by_array(layers), methods, sources.layout)
     rows = doubt_values(rows, sources, methods)
+    rows = doubt_squares(rows, layers_by_array(layers), methods, sources.layout) if is_list else rows
     rest = source_rows(checkpoint, sources.infos, rows, pairings)
 
     takers = takers_of(rows, with_own_pads(layers, ours), sources)

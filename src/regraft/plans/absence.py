@@ -9,8 +9,9 @@ from regraft.errors import Advice
 from regraft.foundation.patterns import exact_pattern
 from regraft.foundation.wording import counted
 from regraft.plans.layers import Layer, layers_by_array
+from regraft.plans.nameless import are_nameless
 from regraft.plans.renaming import dotted
-from regraft.plans.sources import Sources
+from regraft.plans.sources import Sources, layout_advice
 
 _JOINED = re.compile(
     r".+\.(?P<name>qkv|in_proj|to_qkv|qkv_proj|c_attn|Wqkv|query_key_value)(?P<sign>[._])(?:weight|bias)"
@@ -31,6 +32,8 @@ def absence_of(layers: Sequence[Layer], sources: Sources, *, by_names: bool) -> 
 
     by_names   the layers were matched by names, and most of them have no source
     """
+    if are_nameless(sources):
+        return _of_a_list(layers, sources)
     arrays = min(len(layers_by_array(layers)), len(sources.names))
     prefixes = {prefix: count for prefix, count in _their_prefixes(layers, sources).items() if count * 2 > arrays}
     own, count = max(_our_prefixes(layers, sources).items(), key=lambda item: item[1], default=("", 0))
@@ -52,6 +55,19 @@ def absence_of(layers: Sequence[Layer], sources: Sources, *, by_names: bool) -> 
         return Absence(note, (Advice("match", "structure", "match the layers by structure"),))
     note = "Another name in the checkpoint can be mapped with a rename rule (how-to/rename)."
     return Absence(note, _joined_projections(layers, sources))
+
+
+def _of_a_list(layers: Sequence[Layer], sources: Sources) -> Absence:
+    """Arrays without names are matched in order: for a known layout, and as many as the model has."""
+    ours = sum(leaf != "num_batches_tracked" for layer in layers for leaf in layer.arrays)
+    note = f"The checkpoint has {counted(len(sources.names), 'array')} with numbers for names, the model {ours}."
+    if sources.layout is None:
+        note += " They are matched in order once their layout is known."
+        return Absence(note, layout_advice(("theano", "tensorflow", "torch")))
+    return Absence(
+        f"{note} They are matched in order where both have the same arrays: name the layers that have none with fresh, "
+        'or give each its name with rename={"arr_0": "fc1.weight"} (how-to/rename).'
+    )
 
 
 def _joined_projections(layers: Sequence[Layer], sources: Sources) -> tuple[Advice, ...]:

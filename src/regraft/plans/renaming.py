@@ -24,6 +24,10 @@ _SEPARATOR = re.compile(r"[/\\]+")
 # TensorFlow's moving averages and object checkpoints; Keras 2's ":0".
 _TAIL = re.compile(r"(/ExponentialMovingAverage|/\.ATTRIBUTES/VARIABLE_VALUE|:\d+)$")
 _HEAD = re.compile(r"^(arg|aux):")  # MXNet's kinds of arrays
+# Keyword arguments of NumPy's savez hold no slash: hidden1__kernel.
+_JOINED = re.compile(
+    r"[^./]+__(?:kernel|recurrent_kernel|weights?|W|w|bias(?:es)?|b|gamma|beta|scale|moving_\w+|embeddings?)"
+)
 # MXNet joins layer and leaf by an underscore: stage1_conv0_weight.
 _UNDERSCORED = re.compile(
     r"^(.+)_(weight|bias|gamma|beta|moving_mean|moving_var|running_mean|running_var|[ih]2h_weight|[ih]2h_bias)$"
@@ -33,10 +37,12 @@ _UNDERSCORED = re.compile(
 def dotted(name: str, layout: str | None = None) -> str:
     """A source name in our separators, without what a framework adds to every name.
 
-    >>> dotted("hidden1/kernel:0"), dotted("arg:conv0_weight", "mxnet")
-    ('hidden1.kernel', 'conv0.weight')
+    >>> dotted("hidden1/kernel:0"), dotted("hidden1__kernel"), dotted("arg:conv0_weight", "mxnet")
+    ('hidden1.kernel', 'hidden1.kernel', 'conv0.weight')
     """
     plain = _SEPARATOR.sub(".", _HEAD.sub("", _TAIL.sub("", name))).strip(".")
+    if _JOINED.fullmatch(plain):
+        plain = plain.replace("__", ".")
     if layout == "mxnet" and "." not in plain:
         plain = _UNDERSCORED.sub(r"\1.\2", plain)
     return plain

@@ -32,6 +32,10 @@ class Choices:
     fresh: Collection[str]
     methods: Mapping[str, str]
 
+    def left_out(self, targets: Collection[str]) -> set[str]:
+        """Those of the model's arrays that are not restored."""
+        return {name for name in targets if name in self.fresh or not (self.reuse is None or name in self.reuse)}
+
 
 _SCALES = ("_scale", "_scale_inv", "_scales", "_scale_2")  # how compressed models name an array's scales
 _KEEP = "keep the initial weights"

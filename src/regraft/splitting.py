@@ -7,12 +7,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, final
+from typing import Any, Literal, final
 
 import torch
 from torch import Tensor, nn
 
 from regraft.cuts.batches import Batch, batch_of
+from regraft.cuts.beside import POOLS, Wanted
 from regraft.cuts.cut import Cut, Leaf, describe_cut, gradient_note, tied_note
 from regraft.cuts.dataflow import Ancestors, sources
 from regraft.cuts.fingerprint import SettingsWatch, class_name, computation_of, setting_texts, source_hash
@@ -23,7 +24,7 @@ from regraft.cuts.row_rounding import BATCH_ROWS, batch_sizes, difference_of_cop
 from regraft.cuts.search import Proven, Search, record_sizes
 from regraft.cuts.trunk_run import run_trunk, run_trunk_from
 from regraft.errors import SplitError
-from regraft.foundation.patterns import Patterns, choose
+from regraft.foundation.patterns import Patterns, as_patterns, choose, compile_pattern
 from regraft.tensors.fingerprints import hash_description
 from regraft.tensors.keeping import undisturbed
 from regraft.tensors.trees import copied, map_tree
@@ -67,14 +68,12 @@ class Trunk(FeatureExtractor):
     modes    the proven program of each mode in which the model runs the example
     """
 
-    def __init__(self, model: nn.Module, batch: Batch, at: list[str] | None) -> None:
+    def __init__(self, model: nn.Module, batch: Batch, wanted: Wanted | None = None) -> None:
         self.model = model
         before = SettingsWatch(dict(model.named_modules()))
-        self.modes, self.example = _proven_modes(model, batch, at)
-        self.cut, self._rounding = (
-            _whole_cut(model, self.modes),
-            dict[int, float](),
-        )  # batch size → measured row_rounding
+        self.modes, self.example = _proven_modes(model, batch, wanted)
+        self.cut = _whole_cut(model, self.modes)
+        self._rounding: dict[int, float] = {}  # batch size → measured row_rounding
         layers = {name: module for name, module in model.named_modules() if name in _layers_of(self.modes)}
         self._settings = SettingsWatch(layers)
         self._settings.keep_steady(before)
@@ -89,7 +88,7 @@ class Trunk(FeatureExtractor):
         self.refuse_changed_settings()
         modes = self.modes
         return _of_all_modes(
-            self.model, modes, lambda mode: run_trunk(modes[mode].program, modes[mode].guards, args, kwargs).features
+            self.model, modes, lambda mode: run_trunk(modes[mode].trunk, modes[mode].guards, args, kwargs).features
         )
 
     def refuse_changed_settings(self) -> None:
@@ -130,7 +129,7 @@ class Trunk(FeatureExtractor):
         """
         shapes: dict[str, tuple[int | None, ...]] = {}
         for proven in self.modes.values():
-            shapes = proven.program.row_shapes(args, kwargs) | shapes
+            shapes = proven.trunk.row_shapes(args, kwargs) | shapes
         return shapes
 
     def step_from(self, shallower: "Trunk") -> "TrunkPart":
@@ -148,7 +147,7 @@ class Trunk(FeatureExtractor):
         names = {
             value.name
             for proven in self.modes.values()
-            for value in map(proven.program.record.values.__getitem__, _trunk_of(proven.program).values)
+            for value in map(proven.trunk.record.values.__getitem__, _trunk_of(proven.trunk).values)
             if value.kind in ("parameter", "buffer")
         }
         state = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
@@ -157,7 +156,7 @@ class Trunk(FeatureExtractor):
     def describe(self) -> dict[str, Any]:
         """The layers before the cut with their settings and sources, and the operations that they ran."""
         modules = dict(self.model.named_modules())
-        operations = {p.program: _trunk_operations(p.program) for p in self.modes.values()}
+        operations = {p.trunk: _trunk_operations(p.trunk) for p in self.modes.values()}
         names = sorted(_layers_of(self.modes))
         classes = sorted({type(modules[name]) for name in names}, key=lambda cls: cls.__qualname__)
         return {
@@ -192,7 +191,7 @@ class TrunkPart(FeatureExtractor):
 
         def run(mode: bool) -> Features:
             new, old = modes[mode], before[mode]
-            return run_trunk_from(new.program, new.guards, old.program, old.guards, given).features
+            return run_trunk_from(new.trunk, new.guards, old.program, old.guards, given).features
 
         return _of_all_modes(self.trunk.model, modes, run)
 
@@ -230,7 +229,7 @@ class Head(nn.Module):
         Raises as `split` does, and SplitError where the deeper features need what the features do not hold.
         """
         device = next((tensor.device for tensor in self.model.parameters()), torch.device("cpu"))
-        trunk = Trunk(self.model, self.trunk.batch, None)
+        trunk = Trunk(self.model, self.trunk.batch)
         part = trunk.step_from(self.trunk)
         got = part({name: rows.to(device) for name, rows in self.trunk.example.items()})
         allowed = trunk.cut.row_tolerance  # 0.0: every bit
@@ -257,30 +256,49 @@ class Head(nn.Module):
         return ((name, p) for name, p in super().named_parameters(*args, **kwargs) if p.requires_grad)
 
 
-def split(model: nn.Module, *args: Any, at: Patterns | None = None, **kwargs: Any) -> tuple[Trunk, Head]:
+def split(
+    model: nn.Module, *args: Any, at: Patterns | None = None, pool: Literal["mean"] | None = None, **kwargs: Any
+) -> tuple[Trunk, Head]:
     """Trunk and head of a model with frozen layers: `head(trunk(*args, **kwargs))` equals `model(*args, **kwargs)`.
 
     args, kwargs   an example batch, as the model takes it; two rows or more let BatchNorm train
-    at             patterns of the frozen layers whose outputs are to cross, instead of the cheapest cut
+    at             patterns of the frozen layers whose outputs cross, each a leaf of the trunk; the head takes the
+                   deepest of them that carry all that it needs, and runs the frozen layers behind these
+    pool           "mean" averages the outputs of `at` over their positions (height and width, or tokens; those of the
+                   `attention_mask` where the model takes one): leaves named mean(layer), of one number for each
+                   channel. The head does not need them and takes the cheapest cut, which crosses beside them
 
     The example is run in training and in evaluation mode, with one row more and, for sequences, with other lengths:
     which shows how sizes grow. Outputs, gradients and buffers of model and head are proven equal bit by bit before
     anything is returned, and that no example's features depend on the rest of its batch. How far the
     processor rounds a row by its index in the batch is measured: `trunk.cut.row_rounding`. The model is left as it was.
 
-    Raises SplitError for a model that cannot be cut or proven equal, FreezeError for a frozen layer that is random,
-    PatternError when `at` matches nothing.
+    Raises SplitError for a model that cannot be cut or proven equal, for a layer of `at` whose output cannot cross (it
+    is not frozen, has no row for each example, or has no axis that is known to hold the channels, for its mean),
+    FreezeError for a frozen layer that is random, PatternError when `at` matches nothing.
     """
     _refuse_compiled(model)
     batch = batch_of(args, kwargs)
     if not batch.rows:
         raise SplitError("The example holds no tensor with rows. Pass a batch as the model takes it.")
-    chosen = None if at is None else choose([name for name, _ in model.named_modules() if name], at)
-    trunk = Trunk(model, batch, chosen)
+    if pool not in (None, *POOLS):
+        raise SplitError(f"pool is {pool!r}; expected {' or '.join(map(repr, POOLS))}.")
+    if pool and at is None:
+        raise SplitError("pool averages the outputs of layers. Pass their names as `at`.")
+    trunk = Trunk(model, batch, None if at is None else _wanted(model, at, pool))
     return trunk, Head(trunk)
 
 
-def _proven_modes(model: nn.Module, batch: Batch, at: list[str] | None) -> tuple[ProvenModes, Features]:
+def _wanted(model: nn.Module, at: Patterns, pool: str | None) -> Wanted:
+    """The layers of these names; those in them where a name stands for the whole of a parent."""
+    names = [name for name, _ in model.named_modules() if name]
+    patterns = [compile_pattern(pattern) for pattern in as_patterns(at)]
+    inside = choose(names, at)
+    layers = [name for name in inside if any(pattern.fullmatch(name) for pattern in patterns)]
+    return Wanted(tuple(layers), tuple(inside), pool)
+
+
+def _proven_modes(model: nn.Module, batch: Batch, wanted: Wanted | None) -> tuple[ProvenModes, Features]:
     """A proven program for each mode in which the model runs, and the features of the example."""
     modes: dict[bool, Proven] = {}
     failures = []
@@ -292,7 +310,8 @@ def _proven_modes(model: nn.Module, batch: Batch, at: list[str] | None) -> tuple
         except Exception as error:  # BatchNorm cannot train on one row: the head then works in evaluation only
             failures.append(error)
             continue
-        modes[is_training] = Search(model, record, sizes, batch, at=at, is_training=is_training).proven()
+        search = Search(model, record, sizes, batch, wanted=wanted, is_training=is_training)
+        modes[is_training] = search.proven()
     if not modes:
         raise SplitError(f"The model cannot run the example: {failures[0]}") from failures[0]
     return _with_one_name_each(model, modes, batch)
@@ -302,7 +321,7 @@ def _of_all_modes(model: nn.Module, modes: ProvenModes, run: Callable[[bool], Fe
     """The leaves of every mode. The present mode comes first: the model may not run the batch in the other."""
     features: Features = {}
     for is_training in sorted(modes, key=lambda mode: mode != model.training):
-        if not features.keys() >= modes[is_training].program.leaves.keys():
+        if not features.keys() >= modes[is_training].trunk.leaves.keys():
             with undisturbed(model, is_training=is_training):
                 features |= run(is_training)
     return features
@@ -324,7 +343,7 @@ def _trunk_operations(program: Program) -> list[Operation]:
 
 def _layers_of(modes: ProvenModes) -> set[str]:
     """The names of the modules that ran an operation of the trunk."""
-    programs = [proven.program for proven in modes.values()]
+    programs = [proven.trunk for proven in modes.values()]
     return {program.record.layer_of(operation) for program in programs for operation in _trunk_operations(program)}
 
 
@@ -342,7 +361,7 @@ def _refuse_compiled(model: nn.Module) -> None:
 
 def _whole_cut(model: nn.Module, modes: ProvenModes) -> Cut:
     """The leaves of every mode: a head that was trained on the features is evaluated on them too."""
-    programs = [proven.program for proven in modes.values()]
+    programs = [proven.trunk for proven in modes.values()]
     by_row = all(program.by_row for program in programs)
     cuts = [describe_cut(program.record, program.sizes, program.choice, by_row=by_row) for program in programs]
     leaves: dict[str, Leaf] = {}
@@ -362,13 +381,13 @@ def _with_one_name_each(model: nn.Module, modes: ProvenModes, batch: Batch) -> t
     by_mode: dict[bool, Features] = {}
     for is_training, proven in modes.items():
         with undisturbed(model, is_training=is_training):
-            by_mode[is_training] = run_trunk(proven.program, proven.guards, *copied(batch.all)).features
+            by_mode[is_training] = run_trunk(proven.trunk, proven.guards, *copied(batch.all)).features
     features, modes = by_mode.get(True, {}), dict(modes)
     for name, rows in by_mode.get(False, {}).items():
         other = features.get(name)
         is_same = other is None or (rows.shape == other.shape and torch.equal(rows, other))
         own_name = name if is_same else f"{name} (evaluation)"
         if not is_same:
-            modes[False] = replace(modes[False], program=modes[False].program.renamed(name, own_name))
+            modes[False] = modes[False].renamed(name, own_name)
         features = features | {own_name: rows}
     return modes, features

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from regraft.cuts.batches import batch_of
+from regraft.cuts.beside import Wanted
 from regraft.cuts.search import Search, record_sizes
 from regraft.errors import SplitError
 from splits import example, features_of, frozen, output_of
@@ -13,7 +14,7 @@ from splits import example, features_of, frozen, output_of
 def found(model, *args, at=None):
     batch = batch_of(args, {})
     record, sizes = record_sizes(model, batch, is_training=True)
-    return Search(model, record, sizes, batch, at=at, is_training=True).proven()
+    return Search(model, record, sizes, batch, wanted=at and Wanted(tuple(at), tuple(at)), is_training=True).proven()
 
 
 class Mixes(nn.Module):

@@ -1,10 +1,11 @@
 """Choose where to cut a recorded forward: the cheapest tensors that carry all that the head needs of the trunk."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 
+from regraft.cuts.beside import Beside, Mean
 from regraft.cuts.dataflow import Dataflow, dataflow_of, sources
 from regraft.cuts.min_cut import INFINITE, Flow
 from regraft.cuts.record import Call, Record, values_in
@@ -21,7 +22,7 @@ class Rules:
 
     inside   whether the cut may lie inside a frozen layer when that is cheaper
     whole    whether a leaf may lack a row for each example, so that the features hold for a batch as a whole
-    at       the names of the layers whose outputs are to cross, if the user has chosen; inputs may cross beside them
+    at       the names of the layers whose outputs the head may take, if the user has chosen; inputs may cross beside
     needed   values that the head needs beside those that the record shows
     unfit    values that may not cross: their rows depend on the rest of the batch
     """
@@ -42,6 +43,7 @@ class Choice:
     opened   indices of the calls whose own forward the head runs
     repeated indices of the operations that the head runs itself: the trainable ones and what is cheaper to repeat
     whole    whether a leaf may lack a row for each example, so that the features hold for a batch as a whole
+    means    leaf name → the mean over its positions that crosses in its place
     """
 
     leaves: dict[str, int]
@@ -50,6 +52,7 @@ class Choice:
     repeated: frozenset[int]
     flow: Dataflow = field(repr=False)
     whole: bool = False
+    means: Mapping[str, Mean] = field(default_factory=dict)
 
 
 def choose_cut(record: Record, sizes: Sizes, rules: Rules = Rules()) -> Choice:
@@ -69,6 +72,22 @@ def choose_cut(record: Record, sizes: Sizes, rules: Rules = Rules()) -> Choice:
         if now_open == opened:
             return Choice(_named(record, cut, skipped), skipped, now_open, repeated, flow, rules.whole)
         opened |= now_open
+
+
+def named_like(choice: Choice, beside: Beside) -> Choice:
+    """The choice with the names of `beside` for the same tensors, and no such name for another."""
+    names = {value: name for name, value in reversed([*beside.leaves.items()]) if name not in beside.means}
+    taken = {value: f"{name} (head)" for name, value in choice.leaves.items() if name in beside.leaves}
+    return replace(choice, leaves={names.get(v, taken.get(v, name)): v for name, v in choice.leaves.items()})
+
+
+def with_beside(record: Record, choice: Choice, beside: Beside) -> Choice:
+    """The choice of a trunk that gives these outputs too; its head keeps the choice without them."""
+    leaves = dict(sorted((choice.leaves | dict(beside.leaves)).items(), key=lambda pair: pair[1]))
+    opened = choice.opened
+    while more := _out_of_sight(record, leaves.values(), _skipped(record, opened), opened):
+        opened |= more
+    return replace(choice, leaves=leaves, skipped=_skipped(record, opened), opened=opened, means=beside.means)
 
 
 def _impure(record: Record, sizes: Sizes, flow: Dataflow) -> frozenset[int]:

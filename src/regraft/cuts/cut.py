@@ -2,9 +2,11 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 
 import torch
 
+from regraft.cuts.beside import Mean
 from regraft.cuts.choosing import Choice
 from regraft.cuts.dataflow import trained_values
 from regraft.cuts.record import Operation, Record
@@ -92,7 +94,10 @@ class Cut:
 
 def describe_cut(record: Record, sizes: Sizes, choice: Choice, *, by_row: bool) -> Cut:
     """The choice as the user sees it."""
-    leaves = tuple(_leaf(record, sizes, name, value, by_row=by_row) for name, value in choice.leaves.items())
+    leaves = tuple(
+        _averaged(_leaf(record, sizes, name, value, by_row=by_row), choice.means.get(name))
+        for name, value in choice.leaves.items()
+    )
     total, in_head = _flops(record.operations), _flops(record.operations[index] for index in choice.repeated)
     return Cut(leaves, 1 - in_head / total if total else 0.0, by_row, _note(record, choice, by_row=by_row))
 
@@ -113,6 +118,16 @@ def _leaf(record: Record, sizes: Sizes, name: str, index: int, *, by_row: bool) 
             shape[axis : axis + 1] = now[axis : axis + 1] = [each] if each != 1 else []
     varying = tuple(axis for axis, size in enumerate(shape) if isinstance(size, Size))
     return Leaf(name, tuple(now), value.dtype, value.size_bytes // rows, varying)
+
+
+def _averaged(leaf: Leaf, mean: Mean | None) -> Leaf:
+    """The leaf after the mean over its positions."""
+    if mean is None:
+        return leaf
+    shape = tuple(mean.kept(leaf.shape))
+    kept = mean.kept(range(len(leaf.shape)))
+    varying = tuple(kept.index(axis) for axis in leaf.varying if axis in kept)
+    return replace(leaf, shape=shape, bytes_per_example=prod(shape) * leaf.dtype.itemsize, varying=varying)
 
 
 def _note(record: Record, choice: Choice, *, by_row: bool) -> str:

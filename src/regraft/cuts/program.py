@@ -130,9 +130,12 @@ class Program:
         return self.choice.leaves
 
     @cached_property
-    def leaf_names(self) -> dict[int, str]:
-        """Value → leaf name."""
-        return {value: name for name, value in self.leaves.items()}
+    def leaf_names(self) -> dict[int, list[str]]:
+        """Value → the names of its leaves: one that crosses as it is may cross averaged, too."""
+        names: dict[int, list[str]] = {}
+        for name, value in self.leaves.items():
+            names.setdefault(value, []).append(name)
+        return names
 
     @cached_property
     def by_row(self) -> bool:
@@ -181,7 +184,7 @@ class Program:
         given = {}
         for index in self.choice.skipped:
             values = enumerate(values_in(self.output_of(index)))
-            leaves = [(position, self.leaf_names[value]) for position, value in values if value in self.leaf_names]
+            leaves = [(position, name) for position, value in values for name in self.leaf_names.get(value, ())]
             if leaves:
                 given[index] = leaves
         return given
@@ -275,8 +278,8 @@ class Program:
             expected = self.sizes.shape(self.record, index, symbols)
             if expected not in (None, tuple(leaf.shape)):
                 raise SplitError(
-                    f"{self.leaf_names[index]} has the shape {tuple(leaf.shape)}; with the other features it would be "
-                    f"{expected}.\nCompute the features with the trunk of the same split."
+                    f"{self.leaf_names[index][0]} has the shape {tuple(leaf.shape)}; with the other features it would "
+                    f"be {expected}.\nCompute the features with the trunk of the same split."
                 )
 
     def _varying_sizes(self, leaves: Mapping[int, Tensor]) -> Iterator[tuple[Size, int]]:
@@ -299,13 +302,15 @@ class Program:
         for name, value in self.leaves.items() if self.by_row else ():
             rows, sizes = self.leaf_rows[value], self.sizes.known_sizes(value, symbols) or []
             sizes[rows.axis : rows.axis + 1] = [rows.each] if rows.each > 1 else []
-            shapes[name] = tuple(sizes)
+            mean = self.choice.means.get(name)
+            shapes[name] = tuple(sizes if mean is None else mean.kept(sizes))
         return shapes
 
     def renamed(self, leaf: str, name: str) -> "Program":
         """The same program with another name for a leaf."""
         leaves = {name if old == leaf else old: value for old, value in self.leaves.items()}
-        return replace(self, choice=replace(self.choice, leaves=leaves))
+        means = {name if old == leaf else old: mean for old, mean in self.choice.means.items()}
+        return replace(self, choice=replace(self.choice, leaves=leaves, means=means))
 
     def name_of(self, value: int) -> str:
         """Which layer or function gave a value."""

@@ -1,7 +1,6 @@
 """Search for the cheapest cut that can be proven, for one mode of the model."""
 
 import sys
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 
@@ -10,7 +9,8 @@ from torch import Tensor, nn
 
 from regraft.cuts.arguments import unread
 from regraft.cuts.batches import Arguments, Batch
-from regraft.cuts.choosing import Rules, choose_cut
+from regraft.cuts.beside import Wanted, outputs_beside
+from regraft.cuts.choosing import Choice, Rules, choose_cut, named_like, with_beside
 from regraft.cuts.placeholders import MissingDataError
 from regraft.cuts.program import Features, Guards, Program
 from regraft.cuts.proving import (
@@ -37,14 +37,22 @@ ATTEMPTS = 20  # leaves that may be added or ruled out because the record alone 
 
 @dataclass(frozen=True)
 class Proven:
-    """A program and what its proof has shown: all that trunk and head of one mode need.
+    """The programs of one mode and what their proof has shown: all that trunk and head need.
 
+    program           that of the head
+    trunk             that of the trunk: the same, unless outputs of layers cross beside what the head takes
     without_gradient  trainable parameters that get no gradient in the model itself
     """
 
     program: Program
+    trunk: Program
     guards: Guards
     without_gradient: tuple[str, ...] = ()
+
+    def renamed(self, leaf: str, name: str) -> "Proven":
+        """The same with another name for a leaf."""
+        program, trunk = self.program.renamed(leaf, name), self.trunk.renamed(leaf, name)
+        return replace(self, program=trunk if self.program is self.trunk else program, trunk=trunk)
 
 
 def record_sizes(model: nn.Module, batch: Batch, *, is_training: bool) -> tuple[Record, Sizes]:
@@ -87,15 +95,15 @@ def _as_written() -> AbstractContextManager[object]:
 class Search:
     """The search for a cut of one recorded forward.
 
-    at  names of the layers whose outputs are to cross, if the user has chosen
+    wanted  the outputs that are to cross, if the user has chosen; averaged ones cross beside the cheapest cut
     """
 
     def __init__(
-        self, model: nn.Module, record: Record, sizes: Sizes, batch: Batch, *, at: Sequence[str] | None,
-        is_training: bool,
-    ) -> None:  # fmt: skip
+        self, model: nn.Module, record: Record, sizes: Sizes, batch: Batch, *, wanted: Wanted | None, is_training: bool
+    ) -> None:
         self.model, self.record, self.sizes, self.batch = model, record, sizes, batch
-        self.at, self.is_training = None if at is None else tuple(at), is_training
+        self.wanted, self.is_training = wanted, is_training
+        self.at = None if wanted is None or wanted.pool else wanted.inside
         self._expected: dict[str, Outcome] = {}
 
     def proven(self) -> Proven:
@@ -107,7 +115,7 @@ class Search:
         for whole in (False, True):
             for inside in (True, False):
                 try:
-                    return self._completed(Rules(inside=inside, whole=whole, at=self.at))
+                    return self._completed(Rules(inside, whole, self.at))
                 except SplitError as error:
                     problem = problem or error
         assert problem is not None
@@ -119,9 +127,9 @@ class Search:
             choice = choose_cut(self.record, self.sizes, rules)
             refuse_random_layers(self.model, self.record, choice.flow.live)
             refuse_crash(self.record)
-            program = Program(self.model, self.is_training, self.record, self.sizes, choice, self.batch)
+            program, trunk = self._programs(choice, rules)
             try:
-                return self._prove_whole(program) if rules.whole else self._prove_rows(program)
+                return self._prove_whole(program, trunk) if rules.whole else self._prove_rows(program, trunk)
             except MissingDataError as error:
                 if rules.needed.issuperset(error.values) or len(rules.needed) >= ATTEMPTS:
                     raise
@@ -131,33 +139,44 @@ class Search:
                     raise
                 rules = replace(rules, unfit=rules.unfit | error.values)
 
-    def _prove_rows(self, program: Program) -> Proven:
+    def _programs(self, choice: Choice, rules: Rules) -> tuple[Program, Program]:
+        """The head's program and the trunk's."""
+        program = Program(self.model, self.is_training, self.record, self.sizes, choice, self.batch)
+        if self.wanted is None:
+            return program, program
+        beside = outputs_beside(
+            self.record, self.sizes, choice.flow, self.wanted, unfit=rules.unfit, taken=choice.leaves
+        )  # fmt: skip
+        choice = named_like(choice, beside)
+        return replace(program, choice=choice), replace(program, choice=with_beside(self.record, choice, beside))
+
+    def _prove_rows(self, program: Program, trunk: Program) -> Proven:
         """Prove the example and a batch with one row more, and that no row depends on the rest of its batch."""
         expected, expected_others = self._step("example", self.batch.all), self._step("another", self.batch.another())
         # All but the heads before: what a frozen layer leaves in the model is then another batch's, and is seen.
-        program, features = self._laid_out(program)
-        others = watched_trunk(program, Guards(), self.batch.another()).features
-        again = watched_trunk(program, Guards(), self.batch.another(mate=1)).features
+        program, trunk, features = self._laid_out(program, trunk)
+        others = watched_trunk(trunk, Guards(), self.batch.another()).features
+        again = watched_trunk(trunk, Guards(), self.batch.another(mate=1)).features
         guards = prove(program, features, expected).joined(prove(program, others, expected_others))
         guards = replace(guards, reads_plain=self._reads_plain(program, features, expected))
         for symbol in sorted(guards.assumed):
-            guards = self._with_free(program, guards, symbol)
+            guards = self._with_free(program, trunk, guards, symbol)
         mixing = mixing_leaves(features, others, again, self.batch.order())
         if mixing:
             raise UnfitLeafError(
                 f"{', '.join(mixing)}: the rows depend on the other examples of their batch, so they cannot be cached.",
-                {program.leaves[name] for name in mixing},
+                {trunk.leaves[name] for name in mixing},
             )
-        return Proven(program, guards, self._without_gradient(expected))
+        return Proven(program, trunk, guards, self._without_gradient(expected))
 
-    def _prove_whole(self, program: Program) -> Proven:
+    def _prove_whole(self, program: Program, trunk: Program) -> Proven:
         """Prove the example and, where the model takes the same path, a batch of other values and equal sizes."""
         expected = self._step("example", self.batch.all)
-        program, features = self._laid_out(program)
+        program, trunk, features = self._laid_out(program, trunk)
         others: dict[str, Tensor] = {}
         with suppress(SplitError):
             expected_others = self._step("altered", self.batch.altered())
-            others = watched_trunk(program, Guards(), self.batch.altered()).features
+            others = watched_trunk(trunk, Guards(), self.batch.altered()).features
         guards = prove(program, features, expected)
         if others:
             try:
@@ -166,20 +185,24 @@ class Search:
                 raise
             except SplitError:  # a head that refuses such a batch gives nothing wrong
                 pass
-        return Proven(program, guards, self._without_gradient(expected))
+        return Proven(program, trunk, guards, self._without_gradient(expected))
 
-    def _laid_out(self, program: Program) -> tuple[Program, Features]:
-        """The program, with the layout of its leaves in memory as its trunk gives them, and the example's features."""
-        run = watched_trunk(program, Guards(), self.batch.all)
-        return replace(program, layouts=run.layouts), run.features
+    def _laid_out(self, program: Program, trunk: Program) -> tuple[Program, Program, Features]:
+        """The programs, with the layout of their leaves in memory as the trunk gives them, and the example's features.
 
-    def _with_free(self, program: Program, guards: Guards, symbol: str) -> Guards:
+        One program stays one.
+        """
+        run = watched_trunk(trunk, Guards(), self.batch.all)
+        laid_out = replace(trunk, layouts=run.layouts)
+        return laid_out if program is trunk else replace(program, layouts=run.layouts), laid_out, run.features
+
+    def _with_free(self, program: Program, trunk: Program, guards: Guards, symbol: str) -> Guards:
         """A length that the head asks for and no leaf gives: see whether it makes a difference."""
         length = self.sizes.example[symbol]
         shorter = self.batch.shortened(length, length // 2)
         freed = replace(guards, free=guards.free | {symbol})
         try:
-            features = watched_trunk(program, freed, shorter).features
+            features = watched_trunk(trunk, freed, shorter).features
             return freed.joined(prove(program, features, self._step(f"shorter {symbol}", shorter)))
         except SplitError:
             return guards

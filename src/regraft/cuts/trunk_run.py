@@ -87,14 +87,16 @@ class TrunkRun:
         self.program, self.symbols = program, symbols
         self.features: Features = {}
         self.layouts: dict[int, Layout] = {}
+        self.inputs: dict[int, Tensor] = {}
         self.running: list[list[int]] = [[-1, 0]]  # for each running call: its index, calls that it has made so far
 
     def follow(self, forward: Callable[[], object], inputs: Iterable[Pair]) -> "TrunkRun":
         """Run the forward, whose inputs stand beside the recorded ones, until every leaf is captured."""
         program = self.program
         for slot, tensor in inputs:
-            if slot.value in program.leaf_names:
-                self.keep(program.leaf_names[slot.value], tensor)
+            self.inputs[slot.value] = tensor
+            for name in program.leaf_names.get(slot.value, ()):
+                self.keep(name, tensor)
         shadows = {program.modules[name]: self.shadow(name) for name in program.called}
         mode = _Catch(self) if program.given_by_operations else nullcontext()
         try:
@@ -122,6 +124,10 @@ class TrunkRun:
         rows = program.leaf_rows.get(value)
         if rows is not None:
             tensor = rows.to_rows(tensor, self.symbols.get(ROWS))
+        mean = program.choice.means.get(name)
+        if mean is not None:
+            with torch._C.DisableTorchFunction():  # no function of the forward's own, which are counted
+                tensor = mean.of(tensor, self.inputs.get(mean.mask))
         self.features[name] = tensor.clone() if value in program.overwritten else tensor
 
     def _check_shape(self, name: str, tensor: Tensor) -> None:

@@ -1,0 +1,80 @@
+"""Which axis of a recorded tensor holds the channels, as the operations that made it decide."""
+
+from math import prod
+
+from regraft.cuts.record import Operation, Record, Value
+
+# Functions of torch whose output has its channels on the second axis, and those that have them on the last.
+_SECOND = """
+conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d batch_norm group_norm instance_norm
+max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d
+adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d interpolate pixel_shuffle
+pixel_unshuffle local_response_norm
+"""
+_LAST = """
+linear layer_norm rms_norm embedding scaled_dot_product_attention multi_head_attention_forward lstm gru rnn_tanh
+rnn_relu
+"""
+SECOND, LAST = frozenset(_SECOND.split()), frozenset(_LAST.split())
+SWAPS = ("transpose", "swapaxes", "swapdims")
+JOINS = ("cat", "concat", "concatenate")
+UNKNOWN = ("movedim", "moveaxis", "T", "H", "matmul", "bmm", "einsum")
+RESHAPES = ("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "_unsafe_view")
+
+
+def channel_axis(record: Record, value: int) -> int | None:
+    """The axis of the value's channels; None where the operations do not decide it.
+
+    A convolution, a pooling or a batch norm has them on the second axis, a linear layer, a layer norm, an embedding or
+    an attention on the last. Element by element operations keep the axis of their inputs, permutations move it.
+    """
+    return _axis(record, value, {})
+
+
+def _axis(record: Record, index: int, known: dict[int, int | None]) -> int | None:
+    if index not in known:
+        known[index] = None  # of a value that depends on itself nothing is known
+        known[index] = _decided(record, record.values[index], known)
+    return known[index]
+
+
+def _decided(record: Record, value: Value, known: dict[int, int | None]) -> int | None:
+    if value.operation < 0:
+        return None if value.base < 0 else _moved(record.values[value.base], value, _axis(record, value.base, known))
+    operation = record.operations[value.operation]
+    if operation.name in SECOND:
+        return 1 if len(value.shape) > 2 else None
+    if operation.name in LAST:
+        return len(value.shape) - 1
+    given = [record.values[index] for index in operation.arguments]
+    given = [each for each in given if each.kind not in ("parameter", "buffer") and each.index != value.index]
+    axes = {_carried(operation, each, value, _axis(record, each.index, known)) for each in given} - {None}
+    return axes.pop() if len(axes) == 1 else None
+
+
+def _carried(operation: Operation, before: Value, after: Value, axis: int | None) -> int | None:
+    """Where an operation leaves the channel axis of one of its inputs."""
+    if axis is None:
+        return None
+    dims = len(before.shape)
+    numbers = [number % dims for number in operation.numbers] if dims else []
+    if operation.name == "permute":
+        return numbers.index(axis) if len(numbers) == dims else None
+    if operation.name in SWAPS and len(numbers) == 2:
+        return numbers[1 - numbers.index(axis)] if axis in numbers else axis
+    if operation.name in ("mT", "t"):
+        return {dims - 1: dims - 2, dims - 2: dims - 1}.get(axis, axis)
+    if operation.name in RESHAPES:
+        return _moved(before, after, axis)
+    if len(after.shape) != dims or operation.name in UNKNOWN:
+        return None
+    return axis if operation.name in JOINS or after.shape[axis] == before.shape[axis] else None
+
+
+def _moved(before: Value, after: Value, axis: int | None) -> int | None:
+    """The axis in another shape of the same elements in the same order; None where it was merged or divided."""
+    if axis is None:
+        return None
+    outside, size = prod(before.shape[:axis]), before.shape[axis]
+    same = [new for new, length in enumerate(after.shape) if length == size and prod(after.shape[:new]) == outside]
+    return same[-1] if same else None

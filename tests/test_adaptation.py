@@ -94,6 +94,17 @@ def test_a_first_convolution_takes_other_channels_as_timm_would(channels, way):
     torch.testing.assert_close(model.weight.detach(), theirs, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize(("channels", "ways"), [(1, ["sum"]), (2, ["repeat"]), (4, ["repeat", "first channels"])])
+def test_all_ways_to_fit_the_channels_are_offered(channels, ways):
+    (problem,) = plan_reuse(
+        checkpoint_of(arrays_of(nn.Conv2d(3, 5, 3)), layout="torch"), nn.Conv2d(channels, 5, 3)
+    ).problems
+
+    offered = [value for advice in problem.advice if advice.argument == "adapt" for value in advice.value.values()]
+
+    assert offered == ways
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_more_classes_than_the_source_has_stay_as_initialised(dtype):
     source, model = nn.Sequential(nn.Linear(4, 3)), nn.Sequential(nn.Linear(4, 5)).to(dtype)

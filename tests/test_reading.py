@@ -64,7 +64,7 @@ def test_a_missing_file_is_answered_with_near_names(tmp_path):
     """The nearest name of the folder comes first."""
     np.savez(tmp_path / "weights.npz", **ARRAYS)
 
-    with pytest.raises(CheckpointError, match=r"no checkpoint .*weigths.npz.*Did you mean 'weights.npz'"):
+    with pytest.raises(CheckpointError, match=r"weigths.npz does not exist. Looked in .*Did you mean 'weights.npz'"):
         open_checkpoint(tmp_path / "weigths.npz")
 
 

@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from regraft.errors import FreezeError, SplitError
 from regraft.freezing import freeze
 from regraft.splitting import split
+from regraft.tensors.trees import map_tree
 
 
 class Skip(nn.Module):
@@ -657,3 +658,14 @@ def test_parameters_without_a_gradient_are_named():
         freeze(model, "first")
         note = split(model, torch.randn(4, 6))[0].cut.note
         assert ("gives no gradient to second.weight, second.bias" in note) is reentrant
+
+
+@pytest.mark.parametrize(
+    ("whole", "advice"), [({"x": 1}, r"split\(model, \*\*batch\)"), ([1], r"split\(model, \*batch\)")]
+)
+def test_a_batch_in_one_piece_is_answered_with_how_to_unpack_it(whole, advice):
+    """As data loaders give it: a dictionary, or a list."""
+    batch = map_tree(lambda _: torch.randn(2, 4), whole, kind=int)
+
+    with pytest.raises(SplitError, match=rf"cannot run the example: .*\n.*pass them so: {advice}\."):
+        split(nn.Sequential(nn.Linear(4, 3)), batch)

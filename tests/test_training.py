@@ -382,8 +382,8 @@ HEADS_THAT_ARE_NOT_LINEAR = pytest.mark.parametrize(
     [
         (TwoParts(), "cross_entropy", "more than one linear layer is trained"),
         (nn.Linear(4, 3), "mean_squared_error", "the loss is not cross-entropy"),
-        (nn.Sequential(nn.Dropout(0.5), nn.Linear(4, 3)), "cross_entropy", "the head does more than its linear layer"),
-        (nn.Sequential(nn.Linear(4, 3), nn.Tanh()), "cross_entropy", "the head does more than its linear layer"),
+        (nn.Sequential(nn.Dropout(0.5), nn.Linear(4, 3)), "cross_entropy", "the model does more than its linear layer"),
+        (nn.Sequential(nn.Linear(4, 3), nn.Tanh()), "cross_entropy", "the model does more than its linear layer"),
     ],
 )
 

@@ -62,7 +62,7 @@ def plan_reuse(
     rename  pattern of a whole source name → replacement, theirs → ours; a list gives one array to several
     layout  whose axis orders the checkpoint follows, where the file does not record it: "tensorflow", "torch" …
     match   by names, or by the kinds, shapes and connections of the layers
-    adapt   pattern → method to make an array fit that does not: {"conv1": "sum"} (how-to/channels)
+    adapt   pattern → method to make an array fit that does not: {"conv1": "sum"} (docs/how-to/channels.md)
     accept  what is kept though it looks wrong: settings that differ (r"bn1\\.eps"), arrays with infinite values
     adopt   what `apply_plan` changes in the model to compute as the source does: r".*\\.eps", or ".*" for all it can
     ema     use the moving averages of the weights, where the checkpoint has them

@@ -70,7 +70,7 @@ class FactoryRecord:
 
 
 @checked.dataclass(frozen=True, config=ConfigDict(extra="ignore"))
-class Record:
+class ModelRecord:
     """What regraft.json holds.
 
     sha256      of model.safetensors
@@ -142,7 +142,7 @@ def write_model(
     save_file(state, folder / MODEL_FILE, metadata={"format": "pt"})
     adopted = adopted_by(model)
     factory = factory or own_factory(model, adopted)
-    record = Record(
+    record = ModelRecord(
         sha256=sha256_of(folder / MODEL_FILE),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         model=_copy_factory(factory, folder) if factory else None,
@@ -200,13 +200,13 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     return load_file(path)
 
 
-def read_record(folder: str | Path) -> Record:
+def read_record(folder: str | Path) -> ModelRecord:
     """What a saved folder records beside the weights. Raises SaveError when the folder is not a saved model."""
     path = Path(folder) / RECORD_FILE
     if not path.is_file():
         raise SaveError(f"{folder} is not a saved model: it has no file {RECORD_FILE}.")
     try:
-        record = TypeAdapter(Record).validate_python(json.loads(path.read_text(encoding="utf-8")))
+        record = TypeAdapter(ModelRecord).validate_python(json.loads(path.read_text(encoding="utf-8")))
         _ = record.requirements  # of the form that plan.json has
         return record
     except ValidationError as error:
@@ -328,7 +328,7 @@ def _copy_factory(factory: Factory, folder: Path) -> FactoryRecord:
     )
 
 
-def _build(folder: Path, record: Record) -> nn.Module:
+def _build(folder: Path, record: ModelRecord) -> nn.Module:
     if record.model is None:
         raise SaveError(
             f"{folder} does not record how to build its model. Build it yourself: load(folder, model=my_model). "

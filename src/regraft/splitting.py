@@ -19,7 +19,7 @@ from regraft.cuts.dataflow import Ancestors, sources
 from regraft.cuts.fingerprint import SettingsWatch, class_name, computation_of, setting_texts, source_hash
 from regraft.cuts.head_run import run_head
 from regraft.cuts.program import Features, Program
-from regraft.cuts.record import Operation, values_in
+from regraft.cuts.record import RecordedOperation, values_in
 from regraft.cuts.row_rounding import BATCH_ROWS, batch_sizes, difference_of_copies, repeated_rows, same_rows
 from regraft.cuts.search import Proven, Search, record_sizes
 from regraft.cuts.trunk_run import run_trunk, run_trunk_from
@@ -313,7 +313,7 @@ def _proven_modes(model: nn.Module, batch: Batch, wanted: Wanted | None) -> tupl
         search = Search(model, record, sizes, batch, wanted=wanted, is_training=is_training)
         modes[is_training] = search.proven()
     if not modes:
-        raise SplitError(f"The model cannot run the example: {failures[0]}") from failures[0]
+        raise SplitError(f"The model cannot run the example: {failures[0]}{batch.how_to_unpack()}") from failures[0]
     return _with_one_name_each(model, modes, batch)
 
 
@@ -336,7 +336,7 @@ def _trunk_of(program: Program) -> Ancestors:
     return Ancestors(trunk.values, trunk.operations | {operation.index for operation in decisions})
 
 
-def _trunk_operations(program: Program) -> list[Operation]:
+def _trunk_operations(program: Program) -> list[RecordedOperation]:
     """The operations of the trunk, in order."""
     return [program.record.operations[index] for index in sorted(_trunk_of(program).operations)]
 

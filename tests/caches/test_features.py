@@ -195,3 +195,10 @@ def test_a_subset_of_views_has_their_views():
     for view in range(2):
         rows = some.view(view).gather(torch.arange(2))[0]["hidden"]
         assert torch.equal(rows, every.view(view).gather(torch.tensor([7, 2]))[0]["hidden"])
+
+
+def test_features_print_what_they_hold():
+    """In a notebook or a debugger."""
+    data = TensorDataset(*tiny_data(12))
+    assert repr(cache_features(tiny_trunk(), data)) == "<Features of 12 examples: hidden 4, 192 bytes>"
+    assert repr(cache_features(tiny_trunk(), data, views=2)).startswith("<Features of 12 examples in 2 views: hidden 4")

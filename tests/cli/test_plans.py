@@ -161,7 +161,7 @@ def test_the_table_tells_the_way_out_as_options(place):
 
     assert told.output.endswith(
         "missing: 3.weight, 3.bias\n  no array in the checkpoint matches this one\n"
-        "  Another name in the checkpoint can be mapped with a rename rule (how-to/rename).\n"
+        "  Another name in the checkpoint can be mapped with a rename rule (docs/how-to/rename.md).\n"
         "  Pass --fresh 3 to keep the initial weights.\n"
     )
 

@@ -21,12 +21,16 @@ def theirs(tmp_path):
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [
-        (["show", "none.npz"], 1, "CheckpointError: There is no checkpoint none.npz"),
+        (["show", "none.npz"], 1, "CheckpointError: The file none.npz does not exist. Looked in "),
         (["reuse", "none.toml"], 1, "JobError: The job none.toml cannot be read"),
         (["predict", "none", "a.png"], 1, "SaveError: none is not a saved model"),
         (["plan", "x", "--model", "net"], 1, "JobError: 'net' does not name a factory"),
         (["plan", "x", "--model", "a:b", "--model-args", "[1]"], 1, "is not a JSON object"),
-        (["plan", "x", "--model", "torch.nn:ReLU", "--rename", "a"], 1, "is not of the form THEIRS=OURS"),
+        (
+            ["plan", "x", "--model", "torch.nn:ReLU", "--rename", "a"],
+            1,
+            "not of the form CHECKPOINT_NAME=MODEL_NAME",
+        ),
         (["reuse"], 2, "the following arguments are required: job"),
         (["shw"], 2, "invalid choice: 'shw'"),
         (["predict", "run", "a.png", "--json", "--csv"], 2, "are two forms of the answer: choose one"),

@@ -5,7 +5,7 @@ from dataclasses import FrozenInstanceError
 import pytest
 import torch
 
-from regraft.cuts.program import LeafRows
+from regraft.cuts.program import RowLayout
 from regraft.errors import SplitError
 from splits import Branch, example, features_of, frozen, output_of, program_of
 
@@ -57,7 +57,7 @@ def test_leaves_that_do_not_belong_together_are_refused():
 def test_rows_go_back_to_the_same_tensor(shape, axis, each):
     """Whatever the axis of the examples, and with several places for each."""
     tensor = torch.randn(shape)
-    places = LeafRows(axis, each, (shape, tensor.stride()))
+    places = RowLayout(axis, each, (shape, tensor.stride()))
 
     rows = places.to_rows(tensor, 2)
     back = places.from_rows(rows.contiguous())
@@ -70,9 +70,9 @@ def test_rows_go_back_to_the_same_tensor(shape, axis, each):
 def test_the_order_in_memory_is_the_recorded_one():
     """Rows from a cache are contiguous; convolutions round otherwise on channels that come last in memory."""
     recorded = torch.randn(2, 3, 4, 4).contiguous(memory_format=torch.channels_last)
-    places = LeafRows(0, 1, (tuple(recorded.shape), recorded.stride()))
+    places = RowLayout(0, 1, (tuple(recorded.shape), recorded.stride()))
     other = torch.randn(5, 3, 4, 4)
     assert places.from_rows(other).stride() == recorded.stride()
     assert torch.equal(places.from_rows(other), other)
     sliced = torch.randn(2, 6, 4)[:, 0]
-    assert LeafRows(0, 1, ((2, 4), sliced.stride())).from_rows(torch.randn(3, 4)).stride() == (24, 1)
+    assert RowLayout(0, 1, ((2, 4), sliced.stride())).from_rows(torch.randn(3, 4)).stride() == (24, 1)

@@ -5,7 +5,7 @@ from dataclasses import FrozenInstanceError, replace
 import pytest
 import torch
 
-from regraft.cuts.record import Call, Operation, Record, Slot, Step, Value, values_in
+from regraft.cuts.record import Call, Record, RecordedOperation, RecordedStep, Slot, Value, values_in
 
 
 def value(index, *, storage=0):
@@ -31,8 +31,8 @@ def test_children_are_in_the_order_of_their_calls():
 
 def test_an_operation_needs_what_it_read_and_did_not_write():
     """A shape alone is no need, except when the data goes to Python."""
-    steps = (Step((1, 2), (3,)), Step((3, 4), (6,), reads_only_shape=True))
-    operation = Operation(0, "f", 0, 0, arguments=(5,), steps=steps)
+    steps = (RecordedStep((1, 2), (3,)), RecordedStep((3, 4), (6,), reads_only_shape=True))
+    operation = RecordedOperation(0, "f", 0, 0, arguments=(5,), steps=steps)
     assert operation.inputs == [1, 2]
     assert operation.writes == [3, 6]
     assert replace(operation, gives_python=True).inputs == [1, 2, 5]
@@ -40,8 +40,8 @@ def test_an_operation_needs_what_it_read_and_did_not_write():
 
 def test_an_operation_is_what_its_steps_are():
     """Random when one is, cheap when all are; the work is summed."""
-    dear = Step(is_random=True, is_cheap=False, flops=3)
-    operation = Operation(0, "f", 0, 0, steps=(Step(flops=4), dear))
+    dear = RecordedStep(is_random=True, is_cheap=False, flops=3)
+    operation = RecordedOperation(0, "f", 0, 0, steps=(RecordedStep(flops=4), dear))
     assert (operation.is_random, operation.is_stateful, operation.needs_data) == (True, False, False)
     assert (operation.is_cheap, operation.flops) == (False, 7)
 
@@ -49,6 +49,6 @@ def test_an_operation_is_what_its_steps_are():
 def test_a_record_cannot_be_changed():
     """Everything that follows reads the same one."""
     record = Record(values=(value(0),))
-    for written in (record, record.values[0], Operation(0, "f", 0, 0), Call(0, "", 0, -1)):
+    for written in (record, record.values[0], RecordedOperation(0, "f", 0, 0), Call(0, "", 0, -1)):
         with pytest.raises(FrozenInstanceError):
             written.index = 1

@@ -9,7 +9,7 @@ from regraft.reading import open_checkpoint
 
 
 @pytest.mark.parametrize(("name", "content", "told"), [
-    ("m.xml", b'<?xml version="1.0"?>\n<net name="m" version="11">', "OpenVINO model. Open the file that"),
+    ("m.xml", b'<?xml version="1.0"?>\n<net name="m" version="11">', "OpenVINO model, which is not read. Open the"),
     ("m.ort", b"\x10\0\0\0ORTM" + bytes(20), "ONNX Runtime's own format. Open the .onnx"),
     ("m.bin", b"lmgg" + bytes(20), "came before GGUF. Convert it"),
     ("yolo.weights", bytes(20), "Darknet's, .* Put its .cfg beside it"),

@@ -133,3 +133,15 @@ def test_values_by_hand():
 
     assert run_operations([ScaleByNorm(0, 1.0)], [one(4.0), one(2.0), one(3.0)]) == one(4.0)
     assert run_operations([BiasOfNorm(1.0)], [one(5.0), one(1.0), one(3.0), one(2.0), one(7.0)]) == one(11.0)
+
+
+def test_an_eps_that_is_not_recorded_is_the_frameworks_or_asked_for():
+    """Caffe's files record it, so that a file of Caffe's layout without one is not answered by a guess."""
+    checkpoint = checkpoint_of(arrays_of(Normed(nn.Conv2d(3, 6, 2))), layout="torch")
+    ours = nn.ModuleDict({"conv": nn.Conv2d(3, 6, 2)})
+
+    plan = plan_reuse(checkpoint, ours, adapt={"conv": "fold norm bn"})
+
+    assert "eps 1e-05, the default of torch, because the file does not record it" in plan.rows[0].note
+    with pytest.raises(PlanError, match=r"does not record the eps of the norm 'bn'\..* eps 0\.001"):
+        plan_reuse(checkpoint, ours, layout="caffe", adapt={"conv": "fold norm bn"})

@@ -101,7 +101,7 @@ def test_the_table_tells_what_to_do_about_arrays_without_a_source():
     assert (
         "\nmissing: blocks.1.0.weight, blocks.1.0.bias, head.weight and 1 more\n"
         "  no array in the checkpoint matches this one\n"
-        "  Another name in the checkpoint can be mapped with a rename rule (how-to/rename).\n"
+        "  Another name in the checkpoint can be mapped with a rename rule (docs/how-to/rename.md).\n"
         '  Pass fresh=["blocks.1.0", "head"] to keep the initial weights.\n'
     ) in table
 

@@ -16,7 +16,7 @@ from regraft.caches.costs import Cost, expected_cost
 from regraft.caches.ids import Index
 from regraft.caches.keys import key_of, manifest_of
 from regraft.caches.options import Options
-from regraft.caches.precision import Difference, rounding
+from regraft.caches.precision import RoundingError, rounding
 from regraft.caches.rows import HeldRows, Rows, StoredRows
 from regraft.caches.running import Runner
 from regraft.caches.sampling import Samples
@@ -47,7 +47,7 @@ class Built:
     reused: int
     seconds: float
     bytes: int
-    rounding: dict[str, Difference] = field(default_factory=dict)
+    rounding: dict[str, RoundingError] = field(default_factory=dict)
     cost: Cost | None = None
 
 
@@ -169,7 +169,7 @@ def _cost(run: Runner, samples: Samples, index: Index | None, options: Options) 
     return cost
 
 
-def _rounding(run: Runner, samples: Samples, options: Options) -> dict[str, Difference]:
+def _rounding(run: Runner, samples: Samples, options: Options) -> dict[str, RoundingError]:
     """What precision and compute change on one batch; empty when both are exact."""
     if options.is_exact:
         return {}

@@ -18,6 +18,7 @@ from regraft.caches.sampling import samples_of
 from regraft.caches.streaming import groups_of, shuffled_groups, streamed
 from regraft.errors import CacheError
 from regraft.examples import Examples
+from regraft.foundation.wording import bytes_text, counted, shape_text
 from regraft.splitting import FeatureExtractor
 from regraft.tensors.keeping import kept_generators
 
@@ -97,6 +98,11 @@ class Features(Dataset[Any], Examples):
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __repr__(self) -> str:
+        leaves = ", ".join(f"{leaf.name} {shape_text(leaf.shape)}" for leaf in self.cut.leaves)
+        views = f" in {counted(self.views, 'view')}" if self.views > 1 else ""
+        return f"<Features of {counted(len(self), 'example')}{views}: {leaves}, {bytes_text(self.bytes)}>"
 
     def __getitem__(self, index: int) -> tuple[dict[str, Tensor], Tensor]:
         return self.__getitems__([index])[0]

@@ -61,7 +61,12 @@ def add_to(commands: Commands) -> None:
     add("--model-args", **MODEL_ARGS)
     add("--reuse", **again, help="layers to restore; may be given again")
     add("--fresh", **again, help="layers that keep their initial weights; may be given again")
-    add("--rename", action="append", metavar="THEIRS=OURS", help="a regular expression; may be given again")
+    add(
+        "--rename",
+        action="append",
+        metavar="CHECKPOINT_NAME=MODEL_NAME",
+        help="map names by a regular expression; may be given again",
+    )
     add("--layout", help="whose axis order the arrays follow")
     add("--match", default="names", choices=("names", "structure"), help="names (the default) or structure")
     add("--adapt", action="append", metavar="PATTERN=HOW", help="make an array fit that does not: conv1=sum")
@@ -166,7 +171,7 @@ def json_arguments(text: str) -> dict[str, Any]:
 def _renames(rules: list[str]) -> dict[str, list[str]]:
     """Pattern → replacements: the same pattern with another replacement gives one array to several layers."""
     renames: dict[str, list[str]] = defaultdict(list)
-    for theirs, ours in _pairs("rename", "THEIRS=OURS", rules):
+    for theirs, ours in _pairs("rename", "CHECKPOINT_NAME=MODEL_NAME", rules):
         renames[theirs].append(ours)
     return dict(renames)
 

@@ -18,7 +18,13 @@ def add_to(commands: Commands) -> None:
     """The commands and their arguments."""
     add = add_command(commands, run_job, "reuse")
     add("job", type=Path, help="a job.toml")
-    add("--set", dest="settings", action="append", metavar="SECTION.KEY=VALUE", help="override a key; again for more")
+    add(
+        "--set",
+        dest="settings",
+        action="append",
+        metavar="SECTION.KEY=VALUE",
+        help="override a key; repeatable",
+    )
     add("--overwrite", action="store_true", help="replace the run folder if it exists")
     add("--skip-unreadable", action="store_true", help="go on without damaged images, with a note")
 

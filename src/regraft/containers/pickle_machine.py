@@ -15,7 +15,7 @@ from struct import Struct, unpack, unpack_from
 from struct import error as StructError
 from typing import Any
 
-from regraft.containers.pickle_objects import LongString, Name, PickledRecord
+from regraft.containers.pickle_objects import LongString, Name, PickledRecord, Stateful
 from regraft.errors import CheckpointError
 
 _LARGE = 1024  # strings from this length on stay where they are until they are read
@@ -178,7 +178,7 @@ class Machine:
         """Give the object on top its state."""
         state = self.stack.pop()
         target = self.stack[-1]
-        if hasattr(target, "set_state"):
+        if isinstance(target, Stateful):
             target.set_state(state)
         elif isinstance(target, PickledRecord):
             target.state = state

@@ -1,5 +1,6 @@
 """What a pickle is made of when nothing of it is executed: names, strings in their places, and objects not made."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,16 @@ class LongString:
     start: int
     size: int
     coding: str = ""
+
+
+class Stateful(ABC):
+    """An object that a reader makes of a pickle, and that the pickle then gives a state."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def set_state(self, state: Any) -> None:
+        """Take the state. Raises TypeError, ValueError or LookupError when it is damaged."""
 
 
 @dataclass(frozen=True, slots=True)

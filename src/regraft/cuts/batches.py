@@ -115,6 +115,15 @@ class Batch:
             sizes[name] = tensor.shape[axis] if tensor is not None and tensor.dim() > axis else None
         return sizes
 
+    def how_to_unpack(self) -> str:
+        """How to pass a batch that was passed in one piece, as a data loader gives it; empty for all else."""
+        whole = self.args[0] if len(self.args) == 1 and not self.kwargs else None
+        if isinstance(whole, dict):
+            return "\nIf the model takes the entries as arguments of these names, pass them so: split(model, **batch)."
+        if isinstance(whole, (list, tuple)):
+            return "\nIf the model takes the items one after the other, pass them so: split(model, *batch)."
+        return ""
+
     def _named(self) -> Iterator[tuple[str, Tensor]]:
         """Each tensor by its argument's name and place."""
         for name, value in [*((str(i), arg) for i, arg in enumerate(self.args)), *self.kwargs.items()]:

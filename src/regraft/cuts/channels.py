@@ -2,7 +2,7 @@
 
 from math import prod
 
-from regraft.cuts.record import Operation, Record, Value
+from regraft.cuts.record import Record, RecordedOperation, Value
 
 # Functions of torch whose output has its channels on the second axis, and those that have them on the last.
 _SECOND = """
@@ -52,7 +52,7 @@ def _decided(record: Record, value: Value, known: dict[int, int | None]) -> int 
     return axes.pop() if len(axes) == 1 else None
 
 
-def _carried(operation: Operation, before: Value, after: Value, axis: int | None) -> int | None:
+def _carried(operation: RecordedOperation, before: Value, after: Value, axis: int | None) -> int | None:
     """Where an operation leaves the channel axis of one of its inputs."""
     if axis is None:
         return None

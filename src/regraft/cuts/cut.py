@@ -9,7 +9,7 @@ import torch
 from regraft.cuts.beside import Mean
 from regraft.cuts.choosing import Choice
 from regraft.cuts.dataflow import trained_values
-from regraft.cuts.record import Operation, Record
+from regraft.cuts.record import Record, RecordedOperation
 from regraft.cuts.sizes import ROWS, Size, Sizes
 from regraft.foundation.wording import counted, share_text
 
@@ -199,13 +199,13 @@ def unfrozen_note(record: Record, repeated: Collection[int]) -> str:
     )
 
 
-def _causes(in_head: Sequence[Operation]) -> list[Operation]:
+def _causes(in_head: Sequence[RecordedOperation]) -> list[RecordedOperation]:
     """Those of the operations that draw random numbers or change state before work that could be cached."""
     last = max((operation.index for operation in in_head if operation.flops), default=0)
     return [op for op in in_head if op.index < last and (op.is_random or op.is_stateful)]
 
 
-def _flops(operations: Iterable[Operation]) -> int:
+def _flops(operations: Iterable[RecordedOperation]) -> int:
     return sum(operation.flops for operation in operations)
 
 

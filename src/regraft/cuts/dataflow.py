@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
-from regraft.cuts.record import Operation, Record
+from regraft.cuts.record import Record, RecordedOperation
 
 IsReached = Callable[[int], bool]
 
@@ -31,7 +31,9 @@ class Ancestors:
 
 
 def dependents(
-    record: Record, seeds: Iterable[int], spreads: Callable[[Operation, IsReached], bool] = lambda operation, is_: False
+    record: Record,
+    seeds: Iterable[int],
+    spreads: Callable[[RecordedOperation, IsReached], bool] = lambda operation, is_: False,
 ) -> frozenset[int]:
     """The values that are computed from the seeds, themselves included. Reading a shape alone does not count.
 
@@ -75,11 +77,11 @@ def dataflow_of(record: Record) -> Dataflow:
     # A forward that asks Python to decide by trainable or random data is, from there on, as trainable as that data.
     decided = dict(reversed(record.python_draws))
 
-    def is_decided(operation: Operation) -> bool:
+    def is_decided(operation: RecordedOperation) -> bool:
         calls = record.with_parents(operation.call)
         return any(operation.index >= decided[call] for call in calls if call in decided)
 
-    def makes_live(operation: Operation, is_live: IsReached) -> bool:
+    def makes_live(operation: RecordedOperation, is_live: IsReached) -> bool:
         if operation.needs_data and any(map(is_live, operation.inputs)):
             decided.setdefault(operation.call, operation.index + 1)
         is_own = operation.is_random or operation.is_stateful or is_decided(operation)

@@ -7,7 +7,7 @@ from types import CodeType, FunctionType
 
 from torch import Tensor, nn
 
-from regraft.cuts.record import Operation, Record
+from regraft.cuts.record import Record, RecordedOperation
 from regraft.cuts.sizes import Sizes
 from regraft.tensors.fingerprints import hash_tensors
 
@@ -157,7 +157,7 @@ def _state_text(state: object) -> str:
     return repr(state)
 
 
-def computation_of(record: Record, sizes: Sizes, operations: Sequence[Operation]) -> list[list[object]]:
+def computation_of(record: Record, sizes: Sizes, operations: Sequence[RecordedOperation]) -> list[list[object]]:
     """For each operation: whose forward ran it, its name, its plain arguments, and where its tensors came from.
 
     Of the whole numbers those that are the same for every number of rows and every length.

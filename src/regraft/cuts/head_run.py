@@ -9,7 +9,7 @@ from regraft.cuts.batches import Arguments
 from regraft.cuts.operators import function_name
 from regraft.cuts.placeholders import MissingDataError, Stub, StubOwner, Unfilled, hollow
 from regraft.cuts.program import Guards, Program, another_path
-from regraft.cuts.record import Operation, Slot
+from regraft.cuts.record import RecordedOperation, Slot
 from regraft.cuts.sizes import Size
 from regraft.errors import SplitError
 from regraft.tensors.keeping import Forward, shadowed_forwards
@@ -172,7 +172,7 @@ class HeadRun(StubOwner):
 
         return map_tree(given, operation.outputs, kind=Slot)
 
-    def _empty_filled_tensors(self, operation: Operation, given: list[Tensor]) -> None:
+    def _empty_filled_tensors(self, operation: RecordedOperation, given: list[Tensor]) -> None:
         """Turn real tensors into stubs that a skipped operation would have filled.
 
         A forward may make a buffer, `both = torch.empty(...)`, and write a frozen result into it, `both[:] = frozen`.

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from regraft.cuts.arguments import by_name
 from regraft.cuts.batches import Batch, dense_strides
 from regraft.cuts.choosing import Choice
-from regraft.cuts.record import Operation, Record, Value, values_in
+from regraft.cuts.record import Record, RecordedOperation, Value, values_in
 from regraft.cuts.sizes import ROWS, Size, Sizes, Symbols
 from regraft.errors import SplitError
 from regraft.tensors.trees import NUMBERS, find_in
@@ -25,7 +25,7 @@ MEMO = 128  # batches of different shapes whose sizes are remembered
 
 
 @dataclass(frozen=True)
-class LeafRows:
+class RowLayout:
     """Where the examples lie in a leaf: turns it into rows, one for each example, and back.
 
     axis    the dimension along which they lie
@@ -143,12 +143,12 @@ class Program:
         return not self.choice.whole and all(self.sizes.rows(value) is not None for value in self.leaves.values())
 
     @cached_property
-    def leaf_rows(self) -> dict[int, LeafRows]:
+    def leaf_rows(self) -> dict[int, RowLayout]:
         """Leaf value → where its rows are; empty where the features hold for a batch as a whole."""
         row_axes = {value: self.sizes.rows(value) for value in self.leaves.values()} if self.by_row else {}
         recorded = {value: (self.record.values[value].shape, self.record.values[value].stride) for value in row_axes}
         layouts = {**recorded, **self.layouts}
-        return {value: LeafRows(*axes, layouts[value]) for value, axes in row_axes.items() if axes is not None}
+        return {value: RowLayout(*axes, layouts[value]) for value, axes in row_axes.items() if axes is not None}
 
     @cached_property
     def overwritten(self) -> set[int]:
@@ -221,9 +221,9 @@ class Program:
         return {name: indices for name, indices in calls.items() if not self.choice.skipped.isdisjoint(indices)}
 
     @cached_property
-    def stub_operations(self) -> dict[tuple[str, tuple[int, ...]], list[Operation]]:
+    def stub_operations(self) -> dict[tuple[str, tuple[int, ...]], list[RecordedOperation]]:
         """(function, values of its stubs) → the operations of opened calls that have a stub among their arguments."""
-        operations: dict[tuple[str, tuple[int, ...]], list[Operation]] = {}
+        operations: dict[tuple[str, tuple[int, ...]], list[RecordedOperation]] = {}
         for operation in self.record.operations:
             stubs = tuple(value for value in operation.arguments if value not in self._held)
             if operation.call in self.choice.opened and stubs:

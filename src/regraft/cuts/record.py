@@ -48,7 +48,7 @@ class Value:
 
 
 @dataclass(frozen=True)
-class Step:
+class RecordedStep:
     """One of torch's own operators, run for an operation.
 
     reads, writes     values; each value is written by one step
@@ -76,7 +76,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Operation:
+class RecordedOperation:
     """One operation as the forward wrote it.
 
     name            of the function: "cat", "relu", "add"
@@ -97,7 +97,7 @@ class Operation:
     arguments: tuple[int, ...] = ()
     outputs: object = None
     changes: Mapping[int, int] = field(default_factory=dict)
-    steps: tuple[Step, ...] = ()
+    steps: tuple[RecordedStep, ...] = ()
     gives_python: bool = False
     plain: str = ""
     numbers: tuple[int, ...] = ()
@@ -177,7 +177,7 @@ class Record:
     """
 
     values: tuple[Value, ...] = ()
-    operations: tuple[Operation, ...] = ()
+    operations: tuple[RecordedOperation, ...] = ()
     calls: tuple[Call, ...] = ()
     inputs: tuple[tuple[object, ...], dict[str, object]] = ((), {})
     python_draws: tuple[tuple[int, int], ...] = ()
@@ -191,7 +191,7 @@ class Record:
         return children
 
     @cached_property
-    def computing_operations(self) -> list[Operation]:
+    def computing_operations(self) -> list[RecordedOperation]:
         """The operations that did more than give back an argument."""
         return [operation for operation in self.operations if operation.steps or operation.gives_python]
 
@@ -216,7 +216,7 @@ class Record:
             yield call
             call = self.calls[call].parent
 
-    def layer_of(self, operation: Operation) -> str:
+    def layer_of(self, operation: RecordedOperation) -> str:
         """The name of the module whose forward ran the operation; "" for the model itself."""
         return self.calls[operation.call].name
 

@@ -26,7 +26,7 @@ from regraft.cuts.operators import (
     reads_only_shape,
     written_arguments,
 )
-from regraft.cuts.record import Call, Operation, Record, Slot, Step, Value
+from regraft.cuts.record import Call, Record, RecordedOperation, RecordedStep, Slot, Value
 from regraft.errors import SplitError
 from regraft.tensors.keeping import Forward, generator_positions, shadowed_forwards
 from regraft.tensors.trees import PLAIN, T, find_in, map_tree, parts_of, tensors_of
@@ -60,11 +60,11 @@ class _Running:
     index: int = -1
     call: int = -1
     gives_python: bool = False
-    steps: list[Step] = field(default_factory=list)
+    steps: list[RecordedStep] = field(default_factory=list)
 
-    def finished(self, outputs: object, changes: Mapping[int, int]) -> Operation:
+    def finished(self, outputs: object, changes: Mapping[int, int]) -> RecordedOperation:
         """The operation as it is recorded."""
-        return Operation(
+        return RecordedOperation(
             self.index, self.name, self.call, self.ordinal, self.arguments, outputs, changes, tuple(self.steps),
             self.gives_python, self.plain, self.numbers,
         )  # fmt: skip
@@ -76,7 +76,7 @@ class _Recorder:
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.values: list[Value] = []
-        self.operations: list[Operation] = []
+        self.operations: list[RecordedOperation] = []
         self.calls: list[Call | None] = []  # None as long as the call is running
         self.python_draws: list[tuple[int, int]] = []
         self.running: list[int] = []  # the running calls, from the outside in
@@ -291,7 +291,7 @@ class _Operators(TorchDispatchMode):
         is_stateful = any(recorder.signature(tensor)[0] in recorder.outside for tensor in changed)
         result = func(*args, **kwargs)
         writes = _write(recorder, operation.index, changed, tensors_of(result))
-        operation.steps.append(Step(
+        operation.steps.append(RecordedStep(
             _as_given(recorder.values, operation, reads), writes, reads_only_shape(func),
             is_random=is_random(func, args, kwargs),
             is_stateful=is_stateful or normalises_by_batch(func, args, kwargs),

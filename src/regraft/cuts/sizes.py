@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from regraft.cuts.record import Call, Operation, Record, Value, values_in
+from regraft.cuts.record import Call, Record, RecordedOperation, Value, values_in
 from regraft.cuts.shapes import ForwardShapes
 from regraft.tensors.trees import NUMBERS, Placeholder, find_in, map_tree, numbers_of
 
@@ -130,7 +130,9 @@ def _learn_shapes(record: Record, example: Mapping[str, int], runs: Runs) -> dic
     return shapes
 
 
-def _constant_numbers(record: Record, operation: Operation, others: Sequence[ForwardShapes]) -> tuple[int | None, ...]:
+def _constant_numbers(
+    record: Record, operation: RecordedOperation, others: Sequence[ForwardShapes]
+) -> tuple[int | None, ...]:
     """The whole numbers that a function is given in every forward; None for one that is another somewhere."""
     call = record.calls[operation.call]
     key = (call.name, call.ordinal, operation.name, operation.ordinal)

@@ -124,16 +124,21 @@ def _requirements(
     infos: Mapping[str, ArrayInfo], facts: Mapping[str, object], architecture: str
 ) -> Iterator[Requirement]:
     """The eps of all norms, and what the converter changed in the values: rows of queries and keys, norms plus 1."""
+    layers = dict.fromkeys(info.layer for info in infos.values())
     eps = next((facts[architecture + key] for key in _EPS if architecture + key in facts), None)
     if isinstance(eps, float):
-        layers = {info.layer for info in infos.values() if info.layer.endswith("norm")}
-        yield from (Requirement(layer, "eps", eps) for layer in sorted(layers))
-    for layer in dict.fromkeys(info.layer for info in infos.values()):
-        if architecture in _REORDERED and layer.endswith((".attn_q", ".attn_k")):
-            yield Requirement(layer, "row_order", "rotary")
-            yield from _heads(layer, facts, architecture)
-        if architecture in _PLUS_ONE and layer.endswith("norm"):
-            yield Requirement(layer, "norm_offset", 1)
+        yield from (Requirement(layer, "eps", eps) for layer in sorted(layers) if layer.endswith("norm"))
+    for layer in layers:
+        yield from _changed_values(layer, facts, architecture)
+
+
+def _changed_values(layer: str, facts: Mapping[str, object], architecture: str) -> Iterator[Requirement]:
+    """What the converter did to the weights of the layer."""
+    if architecture in _REORDERED and layer.endswith((".attn_q", ".attn_k")):
+        yield Requirement(layer, "row_order", "rotary")
+        yield from _heads(layer, facts, architecture)
+    if architecture in _PLUS_ONE and layer.endswith("norm"):
+        yield Requirement(layer, "norm_offset", 1)
 
 
 def _heads(layer: str, facts: Mapping[str, object], architecture: str) -> Iterator[Requirement]:

@@ -1,4 +1,4 @@
-"""NumPy arrays inside pickles, of Python 2 and 3, NumPy 1 and 2: told by shape and dtype, their bytes read later."""
+"""NumPy arrays inside pickles, of Python 2 and 3, NumPy 1 and 2: shape and dtype, and the bytes when they are read."""
 
 import codecs
 from collections.abc import Callable, Iterable
@@ -12,15 +12,15 @@ import numpy as np
 from regraft.arrays import ITEM_BYTES
 from regraft.containers.npy_header import NoNumbersError, numpy_dtype
 from regraft.containers.pickle_machine import hashable
-from regraft.containers.pickle_objects import LongString, PickledRecord, checked_sizes
+from regraft.containers.pickle_objects import LongString, PickledRecord, Stateful, checked_sizes
 from regraft.containers.spans import Order, checked_size, decoded_array
 from regraft.errors import CheckpointError
 
 
 @final
 @dataclass(slots=True, eq=False)
-class PickledDtype:
-    """A NumPy dtype: its code without byte order, and the order, which the pickle tells later."""
+class PickledDtype(Stateful):
+    """A NumPy dtype: its code without byte order, and the order, which the pickle gives later."""
 
     code: str
     order: Order = "<"
@@ -35,7 +35,7 @@ class PickledDtype:
 
 @final
 @dataclass(slots=True, eq=False)
-class PickledArray:
+class PickledArray(Stateful):
     """A NumPy array that has not been read.
 
     content   its bytes, or where they are; a list for an array of objects

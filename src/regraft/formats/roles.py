@@ -117,12 +117,16 @@ def role_of(name: str) -> Role:
 def _by_itself(name: str, infos: Mapping[str, ArrayInfo]) -> Role | None:
     """The role that the name, its kind or the weight beside it prove; None when they prove none."""
     certain = role_of(name)
-    is_scalar = infos[name].shape == ()
     if certain != "weight":
-        return "counter" if is_scalar and _OF_OPTIMISER.fullmatch(name) else certain
+        return _or_counter(certain, name, infos[name].shape)
     beside = next((role for role, pattern in _BESIDE if _is_beside(pattern.fullmatch(name), infos)), None)
-    is_counter = is_scalar and "int" in infos[name].dtype and _COUNTER.fullmatch(name)
+    is_counter = infos[name].shape == () and "int" in infos[name].dtype and _COUNTER.fullmatch(name)
     return beside or ("counter" if is_counter else None)
+
+
+def _or_counter(role: Role, name: str, shape: tuple[int, ...]) -> Role:
+    """The role, or "counter" for a number that is named as optimisers name theirs."""
+    return "counter" if shape == () and _OF_OPTIMISER.fullmatch(name) else role
 
 
 def _is_beside(match: re.Match[str] | None, infos: Mapping[str, ArrayInfo]) -> bool:
@@ -142,13 +146,12 @@ def _of_group(
     role: Role, members: Collection[tuple[str, str]], infos: Mapping[str, ArrayInfo], known: Mapping[str, Role]
 ) -> dict[str, Role]:
     """The roles of arrays that share a root, when most of those with axes have their weight outside of it."""
-    inside = {name for name, _ in members} | known.keys()
-    outside = set[str]().union(*(_plain_without_root(name) for name in infos if name not in inside))
+    inside = dict(members).keys() | known.keys()
+    outside = set[str]().union(*map(_plain_without_root, infos.keys() - inside))
     with_axes = [rest for name, rest in members if infos[name].shape]
     if not with_axes or not _most_belong_to(outside, role, with_axes):
         return {}
-    counters = {name for name, rest in members if not infos[name].shape and _OF_OPTIMISER.fullmatch(rest)}
-    return {name: "counter" if name in counters else role for name, _ in members}
+    return {name: _or_counter(role, rest, infos[name].shape) for name, rest in members}
 
 
 def _most_belong_to(weights: Collection[str], role: Role, names: Sequence[str]) -> bool:

@@ -120,9 +120,8 @@ def _check(path: Path, tensors: Mapping[str, _Tensor], places: _Places) -> None:
         held = [span.size for span in spans if span is not None and span.is_inside(sizes[span.path])]
         if len(held) < len(spans):
             raise CheckpointError(f"{path}: a chunk of {name} is missing or lies outside of its file. Download it.")
-        filled = sum(prod(length for _, length in chunk) for chunk in chunks)
-        is_filled = filled == prod(shape) and all(full_extents(chunk, shape) is not None for chunk in chunks)
-        if not is_filled or checked_size(shape, dtype, path=path, name=name) > sum(held):
+        filled = sum(prod(length for _, length in chunk) for chunk in chunks if full_extents(chunk, shape) is not None)
+        if filled != prod(shape) or checked_size(shape, dtype, path=path, name=name) > sum(held):
             raise CheckpointError(
                 f"{path}: the chunks of {name} hold {filled} of {prod(shape)} numbers. The description is damaged."
             )

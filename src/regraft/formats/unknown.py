@@ -14,12 +14,15 @@ _BEGINNINGS = (  # in small letters, behind spaces
     ((b"\x1f\x8b", b"bzh", b"\xfd7zxz"), "is a compressed file. Unpack it first."),
 )  # fmt: skip
 _OTHERS = (  # (what stands among the first 64 bytes, what it is and what to do)
-    (b"<net ", "is an OpenVINO model. Open the file that it was converted from: the ONNX, TensorFlow or torch file."),
+    (
+        b"<net ",
+        "is an OpenVINO model, which is not read. Open the ONNX, TensorFlow or torch file that it was made from.",
+    ),
     (b"ORTM", "is ONNX Runtime's own format. Open the .onnx that it was made from."),
     (b"lmgg", "is GGML, which came before GGUF. Convert it to GGUF with llama.cpp's scripts."),
     (b"tjgg", "is GGJT, which came before GGUF. Convert it to GGUF with llama.cpp's scripts."),
     (b"ftrt", "is a TensorRT engine, made for one device. Open the ONNX file that it was built from."),
-    (b"7767517", "is an ncnn network. Open the file that it was converted from."),
+    (b"7767517", "is an ncnn network. Open the file that it was made from."),
     (b"MATLAB 5.0", "is a MATLAB 5 file. Save it as version 7.3 (save -v7.3), which is HDF5, or as .npz."),
     (b"\x89PNG", "is an image."),
     (b"\xff\xd8\xff", "is an image."),
@@ -27,11 +30,11 @@ _OTHERS = (  # (what stands among the first 64 bytes, what it is and what to do)
 )
 _BY_SUFFIX = {
     ".weights": "may be Darknet's, which keeps numbers without names or shapes. Put its .cfg beside it.",
-    ".mlmodel": "may be Core ML's, which is not read. Open the file that it was converted from.",
+    ".mlmodel": "may be Core ML's, which is not read. Open the file that it was made from.",
     ".pb": "may be a TensorFlow graph without weights, or the program of a SavedModel. Open the checkpoint, or the "
     "folder of the SavedModel.",
-    ".bin": "has no header that tells its format. Beside an OpenVINO .xml it is that model's: open what that was "
-    "converted from.",
+    ".bin": "has no header that says its format. If an OpenVINO .xml file lies beside it, it holds the weights of that "
+    "model, which are not read: open the ONNX, TensorFlow or torch file that the model was made from.",
     ".engine": "may be a TensorRT engine, made for one device. Open the ONNX file that it was built from.",
     ".joblib": "may be a joblib file of scikit-learn's, which is code. Save its arrays with numpy.savez.",
     ".json": "is JSON that describes no weights. Open the file that holds the weights.",
@@ -42,9 +45,11 @@ def unknown(path: Path, known: str) -> CheckpointError:
     """Why a path that nobody recognises cannot be opened, and what to do."""
     if not path.exists():
         folder = path.parent
-        names = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
-        there = f"In {folder}: {near_names(path.name, names)}" if names else f"The folder {folder} is empty or missing."
-        return CheckpointError(f"There is no checkpoint {path}. {there}")
+        if not folder.is_dir():
+            return CheckpointError(f"The file {path} does not exist: there is no folder {folder}.")
+        names = sorted(entry.name for entry in folder.iterdir())
+        nearest = near_names(path.name, names) if names else "The folder is empty."
+        return CheckpointError(f"The file {path} does not exist. Looked in {folder.resolve()}. {nearest}")
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
     return CheckpointError(f"{path} {_what_it_is(path, head)}\nKnown formats: {known}.")

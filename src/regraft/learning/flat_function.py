@@ -94,20 +94,19 @@ class _Writer:
     def _write(self, call: OperatorCall) -> None:
         """The line for one call, if it needs one."""
         outputs = tensors_in(call.outputs)
+        memory = set(map(memory_of, outputs))
         for tensor in tensors_in((call.args, call.kwargs)):
             self._note_argument(tensor)
         if call.writes():
             self._line(call)
-            if any(memory_of(output) not in self.known for output in outputs):
+            if not memory <= self.known:
                 raise NotFlatError(f"it makes new memory while it writes ({call.operator})")
-        elif outputs and all(memory_of(output) in self.known for output in outputs):  # a view
-            if any(memory_of(output) in self.variable for output in outputs):
+        elif outputs and memory <= self.known:  # a view
+            if memory & self.variable:
                 self._line(call, is_bound=True)
         elif self._is_settled(call):
-            for output in outputs:
-                self.known.add(memory_of(output))
-                if call.operator not in EMPTY:
-                    self.constant.add(memory_of(output))
+            self.known |= memory
+            self.constant |= set() if call.operator in EMPTY else memory
         elif outputs:
             self._compute(call, outputs)
 

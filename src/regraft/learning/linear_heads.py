@@ -40,7 +40,7 @@ def linear_layer(learner: Learner, examples: Examples, loss: LossFunction) -> nn
         raise TrainError("the features are not one tensor in memory")
     _refuse_types(layers[0], examples)
     if not _is_whole_head(learner, layers[0], examples):
-        raise TrainError("the head does more than its linear layer")
+        raise TrainError(f"the {'head' if learner.is_head else 'model'} does more than its linear layer")
     return layers[0]
 
 

@@ -8,10 +8,10 @@ import copy
 import pickle
 import random
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import CodeType, FunctionType, ModuleType
-from typing import final
+from typing import Any, final
 
 import numpy as np
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ OWN = {"_parameters", "_buffers", "_modules", "training"}  # of a module; the le
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
 GENERATORS = (random.Random, np.random.Generator, np.random.RandomState)
 CONTAINERS = (list, tuple, set, frozenset, deque)
-IDENTITY = (Tensor, nn.Module, type, ModuleType, FunctionType)
+IDENTITY = (Tensor, nn.Module, ModuleType, FunctionType)
 SIZED = (Mapping, *CONTAINERS)
 LIBRARIES = {"torch", "numpy", "regraft", "builtins"}
 
@@ -142,29 +142,45 @@ def _comparable(value: object, depth: int = 0) -> object:
         return value.tobytes() if value.nbytes < LARGE else id(value)
     if isinstance(value, GENERATORS):
         return pickle.dumps(value)
-    if isinstance(value, type) and not _is_of_a_library(value):
-        return id(value), [(name, repr(part)) for name, part in vars(value).items() if isinstance(part, PLAIN)]
-    if isinstance(value, IDENTITY) or depth == DEEPEST or (isinstance(value, SIZED) and len(value) > MOST_ITEMS):
-        return id(value)  # what is written into a tensor is seen by the recording
-    if isinstance(value, Mapping):
-        return [(name, _comparable(part, depth + 1)) for name, part in value.items()]
-    if isinstance(value, CONTAINERS):
-        return [_comparable(part, depth + 1) for part in value]
+    if isinstance(value, type):
+        return id(value), _plain_attributes(value)
+    if depth == DEEPEST or _counts_as_one(value):
+        return id(value)
+    if isinstance(value, SIZED):
+        return _comparable_parts(value, depth + 1)
     return id(value), _comparable(getattr(value, "__dict__", None), depth + 1)
+
+
+def _plain_attributes(definition: type) -> list[tuple[str, str]]:
+    """What a class of the user's keeps for all of its objects."""
+    if _is_of_a_library(definition):
+        return []
+    return [(name, repr(part)) for name, part in vars(definition).items() if isinstance(part, PLAIN)]
+
+
+def _counts_as_one(value: object) -> bool:
+    """Whether only the object itself is compared: what is written into a tensor is seen by the recording."""
+    return isinstance(value, IDENTITY) or (isinstance(value, SIZED) and len(value) > MOST_ITEMS)
+
+
+def _comparable_parts(value: Mapping[object, object] | Collection[object], depth: int) -> list[object]:
+    if isinstance(value, Mapping):
+        return [(name, _comparable(part, depth)) for name, part in value.items()]
+    return [_comparable(part, depth) for part in value]
 
 
 def _copied(value: object) -> object:
     """A copy that later changes do not reach; tensors, layers and objects of other classes are the same ones."""
     if isinstance(value, GENERATORS):
         return copy.deepcopy(value)
-    if isinstance(value, dict) and type(value) is not dict:
-        return copy.copy(value)
-    if type(value) is dict:
-        return {name: _copied(part) for name, part in value.items()}
-    if type(value) is list:
-        return [_copied(part) for part in value]
-    if type(value) is set:
-        return set(value)
-    if type(value) is deque:
-        return deque(map(_copied, value), value.maxlen)
-    return value
+    if type(value) in COPIES:
+        return COPIES[type(value)](value)
+    return copy.copy(value) if isinstance(value, dict) else value
+
+
+COPIES: dict[type, Callable[[Any], object]] = {
+    dict: lambda value: {name: _copied(part) for name, part in value.items()},
+    list: lambda value: list(map(_copied, value)),
+    set: set,
+    deque: lambda value: deque(map(_copied, value), value.maxlen),
+}

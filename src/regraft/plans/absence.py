@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from regraft.errors import Advice
@@ -37,24 +37,29 @@ def absence_of(layers: Sequence[Layer], sources: Sources, *, by_names: bool) -> 
     arrays = min(len(layers_by_array(layers)), len(sources.names))
     prefixes = {prefix: count for prefix, count in _their_prefixes(layers, sources).items() if count * 2 > arrays}
     own, count = max(_our_prefixes(layers, sources).items(), key=lambda item: item[1], default=("", 0))
-    if prefixes and by_names:
-        advice = [
-            Advice("rename", {f"{exact_pattern(prefix)}(.*)": r"\1"}, f"take {prefix!r} off the names")
-            for prefix in prefixes
-        ]
-        lines = [f"{counted(number, 'name')} begin with {prefix!r}" for prefix, number in prefixes.items()]
-        return Absence(f"In the checkpoint {' and '.join(lines)}, and match without it.", tuple(advice))
-    if by_names and count * 2 > arrays:
+    if not by_names:
+        note = "Another name in the checkpoint can be mapped with a rename rule (docs/how-to/rename.md)."
+        return Absence(note, _joined_projections(layers, sources))
+    if prefixes:
+        return _with_prefixes(prefixes)
+    if count * 2 > arrays:
         note = f"{counted(count, 'name')} of the model begin with {own!r}, and match without it."
         return Absence(note, (Advice("rename", {"(.*)": rf"{own}\1"}, f"put {own!r} before the names"),))
-    if by_names:
-        note = (
-            "Most names differ. Layers can be matched by kind, shape and connections instead (how-to/other-names),\n"
-            "or the names be mapped with rename rules (how-to/rename)."
-        )
-        return Absence(note, (Advice("match", "structure", "match the layers by structure"),))
-    note = "Another name in the checkpoint can be mapped with a rename rule (how-to/rename)."
-    return Absence(note, _joined_projections(layers, sources))
+    note = (
+        "Most names differ. Layers can be matched by kind, shape and connections instead\n"
+        "(docs/how-to/other-names.md), or names can be mapped with rename rules (docs/how-to/rename.md)."
+    )
+    return Absence(note, (Advice("match", "structure", "match the layers by structure"),))
+
+
+def _with_prefixes(prefixes: Mapping[str, int]) -> Absence:
+    """Of prefixes that most names of the checkpoint have and the model's do not."""
+    advice = [
+        Advice("rename", {f"{exact_pattern(prefix)}(.*)": r"\1"}, f"take {prefix!r} off the names")
+        for prefix in prefixes
+    ]
+    lines = [f"{counted(number, 'name')} begin with {prefix!r}" for prefix, number in prefixes.items()]
+    return Absence(f"In the checkpoint {' and '.join(lines)}, and match without it.", tuple(advice))
 
 
 def _of_a_list(layers: Sequence[Layer], sources: Sources) -> Absence:
@@ -66,7 +71,7 @@ def _of_a_list(layers: Sequence[Layer], sources: Sources) -> Absence:
         return Absence(note, layout_advice(("theano", "tensorflow", "torch")))
     return Absence(
         f"{note} They are matched in order where both have the same arrays: name the layers that have none with fresh, "
-        'or give each its name with rename={"arr_0": "fc1.weight"} (how-to/rename).'
+        'or give each its name with rename={"arr_0": "fc1.weight"} (docs/how-to/rename.md).'
     )
 
 

@@ -105,16 +105,27 @@ class FunctionComparison:
     ) -> Iterator[RequirementRow]:
         """The rows of one path between two layers. What is not known on a side is not compared there."""
         is_open = any(isinstance(step.function, Unknown) for step in (*mine, *theirs))
+        # A padding of the model's own stays where it is, whatever is done to the pooling behind it.
+        pads_itself = any(isinstance(step.function, ZeroPad) for step in mine)
         for kind in _KINDS:
-            ours, others = _without_common_end(*(_of_kind(merged(side), kind) for side in (mine, theirs)))
-            if is_open and (kind == "activation" or len(ours) != len(others)):
-                continue
-            # A padding of the model's own stays where it is, whatever is done to the pooling behind it.
-            pads_itself = any(isinstance(step.function, ZeroPad) for step in mine)
-            can_change = not pads_itself and (len(ours) == len(others) or len(ours) + len(others) == 1)
-            for step, other in zip_longest(ours, others, fillvalue=Step(Absent(kind), where)):
-                if step.function != other.function:
-                    yield self._row(step, other.function, source, kind, can_change=can_change)
+            ours, others = _without_common_end(_of_kind(merged(mine), kind), _of_kind(merged(theirs), kind))
+            if not is_open or (kind != "activation" and len(ours) == len(others)):
+                can_change = not pads_itself and (len(ours) == len(others) or len(ours) + len(others) == 1)
+                yield from self._rows_of_kind(kind, ours, others, where, source, can_change=can_change)
+
+    def _rows_of_kind(
+        self,
+        kind: StepKind,
+        ours: Sequence[Step],
+        others: Sequence[Step],
+        where: Place | None,
+        source: str,
+        *,
+        can_change: bool,
+    ) -> Iterator[RequirementRow]:
+        for step, other in zip_longest(ours, others, fillvalue=Step(Absent(kind), where)):
+            if step.function != other.function:
+                yield self._row(step, other.function, source, kind, can_change=can_change)
 
     def _row(
         self, step: Step, required: Function | Absent, source: str, kind: StepKind, *, can_change: bool

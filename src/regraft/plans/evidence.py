@@ -34,7 +34,8 @@ def doubt_orders(
     layers    array → its layer
     settled   array → the method of `adapt` that the user chose for it
     """
-    kernels = {row.name: _came(row, settled.get(row.name, "")) for row in rows if row.name in layers}
+    oriented = {name: layer for name, layer in layers.items() if layer.kind in ORIENTED}
+    kernels = {row.name: _stored_shape(row, settled.get(row.name, "")) for row in rows if row.name in oriented}
     orders = _orders_by_kind(rows, layers, kernels)
     return tuple(
         row
@@ -44,7 +45,7 @@ def doubt_orders(
     )
 
 
-def _came(row: Row, method: str) -> Shape:
+def _stored_shape(row: Row, method: str) -> Shape:
     """The shape of the source before the user's own order of axes; () where there is none."""
     if len(row.sources) != 1 or row.status in ("ambiguous", "missing"):
         return ()
@@ -65,12 +66,11 @@ def _orders_by_kind(
     """(kind of layer, rank) → the orders in which all kernels fit that do not fit as they are stored."""
     orders: dict[tuple[str, int], list[Order]] = defaultdict(list)
     for row in rows:
-        came = kernels.get(row.name, ())
-        if came and came != row.target_shape:
-            key = (_kind(layers[row.name]), len(came))
-            fitting = _fitting(came, row.target_shape or ())
-            both = [order for order in orders[key] if order in fitting]
-            orders[key] = both or orders[key] or fitting
+        stored = kernels.get(row.name, ())
+        if stored and stored != row.target_shape:
+            key = (_kind(layers[row.name]), len(stored))
+            fitting = _fitting(stored, row.target_shape)
+            orders[key] = _common(orders[key], fitting) or orders[key] or fitting
     return orders
 
 
@@ -79,24 +79,30 @@ def _kind(layer: Layer) -> str:
     return "conv" if layer.kind == "depthwise" else layer.kind
 
 
-def _fitting(came: Shape, target: Shape) -> list[Order]:
-    if sorted(came) != sorted(target):
-        return []
-    return [order for order in _ORDERS.get(len(came), ()) if tuple(came[axis] for axis in order) == target]
+def _fitting(stored: Shape, target: Shape | None) -> list[Order]:
+    return [order for order in _ORDERS.get(len(stored), ()) if tuple(stored[axis] for axis in order) == target]
+
+
+def _common(orders: Sequence[Order], others: Sequence[Order]) -> list[Order]:
+    return [order for order in orders if order in others]
 
 
 def _doubted(
-    row: Row, came: Shape, layer: Layer, orders: Mapping[tuple[str, int], list[Order]], layout: str | None
+    row: Row, stored: Shape, layer: Layer, orders: Mapping[tuple[str, int], list[Order]], layout: str | None
 ) -> Row:
-    fitting = _fitting(came, row.target_shape or ()) if layer.kind in ORIENTED else []
-    if row.status == "shape_mismatch" and fitting:
-        note = f"The source has the shape {came}: the model's in another order of its axes."
+    fitting = _fitting(stored, row.target_shape)
+    if not fitting:
+        return row
+    if row.status == "shape_mismatch":
+        note = f"The source has the shape {stored}: the model's in another order of its axes."
         return replace(row, note=note, advice=(*_advice(row, fitting, is_open=False), *row.advice))
-    known = [order for order in orders.get((_kind(layer), len(came)), ()) if order in fitting]
-    if row.is_reused and known:
+    if not row.is_reused:
+        return row
+    known = _common(orders.get((_kind(layer), len(stored)), []), fitting)
+    if known:
         note = "Its shape fits in two orders of the axes, and other kernels of this kind in the file fit in one alone."
         return _open(row, note, known)
-    if row.is_reused and fitting and layout == "torch" and _is_bare(row, layer):
+    if layout == "torch" and _is_bare(row, layer):
         note = "It is a parameter of its own on one side and a kernel on the other: the order of the axes is unknown."
         return _open(row, note, fitting)
     return row

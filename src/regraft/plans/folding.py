@@ -127,13 +127,16 @@ def fold_as_requested(
     methods: Mapping[str, str], pairings: Pairs, sources: Sources
 ) -> tuple[dict[str, str], dict[str, Pairing]]:
     """(the other methods, the pairings of the means that take in a bias). Raises PlanError for an unknown array."""
-    matches = {target: _REQUEST.fullmatch(method) for target, method in methods.items()}
-    requests = {target: match["source"] for target, match in matches.items() if match}
-    folded = {}
-    for target, bias in requests.items():
+    rest, folded = {}, {}
+    for target, method in methods.items():
+        match = _REQUEST.fullmatch(method)
+        if match is None:
+            rest[target] = method
+            continue
+        bias = match["source"]
         if bias not in sources.names:
             raise PlanError(f"The checkpoint has no array {bias!r} to fold. {near_names(bias, sources.names)}")
         # The pattern may choose a whole norm: its other arrays stay.
         if target.endswith("running_mean") and target in pairings and _is_plain(pairings[target]):
             folded[target] = _folded(pairings[target], bias)
-    return {target: method for target, method in methods.items() if target not in requests}, folded
+    return rest, folded

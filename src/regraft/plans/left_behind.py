@@ -3,6 +3,8 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import pairwise
 
 from regraft.errors import Advice
 from regraft.plans.layers import Layer, TargetArray
@@ -16,7 +18,7 @@ from regraft.plans.sources import Sources
 
 WITH_BIAS = ("conv", "depthwise", "conv_transpose", "dense")
 
-
+_VARIANCE = re.compile(rf".*[./](?:{VARIANCE})(?::\d+)?")
 # Tables that a network computes for itself: no weights, and the same in every network of its kind.
 _TABLES = re.compile(
     r"num_batches_tracked|position_ids|relative_position_index|relative_coords_table|attn_mask|masked_bias|inv_freq|"
@@ -63,7 +65,7 @@ def _left_row(name: str, source_layer: str, layer: Layer, sources: Sources) -> R
     if is_bias:
         note += (
             f" Add it to the model: model.{layer.name}.bias = nn.Parameter(torch.zeros({info.count})), or fold it into "
-            "the batch-norm behind the layer (how-to/channels)."
+            "the batch-norm behind the layer (docs/how-to/channels.md)."
         )
     setting = Setting(layer.name, "bias" if is_bias else leaf)
     required = f"array {info.shape}"
@@ -79,17 +81,21 @@ def _left_row(name: str, source_layer: str, layer: Layer, sources: Sources) -> R
 
 def _left_norms(unused: Sequence[str], takers: Takers, sources: Sources) -> list[RequirementRow]:
     """A row for each norm that no layer takes, between two layers that are reused: the model computes without it."""
-    order = list(dict.fromkeys(sources.owners[name] for name in sources.names))
+    order = list(dict.fromkeys(map(sources.owners.__getitem__, sources.names)))
     last_reused = max((index for index, layer in enumerate(order) if layer in takers), default=-1)
-    norms = {sources.owners[name]: name for name in unused if re.fullmatch(rf".*[./](?:{VARIANCE})(?::\d+)?", name)}
+    variances = {sources.owners[name]: name for name in unused if _VARIANCE.fullmatch(name)}
     rows = []
-    for index, source_layer in enumerate(order[1:last_reused], start=1):
-        before = takers.get(order[index - 1], ())
-        for layer in before if source_layer in norms and source_layer not in takers else ():
-            size = sources.infos[norms[source_layer]].count
-            if layer.kind in WITH_BIAS and size in layer.shape_of("weight")[:2]:
-                rows.append(_norm_row(source_layer, order[index - 1], layer))
+    for source_layer, norm in pairwise(order[:last_reused]):
+        if norm in variances.keys() - takers.keys():
+            size = sources.infos[variances[norm]].count
+            folding = filter(partial(_can_fold, size), takers.get(source_layer, ()))
+            rows += [_norm_row(norm, source_layer, layer) for layer in folding]
     return rows
+
+
+def _can_fold(size: int, layer: Layer) -> bool:
+    """Whether a norm of so many channels fits behind the layer."""
+    return layer.kind in WITH_BIAS and size in layer.shape_of("weight")[:2]
 
 
 def _norm_row(norm: str, source_layer: str, layer: Layer) -> RequirementRow:

@@ -210,7 +210,7 @@ def _first_rule(rules: Sequence[LeafRule], below: Below, sources: Sources) -> Pa
             names = tuple(chain.from_iterable(hits))
             if len(names) == len(hits):
                 return _paired_by(rule, names, below, sources)
-            note = "Several arrays of the checkpoint match this one. Rename all but one (how-to/rename)."
+            note = "Several arrays of the checkpoint match this one. Rename all but one (docs/how-to/rename.md)."
             return Pairing(names, note=note, problem="ambiguous")
     return None
 

@@ -2,13 +2,15 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence, Set
 from itertools import pairwise
+from typing import TypeVar
 
 from regraft.plans.graphs import Matches
 from regraft.plans.renaming import dotted, unwrapped
 from regraft.plans.signatures import kind_of_signature
 
+_T = TypeVar("_T")
 _Skeletons = Mapping[Hashable, Mapping[str, Sequence[str]]]
 
 
@@ -20,9 +22,8 @@ def match_orders(ours: Mapping[str, Hashable], theirs: Mapping[str, Hashable]) -
     take a block's shortcut for its last convolution.
     """
     pairs = same_names(ours, theirs)
-    mine = _skeletons({name: signature for name, signature in ours.items() if name not in pairs})
-    taken = set(pairs.values())
-    others = _skeletons({name: signature for name, signature in theirs.items() if name not in taken})
+    mine = _skeletons(_without(pairs, ours))
+    others = _skeletons(_without(set(pairs.values()), theirs))
     partners = _partners(mine, others)
     ambiguous: dict[str, tuple[str, ...]] = {}
     for signature, skeletons in mine.items():
@@ -35,7 +36,11 @@ def match_orders(ours: Mapping[str, Hashable], theirs: Mapping[str, Hashable]) -
             elif every:
                 ambiguous.update(dict.fromkeys(names, every))
     settled = _between_pairs(ours, theirs, pairs)
-    return Matches({**pairs, **settled}, {name: other for name, other in ambiguous.items() if name not in settled})
+    return Matches({**pairs, **settled}, _without(settled, ambiguous))
+
+
+def _without(names: Collection[str], layers: Mapping[str, _T]) -> dict[str, _T]:
+    return {name: value for name, value in layers.items() if name not in names}
 
 
 def _between_pairs(

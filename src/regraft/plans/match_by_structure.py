@@ -288,7 +288,8 @@ def _ambiguous(layer: Layer, name: str, candidates: Sequence[_Group]) -> dict[st
     first = tuple(next(iter(group.arrays.values())) for group in candidates)
     note = (
         f"{counted(len(first), 'layer', 'has/have')} this kind and shape in the checkpoint, and the surroundings do "
-        "not decide. Map it with a rename rule, theirs to ours (how-to/rename)."
+        "not decide. Map its name in the checkpoint to the name in the model with a rename rule "
+        "(docs/how-to/rename.md)."
     )
     theirs = parent_of(first[0])
     rule = {f"{exact_pattern(theirs)}[./](.*)": rf"{layer.name}.\1"}

@@ -15,6 +15,7 @@ from regraft.plans.match_by_name import Pairing
 from regraft.plans.sources import Sources
 
 _NORM = re.compile(r"fold norm (?P<norm>\S+)(?: eps (?P<eps>\d+(?:\.\d+)?(?:e-?\d+)?))?")
+_DEFAULT_EPS = {"torch": 1e-5, "flax": 1e-5, "tensorflow": 1e-3}  # of the frameworks' batch-norms
 _DOWN = re.compile(r"lora_A|lora_down|lora_a")
 _UP = re.compile(r"lora_B|lora_up|lora_b")
 # The second half of an adapter's names: ".base_layer" is what holds the layer's own arrays then.
@@ -60,19 +61,12 @@ def _with_norm(
 ) -> dict[str, Pairing]:
     """The kernel times the norm's scale, or the bias of both together."""
     norm = request["norm"]
-    below = {name[len(norm) + 1 :].split(":")[0]: name for name in sources.names if sources.owners[name] == norm}
-    if not below:
-        owners = dict.fromkeys(sources.owners.values())
-        raise PlanError(f"The checkpoint has no norm {norm!r} to fold. {near_names(norm, owners)}")
-    scale, shift, mean, variance = (_leaf(pattern, below) for pattern in (NORM_WEIGHT, NORM_BIAS, MEAN, VARIANCE))
-    eps = float(request["eps"] or sources.facts_of(tuple(below.values())).get("eps") or 1e-5)  # type: ignore[arg-type]
-    if not mean or not variance:
-        raise PlanError(f"{norm} keeps no mean and variance ({', '.join(below)}): it cannot be folded.")
-    note = f"{norm} is folded into the layer before it, eps {eps:g}"
+    scale, shift, mean, variance = _arrays_of_norm(norm, sources)
+    eps, origin = _eps(request, sources, mean)
+    note = f"{norm} is folded into the layer before it, eps {eps:g}{origin}"
     kernel = pairings.get(layer.full("weight"))
     if target == layer.full("weight") and kernel is not None:
-        axis = 1 if layer.kind == "conv_transpose" else 0
-        fold = ScaleByNorm(axis, eps, has_scale=bool(scale))
+        fold = ScaleByNorm(int(layer.kind == "conv_transpose"), eps, has_scale=bool(scale))
         names = (*kernel.sources, *scale, *variance)
         return {target: replace(kernel, sources=names, operations=(*kernel.operations, fold), note=note)}
     if target != layer.full("bias"):
@@ -80,6 +74,32 @@ def _with_norm(
     own = pairings[target].sources if target in pairings else _own_bias(kernel, sources)
     bias = BiasOfNorm(eps, has_bias=bool(own), has_scale=bool(scale), has_shift=bool(shift))
     return {target: Pairing((*own, *mean, *variance, *scale, *shift), (bias,), note)}
+
+
+def _arrays_of_norm(norm: str, sources: Sources) -> list[tuple[str, ...]]:
+    """The norm's scale, shift, mean and variance, the first two if it has them. Raises PlanError for no such norm."""
+    below = {name[len(norm) + 1 :].split(":")[0]: name for name in sources.names if sources.owners[name] == norm}
+    if not below:
+        owners = dict.fromkeys(sources.owners.values())
+        raise PlanError(f"The checkpoint has no norm {norm!r} to fold. {near_names(norm, owners)}")
+    arrays = [_leaf(pattern, below) for pattern in (NORM_WEIGHT, NORM_BIAS, MEAN, VARIANCE)]
+    if not all(arrays[2:]):
+        raise PlanError(f"{norm} keeps no mean and variance ({', '.join(below)}): it cannot be folded.")
+    return arrays
+
+
+def _eps(request: re.Match[str], sources: Sources, arrays: tuple[str, ...]) -> tuple[float, str]:
+    """(eps, where it comes from): the user's, the file's, or the default of the framework that wrote the file."""
+    recorded = request["eps"] or sources.facts_of(arrays).get("eps")
+    if recorded:
+        return float(recorded), ""  # type: ignore[arg-type]  # a number, or the text of one
+    if sources.layout not in _DEFAULT_EPS:
+        norm = request["norm"]
+        raise PlanError(
+            f"The checkpoint does not record the eps of the norm {norm!r}. Write it behind the norm's name, as in "
+            f'"fold norm {norm} eps 0.001".'
+        )
+    return _DEFAULT_EPS[sources.layout], f", the default of {sources.layout}, because the file does not record it"
 
 
 def _leaf(pattern: str, below: Mapping[str, str]) -> tuple[str, ...]:

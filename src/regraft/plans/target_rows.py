@@ -209,7 +209,7 @@ def _misfit(target: _Target, got: Shape) -> tuple[str, tuple[Advice, ...]]:
         )
         return f"The source is empty, {got}. {more}", (target.kept(),)
     if len(got) != len(shape) or not shape:
-        return f"{after}\nMap another source with a rename rule (how-to/rename).", (target.kept(),)
+        return f"{after}\nMap another source with a rename rule (docs/how-to/rename.md).", (target.kept(),)
     if target.is_kernel() and got[0] == shape[0]:
         return _misfit_of_convolution(target, got, after)
     if "pos" in target.name.lower() and got[1:] and got[-1] == shape[-1]:
@@ -218,13 +218,13 @@ def _misfit(target: _Target, got: Shape) -> tuple[str, tuple[Advice, ...]]:
         return f"{after}\nThe number of positions differs.", (images, texts)
     if got[1:] == shape[1:]:
         return _misfit_of_outputs(target, got, after)
-    return f"{after}\nMap another source with a rename rule (how-to/rename).", (target.kept(),)
+    return f"{after}\nMap another source with a rename rule (docs/how-to/rename.md).", (target.kept(),)
 
 
 def _misfit_of_outputs(target: _Target, got: Shape, after: str) -> tuple[str, tuple[Advice, ...]]:
     note = f"{after}\nThe number of outputs differs, as for other classes."
     if got[0] > target.array.shape[0]:
-        return f"{note} Some rows of the source can be chosen: how-to/channels.", (target.kept(),)
+        return f"{note} Some rows of the source can be chosen: see docs/how-to/channels.md.", (target.kept(),)
     return note, (target.kept(), target.adapted("first rows", "fill the first rows, and keep the others as they are"))
 
 
@@ -232,9 +232,18 @@ def _misfit_of_convolution(target: _Target, got: Shape, after: str) -> tuple[str
     shape = target.array.shape
     if got[2:] != shape[2:]:
         return f"{after}\nThe kernels have other sizes.", (target.kept(),)
-    note = f"The checkpoint was trained on {counted(got[1], 'input channel')}, the model takes {shape[1]}."
-    method, effect = ("sum", "sum the input channels") if shape[1] == 1 else ("repeat", "repeat the input channels")
-    return f"{note}\nSee how-to/channels.", (Advice("adapt", {target.layer.name: method}, effect), target.kept())
+    note = (
+        f"The checkpoint was trained on {counted(got[1], 'input channel')}, the model takes {shape[1]}.\n"
+        "See docs/how-to/channels.md."
+    )
+    if shape[1] == 1:
+        methods = {"sum": "sum the input channels"}
+    else:
+        methods = {"repeat": "repeat the input channels"}
+        if got[1] < shape[1]:
+            methods["first channels"] = "keep the input channels, with zeros for the others"
+    advice = [Advice("adapt", {target.layer.name: method}, effect) for method, effect in methods.items()]
+    return note, (*advice, target.kept())
 
 
 def _tied_rows(rows: Sequence[Row], choices: Choices) -> dict[str, Row]:
@@ -263,7 +272,9 @@ def _used_once(
     shared = {name for name, pairing in pairings.items() if pairing.share[1] > 1}
     takers = {(source, layers[name]) for name, row in rows.items() if name not in shared for source in row.sources}
     counts = Counter(source for source, _ in takers)
-    note = "Its source matches other layers too: map each source to one layer with rename rules (how-to/rename)."
+    note = (
+        "Its source matches other layers too: map each source to one layer with rename rules (docs/how-to/rename.md)."
+    )
     twice = {source for source, count in counts.items() if count > 1}
     return [
         replace(row, status="ambiguous", note=note) if row.is_reused and twice.intersection(row.sources) else row
@@ -291,7 +302,11 @@ def _source_row(name: str, info: ArrayInfo, target: str | None, *, is_usable: bo
     row = Row(None, (name,), "unused", source_shapes=(info.shape,), source_dtypes=(info.dtype,))
     if not is_usable:
         return replace(row, status="optimizer_slot", note=_ROLES.get(info.role, info.role))
-    return row if target is None else replace(row, status="excluded", note=f"for {target}, which is not restored")
+    return (
+        row
+        if target is None
+        else replace(row, status="excluded", note=f"source of {target}, which keeps its initial weights")
+    )
 
 
 _ROLES = {

@@ -41,7 +41,7 @@ golden: .venv-golden/.made
 
 $(VENV)/.demo: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) --editable '.[sklearn]'
+	$(PIP) --editable .
 	touch $@
 
 $(VENV)/.test: $(VENV)/.demo

@@ -10,25 +10,22 @@ is done before the clock starts, since only the first contender would pay for it
 """
 
 import os
-import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples" / "vehicles"))
-
 import numpy as np
 import torch
 import torch._dynamo
 from harness import Contender, Goal, needs_shared, report, take_turns
-from mobilenet import mobilenet_v1_025
 from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 import regraft
+from regraft.demo.mobilenet import mobilenet_v1_025
 
 PHOTOS = needs_shared("data", "vehicle_types", "train")
 CHECKPOINT = needs_shared("checkpoints", "mobilenet_v1_025")
@@ -38,7 +35,7 @@ JOB = f"""
 [checkpoint]
 path = "{CHECKPOINT}"
 [model]
-factory = "{Path(__file__).resolve().parents[1]}/examples/vehicles/mobilenet.py:mobilenet_v1_025"
+factory = "regraft.demo.mobilenet:mobilenet_v1_025"
 args = {{num_classes = 6}}
 [plan]
 reuse = "Conv2d_.*"

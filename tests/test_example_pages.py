@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from regraft import apply_plan, freeze, open_checkpoint, plan_reuse, split, verify
+from regraft import open_checkpoint
 from regraft.jobs.job import Job
 from regraft.recipe import reuse
-from shared import CHECKPOINTS, MNIST, SHARED, needs_shared
+from shared import MNIST, SHARED, needs_shared
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 pytestmark = needs_shared
@@ -21,10 +21,10 @@ pytestmark = needs_shared
 def example_folders():
     """Make the modules of the examples importable, as when an example runs."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("book_chapter", "vehicles"):
+        for name in ("book_chapter",):
             patch.syspath_prepend(str(EXAMPLES / name))
         yield
-    for name in ("chapter", "network", "mobilenet"):
+    for name in ("chapter", "network"):
         sys.modules.pop(name, None)
 
 
@@ -71,48 +71,18 @@ def test_the_cache_changes_no_bit_at_any_epoch(chapter_runs):
     assert all(torch.equal(value, state[name]) for name, value in frozen.state_dict().items())
 
 
-# The two files of the published network → arguments of plan_reuse; the tflite file records the padding, which the
-# convolutions of the example implement themselves.
-IMAGE_NETWORK = {
-    "ckpt": {
-        "rename": {r"MobilenetV1/Logits/Conv2d_1c_1x1/(.*)": r"Logits/\1", r"MobilenetV1/(Conv2d_.*)": r"\1"},
-    },
-    "tflite": {
-        "rename": {
-            r"MobilenetV1/Logits/Conv2d_1c_1x1/(?:Conv2D_)?(.*)": r"Logits/\1",
-            r"(?:MobilenetV1/)+(Conv2d_[^/]*)/(?:Conv2D_|depthwise_)?(.*)": r"\1/\2",
-        },
-        "accept": r".*\.padding",
-    },
-}
-
-
-@pytest.mark.parametrize("form", IMAGE_NETWORK)
-def test_the_image_network_gives_tensorflows_logits(example_folders, form):
-    """From the TF1 checkpoint and from TFLite; 5e-5 for logits up to 23, measured 2.9e-5."""
-    from mobilenet import mobilenet_v1_025
-
-    model, folder = mobilenet_v1_025(), CHECKPOINTS / "mobilenet_v1_025"
-    checkpoint = open_checkpoint(folder / f"mobilenet_v1_0.25_224.{form}")
-    apply_plan(plan_reuse(checkpoint, model, **IMAGE_NETWORK[form]), checkpoint, model)
-    golden = np.load(folder / "golden.npz")
-    images = torch.from_numpy(golden["images_uint8"].astype(np.float32) / 127.5 - 1).permute(0, 3, 1, 2)
-    verify(model.eval(), images, golden["logits"], atol=5e-5)
-
-
-def test_only_the_pooled_map_crosses_to_the_new_output(example_folders):
-    """1,024 bytes per image instead of the 150,528 bytes of its pixels."""
-    from mobilenet import mobilenet_v1_025
-
-    model = mobilenet_v1_025(num_classes=6)
-    freeze(model, trainable="Logits")
-    trunk, _ = split(model, torch.zeros(2, 3, 224, 224))
-    assert [(leaf.shape, leaf.bytes_per_example) for leaf in trunk.cut.leaves] == [((256,), 1024)]
+def test_the_vehicles_job_runs_from_a_clone(tmp_path):
+    """With the checkpoint and the photographs of the repository alone; one epoch on small images."""
+    settings = ["train.steps.epochs=1", "input.size=32", f"out.folder='{tmp_path / 'run'}'"]
+    run = reuse(Job.from_file(EXAMPLES / "vehicles/job.toml", [*settings, f"cache.folder='{tmp_path / 'features'}'"]))
+    assert run.metrics["test"]["count"] == 150
 
 
 def test_the_vehicles_job_learns_from_twenty_labels_a_class(tmp_path):
     """The job file with fewer examples; 0.85 was measured over seeds, chance is 0.17."""
-    settings = ["data.per_class=20", f"out.folder='{tmp_path / 'run'}'", f"cache.folder='{tmp_path / 'features'}'"]
+    photographs = SHARED / "data/vehicle_types"
+    settings = [f"data.{part}='{photographs / part}'" for part in ("train", "test")]
+    settings += ["data.per_class=20", f"out.folder='{tmp_path / 'run'}'", f"cache.folder='{tmp_path / 'features'}'"]
     run = reuse(Job.from_file(EXAMPLES / "vehicles/job.toml", settings))
     metrics = json.loads((run.folder / "metrics.json").read_text())
     assert metrics["test"]["accuracy"] > 0.75

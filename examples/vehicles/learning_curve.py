@@ -13,16 +13,17 @@ from pathlib import Path
 from statistics import mean, stdev
 
 import torch
-from mobilenet import mobilenet_v1_025
 
 import regraft
 from regraft.datasets.image_folder import open_image_folder
 from regraft.datasets.labelled import Chosen, pick_per_class
+from regraft.demo.mobilenet import mobilenet_v1_025
 from regraft.examples import as_examples
 from regraft.inputs import InputContract
 
 HERE = Path(__file__).resolve().parent
 SHARED = HERE.parents[2] / "shared"
+FILES = HERE.parents[1] / "src/regraft/demo/files"
 CONTRACT = InputContract(size=(224, 224), mean=(0.5,), std=(0.5,))
 PER_CLASS = (20, 50, 100, 200)
 
@@ -30,7 +31,7 @@ PER_CLASS = (20, 50, 100, 200)
 def restored():
     """The network with its ImageNet layers and a new output for six classes; all layers but the output are frozen."""
     model = mobilenet_v1_025(num_classes=6)
-    checkpoint = regraft.open_checkpoint(SHARED / "checkpoints/mobilenet_v1_025")
+    checkpoint = regraft.open_checkpoint(FILES / "mobilenet_v1_025")
     plan = regraft.plan_reuse(checkpoint, model, reuse="Conv2d_.*", rename={r"MobilenetV1/(.*)": r"\1"})
     regraft.apply_plan(plan, checkpoint, model)
     regraft.freeze(model, trainable="Logits")

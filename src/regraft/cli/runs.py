@@ -108,7 +108,7 @@ def _print_answers(answers: list["Prediction"], *, as_json: bool, as_csv: bool) 
 
 
 def demo(*, out: Path, overwrite: bool) -> None:
-    """The main job on handwritten digits that ship with scikit-learn: no network, no files, under two minutes."""
-    from regraft.demo import run_demo
+    """The main job on photographs and a checkpoint that ship with regraft: nothing is downloaded, under a minute."""
+    from regraft.demo.running import run_demo
 
-    say(run_demo(out, overwrite=overwrite).summary())
+    say(run_demo(out, overwrite=overwrite, tell=_say_if_possible).summary())

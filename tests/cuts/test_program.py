@@ -32,7 +32,7 @@ def test_a_renamed_leaf_is_found_again():
 def test_nothing_can_be_written_into_a_program():
     """Trunk and head share it."""
     program = program_of(frozen(Branch()), example())
-    with pytest.raises(FrozenInstanceError):
+    with pytest.raises(FrozenInstanceError, match="cannot assign to field 'layouts'"):
         program.layouts = {}
 
 

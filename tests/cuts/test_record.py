@@ -50,5 +50,5 @@ def test_a_record_cannot_be_changed():
     """Everything that follows reads the same one."""
     record = Record(values=(value(0),))
     for written in (record, record.values[0], RecordedOperation(0, "f", 0, 0), Call(0, "", 0, -1)):
-        with pytest.raises(FrozenInstanceError):
+        with pytest.raises(FrozenInstanceError, match="cannot assign to field 'index'"):
             written.index = 1

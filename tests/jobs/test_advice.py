@@ -79,7 +79,7 @@ def test_each_option_of_the_table_is_one_of_a_command():
 def test_errors_that_leave_the_block_are_spelled():
     """The same error object, with the same text: a user's own text may contain layout="nhwc"."""
     error = PlanError("Your factory says layout=None.", advice=[Advice("layout", "flax", "read them as Flax does")])
-    with pytest.raises(PlanError) as caught, spelled_for("command line"):
+    with pytest.raises(PlanError, match="factory says layout=None") as caught, spelled_for("command line"):
         raise error
     assert caught.value is error
     assert str(error) == "Your factory says layout=None.\nPass --layout flax to read them as Flax does."

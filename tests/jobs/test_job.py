@@ -67,7 +67,7 @@ def test_settings_stand_above_the_jobs_text(job_file):
 def test_all_problems_are_told_at_once(job_file):
     """Each with its section, key and near names."""
     job_file.write_text('[checkpoint]\npth="a"\n[modl]\n[data]\ntrain="t"\n[train]\nepochs="many"\n[input]\nsiz=3\n')
-    with pytest.raises(JobError) as caught:
+    with pytest.raises(JobError, match="cannot be run:") as caught:
         Job.from_file(job_file)
     for told in (
         "[checkpoint] path is missing",
@@ -155,7 +155,7 @@ def test_a_job_names_one_method(job_file):
 def test_problems_in_a_table_of_a_method_are_named_with_the_table(job_file):
     """As in any section."""
     job_file.write_text(TABLES.replace("lr = 0.1", 'lr = "fast"\nepohcs = 3\nschedule = {1 = "a"}'))
-    with pytest.raises(JobError) as caught:
+    with pytest.raises(JobError, match="cannot be run:") as caught:
         Job.from_file(job_file)
     schedule = 'schedule is {1 = "a"}: the schedule has no entry for epoch 0, which names the layers that train first'
     for told in (
@@ -203,7 +203,7 @@ schedule = {1 = "a", 3 = "b("}
 def test_each_problem_is_one_line_with_key_value_and_what_is_allowed(job_file):
     """What only later steps would refuse is refused now; no line is pydantic's, and none is doubled."""
     job_file.write_text(WRONG)
-    with pytest.raises(JobError) as caught:
+    with pytest.raises(JobError, match="cannot be run:") as caught:
         Job.from_file(job_file)
     compiled = "is not a regular expression: missing ), unterminated subpattern at position"
     escape = "Write a literal dot, bracket or plus with a backslash before it."

@@ -202,8 +202,7 @@ class StoredRows(Rows):
         if size is None:
             return self._ragged(leaf, pieces)
         count = sum(_length(runs) for _, runs in pieces)
-        out = _room(buffer, count, size)
-        out = torch.empty((count, *size), dtype=leaf.dtype) if out is None else out
+        out = _room(buffer, count, size, leaf.dtype)
         if all(self._is_exact(part, leaf) for part, _ in pieces):
             self.entry.read_into(out, leaf.name, [(part, runs.tolist()) for part, runs in pieces])
             return out
@@ -312,10 +311,11 @@ class StoredRows(Rows):
         return self._kept[part.name, name]
 
 
-def _room(buffer: Tensor | None, count: int, size: tuple[int, ...]) -> Tensor | None:
-    """The first rows of the buffer where they have this size and are enough."""
-    fits = buffer is not None and tuple(buffer.shape[1:]) == size and len(buffer) >= count
-    return buffer[:count] if fits and buffer is not None else None
+def _room(buffer: Tensor | None, count: int, size: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """The first rows of the buffer where they have this size and are enough; else new memory."""
+    if buffer is not None and tuple(buffer.shape[1:]) == size and len(buffer) >= count:
+        return buffer[:count]
+    return torch.empty((count, *size), dtype=dtype)
 
 
 def _ascending(positions: Tensor) -> tuple[np.ndarray, Tensor]:

@@ -69,8 +69,7 @@ def _pairs_of_parts(recorded: object, given: object, name: str, plain: bool, any
     parts, others = parts_of(recorded), parts_of(given)
     if type(recorded) is type(given) and parts.keys() == others.keys():
         for key, part in parts.items():
-            inside = f"{name}.{key}" if name else str(key)
-            yield from pairs(part, others[key], name=inside, plain=plain, any_count=any_count)
+            yield from pairs(part, others[key], name=f"{name}.{key}".lstrip("."), plain=plain, any_count=any_count)
     elif not (isinstance(recorded, list) and isinstance(given, list) and len(recorded) == any_count):
         _refuse(name, recorded, given)
 

@@ -259,7 +259,7 @@ class Program:
     def _symbols_of(self, leaves: Mapping[int, Tensor], rows: int | None) -> Symbols:
         """The lengths that these leaves of so many rows give; None for what they do not give."""
         example = self.sizes.example
-        if rows in (None, example[ROWS]) and self._have_example_shapes(leaves) and self._gives_all(leaves):
+        if rows in (None, example[ROWS]) and self._give_the_example(leaves):
             return example
         symbols: dict[str, int | None] = {**dict.fromkeys(example), ROWS: rows}
         for size, length in self._varying_sizes(leaves):
@@ -270,8 +270,10 @@ class Program:
             self._refuse_other_shapes(leaves, symbols)
         return symbols
 
-    def _have_example_shapes(self, leaves: Mapping[int, Tensor]) -> bool:
-        return all(leaf.shape == self.record.values[index].shape for index, leaf in leaves.items())
+    def _give_the_example(self, leaves: Mapping[int, Tensor]) -> bool:
+        """Whether these are the example's shapes, and all lengths can be read from them."""
+        values = self.record.values
+        return self._gives_all(leaves) and all(leaf.shape == values[index].shape for index, leaf in leaves.items())
 
     def _refuse_other_shapes(self, leaves: Mapping[int, Tensor], symbols: Symbols) -> None:
         for index, leaf in leaves.items():

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from regraft.cuts.record import Call, Record, RecordedOperation, Value, values_in
 from regraft.cuts.shapes import ForwardShapes
@@ -114,7 +115,7 @@ def learn_sizes(record: Record, example: Mapping[str, int], runs: Runs) -> Sizes
     numbers = {call.index: _learn_numbers(call, example, runs) for call in record.calls}
     outputs = {call.index: _with_numbers(call.output, numbers[call.index]) for call in record.calls}
     unstable = frozenset(index for index, known in numbers.items() if known is None)
-    others = [shapes for forwards in runs.values() for _, shapes in forwards]
+    others = [shapes for _, shapes in chain.from_iterable(runs.values())]
     constants = {operation.index: _constant_numbers(record, operation, others) for operation in record.operations}
     return Sizes(example, shapes, outputs, constants, unstable)
 

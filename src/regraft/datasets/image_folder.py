@@ -22,11 +22,7 @@ def open_image_folder(
     Files that are no images by their suffix are left out, with a note. Hidden files are ignored.
     Raises DataError for no subfolders, one class only, an empty class, or a class that the model does not know.
     """
-    folders = class_names(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    if not folders:
-        raise DataError(
-            f"{folder} holds no class folders. Expected one subfolder of images for each class: {folder}/CLASS/*.jpg"
-        )
+    folders = _class_folders(folder)
     if classes is None:
         _refuse_parts(folder, folders)
     names = folders if classes is None else list(classes)
@@ -55,6 +51,15 @@ def _refuse_parts(folder: Path, names: Sequence[str]) -> None:
             f"{folder} holds {' and '.join(parts)}: parts of the data, not classes.\n"
             f"Name each part by itself: [data] train = {toml_text(str(folder / train))}, and the others likewise."
         )
+
+
+def _class_folders(folder: Path) -> list[str]:
+    folders = class_names(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    if not folders:
+        raise DataError(
+            f"{folder} holds no class folders. Expected one subfolder of images for each class: {folder}/CLASS/*.jpg"
+        )
+    return folders
 
 
 def _files_of(folder: Path, names: Sequence[str]) -> tuple[list[tuple[Path, int]], list[str]]:

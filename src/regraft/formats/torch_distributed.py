@@ -116,15 +116,19 @@ def _check(path: Path, tensors: Mapping[str, _Tensor], places: _Places) -> None:
     """Raises CheckpointError unless each tensor is filled by chunks that lie in files that are there."""
     sizes = _sizes_of_files(path, {span.path for span in places.values()})
     for name, (dtype, shape, chunks) in tensors.items():
-        spans = [places.get((name, _starts(chunk))) for chunk in chunks]
-        held = [span.size for span in spans if span is not None and span.is_inside(sizes[span.path])]
-        if len(held) < len(spans):
+        held = [_held_bytes(places.get((name, _starts(chunk))), sizes) for chunk in chunks]
+        if not all(held):
             raise CheckpointError(f"{path}: a chunk of {name} is missing or lies outside of its file. Download it.")
         filled = sum(prod(length for _, length in chunk) for chunk in chunks if full_extents(chunk, shape) is not None)
         if filled != prod(shape) or checked_size(shape, dtype, path=path, name=name) > sum(held):
             raise CheckpointError(
                 f"{path}: the chunks of {name} hold {filled} of {prod(shape)} numbers. The description is damaged."
             )
+
+
+def _held_bytes(span: Span | None, sizes: Mapping[Path, int]) -> int:
+    """The bytes of a chunk; 0 when it is missing or lies outside of its file."""
+    return span.size if span is not None and span.is_inside(sizes[span.path]) else 0
 
 
 def _sizes_of_files(path: Path, files: Collection[Path]) -> dict[Path, int]:

@@ -104,9 +104,9 @@ class FunctionComparison:
         self, mine: Sequence[Step], theirs: Sequence[Step], where: Place | None, source: str
     ) -> Iterator[RequirementRow]:
         """The rows of one path between two layers. What is not known on a side is not compared there."""
-        is_open = any(isinstance(step.function, Unknown) for step in (*mine, *theirs))
+        is_open = _have(Unknown, (*mine, *theirs))
         # A padding of the model's own stays where it is, whatever is done to the pooling behind it.
-        pads_itself = any(isinstance(step.function, ZeroPad) for step in mine)
+        pads_itself = _have(ZeroPad, mine)
         for kind in _KINDS:
             ours, others = _without_common_end(_of_kind(merged(mine), kind), _of_kind(merged(theirs), kind))
             if not is_open or (kind != "activation" and len(ours) == len(others)):
@@ -156,6 +156,10 @@ class FunctionComparison:
         if current != required:
             note = f"the source's output has {required}, the model's has {current}"
             yield RequirementRow(Setting("", "output"), required, current, "accepted", "", note)
+
+
+def _have(function: type, steps: Sequence[Step]) -> bool:
+    return any(isinstance(step.function, function) for step in steps)
 
 
 def _is_activation(step: Step) -> bool:

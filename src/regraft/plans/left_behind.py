@@ -84,12 +84,12 @@ def _left_norms(unused: Sequence[str], takers: Takers, sources: Sources) -> list
     order = list(dict.fromkeys(map(sources.owners.__getitem__, sources.names)))
     last_reused = max((index for index, layer in enumerate(order) if layer in takers), default=-1)
     variances = {sources.owners[name]: name for name in unused if _VARIANCE.fullmatch(name)}
-    rows = []
+    rows: list[RequirementRow] = []
     for source_layer, norm in pairwise(order[:last_reused]):
         if norm in variances.keys() - takers.keys():
             size = sources.infos[variances[norm]].count
             folding = filter(partial(_can_fold, size), takers.get(source_layer, ()))
-            rows += [_norm_row(norm, source_layer, layer) for layer in folding]
+            rows += map(partial(_norm_row, norm, source_layer), folding)
     return rows
 
 

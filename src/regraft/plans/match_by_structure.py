@@ -46,9 +46,7 @@ def pair_by_structure(layers: Sequence[Layer], sources: Sources, ours: Traced | 
     wiring = sources.wiring
     if ours is not None and wiring.inputs:
         if _is_folded(theirs, wiring):
-            signatures = {
-                name: signature for name, signature in signatures.items() if not _is_folding(name, signatures, ours)
-            }
+            signatures = _without_folding(signatures, ours)
         graphs = _graph(signatures, ours.inputs), _graph(theirs, _their_inputs(groups, wiring))
         matches = _with_same_names(match_graphs(*graphs), signatures, theirs)
         how = "by the wiring of both networks"
@@ -57,6 +55,11 @@ def pair_by_structure(layers: Sequence[Layer], sources: Sources, ours: Traced | 
         how = f"by order and words in names, because {_UNTRACED if wiring.inputs else _UNRECORDED}"
     note = f"matched by structure: {len(matches.pairs)} of {len(signatures)} layers, {how}"
     return Pairings(_pairings(layers, sources, groups, matches), (note,))
+
+
+def _without_folding(signatures: Mapping[str, Hashable], ours: Traced) -> dict[str, Hashable]:
+    """The layers but for the norms that a writer would fold into the layer before them."""
+    return {name: signature for name, signature in signatures.items() if not _is_folding(name, signatures, ours)}
 
 
 def resolved_inputs(

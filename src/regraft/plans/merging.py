@@ -29,15 +29,16 @@ def merge_as_requested(
 
     Raises PlanError for an adapter or a norm that is not there.
     """
-    merged, rest = {}, {}
+    merged: dict[str, Pairing] = {}
+    rest = {}
     for target, method in methods.items():
         lora, norm = re.fullmatch(LORA, method), _NORM.fullmatch(method)
-        if lora is None and norm is None:
-            rest[target] = method
-        elif lora is not None and target in pairings and target.endswith("weight"):
-            merged[target] = _with_adapter(pairings[target], float(lora["scale"]), sources)
-        elif norm is not None:
+        if norm is not None:
             merged |= _with_norm(target, layers[target], norm, pairings, sources)
+        elif lora is None:
+            rest[target] = method
+        elif target in pairings and target.endswith("weight"):
+            merged[target] = _with_adapter(pairings[target], float(lora["scale"]), sources)
     return rest, merged
 
 

@@ -58,16 +58,20 @@ def _possible(layers: Sequence[Layer], sources: Sources, left_out: Collection[st
     known = [_leaves(layout, layer) for layer in layers]
     if not all(known):
         return
-    for excluded in ((), left_out):
-        pairs = [
-            (layer, leaf)
-            for layer, leaves in zip(layers, known, strict=True)
-            for leaf in leaves
-            if layer.full(leaf if leaf in layer.arrays else next(iter(layer.arrays))) not in excluded
-        ]
+    every = [(layer, leaf) for layer, leaves in zip(layers, known, strict=True) for leaf in leaves]
+    for pairs in (every, [pair for pair in every if _array_of(*pair) not in left_out]):
         yield [layer.full(leaf) for layer, leaf in pairs]
         yield [layer.full(leaf) for layer, leaf in pairs if leaf != "num_batches_tracked"]
-        yield [layer.full(leaf) for layer, leaf in pairs if leaf in layer.arrays and not layer.arrays[leaf].is_buffer]
+        yield [layer.full(leaf) for layer, leaf in pairs if _is_parameter(layer, leaf)]
+
+
+def _array_of(layer: Layer, leaf: str) -> str:
+    """The array of ours that a leaf of theirs fills: of a recurrent layer, all of it."""
+    return layer.full(leaf if leaf in layer.arrays else next(iter(layer.arrays)))
+
+
+def _is_parameter(layer: Layer, leaf: str) -> bool:
+    return leaf in layer.arrays and not layer.arrays[leaf].is_buffer
 
 
 def _leaves(layout: str, layer: Layer) -> Sequence[str]:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
-from regraft.arrays import ArrayInfo, Checkpoint, Requirement
+from regraft.arrays import ArrayInfo, Checkpoint, Requirement, Role
 from regraft.errors import Advice, PlanError
 from regraft.plans.layouts import deduced_layout, known_layout
 from regraft.plans.recurrent_layouts import Facts
@@ -171,15 +171,17 @@ def parent_of(name: str) -> str:
 
 def _usable(checkpoint: Checkpoint, *, ema: bool) -> dict[str, ArrayInfo]:
     """The arrays that may fill a model: the weights, or their moving averages where there are any."""
-    weights, averages = (
-        {name: info for name, info in checkpoint.items() if info.role == role} for role in ("weight", "ema")
-    )
+    weights, averages = _of_role("weight", checkpoint), _of_role("ema", checkpoint)
     if not ema:
         return weights
     if not averages:
         raise PlanError(f"{checkpoint.path} has no moving averages of weights.")
     averaged = {name for average in averages for name in _possible_weights(average)}
     return averages | {name: info for name, info in weights.items() if _plain_name(name) not in averaged}
+
+
+def _of_role(role: Role, checkpoint: Checkpoint) -> dict[str, ArrayInfo]:
+    return {name: info for name, info in checkpoint.items() if info.role == role}
 
 
 def _plain_name(name: str) -> str:

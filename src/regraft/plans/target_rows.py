@@ -269,17 +269,15 @@ def _used_once(
 ) -> list[Row]:
     """The rows, where a source that fills arrays of two layers is a problem of both: no tied ones, by no rule."""
     layers = {name: first.rpartition(".")[0] for first, names in ties.items() for name in names}
-    shared = {name for name, pairing in pairings.items() if pairing.share[1] > 1}
-    takers = {(source, layers[name]) for name, row in rows.items() if name not in shared for source in row.sources}
+    whole = [name for name in rows if name not in pairings or pairings[name].share[1] == 1]
+    takers = {(source, layers[name]) for name in whole for source in rows[name].sources}
     counts = Counter(source for source, _ in takers)
-    note = (
-        "Its source matches other layers too: map each source to one layer with rename rules (docs/how-to/rename.md)."
-    )
-    twice = {source for source, count in counts.items() if count > 1}
-    return [
-        replace(row, status="ambiguous", note=note) if row.is_reused and twice.intersection(row.sources) else row
-        for row in rows.values()
-    ]
+    return [_ambiguous(row) if any(counts[source] > 1 for source in row.sources) else row for row in rows.values()]
+
+
+def _ambiguous(row: Row) -> Row:
+    note = "Its source matches other layers too. Map each source to one layer (docs/how-to/rename.md)."
+    return replace(row, status="ambiguous", note=note) if row.is_reused else row
 
 
 def source_rows(

@@ -33,7 +33,7 @@ def _dense(file: Hdf5File, info: Hdf5Cursor) -> list[Hdf5Cursor]:
     """The attributes that lie in a heap, listed by a tree."""
     info.skip(1)
     flags = info.number(1)
-    info.skip(2 if flags & 1 else 0)
+    info.skip(2 * (flags & 1))
     address, tree = info.offset(), info.offset()
     if address is None or tree is None:
         return []

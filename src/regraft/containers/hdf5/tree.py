@@ -128,8 +128,7 @@ def _array(span: Span, name: str, item: Object) -> Located | InPieces | None:
         values.check_size()
     except CheckpointError as error:
         raise CheckpointError(f"{name!r} cannot be read. {error}") from error
-    is_plain = values.address is not None and (values.type.order == "<" or values.type.size == 1)
-    if is_plain and values.address is not None:
+    if values.address is not None and (values.type.order == "<" or values.type.size == 1):
         return located(span.path, name, item.file.position + values.address, values.shape, dtype)
     return InPieces(span, item.address, values.shape, dtype)
 

@@ -13,6 +13,7 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 ORDER = [
     "errors", "foundation", "arrays", "operations", "tensors",
     "examples", "tasks", "tf_layers", "containers", "formats", "reading", "plans", "plan", "matching", "loading",
+    "networks", "building",
     "verifying", "cuts", "freezing", "splitting", "inputs", "datasets", "stores", "caches", "caching", "learning",
     "training", "evaluating", "jobs", "saving", "predicting", "reports", "reporting", "testing",
     "recipe", "demo", "cli", "__main__",

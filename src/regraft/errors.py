@@ -6,6 +6,7 @@
     │   └── MissingLibraryError   a reader's optional library is not installed
     ├── PlanError          arrays that do not fit the model, or a plan that cannot be applied
     │   └── UndecidableError      nothing tells in which order an array's axes are
+    ├── BuildError         a network that cannot be built from its file
     ├── VerifyError        outputs that differ from those of the source framework
     ├── FreezeError        layers that cannot be frozen
     ├── SplitError         a model that cannot be cut and proven equal
@@ -131,6 +132,10 @@ class UndecidableError(PlanError):
     def __init__(self, text: str = "", *, advice: Sequence[Advice] = (), decided: Sequence[object] = ()) -> None:
         super().__init__(text, advice=advice)
         self.decided = tuple(decided)
+
+
+class BuildError(RegraftError):
+    """A network cannot be built from its file; the message lists every operator that has no translation."""
 
 
 class VerifyError(RegraftError):

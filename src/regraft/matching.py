@@ -105,6 +105,20 @@ def plan_reuse(
     return Plan(identity_of(checkpoint), sources.layout, (*rows, *rest), settings, notes)
 
 
+def plan_of_pairs(
+    checkpoint: Checkpoint, model: nn.Module, pairings: Mapping[str, Pairing], fresh: Sequence[str]
+) -> Plan:
+    """The plan of a model that was built from the checkpoint, so that it is known which arrays fill which.
+
+    pairings  array of the model → what fills it
+    fresh     arrays that keep their initial weights
+    """
+    layers = describe_model(model)
+    rows = target_rows(layers, pairings, checkpoint.infos, Choices(None, frozenset(fresh), {}))
+    rest = source_rows(checkpoint, checkpoint.infos, rows, pairings)
+    return Plan(identity_of(checkpoint), checkpoint.layout, (*rows, *rest), (), checkpoint.notes)
+
+
 def still_differing(plan: Plan, checkpoint: Checkpoint, model: nn.Module) -> tuple[RequirementRow, ...]:
     """What differs from the source in a model that has adopted what the plan says, beside what the user accepted."""
     ema = any(checkpoint[source].role == "ema" for row in plan.reused for source in row.sources)

@@ -158,9 +158,14 @@ def wiring_of(requirements: Sequence[Requirement]) -> Wiring:
 
 
 def layered_name(checkpoint: Checkpoint, name: str) -> str:
-    """layer/leaf where the file records them, else the array's name."""
+    """layer/leaf where the file records them, else the array's name.
+
+    The arrays of a separable convolution, which is two layers in torch, are named layer/depthwise and layer/pointwise.
+    """
     info = checkpoint[name]
-    return f"{info.layer}/{info.leaf}" if info.leaf else name
+    if not info.layer_type.startswith("Separable"):
+        return f"{info.layer}/{info.leaf}" if info.leaf else name
+    return f"{info.layer}/{'depthwise' if info.leaf.startswith('depthwise') else 'pointwise'}/{info.leaf}"
 
 
 def parent_of(name: str) -> str:

@@ -1,0 +1,1 @@
+"""Networks as plain data, read from their files, and written as PyTorch source."""

@@ -1,0 +1,30 @@
+"""The network of a checkpoint, where its file describes one."""
+
+from collections.abc import Callable, Mapping
+
+from regraft.arrays import Checkpoint
+from regraft.errors import BuildError
+from regraft.networks.keras import keras_network
+from regraft.networks.network import Network
+
+# The reader's name → the translation; it gives None for a file of weights alone.
+_TRANSLATIONS: Mapping[str, Callable[[Checkpoint], Network | None]] = {
+    "keras": keras_network,
+    "keras-h5": keras_network,
+    "tfjs": keras_network,
+}
+
+
+def network_of(checkpoint: Checkpoint) -> Network:
+    """The network that the checkpoint's file describes; what has no translation is in `untranslated`.
+
+    Raises BuildError when the file describes none.
+    """
+    translation = _TRANSLATIONS.get(checkpoint.format)
+    network = translation(checkpoint) if translation else None
+    if network is None:
+        raise BuildError(
+            f"{checkpoint.path} holds weights without a description of their network ({checkpoint.format}). "
+            "Write the network in torch and match it: plan_reuse(checkpoint, model)."
+        )
+    return network

@@ -1,0 +1,130 @@
+"""The statements of a network → a Python file that needs only torch."""
+
+import inspect
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from textwrap import fill, indent
+
+from regraft.networks import runtime
+from regraft.networks.names import expression
+from regraft.networks.operators import python
+from regraft.networks.source import Source, Statement, container_text
+
+WIDTH = 120
+_HELPERS = {name: item for name, item in vars(runtime).items() if getattr(item, "__module__", "") == runtime.__name__}
+
+
+def write_source(source: Source, title: str, *, class_name: str = "Net") -> str:
+    """The file: what it is, the functions that torch lacks, and the class.
+
+    title  a sentence on where the network comes from
+    """
+    body = "\n".join([*_constructor(source), "", *_forward(source)])
+    parts = [
+        f'"""{_docstring(source, title)}\n"""',
+        "\n".join(_imports(body)),
+        *(inspect.getsource(_HELPERS[name]).rstrip() for name in used_helpers(body)),
+        f"class {class_name}(nn.Module):\n" + indent(body, "    "),
+    ]
+    return "\n\n".join(parts[:2]) + "\n\n\n" + "\n\n\n".join(parts[2:]) + "\n"
+
+
+def used_helpers(text: str) -> list[str]:
+    """The functions and classes of `runtime` that a text needs, in their order there."""
+    used: set[str] = set()
+    texts = [text]
+    while texts:
+        words = set(re.findall(r"\w+", texts.pop()))
+        new = [name for name in _HELPERS if name in words and name not in used]
+        used.update(new)
+        texts += [inspect.getsource(_HELPERS[name]) for name in new]
+    return [name for name in _HELPERS if name in used]
+
+
+def _imports(body: str) -> list[str]:
+    helpers = "".join(inspect.getsource(_HELPERS[name]) for name in used_helpers(body))
+    lines = ["from collections.abc import Sequence"] if "Sequence[" in helpers else []
+    lines += ["from typing import Any"] if "Any" in helpers else []
+    lines += [""] if lines else []
+    return [*lines, "import torch", "import torch.nn.functional as F", "from torch import Tensor, nn"]
+
+
+def _docstring(source: Source, title: str) -> str:
+    lines = [_escaped(title), ""]
+    lines += [f"Input   {name} {shape} {dtype}" for name, shape, dtype in source.inputs]
+    lines += [f"Output  {shape}" for shape in source.shapes]
+    for note in source.notes:
+        lines += ["", fill(_escaped(note), WIDTH)]
+    return "\n".join(lines)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "/").replace('"', "'")
+
+
+def _constructor(source: Source) -> Iterator[str]:
+    yield "def __init__(self) -> None:"
+    yield "    super().__init__()"
+    lists = [path for path in source.children if container_text(path, source.children) == "nn.ModuleList()"]
+    made: set[str] = set()
+    for path, text in source.constructors.items():
+        for parent in _parents(path):
+            if parent not in made and parent not in source.constructors:
+                yield "    " + _placed(parent, container_text(parent, source.children), lists)
+                made.add(parent)
+        yield "    " + _placed(path, text, lists)
+    for path, (_, shape, dtype, is_trained) in source.tensors.items():
+        home, _, leaf = path.rpartition(".")
+        owner = expression(home, lists) if home else "self"
+        for parent in _parents(path):
+            if parent not in made and parent not in source.constructors:
+                yield "    " + _placed(parent, container_text(parent, source.children), lists)
+                made.add(parent)
+        yield (
+            f"    {owner}.{leaf} = nn.Parameter(torch.zeros({python(shape)}))"
+            if is_trained
+            else (f'    {owner}.register_buffer("{leaf}", torch.zeros({python(shape)}{_dtype(dtype)}))')
+        )
+    for path, text in source.constants.items():
+        yield f'    self.register_buffer("{path}", {text}, persistent=False)'
+
+
+def _dtype(dtype: str) -> str:
+    return "" if dtype == "float32" else f", dtype=torch.{dtype}"
+
+
+def _parents(path: str) -> Iterator[str]:
+    parts = path.split(".")
+    yield from (".".join(parts[:depth]) for depth in range(1, len(parts)))
+
+
+def _placed(path: str, text: str, lists: Sequence[str]) -> str:
+    """The statement that puts a module under its path."""
+    home = path.rpartition(".")[0]
+    if home in lists:
+        return f"{expression(home, lists)}.append({text})"
+    return f"{expression(path, lists)} = {text}"
+
+
+def _forward(source: Source) -> Iterator[str]:
+    kinds = ", ".join(f"{name}: Tensor" for name, _, _ in source.inputs)
+    result = "Tensor" if len(source.outputs) == 1 else f"tuple[{', '.join(['Tensor'] * len(source.outputs))}]"
+    yield f"def forward(self, {kinds}) -> {result}:"
+    statements = list(joined(source.statements))
+    for statement, comment in zip(statements, comments(statements), strict=True):
+        line = f"    {statement.line}"
+        yield f"{line}  # {comment}" if comment and len(line) + len(comment) + 4 < WIDTH - 4 else line
+    yield f"    return {', '.join(source.outputs)}"
+
+
+def comments(statements: Iterable[Statement]) -> Iterator[str]:
+    """The shape of each statement's result, "" where it is that of the one before."""
+    before = ""
+    for statement in statements:
+        yield "" if statement.comment == before else statement.comment
+        before = statement.comment
+
+
+def joined(statements: Sequence[Statement]) -> Iterator[Statement]:
+    """The statements, without those that only name a value again."""
+    yield from (statement for statement in statements if statement.line != f"{statement.text} = {statement.text}")

@@ -1,0 +1,37 @@
+"""The constructors of layers."""
+
+import pytest
+
+from regraft.networks.axis_orders import Held
+from regraft.networks.operators import Call
+from regraft.networks.operators_layers import LAYERS
+
+MAP = (Held("x", (2, 8, 9, 9), order=(0, 1, 2, 3)),)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"padding": "valid"}, ("nn.Conv2d(8, 16, 3, bias=False)", "self.c(x)")),
+        ({"padding": "same"}, ("nn.Conv2d(8, 16, 3, padding=1, bias=False)", "self.c(x)")),
+        ({"padding": "same", "stride": (2, 2)}, ("Conv2dSame(8, 16, 3, stride=2, bias=False)", "self.c(x)")),
+        ({"padding": ((0, 1), (0, 1))}, ("nn.Conv2d(8, 16, 3, bias=False)", "self.c(F.pad(x, (0, 1, 0, 1)))")),
+        (
+            {"dilation": (2, 2), "padding": "same"},
+            ("nn.Conv2d(8, 16, 3, padding=2, dilation=2, bias=False)", "self.c(x)"),
+        ),
+    ],
+)
+def test_a_convolution_pads_as_the_file_says(settings, expected):
+    """By torch's own padding where that is the same."""
+    call = Call(settings, ("x",), MAP, {"weight": (16, 8, 3, 3)}, "self.c")
+
+    assert (LAYERS["conv"].layer(call), LAYERS["conv"].written(call)) == expected
+
+
+def test_a_transposed_convolution_cuts_what_torch_cannot():
+    """TensorFlow's "same" cuts the odd one after the map."""
+    call = Call({"padding": ((0, 1), (1, 1)), "stride": (2, 2)}, ("x",), MAP, {"weight": (8, 4, 3, 3)}, "self.up")
+
+    assert LAYERS["conv_transpose"].layer(call) == "nn.ConvTranspose2d(8, 4, 3, stride=2, padding=(0, 1), bias=False)"
+    assert LAYERS["conv_transpose"].written(call) == "self.up(x)[..., :-1, :]"

@@ -1,0 +1,98 @@
+"""Networks built from their files compute what their frameworks recorded, and are plain torch modules."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+from golden_files import GOLDEN, golden_arrays
+from regraft.building import build_model, build_network, source_of
+from regraft.errors import BuildError
+from regraft.matching import plan_reuse
+from regraft.reading import open_checkpoint
+
+KERAS = [
+    ("keras3_image.keras", "keras3_image.npz"),
+    ("keras3_image.h5", "keras3_image.npz"),
+    ("tf_keras_image.keras", "tf_keras_image.npz"),
+    ("tf_keras_image.h5", "tf_keras_image.npz"),
+    ("keras3_sequence.keras", "keras3_sequence.npz"),
+    ("keras3_sequence.h5", "keras3_sequence.npz"),
+    ("tf_keras_sequence.keras", "tf_keras_sequence.npz"),
+    ("tf_keras_sequence.h5", "tf_keras_sequence.npz"),
+]
+
+
+def recorded(name):
+    """(inputs with their channels second, outputs) of a recording."""
+    arrays = golden_arrays(name)
+    x = torch.from_numpy(arrays["x"])
+    return (x.permute(0, 3, 1, 2) if x.dim() == 4 else x), torch.from_numpy(arrays["y"])
+
+
+@pytest.mark.parametrize(("file", "recording"), KERAS)
+def test_a_built_network_computes_what_its_framework_recorded(file, recording):
+    """Every layer of the golden Keras models: convolutions, norms, recurrent layers, attention, wrappers."""
+    x, y = recorded(recording)
+
+    model = build_model(open_checkpoint(GOLDEN / file))
+
+    assert not model.training
+    torch.testing.assert_close(model(x), y, atol=1e-5 * float(y.abs().max()), rtol=0)  # another order of sums
+
+
+@pytest.mark.parametrize(("file", "recording"), KERAS[:5:4])
+def test_the_plan_fills_every_array_under_the_names_of_the_file(file, recording):
+    """Only the counters of batches, which Keras does not have, keep their initial values."""
+    built = build_network(open_checkpoint(GOLDEN / file))
+
+    fresh = [row.target for row in built.plan.rows if row.status == "kept_init"]
+    assert built.plan.problems == ()
+    assert all(name.endswith("num_batches_tracked") for name in fresh)
+    assert {name.split(".")[0] for name in built.model.state_dict()} <= {
+        name.split("/")[0] for name in open_checkpoint(GOLDEN / file)
+    }
+
+
+def test_a_built_network_is_copied_and_pickled_with_its_source():
+    """A copy computes the same, and knows its source."""
+    x, _ = recorded("keras3_image.npz")
+    model = build_model(open_checkpoint(GOLDEN / "keras3_image.keras"))
+
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert torch.equal(other(x), model(x))
+        assert source_of(other) == source_of(model)
+    assert "hidden" in repr(model)
+
+
+def test_a_built_network_trains_and_takes_any_batch():
+    """Norms are in train mode, gradients reach every parameter."""
+    model = build_model(open_checkpoint(GOLDEN / "keras3_image.keras")).train()
+    before = model.stem_norm.running_mean.clone()
+
+    model(torch.randn(7, 2, 5, 7)).square().sum().backward()
+
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    assert not torch.equal(before, model.stem_norm.running_mean)
+    assert isinstance(model.hidden, nn.Linear)
+
+
+def test_the_source_needs_only_torch_and_a_plan_for_it_no_rename(tmp_path):
+    """The file that is printed is the model: `plan_reuse` pairs it by the file's own names."""
+    checkpoint = open_checkpoint(GOLDEN / "keras3_image.keras")
+    built = build_network(checkpoint)
+    scope = {"__name__": "net"}
+
+    exec(compile(built.text, "net.py", "exec"), scope)  # as `python net.py` does
+
+    plan = plan_reuse(checkpoint, scope["Net"]())
+    assert "regraft" not in "".join(line for line in built.text.splitlines() if "import" in line)
+    assert {row.target: row.sources for row in plan.reused} == {row.target: row.sources for row in built.plan.reused}
+
+
+def test_weights_without_a_description_are_refused_with_the_way_out():
+    """The file has no network."""
+    with pytest.raises(BuildError, match=r"holds weights without a description .*\nWrite|Write the network"):
+        build_model(open_checkpoint(GOLDEN / "keras3_image.weights.h5"))

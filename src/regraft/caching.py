@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from regraft.caches.computing import compute
 from regraft.caches.features import Features
@@ -16,10 +16,12 @@ from regraft.stores.folder import FolderStore
 from regraft.stores.store import Store
 from regraft.tensors.keeping import kept_generators
 
+EngineName = Literal["exact", "fast"]
+
 
 def cache_features(
     trunk: FeatureExtractor, dataset: Any, store: Store | str | os.PathLike[str] | None = None, *, batch_size: int = 64,
-    views: int = 1, precision: Precision = "float32", engine: Engine | None = None, data_id: str | None = None,
+    views: int = 1, precision: Precision = "float32", engine: Engine | EngineName = "exact", data_id: str | None = None,
     head: Callable[[Any], Any] | None = None, epochs: int | None = None, tell: Callable[[str], None] | None = None,
 ) -> Features:  # fmt: skip
     """The trunk's output for each example of a data set, computed once.
@@ -29,6 +31,9 @@ def cache_features(
     batch_size  of the trunk's runs; part of the key, since other sizes round differently
     views       stored augmented copies of each example, drawn with fixed seeds
     precision   "float32" is exact; "bfloat16", "float16", "int8" are smaller (see `features.built.rounding`)
+    engine      "exact" runs the model's own forward. "fast" measures which compiled copy of the trunk is fastest on two
+                batches, and uses it where its features are within 1e-5 of the largest value of a row: see
+                `features.built.runtime`. Or an `Engine`
     data_id     a promise: under this name, example i has the same input in every run, so inputs are not hashed. Without
                 it every input is read and hashed, so that an edited one is noticed. Examples whose features are stored
                 are not even read when the data set is a `regraft.datasets.labelled.Labelled`, which states its labels
@@ -52,7 +57,8 @@ def cache_features(
             "The store is an empty text. Pass the path of a folder, or None to keep the features in memory."
         )
     kept = FolderStore(os.fspath(store)) if isinstance(store, (str, os.PathLike)) else store
-    options = Options(kept, batch_size, precision, engine or Engine(), head, epochs, tell)
+    settings = Engine(engine) if isinstance(engine, str) else engine
+    options = Options(kept, batch_size, precision, settings, head, epochs, tell)
     with kept_generators():
         hashed = kept is not None or precision != "float32"
         samples = samples_of(as_examples(dataset), views=views, data_id=data_id, hashed=hashed)

@@ -187,6 +187,7 @@ def features_of(trunk: Trunk, head: Head, data: Mapping[str, Labelled], job: Job
         store=job.path(job.cache.folder) if job.cache.folder else None,
         batch_size=job.cache.batch_size,
         precision=job.cache.precision,
+        engine=job.cache.engine,
     )
     epochs = (job.train.steps_keys.epochs or EPOCHS) if job.cache.use == "auto" else None
     try:
@@ -219,6 +220,7 @@ def record_of(
     features = trained_on if isinstance(trained_on, Features) else None
     cost = features.cost if features else None
     rounding = features.built.rounding if features else {}
+    runtime_notes = [features.built.runtime.note] if features and features.built.runtime.note else []
     precision_notes = [f"features kept in {job.cache.precision} differ: {name}, {by}" for name, by in rounding.items()]
     return RunRecord(
         title=job.folder.resolve().name,
@@ -237,7 +239,7 @@ def record_of(
         scores=scores,
         classes=data["train"].classes,
         seconds=seconds,
-        notes=tuple(dict.fromkeys([*plan.notes, *history.notes, *notes, *precision_notes])),
+        notes=tuple(dict.fromkeys([*plan.notes, *history.notes, *notes, *runtime_notes, *precision_notes])),
     )
 
 

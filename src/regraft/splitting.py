@@ -115,6 +115,12 @@ class Trunk(FeatureExtractor):
         return replace(self.cut, row_rounding=max(self.cut.row_rounding, *measured))
 
     @property
+    def reads_values(self) -> bool:
+        """Whether the path of the forward to the leaves depends on values of tensors, not on their shapes alone."""
+        programs = [proven.program for proven in self.modes.values()]
+        return any(operation.needs_data for program in programs for operation in _trunk_operations(program))
+
+    @property
     def batch(self) -> Batch:
         """The example, on the model's device."""
         device = next((tensor.device for tensor in self.model.parameters()), torch.device("cpu"))

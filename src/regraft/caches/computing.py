@@ -13,12 +13,14 @@ from torch import Tensor
 from regraft.caches.building import Builder, columns_in_memory
 from regraft.caches.canary import check_reused
 from regraft.caches.costs import Cost, expected_cost
+from regraft.caches.fast_trunk import FastTrunk
 from regraft.caches.ids import Index
 from regraft.caches.keys import key_of, manifest_of
 from regraft.caches.options import Options
 from regraft.caches.precision import RoundingError, rounding
 from regraft.caches.rows import HeldRows, Rows, StoredRows
 from regraft.caches.running import Runner
+from regraft.caches.runtimes import EXACT, Runtime, choose_runtime, fast_engine_note
 from regraft.caches.sampling import Samples
 from regraft.cuts.cut import Cut
 from regraft.errors import CacheError, DoesNotPayError
@@ -40,6 +42,7 @@ class Built:
     seconds   from the first input to the last row, the canary included
     bytes     of all rows of these features, as they are kept
     rounding  what a lower precision or compute changed on a batch, for each leaf and output; empty when exact
+    runtime   what ran the trunk, and how far the fast engine's features are from the exact ones
     cost      what the cache was expected to cost, where that was asked for; None when nothing had to be computed
     """
 
@@ -49,6 +52,7 @@ class Built:
     bytes: int
     rounding: dict[str, RoundingError] = field(default_factory=dict)
     cost: Cost | None = None
+    runtime: Runtime = EXACT
 
 
 @final
@@ -84,8 +88,11 @@ def compute(trunk: FeatureExtractor, samples: Samples, options: Options) -> Comp
             'earlier layer, at="…".'
         )
     frozen = _digests(trunk)
-    run = Runner(trunk, options.engine.compute)
     started = time.perf_counter()
+    trunk, runtime = choose_runtime(trunk, samples, options)
+    if runtime.note and options.tell is not None:
+        options.tell(runtime.note)
+    run = Runner(trunk, options.engine.compute)
     if options.store is None and options.precision == "float32":
         computed = _in_memory(run, samples, options, started)
     else:
@@ -95,7 +102,7 @@ def compute(trunk: FeatureExtractor, samples: Samples, options: Options) -> Comp
             "Frozen weights changed while the features were computed, so they belong to no model.\n"
             f"{'Clear the entry ' + computed.key + ', and call' if computed.key else 'Call'} cache_features again."
         )
-    return replace(computed, frozen=frozen)
+    return replace(computed, frozen=frozen, built=replace(computed.built, runtime=runtime))
 
 
 def _digests(trunk: FeatureExtractor) -> dict[str, str]:
@@ -166,6 +173,8 @@ def _cost(run: Runner, samples: Samples, index: Index | None, options: Options) 
         raise DoesNotPayError(f"{cost}\nThe training takes {counted(options.epochs, 'epoch')}: train without a cache.")
     if options.tell is not None:
         options.tell(str(cost))
+        if note := fast_engine_note(run.trunk, samples, cost, options):
+            options.tell(note)
     return cost
 
 
@@ -174,7 +183,7 @@ def _rounding(run: Runner, samples: Samples, options: Options) -> dict[str, Roun
     if options.is_exact:
         return {}
     inputs = samples.inputs_of(torch.arange(min(options.batch_size, len(samples))))
-    exact = Runner(run.trunk)(inputs)
+    exact = Runner(run.trunk.exact if isinstance(run.trunk, FastTrunk) else run.trunk)(inputs)
     return rounding(exact, run(inputs), options.precision, options.head)
 
 

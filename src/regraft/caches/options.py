@@ -9,6 +9,7 @@ from regraft.errors import CacheError
 from regraft.stores.store import Store
 
 COMPUTES = ("float32", "bfloat16", "float16")
+RUNTIMES = ("exact", "fast")
 CANARIES = 8
 
 
@@ -17,6 +18,8 @@ CANARIES = 8
 class Engine:
     """How the trunk is run.
 
+    runtime   "exact" runs the model's own forward; "fast" compiles the trunk where that is faster and changes features
+              by at most 1e-5 of the largest value of a row: part of the key
     compute   "float32" runs the trunk as it is; "bfloat16" or "float16" under torch's autocast, which is faster on
               processors made for it and less exact: part of the key
     workers   threads that fetch examples; None chooses
@@ -24,6 +27,7 @@ class Engine:
               ones of a random sample
     """
 
+    runtime: str = "exact"
     compute: str = "float32"
     workers: int | None = None
     canaries: int = CANARIES
@@ -48,8 +52,15 @@ class Options:
             raise CacheError(f"batch_size is {self.batch_size}; expected 1 or more.")
         if self.engine.compute not in COMPUTES:
             raise CacheError(f"No compute {self.engine.compute!r}. Choose one of {', '.join(COMPUTES)}.")
+        if self.engine.runtime not in RUNTIMES:
+            raise CacheError(f"No engine {self.engine.runtime!r}. Choose one of {', '.join(RUNTIMES)}.")
+        if self.engine.runtime == "fast" and self.engine.compute != "float32":
+            raise CacheError(
+                f"The fast engine computes in float32, and compute is {self.engine.compute!r}.\n"
+                "Use the exact engine with this compute, or compute='float32' with the fast engine."
+            )
 
     @property
     def is_exact(self) -> bool:
-        """Whether the features are stored as the trunk computes them in float32."""
+        """Whether the features are computed and stored in float32."""
         return self.precision == self.engine.compute == "float32"

@@ -17,7 +17,7 @@ SECTIONS = {
     "plan": ("reuse", "fresh", "rename", "layout", "match", "adapt", "accept", "adopt", "ema"),
     "freeze": ("layers", "trainable", "upto"),
     "data": ("skip_unreadable",),
-    "cache": ("views", "flip", "shift", "precision", "batch_size"),
+    "cache": ("views", "flip", "shift", "precision", "batch_size", "engine"),
     "train": ("loss",),
     "train.steps": ("schedule", "patience"),
     "out": ("overwrite",),

@@ -118,6 +118,7 @@ class CacheSection:
     use          "auto" caches where that is faster, measured on the first batches; true always, false never
     views        stored copies of each training image, each mirrored at random (with `flip`, not for letters) and
                  shifted by up to the part `shift` of its size; 1 stores the image as it is
+    engine       "fast" compiles the frozen layers where that is faster; features differ by at most 1e-5
     """
 
     use: bool | Literal["auto"] = "auto"
@@ -127,6 +128,7 @@ class CacheSection:
     shift: Annotated[float, Number, Field(ge=0, lt=1)] = 0.1
     precision: Literal["float32", "bfloat16", "float16", "int8"] = "float32"
     batch_size: Count = 64
+    engine: Literal["exact", "fast"] = "exact"
 
 
 @dataclass(frozen=True, config=STRICT_KEYS)

@@ -82,7 +82,7 @@ def test_float16_refuses_what_it_cannot_hold():
 @pytest.mark.parametrize("gap", [torch.nan, torch.inf])
 def test_int8_refuses_gaps(gap):
     """They would come back as numbers."""
-    with pytest.raises(CacheError, match=r"(?s)x has values that are no finite numbers.*bfloat16"):
+    with pytest.raises(CacheError, match=r"(?s)x has values that are not finite.*bfloat16"):
         encode("x", torch.tensor([[1.0, gap]]), "int8")
 
 

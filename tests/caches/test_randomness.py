@@ -78,3 +78,4 @@ def test_inputs_are_the_same_by_their_own_bits():
     assert not equal_inputs((filled,), (gap + 1,))
     assert not equal_inputs((gap,), (filled,))
     assert not equal_inputs((torch.tensor([[1.0, 2.0]]),), (torch.tensor([[1.0]]),))
+    assert not equal_inputs((gap,), (gap, gap))

@@ -41,7 +41,7 @@ def test_five_questions_are_asked_and_a_wrong_answer_is_asked_for_again(images, 
     done = typed("init", "--out", "mine.toml")
     assert done.code == 0, done.errors
     assert [f"{number}. " in done.errors for number in range(1, 6)] == [True] * 5
-    assert "There are no data at fotos" in done.errors
+    assert "There is nothing at fotos" in done.errors
     assert "Did you mean 'Logits'" in done.errors
     assert Job.from_file(images.parent / "mine.toml").contract.size == (64, 64)
 
@@ -50,6 +50,6 @@ def test_what_has_no_answer_and_no_default_is_named(images, monkeypatch):
     """At the end of the input, and with --yes; an existing job stays."""
     answers(monkeypatch)
     assert "init has no answer for data. Give it as DATA." in typed("init").errors
-    assert "There are no data at fotos" in typed("init", "fotos", "--yes").errors
+    assert "There is nothing at fotos" in typed("init", "fotos", "--yes").errors
     (images.parent / "job.toml").touch()
     assert "job.toml exists already; nothing was changed" in typed("init", "photos", "--yes").errors

@@ -66,7 +66,7 @@ def test_classes_are_matched_by_name_with_those_of_the_training_data(tmp_path, o
     """Whatever their order in the file; another class is refused."""
     np.savez(tmp_path / "a.npz", x=np.zeros((3, 2)), y=np.array([0, 1, 0]), classes=np.array(own))
     if labels is None:
-        with pytest.raises(DataError, match=r"a\.npz: perhaps is no class of the training data"):
+        with pytest.raises(DataError, match=r"a\.npz: perhaps is not a class of the training data"):
             open_npz(tmp_path / "a.npz", InputContract(), classes=["no", "yes"])
     else:
         assert open_npz(tmp_path / "a.npz", InputContract(), classes=["no", "yes"]).labels.tolist() == labels

@@ -37,7 +37,7 @@ def test_a_folder_of_images_alone_is_no_data_set(image_folder):
 
 def test_test_data_with_another_class_are_refused(image_folder):
     """The nearest class is offered."""
-    with pytest.raises(DataError, match=r"dog is no class of the training data. Did you mean 'dogs'"):
+    with pytest.raises(DataError, match=r"dog is not a class of the training data. Did you mean 'dogs'"):
         open_image_folder(image_folder, CONTRACT, classes=["cat", "dogs"])
 
 

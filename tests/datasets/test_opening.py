@@ -24,14 +24,14 @@ def test_each_known_form_is_opened(image_folder):
 
 def test_nothing_there_is_said(tmp_path):
     """With the path."""
-    with pytest.raises(DataError, match=r"There are no data at .*none"):
+    with pytest.raises(DataError, match=r"There is nothing at .*none"):
         open_data(tmp_path / "none", CONTRACT)
 
 
 def test_an_unknown_form_lists_the_known_ones(tmp_path):
     """What could be given instead."""
     (tmp_path / "a.xyz").touch()
-    with pytest.raises(DataError, match=r"a.xyz is no known form of data. Expected a folder of class folders, .npz"):
+    with pytest.raises(DataError, match=r"a.xyz is not a known form of data. Expected a folder of class folders, .npz"):
         open_data(tmp_path / "a.xyz", CONTRACT)
 
 

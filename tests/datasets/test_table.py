@@ -47,7 +47,7 @@ def test_a_table_that_cannot_be_used_says_why(image_folder, content, told):
 def test_a_label_that_training_did_not_know_is_refused(image_folder):
     """The nearest one is offered."""
     (image_folder / "list.csv").write_text(ROWS)
-    with pytest.raises(DataError, match=r"list.csv: tom is no class of the training data. Did you mean 'toms'"):
+    with pytest.raises(DataError, match=r"list.csv: tom is not a class of the training data. Did you mean 'toms'"):
         open_table(image_folder / "list.csv", CONTRACT, classes=["rex", "toms"])
 
 

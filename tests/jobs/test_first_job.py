@@ -76,9 +76,9 @@ def test_answers_that_cannot_be_used_are_refused(folder):
     job = first_job(folder).with_model("net.py:sized", folder)
     with pytest.raises(PatternError, match="fc9"):
         job.with_trainable("fc9", folder)
-    with pytest.raises(JobError, match="'large' is no number of pixels"):
+    with pytest.raises(JobError, match="'large' is not a number of pixels"):
         job.with_size("large")
-    with pytest.raises(DataError, match="There are no data"):
+    with pytest.raises(DataError, match="There is nothing at"):
         data_in(str(folder / "none"))
 
 

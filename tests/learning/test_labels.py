@@ -52,7 +52,7 @@ def test_rows_that_are_no_probabilities_are_refused():
     ProbabilityCheck().look(torch.tensor([[0.5, 0.5], [1.0, 0.0]]))
     ProbabilityCheck().look(torch.rand(4, 1000).softmax(1).half())
     for row, total in (([1.0, 1.0], 2), ([0.0, 0.0], 0), ([1.5, -0.5], 1)):
-        told = rf"labels of example 9 are no probabilities: their sum is {total}(.|\n)*binary"
+        told = rf"labels of example 9 are not probabilities: their sum is {total}(.|\n)*binary"
         with pytest.raises(DataError, match=told):
             ProbabilityCheck().look(torch.tensor([[1.0, 0.0], row]), torch.tensor([4, 9]))
 
@@ -60,7 +60,7 @@ def test_rows_that_are_no_probabilities_are_refused():
 @pytest.mark.parametrize("work", [lambda *a: train(*a, solver=Steps(epochs=1)), evaluate], ids=["train", "evaluate"])
 def test_several_labels_per_example_are_refused_under_the_default_loss(work):
     labels = (torch.arange(36).reshape(12, 3) % 5 < 2).float()
-    with pytest.raises(DataError, match="are no probabilities"):
+    with pytest.raises(DataError, match="are not probabilities"):
         work(nn.Linear(4, 3), (torch.zeros(12, 4), labels))
 
 

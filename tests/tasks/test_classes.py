@@ -100,5 +100,5 @@ def test_one_class_alone_and_no_label_at_all_teach_nothing():
 
 
 def test_rows_that_are_no_probabilities_are_named():
-    with pytest.raises(DataError, match=r"example 1 are no probabilities: their sum is 2[\s\S]*task=\"multilabel\""):
+    with pytest.raises(DataError, match=r"example 1 are not probabilities: their sum is 2[\s\S]*task=\"multilabel\""):
         ProbabilityCheck().look(torch.tensor([[0.0, 1.0], [1.0, 1.0]]))

@@ -37,7 +37,7 @@ def test_descriptions_are_compared_as_plain_data():
     """The order of keys does not count, values do."""
     assert hash_description({"a": 1, "b": [2, None]}) == hash_description({"b": [2, None], "a": 1})
     assert hash_description({"a": 1}) != hash_description({"a": 1.5})
-    with pytest.raises(CacheError, match="no plain data"):
+    with pytest.raises(CacheError, match="is not plain data"):
         canonical_json({"a": object()})
 
 
@@ -95,5 +95,5 @@ def test_a_digest_follows_the_values_not_the_memory():
 
 def test_inputs_that_are_no_tensors_are_refused():
     """By their path: a text beside an image, as many data sets give it."""
-    with pytest.raises(CacheError, match=r"name.0 is a str, not a tensor. Return tensors alone"):
+    with pytest.raises(CacheError, match=r"name.0 is a str, not a tensor. Return only tensors"):
         input_ids({"x": torch.ones(1, 2), "name": ["a.png"]}, 1)

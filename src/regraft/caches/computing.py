@@ -99,7 +99,7 @@ def compute(trunk: FeatureExtractor, samples: Samples, options: Options) -> Comp
         computed = _in_store(run, samples, options.store or MemoryStore(), options, started)
     if _digests(trunk) != frozen:
         raise CacheError(
-            "Frozen weights changed while the features were computed, so they belong to no model.\n"
+            "Frozen weights changed while the features were computed, so they match no state of the model.\n"
             f"{'Clear the entry ' + computed.key + ', and call' if computed.key else 'Call'} cache_features again."
         )
     return replace(computed, frozen=frozen, built=replace(computed.built, runtime=runtime))

@@ -72,7 +72,7 @@ def encode_by_steps(leaf: str, rows: Tensor, steps: Tensor, own: Tensor, places:
     """
     if not bool(rows.isfinite().all()):
         raise CacheError(
-            f"The feature {leaf} has values that are no finite numbers, which int8 cannot hold.",
+            f"The feature {leaf} has values that are not finite, which int8 cannot hold.",
             advice=[Advice("precision", "bfloat16", "store them as they are")],
         )
     codes = (rows / _step(rows, steps, places)).round().clamp(-127, 127).to(torch.int8)

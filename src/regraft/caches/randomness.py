@@ -49,7 +49,8 @@ def refuse_redrawn(examples: Examples, rows: Tensor, inputs: Inputs) -> None:
 
 def equal_inputs(first: Inputs, again: Inputs) -> bool:
     """Whether two inputs of one example are the same bits, where the first may be filled up with zeros."""
-    return all(map(_same_bits, tensors_of(first), tensors_of(again)))
+    tensors, others = tensors_of(first), tensors_of(again)
+    return len(tensors) == len(others) and all(map(_same_bits, tensors, others))
 
 
 def random_example(example: int) -> CacheError:

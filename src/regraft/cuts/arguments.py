@@ -113,7 +113,7 @@ class Unread:
     """Stands for a plain argument (a number, a text) in a trial run of the head: whoever looks at it fails."""
 
     def _read(self, *_: object) -> NoReturn:
-        raise ReadError("The head reads an argument that is no tensor.")
+        raise ReadError("The head reads an argument that is not a tensor.")
 
     __bool__ = __len__ = __iter__ = __next__ = __getitem__ = __contains__ = __call__ = __getattr__ = _read
     __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __hash__ = __index__ = __int__ = __float__ = _read

@@ -17,6 +17,8 @@ rnn_relu
 """
 SECOND, LAST = frozenset(_SECOND.split()), frozenset(_LAST.split())
 SWAPS = ("transpose", "swapaxes", "swapdims")
+LAST_TWO = ("mT", "t")
+REORDERS = ("permute", *SWAPS, *LAST_TWO)
 JOINS = ("cat", "concat", "concatenate")
 UNKNOWN = ("movedim", "moveaxis", "T", "H", "matmul", "bmm", "einsum")
 RESHAPES = ("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "_unsafe_view")
@@ -46,29 +48,36 @@ def _decided(record: Record, value: Value, known: dict[int, int | None]) -> int 
         return 1 if len(value.shape) > 2 else None
     if operation.name in LAST:
         return len(value.shape) - 1
-    given = [record.values[index] for index in operation.arguments]
-    given = [each for each in given if each.kind not in ("parameter", "buffer") and each.index != value.index]
+    given = [each for each in map(record.values.__getitem__, operation.arguments) if _is_map(each, value)]
     axes = {_carried(operation, each, value, _axis(record, each.index, known)) for each in given} - {None}
     return axes.pop() if len(axes) == 1 else None
+
+
+def _is_map(argument: Value, result: Value) -> bool:
+    return argument.kind not in ("parameter", "buffer") and argument.index != result.index
 
 
 def _carried(operation: RecordedOperation, before: Value, after: Value, axis: int | None) -> int | None:
     """Where an operation leaves the channel axis of one of its inputs."""
     if axis is None:
         return None
-    dims = len(before.shape)
-    numbers = [number % dims for number in operation.numbers] if dims else []
-    if operation.name == "permute":
-        return numbers.index(axis) if len(numbers) == dims else None
-    if operation.name in SWAPS and len(numbers) == 2:
-        return numbers[1 - numbers.index(axis)] if axis in numbers else axis
-    if operation.name in ("mT", "t"):
-        return {dims - 1: dims - 2, dims - 2: dims - 1}.get(axis, axis)
+    if operation.name in REORDERS:
+        return _reordered(operation, len(before.shape), axis)
     if operation.name in RESHAPES:
         return _moved(before, after, axis)
-    if len(after.shape) != dims or operation.name in UNKNOWN:
+    if len(after.shape) != len(before.shape) or operation.name in UNKNOWN:
         return None
     return axis if operation.name in JOINS or after.shape[axis] == before.shape[axis] else None
+
+
+def _reordered(operation: RecordedOperation, dims: int, axis: int) -> int | None:
+    """The axis behind a permutation, or an exchange of two axes, of so many."""
+    numbers = [number % dims for number in operation.numbers]
+    if operation.name == "permute":
+        return numbers.index(axis) if len(numbers) == dims else None
+    if operation.name in LAST_TWO:
+        numbers = [dims - 2, dims - 1] if dims > 1 else [axis, axis]
+    return dict(zip(numbers, reversed(numbers), strict=True)).get(axis, axis) if len(numbers) == 2 else None
 
 
 def _moved(before: Value, after: Value, axis: int | None) -> int | None:

@@ -75,7 +75,7 @@ def prove(
         except RegraftError:
             raise
         except Exception as error:  # the model's own forward may say anything to a tensor of a wrong shape
-            raise DifferenceError(f"The head does not run where the model does: {error}") from error
+            raise DifferenceError(f"The head cannot run the example, which the model runs: {error}") from error
     names = dict.fromkeys([*expected.tensors, *got.tensors])
     different = [name for name in names if not _is_same(expected.tensors.get(name), got.tensors.get(name))]
     if different:

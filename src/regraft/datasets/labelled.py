@@ -69,13 +69,13 @@ def class_names(labels: Iterable[str]) -> list[str]:
 
 
 def refuse_unknown_classes(names: Iterable[str], known: Sequence[str], *, prefix: str) -> None:
-    """Raise DataError that lists each name that is no class of the training data.
+    """Raise DataError that lists each name that is not a class of the training data.
 
     prefix  what stands before each name in the message: the folder or the table
     """
     unknown = [name for name in class_names(names) if name not in known]
     if unknown:
-        lines = [f"{prefix}{name} is no class of the training data. {near_names(name, known)}" for name in unknown]
+        lines = [f"{prefix}{name} is not a class of the training data. {near_names(name, known)}" for name in unknown]
         raise DataError("\n".join(lines))
 
 

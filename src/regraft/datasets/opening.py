@@ -23,7 +23,7 @@ def open_data(
     Raises DataError that names the path when it is missing, of no known form, or unusable.
     """
     if not path.exists():
-        raise DataError(f"There are no data at {path}.")
+        raise DataError(f"There is nothing at {path}.")
     if not path.is_dir() and not path.is_file():
         raise DataError(f"{path} is neither a file nor a folder.")
     if path.is_dir():
@@ -36,6 +36,6 @@ def open_data(
     if name.endswith((".csv", ".parquet")):
         return open_table(path, contract, classes=classes, skip_unreadable=skip_unreadable)
     raise DataError(
-        f"{path} is no known form of data. Expected a folder of class folders, .npz, …-images-idx3-ubyte[.gz], "
+        f"{path} is not a known form of data. Expected a folder of class folders, .npz, …-images-idx3-ubyte[.gz], "
         ".csv or .parquet."
     )

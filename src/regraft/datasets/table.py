@@ -21,7 +21,7 @@ def open_table(
 
     Columns: one of path/file/filename/image and one of label/class/target/category.
 
-    Raises DataError for a missing column, a missing file, or a label that is no class of the training data.
+    Raises DataError for a missing column, a missing file, or a label that is not a class of the training data.
     """
     columns = _read_parquet(table) if table.suffix.lower() == ".parquet" else _read_csv(table)
     names_of_files = columns[_column(table, columns, PATH_COLUMNS)]

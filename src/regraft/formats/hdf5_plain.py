@@ -28,7 +28,7 @@ def open_plain(root: Group) -> Checkpoint:
             arrays[name] = array
     path = root.span.path
     if not arrays:
-        raise CheckpointError(f"{path}: the HDF5 file holds no array of numbers. It is damaged, or no checkpoint.")
+        raise CheckpointError(f"{path}: the HDF5 file holds no array of numbers. It is damaged or not a checkpoint.")
     note = f"{len(left_out)} texts, tables and links are left out: {', '.join(left_out[:5])}."
     return Checkpoint(
         path=path, format="hdf5", layout=None, reader=lambda name: arrays[name].read(), files=(path,),

@@ -169,9 +169,9 @@ def _refuse_keras_1(root: Group, path: Path) -> None:
     version = group.text("keras_version") or root.text("keras_version") or ""
     if version.startswith(("0.", "1.")) or (not version and (group.has_attribute("nb_layers") or _names_of_1(group))):
         raise CheckpointError(
-            f"{path}: refused, Keras {version or '1'} wrote it: it keeps gates apart, and orders kernels as its "
-            "backend does, which the file does not record.\nLoad it with Keras 2.0 to 2.2, which converts it, and save "
-            "it from there."
+            f"{path}: refused, because Keras {version or '1'} wrote it. Keras 1 stores gates separately, and kernels "
+            "in the order of its backend, which the file does not record.\nLoad it with Keras 2.0 to 2.2, which "
+            "converts it, and save it again."
         )
 
 

@@ -76,7 +76,7 @@ class NumpyArchive(Format):
         others = [name for name in archive.members if name not in members]
         notes = left_out_note(left_out)
         if others:
-            notes = (f"{len(others)} members are no arrays and are left out: {', '.join(others[:5])}.", *notes)
+            notes = (f"{len(others)} members are not arrays and are left out: {', '.join(others[:5])}.", *notes)
         infos = with_roles({name: arrays[name][0] for name in sorted(arrays, key=_automatic_last)})
         return Checkpoint(
             path, self.name, layout_by_names(infos), infos, lambda name: arrays[name][1](), (path,), notes=notes

@@ -193,7 +193,7 @@ def _shard_count(header: memoryview) -> int:
     if values.get(2, 0) != 0:
         raise CheckpointError(
             "the checkpoint was written on a big-endian machine, which is not supported.\n"
-            "Load and save it again with TensorFlow on a usual machine"
+            "Load and save it again with TensorFlow on a little-endian machine (x86, ARM)"
         )
     return count
 

@@ -134,9 +134,9 @@ class FirstJob:
         return replace(self, trainable=pattern)
 
     def with_size(self, pixels: str) -> "FirstJob":
-        """The job with images of this height and width. Raises JobError for what is no number of pixels."""
+        """The job with images of this height and width. Raises JobError for what is not a number of pixels."""
         if not pixels.isdecimal():
-            raise JobError(f"{pixels!r} is no number of pixels, as in 224.")
+            raise JobError(f"{pixels!r} is not a number of pixels, as in 224.")
         return replace(self, contract=replace(self.contract, size=(int(pixels), int(pixels))))
 
     def text(self) -> str:

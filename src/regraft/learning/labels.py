@@ -101,7 +101,7 @@ class ProbabilityCheck(LabelCheck):
             row = int(wrong.reshape(len(labels), -1).any(1).nonzero()[0, 0])
             total = float(sums[row][wrong[row]].reshape(-1)[0])
             raise DataError(
-                f"The labels of example {_index(row, indices)} are no probabilities: their sum is {total:g}, expected "
+                f"The labels of example {_index(row, indices)} are not probabilities: their sum is {total:g}, expected "
                 "1 and no negative value.\nFor several labels per example pass "
                 "torch.nn.functional.binary_cross_entropy_with_logits as the loss."
             )

@@ -181,7 +181,7 @@ class ProbabilityCheck(LabelCheck):
             row = first_row(wrong)
             total = float(sums[row][wrong[row]].reshape(-1)[0])
             raise DataError(
-                f"The labels of example {example_of(row, indices)} are no probabilities: their sum is {total:g}, "
+                f"The labels of example {example_of(row, indices)} are not probabilities: their sum is {total:g}, "
                 "expected 1 and no negative value.",
                 advice=[
                     Advice("task", "multilabel", "learn several labels per example"),

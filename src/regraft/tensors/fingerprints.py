@@ -63,7 +63,7 @@ def canonical_json(description: Any) -> str:
         return json.dumps(description, sort_keys=True, separators=(",", ":"), allow_nan=True)
     except TypeError as error:
         raise CacheError(
-            f"A description of trunk or store is no plain data: {error}.\n"
+            f"A description of a trunk or a store is not plain data: {error}.\n"
             "Only numbers, strings, lists and dicts can be compared between two runs."
         ) from error
 
@@ -96,7 +96,7 @@ def _hashed(inputs: Inputs) -> list[tuple[str, Tensor]]:
         return list(named_tensors(inputs))
     except TypeError as error:
         raise CacheError(
-            f"An example cannot be recognised by its inputs: {error} Return tensors alone as the input of an example."
+            f"The input of an example cannot be hashed: {error} Return only tensors as the input of an example."
         ) from error
 
 

@@ -92,3 +92,50 @@ def test_several_layers_between_two_pairs_are_told_by_their_shapes_alone():
 
     assert matches.pairs["z.three"] == "p"
     assert set(matches.ambiguous) == {"x.one", "y.two"}
+
+
+def test_in_one_order_a_shape_of_its_own_is_determined_whatever_its_name():
+    """timm's conv_pw is two layers of other names in the file; the words alone would pair nothing."""
+    ours = {"conv1": CONV, "conv2": WIDE}
+    theirs = {"alpha": CONV, "beta": WIDE}
+
+    matches = match_orders(ours, theirs)
+    with_another = match_orders(ours, {**theirs, "delta": NORM})
+
+    assert matches.pairs == {"conv1": "alpha", "conv2": "beta"}
+    assert not with_another.pairs
+
+
+def test_numbers_between_two_pairs_are_paired_in_order():
+    """Each settled layer is a neighbour of the next: nothing but numbers is left to decide."""
+    ours = {"bn0": NORM, "a.c1": CONV, "a.c2": CONV, "mid": WIDE, "b.c1": CONV, "b.c2": CONV, "bn1": NORM}
+    theirs = {"n.0": NORM, "s.x.0": CONV, "s.x.3": CONV, "w": WIDE, "t.y.0": CONV, "t.y.3": CONV, "n.1": NORM}
+
+    matches = match_orders(ours, theirs)
+
+    assert not matches.ambiguous
+    assert [matches.pairs[name] for name in ours] == list(theirs)
+
+
+@pytest.mark.parametrize("words", [("k_proj", "v_proj", "q_proj"), ("alpha", "beta", "gamma")])
+def test_words_are_not_paired_by_their_order(words):
+    """fairseq lists keys, values and queries, others queries, keys and values: the same shapes in one order."""
+    ours = {"ln0": NORM, **{f"attn.{part}": DENSE for part in ("first", "second", "third")}, "ln1": NORM}
+    theirs = {"n.0": NORM, **{f"attn.{part}": DENSE for part in words}, "n.1": NORM}
+
+    matches = match_orders(ours, theirs)
+
+    assert {f"attn.{part}" for part in ("first", "second", "third")} == set(matches.ambiguous)
+
+
+def test_the_last_of_a_kind_is_paired_where_both_sides_have_the_same_layers():
+    """A shortcut before the branch and one behind it: once words have paired it, one layer of its shape is left."""
+    ours = {"in": NORM, "block.conv1": CONV, "block.shortcut": CONV, "out": WIDE}
+    theirs = {"in": NORM, "b.shortcut": CONV, "b.main": CONV, "end": WIDE}
+
+    matches = match_orders(ours, theirs)
+    of_another_network = match_orders(ours, {**theirs, "b.more": DENSE})
+
+    assert matches.pairs["block.conv1"] == "b.main"
+    assert of_another_network.pairs["block.shortcut"] == "b.shortcut"
+    assert of_another_network.ambiguous["block.conv1"] == ("b.main",)

@@ -152,3 +152,17 @@ def test_a_separable_convolution_is_two_layers():
         "point.weight": ("sep/pointwise_kernel",),
         "point.bias": ("sep/bias",),
     }
+
+
+def test_what_stays_open_is_answered_by_the_rule_for_the_layer_at_its_place():
+    """Queries, keys and values of other names: the order may be another, so that the rule is offered, not applied."""
+    source = nn.ModuleDict({"a": nn.Linear(3, 4), **{name: nn.Linear(4, 4) for name in ("left", "right")}})
+    model = nn.ModuleDict({"x": nn.Linear(3, 4), **{name: nn.Linear(4, 4) for name in ("query", "key")}})
+
+    plan = plan_reuse(checkpoint_of(arrays_of(source), layout="torch"), model, match="structure")
+
+    assert {row.target: row.advice[0].value for row in plan.problems if row.target.endswith("weight")} == {
+        "query.weight": {r"left[./](.*)": r"query.\1"},
+        "key.weight": {r"right[./](.*)": r"key.\1"},
+    }
+    assert "2 layers have this kind and shape in the checkpoint" in plan.problems[0].note

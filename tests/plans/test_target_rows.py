@@ -98,3 +98,13 @@ def test_arrays_that_fill_nothing_are_told_by_their_role():
     rows = source_rows(arrays, ["w", "spare"], [], {"a.weight": Pairing(("w",))})
 
     assert {row.name: row.status for row in rows} == {"w": "excluded", "spare": "unused", "slot": "optimizer_slot"}
+
+
+def test_a_candidate_of_an_open_layer_may_fill_another():
+    """What is only one of several possibilities is not used yet."""
+    layers = describe_model(nn.ModuleDict({"a": nn.Linear(2, 2, bias=False), "b": nn.Linear(2, 2, bias=False)}))
+    pairings = {"a.weight": Pairing(("w",)), "b.weight": Pairing(("w", "v"), problem="ambiguous")}
+
+    rows = target_rows(layers, pairings, infos(w=(2, 2), v=(2, 2)), ALL)
+
+    assert [row.status for row in rows] == ["renamed", "ambiguous"]

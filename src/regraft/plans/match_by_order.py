@@ -35,31 +35,75 @@ def match_orders(ours: Mapping[str, Hashable], theirs: Mapping[str, Hashable]) -
                 pairs.update(zip(names, candidates, strict=True))
             elif every:
                 ambiguous.update(dict.fromkeys(names, every))
-    settled = _between_pairs(ours, theirs, pairs)
-    return Matches({**pairs, **settled}, _without(settled, ambiguous))
+    settled = {**pairs, **_unique_in_one_order(ours, theirs, pairs)}
+    while more := _between_pairs(ours, theirs, settled) or _last_of_their_kind(ours, theirs, settled):
+        settled |= more
+    taken = set(settled.values())
+    left = {name: tuple(other for other in every if other not in taken) for name, every in ambiguous.items()}
+    return Matches(settled, {name: every for name, every in _without(settled, left).items() if every})
 
 
 def _without(names: Collection[str], layers: Mapping[str, _T]) -> dict[str, _T]:
     return {name: value for name, value in layers.items() if name not in names}
 
 
+def same_place(ours: Mapping[str, Hashable], theirs: Mapping[str, Hashable]) -> dict[str, str]:
+    """Our layer → theirs at the same place, where both sides have the same kinds and shapes in one order; else none."""
+    return dict(zip(ours, theirs, strict=True)) if list(ours.values()) == list(theirs.values()) else {}
+
+
+def _unique_in_one_order(
+    ours: Mapping[str, Hashable], theirs: Mapping[str, Hashable], pairs: Mapping[str, str]
+) -> dict[str, str]:
+    """The layers of a kind and shape that no other has, where both sides have the same layers in one order."""
+    counts, taken = Counter(ours.values()), set(pairs.values())
+    return {
+        name: other
+        for name, other in same_place(ours, theirs).items()
+        if counts[ours[name]] == 1 and name not in pairs and other not in taken
+    }
+
+
 def _between_pairs(
     ours: Mapping[str, Hashable], theirs: Mapping[str, Hashable], pairs: Mapping[str, str]
 ) -> dict[str, str]:
-    """The layers that stand alone, by kind and shape, between two pairs that are neighbours on both sides.
+    """The layers between two pairs that are neighbours on both sides, where kind and shape, or numbers, decide.
 
     Between them both sides must have the same layers: where one lists a shortcut before a branch and the other behind
-    it, they have not.
+    it, they have not. Several of one kind and shape are paired in order where on each side a running number alone
+    distinguishes them: of words, as query and key, none says which is which.
     """
     settled: dict[str, str] = {}
     their_gaps = dict(_gaps(theirs, set(pairs.values())))
     for (first, last), mine in _gaps(ours, set(pairs)):
         others = their_gaps.get((pairs.get(first, ""), pairs.get(last, "")), [])
         if Counter(ours[name] for name in mine) == Counter(theirs[name] for name in others):
-            by_signature = {theirs[name]: name for name in others}
-            alone = [name for name in mine if [ours[other] for other in mine].count(ours[name]) == 1]
-            settled |= {name: by_signature[ours[name]] for name in alone}
+            for signature in {ours[name] for name in mine}:
+                names = [name for name in mine if ours[name] == signature]
+                candidates = [name for name in others if theirs[name] == signature]
+                if len(names) == 1 or _are_numbered(names, candidates):
+                    settled |= dict(zip(names, candidates, strict=True))
     return settled
+
+
+def _last_of_their_kind(
+    ours: Mapping[str, Hashable], theirs: Mapping[str, Hashable], pairs: Mapping[str, str]
+) -> dict[str, str]:
+    """The layers that are the only ones left of their kind and shape, where both sides have the same layers."""
+    if Counter(ours.values()) != Counter(theirs.values()):
+        return {}
+    left, taken = {name: signature for name, signature in ours.items() if name not in pairs}, set(pairs.values())
+    others = {signature: name for name, signature in theirs.items() if name not in taken}
+    counts = Counter(left.values())
+    return {name: others[signature] for name, signature in left.items() if counts[signature] == 1}
+
+
+def _are_numbered(*sides: Sequence[str]) -> bool:
+    return all(len({_without_numbers(name) for name in names}) == 1 and _in_order(names) for names in sides)
+
+
+def _without_numbers(name: str) -> str:
+    return re.sub(r"[0-9]+", "#", name)
 
 
 def _gaps(side: Mapping[str, Hashable], paired: Set[str]) -> Iterator[tuple[tuple[str, str], list[str]]]:
@@ -109,7 +153,7 @@ def _skeletons(side: Mapping[str, Hashable]) -> _Skeletons:
     """Signature → kind of layer, and name without its numbers → names, in order."""
     skeletons: dict[Hashable, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for name, signature in side.items():
-        skeletons[signature][f"{kind_of_signature(signature)}|{re.sub(r'[0-9]+', '#', name)}"].append(name)
+        skeletons[signature][f"{kind_of_signature(signature)}|{_without_numbers(name)}"].append(name)
     return skeletons
 
 

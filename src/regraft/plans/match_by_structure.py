@@ -14,7 +14,7 @@ from regraft.plans.graphs import Expression, Graph, Matches, Node, bare, combine
 from regraft.plans.layers import Layer
 from regraft.plans.layouts import OURS
 from regraft.plans.match_by_name import CHANNELS_LAST, Pairing, Pairings, pair_layer, suspected_flattening
-from regraft.plans.match_by_order import match_orders, natural, same_names
+from regraft.plans.match_by_order import match_orders, natural, same_names, same_place
 from regraft.plans.module_graph import Traced
 from regraft.plans.recurrent_layouts import Facts
 from regraft.plans.renaming import dotted
@@ -54,7 +54,7 @@ def pair_by_structure(layers: Sequence[Layer], sources: Sources, ours: Traced | 
         matches = match_orders(signatures, theirs)
         how = f"by order and words in names, because {_UNTRACED if wiring.inputs else _UNRECORDED}"
     note = f"matched by structure: {len(matches.pairs)} of {len(signatures)} layers, {how}"
-    return Pairings(_pairings(layers, sources, groups, matches), (note,))
+    return Pairings(_pairings(layers, sources, groups, matches, same_place(signatures, theirs)), (note,))
 
 
 def _without_folding(signatures: Mapping[str, Hashable], ours: Traced) -> dict[str, Hashable]:
@@ -257,14 +257,20 @@ def _at_input(signature: Hashable) -> Hashable:
 
 
 def _pairings(
-    layers: Sequence[Layer], sources: Sources, groups: Mapping[str, _Group], matches: Matches
+    layers: Sequence[Layer],
+    sources: Sources,
+    groups: Mapping[str, _Group],
+    matches: Matches,
+    by_place: Mapping[str, str],
 ) -> dict[str, Pairing]:
+    """by_place   our layer → theirs at the same place in the order, where both sides have the same layers"""
     flattened = suspected_flattening(layers) if sources.layout in CHANNELS_LAST else {}
     pairings: dict[str, Pairing] = {}
     for layer in layers:
         for name in (layer.name, *map(layer.full, layer.arrays)):
             if name in matches.ambiguous:
-                pairings |= _ambiguous(layer, name, [groups[other] for other in matches.ambiguous[name]])
+                candidates = [groups[other] for other in matches.ambiguous[name]]
+                pairings |= _ambiguous(layer, name, candidates, groups.get(by_place.get(name, "")))
             if name in matches.pairs:
                 group = groups[matches.pairs[name]]
                 is_whole = name == layer.name
@@ -287,16 +293,19 @@ def _scaled(layer: Layer, name: str, group: _Group, sources: Sources) -> dict[st
     return {name: Pairing(names, operations, _BY)}
 
 
-def _ambiguous(layer: Layer, name: str, candidates: Sequence[_Group]) -> dict[str, Pairing]:
+def _ambiguous(layer: Layer, name: str, candidates: Sequence[_Group], likely: _Group | None) -> dict[str, Pairing]:
+    """likely   the candidate at the same place in the order"""
     first = tuple(next(iter(group.arrays.values())) for group in candidates)
     note = (
         f"{counted(len(first), 'layer', 'has/have')} this kind and shape in the checkpoint, and the surroundings do "
         "not decide. Map its name in the checkpoint to the name in the model with a rename rule "
         "(docs/how-to/rename.md)."
     )
-    theirs = parent_of(first[0])
+    likely = likely or (candidates[0] if len(candidates) == 1 else None)
+    theirs = parent_of(next(iter(likely.arrays.values()))) if likely is not None and name == layer.name else ""
     rule = {f"{exact_pattern(theirs)}[./](.*)": rf"{layer.name}.\1"}
-    advice = (Advice("rename", rule, "map it"),) if len(first) == 1 and name == layer.name and theirs else ()
+    effect = "map it" if len(first) == 1 else "map each to the layer at the same place in the order"
+    advice = (Advice("rename", rule, effect),) if theirs else ()
     arrays = [leaf for leaf in layer.arrays if leaf != "num_batches_tracked"]
     targets = [name] if name != layer.name else map(layer.full, arrays)
     return dict.fromkeys(targets, Pairing(first, note=note, problem="ambiguous", advice=advice))

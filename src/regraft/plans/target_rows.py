@@ -270,7 +270,8 @@ def _used_once(
     """The rows, where a source that fills arrays of two layers is a problem of both: no tied ones, by no rule."""
     layers = {name: first.rpartition(".")[0] for first, names in ties.items() for name in names}
     whole = [name for name in rows if name not in pairings or pairings[name].share[1] == 1]
-    takers = {(source, layers[name]) for name in whole for source in rows[name].sources}
+    certain = [name for name in whole if rows[name].status != "ambiguous"]
+    takers = {(source, layers[name]) for name in certain for source in rows[name].sources}
     counts = Counter(source for source, _ in takers)
     return [_ambiguous(row) if any(counts[source] > 1 for source in row.sources) else row for row in rows.values()]
 

@@ -63,6 +63,12 @@ def test_every_module_has_its_place():
     assert sorted(ORDER) == sorted({name_of(path).split(".")[0] for path in MODULES} - {"__init__"})
 
 
+def test_the_page_on_the_architecture_names_every_step():
+    """A stranger finds each file and folder of the root in its table."""
+    page = (SOURCE.parents[1] / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    assert not [name for name in ORDER if not name.startswith("_") and f"`{name}" not in page]
+
+
 def test_no_file_is_longer_than_a_person_reads():
     """400 lines a file."""
     long = {name_of(path): lines for path in MODULES if (lines := len(path.read_text().splitlines())) > 400}

@@ -88,9 +88,7 @@ def plan_reuse(
         layers, sources, by_names=match == "names" and len(pairings) * 2 < len(layers_by_array(layers))
     )
     rows = target_rows(layers, pairings, sources.infos, replace(choices, methods=methods), absence=absence)
-    rows = doubt_orders(rows, layers_by_array(layers), methods, sources.layout)
-    rows = doubt_values(rows, sources, methods)
-    rows = doubt_squares(rows, layers_by_array(layers), methods, sources.layout) if is_list else rows
+    rows = _doubted(rows, layers_by_array(layers), sources, methods, is_list=is_list)
     rest = source_rows(checkpoint, sources.infos, rows, pairings)
 
     takers = takers_of(rows, with_own_pads(layers, ours), sources)
@@ -103,6 +101,18 @@ def plan_reuse(
     rows, settings = _with_choices(rows, settings, accept, adopt, model)
     notes = (*checkpoint.notes, *sources.notes, *(sources.wiring.notes() if ours is None else ()), *matched.notes)
     return Plan(identity_of(checkpoint), sources.layout, (*rows, *rest), settings, notes)
+
+
+def _doubted(
+    rows: Sequence[Row], layers: Mapping[str, Layer], sources: Sources, methods: Mapping[str, str], *, is_list: bool
+) -> tuple[Row, ...]:
+    """The rows, where those that fit and may be wrong all the same are asked about.
+
+    is_list   the arrays had no names, and were matched in order
+    """
+    rows = doubt_orders(rows, layers, methods, sources.layout)
+    rows = doubt_values(rows, sources, methods)
+    return doubt_squares(rows, layers, methods, sources.layout) if is_list else tuple(rows)
 
 
 def plan_of_pairs(

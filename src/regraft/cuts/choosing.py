@@ -8,7 +8,7 @@ from functools import partial
 from regraft.cuts.beside import Beside, Mean
 from regraft.cuts.dataflow import Dataflow, dataflow_of, sources
 from regraft.cuts.min_cut import INFINITE, Flow
-from regraft.cuts.record import Call, Record, values_in
+from regraft.cuts.record import Call, Record, RecordedOperation, values_in
 from regraft.cuts.sizes import ROWS, Sizes, holds_numbers
 from regraft.errors import SplitError
 
@@ -92,11 +92,11 @@ def with_beside(record: Record, choice: Choice, beside: Beside) -> Choice:
 
 def _impure(record: Record, sizes: Sizes, flow: Dataflow) -> frozenset[int]:
     """Calls that the head has to run: they give Python numbers made of data, or leave more than their output."""
-    reading = [op for op in record.operations if op.needs_data and not flow.dependent.isdisjoint(op.arguments)]
-    calls = [record.calls[index] for op in reading for index in record.with_parents(op.call)]
-    impure = [call for call in calls if holds_numbers(call.output)]
-    impure += [call for call in record.calls if call.has_side_effects]
-    return sizes.unstable.union(call.index for call in impure)
+    giving_numbers = {call.index for call in record.calls if holds_numbers(call.output)}
+    impure = {call.index for call in record.calls if call.has_side_effects}
+    for operation in filter(flow.reads_examples, record.operations):
+        impure |= giving_numbers.intersection(record.with_parents(operation.call))
+    return sizes.unstable | impure
 
 
 def _sinks(record: Record, flow: Dataflow, opened: Collection[int]) -> frozenset[int]:
@@ -125,12 +125,18 @@ def _cheapest_cut(
 
 def _visible(record: Record, rules: Rules, opened: Collection[int]) -> frozenset[int]:
     """The values that can be caught: inputs, outputs of calls that are not opened, and outputs of operations."""
-    is_chosen = rules.at.__contains__ if rules.at is not None else lambda name: True
-    structures = [call.output for call in record.calls if call.index not in opened and is_chosen(call.name)]
-    if rules.inside and rules.at is None:
-        # What is written in place cannot be handed out: the forward goes on with the tensor that it had.
-        structures += [op.outputs for op in record.computing_operations if not op.changes and op.ordinal >= 0]
+    calls = [call for call in record.calls if call.index not in opened]
+    if rules.at is not None:
+        structures = [call.output for call in calls if call.name in rules.at]
+    else:
+        structures = [call.output for call in calls]
+        structures += [op.outputs for op in filter(_can_be_caught, record.computing_operations) if rules.inside]
     return record.input_values.union(values_in(structures)) - rules.unfit
+
+
+def _can_be_caught(operation: RecordedOperation) -> bool:
+    """What is written in place cannot be handed out: the forward goes on with the tensor that it had."""
+    return not operation.changes and operation.ordinal >= 0
 
 
 def _costs(record: Record, sizes: Sizes, rules: Rules, visible: Collection[int]) -> dict[int, int]:
@@ -247,10 +253,8 @@ def _named(record: Record, cut: Collection[int], skipped: Collection[int]) -> di
 
 def _made(record: Record, skipped: Collection[int]) -> Iterator[tuple[int, str]]:
     """Each value, and the input, the module or the function that gave it; a value may have several."""
-    for value in record.values:
-        if value.kind == "input":
-            yield value.index, f"input:{value.name}"
-    for call in (record.calls[index] for index in sorted(skipped)):
+    yield from ((index, f"input:{record.values[index].name}") for index in sorted(record.input_values))
+    for call in map(record.calls.__getitem__, sorted(skipped)):
         for made in filter(partial(_is_made_inside, record, call), values_in(call.output)):
             yield made, call.name or "output"
     for operation in record.computing_operations:

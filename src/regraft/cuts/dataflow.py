@@ -21,6 +21,10 @@ class Dataflow:
     dependent: frozenset[int] = field(repr=False)
     live_operations: frozenset[int] = field(repr=False)
 
+    def reads_examples(self, operation: RecordedOperation) -> bool:
+        """Whether the operation needs the numbers of values that depend on the examples."""
+        return operation.needs_data and not self.dependent.isdisjoint(operation.arguments)
+
 
 @dataclass(frozen=True)
 class Ancestors:

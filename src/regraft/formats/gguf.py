@@ -125,7 +125,7 @@ def _requirements(
 ) -> Iterator[Requirement]:
     """The eps of all norms, and what the converter changed in the values: rows of queries and keys, norms plus 1."""
     layers = dict.fromkeys(info.layer for info in infos.values())
-    eps = next((facts[architecture + key] for key in _EPS if architecture + key in facts), None)
+    eps = next(filter(None, (facts.get(architecture + key) for key in _EPS)), None)
     if isinstance(eps, float):
         yield from (Requirement(layer, "eps", eps) for layer in sorted(layers) if layer.endswith("norm"))
     for layer in layers:

@@ -6,6 +6,7 @@ Source: tensorflow/tfjs, tfjs-core/src/io/types.ts and tfjs-core/src/io/io_utils
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import filterfalse
 from math import prod
 from pathlib import Path
 from typing import Any, final
@@ -158,7 +159,7 @@ def _shard_names(path: Path, group: Any) -> list[str]:
         raise CheckpointError(f"{path}: a group of weights does not name its files. The file is damaged.")
     if len(set(names)) < len(names):
         raise CheckpointError(f"{path}: a group names one shard twice. The file is damaged.")
-    elsewhere = next((name for name in names if not is_file_name(name)), None)
+    elsewhere = next(filterfalse(is_file_name, names), None)
     if elsewhere is not None:
         raise CheckpointError(f"{path}: refused to open {elsewhere!r}: the shards must be in the folder of the model.")
     return names

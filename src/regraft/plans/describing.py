@@ -53,9 +53,10 @@ def describe_model(model: nn.Module) -> tuple[Layer, ...]:
             leaf: _describe(tensor, prefix + leaf, is_buffer, first_names)
             for leaf, tensor, is_buffer in _arrays_of(module)
         }
-        settings, class_name = settings_of(module), type(module).__name__
-        layers.append(Layer(name, kind_of(module), arrays, settings, class_name, _is_plain(module)))
-    return tuple(layer for layer in layers if layer.arrays)
+        if arrays:
+            settings, class_name = settings_of(module), type(module).__name__
+            layers.append(Layer(name, kind_of(module), arrays, settings, class_name, _is_plain(module)))
+    return tuple(layers)
 
 
 def kind_of(module: nn.Module) -> Kind:

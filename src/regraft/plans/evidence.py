@@ -37,11 +37,9 @@ def doubt_orders(
     oriented = {name: layer for name, layer in layers.items() if layer.kind in ORIENTED}
     kernels = {row.name: _stored_shape(row, settled.get(row.name, "")) for row in rows if row.name in oriented}
     orders = _orders_by_kind(rows, layers, kernels)
+    asked = kernels.keys() - settled.keys()
     return tuple(
-        row
-        if not kernels.get(row.name) or row.name in settled
-        else _doubted(row, kernels[row.name], layers[row.name], orders, layout)
-        for row in rows
+        _doubted(row, kernels[row.name], layers[row.name], orders, layout) if row.name in asked else row for row in rows
     )
 
 

@@ -37,9 +37,10 @@ def left_biases(layers: Sequence[Layer], pairings: Pairs, sources: Sources) -> d
     biases = {}
     for layer in filter(_lacks_bias, layers):
         kernel = pairings.get(layer.full("weight"))
-        if kernel is not None and _is_plain(kernel):
-            biases[layer.name] = free[sources.owners[kernel.sources[0]]]
-    return {layer: names[0] for layer, names in biases.items() if len(names) == 1}
+        names = free[sources.owners[kernel.sources[0]]] if kernel is not None and _is_plain(kernel) else []
+        if len(names) == 1:
+            biases[layer.name] = names[0]
+    return biases
 
 
 def _lacks_bias(layer: Layer) -> bool:

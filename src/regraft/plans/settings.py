@@ -1,6 +1,6 @@
 """Settings that are no weights: what the source requires, in torch's terms, compared with the module's own."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import isclose
 from typing import Any
@@ -77,16 +77,17 @@ def compare_settings(
 ) -> tuple[RequirementRow, ...]:
     """One row for each fact that a module can show, met or different; and for each norm whose eps is not recorded."""
     strides = {each.layer: each.value for each in requirements if each.attribute == "strides"}
-    rows: dict[str, RequirementRow] = {}
-    for requirement in requirements:
-        for layer in takers.get(requirement.layer, ()):
-            row = _compare(requirement, layer, layout, strides.get(requirement.layer))
-            rows |= {} if row is None else {row.name: row}
-    for source_layer, layers in takers.items():
-        for layer in layers:
-            row = _assumed_eps(layer, source_layer, layout)
-            rows |= {} if row is None or row.name in rows else {row.name: row}
-    return tuple(rows.values())
+    rows = _by_name(
+        _compare(requirement, layer, layout, strides.get(requirement.layer))
+        for requirement in requirements
+        for layer in takers.get(requirement.layer, ())
+    )
+    assumed = _by_name(_assumed_eps(layer, source, layout) for source, layers in takers.items() for layer in layers)
+    return tuple({**rows, **assumed, **rows}.values())  # first what is known, which counts
+
+
+def _by_name(rows: Iterable[RequirementRow | None]) -> dict[str, RequirementRow]:
+    return {row.name: row for row in rows if row is not None}
 
 
 def with_choices(
@@ -139,10 +140,10 @@ def setting_advice(row: RequirementRow, *, keep: str = "keep the model's own set
 def _is_adoptable(layer: Layer, attribute: str, required: object) -> bool:
     if attribute in _NUMBERS:
         return True
-    is_convolution = layer.kind in _CONVOLUTIONS and layer.is_plain and "weight" in layer.arrays
-    is_convolution = is_convolution and not (attribute == "padding" and layer.has_pad)
-    fits = not isinstance(required, tuple) or len(required) == len(layer.shape_of("weight")) - 2
-    return attribute in _OF_CONVOLUTIONS and is_convolution and fits and required != "unknown"
+    is_plain = layer.kind in _CONVOLUTIONS and layer.is_plain and "weight" in layer.arrays
+    if not is_plain or attribute not in _OF_CONVOLUTIONS or (attribute == "padding" and layer.has_pad):
+        return False
+    return len(required) == len(layer.shape_of("weight")) - 2 if isinstance(required, tuple) else required != "unknown"
 
 
 def _in_our_terms(attribute: str, value: object, layer: Layer, layout: str | None) -> object:

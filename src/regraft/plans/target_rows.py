@@ -269,16 +269,19 @@ def _used_once(
 ) -> list[Row]:
     """The rows, where a source that fills arrays of two layers is a problem of both: no tied ones, by no rule."""
     layers = {name: first.rpartition(".")[0] for first, names in ties.items() for name in names}
-    whole = [name for name in rows if name not in pairings or pairings[name].share[1] == 1]
-    certain = [name for name in whole if rows[name].status != "ambiguous"]
+    shared = [name for name, pairing in pairings.items() if pairing.share[1] > 1]
+    certain = [name for name in rows.keys() - shared if rows[name].status != "ambiguous"]
     takers = {(source, layers[name]) for name in certain for source in rows[name].sources}
     counts = Counter(source for source, _ in takers)
-    return [_ambiguous(row) if any(counts[source] > 1 for source in row.sources) else row for row in rows.values()]
+    return [_refused_if_shared(row, counts) for row in rows.values()]
 
 
-def _ambiguous(row: Row) -> Row:
+def _refused_if_shared(row: Row, takers: Mapping[str, int]) -> Row:
+    """The row, a problem where one of its sources has several takers."""
+    if not row.is_reused or all(takers.get(source, 0) < 2 for source in row.sources):
+        return row
     note = "Its source matches other layers too. Map each source to one layer (docs/how-to/rename.md)."
-    return replace(row, status="ambiguous", note=note) if row.is_reused else row
+    return replace(row, status="ambiguous", note=note)
 
 
 def source_rows(

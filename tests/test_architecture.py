@@ -14,8 +14,9 @@ ORDER = [
     "errors", "foundation", "arrays", "operations", "tensors",
     "examples", "tasks", "tf_layers", "containers", "formats", "reading", "plans", "plan", "matching", "loading",
     "networks", "building",
-    "verifying", "cuts", "freezing", "splitting", "inputs", "datasets", "stores", "caches", "caching", "learning",
-    "training", "evaluating", "jobs", "saving", "predicting", "reports", "reporting", "testing",
+    "verifying", "cuts", "freezing", "splitting", "inputs", "contracts", "datasets", "stores", "caches", "caching",
+    "learning", "training", "evaluating", "jobs", "model_record", "saving", "predictions", "predicting", "reports",
+    "reporting", "testing",
     "recipe", "demo", "cli", "__main__",
 ]  # fmt: skip
 PUBLIC_NAMES = [

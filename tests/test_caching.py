@@ -12,7 +12,8 @@ from torch.utils.data import Dataset, TensorDataset
 
 from regraft.caches.options import Engine
 from regraft.caching import cache_features
-from regraft.datasets.image_folder import open_image_folder
+from regraft.contracts.preparation import Preparation
+from regraft.datasets.class_folder import open_class_folder
 from regraft.datasets.labelled import Labelled
 from regraft.errors import CacheError, DataError, DoesNotPayError
 from regraft.inputs import InputContract
@@ -355,9 +356,11 @@ def test_a_filled_cache_is_used_without_decoding(tmp_path):
             pixels = np.random.default_rng(index).integers(0, 256, (3, 2, 3), np.uint8)
             Image.fromarray(pixels).save(tmp_path / "data" / name / f"{index}.png")
     contract = InputContract((1, 2), flatten=True)
-    cache_features(tiny_trunk(), open_image_folder(tmp_path / "data", contract), tmp_path / "store", batch_size=BATCH)
+    cache_features(
+        tiny_trunk(), open_class_folder(tmp_path / "data", Preparation(contract)), tmp_path / "store", batch_size=BATCH
+    )
     decoded = []
-    data = open_image_folder(tmp_path / "data", contract)
+    data = open_class_folder(tmp_path / "data", Preparation(contract))
     data.contract = CountedContract(contract, decoded)
 
     features = cache_features(tiny_trunk(), data, tmp_path / "store", batch_size=BATCH)

@@ -6,12 +6,14 @@ import torch
 from PIL import Image
 from torch import nn
 
+from regraft.contracts.preparation import Preparation
+from regraft.datasets.labelled import Target
 from regraft.errors import DataError
 from regraft.inputs import InputContract
 from regraft.predicting import predict
 
-CONTRACT = InputContract((2, 2))
-CLASSES = ("dark", "light")
+CONTRACT = Preparation(InputContract((2, 2)))
+CLASSES = Target("classification", ("dark", "light"))
 
 
 class Brightness(nn.Module):
@@ -82,7 +84,7 @@ def test_unreadable_images_are_left_out_when_asked_and_named(pictures):
 def test_images_of_several_sizes_are_answered_where_each_keeps_its_own(pictures):
     """A model that takes any size."""
     Image.new("RGB", (5, 4), "white").save(pictures / "c.png")
-    answers = predict(Brightness(), [pictures], InputContract(), CLASSES)
+    answers = predict(Brightness(), [pictures], Preparation(InputContract()), CLASSES)
     assert [answer.label for answer in answers] == ["dark", "light", "light"]
 
 
@@ -92,7 +94,7 @@ def test_outputs_that_do_not_fit_the_classes_are_refused(pictures):
         DataError,
         match=r"The model gives 2 outputs, but 3 classes are named\.\nTrain one with as many outputs as classes",
     ):
-        predict(Brightness(), [pictures / "b.png"], CONTRACT, ("a", "b", "c"))
+        predict(Brightness(), [pictures / "b.png"], CONTRACT, Target("classification", ("a", "b", "c")))
 
 
 def test_examples_that_the_model_cannot_take_are_named(tmp_path):
@@ -118,16 +120,16 @@ def test_files_of_a_folder_that_are_left_out_are_named(pictures):
 def test_images_are_refused_where_nobody_knows_how_they_were_prepared(pictures):
     """Raw pixels at their own size would be answered, wrongly; numbers are answered as they are."""
     for name in ("a.png", "both.npz"):
-        with pytest.raises(DataError, match=rf"without an input contract, so images such as .*{name}"):
-            predict(Brightness(), [pictures / name], None, CLASSES)
+        with pytest.raises(DataError, match=rf"without an input contract, so inputs such as .*{name}"):
+            predict(Brightness(), [pictures / name], Preparation(), CLASSES)
     np.savez(pictures / "rows.npz", x=np.zeros((2, 3, 2, 2), np.float32))
-    assert len(predict(Brightness(), [pictures / "rows.npz"], None, CLASSES)) == 2
+    assert len(predict(Brightness(), [pictures / "rows.npz"], Preparation(), CLASSES)) == 2
 
 
 @pytest.mark.parametrize(
     ("forward", "words"),
     [
-        (lambda images: {"logits": images}, "gives dict for 2 examples"),
+        (lambda images: {"scores": images}, "gives dict for 2 examples"),
         (lambda images: images.new_zeros(2, 5, 2), r"gives a tensor of shape \(2, 5, 2\) for 2 examples"),
         (lambda images: images.new_zeros(2), r"gives a tensor of shape \(2,\) for 2 examples"),
         (lambda images: images.new_zeros(1, 2), r"gives a tensor of shape \(1, 2\) for 2 examples"),

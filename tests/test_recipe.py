@@ -275,7 +275,7 @@ def test_a_job_says_what_it_understood_before_it_trains(job_file):
     shutil.copy(folder / "train/dark/00.png", folder / "test/dark/00.png")
     lines = []
     run = reuse(Job.from_file(job_file, ["data.validation=0"]), tell=lines.append)
-    (index,) = [index for index, line in enumerate(lines) if line.startswith("train      16 examples of 2 classes")]
+    (index,) = [index for index, line in enumerate(lines) if "\ntrain      16 examples of 2 classes" in line]
     assert "inputs     3 × 8 × 8, values from 0" in lines[index]
     assert "note: train: 1 file left out, not images by their suffix: dark/photo.HEIC" in lines[index]
     assert "note: test: 1 example is byte for byte among the training examples" in lines[index]

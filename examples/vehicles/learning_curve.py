@@ -15,7 +15,8 @@ from statistics import mean, stdev
 import torch
 
 import regraft
-from regraft.datasets.image_folder import open_image_folder
+from regraft.contracts.preparation import Preparation
+from regraft.datasets.class_folder import open_class_folder
 from regraft.datasets.labelled import Chosen, pick_per_class
 from regraft.demo.mobilenet import mobilenet_v1_025
 from regraft.examples import as_examples
@@ -24,7 +25,7 @@ from regraft.inputs import InputContract
 HERE = Path(__file__).resolve().parent
 SHARED = HERE.parents[2] / "shared"
 FILES = HERE.parents[1] / "src/regraft/demo/files"
-CONTRACT = InputContract(size=(224, 224), mean=(0.5,), std=(0.5,))
+CONTRACT = Preparation(InputContract(size=(224, 224), mean=(0.5,), std=(0.5,)))
 PER_CLASS = (20, 50, 100, 200)
 
 
@@ -82,8 +83,8 @@ def main():
     parser.add_argument("--out", type=Path, default=HERE.parents[1] / "docs/vehicles.md")
     options = parser.parse_args()
 
-    data = open_image_folder(SHARED / "data/vehicle_types/train", CONTRACT)
-    test = open_image_folder(SHARED / "data/vehicle_types/test", CONTRACT, classes=data.classes)
+    data = open_class_folder(SHARED / "data/vehicle_types/train", CONTRACT)
+    test = open_class_folder(SHARED / "data/vehicle_types/test", CONTRACT, target=data.target)
     trunk, _ = regraft.split(restored(), torch.zeros(2, 3, 224, 224))
     began = time.perf_counter()
     features, test_features = (regraft.cache_features(trunk, part) for part in (data, test))

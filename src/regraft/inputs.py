@@ -1,6 +1,7 @@
 """The input contract: how an image becomes the array that the original model was trained on."""
 
 from dataclasses import asdict, dataclass, fields
+from io import BytesIO
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -120,10 +121,13 @@ class InputContract:
         array = np.ascontiguousarray((pixels - mean) / std)
         return array.reshape(-1) if self.flatten else array
 
-    def from_file(self, path: Path) -> np.ndarray:
-        """The model's input for the image in a file. Raises DataError that names the file when it is unreadable."""
+    def from_file(self, path: Path, content: bytes | None = None) -> np.ndarray:
+        """The model's input for the image in a file. Raises DataError that names the file when it is unreadable.
+
+        content  of the file, where it is known
+        """
         try:
-            with Image.open(path) as image:
+            with Image.open(path if content is None else BytesIO(content)) as image:
                 return self.from_pixels(image)
         except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
             raise DataError(
@@ -148,30 +152,66 @@ def as_mode(image: Image.Image, channels: int) -> Image.Image:
 
 
 def fit(
-    image: Image.Image, size: tuple[int, int], how: str, crop_fraction: float, resampling: Image.Resampling
-) -> Image.Image:
-    """The image at (height, width) = size, by cropping, squashing or padding."""
+    image: Image.Image, size: tuple[int, int], how: str, crop_fraction: float, resampling: Image.Resampling, *,
+    border: int = 0,
+) -> Image.Image:  # fmt: skip
+    """The image at (height, width) = size, by cropping, squashing or padding with a border of this value."""
     height, width = size
-    if how == "squash":
-        return image if image.size == (width, height) else image.resize((width, height), resampling)
-    if how == "pad":
-        ratio = min(width / image.width, height / image.height)
-        inner = (max(1, round(image.width * ratio)), max(1, round(image.height * ratio)))
-        image = image.resize(inner, resampling)
-        canvas = Image.new(image.mode, (width, height))
-        canvas.paste(image, ((width - image.width) // 2, (height - image.height) // 2))
-        return canvas
-    # int() and round() where torchvision's Resize and CenterCrop have them: one pixel off changes every output.
-    short = int(min(size) / crop_fraction)
-    if height == width:
-        if image.width <= image.height:
-            inner = (short, int(short * image.height / image.width))
-        else:
-            inner = (int(short * image.width / image.height), short)
-    else:
-        ratio = max(width / image.width, height / image.height) / crop_fraction
-        inner = (max(width, round(image.width * ratio)), max(height, round(image.height * ratio)))
+    inner, (left, top) = geometry(image.size, size, how, crop_fraction)
     if inner != image.size:
         image = image.resize(inner, resampling)
-    left, top = round((image.width - width) / 2.0), round((image.height - height) / 2.0)
+    if how == "squash":
+        return image
+    if how == "pad":
+        canvas = Image.new(image.mode, (width, height), border)
+        canvas.paste(image, (left, top))
+        return canvas
     return image.crop((left, top, left + width, top + height))
+
+
+def unfit(mask: Image.Image, whole: tuple[int, int], contract: InputContract, *, border: int) -> Image.Image:
+    """A mask over a prepared image, as a mask over the image itself.
+
+    border  the value of what the preparation cut off
+    mask   of the prepared image, in any resolution
+    whole  (width, height) of the image
+    """
+    if contract.size is None:
+        return mask if mask.size == whole else mask.resize(whole, Image.Resampling.NEAREST)
+    height, width = contract.size
+    inner, (left, top) = geometry(whole, contract.size, contract.resize, contract.crop_fraction)
+    mask = mask if mask.size == (width, height) else mask.resize((width, height), Image.Resampling.NEAREST)
+    if contract.resize == "pad":
+        mask = mask.crop((left, top, left + inner[0], top + inner[1]))
+    elif contract.resize == "crop":
+        canvas = Image.new(mask.mode, inner, border)
+        canvas.paste(mask, (left, top))
+        mask = canvas
+    return mask.resize(whole, Image.Resampling.NEAREST)
+
+
+def geometry(
+    whole: tuple[int, int], size: tuple[int, int], how: str, crop_fraction: float
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """How an image of (width, height) = whole is brought to (height, width) = size.
+
+    Returns (width, height) after resizing, and the place (left, top): of the crop in the resized image, or of the
+    resized image in its borders.
+    """
+    height, width = size
+    if how == "squash":
+        return (width, height), (0, 0)
+    if how == "pad":
+        ratio = min(width / whole[0], height / whole[1])
+        inner = (max(1, round(whole[0] * ratio)), max(1, round(whole[1] * ratio)))
+        return inner, ((width - inner[0]) // 2, (height - inner[1]) // 2)
+    # int() and round() where torchvision's Resize and CenterCrop have them: one pixel off changes every output.
+    short = int(min(size) / crop_fraction)
+    if height != width:
+        ratio = max(width / whole[0], height / whole[1]) / crop_fraction
+        inner = (max(width, round(whole[0] * ratio)), max(height, round(whole[1] * ratio)))
+    elif whole[0] <= whole[1]:
+        inner = (short, int(short * whole[1] / whole[0]))
+    else:
+        inner = (int(short * whole[0] / whole[1]), short)
+    return inner, (round((inner[0] - width) / 2.0), round((inner[1] - height) / 2.0))

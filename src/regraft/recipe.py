@@ -4,10 +4,11 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,9 +17,9 @@ from regraft.caches.features import Features
 from regraft.caching import cache_features
 from regraft.datasets.augmented import Augmented
 from regraft.datasets.labelled import Labelled
-from regraft.errors import DoesNotPayError, SaveError
+from regraft.errors import DataError, DoesNotPayError, SaveError
 from regraft.evaluating import Score, evaluate
-from regraft.examples import as_examples
+from regraft.examples import as_examples, call
 from regraft.foundation.files import refuse_existing, utf8, whole_folder
 from regraft.foundation.wording import counted
 from regraft.freezing import frozen_names
@@ -36,7 +37,7 @@ from regraft.learning.schedules import EPOCHS
 from regraft.loading import apply_plan
 from regraft.matching import plan_reuse
 from regraft.plan import Plan
-from regraft.predicting import Prediction
+from regraft.predicting import Answer
 from regraft.predicting import predict as predict_with
 from regraft.reading import open_checkpoint
 from regraft.reporting import write_report
@@ -53,6 +54,7 @@ from regraft.saving import (
     write_model,
 )  # fmt: skip
 from regraft.splitting import Head, Trunk, split
+from regraft.tensors.trees import Inputs
 from regraft.training import train
 
 Tell = Callable[[str], None]
@@ -107,15 +109,16 @@ def reuse(job: Job | str | Path, *, tell: Tell = lambda line: None) -> Run:
         apply_plan(plan, checkpoint, model)
         freeze_layers(model, job)
         data = open_parts(job)
-        inputs = first_inputs(data["train"])
+        inputs, labels = first_batch(data["train"])
         notes = [*notes_of(data), *refuse_unasked_preparation(job, model, data["train"]), *shared_notes(data)]
-        refuse_misfit(model, inputs, data["train"].classes)
+        refuse_untrained_task(data["train"])
+        refuse_misfit(model, inputs, labels, data["train"])
         tell("\n".join([understood(data, inputs), *(f"note: {note}" for note in notes)]))
 
     trained: nn.Module | Head = model
     examples: Mapping[str, Labelled | Features] = data
     if job.cache.use is not False:
-        trunk, head = split(model, *inputs)
+        trunk, head = call(partial(split, model), inputs)
         tell(str(trunk.cut))
         with watch("features"):
             features = features_of(trunk, head, data, job, tell)
@@ -137,7 +140,7 @@ def reuse(job: Job | str | Path, *, tell: Tell = lambda line: None) -> Run:
         scores = {part: evaluate(trained, examples[part]) for part in examples if part != "train"}
 
     record = record_of(job, model, plan, data, examples["train"], history, scores, watch.seconds, notes)
-    write_run(out, job, model, record)
+    write_run(out, job, model, record, data["train"])
     return Run(out, model, record)
 
 
@@ -147,35 +150,55 @@ def predict(
     *,
     model: nn.Module | None = None,
     skip_unreadable: bool = False,
+    masks: Path | None = None,
     tell: Tell = lambda line: None,
-) -> list[Prediction]:
-    """The answers of a run's model for images, folders of images or .npz files.
+) -> list[Answer]:
+    """The answers of a run's model for files, folders, tables or .npz files, prepared as for its training.
 
     model            a module of your own for the run's weights; without it the run's recorded factory is executed,
                      code in the run folder for instance: only for runs that you trust
-    skip_unreadable  leave out damaged images instead of refusing
+    skip_unreadable  leave out damaged files instead of refusing
+    masks            the folder for the masks of a model for segmentation
     tell             is given a sentence that names those that were left out
 
     Raises SaveError when the folder is no run with an input contract and classes, DataError for unusable paths.
     """
     record = read_record(run)
-    if not record.classes:
+    task = record.task or "classification"
+    if task not in ("regression", "language-model") and not record.classes:
         raise SaveError(f"{run} does not record the classes of its model. Save it with classes=[…] to predict by it.")
-    if record.outputs not in ("classes", None):  # None: nothing is known, as for models saved by earlier versions
+    if record.task is None and record.outputs not in (
+        "classes",
+        None,
+    ):  # None: nothing is known, as for models saved by earlier versions
         raise SaveError(
             f"The model of {run} was trained with the loss {record.outputs}, so its outputs need not be scores of "
             "classes of which one applies, as predict takes them. Call the model in Python; if they are such scores, "
             'save it with outputs="classes".'
         )
     return predict_with(
-        load(run, model=model), paths, record.inputs, record.classes, skip_unreadable=skip_unreadable, tell=tell
+        load(run, model=model),
+        paths,
+        record.preparation_in(Path(run)),
+        replace(record.target, task=task),
+        skip_unreadable=skip_unreadable,
+        masks=masks,
+        tell=tell,
     )
 
 
-def first_inputs(dataset: Labelled, count: int = 2) -> tuple[object, ...]:
+def refuse_untrained_task(dataset: Labelled) -> None:
+    """Raise DataError for labels that a job does not train on."""
+    if dataset.target.task != "classification":
+        raise DataError(
+            f"The task of these data is {dataset.target.task}. A job trains classification; train in Python: "
+            "regraft.train(head, features, loss=…)."
+        )
+
+
+def first_batch(dataset: Labelled, count: int = 2) -> tuple[Inputs, Any]:
     """A small batch to record and prove the split on; two examples, because BatchNorm cannot normalise one."""
-    inputs, _ = as_examples(dataset).gather(torch.arange(min(count, len(dataset))))
-    return inputs if isinstance(inputs, tuple) else (inputs,)
+    return as_examples(dataset).gather(torch.arange(min(count, len(dataset))))
 
 
 def features_of(trunk: Trunk, head: Head, data: Mapping[str, Labelled], job: Job, tell: Tell) -> dict[str, Features]:
@@ -243,15 +266,16 @@ def record_of(
     )
 
 
-def write_run(out: Path, job: Job, model: nn.Module, record: RunRecord) -> None:
+def write_run(out: Path, job: Job, model: nn.Module, record: RunRecord, trained_on: Labelled) -> None:
     """Write the run folder: the model with its provenance, metrics.json and report.html. Whole or not at all."""
     with whole_folder(out, overwrite=job.out.overwrite, foreign=foreign_entries, keep=inputs_of(job)) as folder:
         write_model(
             model,
             folder,
             plan=record.plan,
-            inputs=job.contract,
+            inputs=trained_on.preparation,
             classes=record.classes,
+            target=trained_on.target,
             factory=Factory(job.model.factory, job.model.args, job.folder),
         )
         (folder / METRICS_FILE).write_bytes(utf8(json.dumps(record.metrics(), indent=1)))

@@ -5,98 +5,40 @@ import json
 import platform
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import ConfigDict, TypeAdapter, ValidationError
-from pydantic import dataclasses as checked
 from safetensors.torch import load as load_bytes
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from regraft import __version__
+from regraft.contracts.preparation import Preparation
+from regraft.contracts.text import TextContract, save_tokenizer
+from regraft.datasets.labelled import UNDECIDED, Target
 from regraft.errors import JobError, PlanError, SaveError
 from regraft.foundation.files import all_entries, sha256_of, utf8, whole_folder
 from regraft.inputs import InputContract
 from regraft.jobs.factories import build_model, factory_file
 from regraft.jobs.neighbours import neighbours_of
 from regraft.learning.losses import remembered_loss
+from regraft.model_record import RECORD_FILE, Factory, FactoryRecord, ModelRecord, read_record
 from regraft.plan import FileIdentity, Plan
 from regraft.plans.adoption import adopt, adopted_by
 from regraft.plans.rows import RequirementRow, Row
-from regraft.plans.rows_json import requirement_from_json, requirement_to_json
+from regraft.plans.rows_json import requirement_to_json
 from regraft.tensors.keeping import kept_generators
 
-MODEL_FILE, RECORD_FILE, PLAN_FILE = "model.safetensors", "regraft.json", "plan.json"
+__all__ = ["Factory", "ModelRecord", "load", "read_record", "save"]
+
+MODEL_FILE, PLAN_FILE = "model.safetensors", "plan.json"
+TOKENIZER = "tokenizer"  # the folder of a text contract's tokenizer
 REPORT_FILE, METRICS_FILE = "report.html", "metrics.json"  # of a run of a whole job
 OWN_FILES = {MODEL_FILE, RECORD_FILE, PLAN_FILE, REPORT_FILE, METRICS_FILE}
-RECORD_VERSION = 1
-
-
-@dataclass(frozen=True)
-class Factory:
-    """How a model is built again: a SPEC, its arguments, and the folder that a `file.py:` SPEC starts from."""
-
-    spec: str
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-    folder: Path = Path()
-
-
-@checked.dataclass(frozen=True, config=ConfigDict(extra="ignore"))
-class FactoryRecord:
-    """How the model of a saved folder is built again.
-
-    factory   a SPEC; a file is in the saved folder
-    args      given to the factory
-    original  where the factory's file was
-    sha256    of the factory's file
-    modules   the modules beside it that it imports: file in the saved folder → SHA-256
-    """
-
-    factory: str
-    args: dict[str, Any] = field(default_factory=dict)
-    original: str = ""
-    sha256: str = ""
-    modules: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def files(self) -> dict[str, str]:
-        """All Python files of the factory in the saved folder, with their SHA-256."""
-        return {self.factory.rpartition(":")[0]: self.sha256, **self.modules} if self.sha256 else {}
-
-
-@checked.dataclass(frozen=True, config=ConfigDict(extra="ignore"))
-class ModelRecord:
-    """What regraft.json holds.
-
-    sha256      of model.safetensors
-    adopted     settings that the plan changed in the model, as in plan.json
-    frozen      names of the parameters that did not train
-    outputs     "classes": scores of classes of which one applies, what `predict` answers; else the name of the loss by
-                which the model was trained; None for a model of which that is not known
-    provenance  where each array came from
-    """
-
-    sha256: str
-    record: int = RECORD_VERSION
-    created: str = ""
-    model: FactoryRecord | None = None
-    inputs: InputContract | None = None
-    classes: tuple[str, ...] | None = None
-    adopted: tuple[dict[str, Any], ...] = ()
-    frozen: tuple[str, ...] = ()
-    outputs: str | None = None
-    provenance: dict[str, Any] = field(default_factory=dict)
-    versions: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def requirements(self) -> tuple[RequirementRow, ...]:
-        """What the plan adopted, as rows."""
-        return tuple(requirement_from_json(row) for row in self.adopted)
 
 
 def save(
@@ -104,7 +46,7 @@ def save(
     folder: str | Path,
     *,
     plan: Plan | None = None,
-    inputs: InputContract | None = None,
+    inputs: InputContract | Preparation | None = None,
     classes: Sequence[str] | None = None,
     factory: Factory | None = None,
     outputs: Literal["classes"] | None = None,
@@ -113,7 +55,8 @@ def save(
     """Write the model's folder: model.safetensors, regraft.json and, with a plan, plan.json. Whole or not at all.
 
     plan       where the arrays came from, for the provenance
-    inputs     the input contract, so that `predict` prepares images as training did
+    inputs     the input contract of images, or a `Preparation` for texts, sounds, numbers or several of them, so that
+               `predict` prepares inputs as training did. A tokenizer is copied into the folder
     classes    the names of the outputs, in order
     factory    how to build the model again; without it, a class that can be built without arguments and then has
                the same arrays is found by itself, and any other model is loaded with `load(folder, model=...)`
@@ -132,12 +75,17 @@ def write_model(
     folder: Path,
     *,
     plan: Plan | None = None,
-    inputs: InputContract | None = None,
+    inputs: InputContract | Preparation | None = None,
     classes: Sequence[str] | None = None,
     factory: Factory | None = None,
     outputs: Literal["classes"] | None = None,
+    target: Target = UNDECIDED,
 ) -> None:
-    """Write a model's files into a folder that exists: the part of `save` inside the whole-or-nothing folder."""
+    """Write a model's files into a folder that exists: the part of `save` inside the whole-or-nothing folder.
+
+    target  what the labels were that it was trained on
+    """
+    prepared = inputs if isinstance(inputs, Preparation) else Preparation(inputs)
     state = plain_state(model)
     save_file(state, folder / MODEL_FILE, metadata={"format": "pt"})
     adopted = adopted_by(model)
@@ -146,8 +94,17 @@ def write_model(
         sha256=sha256_of(folder / MODEL_FILE),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         model=_copy_factory(factory, folder) if factory else None,
-        inputs=inputs,
+        inputs=prepared.image,
+        text=prepared.text and replace(prepared.text, tokenizer=TOKENIZER),
+        sound=prepared.sound,
+        numbers=prepared.numbers,
+        arguments=dict(prepared.arguments),
+        tokenizer=_copy_tokenizer(prepared.text, folder),
         classes=None if classes is None else tuple(classes),
+        task=target.task,
+        columns=target.columns,
+        separator=target.separator,
+        mask_values=target.mask_values,
         adopted=tuple(requirement_to_json(row) for row in adopted),
         outputs=outputs or _outputs_of(model),
         frozen=tuple(name for name, parameter in model.named_parameters() if not parameter.requires_grad),
@@ -200,29 +157,13 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     return load_file(path)
 
 
-def read_record(folder: str | Path) -> ModelRecord:
-    """What a saved folder records beside the weights. Raises SaveError when the folder is not a saved model."""
-    path = Path(folder) / RECORD_FILE
-    if not path.is_file():
-        raise SaveError(f"{folder} is not a saved model: it has no file {RECORD_FILE}.")
-    try:
-        record = TypeAdapter(ModelRecord).validate_python(json.loads(path.read_text(encoding="utf-8")))
-        _ = record.requirements  # of the form that plan.json has
-        return record
-    except ValidationError as error:
-        reasons = [f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()]
-        raise SaveError(f"{path} is damaged: {'; '.join(reasons)}. Run the job again.") from error
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, PlanError) as error:
-        raise SaveError(f"{path} is damaged: {type(error).__name__}: {error}. Run the job again.") from error
-
-
 def foreign_entries(folder: Path) -> list[str]:
     """What a folder holds that no saved model or run has; all of it for a folder that is neither."""
     try:
         record = read_record(folder)
     except SaveError:
         return all_entries(folder)
-    own = OWN_FILES | set(record.model.files if record.model else ())
+    own = OWN_FILES | set(record.model.files if record.model else ()) | set(record.tokenizer)
     return [name for name in _files_in(folder) if name not in own and "__pycache__" not in name.split("/")]
 
 
@@ -308,6 +249,15 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             known[package] = "not installed as a package"
     return known
+
+
+def _copy_tokenizer(contract: TextContract | None, folder: Path) -> dict[str, str]:
+    """Save the tokenizer in the model's folder; its files there with their SHA-256."""
+    if contract is None:
+        return {}
+    save_tokenizer(contract, folder / TOKENIZER)
+    files = sorted(path for path in (folder / TOKENIZER).rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
 
 
 def _copy_factory(factory: Factory, folder: Path) -> FactoryRecord:

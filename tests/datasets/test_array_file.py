@@ -6,18 +6,20 @@ import numpy as np
 import pytest
 import torch
 
+from regraft.contracts.preparation import Preparation
 from regraft.datasets.array_file import inputs_from, open_idx, open_npz, read_idx
+from regraft.datasets.labelled import Target
 from regraft.errors import DataError
 from regraft.inputs import InputContract
 from shared import SHARED, needs_shared
 
-FLAT = InputContract((28, 28), channels=1, flatten=True)
+FLAT = Preparation(InputContract((28, 28), channels=1, flatten=True))
 
 
 def test_float_arrays_are_taken_as_they_are(tmp_path):
     """No scaling is guessed."""
     np.savez(tmp_path / "a.npz", x=np.arange(6.0).reshape(3, 2), y=np.array([0, 1, 0]))
-    data = open_npz(tmp_path / "a.npz", InputContract())
+    data = open_npz(tmp_path / "a.npz", Preparation(InputContract()))
     assert torch.equal(data.inputs, torch.arange(6.0).reshape(3, 2))
     assert data.classes == ("0", "1")
 
@@ -26,7 +28,7 @@ def test_bytes_are_images_under_the_contract(tmp_path):
     """Scaled, normalised, channels first."""
     images = np.full((2, 5, 6, 3), 255, np.uint8)
     np.savez(tmp_path / "a.npz", images=images, labels=np.array([0, 1]), classes=np.array(["no", "yes"]))
-    data = open_npz(tmp_path / "a.npz", InputContract((4, 4), mean=(0.5,), std=(0.5,)))
+    data = open_npz(tmp_path / "a.npz", Preparation(InputContract((4, 4), mean=(0.5,), std=(0.5,))))
     assert data.inputs.shape == (2, 3, 4, 4)
     assert data.inputs.unique().tolist() == [1.0]
     assert data.classes == ("no", "yes")
@@ -56,7 +58,7 @@ def test_arrays_that_cannot_be_used_say_why(tmp_path, arrays, told):
     """With the file's name."""
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(DataError, match=told):
-        open_npz(tmp_path / "a.npz", InputContract())
+        open_npz(tmp_path / "a.npz", Preparation(InputContract()))
 
 
 @pytest.mark.parametrize(
@@ -67,9 +69,14 @@ def test_classes_are_matched_by_name_with_those_of_the_training_data(tmp_path, o
     np.savez(tmp_path / "a.npz", x=np.zeros((3, 2)), y=np.array([0, 1, 0]), classes=np.array(own))
     if labels is None:
         with pytest.raises(DataError, match=r"a\.npz: perhaps is not a class of the training data"):
-            open_npz(tmp_path / "a.npz", InputContract(), classes=["no", "yes"])
+            open_npz(tmp_path / "a.npz", Preparation(InputContract()), target=Target("classification", ("no", "yes")))
     else:
-        assert open_npz(tmp_path / "a.npz", InputContract(), classes=["no", "yes"]).labels.tolist() == labels
+        assert (
+            open_npz(
+                tmp_path / "a.npz", Preparation(InputContract()), target=Target("classification", ("no", "yes"))
+            ).labels.tolist()
+            == labels
+        )
 
 
 @pytest.mark.parametrize("classes", [["cat", "dog"], ["1", "2"]])
@@ -77,15 +84,17 @@ def test_numbers_without_names_are_no_labels_of_named_classes(tmp_path, classes)
     """Nothing says which number is which name."""
     np.savez(tmp_path / "a.npz", x=np.zeros((2, 2)), y=np.array([0, 1]))
     with pytest.raises(DataError, match=r"(?s)labels are numbers.*have names.*Add an array `classes`"):
-        open_npz(tmp_path / "a.npz", InputContract(), classes=classes)
-    assert open_npz(tmp_path / "a.npz", InputContract(), classes=["0", "1", "2"]).labels.tolist() == [0, 1]
+        open_npz(tmp_path / "a.npz", Preparation(InputContract()), target=Target("classification", tuple(classes)))
+    assert open_npz(
+        tmp_path / "a.npz", Preparation(InputContract()), target=Target("classification", ("0", "1", "2"))
+    ).labels.tolist() == [0, 1]
 
 
 def test_a_pickle_inside_is_never_executed(tmp_path):
     """Objects are refused."""
     np.savez(tmp_path / "a.npz", x=np.array([{"a": 1}, None]), y=np.array([0, 1]))
     with pytest.raises(DataError, match=r"a.npz cannot be read as an .npz of arrays: Object arrays cannot be loaded"):
-        open_npz(tmp_path / "a.npz", InputContract())
+        open_npz(tmp_path / "a.npz", Preparation(InputContract()))
 
 
 def test_idx_without_labels_names_the_missing_file(tmp_path):
@@ -118,5 +127,5 @@ def test_inputs_that_float32_cannot_hold_are_refused(tmp_path, inputs, words):
     """A single number has no rows; 1e300 would become infinity."""
     np.savez(tmp_path / "a.npz", x=inputs, y=np.array([0, 1]))
     with pytest.raises(DataError, match=words):
-        inputs_from(tmp_path / "a.npz", inputs, InputContract())
-    assert inputs_from(tmp_path / "a.npz", np.array([[np.inf]]), InputContract()).isinf().all()
+        inputs_from(tmp_path / "a.npz", inputs, Preparation(), Target())
+    assert inputs_from(tmp_path / "a.npz", np.array([[np.inf]]), Preparation(), Target()).isinf().all()

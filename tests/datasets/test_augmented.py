@@ -4,18 +4,22 @@ import pytest
 import torch
 
 from regraft.caching import cache_features
+from regraft.contracts.preparation import Preparation
 from regraft.datasets.array_file import ArrayExamples
 from regraft.datasets.augmented import Augmented
-from regraft.datasets.image_folder import open_image_folder
+from regraft.datasets.class_folder import open_class_folder
+from regraft.datasets.labelled import Target
 from regraft.errors import CacheError, DataError
 from regraft.inputs import InputContract
 from trunks import HandTrunk
+
+AB = Target("classification", ("a", "b"))
 
 
 def ramp(count=6):
     """Images that grow from left to right and from top to bottom."""
     image = torch.arange(20.0).view(1, 4, 5)
-    return ArrayExamples(torch.stack([image + 100 * index for index in range(count)]), torch.arange(count) % 2, "ab")
+    return ArrayExamples(torch.stack([image + 100 * index for index in range(count)]), torch.arange(count) % 2, AB)
 
 
 def trunk():
@@ -41,7 +45,7 @@ def test_nothing_is_drawn_when_nothing_is_asked_for():
 
 def test_it_is_cached_as_views_only(image_folder):
     """Refused without views; with them the same in every run."""
-    data = Augmented(open_image_folder(image_folder, InputContract((4, 5), channels=1)))
+    data = Augmented(open_class_folder(image_folder, Preparation(InputContract((4, 5), channels=1))))
     with pytest.raises(CacheError, match="draws at random"):
         cache_features(trunk(), data, image_folder / "store")
     first = cache_features(trunk(), data, image_folder / "store", views=3)
@@ -53,14 +57,14 @@ def test_it_is_cached_as_views_only(image_folder):
 
 def test_other_draws_are_other_content(image_folder):
     """So they are not taken for each other."""
-    data = open_image_folder(image_folder, InputContract((4, 5)))
+    data = open_class_folder(image_folder, Preparation(InputContract((4, 5))))
     assert Augmented(data).content_ids()[0] != Augmented(data, shift=0.2).content_ids()[0]
     assert Augmented(ramp()).content_ids() is None
 
 
 def test_what_is_no_image_is_refused():
     """With its shape."""
-    flat = ArrayExamples(torch.ones(4, 20), torch.arange(4) % 2, "ab")
+    flat = ArrayExamples(torch.ones(4, 20), torch.arange(4) % 2, AB)
     with pytest.raises(DataError, match=r"shape \(20,\); only images"):
         Augmented(flat)[0]
     with pytest.raises(DataError, match=r"shift is 1\.5"):

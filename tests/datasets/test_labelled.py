@@ -5,9 +5,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from regraft.contracts.preparation import Preparation
 from regraft.datasets.array_file import ArrayExamples
-from regraft.datasets.image_folder import open_image_folder
-from regraft.datasets.labelled import Chosen, check_labels, pick_per_class, stratified_split
+from regraft.datasets.class_folder import open_class_folder
+from regraft.datasets.labelled import Chosen, Target, check_labels, pick_per_class, stratified_split
 from regraft.errors import DataError
 from regraft.inputs import InputContract
 
@@ -49,7 +50,7 @@ def test_too_few_examples_to_pick_from_are_told_for_each_class():
 
 def test_chosen_examples_keep_their_ids_and_classes():
     """The feature cache knows them again."""
-    whole = ArrayExamples(torch.arange(4.0), torch.tensor([0, 1, 0, 1]), ["a", "b"])
+    whole = ArrayExamples(torch.arange(4.0), torch.tensor([0, 1, 0, 1]), Target("classification", ("a", "b")))
     part = Chosen(whole, torch.tensor([3, 0]))
     assert (part.ids, part.classes, part.labels.tolist()) == (("3", "0"), ("a", "b"), [1, 0])
     assert part[0] == (torch.tensor(3.0), 1)
@@ -71,7 +72,7 @@ def test_labels_that_cannot_be_learned_are_refused(labels, told):
 
 def test_chosen_examples_are_known_by_the_content_of_their_own(image_folder):
     """Whoever else chooses them."""
-    whole = open_image_folder(image_folder, InputContract((4, 4)))
+    whole = open_class_folder(image_folder, Preparation(InputContract((4, 4))))
     ids = whole.content_ids()
 
     assert Chosen(Chosen(whole, torch.tensor([5, 1, 3])), torch.tensor([2, 0])).content_ids() == [ids[3], ids[5]]

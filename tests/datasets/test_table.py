@@ -2,11 +2,13 @@
 
 import pytest
 
+from regraft.contracts.preparation import Preparation
+from regraft.datasets.labelled import Target
 from regraft.datasets.table import open_table
 from regraft.errors import DataError
 from regraft.inputs import InputContract
 
-CONTRACT = InputContract((4, 4))
+CONTRACT = Preparation(InputContract((4, 4)))
 ROWS = "Path,label\ncat/0.png,tom\ncat/1.png,tom\ndog/0.png,rex\n"
 
 
@@ -31,7 +33,7 @@ def test_parquet_gives_the_same_as_csv(image_folder):
     ("content", "told"),
     [
         ("Path,label\nnone.png,a\ncat/0.png,b\n", r"lists 1 of 2 files that do not exist:[\s\S]*none.png"),
-        ("image_path,label\ncat/0.png,a\n", r"has 0 columns named path or file.*It has: image_path, label"),
+        ("picture,label\ncat/0.png,a\n", r"has 0 columns named path or file.*It has: picture, label"),
         ("path,label\n", "has no rows below its header"),
         ("path,label\ncat/0.png,a,b\n", "line 2 has another number of columns"),
         ("path,label\ncat/0.png,a\ncat/1.png,\n", "1 row has no label, the first in line 3"),
@@ -48,7 +50,7 @@ def test_a_label_that_training_did_not_know_is_refused(image_folder):
     """The nearest one is offered."""
     (image_folder / "list.csv").write_text(ROWS)
     with pytest.raises(DataError, match=r"list.csv: tom is not a class of the training data. Did you mean 'toms'"):
-        open_table(image_folder / "list.csv", CONTRACT, classes=["rex", "toms"])
+        open_table(image_folder / "list.csv", CONTRACT, target=Target("classification", ("rex", "toms")))
 
 
 def test_a_table_in_another_encoding_is_named(image_folder):
@@ -63,18 +65,5 @@ def test_classes_that_are_whole_numbers_are_ordered_by_value(image_folder):
     rows = [f"{folder}/{number}.png,{label}" for (folder, number), label in
             zip([("cat", 0), ("cat", 1), ("dog", 0)], ("10", "2", "1"), strict=True)]  # fmt: skip
     (image_folder / "list.csv").write_text("\n".join(["path,label", *rows]))
-    assert open_table(image_folder / "list.csv", CONTRACT).classes == ("1", "2", "10")
-
-
-@pytest.mark.parametrize(
-    ("labels", "refused"), [(("1.5", "20", "3"), True), (("-1", "1", "1.0"), False), (("nan", "a", "b"), False)]
-)
-def test_labels_that_are_measurements_are_refused(image_folder, labels, refused):
-    """Ages or prices would become classes in the order of their text; -1 and 1 are names as any."""
-    rows = [f"cat/{index}.png,{label}" for index, label in enumerate(labels)]
-    (image_folder / "list.csv").write_text("\n".join(["path,label", *rows]))
-    if refused:
-        with pytest.raises(DataError, match=r"the labels are numbers such as 1\.5, not classes"):
-            open_table(image_folder / "list.csv", CONTRACT)
-    else:
-        assert set(open_table(image_folder / "list.csv", CONTRACT).classes) == set(labels)
+    target = Target("classification")
+    assert open_table(image_folder / "list.csv", CONTRACT, target=target).classes == ("1", "2", "10")

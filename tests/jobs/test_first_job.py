@@ -53,12 +53,12 @@ def test_the_text_is_a_job_with_the_answers(folder):
 def test_images_are_prepared_as_the_models_library_records_it(folder):
     """Else as the network that ships with regraft; the size can be chosen."""
     images = FirstJob("i", "t", ("a", "b"), are_images=True, checkpoint="a.npz")
-    own = Job.from_dict(tomllib.loads(images.with_model("net.py:sized", folder).text())).contract
+    own = Job.from_dict(tomllib.loads(images.with_model("net.py:sized", folder).text())).preparation.image
     assert (own.size, own.mean, own.std) == ((224, 224), (0.5,), (0.5,))
     timm = images.with_model("timm:resnet18", folder).with_size("96")
     read = Job.from_dict(tomllib.loads(timm.text()))
-    assert (read.contract.size, read.contract.resize, read.data.test) == ((96, 96), "crop", "t")
-    assert read.contract.mean == (0.485, 0.456, 0.406)
+    assert (read.preparation.image.size, read.preparation.image.resize, read.data.test) == ((96, 96), "crop", "t")
+    assert read.preparation.image.mean == (0.485, 0.456, 0.406)
     assert (read.plan.fresh, read.model.args) == ("fc", {"num_classes": 2})
 
 

@@ -6,6 +6,7 @@ import pytest
 from torch import nn
 
 from regraft.datasets.array_file import ArrayExamples
+from regraft.datasets.labelled import Target
 from regraft.errors import JobError
 from regraft.inputs import InputContract
 from regraft.jobs.job import Job
@@ -72,7 +73,7 @@ def test_where_nobody_records_it_a_note_says_what_images_are(without_input):
     job = Job.from_file(without_input)
     (note,) = refuse_unasked_preparation(job, nn.Linear(2, 2), data_of(job))
     assert note.startswith("the job has no [input] section")
-    rows = ArrayExamples(torch.zeros(2, 2), torch.tensor([0, 1]), ["a", "b"])
+    rows = ArrayExamples(torch.zeros(2, 2), torch.tensor([0, 1]), Target("classification", ("a", "b")))
     assert refuse_unasked_preparation(job, timm_model(), rows) == []
 
 

@@ -7,18 +7,22 @@ import torch
 from torch import nn
 
 from regraft.datasets.array_file import ArrayExamples
+from regraft.datasets.labelled import Target
 from regraft.errors import DataError
 from regraft.jobs.job import Job
 from regraft.jobs.parts import open_parts
 from regraft.jobs.understood import refuse_misfit, shared_notes, understood
 
 ROWS = (torch.tensor([[-1.0, 0.5, 2.0], [0.0, 0.0, 0.0]]),)
+LABELS = torch.tensor([0, 1])
+AB = ArrayExamples(ROWS[0], LABELS, Target("classification", ("a", "b")))
 
 
 def test_classes_counts_and_a_sample_are_said(job_file):
     """For each part; what the model sees after its preparation."""
     parts = open_parts(Job.from_file(job_file))
     assert understood(parts, ROWS).splitlines() == [
+        "task       classification",
         "train      12 examples of 2 classes: dark 6, light 6",
         "validation 4 examples of 2 classes: dark 2, light 2",
         "test       16 examples of 2 classes: dark 8, light 8",
@@ -28,8 +32,10 @@ def test_classes_counts_and_a_sample_are_said(job_file):
 
 def test_many_classes_fill_no_screen():
     """The first twenty show the form."""
-    data = ArrayExamples(torch.zeros(300, 3), torch.arange(300), [f"c{index}" for index in range(300)])
-    line = understood({"train": data}, ROWS).splitlines()[0]
+    data = ArrayExamples(
+        torch.zeros(300, 3), torch.arange(300), Target("classification", tuple(f"c{index}" for index in range(300)))
+    )
+    line = understood({"train": data}, ROWS).splitlines()[1]
     assert line.startswith("train      300 examples of 300 classes: c0 1, c1 1")
     assert line.endswith("c19 1, … (280 more)")
 
@@ -76,14 +82,14 @@ class Failing(nn.Module):
 def test_a_model_that_does_not_fit_the_data_is_refused(model, words):
     """Before anything is computed."""
     with pytest.raises(DataError, match=words):
-        refuse_misfit(model, ROWS, ["a", "b"])
+        refuse_misfit(model, ROWS, LABELS, AB)
 
 
 def test_looking_changes_nothing_in_the_model():
     """Neither modes nor statistics nor random numbers."""
     model = nn.Sequential(nn.BatchNorm1d(3), nn.Dropout(0.5), nn.Linear(3, 2)).train()
     before, drawn = model[0].running_mean.clone(), torch.get_rng_state()
-    refuse_misfit(model, ROWS, ["a", "b"])
+    refuse_misfit(model, ROWS, LABELS, AB)
     assert model.training
     assert torch.equal(model[0].running_mean, before)
     assert model[0].num_batches_tracked == 0

@@ -11,7 +11,7 @@ from regraft.cli.printing import Commands, add_command, refuse_usage, say, warn
 from regraft.foundation.wording import one_line
 
 if TYPE_CHECKING:  # commands answer --help before this is imported
-    from regraft.predicting import Prediction
+    from regraft.predicting import Answer
 
 
 def add_to(commands: Commands) -> None:
@@ -30,12 +30,13 @@ def add_to(commands: Commands) -> None:
 
     add = add_command(commands, predict)
     add("run", type=Path, help="a run folder")
-    add("paths", type=Path, nargs="+", help="images, folders of images, or .npz files")
+    add("paths", type=Path, nargs="+", help="files of the model's kind, folders of them, tables, texts, or .npz files")
     add("--model", metavar="SPEC", help="build the model by this instead of the code in the run folder")
     add("--model-args", **MODEL_ARGS)
     add("--json", dest="as_json", action="store_true", help="machine-readable, with the probability of every class")
-    add("--skip-unreadable", action="store_true", help="go on without damaged images, with a note")
-    add("--csv", dest="as_csv", action="store_true", help="comma-separated: name, class, probability")
+    add("--skip-unreadable", action="store_true", help="go on without damaged files, with a note")
+    add("--csv", dest="as_csv", action="store_true", help="comma-separated: name, class, probability, or as the task")
+    add("--masks", type=Path, metavar="FOLDER", help="for the masks of a model for segmentation")
 
     add = add_command(commands, demo)
     add("--out", type=Path, default=Path("regraft-demo"), metavar="FOLDER", help="for the run and its report")
@@ -68,10 +69,11 @@ def predict(
     model: str | None,
     model_args: str,
     skip_unreadable: bool,
+    masks: Path | None,
     as_json: bool,
     as_csv: bool,
 ) -> None:
-    """The class and its probability for new images.
+    """The answers of a run's model for new inputs: classes, labels, numbers, tags or masks, by its task.
 
     Executes the code in the run folder that builds its model: only for runs that you trust.
     For any other run give --model SPEC, your own code; then nothing of the folder is executed.
@@ -86,25 +88,27 @@ def predict(
         paths,
         model=build_model(model, json_arguments(model_args)) if model else None,
         skip_unreadable=skip_unreadable,
+        masks=masks,
         tell=lambda line: warn(f"note: {line}"),
     )
     _print_answers(answers, as_json=as_json, as_csv=as_csv)
 
 
-def _print_answers(answers: list["Prediction"], *, as_json: bool, as_csv: bool) -> None:
+def _print_answers(answers: list["Answer"], *, as_json: bool, as_csv: bool) -> None:
     if as_json:
-        say(json.dumps([vars(answer) for answer in answers], indent=1))
+        say(json.dumps([answer.to_dict() for answer in answers], indent=1))
     elif as_csv:
-        rows = StringIO()
-        writer = csv.writer(rows, lineterminator="\n")
-        writer.writerow(["name", "class", "probability"])
-        writer.writerows([answer.name, answer.label, f"{answer.probability:.6f}"] for answer in answers)
-        say(rows.getvalue().removesuffix("\n"))
+        rows = [{"name": answer.name, **row} for answer in answers for row in answer.rows()]
+        text = StringIO()
+        writer = csv.DictWriter(text, list(rows[0]) if rows else ["name"], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        say(text.getvalue().removesuffix("\n"))
     else:
         names = [one_line(answer.name) for answer in answers]
         width = max(map(len, names), default=0)
         for name, answer in zip(names, answers, strict=True):
-            say(f"{name:<{width}}  {one_line(answer.label)}  {answer.probability:.3f}")
+            say(f"{name:<{width}}  {answer.text()}")
 
 
 def demo(*, out: Path, overwrite: bool) -> None:

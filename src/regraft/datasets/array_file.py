@@ -3,14 +3,16 @@
 import gzip
 from collections.abc import Sequence
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from regraft.datasets.labelled import Labelled, check_labels, refuse_unknown_classes
+from regraft.contracts.preparation import Preparation
+from regraft.datasets.array_labels import labels_from
+from regraft.datasets.labelled import UNDECIDED, Labelled, Target
 from regraft.errors import DataError
 from regraft.examples import Examples
 from regraft.inputs import InputContract
@@ -29,46 +31,45 @@ class ArrayExamples(Labelled, Examples):
         self,
         inputs: Tensor,
         labels: Tensor,
-        classes: Sequence[str],
+        target: Target,
         *,
-        notes: Sequence[str] = (),
+        preparation: Preparation = Preparation(),  # noqa: B008  # frozen
         are_images: bool = False,
     ) -> None:
-        self.inputs, self.labels, self.classes, self.notes = inputs, labels, tuple(classes), tuple(notes)
-        self.are_images = are_images
+        self.inputs, self.labels, self.target = inputs, labels, target
+        self.classes, self.preparation, self.are_images = target.classes or (), preparation, are_images
         self.ids = tuple(str(index) for index in range(len(labels)))
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.inputs[index], int(self.labels[index])
+    def __getitem__(self, index: int) -> tuple[Tensor, Any]:
+        label = self.labels[index]
+        return self.inputs[index], int(label) if self.target.task == "classification" else label
 
     def gather(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """The inputs (batch, …) and labels (batch,) at `indices`."""
+        """The inputs (batch, …) and labels (batch, …) at `indices`."""
         return self.inputs.index_select(0, indices), self.labels.index_select(0, indices)
 
 
-def open_npz(path: Path, contract: InputContract, *, classes: Sequence[str] | None = None) -> ArrayExamples:
+def open_npz(path: Path, preparation: Preparation, *, target: Target = UNDECIDED) -> ArrayExamples:
     """The examples of an .npz with inputs (x, inputs, images …) and labels (y, labels …).
 
     uint8 inputs (count, h, w) or (count, h, w, channels) are images under the input contract; float inputs are
-    taken as they are, as float32. An array `classes` may name the label of each number.
+    taken as they are, as float32, and so are whole numbers where a tokenizer or `target` makes them tokens. An array
+    `classes` may name the label of each number.
 
-    Raises DataError when an array is missing, the counts differ, or labels are no integers.
+    Labels are whole numbers (count,) for classes, 0 and 1 in rows (count, labels) where several may apply, floats for
+    numbers to predict, and whole numbers (count, tokens) or (count, height, width) for a class at each position.
+
+    Raises DataError when an array is missing, the counts differ, or the labels do not fit the task.
     """
     arrays = read_npz(path)
     inputs, labels = _named(path, arrays, INPUT_NAMES), _named(path, arrays, LABEL_NAMES)
     if len(inputs) != len(labels):
         raise DataError(f"{path}: {len(inputs)} inputs and {len(labels)} labels; each example needs one of each.")
-    if labels.ndim != 1 or labels.dtype.kind not in "iu":
-        raise DataError(
-            f"{path}: labels are {labels.dtype} of shape {labels.shape}; expected integers of shape (n,), one class "
-            "for each example.\nNumbers to predict, or several labels for an example, are trained in Python: "
-            "regraft.train(head, features, loss=…)."
-        )
-    own = [str(name) for name in arrays["classes"]] if "classes" in arrays else None
-    return _examples(path, inputs, labels, contract, own, classes)
+    own = tuple(str(name) for name in arrays["classes"]) if "classes" in arrays else None
+    return _examples(path, inputs, labels, preparation, own, target)
 
 
-def open_idx(path: Path, contract: InputContract, *, classes: Sequence[str] | None = None) -> ArrayExamples:
+def open_idx(path: Path, preparation: Preparation, *, target: Target = UNDECIDED) -> ArrayExamples:
     """The examples of MNIST's idx files: `…-images-idx3-ubyte[.gz]`, with the labels' file beside it.
 
     Raises DataError when the labels' file is missing or a file is damaged.
@@ -79,11 +80,17 @@ def open_idx(path: Path, contract: InputContract, *, classes: Sequence[str] | No
     inputs, labels = read_idx(path), read_idx(labels_path)
     if len(inputs) != len(labels):
         raise DataError(f"{path}: {len(inputs)} images, but {labels_path.name} holds {len(labels)} labels.")
-    return _examples(path, inputs, labels, contract, None, classes)
+    return _examples(path, inputs, labels, preparation, None, target)
 
 
-def inputs_from(path: Path, inputs: np.ndarray, contract: InputContract) -> Tensor:
-    """Model inputs from an array: uint8 is images under the contract, floats are taken as they are."""
+def inputs_from(path: Path, inputs: np.ndarray, preparation: Preparation, target: Target) -> Tensor:
+    """Model inputs from an array: uint8 is images under the contract, floats are taken as they are.
+
+    Whole numbers are tokens where each token has a class, and floats for any other task.
+    """
+    if target.task == "token-classification" and inputs.dtype.kind in "iu":
+        return torch.from_numpy(inputs.astype(np.int64))
+    contract = preparation.image or InputContract()
     if inputs.dtype == np.uint8 and inputs.ndim in (3, 4):
         if inputs.ndim == 4 and inputs.shape[3] not in (1, 3, 4):
             raise DataError(
@@ -132,26 +139,18 @@ def _examples(
     path: Path,
     inputs: np.ndarray,
     labels: np.ndarray,
-    contract: InputContract,
-    own: Sequence[str] | None,
-    known: Sequence[str] | None,
+    preparation: Preparation,
+    own: tuple[str, ...] | None,
+    target: Target,
 ) -> ArrayExamples:
     """
-    own    the classes that the file names, in the order of its labels
-    known  the training data's
+    own     the classes that the file names, in the order of its labels
+    target  with the training data's classes, for further data
     """
-    values = torch.from_numpy(labels.astype(np.int64))
-    names = own or (known if known is not None else _numbers(_count(labels)))
-    check_labels(values, len(names), where=str(path), several=known is None)
-    if known is not None:
-        values = _of_known_classes(path, values, own, known)
+    values, target = labels_from(path, labels, own, target)
     are_images = inputs.dtype == np.uint8 and inputs.ndim in (3, 4)
-    classes = known if known is not None else names
-    return ArrayExamples(inputs_from(path, inputs, contract), values, classes, are_images=are_images)
-
-
-def _count(labels: np.ndarray) -> int:
-    return int(labels.max()) + 1 if len(labels) else 0
+    made = inputs_from(path, inputs, preparation, target)
+    return ArrayExamples(made, values, target, preparation=preparation, are_images=are_images)
 
 
 def _named(path: Path, arrays: dict[str, np.ndarray], wanted: Sequence[str]) -> np.ndarray:
@@ -161,20 +160,3 @@ def _named(path: Path, arrays: dict[str, np.ndarray], wanted: Sequence[str]) -> 
             f"{path} has {len(matches)} arrays named {' or '.join(wanted)}; expected one. Arrays: {', '.join(arrays)}."
         )
     return arrays[matches[0]]
-
-
-def _of_known_classes(path: Path, labels: Tensor, own: Sequence[str] | None, known: Sequence[str]) -> Tensor:
-    """The labels as numbers of the training data's classes. Raises DataError when these are not known by number."""
-    if own is not None:
-        refuse_unknown_classes(own, known, prefix=f"{path}: ")
-        return torch.tensor([known.index(name) for name in own])[labels]
-    if list(known) != _numbers(len(known)):
-        raise DataError(
-            f"{path}: the labels are numbers, and the training data's classes have names: {', '.join(known[:5])}.\n"
-            "Add an array `classes` with the name of each label."
-        )
-    return labels
-
-
-def _numbers(count: int) -> list[str]:
-    return [str(label) for label in range(count)]

@@ -1,7 +1,7 @@
 """Images of another data set, flipped and shifted at random: for stored views, or for training without a cache."""
 
 from collections.abc import Sequence
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -19,16 +19,19 @@ class Augmented(Labelled):
     shift  by up to this part of height and width
 
     Draws from torch's global generator, which `cache_features(views=…)` seeds for each example and view.
-    Raises DataError when the examples are no images.
+    Raises DataError when the examples are no images, or their labels are masks.
     """
 
     def __init__(self, whole: Labelled, *, flip: bool = True, shift: float = 0.1) -> None:
         if not 0 <= shift < 1:
             raise DataError(f"shift is {shift}, expected a part of the image: at least 0 and less than 1.")
+        if whole.target.task == "segmentation":
+            raise DataError("Images with masks are not flipped and shifted: their masks would stay. Leave out views.")
+        self._resemble(whole)
         self.whole, self.flip, self.shift = whole, flip, shift
-        self.labels, self.classes, self.ids, self.notes = whole.labels, whole.classes, whole.ids, whole.notes
+        self.labels, self.ids = whole.labels, whole.ids
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+    def __getitem__(self, index: int) -> tuple[Tensor, Any]:
         image, label = self.whole[index]
         if not isinstance(image, Tensor) or image.ndim != 3:
             shape = tuple(getattr(image, "shape", ()))

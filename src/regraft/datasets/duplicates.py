@@ -2,9 +2,8 @@
 
 import hashlib
 
-import torch
-
 from regraft.datasets.labelled import Labelled
+from regraft.tensors.trees import Inputs, tensors_of
 
 
 def shared_examples(first: Labelled, second: Labelled) -> list[str]:
@@ -20,6 +19,7 @@ def _contents(dataset: Labelled) -> list[str]:
     return dataset.content_ids() or [_digest(dataset[index][0]) for index in range(len(dataset))]
 
 
-def _digest(inputs: torch.Tensor) -> str:
-    values = inputs.contiguous()
-    return hashlib.sha256(repr((values.shape, values.dtype)).encode() + values.numpy().tobytes()).hexdigest()
+def _digest(inputs: Inputs) -> str:
+    parts = [repr((tensor.shape, tensor.dtype)).encode() + tensor.contiguous().numpy().tobytes()
+             for tensor in tensors_of(inputs)]  # fmt: skip
+    return hashlib.sha256(b"".join(parts)).hexdigest()

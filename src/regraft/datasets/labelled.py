@@ -2,37 +2,65 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, final
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from regraft.contracts.preparation import Preparation
 from regraft.errors import DataError
 from regraft.foundation.wording import counted, near_names
 
 
-class Labelled(Dataset[Any], ABC):
-    """A torch data set of (input, label) pairs that knows its classes before any example is decoded.
+@dataclass(frozen=True)
+class Target:
+    """What the labels of examples are.
 
-    labels      (count,) int64
-    classes     the classes' names; label i is classes[i]
-    ids         a stable name for each example (a path, a row), by which the feature cache knows it again
-    notes       what was skipped or assumed, in sentences, for the report
-    are_images  whether the inputs are images that the input contract prepared
+    task         the name of the task; None leaves it to the data, where these are certain
+    classes      names of the classes, or of the labels of which several may apply, in the order of the model's outputs;
+                 () for numbers; None leaves them to the data
+    columns      of a table; () takes the column that has one of the known names
+    separator    between the labels of a cell, where several may apply
+    mask_values  the value of a mask's pixels for each class; () for the numbers of the classes themselves
     """
 
-    labels: Tensor
+    task: str | None = None
+    classes: tuple[str, ...] | None = None
+    columns: tuple[str, ...] = ()
+    separator: str | None = None
+    mask_values: tuple[int, ...] = ()
+
+
+UNDECIDED = Target()
+
+
+class Labelled(Dataset[Any], ABC):
+    """A torch data set of (input, label) pairs that knows its labels' meaning before any example is decoded.
+
+    labels       of all examples, (count, …); None where they are read or have a length of their own
+    classes      the names of the classes; label i is classes[i]. () for numbers
+    target       what the labels are, as further data of the same task are opened
+    preparation  how the inputs are made
+    ids          a stable name for each example (a path, a row), by which the feature cache knows it again
+    notes        what was skipped or assumed, in sentences, for the report
+    are_images   whether the inputs are images that the input contract prepared
+    """
+
+    labels: Tensor | None
     classes: tuple[str, ...]
     ids: tuple[str, ...]
+    target: Target = Target("classification")
+    preparation: Preparation = Preparation()
     notes: tuple[str, ...] = ()
     are_images: bool = False
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.ids if self.labels is None else self.labels)
 
     @abstractmethod
-    def __getitem__(self, index: int) -> tuple[Any, int]:
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
         """The input and the label of one example."""
 
     def content_ids(self, indices: Sequence[int] | None = None) -> list[str] | None:
@@ -42,18 +70,27 @@ class Labelled(Dataset[Any], ABC):
         """
         return None
 
+    def class_numbers(self) -> Tensor | None:
+        """(count,) int64, one class for each example; None for labels of any other kind."""
+        return self.labels if self.target.task == "classification" else None
+
+    def _resemble(self, other: "Labelled") -> None:
+        """Take over all that does not depend on which examples there are."""
+        self.classes, self.target, self.preparation = other.classes, other.target, other.preparation
+        self.notes, self.are_images = other.notes, other.are_images
+
 
 @final
 class Chosen(Labelled):
     """Some examples of another data set, in the given order."""
 
     def __init__(self, whole: Labelled, indices: Tensor) -> None:
+        self._resemble(whole)
         self.whole, self.indices = whole, indices.tolist()
-        self.labels = whole.labels[indices]
-        self.classes, self.notes, self.are_images = whole.classes, whole.notes, whole.are_images
+        self.labels = None if whole.labels is None else whole.labels[indices]
         self.ids = tuple(whole.ids[index] for index in self.indices)
 
-    def __getitem__(self, index: int) -> tuple[Any, int]:
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
         return self.whole[self.indices[index]]
 
     def content_ids(self, indices: Sequence[int] | None = None) -> list[str] | None:
@@ -101,6 +138,18 @@ def stratified_split(labels: Tensor, fraction: float, *, seed: int) -> tuple[Ten
         part.append(members[:count])
         rest.append(members[count:])
     return torch.cat(rest).sort().values, torch.cat(part).sort().values
+
+
+def random_split(count: int, fraction: float, *, seed: int) -> tuple[Tensor, Tensor]:
+    """Indices (rest, part) of `count` examples where `part` holds this fraction of them, at least one.
+
+    Raises DataError when there are too few examples for both parts. Deterministic in `seed`.
+    """
+    if count < 2:
+        raise DataError(f"There is {count} example: it cannot be in training and validation both.")
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    part, rest = order.split([(size := min(max(1, round(fraction * count)), count - 1)), count - size])
+    return rest.sort().values, part.sort().values
 
 
 def pick_per_class(labels: Tensor, count: int, *, seed: int) -> Tensor:

@@ -1,24 +1,26 @@
 """Opens labelled data of any known form."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
+from regraft.contracts.preparation import Preparation
 from regraft.datasets.array_file import open_idx, open_npz
-from regraft.datasets.image_folder import open_image_folder
-from regraft.datasets.labelled import Labelled
+from regraft.datasets.class_folder import open_class_folder
+from regraft.datasets.columns import is_table
+from regraft.datasets.labelled import UNDECIDED, Labelled, Target
+from regraft.datasets.masks import mask_folders, open_masks
 from regraft.datasets.table import open_table
+from regraft.datasets.texts import is_text, open_texts
 from regraft.errors import DataError
-from regraft.inputs import InputContract
 
 
 def open_data(
-    path: Path, contract: InputContract, *, classes: Sequence[str] | None = None, skip_unreadable: bool = False
+    path: Path, preparation: Preparation, *, target: Target = UNDECIDED, skip_unreadable: bool = False
 ) -> Labelled:
-    """Labelled examples: a folder of class folders, an .npz, MNIST idx files, or a .csv/.parquet table.
+    """Labelled examples: a folder of class folders or of images and masks, a table, an .npz, idx files, or texts.
 
-    contract         how images become arrays
-    classes          the training data's classes, for further data of the same task
-    skip_unreadable  leave out damaged images, with a note, instead of refusing
+    preparation      how the inputs are made
+    target           what is known of the labels; with the training data's classes for further data of the same task
+    skip_unreadable  leave out damaged files, with a note, instead of refusing
 
     Raises DataError that names the path when it is missing, of no known form, or unusable.
     """
@@ -26,16 +28,20 @@ def open_data(
         raise DataError(f"There is nothing at {path}.")
     if not path.is_dir() and not path.is_file():
         raise DataError(f"{path} is neither a file nor a folder.")
-    if path.is_dir():
-        return open_image_folder(path, contract, classes=classes, skip_unreadable=skip_unreadable)
     name = path.name.lower()
     if name.endswith(".npz"):
-        return open_npz(path, contract, classes=classes)
+        return open_npz(path, preparation, target=target)
     if name.removesuffix(".gz").endswith("idx3-ubyte"):
-        return open_idx(path, contract, classes=classes)
-    if name.endswith((".csv", ".parquet")):
-        return open_table(path, contract, classes=classes, skip_unreadable=skip_unreadable)
+        return open_idx(path, preparation, target=target)
+    if is_table(path):
+        return open_table(path, preparation, target=target, skip_unreadable=skip_unreadable)
+    if is_text(path):
+        return open_texts(path, preparation, target=target)
+    if path.is_dir():
+        with_masks = target.task == "segmentation" or (target.task is None and mask_folders(path) is not None)
+        open_folder = open_masks if with_masks else open_class_folder
+        return open_folder(path, preparation, target=target, skip_unreadable=skip_unreadable)
     raise DataError(
-        f"{path} is not a known form of data. Expected a folder of class folders, .npz, …-images-idx3-ubyte[.gz], "
-        ".csv or .parquet."
+        f"{path} is not a known form of data. Expected a folder of class folders or of images/ and masks/, .npz, "
+        "…-images-idx3-ubyte[.gz], a table (.csv, .parquet, .jsonl, a saved data set of Hugging Face) or .txt."
     )

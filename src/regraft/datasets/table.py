@@ -1,103 +1,123 @@
-"""A .csv or .parquet table with a column of image paths and a column of labels."""
+"""A table of examples: columns of image or sound files, texts and numbers, and one or several columns of labels."""
 
-import csv
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from regraft.datasets.image_files import ImageFiles
-from regraft.datasets.labelled import class_names, refuse_unknown_classes
+from torch import Tensor
+
+from regraft.contracts.numbers import number_rows
+from regraft.contracts.preparation import Preparation
+from regraft.datasets.columns import Columns, column_named, read_columns, refuse_missing_columns
+from regraft.datasets.input_columns import InputColumn, NumberColumn, TokenColumn, image_column, sound_column
+from regraft.datasets.labelled import UNDECIDED, Target
+from regraft.datasets.masks import MASK_COLUMNS, MaskColumn
+from regraft.datasets.rows import Rows
+from regraft.datasets.targets import targets_of
+from regraft.datasets.texts import is_tagged, next_tokens, tagged_words, text_column
 from regraft.errors import DataError
-from regraft.foundation.wording import counted, listed
-from regraft.inputs import InputContract
 
-PATH_COLUMNS = ("path", "file", "filename", "image")
-LABEL_COLUMNS = ("label", "class", "target", "category")
+PATH_COLUMNS = ("path", "file", "filename", "file_name", "image", "image_path")
 
 
 def open_table(
-    table: Path, contract: InputContract, *, classes: Sequence[str] | None = None, skip_unreadable: bool = False
-) -> ImageFiles:
-    """The images that a table lists; paths are relative to the table's folder, classes as `class_names` orders them.
+    table: Path, preparation: Preparation, *, target: Target = UNDECIDED, skip_unreadable: bool = False
+) -> Rows:
+    """The examples that a table lists; paths are relative to the table's folder, classes as `class_names` orders them.
 
-    Columns: one of path/file/filename/image and one of label/class/target/category.
+    preparation  the kinds of input, and the columns of those that are no images
+    target       what is known of the labels; with classes, these are further data of the same task
 
     Raises DataError for a missing column, a missing file, or a label that is not a class of the training data.
     """
-    columns = _read_parquet(table) if table.suffix.lower() == ".parquet" else _read_csv(table)
-    names_of_files = columns[_column(table, columns, PATH_COLUMNS)]
-    values = columns[_column(table, columns, LABEL_COLUMNS)]
-    paths = [table.parent / name for name in names_of_files]
-    _refuse_missing(table, paths, values)
-    _refuse_measurements(table, values)
-    names = class_names(values) if classes is None else list(classes)
-    refuse_unknown_classes(values, names, prefix=f"{table}: ")
-    return ImageFiles(
-        paths,
-        [names.index(value) for value in values],
-        names,
-        contract,
-        ids=names_of_files,
-        every_class=classes is None,
+    columns = read_columns(table)
+    known = target.classes is not None
+    inputs, preparation = input_columns(table, columns, preparation, words=is_tagged(columns, preparation.text))
+    labels: Tensor | Sequence[Tensor]
+    if preparation.text is not None and "text" not in inputs:
+        inputs["text"], labels, target = tagged_words(table, columns, preparation.text, target)
+    elif target.task == "language-model":
+        labels, target = _own_tokens(table, inputs), replace(target, classes=())
+    elif target.task == "segmentation":
+        labels, target = _masks(table, columns, preparation, target)
+    else:
+        labels, target = targets_of(table, columns, target)
+    return Rows(
+        inputs,
+        labels,
+        target,
+        preparation,
+        ids=_ids_of(table, columns, inputs),
+        every_class=not known,
         skip_unreadable=skip_unreadable,
         where=str(table),
     )
 
 
-def _refuse_missing(table: Path, paths: Sequence[Path], labels: Sequence[str]) -> None:
-    """Raise DataError for files that do not exist, and for rows without a label."""
-    absent = [path for path in paths if not path.is_file()]
+def input_columns(
+    table: Path, columns: Columns, preparation: Preparation, *, words: bool = False
+) -> tuple[dict[str, InputColumn], Preparation]:
+    """The inputs of all rows by kind, and the preparation with the scale of the numbers.
+
+    words  leave out the column of texts, which holds lists of words
+    """
+    inputs: dict[str, InputColumn] = {}
+    if preparation.image is not None:
+        paths, contents = _files(table, columns[column_named(table, columns, PATH_COLUMNS)])
+        inputs["image"] = image_column(paths, preparation.image, contents)
+    if preparation.text is not None and not words:
+        inputs["text"] = text_column(table, columns, preparation.text)
+    if preparation.sound is not None:
+        refuse_missing_columns(table, columns, [preparation.sound.column])
+        paths, _ = _files(table, columns[preparation.sound.column])
+        inputs["sound"] = sound_column(paths, preparation.sound)
+    if preparation.numbers is not None:
+        names = preparation.numbers.columns
+        refuse_missing_columns(table, columns, names)
+        rows = number_rows(str(table), columns, names)
+        preparation = replace(preparation, numbers=preparation.numbers.measured(rows))
+        assert preparation.numbers is not None
+        inputs["numbers"] = NumberColumn(preparation.numbers.scaled(rows))
+    return inputs, preparation
+
+
+def _files(table: Path, values: Sequence[Any]) -> tuple[list[Path], list[bytes | None]]:
+    """The paths in a column, and the files' contents where the data set holds them."""
+    home = table if table.is_dir() else table.parent
+    cells = [value if isinstance(value, dict) else {"path": value} for value in values]
+    contents: list[bytes | None] = [cell.get("bytes") for cell in cells]
+    paths = [home / str(cell.get("path") or f"row-{row}") for row, cell in enumerate(cells, start=1)]
+    absent = [path for path, content in zip(paths, contents, strict=True) if content is None and not path.is_file()]
     if absent:
         lines = "\n".join(f"  {path}" for path in absent[:20])
         raise DataError(f"{table} lists {len(absent)} of {len(paths)} files that do not exist:\n{lines}")
-    unlabelled = [line for line, label in enumerate(labels, start=2) if not label.strip()]
-    if unlabelled:
-        raise DataError(
-            f"{table}: {counted(len(unlabelled), 'row', 'has/have')} no label, the first in line {unlabelled[0]}."
-        )
+    return paths, contents
 
 
-def _refuse_measurements(table: Path, labels: Sequence[str]) -> None:
-    """Raise DataError for labels that are numbers with fractions: each would be a class, in the order of its text."""
-    try:
-        numbers = [float(label) for label in labels]
-    except ValueError:
-        return
-    fractions = [label for label, number in zip(labels, numbers, strict=True) if not number.is_integer()]
-    if fractions:
-        raise DataError(
-            f"{table}: the labels are numbers such as {listed(fractions, count=3)}, not classes.\nNumbers to predict "
-            "are trained in Python: regraft.train(head, features, loss=…). Classes need names that are not fractions."
-        )
+def _masks(table: Path, columns: Columns, preparation: Preparation, target: Target) -> tuple[MaskColumn, Target]:
+    """The masks in a column of paths."""
+    if preparation.image is None:
+        raise DataError(f"{table}: masks belong to images. Add an [input] section to the job.")
+    name = target.columns[0] if target.columns else column_named(table, columns, MASK_COLUMNS)
+    refuse_missing_columns(table, columns, [name])
+    images, _ = _files(table, columns[column_named(table, columns, PATH_COLUMNS)])
+    paths, _ = _files(table, columns[name])
+    masks = MaskColumn(images, paths, preparation.image, replace(target, columns=(name,)))
+    return masks, masks.target
 
 
-def _column(table: Path, columns: dict[str, list[str]], wanted: Sequence[str]) -> str:
-    matches = [name for name in columns if name.lower() in wanted]
-    if len(matches) != 1:
-        raise DataError(
-            f"{table} has {len(matches)} columns named {' or '.join(wanted)}; expected one. It has: "
-            f"{', '.join(columns)}."
-        )
-    return matches[0]
+def _own_tokens(table: Path, inputs: dict[str, InputColumn]) -> list[Tensor]:
+    """The labels of a language model on a table of texts."""
+    texts = inputs.get("text")
+    if not isinstance(texts, TokenColumn):
+        raise DataError(f"{table}: a language model learns from texts. Add [text] tokenizer to the job.")
+    return next_tokens(texts.tokens)
 
 
-def _read_csv(table: Path) -> dict[str, list[str]]:
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file, strict=True, skipinitialspace=True))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{table} cannot be read as comma-separated text in UTF-8: {error}.") from error
-    if not rows:
-        raise DataError(f"{table} has no rows below its header.")
-    uneven = [line for line, row in enumerate(rows, start=2) if None in row or None in row.values()]
-    if uneven:
-        raise DataError(f"{table}: line {uneven[0]} has another number of columns than the header.")
-    return {name: [row[name] for row in rows] for name in rows[0]}
-
-
-def _read_parquet(table: Path) -> dict[str, list[str]]:
-    try:
-        from pyarrow import parquet
-    except ImportError as error:
-        raise DataError(f"{table} is a parquet file; reading it needs: pip install 'regraft[table]'") from error
-    columns = parquet.read_table(table).to_pydict()
-    return {name: [str(value) for value in values] for name, values in columns.items()}
+def _ids_of(table: Path, columns: Columns, inputs: dict[str, InputColumn]) -> list[str]:
+    """The path of each image as the table has it, or the number of the row."""
+    if "image" in inputs:
+        values = columns[column_named(table, columns, PATH_COLUMNS)]
+        return [str(value.get("path") if isinstance(value, dict) else value) for value in values]
+    return [f"{table.name}[{row}]" for row in range(len(next(iter(columns.values()))))]

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from regraft.caching import cache_features
+from regraft.contracts.preparation import Preparation
 from regraft.cuts.cut import Cut
-from regraft.datasets.image_folder import open_image_folder
+from regraft.datasets.class_folder import open_class_folder
 from regraft.demo.mobilenet import mobilenet_v1_025
 from regraft.demo.shipped import CHECKPOINT, FACTORY, OF_NETWORK, PHOTOS, copy_network, copy_photos, foreign_photos
 from regraft.evaluating import evaluate
@@ -151,7 +152,7 @@ def run_demo(out: Path, *, overwrite: bool = False, tell: Tell = lambda line: No
         except BaseException:
             shutil.rmtree(out)  # a part of the demo is no demo
             raise
-    return Demo(out, rows, same, tolerance, run, tuple(answers))
+    return Demo(out, rows, same, tolerance, run, tuple(a for a in answers if isinstance(a, Prediction)))
 
 
 @contextmanager
@@ -176,7 +177,7 @@ def foreign_to_demo(folder: Path) -> list[str]:
 def open_part(folder: Path, part: str) -> Part:
     """The photographs of a part, decoded, and their labels."""
     contract = InputContract(size=(SIZE, SIZE), mean=(0.5,), std=(0.5,))
-    photos = as_examples(open_image_folder(folder / PHOTOS / part, contract))
+    photos = as_examples(open_class_folder(folder / PHOTOS / part, Preparation(contract)))
     images, labels = photos.gather(torch.arange(len(photos)))
     assert isinstance(images, Tensor)
     return images, labels

@@ -18,7 +18,7 @@ SECTIONS = {
     "freeze": ("layers", "trainable", "upto"),
     "data": ("skip_unreadable",),
     "cache": ("views", "flip", "shift", "precision", "batch_size", "engine"),
-    "train": ("loss",),
+    "train": ("task", "loss"),
     "train.steps": ("schedule", "patience"),
     "out": ("overwrite",),
 }

@@ -9,8 +9,9 @@ from typing import Any
 
 from torch import nn
 
+from regraft.contracts.preparation import Preparation
 from regraft.cuts.frozen import names_of
-from regraft.datasets.image_folder import PARTS
+from regraft.datasets.class_folder import PARTS
 from regraft.datasets.opening import open_data
 from regraft.errors import JobError
 from regraft.foundation.patterns import choose
@@ -75,7 +76,7 @@ def data_in(path: str) -> FirstData:
     Raises DataError for what cannot be used, JobError for parts without train.
     """
     train, test = _parts_of(Path(path))
-    data = open_data(train, InputContract())
+    data = open_data(train, Preparation(InputContract()))
     return FirstData(train, test, data.classes, data.are_images)
 
 

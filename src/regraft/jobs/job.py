@@ -3,6 +3,7 @@
 import os
 import tomllib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,11 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from pydantic_core import ErrorDetails
 
+from regraft.contracts.numbers import NumberContract
+from regraft.contracts.preparation import Preparation
+from regraft.contracts.sound import SoundContract
+from regraft.contracts.text import TextContract
+from regraft.datasets.labelled import Target
 from regraft.errors import JobError
 from regraft.foundation.wording import as_toml, expected, near_names, refused
 from regraft.inputs import InputContract
@@ -46,6 +52,9 @@ class Job:
     plan: PlanSection = PlanSection()
     freeze: FreezeSection = FreezeSection()
     input: InputContract | None = None
+    text: TextContract | None = None
+    sound: SoundContract | None = None
+    numbers: NumberContract | None = None
     cache: CacheSection = CacheSection()
     train: TrainSection = TrainSection()
     out: OutSection = OutSection()
@@ -87,9 +96,24 @@ class Job:
         return job
 
     @property
-    def contract(self) -> InputContract:
-        """How images are prepared: [input], or without it at their own size with values from 0 to 1."""
-        return self.input or InputContract()
+    def preparation(self) -> Preparation:
+        """How the inputs are prepared; without a section for any, images at their own size with values from 0 to 1."""
+        others = self.text or self.sound or self.numbers
+        text = self.text and replace(self.text, tokenizer=str(self.path(self.text.tokenizer)))
+        image = self.input or (None if others else InputContract())
+        return Preparation(image, text, self.sound, self.numbers, self.model.inputs)
+
+    @property
+    def target(self) -> Target:
+        """What the job says of the labels."""
+        columns = [self.data.labels] if isinstance(self.data.labels, str) else self.data.labels
+        return Target(
+            self.train.task,
+            None if self.data.classes is None else tuple(self.data.classes),
+            tuple(columns or ()),
+            self.data.separator,
+            tuple(self.data.mask_values or ()),
+        )
 
     def path(self, value: str) -> Path:
         """A path of the job, relative to its folder."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from regraft.datasets.labelled import Chosen, Labelled, pick_per_class, stratified_split
+from regraft.datasets.labelled import Chosen, Labelled, pick_per_class, random_split, stratified_split
 from regraft.datasets.opening import open_data
 from regraft.errors import DataError
 from regraft.foundation.wording import as_toml, counted
@@ -21,6 +21,7 @@ def inputs_of(job: Job) -> dict[str, Path]:
         "the training data": job.data.train,
         "the validation data": job.data.validation,
         "the test data": job.data.test,
+        "the tokenizer": job.text.tokenizer if job.text else None,
         "the feature cache": job.cache.folder,
     }
     code = factory_file(job.model.factory, job.folder)
@@ -42,26 +43,43 @@ def open_parts(job: Job) -> dict[str, Labelled]:
     whole = _open(job, job.data.train)
     parts = _with_validation(job, whole)
     if job.data.per_class:
-        chosen = pick_per_class(parts["train"].labels, job.data.per_class, seed=job.train.seed)
-        parts["train"] = Chosen(parts["train"], chosen)
+        parts["train"] = _some_of_each_class(parts["train"], job.data.per_class, job.train.seed)
     if job.data.test is not None:
-        parts["test"] = _open(job, job.data.test, whole.classes)
+        parts["test"] = _open(job, job.data.test, like=whole)
     return parts
 
 
-def _open(job: Job, path: str, classes: tuple[str, ...] | None = None) -> Labelled:
-    return open_data(job.path(path), job.contract, classes=classes, skip_unreadable=job.data.skip_unreadable)
+def _open(job: Job, path: str, like: Labelled | None = None) -> Labelled:
+    """The data at a path of the job; `like` the training data where they are opened already."""
+    preparation, target = (job.preparation, job.target) if like is None else (like.preparation, like.target)
+    return open_data(job.path(path), preparation, target=target, skip_unreadable=job.data.skip_unreadable)
+
+
+def _some_of_each_class(whole: Labelled, count: int, seed: int) -> Labelled:
+    labels = whole.class_numbers()
+    if labels is None:
+        raise DataError(
+            f"[data] per_class takes examples of each class, and the task is {whole.target.task}. Leave it out."
+        )
+    return Chosen(whole, pick_per_class(labels, count, seed=seed))
 
 
 def _with_validation(job: Job, whole: Labelled) -> dict[str, Labelled]:
-    """The training data, and what validates: other data, the first examples, or a part of each class."""
+    """The training data, and what validates: other data, the first examples, or a part of each class.
+
+    Where an example has no single class, a part of all examples.
+    """
     validation = job.data.validation
     if isinstance(validation, str):
-        return {"train": whole, "validation": _open(job, validation, whole.classes)}
+        return {"train": whole, "validation": _open(job, validation, like=whole)}
     if validation == 0:
         return {"train": whole}
     if validation < 1:
-        rest, held_out = stratified_split(whole.labels, validation, seed=job.train.seed)
+        labels, seed = whole.class_numbers(), job.train.seed
+        if labels is None:
+            rest, held_out = random_split(len(whole), validation, seed=seed)
+        else:
+            rest, held_out = stratified_split(labels, validation, seed=seed)
     else:
         first = round(validation)
         if first >= len(whole):

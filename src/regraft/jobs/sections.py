@@ -43,6 +43,7 @@ def _no_truth(value: T) -> T:
     return value
 
 
+Task = Literal["classification", "multilabel", "regression", "token-classification", "segmentation", "language-model"]
 Number = BeforeValidator(_no_truth)
 Count = Annotated[int, Number, Field(ge=1)]
 CheckedPatterns = Annotated[Patterns, AfterValidator(_compiled)]
@@ -62,10 +63,14 @@ class CheckpointSection:
 
 @dataclass(frozen=True, config=STRICT_KEYS)
 class ModelSection:
-    """[model]: the new model; `factory` is a SPEC, `args` are given to it."""
+    """[model]: the new model; `factory` is a SPEC, `args` are given to it.
+
+    inputs  kind of input → argument of the model's forward, where it takes several kinds
+    """
 
     factory: str
     args: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, config=STRICT_KEYS)
@@ -100,6 +105,10 @@ class DataSection:
     """[data]: where the examples are.
 
     validation       a part of each class of the training data (0.2), its first examples (5000), a path, or 0 for none
+    labels           the column of the labels in a table, or several
+    classes          the names of the classes in the order of the model's outputs; without it the data give them
+    separator        between the labels of a cell, where several may apply
+    mask_values      the value of a mask's pixels for each class
     per_class        train on this many random examples of each class only; 0 takes all
     skip_unreadable  leave out damaged images, with a note, instead of refusing
     """
@@ -107,6 +116,10 @@ class DataSection:
     train: str
     test: str | None = None
     validation: Share = 0.2
+    labels: str | Annotated[list[str], Field(min_length=1)] | None = None
+    classes: Annotated[list[str], Field(min_length=2)] | None = None
+    separator: Annotated[str, Field(min_length=1)] | None = None
+    mask_values: Annotated[list[int], Field(min_length=2)] | None = None
     per_class: Annotated[int, Number, Field(ge=0)] = 0
     skip_unreadable: bool = False
 
@@ -156,13 +169,14 @@ class ExactTable:
 
 @dataclass(frozen=True, config=STRICT_KEYS)
 class TrainSection(StepsTable):
-    """[train]: loss, seed, and the method in a table of its own, [train.steps] or [train.exact].
+    """[train]: task, loss, seed, and the method in a table of its own, [train.steps] or [train.exact].
 
     Without a table the method is chosen as `train` chooses. The keys of [train.steps] may also stand in [train] itself,
     with solver = "steps" or "lbfgs" (exact), as in jobs before these tables: "lbfgs" takes weight_decay alone, and
     without a solver weight_decay and batch_size leave the choice to `train`.
     """
 
+    task: Task | None = None
     loss: Literal["cross_entropy", "mean_squared_error"] = "cross_entropy"
     seed: Annotated[int, Number, Field(ge=0, lt=1 << 63)] = 0  # what a generator of torch takes
     steps: StepsTable | None = None

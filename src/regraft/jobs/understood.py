@@ -1,6 +1,7 @@
 """What a job understood of its data, in words, and whether the model fits them: before anything is trained."""
 
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from typing import Any
 
 import torch
@@ -8,21 +9,27 @@ from torch import Tensor, nn
 
 from regraft.datasets.duplicates import shared_examples
 from regraft.datasets.labelled import Labelled
-from regraft.errors import DataError
+from regraft.errors import Advice, DataError
 from regraft.examples import call
 from regraft.foundation.wording import counted, listed, shape_text
-from regraft.learning.losses import find_logits
+from regraft.tasks.classes import Classes
+from regraft.tasks.kinds import AnyTask, as_task
+from regraft.tasks.outputs import find_logits
+from regraft.tasks.regression import Regression
+from regraft.tasks.several import Several
 from regraft.tensors.keeping import undisturbed
-from regraft.tensors.trees import tensors_of
+from regraft.tensors.trees import Inputs, tensors_of
 
 
-def understood(parts: Mapping[str, Labelled], inputs: tuple[Any, ...]) -> str:
-    """The parts with their classes and counts, and a sample of the inputs after their preparation.
+def understood(parts: Mapping[str, Labelled], inputs: Inputs) -> str:
+    """The task, the parts with their labels, and a sample of the inputs after their preparation.
 
     inputs  the first examples, as the model takes them
     """
     lines = [f"{part:<10} {_counts_of(dataset)}" for part, dataset in parts.items()]
-    return "\n".join([*lines, f"inputs     {'; '.join(map(_sample_of, tensors_of(inputs)))}"])
+    named = inputs.items() if isinstance(inputs, dict) else [("", tensor) for tensor in tensors_of(inputs)]
+    samples = [f"{name} {_sample_of(tensor)}".strip() for name, tensor in named]
+    return "\n".join([f"task       {parts['train'].target.task}", *lines, f"inputs     {'; '.join(samples)}"])
 
 
 def shared_notes(parts: Mapping[str, Labelled]) -> list[str]:
@@ -37,35 +44,90 @@ def shared_notes(parts: Mapping[str, Labelled]) -> list[str]:
     return notes
 
 
-def refuse_misfit(model: nn.Module, inputs: tuple[Any, ...], classes: Sequence[str]) -> None:
-    """Raise DataError when the model cannot take the inputs, or does not give one output for each class."""
+def refuse_misfit(model: nn.Module, inputs: Inputs, labels: Any, dataset: Labelled) -> None:
+    """Raise DataError when the model cannot take the inputs, or its outputs do not fit the task and the labels.
+
+    inputs, labels  a batch of the first examples
+    """
     shapes = " and ".join(f"({shape_text(tensor.shape[1:])})" for tensor in tensors_of(inputs))
     try:
         with undisturbed(model, is_training=False), torch.inference_mode():
             outputs = call(model, inputs)
     except Exception as error:  # whatever the user's forward raises
+        names = ", ".join(signature(model.forward).parameters)
+        named = (
+            f" They are passed as {listed(list(inputs))}; forward takes {names}." if isinstance(inputs, dict) else ""
+        )
         raise DataError(
             f"The model fails on the first training examples, of shape {shapes}: {type(error).__name__}: {error}\n"
-            "Give it examples that it takes: see [input] in the job."
+            f"Give it examples that it takes: see [input] in the job.{named}"
         ) from error
     logits = find_logits(outputs)
-    if logits is None or logits.ndim != 2:
-        given = type(outputs).__name__ if logits is None else f"outputs of shape ({shape_text(logits.shape[1:])})"
-        raise DataError(f"The model gives {given} for an example; a job trains models with one output for each class.")
-    if logits.shape[1] != len(classes):
-        names = listed(classes)
+    if logits is None or logits.ndim < 1:
+        given = type(outputs).__name__ if logits is None else "a single number"
+        raise DataError(f"The model gives {given} for a batch; a job trains models with outputs for each example.")
+    task = as_task(str(dataset.target.task))
+    _refuse_other_count(task, logits, dataset)
+    task.check(outputs, labels).look(labels)
+
+
+def _refuse_other_count(task: AnyTask, logits: Tensor, dataset: Labelled) -> None:
+    """Raise DataError when the outputs are not as many as the classes, labels or numbers of the data."""
+    if isinstance(task, Several) or dataset.target.task == "language-model":  # a vocabulary has no names here
+        return
+    if isinstance(task, Classes) and (logits.ndim < 2 or (task.name == "classification" and logits.ndim != 2)):
         raise DataError(
-            f"The model has {counted(logits.shape[1], 'output')}, and the training data have "
-            f"{counted(len(classes), 'class/classes')}: {names}.\n"
-            f"Give the model one output for each class, as in [model] args = {{num_classes = {len(classes)}}}."
+            f"The model gives outputs of shape ({shape_text(logits.shape[1:])}) for an example; {task.name} needs one "
+            "for each class."
+        )
+    count = task.size(logits)
+    noun, names = ("class/classes", dataset.classes) if isinstance(task, Classes) else ("label", dataset.classes)
+    if isinstance(task, Regression):
+        noun, names = "number", dataset.target.columns or tuple(map(str, range(_columns_of(dataset))))
+    if count != len(names):
+        key = "num_labels" if dataset.preparation.text is not None else "num_classes"
+        raise DataError(
+            f"The model has {counted(count, 'output')}, and the training data have {counted(len(names), noun)}: "
+            f"{listed(names)}.\nGive the model one output for each {noun.partition('/')[0]}, as in [model] args = "
+            f"{{{key} = {len(names)}}}.",
+            advice=[Advice("task", "regression", "predict the labels as numbers")] if count == 1 else [],
         )
 
 
+def _columns_of(dataset: Labelled) -> int:
+    labels = dataset.labels
+    return labels.shape[1] if labels is not None and labels.ndim > 1 else 1
+
+
 def _counts_of(dataset: Labelled) -> str:
-    """ "720 examples of 10 classes: bag 72, boot 71 …"."""
-    counts = torch.bincount(dataset.labels, minlength=len(dataset.classes)).tolist()
-    each = [f"{name} {count:,}" for name, count in zip(dataset.classes, counts, strict=True)]
-    return f"{counted(len(dataset), 'example')} of {counted(len(each), 'class/classes')}: {listed(each)}"
+    """ "720 examples of 10 classes: bag 72, boot 71 …"; what the labels are for other tasks."""
+    examples, labels, names = counted(len(dataset), "example"), dataset.labels, dataset.classes
+    match dataset.target.task:
+        case "classification" if labels is not None:
+            counts = torch.bincount(labels, minlength=len(names)).tolist()
+            return f"{examples} of {counted(len(names), 'class/classes')}: {_each(names, counts)}"
+        case "multilabel" if labels is not None:
+            return f"{examples} with {counted(len(names), 'label')}, of which several may apply: " + _each(
+                names, [int(count) for count in labels.sum(0).tolist()]
+            )
+        case "regression" if labels is not None:
+            return f"{examples}; to predict: {_ranges_of(dataset, labels)}"
+        case "token-classification" | "segmentation":
+            noun = "token" if dataset.target.task == "token-classification" else "pixel"
+            return f"{examples} with one of {counted(len(names), 'class/classes')} for each {noun}: {listed(names)}"
+    return f"{examples}; each token is predicted from those before it"
+
+
+def _each(names: Sequence[str], counts: Sequence[int]) -> str:
+    return listed([f"{name} {count:,}" for name, count in zip(names, counts, strict=True)])
+
+
+def _ranges_of(dataset: Labelled, labels: Tensor) -> str:
+    """ "age from 3 to 91, mean 40.2" for each column."""
+    columns = labels.reshape(len(labels), -1).double()
+    names = dataset.target.columns or [f"number {index}" for index in range(columns.shape[1])]
+    ranges = zip(names, columns.amin(0).tolist(), columns.amax(0).tolist(), columns.mean(0).tolist(), strict=True)
+    return "; ".join(f"{name} from {low:.4g} to {high:.4g}, mean {mean:.4g}" for name, low, high, mean in ranges)
 
 
 def _sample_of(inputs: Tensor) -> str:

@@ -1,0 +1,1 @@
+"""How inputs are prepared that are no images: texts, sounds and numbers, and all kinds together."""

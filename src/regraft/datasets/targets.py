@@ -1,0 +1,148 @@
+"""Labels from columns: what they are, and their values; numbers are never taken for names of classes by chance."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from regraft.contracts.numbers import number_rows
+from regraft.datasets.columns import Columns, column_named, refuse_missing_columns
+from regraft.datasets.labelled import Target, class_names, refuse_unknown_classes
+from regraft.errors import Advice, DataError
+from regraft.foundation.wording import counted, listed
+
+LABEL_COLUMNS = ("label", "class", "target", "category", "labels", "tags", "ner_tags")
+YES_OR_NO = {"0", "1", "0.0", "1.0", "false", "true"}
+
+
+def targets_of(table: Path, columns: Columns, target: Target) -> tuple[Tensor, Target]:
+    """The labels of all rows, and what they are.
+
+    target   what is known: the task, the columns, and for further data of the same task the classes
+    returns  (count,) int64 for classes, (count, labels) float32 of 0 and 1 where several may apply, and (count,) or
+             (count, columns) float32 for numbers
+
+    Raises DataError for a missing column or label, a class that is not known, and where only the user can say whether
+    numbers are classes.
+    """
+    names = target.columns or (column_named(table, columns, LABEL_COLUMNS),)
+    refuse_missing_columns(table, columns, names)
+    for name in names:
+        _refuse_empty(table, name, columns[name])
+    target = replace(target, columns=names, task=target.task or _inferred(table, columns, names, target))
+    make = MAKERS.get(target.task or "")
+    if make is None:
+        raise DataError(
+            f"{table}: the task {target.task} takes no column of labels such as {listed(list(names))}.\nTags are lists "
+            "beside lists of words ([text] column), masks are files beside images ([input])."
+        )
+    return make(table, columns, target)
+
+
+def _inferred(table: Path, columns: Columns, names: Sequence[str], target: Target) -> str:
+    """The task, where the labels leave no doubt."""
+    values = [value for name in names for value in columns[name]]
+    if target.separator is not None or isinstance(values[0], list):
+        return "multilabel"
+    if all(str(value).lower() in YES_OR_NO for value in values) and len(names) > 1:
+        return "multilabel"
+    numbers = _as_numbers(values)
+    if numbers is None:
+        if len(names) > 1:
+            raise DataError(
+                f"{table}: {_has(names)} Several columns of class names are several tasks, and a job has one.\nTrain "
+                "one job for each column, on one [cache] folder; or write each class as a column of 0 and 1."
+            )
+        return "classification"
+    if not all(number.is_integer() for number in numbers):
+        return "regression"
+    if len(names) == 1 and set(numbers) == set(range(len(set(numbers)))):
+        return "classification"  # 0 to n - 1: the model's outputs are compared with their count before it is trained
+    raise DataError(
+        f"{table}: the labels are numbers such as {listed([str(value) for value in values], count=3)}. They may be "
+        "classes or values to predict, and only you know which.",
+        advice=[
+            Advice("task", "regression", "predict them as numbers"),
+            Advice("task", "classification", "take each number for a class"),
+        ],
+    )
+
+
+def _classes(table: Path, columns: Columns, target: Target) -> tuple[Tensor, Target]:
+    """One class for each row."""
+    if len(target.columns) != 1:
+        raise DataError(f"{table}: {_has(target.columns)} Classes are in one column.")
+    values = [str(value) for value in columns[target.columns[0]]]
+    names = class_names(values) if target.classes is None else list(target.classes)
+    refuse_unknown_classes(values, names, prefix=f"{table}: ")
+    numbers = {name: number for number, name in enumerate(names)}
+    labels = torch.tensor([numbers[value] for value in values], dtype=torch.int64)
+    return labels, replace(target, classes=tuple(names))
+
+
+def _several_labels(table: Path, columns: Columns, target: Target) -> tuple[Tensor, Target]:
+    """A row of 0 and 1: a column for each label, or one column of lists."""
+    if len(target.columns) > 1:
+        names = target.columns
+        wrong = [(name, value) for name in names for value in columns[name] if str(value).lower() not in YES_OR_NO]
+        if wrong:
+            raise DataError(f"{table}: {wrong[0][0]} has the value {wrong[0][1]!r}; expected 0 or 1 for each label.")
+        rows = [[str(value).lower() in ("1", "1.0", "true") for value in columns[name]] for name in names]
+        return torch.tensor(rows).t().float().contiguous(), replace(target, classes=tuple(names))
+    column = target.columns[0]
+    lists = [_labels_in(table, column, value, target.separator) for value in columns[column]]
+    seen = [label for labels in lists for label in labels]
+    names = tuple(class_names(seen)) if target.classes is None else target.classes
+    refuse_unknown_classes(seen, names, prefix=f"{table}: ")
+    marks = [[name in labels for name in names] for labels in map(set, lists)]
+    return torch.tensor(marks, dtype=torch.float32).reshape(len(lists), len(names)), replace(target, classes=names)
+
+
+def _labels_in(table: Path, column: str, value: Any, separator: str | None) -> list[str]:
+    if isinstance(value, list | tuple):
+        return [str(label) for label in value]
+    if separator is None:
+        raise DataError(
+            f"{table}: {column} has the text {value!r}, expected a list of labels.\nIn a job set [data] separator to "
+            'what stands between the labels, for example separator = ";". Or write each label as a column of 0 and 1: '
+            '[data] labels = ["red", "round"].'
+        )
+    return [label.strip() for label in str(value).split(separator) if label.strip()]
+
+
+def _numbers(table: Path, columns: Columns, target: Target) -> tuple[Tensor, Target]:
+    """One value for each row, or one for each column."""
+    rows = torch.from_numpy(number_rows(str(table), columns, target.columns)).float()
+    return rows[:, 0] if len(target.columns) == 1 else rows, replace(target, classes=())
+
+
+MAKERS: dict[str, Callable[[Path, Columns, Target], tuple[Tensor, Target]]] = {
+    "classification": _classes,
+    "multilabel": _several_labels,
+    "regression": _numbers,
+}
+
+
+def _refuse_empty(table: Path, name: str, values: Sequence[Any]) -> None:
+    """Raise DataError for rows without a label; an empty list of labels is one."""
+    empty = [row for row, value in enumerate(values) if value is None or (isinstance(value, str) and not value.strip())]
+    if empty:
+        where = f"line {empty[0] + 2}" if table.suffix.lower() == ".csv" else f"row {empty[0] + 1}"
+        raise DataError(f"{table}: {counted(len(empty), 'row', 'has/have')} no {name}, the first in {where}.")
+
+
+def _as_numbers(values: Sequence[Any]) -> list[float] | None:
+    """The values as numbers; None where one is no number. True and false are names."""
+    if any(isinstance(value, bool) for value in values):
+        return None
+    try:
+        return [float(value) for value in values]
+    except (TypeError, ValueError):
+        return None
+
+
+def _has(names: Sequence[str]) -> str:
+    return f"The labels are in {counted(len(names), 'column')}: {listed(list(names))}."

@@ -1,0 +1,1 @@
+"""What `predict` reads, and what its answers are, task by task."""

@@ -1,0 +1,61 @@
+"""Labels from the columns of a table."""
+
+from pathlib import Path
+
+import pytest
+
+from regraft.datasets.labelled import Target
+from regraft.datasets.targets import targets_of
+from regraft.errors import DataError
+
+TABLE = Path("t.csv")
+
+
+@pytest.mark.parametrize(
+    ("columns", "target", "task", "classes", "values"),
+    [
+        ({"label": ["b", "a", "b"]}, Target(), "classification", ("a", "b"), [1, 0, 1]),
+        ({"label": ["1", "0", "1"]}, Target(), "classification", ("0", "1"), [1, 0, 1]),
+        ({"label": [True, False]}, Target(), "classification", ("False", "True"), [1, 0]),
+        ({"age": ["5", "10", "30"]}, Target("classification", None, ("age",)), "classification", ("5", "10", "30"),
+         [0, 1, 2]),
+        ({"age": ["5", "10", "30"]}, Target("regression", None, ("age",)), "regression", (), [5, 10, 30]),
+        ({"label": ["1.5", "2"]}, Target(), "regression", (), [1.5, 2]),
+        ({"x": ["1", "2"], "y": ["3", "4.5"]}, Target(columns=("x", "y")), "regression", (), [[1, 3], [2, 4.5]]),
+        ({"red": ["1", "0"], "round": ["1", "1"]}, Target(columns=("red", "round")), "multilabel", ("red", "round"),
+         [[1, 1], [0, 1]]),
+        ({"labels": [["b"], [], ["a", "b"]]}, Target(), "multilabel", ("a", "b"), [[0, 1], [0, 0], [1, 1]]),
+        ({"tags": ["b; a", "b"]}, Target(separator=";"), "multilabel", ("a", "b"), [[1, 1], [0, 1]]),
+        ({"label": ["a"]}, Target("classification", ("b", "a")), "classification", ("b", "a"), [1]),
+    ],
+)  # fmt: skip
+def test_labels_are_what_they_say_they_are(columns, target, task, classes, values):
+    """Names, yes and no, lists, fractions; numbers as classes only from 0 to n - 1, or where the task says so."""
+    labels, known = targets_of(TABLE, columns, target)
+    assert (known.task, known.classes, labels.tolist()) == (task, classes, values)
+    again, same = targets_of(TABLE, columns, known)
+    assert (again.tolist(), same) == (values, known)
+
+
+@pytest.mark.parametrize(
+    ("columns", "target", "words"),
+    [
+        ({"age": ["5", "10", "30"]}, Target(columns=("age",)),
+         r"(?s)numbers such as 5, 10, 30\. They may be classes.*task=\"regression\".*task=\"classification\""),
+        ({"label": [1, 2, 3]}, Target(), "only you know which"),
+        ({"label": ["a", " "]}, Target(), "1 row has no label, the first in line 3"),
+        ({"a": ["x"], "b": ["y"]}, Target(columns=("a", "b")), "several tasks, and a job has one"),
+        ({"labels": ["red round"]}, Target("multilabel"), r"expected a list of labels.*\n.*separator"),
+        ({"a": ["1"], "b": ["2"]}, Target("multilabel", None, ("a", "b")), "b has the value '2'; expected 0 or 1"),
+        ({"label": ["old"]}, Target("regression"), "label of row 1 is 'old', expected a number"),
+        ({"label": ["c"]}, Target("classification", ("a", "b")), "c is not a class of the training data"),
+        ({"labels": [["c"]]}, Target("multilabel", ("a", "b")), "c is not a class of the training data"),
+        ({"x": [1]}, Target(), "has 0 columns named label or class"),
+        ({"x": [1]}, Target(columns=("y",)), "has no column 'y'"),
+        ({"label": ["a"]}, Target("segmentation"), "takes no column of labels"),
+    ],
+)  # fmt: skip
+def test_labels_that_leave_a_doubt_are_refused(columns, target, words):
+    """A column of ages is never a list of class names."""
+    with pytest.raises(DataError, match=words):
+        targets_of(TABLE, columns, target)

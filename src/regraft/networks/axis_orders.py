@@ -5,7 +5,7 @@ file keeps as (n, h, w, c) and the code as (n, c, h, w).
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from regraft.networks.network import Settings
@@ -163,3 +163,24 @@ def per_axis(*names: str) -> Arrange:
         return Arrangement((order, *(as_stored(value.rank) for value in inputs[1:])), order, changed)
 
     return arrange
+
+
+def spread(value: Held, order: Order) -> Held:
+    """A tensor of fewer axes, which the file spreads over the last ones, for a map whose axes are in this order."""
+    missing = len(order) - value.rank
+    shape = (1,) * missing + (value.shape or ())
+    turned = tuple(shape[axis] for axis in order)
+    if order == as_stored(len(order)):
+        return value
+    kept = [axis for axis in order if shape[axis] != 1]
+    if kept == sorted(kept):
+        text = f"{value.text}.reshape({', '.join(map(str, _without_ones(turned)))})"
+    else:
+        text = f"{value.text}[{'None, ' * missing}...].permute({', '.join(map(str, order))})"
+    return replace(value, text=text, shape=turned, order=order)
+
+
+def _without_ones(shape: Sequence[int]) -> list[int]:
+    """The sizes from the first that is not 1, which broadcasting fills in."""
+    start = next((place for place, size in enumerate(shape) if size != 1), len(shape) - 1)
+    return list(shape[start:])

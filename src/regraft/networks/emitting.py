@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from regraft.arrays import ArrayInfo
 from regraft.errors import BuildError
 from regraft.networks import runtime
-from regraft.networks.axis_orders import Held, Order, as_stored, channels_second, moved
+from regraft.networks.axis_orders import Held, Order, as_stored, channels_second, moved, spread
 from regraft.networks.names import Paths, Variables, children_of, expression, tensor_path, variable_name
 from regraft.networks.network import Array, Entry, Literal, Network, Node
 from regraft.networks.operators import Call, Operator, python
@@ -142,33 +142,32 @@ class _Emitter:
 
     def _node(self, node: Node) -> None:
         inputs = [self._input(node, index) for index in range(len(node.inputs))]
-        if self._renamed(node, inputs) or (node.operator == "flatten" and self._flatten(node, inputs)):
+        if self._renamed(node, inputs) or self._flatten(node, inputs):
             return
         operator = OPERATORS[node.operator]
-        present = [value for value in inputs if value is not None]
-        if operator.sizes and present and all(value.shape is None for value in present):
+        if operator.sizes and _are_sizes(inputs):
             self._sizes(node, operator, inputs)
             return
         inputs = [self._as_tensor(value, index) for index, value in enumerate(inputs)]
         flat = self._flat_of(node, operator, inputs)
-        present = [value for value in inputs if value is not None]
-        arrangement = operator.arrange(node.settings, present)
+        arrangement = operator.arrange(node.settings, [value for value in inputs if value is not None])
         taken = iter(arrangement.inputs)
         turned = [
             None if value is None else self._in_order(name, value, next(taken))
             for name, value in zip(node.inputs, inputs, strict=True)
         ]
-        if operator.layer is None and node.inputs[0] in self.wishes and arrangement.inputs[:1] == (arrangement.output,):
-            self.wishes.update(dict.fromkeys(node.outputs, self.wishes[str(node.inputs[0])]))
-        call = Call(
-            {**node.settings, **arrangement.settings},
-            tuple("None" if value is None else value.text for value in turned),
-            tuple(turned),
-            {role: array.shape_in(self.infos) for role, array in node.arrays.items()},
-        )
+        call = self._call(node, arrangement.settings, turned)
         if operator.layer is not None:
             call = replace(call, module=self._module(node, operator, call, flat))
+        elif arrangement.inputs[:1] == (arrangement.output,) and node.inputs[0] in self.wishes:
+            self.wishes.update(dict.fromkeys(node.outputs, self.wishes[str(node.inputs[0])]))
         self._assign(node, operator.written(call), arrangement.output, flat, is_layer=operator.layer is not None)
+
+    def _call(self, node: Node, settings: Mapping[str, Any], inputs: Sequence[Held | None]) -> Call:
+        """The call of a node on these inputs; `settings` are those that their order changes."""
+        texts = tuple("None" if value is None else value.text for value in inputs)
+        shapes = {role: array.shape_in(self.infos) for role, array in node.arrays.items()}
+        return Call({**node.settings, **settings}, texts, tuple(inputs), shapes)
 
     def _input(self, node: Node, index: int) -> Held | None:
         given = node.inputs[index]
@@ -230,7 +229,7 @@ class _Emitter:
         if not value.rank or value.order == order:
             return value
         if value.rank < len(order):
-            return _spread(value, order)
+            return spread(value, order)
         if isinstance(name, str) and name in self.wishes:
             entry, of_entry = self.wishes[name]
             self.moves[entry].append(tuple(of_entry[axis] for axis in order))
@@ -265,8 +264,10 @@ class _Emitter:
 
     def _flatten(self, node: Node, inputs: Sequence[Held | None]) -> bool:
         """Flatten a map in the code's order, where what follows can take it; False where the file's order is needed."""
+        if node.operator != "flatten" or node.outputs[0] in self.decisions.unflat:
+            return False
         value = inputs[0]
-        if value is None or node.outputs[0] in self.decisions.unflat or value.order == as_stored(value.rank):
+        if value is None or value.order == as_stored(value.rank):
             return False
         if node.settings.get("start", 1) != 1 or value.shape is None:
             return False
@@ -327,6 +328,12 @@ class _Emitter:
         self.source.statements.append(Statement((pattern,), text, words, path))
 
 
+def _are_sizes(inputs: Sequence[Held | None]) -> bool:
+    """Whether there are inputs, and all of them are numbers that the code computes with, not tensors."""
+    present = [value for value in inputs if value is not None]
+    return bool(present) and all(value.shape is None for value in present)
+
+
 def is_flat(node: Node) -> bool:
     """Whether what the node gives is flattened as what it takes: a dense layer's output is not."""
     return node.operator != "linear"
@@ -352,27 +359,6 @@ def _held(text: str, value: Any, order: Order, flat: Any) -> Held:
     rank = value.dim()
     known = order if len(order) == rank else as_stored(rank)
     return Held(text, tuple(value.shape), str(value.dtype).removeprefix("torch."), known, flat)
-
-
-def _spread(value: Held, order: Order) -> Held:
-    """A tensor of fewer axes, which the file spreads over the last ones, for a map whose axes are in this order."""
-    missing = len(order) - value.rank
-    shape = (1,) * missing + (value.shape or ())
-    turned = tuple(shape[axis] for axis in order)
-    if order == as_stored(len(order)):
-        return value
-    kept = [axis for axis in order if shape[axis] != 1]
-    if kept == sorted(kept):
-        text = f"{value.text}.reshape({', '.join(map(str, _without_ones(turned)))})"
-    else:
-        text = f"{value.text}[{'None, ' * missing}...].permute({', '.join(map(str, order))})"
-    return replace(value, text=text, shape=turned, order=order)
-
-
-def _without_ones(shape: Sequence[int]) -> list[int]:
-    """The sizes from the first that is not 1, which broadcasting fills in."""
-    start = next((place for place, size in enumerate(shape) if size != 1), len(shape) - 1)
-    return list(shape[start:])
 
 
 def _reordered(array: Array, flat: Any, role: str, operator: str) -> Array:

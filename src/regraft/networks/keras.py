@@ -135,34 +135,41 @@ class _Walk:
     def model(self, model: KerasLayer, inputs: Sequence[str], tensors: Sequence[Tensor] = ()) -> list[str]:
         """The values that a model gives for these."""
         if model.class_name == "Sequential" or "output_layers" not in model.settings:
-            value: Sequence[str] = inputs
-            for layer in model.children:
-                value = self.layer(layer, tuple(value))[:1] if layer.class_name != "InputLayer" else value
-            return list(value)
+            return self._in_sequence(model.children, inputs)
         tensors = tensors or outer_tensors(model.settings["input_layers"])
         values = dict(zip(tensors, inputs, strict=True))
         waiting = list(self._calls(model))
+        outer = outer_tensors(model.settings["output_layers"])
         while waiting:
-            ready = [entry for entry in waiting if all(tensor in values for tensor in entry[2].tensors())]
+            ready = [entry for entry in waiting if values.keys() >= set(entry[2].tensors())]
+            waiting = [entry for entry in waiting if not values.keys() >= set(entry[2].tensors())]
             if not ready:
                 names = ", ".join(entry[0].name for entry in waiting[:5])
                 self._refuse(model, f"the inputs of {names} are not in the file")
-                return [self.builder.value(model.path) for _ in outer_tensors(model.settings["output_layers"])]
+                return [self.builder.value(model.path) for _ in outer]
             for layer, index, call in ready:
-                for position, value_name in enumerate(self._called(layer, call, values)):
-                    values[Tensor(layer.name, index, position)] = value_name
-            done = {id(entry) for entry in ready}
-            waiting = [entry for entry in waiting if id(entry) not in done]
-        return [values[tensor] for tensor in outer_tensors(model.settings["output_layers"])]
+                outputs = enumerate(self._called(layer, call, values))
+                values |= {Tensor(layer.name, index, position): value for position, value in outputs}
+        return [values[tensor] for tensor in outer]
+
+    def _in_sequence(self, layers: Sequence[KerasLayer], inputs: Sequence[str]) -> list[str]:
+        """What layers give of which each takes what the one before gives."""
+        values: Sequence[str] = inputs
+        for layer in layers:
+            if layer.class_name != "InputLayer":
+                values = self.layer(layer, tuple(values))[:1]
+        return list(values)
 
     def _calls(self, model: KerasLayer) -> list[tuple[KerasLayer, int, KerasCall]]:
         """Every call in the model: (layer, number of the call, call)."""
         layers = {layer.name: layer for layer in model.children}
         calls = []
         for entry in model.settings["layers"]:
-            name = str(entry.get("name") or (entry.get("config") or {}).get("name"))
-            path = f"{model.path}/{name}" if model.path else name
-            layer = layers.get(name) or KerasLayer(path, str(entry.get("class_name")), entry.get("config") or {})
+            config = entry.get("config") or {}
+            name = str(entry.get("name") or config.get("name"))
+            layer = layers.get(name) or KerasLayer(
+                f"{model.path}/{name}".lstrip("/"), str(entry.get("class_name")), config
+            )
             calls += [(layer, index, call) for index, call in enumerate(calls_of(entry))]
         tensors = {tensor for _, _, call in calls for tensor in call.tensors()}
         tensors.update(outer_tensors(model.settings["output_layers"]))

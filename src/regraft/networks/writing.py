@@ -68,18 +68,12 @@ def _constructor(source: Source) -> Iterator[str]:
     lists = [path for path in source.children if container_text(path, source.children) == "nn.ModuleList()"]
     made: set[str] = set()
     for path, text in source.constructors.items():
-        for parent in _parents(path):
-            if parent not in made and parent not in source.constructors:
-                yield "    " + _placed(parent, container_text(parent, source.children), lists)
-                made.add(parent)
+        yield from _containers_above(path, source, lists, made)
         yield "    " + _placed(path, text, lists)
     for path, (_, shape, dtype, is_trained) in source.tensors.items():
         home, _, leaf = path.rpartition(".")
         owner = expression(home, lists) if home else "self"
-        for parent in _parents(path):
-            if parent not in made and parent not in source.constructors:
-                yield "    " + _placed(parent, container_text(parent, source.children), lists)
-                made.add(parent)
+        yield from _containers_above(path, source, lists, made)
         yield (
             f"    {owner}.{leaf} = nn.Parameter(torch.zeros({python(shape)}))"
             if is_trained
@@ -87,6 +81,14 @@ def _constructor(source: Source) -> Iterator[str]:
         )
     for path, text in source.constants.items():
         yield f'    self.register_buffer("{path}", {text}, persistent=False)'
+
+
+def _containers_above(path: str, source: Source, lists: Sequence[str], made: set[str]) -> Iterator[str]:
+    """The modules that hold a path and are no layers; `made` are those that were written."""
+    for parent in _parents(path):
+        if parent not in made and parent not in source.constructors:
+            yield "    " + _placed(parent, container_text(parent, source.children), lists)
+            made.add(parent)
 
 
 def _dtype(dtype: str) -> str:

@@ -16,7 +16,7 @@ ORDER = [
     "networks", "building",
     "verifying", "cuts", "freezing", "splitting", "inputs", "contracts", "datasets", "stores", "caches", "caching",
     "learning", "training", "evaluating", "jobs", "model_record", "saving", "predictions", "predicting", "reports",
-    "reporting", "testing",
+    "reporting", "comparing", "testing",
     "recipe", "demo", "cli", "__main__",
 ]  # fmt: skip
 PUBLIC_NAMES = [

@@ -14,7 +14,7 @@ from regraft.recipe import predict, reuse
 from regraft.saving import Factory
 from small_models import same_weights
 
-FOLDER = ["metrics.json", "model.safetensors", "net.py", "plan.json", "regraft.json", "report.html"]
+FOLDER = ["answers.csv", "metrics.json", "model.safetensors", "net.py", "plan.json", "regraft.json", "report.html"]
 
 
 def test_a_job_leaves_a_whole_run_folder(job_file):

@@ -12,8 +12,10 @@ from regraft.learning.history import History, Stage
 from regraft.plan import CheckpointIdentity, Plan
 from regraft.plans.rows import Row
 from regraft.reporting import write_report
+from regraft.reports.outcomes import Outcomes
 from regraft.reports.record import Parameters, RunRecord, Variant
 
+PICTURE = "data:image/png;base64,AAAA"
 HOSTILE = "<script>alert('x')</script>&\"'"
 
 
@@ -49,6 +51,8 @@ def a_run(classes=2, rows=4, epochs=3):
         classes=tuple(f"class{index}" for index in range(classes)),
         seconds={"features": 12.0, "training": 3.0},
         notes=("train: 1 unreadable images skipped: a.png",),
+        counts={"train": (50,) * classes},
+        outcomes=Outcomes("test", ("x.png", "y.png"), (0, 1), (0, 0), (0.9, 0.6), {0: PICTURE}),
         comparison=(Variant("from scratch", 0.5, 0.01, 9.0, (0.49, 0.51)), Variant("cached", 0.9, 0.01)),
     )
 
@@ -89,7 +93,8 @@ def test_the_page_tells_all_that_a_run_has(page):
 def test_the_page_needs_nothing_from_elsewhere(page):
     """No script, no style sheet, no image, no font is fetched."""
     html = page(a_run())
-    assert not re.search(r"<(script|img|iframe)\b", html)
+    assert not re.search(r"<(script|iframe)\b", html)
+    assert all('src="data:image/' in tag for tag in re.findall(r"<img\b[^>]*>", html))
     assert re.findall(r"<link[^>]*>", html) == re.findall(r"<link[^>]*data:[^>]*>", html)  # an empty icon
     assert not re.search(r"https?://(?!www\.w3\.org/)", html)
     assert "@import" not in html
@@ -126,6 +131,7 @@ def test_hostile_names_are_shown_and_never_run(page):
         classes=(HOSTILE, "b"),
         seconds={HOSTILE: 1.0},
         notes=(HOSTILE,),
+        outcomes=Outcomes(HOSTILE, (HOSTILE,) * 2, (0, 1), (0, 0), (0.5, 0.5)),
         comparison=(Variant(HOSTILE, 0.5, 0.1, 1.0, note=HOSTILE),),
     )
     html = page(record)
@@ -139,7 +145,7 @@ def test_names_that_are_no_unicode_do_not_stop_the_page(page):
 
 
 @pytest.mark.parametrize(
-    "missing", ["plan", "checkpoint", "cut", "history", "scores", "parameters", "seconds", "comparison"]
+    "missing", ["plan", "checkpoint", "cut", "history", "scores", "parameters", "seconds", "comparison", "outcomes"]
 )
 def test_a_missing_part_is_left_out(page, missing):
     """No empty heading, no error."""
@@ -203,3 +209,38 @@ def test_numbers_as_labels_have_a_loss_and_no_accuracy(page):
     """A regression's page has no section of accuracies."""
     run = replace(a_run(), scores={"test": Score(None, None, 20, 0.6)})
     assert "How accurate it is" not in page(run)
+
+
+def test_accuracy_comes_first_beside_what_needs_no_model(page):
+    """Then the examples, the training, and only then where the layers come from."""
+    html = page(a_run())
+    order = [html.index(f'<section id="{name}">') for name in ("accuracy", "examples", "training", "reused", "frozen")]
+    assert order == sorted(order)
+    text = text_of(html)
+    assert "always “class0”: 0.47" in text  # 9 of 19 test examples; each class has as many training examples
+    assert "Weakest class 90.0 % of class1 found; mostly taken for class0" in text
+    assert "By chance 0.500" in text
+
+
+def test_each_class_has_precision_recall_f1_and_support(page):
+    """Of class1 9 of 10 are found, and all that is taken for it belongs to it; 50 were trained on."""
+    assert "class1 100 % 90.0 % 0.947 10 50 class0" in text_of(page(a_run()))
+
+
+def test_examples_have_their_picture_their_answer_and_the_true_class_of_a_mistake(page):
+    """An example without a picture has its name; the answers' calibration is drawn."""
+    html = page(a_run())
+    assert html.count(f'<img src="{PICTURE}"') == 1
+    text = text_of(html)
+    assert "class0 0.90" in text
+    assert "y.png class0 0.60 is class1" in text
+    assert "class1 taken for class0" in text
+    assert "Expected calibration error 0.350" in text  # (0.1 + 0.6) / 2
+    assert "the model is too sure" in text
+    assert "1 answers with a probability of 0.90 on average: 100% are right" in html
+
+
+def test_values_of_an_epoch_are_shown_on_hover(page):
+    """Without a script, for as many epochs as a reader can point at."""
+    assert "epoch 1: training 0.5, validation 0.9" in page(a_run())
+    assert page(a_run(epochs=1000)).count('class="column"') == 2 * 120

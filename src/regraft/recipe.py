@@ -41,8 +41,10 @@ from regraft.predicting import Answer
 from regraft.predicting import predict as predict_with
 from regraft.reading import open_checkpoint
 from regraft.reporting import write_report
-from regraft.reports.record import RunRecord, machine_text, parameters_of
+from regraft.reports.outcomes import outcomes_of
+from regraft.reports.record import PARTS, TRAIN, RunRecord, machine_text, parameters_of
 from regraft.saving import (
+    ANSWERS_FILE,
     METRICS_FILE,
     REPORT_FILE,
     Factory,
@@ -117,6 +119,7 @@ def reuse(job: Job | str | Path, *, tell: Tell = lambda line: None) -> Run:
 
     trained: nn.Module | Head = model
     examples: Mapping[str, Labelled | Features] = data
+    features: dict[str, Features] = {}
     if job.cache.use is not False:
         trunk, head = call(partial(split, model), inputs)
         tell(str(trunk.cut))
@@ -137,9 +140,14 @@ def reuse(job: Job | str | Path, *, tell: Tell = lambda line: None) -> Run:
     for stage in history.stages:
         tell(str(stage))
     with watch("evaluation"):
-        scores = {part: evaluate(trained, examples[part]) for part in examples if part != "train"}
+        # The training examples are scored too where that costs no pass through the frozen layers.
+        scored = [part for part in examples if part != TRAIN or (len(examples) > 1 and features)]
+        scores = {part: evaluate(trained, examples[part]) for part in scored}
+        main = next((part for part in PARTS if part in scores), None)
+        outcomes = outcomes_of(trained, examples[main], data[main], main) if main else None
 
     record = record_of(job, model, plan, data, examples["train"], history, scores, watch.seconds, notes)
+    record = replace(record, outcomes=outcomes)
     write_run(out, job, model, record, data["train"])
     return Run(out, model, record)
 
@@ -246,7 +254,7 @@ def record_of(
     runtime_notes = [features.built.runtime.note] if features and features.built.runtime.note else []
     precision_notes = [f"features kept in {job.cache.precision} differ: {name}, {by}" for name, by in rounding.items()]
     return RunRecord(
-        title=job.folder.resolve().name,
+        title=f"{job.data.train} with the layers of {Path(job.checkpoint.path).name}",
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         command=job.source,
         versions=versions(),
@@ -261,9 +269,16 @@ def record_of(
         history=history,
         scores=scores,
         classes=data["train"].classes,
+        counts={part: counts for part, dataset in data.items() if (counts := _class_counts(dataset))},
         seconds=seconds,
         notes=tuple(dict.fromkeys([*plan.notes, *history.notes, *notes, *runtime_notes, *precision_notes])),
     )
+
+
+def _class_counts(dataset: Labelled) -> tuple[int, ...]:
+    """How many examples each class has; () for labels of any other kind."""
+    numbers = dataset.class_numbers()
+    return () if numbers is None else tuple(torch.bincount(numbers, minlength=len(dataset.classes)).tolist())
 
 
 def write_run(out: Path, job: Job, model: nn.Module, record: RunRecord, trained_on: Labelled) -> None:
@@ -279,6 +294,8 @@ def write_run(out: Path, job: Job, model: nn.Module, record: RunRecord, trained_
             factory=Factory(job.model.factory, job.model.args, job.folder),
         )
         (folder / METRICS_FILE).write_bytes(utf8(json.dumps(record.metrics(), indent=1)))
+        if record.outcomes:
+            (folder / ANSWERS_FILE).write_bytes(utf8(record.outcomes.to_csv(record.classes)))
         write_report(folder / REPORT_FILE, record)
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from regraft.foundation.files import write_whole
 from regraft.foundation.wording import bytes_text, number_text, plus_minus, seconds_text, shape_text, share_text
 from regraft.learning.history import History
-from regraft.reports.charts import Curves, Strip, Strips, curves, strips, thinned
-from regraft.reports.confusion import Confusion, confusion_of
+from regraft.reports.charts import Curves, Strip, Strips, curves, reliability, strips, thinned
+from regraft.reports.gallery import Gallery
 from regraft.reports.plan_rows import group_rows, row_kind, row_shape
 from regraft.reports.record import RunRecord, Variant, dtype_text, known_accuracies
 
@@ -60,16 +60,13 @@ def _shown(record: RunRecord) -> dict[str, object]:
         "row_kind": row_kind,
         "row_shape": row_shape,
         "course": record.history and course_of(record.history),
-        "confusion": _main_confusion(record),
+        "confusion": record.confusion,
+        "baseline": record.baseline,
+        "calibration": record.calibration and reliability(record.calibration),
+        "pictures": record.outcomes and Gallery(record.outcomes, record.classes),
         "comparison": comparison_of(record.comparison) if record.comparison else None,
         "seconds": _seconds(record.seconds),
     }
-
-
-def _main_confusion(record: RunRecord) -> Confusion | None:
-    """That of the main score; None where there is none."""
-    matrix = next((score.confusion for score in record.accuracies.values()), None)
-    return confusion_of(matrix, record.classes) if matrix else None
 
 
 @dataclass(frozen=True)
@@ -127,6 +124,7 @@ class Comparison:
 
     charts: list[tuple[str, Strips, list[tuple[str, str, Strip]]]]
     has_seconds: bool
+    has_seeds: bool
     has_notes: bool
 
 
@@ -148,6 +146,7 @@ def comparison_of(variants: Sequence[Variant]) -> Comparison:
             ("Seconds", seconds, _labelled([(name, seconds_text(spent)) for name, spent in timed], seconds)),
         ],
         has_seconds=bool(timed),
+        has_seeds=any(variant.points for variant in variants),
         has_notes=any(variant.note for variant in variants),
     )
 

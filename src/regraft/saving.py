@@ -37,8 +37,8 @@ __all__ = ["Factory", "ModelRecord", "load", "read_record", "save"]
 
 MODEL_FILE, PLAN_FILE = "model.safetensors", "plan.json"
 TOKENIZER = "tokenizer"  # the folder of a text contract's tokenizer
-REPORT_FILE, METRICS_FILE = "report.html", "metrics.json"  # of a run of a whole job
-OWN_FILES = {MODEL_FILE, RECORD_FILE, PLAN_FILE, REPORT_FILE, METRICS_FILE}
+REPORT_FILE, METRICS_FILE, ANSWERS_FILE = "report.html", "metrics.json", "answers.csv"  # of a run of a whole job
+OWN_FILES = {MODEL_FILE, RECORD_FILE, PLAN_FILE, REPORT_FILE, METRICS_FILE, ANSWERS_FILE}
 
 
 def save(

@@ -47,3 +47,30 @@ def test_more_is_never_paler(first, second):
 def test_labels_have_just_the_digits_that_tell_them_apart():
     """0.90 and 0.92, not 0.9 and 0.9."""
     assert labels_of([0.9, 0.92, 0.94]) == ["0.90", "0.92", "0.94"]
+
+
+def test_a_calibration_is_drawn_from_0_to_1_with_dots_by_their_answers():
+    """The diagonal is where the probability is the share of right answers."""
+    from regraft.reports.calibration import calibration_of
+    from regraft.reports.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, reliability
+
+    chart = reliability(calibration_of([1.0, 1.0, 1.0, 1.0, 0.5], [True] * 4 + [False]))
+    (low, low_radius), (high, high_radius) = chart.dots
+    assert (high.x, high.y) == (WIDTH - RIGHT, TOP)
+    assert (low.x, low.y) == ((LEFT + WIDTH - RIGHT) / 2, HEIGHT - BOTTOM)
+    assert low_radius < high_radius == 10
+    assert high.label == "4 answers with a probability of 1.00 on average: 100% are right"
+
+
+def test_columns_cover_the_epochs_and_show_all_series():
+    """A series that ended earlier has no value there."""
+    from regraft.reports.charts import curves
+
+    chart = curves({"training": [3.0, 2.0, 1.0], "validation": [4.0]})
+    assert [column.label for column in chart.columns] == [
+        "epoch 0: training 3, validation 4",
+        "epoch 1: training 2",
+        "epoch 2: training 1",
+    ]
+    first, second, _ = chart.columns
+    assert first.x + first.width == second.x

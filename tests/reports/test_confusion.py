@@ -14,6 +14,8 @@ def test_each_class_has_its_recall_and_what_it_is_taken_for():
     first, second, third = (score for score, _ in confusion.table)
     assert (first.name, first.count, first.recall, first.taken_for) == ("cat", 10, 0.8, "dog")
     assert (second.name, second.recall) == ("dog", 0.9)
+    assert (first.precision, second.precision, first.f1) == (8 / 9, 9 / 11, 2 * 8 / (10 + 9))  # as in scikit-learn
+    assert (third.precision, third.f1) == (0.0, 0.0)
     assert (third.name, third.count, third.recall, third.taken_for) == ("2", 0, 0.0, "")
     assert confusion.pairs == [(2, "cat", "dog"), (1, "dog", "cat")]
     assert [score.name for score in confusion.weakest] == ["cat", "dog"]

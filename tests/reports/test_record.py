@@ -9,7 +9,8 @@ from torch import nn
 from regraft.cuts.cut import Cut, Leaf
 from regraft.evaluating import Score
 from regraft.learning.history import History, Stage
-from regraft.reports.record import RunRecord, machine_text, parameters_of
+from regraft.reports.outcomes import Outcomes
+from regraft.reports.record import Baseline, RunRecord, machine_text, parameters_of
 
 RECORD = RunRecord(
     title="a job",
@@ -27,6 +28,7 @@ RECORD = RunRecord(
     classes=("a", "b"),
     seconds={"training": 1.5},
     notes=("train: 3 unreadable images skipped",),
+    counts={"train": (6, 4)},
 )
 
 
@@ -66,6 +68,15 @@ def test_metrics_have_stable_names():
             ],
         },
         "notes": ["train: 3 unreadable images skipped"],
+        "classes": ["a", "b"],
+        "counts": {"train": [6, 4]},
+        "per_class": [
+            {"class": "a", "precision": 8 / 11, "recall": 0.8, "f1": 16 / 21, "support": 10},
+            {"class": "b", "precision": 7 / 9, "recall": 0.7, "f1": 14 / 19, "support": 10},
+        ],
+        "confusion": [[8, 2], [3, 7]],
+        "baseline": {"name": "a", "majority": 0.5, "chance": 0.5},
+        "calibration": None,
     }
 
 
@@ -88,3 +99,20 @@ def test_parameters_are_counted_by_values_and_the_machine_is_named():
     counted = parameters_of(model)
     assert (counted.total, counted.trained, counted.frozen) == (17, 8, 9)
     assert "cores" in machine_text()
+
+
+def test_the_baseline_is_the_most_frequent_class_of_the_training_examples():
+    """Counted on the main part; without classes there is none. The training score is never the baseline's."""
+    test = Score(0.5, 0.1, 10, 0.6, ((1, 2), (3, 4)))
+    record = replace(RECORD, scores={"test": test}, counts={"train": (9, 1)})
+    assert record.baseline == Baseline("a", 0.3, 0.5)
+    assert replace(record, classes=(), counts={}).baseline == Baseline("1", 0.7, 0.5)
+    assert RunRecord("a job").baseline is None
+    assert replace(record, scores={"train": test}).baseline is None
+
+
+def test_answers_have_a_calibration():
+    """Of the main part."""
+    record = replace(RECORD, outcomes=Outcomes("test", ("x", "y"), (0, 1), (0, 0), (0.9, 0.6)))
+    assert record.metrics()["calibration"]["expected_error"] == 0.35
+    assert RECORD.calibration is None

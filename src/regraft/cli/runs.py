@@ -1,4 +1,4 @@
-"""`regraft reuse`, `predict` and `demo`: run a job, use a run's model, see both on small data."""
+"""`regraft reuse`, `predict`, `compare` and `demo`: run a job, use its model, compare runs, see all on small data."""
 
 import csv
 import json
@@ -37,6 +37,11 @@ def add_to(commands: Commands) -> None:
     add("--skip-unreadable", action="store_true", help="go on without damaged files, with a note")
     add("--csv", dest="as_csv", action="store_true", help="comma-separated: name, class, probability, or as the task")
     add("--masks", type=Path, metavar="FOLDER", help="for the masks of a model for segmentation")
+
+    add = add_command(commands, compare)
+    add("runs", type=Path, nargs="+", metavar="RUN", help="run folders; the others are compared with the first")
+    add("--out", type=Path, metavar="FILE", help="also write an HTML page")
+    add("--json", dest="as_json", action="store_true", help="machine-readable")
 
     add = add_command(commands, demo)
     add("--out", type=Path, default=Path("regraft-demo"), metavar="FOLDER", help="for the run and its report")
@@ -109,6 +114,19 @@ def _print_answers(answers: list["Answer"], *, as_json: bool, as_csv: bool) -> N
         width = max(map(len, names), default=0)
         for name, answer in zip(names, answers, strict=True):
             say(f"{name:<{width}}  {answer.text()}")
+
+
+def compare(runs: list[Path], *, out: Path | None, as_json: bool) -> None:
+    """Compare finished runs: accuracies side by side, and whether a difference is more than chance.
+
+    ± is the standard error. Runs that were scored on the same examples are compared example by example.
+    """
+    from regraft.comparing import compare_runs
+
+    comparison = compare_runs(runs)
+    if out is not None:
+        comparison.write_page(out)
+    say(json.dumps(comparison.to_dict(), indent=1) if as_json else str(comparison))
 
 
 def demo(*, out: Path, overwrite: bool) -> None:

@@ -8,11 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, floor, isfinite, log10
 
+from regraft.reports.calibration import Calibration
+
 WIDTH, HEIGHT = 360, 220  # of a curve chart, in SVG units: about one pixel on a phone
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 10, 26
 STRIP_HEIGHT = 42
 MOST_POINTS = 400  # a line of 360 units shows no more
 MOST_DOTS = 60
+MOST_COLUMNS = 120
 
 
 @dataclass(frozen=True)
@@ -42,13 +45,23 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Column:
+    """A part of the chart that shows the values of one epoch while the pointer is over it."""
+
+    x: float
+    width: float
+    label: str
+
+
+@dataclass(frozen=True)
 class Curves:
-    """A line chart over epochs; `best` is the x of the marked epoch."""
+    """A line chart over epochs; `best` is the x of the marked epoch, `columns` show values on hover."""
 
     lines: tuple[Line, ...]
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
     best: float | None
+    columns: tuple[Column, ...]
 
 
 @dataclass(frozen=True)
@@ -119,6 +132,15 @@ class Scales:
         """The levels with their labels."""
         return tuple(Tick(self.y(level), label) for level, label in zip(levels, labels_of(levels), strict=True))
 
+    def columns(self, series: Mapping[str, Sequence[float]]) -> tuple[Column, ...]:
+        """A column for each epoch, of many epochs for some of them, with the values of all series."""
+        shown = thinned(self.epochs, MOST_COLUMNS)
+        width = round((WIDTH - LEFT - RIGHT) / max(len(shown) - 1, 1), 2)
+        return tuple(
+            Column(round(self.x(epoch) - width / 2, 2), width, f"epoch {epoch}: {_values_at(epoch, series)}")
+            for epoch in shown
+        )
+
     def line(self, name: str, values: Sequence[float]) -> Line:
         """The curve of a series; its points are marked where they are few. Values that are not finite leave a gap."""
         points = {epoch: (self.x(epoch), self.y(value)) for epoch, value in enumerate(values) if isfinite(value)}
@@ -143,7 +165,12 @@ def curves(
         scales.epoch_ticks(),
         scales.value_ticks(levels),
         scales.x(best_epoch) if best_epoch is not None and 0 <= best_epoch < scales.epochs else None,
+        scales.columns(series),
     )
+
+
+def _values_at(epoch: int, series: Mapping[str, Sequence[float]]) -> str:
+    return ", ".join(f"{name} {values[epoch]:.4g}" for name, values in series.items() if epoch < len(values))
 
 
 def _within(levels: list[float], limits: tuple[float, float] | None) -> list[float]:
@@ -180,6 +207,36 @@ def strips(
 
 def _around(value: float, error: float) -> tuple[float, float]:
     return value - error, value + error
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """A calibration with its chart: a dot for each bin, whose area grows with its answers."""
+
+    calibration: Calibration
+    dots: tuple[tuple[Dot, float], ...]
+    ticks: tuple[tuple[Tick, Tick], ...]
+
+
+def reliability(calibration: Calibration) -> Reliability:
+    """The chart of a calibration: probability to the right, share of right answers upwards, both from 0 to 1."""
+    scales = Scales(2, 0.0, 1.0)
+    most = max(each.count for each in calibration.bins)
+    dots = tuple(
+        (
+            Dot(
+                scales.x(each.probability),
+                scales.y(each.accuracy),
+                f"{each.count:,} answers with a probability of {each.probability:.2f} on average: "
+                f"{each.accuracy:.0%} are right",
+            ),
+            round(3 + 7 * (each.count / most) ** 0.5, 1),
+        )
+        for each in calibration.bins
+    )
+    levels = [0.0, 0.25, 0.5, 0.75, 1.0]
+    ticks = tuple((Tick(scales.x(level), f"{level:g}"), Tick(scales.y(level), f"{level:g}")) for level in levels)
+    return Reliability(calibration, dots, ticks)
 
 
 def heat_paths(shares: Sequence[Sequence[float]]) -> dict[str, str]:

@@ -15,12 +15,28 @@ LISTED_PAIRS = 10
 
 @dataclass(frozen=True)
 class ClassScore:
-    """One class: how many examples it has, how many were recognised, and what the others were mostly taken for."""
+    """One class: how many examples it has, how many were recognised, and what the others were mostly taken for.
+
+    count      examples of the class (the support)
+    found      those that were recognised
+    predicted  examples of any class that were taken for it
+    """
 
     name: str
     count: int
     found: int
+    predicted: int
     taken_for: str
+
+    @property
+    def precision(self) -> float:
+        """Share of the examples taken for the class that belong to it; 0 where none was."""
+        return self.found / self.predicted if self.predicted else 0.0
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of precision and recall; 0 where the class was never found."""
+        return 2 * self.found / (self.count + self.predicted) if self.found else 0.0
 
     @property
     def recall(self) -> float:
@@ -52,7 +68,8 @@ def confusion_of(matrix: Matrix, classes: Sequence[str]) -> Confusion:
     size = len(matrix)
     names = [*classes[:size], *map(str, range(len(classes), size))]
     shares = [[count / (sum(row) or 1) for count in row] for row in matrix]
-    scores = [_class_score(names, index, row) for index, row in enumerate(matrix)]
+    predicted = [sum(column) for column in zip(*matrix, strict=True)]
+    scores = [_class_score(names, index, row, predicted[index]) for index, row in enumerate(matrix)]
     weakest = sorted(filter(lambda score: score.count, scores), key=lambda score: score.recall)  # ties in class order
     return Confusion(
         names=names,
@@ -64,10 +81,10 @@ def confusion_of(matrix: Matrix, classes: Sequence[str]) -> Confusion:
     )
 
 
-def _class_score(names: Sequence[str], index: int, row: Sequence[int]) -> ClassScore:
+def _class_score(names: Sequence[str], index: int, row: Sequence[int], predicted: int) -> ClassScore:
     others = [(count, -column) for column, count in enumerate(row) if column != index and count]
     taken_for = names[-max(others)[1]] if others else ""
-    return ClassScore(names[index], sum(row), row[index], taken_for)
+    return ClassScore(names[index], sum(row), row[index], predicted, taken_for)
 
 
 def _cells(counts: Sequence[int], shares: Sequence[float], row: int) -> list[tuple[int, str]]:

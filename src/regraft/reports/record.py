@@ -12,8 +12,26 @@ from regraft.cuts.cut import Cut
 from regraft.evaluating import Score
 from regraft.learning.history import History, Stage
 from regraft.plan import Plan
+from regraft.reports.calibration import Calibration, calibration_of
+from regraft.reports.confusion import ClassScore, Confusion, confusion_of
+from regraft.reports.outcomes import Outcomes
 
-PARTS = ("test", "validation")  # the order in which they are shown; the first that there is gives the main result
+TRAIN = "train"
+PARTS = ("test", "validation", TRAIN)  # the order in which they are shown; the first gives the main result
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What answers reach that do not look at the example.
+
+    name      the class that is most frequent among the training examples
+    majority  accuracy of always answering that class
+    chance    accuracy of answering any class by chance
+    """
+
+    name: str
+    majority: float
+    chance: float
 
 
 @dataclass(frozen=True)
@@ -60,6 +78,8 @@ class RunRecord:
     classes     class names, in the order of the confusion matrix
     seconds     part of the run ("reading", "features", "training" …) → seconds, in order of use
     notes       what was skipped, cast, resized or assumed: a sentence each
+    counts      part of the data → how many examples each class has there, in the order of `classes`
+    outcomes    the answers for the examples of the main part, one by one
     comparison  several ways of training side by side; empty for an ordinary run
     """
 
@@ -81,12 +101,40 @@ class RunRecord:
     seconds: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     comparison: tuple[Variant, ...] = ()
+    counts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    outcomes: Outcomes | None = None
 
     @property
     def accuracies(self) -> dict[str, Score]:
         """The scores that have an accuracy, the main one first: numbers as labels have none."""
         scores = {part: self.scores[part] for part in PARTS if part in self.scores}
         return {part: score for part, score in scores.items() if score.accuracy is not None}
+
+    @property
+    def confusion(self) -> Confusion | None:
+        """That of the main score; None where there is none."""
+        matrix = next((score.confusion for score in self.accuracies.values()), None)
+        return confusion_of(matrix, self.classes) if matrix else None
+
+    @property
+    def baseline(self) -> Baseline | None:
+        """What an answer without looking at the example would reach on the main part; None without classes."""
+        main = next((score for part, score in self.accuracies.items() if part != TRAIN), None)
+        if main is None or not main.confusion:
+            return None
+        own = [sum(row) for row in main.confusion]
+        known = self.counts.get(TRAIN) or own
+        most = max(range(len(own)), key=lambda index: known[index] if index < len(known) else 0)
+        name = self.classes[most] if most < len(self.classes) else str(most)
+        return Baseline(name, own[most] / (sum(own) or 1), 1 / len(own))
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """How far the probabilities of the answers can be believed; None without answers."""
+        if self.outcomes is None or not self.outcomes.names:
+            return None
+        rights = [self.outcomes.is_right(index) for index in range(len(self.outcomes.names))]
+        return calibration_of(self.outcomes.probability, rights)
 
     def metrics(self) -> dict[str, object]:
         """The record's numbers under stable names, for metrics.json."""
@@ -102,6 +150,12 @@ class RunRecord:
             "parameters": self.parameters and asdict(self.parameters),
             "history": self.history and _history_metrics(self.history),
             "notes": list(self.notes),
+            "classes": list(self.classes),
+            "counts": {part: list(counts) for part, counts in self.counts.items()},
+            "per_class": self.confusion and [_class_metrics(score) for score, _ in self.confusion.table],
+            "confusion": next((list(map(list, score.confusion)) for score in self.accuracies.values()), None),
+            "baseline": self.baseline and asdict(self.baseline),
+            "calibration": self.calibration and asdict(self.calibration),
         }
 
 
@@ -155,6 +209,11 @@ def _history_metrics(history: History) -> dict[str, object]:
 def known_accuracies(history: History) -> list[float]:
     """The accuracy after each epoch; empty where the labels are no class numbers."""
     return [accuracy for accuracy in history.validation_accuracy if accuracy is not None]
+
+
+def _class_metrics(score: ClassScore) -> dict[str, object]:
+    values = {"precision": score.precision, "recall": score.recall, "f1": score.f1, "support": score.count}
+    return {"class": score.name, **values}
 
 
 def _stage_metrics(stage: Stage) -> dict[str, object]:

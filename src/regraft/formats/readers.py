@@ -82,6 +82,10 @@ def _torch_legacy(path: Path, head: bytes) -> bool:
     return bytes.fromhex("8a0a6cfc9c46f9206aa85019") in head[:32] or head[257:262] == b"ustar"
 
 
+def _ncnn(path: Path, head: bytes) -> bool:
+    return head.startswith(b"7767517") or path.suffix == ".bin"
+
+
 _ZIP = _begins(b"PK\x03\x04")
 _PICKLE = _begins(*(bytes([0x80, protocol]) for protocol in (2, 3, 4, 5)), b"(", b"c", b"]q", b"}q")
 
@@ -107,6 +111,7 @@ FORMATS: tuple[Format, ...] = (
     LazyFormat("npy", "numpy_arrays.NumpyArray", _begins(b"\x93NUMPY"), None),
     LazyFormat("numpy-pickle", "pickled_arrays.NumpyPickle", _PICKLE, None),
     LazyFormat("darknet", "darknet.Darknet", _begins(bytes(4)), "torch"),
+    LazyFormat("ncnn", "ncnn.Ncnn", _ncnn, "ncnn"),
     LazyFormat("gguf", "gguf.GGUF", _begins(b"GGUF"), "torch"),
     LazyFormat("orbax", "orbax.Orbax", _folder, "flax"),
 )

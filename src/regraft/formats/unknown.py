@@ -22,7 +22,6 @@ _OTHERS = (  # (what stands among the first 64 bytes, what it is and what to do)
     (b"lmgg", "is GGML, which came before GGUF. Convert it to GGUF with llama.cpp's scripts."),
     (b"tjgg", "is GGJT, which came before GGUF. Convert it to GGUF with llama.cpp's scripts."),
     (b"ftrt", "is a TensorRT engine, made for one device. Open the ONNX file that it was built from."),
-    (b"7767517", "is an ncnn network. Open the file that it was made from."),
     (b"MATLAB 5.0", "is a MATLAB 5 file. Save it as version 7.3 (save -v7.3), which is HDF5, or as .npz."),
     (b"\x89PNG", "is an image."),
     (b"\xff\xd8\xff", "is an image."),

@@ -34,6 +34,8 @@ STORED: dict[str, dict[str, str]] = {
     "paddle": {"dense": "in out", "conv": "out in *", "depthwise": "out in *", "conv_transpose": "in out *"},
     "mlx": {"dense": "out in", "conv": "out * in", "depthwise": "out * in"},
     "haiku": {"dense": "in out", "conv": "* in out", "depthwise": "* in out"},
+    "ncnn": {"dense": "out in", "conv": "out in *", "depthwise": "out in *", "conv_transpose": "out in *"},
+    "coreml": OURS,
     "theano": {"dense": "in out", "conv": "out in * flip", "depthwise": "out in * flip"},
     "theano-unflipped": {"dense": "in out", "conv": "out in *", "depthwise": "out in *"},
 }

@@ -38,12 +38,13 @@ Rules = dict[str, tuple[LeafRule, ...]]
 
 # Block k of torch's gates is block ORDERS[word][k] of theirs. c, g, j and the GRU's h and n name the candidate.
 ORDERS: dict[str, tuple[int, ...]] = {
-    "ifco": (0, 1, 2, 3), "ifgo": (0, 1, 2, 3), "iofc": (0, 2, 3, 1), "ijfo": (0, 2, 1, 3),
+    "ifco": (0, 1, 2, 3), "ifgo": (0, 1, 2, 3), "iofc": (0, 2, 3, 1), "ijfo": (0, 2, 1, 3), "ifoc": (0, 1, 3, 2),
     "zrh": (1, 0, 2), "rzn": (0, 1, 2), "rzh": (0, 1, 2), "i": (0,),
 }  # fmt: skip
 _STORED = {
     ("tensorflow", "lstm"): "ifco", ("tensorflow", "gru"): "zrh", ("tensorflow", "rnn"): "i",
     ("onnx", "lstm"): "iofc", ("onnx", "gru"): "zrh", ("onnx", "rnn"): "i",
+    ("ncnn", "lstm"): "ifoc", ("coreml", "lstm"): "ifoc",
     ("mxnet", "lstm"): "ifco", ("mxnet", "gru"): "rzn", ("mxnet", "rnn"): "i",
 }  # fmt: skip
 _CELL = r"(?:[^.]*cell[^.]*\.)*"
@@ -168,10 +169,38 @@ def _mxnet_rules(layer: Layer, base: str, _: str, direction: int) -> tuple[LeafR
     return (LeafRule((source,), lambda _, facts: _gates("mxnet", layer, facts)),)
 
 
+# --- ncnn and Core ML: as torch, with one bias ----------------------------------------------------------------------
+
+
+def _converted_rules(layout: str, layer: Layer, base: str, _: str, direction: int) -> tuple[LeafRule, ...]:
+    """ncnn keeps both directions in one array, Core ML the second under names that end in _back."""
+    if base == "bias_hh":
+        return ()
+    source = "bias" if base == "bias_ih" else base
+    if layout == "coreml":
+        parts = _COREML_GATES[base] if not direction else ()
+        of_gates = LeafRule(parts, lambda shapes, facts: (Concatenate(0),))
+        whole = LeafRule((source + "_back" * direction,), lambda _, facts: _gates(layout, layer, facts))
+        return (whole, of_gates) if parts else (whole,)
+
+    def operations(shapes: Sequence[Shape], facts: Facts) -> tuple[Operation, ...]:
+        return (Take(0, direction, direction + 1, drop=True), *_gates(layout, layer, facts))
+
+    return (LeafRule((source,), operations),)
+
+
+_BLOCKS = ("input", "forget", "blockInput", "output")  # in torch's order
+_COREML_GATES = {
+    base: tuple(f"{gate}Gate{word}" if gate != "blockInput" else f"blockInput{word}" for gate in _BLOCKS)
+    for base, word in (("weight_ih", "WeightMatrix"), ("weight_hh", "RecursionMatrix"), ("bias_ih", "BiasVector"))
+}
+
 _MAKERS: dict[str, Callable[[Layer, str, str, int], tuple[LeafRule, ...]]] = {
     "tensorflow": _tensorflow_rules,
     "onnx": _onnx_rules,
     "mxnet": _mxnet_rules,
+    "ncnn": partial(_converted_rules, "ncnn"),
+    "coreml": partial(_converted_rules, "coreml"),
 }
 
 

@@ -18,6 +18,7 @@ from regraft.networks.operators import Call, Operator, python
 from regraft.networks.operators_layers import LAYERS
 from regraft.networks.operators_steps import STEPS
 from regraft.networks.source import BATCH, Source, Statement, container_text, is_list, words_of
+from regraft.networks.words import refuse_code
 from regraft.operations.moves import PermuteFlat
 
 OPERATORS: Mapping[str, Operator] = {**LAYERS, **STEPS}
@@ -45,6 +46,7 @@ def emit(network: Network, infos: Mapping[str, ArrayInfo]) -> Source:
         count = len(network.nodes) - len(unknown)
         head = f"{len(problems)} of {count + len(problems)} nodes of the network have no translation:"
         raise BuildError("\n".join([head, *(f"  {problem}" for problem in problems)]))
+    refuse_code(network)
     decisions = _Decisions()
     while True:
         try:

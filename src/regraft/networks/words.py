@@ -1,0 +1,35 @@
+"""The texts of a network that become parts of its code: words alone, since files may be hostile and the code is run."""
+
+import re
+from collections.abc import Iterator
+
+from regraft.errors import BuildError
+from regraft.networks.network import Literal, Network, Node
+from regraft.tensors.trees import find_in
+
+# Modes, dtypes, equations such as "ab,bc->ac". Without brackets, quotes and colons nothing can be called.
+_WORDS = re.compile(r"[\w.,> -]*")
+
+
+def refuse_code(network: Network) -> None:
+    """Raise BuildError for a text in the place of a number or a word: it could run anything."""
+    for where, text in _texts(network):
+        if not _WORDS.fullmatch(text):
+            raise BuildError(f"Refused: {where} has the setting {text!r:.100}, which is not a word or a number.")
+
+
+def _texts(network: Network) -> Iterator[tuple[str, str]]:
+    """Each text that the code may contain as it is, and which step or input has it."""
+    yield from ((f"the input {entry.name}", entry.dtype) for entry in network.entries)
+    for node in network.nodes:
+        where = f"{node.operator} {node.layer or node.outputs[0]}"
+        yield from ((where, text) for text in _texts_of(node))
+        for inner in find_in(node.settings, Network):
+            yield from _texts(inner)
+
+
+def _texts_of(node: Node) -> Iterator[str]:
+    yield from find_in(dict(node.settings), str)
+    for literal in find_in(node.inputs, Literal):
+        yield literal.dtype
+        yield from find_in(literal.value, str)

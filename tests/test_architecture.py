@@ -15,14 +15,13 @@ ORDER = [
     "examples", "tasks", "tf_layers", "containers", "formats", "reading", "plans", "plan", "matching", "loading",
     "networks", "building",
     "verifying", "cuts", "freezing", "splitting", "inputs", "contracts", "datasets", "stores", "caches", "caching",
-    "learning", "training", "evaluating", "jobs", "model_record", "saving", "predictions", "predicting", "reports",
-    "reporting", "comparing", "testing",
-    "recipe", "demo", "cli", "__main__",
+    "learning", "training", "evaluating", "depths", "layer_heads", "advising", "jobs", "model_record", "saving",
+    "predictions", "predicting", "reports", "reporting", "comparing", "testing", "recipe", "demo", "cli", "__main__",
 ]  # fmt: skip
 PUBLIC_NAMES = [
-    "open_checkpoint", "plan_reuse", "apply_plan", "verify", "freeze", "unfreeze", "parameter_groups", "split",
-    "cache_features", "train", "Steps", "Exact", "evaluate", "save", "load", "write_report", "reuse",
-    "predict", "Plan", "Features", "History", "Score", "RegraftError",
+    "open_checkpoint", "plan_reuse", "apply_plan", "verify", "advise", "head_on_layers", "freeze", "unfreeze",
+    "parameter_groups", "split", "cache_features", "train", "Steps", "Exact", "evaluate", "save", "load",
+    "write_report", "reuse", "predict", "Plan", "Features", "History", "Score", "RegraftError",
 ]  # fmt: skip
 
 

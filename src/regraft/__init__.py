@@ -4,11 +4,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from regraft.advising import advise
     from regraft.caches.features import Features
     from regraft.caching import cache_features
     from regraft.errors import RegraftError
     from regraft.evaluating import Score, evaluate
     from regraft.freezing import freeze, parameter_groups, unfreeze
+    from regraft.layer_heads import head_on_layers
     from regraft.learning.history import History
     from regraft.learning.solvers import Exact, Steps
     from regraft.loading import apply_plan
@@ -29,6 +31,8 @@ _HOMES = {
     "plan_reuse": "matching",
     "apply_plan": "loading",
     "verify": "verifying",
+    "advise": "advising",
+    "head_on_layers": "layer_heads",
     "freeze": "freezing",
     "unfreeze": "freezing",
     "parameter_groups": "freezing",
@@ -54,6 +58,8 @@ __all__ = [  # in order of use
     "plan_reuse",
     "apply_plan",
     "verify",
+    "advise",
+    "head_on_layers",
     "freeze",
     "unfreeze",
     "parameter_groups",

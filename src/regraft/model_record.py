@@ -66,6 +66,7 @@ class ModelRecord:
     tokenizer   the tokenizer's files in the folder, with their SHA-256
     outputs     "classes": scores of classes of which one applies, what `predict` answers; else the name of the loss by
                 which the model was trained; None for a model of which that is not known
+    head        the settings of a head on several layers of the model (`head_on_layers`); None without
     provenance  where each array came from
     """
 
@@ -87,6 +88,7 @@ class ModelRecord:
     adopted: tuple[dict[str, Any], ...] = ()
     frozen: tuple[str, ...] = ()
     outputs: str | None = None
+    head: dict[str, Any] | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
 

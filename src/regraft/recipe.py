@@ -1,9 +1,7 @@
 """`reuse`: the whole way, from a checkpoint file to a trained, evaluated, saved and reported model. Read this first."""
 
 import json
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -21,6 +19,7 @@ from regraft.errors import DataError, DoesNotPayError, SaveError
 from regraft.evaluating import Score, evaluate
 from regraft.examples import as_examples, call
 from regraft.foundation.files import refuse_existing, utf8, whole_folder
+from regraft.foundation.stopwatch import Stopwatch
 from regraft.foundation.wording import counted
 from regraft.freezing import frozen_names
 from regraft.jobs.advice import spelled, spelled_for
@@ -297,19 +296,3 @@ def write_run(out: Path, job: Job, model: nn.Module, record: RunRecord, trained_
         if record.outcomes:
             (folder / ANSWERS_FILE).write_bytes(utf8(record.outcomes.to_csv(record.classes)))
         write_report(folder / REPORT_FILE, record)
-
-
-class Stopwatch:
-    """Where the time went: seconds by the name of the part."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, part: str) -> Iterator[None]:
-        """Add the block's duration to the part."""
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - began

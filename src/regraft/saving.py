@@ -25,6 +25,7 @@ from regraft.foundation.files import all_entries, sha256_of, utf8, whole_folder
 from regraft.inputs import InputContract
 from regraft.jobs.factories import build_model, factory_file
 from regraft.jobs.neighbours import neighbours_of
+from regraft.layer_heads import HeadOnLayers, body_of
 from regraft.learning.losses import remembered_loss
 from regraft.model_record import RECORD_FILE, Factory, FactoryRecord, ModelRecord, read_record
 from regraft.plan import FileIdentity, Plan
@@ -88,8 +89,8 @@ def write_model(
     prepared = inputs if isinstance(inputs, Preparation) else Preparation(inputs)
     state = plain_state(model)
     save_file(state, folder / MODEL_FILE, metadata={"format": "pt"})
-    adopted = adopted_by(model)
-    factory = factory or own_factory(model, adopted)
+    adopted, body = adopted_by(model), body_of(model)
+    factory = factory or own_factory(body, adopted_by(body))
     record = ModelRecord(
         sha256=sha256_of(folder / MODEL_FILE),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -108,7 +109,8 @@ def write_model(
         adopted=tuple(requirement_to_json(row) for row in adopted),
         outputs=outputs or _outputs_of(model),
         frozen=tuple(name for name, parameter in model.named_parameters() if not parameter.requires_grad),
-        provenance=provenance_of(state, plan),
+        head=model.settings() if isinstance(model, HeadOnLayers) else None,
+        provenance=provenance_of(state, plan, prefix="trunk.body." if body is not model else ""),
         versions=versions(),
     )
     (folder / RECORD_FILE).write_bytes(utf8(json.dumps(asdict(record), indent=1)))
@@ -138,6 +140,8 @@ def load(folder: str | Path, *, model: nn.Module | None = None) -> nn.Module:
     record = read_record(folder)
     _refuse_changed(folder, {MODEL_FILE: record.sha256})
     model = model if model is not None else _build(folder, record)
+    if record.head is not None and not isinstance(model, HeadOnLayers):
+        model = _with_head(folder, model, record.head)
     state = _read_state(folder / MODEL_FILE)
     with adopt(model, record.requirements) as changes:
         problems = _misfits(model, state)
@@ -185,9 +189,12 @@ def plain_state(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in state.items()}
 
 
-def provenance_of(names: Mapping[str, Tensor], plan: Plan | None) -> dict[str, Any]:
-    """For each array of the model: the sources, the operations and the files it came from, or "initialised here"."""
-    loaded = {row.target: row for row in plan.reused} if plan else {}
+def provenance_of(names: Mapping[str, Tensor], plan: Plan | None, *, prefix: str = "") -> dict[str, Any]:
+    """For each array of the model: the sources, the operations and the files it came from, or "initialised here".
+
+    prefix  before the plan's names
+    """
+    loaded = {f"{prefix}{row.target}": row for row in plan.reused} if plan else {}
     return {
         "files": file_hashes(plan) if plan else {},
         "arrays": {name: _origin_of(loaded.get(name)) for name in names},
@@ -289,6 +296,14 @@ def _build(folder: Path, record: ModelRecord) -> nn.Module:
         return build_model(record.model.factory, record.model.args, folder=folder)
     except JobError as error:
         raise SaveError(f"The model of {folder} cannot be built again. {error}") from error
+
+
+def _with_head(folder: Path, body: nn.Module, settings: Mapping[str, Any]) -> HeadOnLayers:
+    """The body with the recorded head on several of its layers."""
+    try:
+        return HeadOnLayers.from_settings(body, settings)
+    except (KeyError, TypeError, ValueError) as error:
+        raise SaveError(f"{folder / RECORD_FILE} is damaged: head: {type(error).__name__}: {error}.") from error
 
 
 def _refuse_changed(folder: Path, digests: Mapping[str, str]) -> None:

@@ -4,7 +4,7 @@ The trunk is all that depends only on inputs and frozen layers; the head is the 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Literal, final
@@ -24,7 +24,7 @@ from regraft.cuts.row_rounding import BATCH_ROWS, batch_sizes, difference_of_cop
 from regraft.cuts.search import Proven, Search, record_sizes
 from regraft.cuts.trunk_run import run_trunk, run_trunk_from
 from regraft.errors import SplitError
-from regraft.foundation.patterns import Patterns, as_patterns, choose, compile_pattern
+from regraft.foundation.patterns import Patterns, choose, choose_whole
 from regraft.tensors.fingerprints import hash_description
 from regraft.tensors.keeping import undisturbed
 from regraft.tensors.trees import copied, map_tree
@@ -68,10 +68,12 @@ class Trunk(FeatureExtractor):
     modes    the proven program of each mode in which the model runs the example
     """
 
-    def __init__(self, model: nn.Module, batch: Batch, wanted: Wanted | None = None) -> None:
+    def __init__(
+        self, model: nn.Module, batch: Batch, wanted: Wanted | None = None, *, only_evaluation: bool = False
+    ) -> None:
         self.model = model
         before = SettingsWatch(dict(model.named_modules()))
-        self.modes, self.example = _proven_modes(model, batch, wanted)
+        self.modes, self.example = _proven_modes(model, batch, wanted, (False,) if only_evaluation else (True, False))
         self.cut = _whole_cut(model, self.modes)
         self._rounding: dict[int, float] = {}  # batch size → measured row_rounding
         layers = {name: module for name, module in model.named_modules() if name in _layers_of(self.modes)}
@@ -298,17 +300,16 @@ def split(
 def _wanted(model: nn.Module, at: Patterns, pool: str | None) -> Wanted:
     """The layers of these names; those in them where a name stands for the whole of a parent."""
     names = [name for name, _ in model.named_modules() if name]
-    patterns = [compile_pattern(pattern) for pattern in as_patterns(at)]
-    inside = choose(names, at)
-    layers = [name for name in inside if any(pattern.fullmatch(name) for pattern in patterns)]
-    return Wanted(tuple(layers), tuple(inside), pool)
+    return Wanted(tuple(choose_whole(names, at)), tuple(choose(names, at)), pool)
 
 
-def _proven_modes(model: nn.Module, batch: Batch, wanted: Wanted | None) -> tuple[ProvenModes, Features]:
+def _proven_modes(
+    model: nn.Module, batch: Batch, wanted: Wanted | None, tried: Sequence[bool]
+) -> tuple[ProvenModes, Features]:
     """A proven program for each mode in which the model runs, and the features of the example."""
     modes: dict[bool, Proven] = {}
     failures = []
-    for is_training in (True, False):
+    for is_training in tried:
         try:
             record, sizes = record_sizes(model, batch, is_training=is_training)
             if not values_in(record.calls[0].output):

@@ -1,6 +1,6 @@
 """Outputs of layers that a trunk gives beside what its head needs: as they are, or averaged over their positions."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -15,6 +15,7 @@ from regraft.foundation.wording import counted, listed, shape_text
 
 MASK = "attention_mask"  # the input that says which positions of a sequence are real, as transformers names it
 POOLS = ("mean",)
+INPUT_OF = "input of "  # before a layer's name: what it is given, in the place of what it gives
 T = TypeVar("T")
 
 
@@ -52,7 +53,7 @@ class Mean:
 class Wanted:
     """The outputs that a user asks for.
 
-    layers  whose outputs cross
+    layers  whose outputs cross, or inputs: "input of layer"
     inside  these and the layers in them: what the head may take
     pool    "mean" averages the outputs over their positions; None leaves them as they are
     """
@@ -105,7 +106,7 @@ def _fit_outputs(
 ) -> tuple[list[int], str]:
     """The layer's outputs that can cross, in the order of its calls; and why another one cannot."""
     problem, fit = "it does not run on the example", []
-    for value in dict.fromkeys(v for call in record.calls if call.name == layer for v in values_in(call.output)):
+    for value in _values_of(record, layer):
         if value not in flow.dependent:
             problem = "its output does not depend on the example"
         elif value in flow.live:
@@ -117,6 +118,13 @@ def _fit_outputs(
         else:
             fit.append(value)
     return fit, problem
+
+
+def _values_of(record: Record, layer: str) -> Iterator[int]:
+    """The layer's outputs, or its inputs, each once."""
+    own = layer.removeprefix(INPUT_OF)
+    calls = [call for call in record.calls if call.name == own]
+    yield from dict.fromkeys(v for c in calls for v in (values_in(c.output) if own == layer else c.arguments[:1]))
 
 
 def _no_channels(value: Value) -> str:

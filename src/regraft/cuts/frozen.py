@@ -1,6 +1,7 @@
 """Frozen: no gradients, and a mark by which a module stays in evaluation mode, whoever calls `model.train()` later."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from itertools import dropwhile
 from typing import Any
@@ -84,6 +85,26 @@ def frozen_as_now(model: nn.Module) -> Callable[[], None]:
             mark_frozen(module)
 
     return restore
+
+
+@contextmanager
+def all_frozen(model: nn.Module) -> Iterator[None]:
+    """The whole model is frozen while in the block; afterwards exactly that is frozen which was, with its gradients.
+
+    Raises FreezeError for a model that would not be deterministic; nothing is changed then.
+    """
+    restore = frozen_as_now(model)
+    gradients = {parameter: parameter.grad for parameter in model.parameters()}
+    modes = {module: module.training for module in model.modules()}
+    try:
+        freeze_chosen(model, set(names_of(model)))
+        yield
+    finally:
+        restore()
+        for parameter, gradient in gradients.items():
+            parameter.grad = gradient
+        for module, mode in modes.items():
+            module.training = mode
 
 
 def names_of(model: nn.Module) -> list[str]:

@@ -70,6 +70,17 @@ def choose(names: Iterable[str], patterns: Patterns, *, what: str = "layer") -> 
     return chosen(known, patterns)
 
 
+def choose_whole(names: Iterable[str], patterns: Patterns, *, what: str = "layer") -> list[str]:
+    """The names that a pattern matches as a whole, without those inside them; PatternError as `choose`.
+
+    >>> choose_whole(["layer1", "layer1.0", "layer2"], "layer1|layer2")
+    ['layer1', 'layer2']
+    """
+    compiled = [compile_pattern(pattern) for pattern in as_patterns(patterns)]
+    inside = choose(names, patterns, what=what)
+    return [name for name in inside if any(pattern.fullmatch(name) for pattern in compiled)]
+
+
 def chosen(names: Iterable[str], patterns: Patterns) -> list[str]:
     """The names that the patterns choose; none is no error."""
     compiled = [compile_pattern(pattern) for pattern in as_patterns(patterns)]

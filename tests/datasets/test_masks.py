@@ -90,3 +90,11 @@ def test_a_table_can_list_masks(folder):
     data = open_data(folder / "t.csv", Preparation(InputContract()), target=Target("segmentation"))
     assert torch.equal(data[0][1], open_data(folder, Preparation(InputContract()))[1][1])
     assert data.target.columns == ("mask",)
+
+
+def test_two_masks_of_one_name_are_refused(folder):
+    """One of them would be taken, and the other one forgotten."""
+    Image.fromarray(PICTURE).save(folder / "masks/a.bmp")
+
+    with pytest.raises(DataError, match=r"Two masks differ only in their suffix.*a\.bmp"):
+        open_data(folder, Preparation(InputContract()))

@@ -17,7 +17,7 @@ from regraft.caches.fast_trunk import FastTrunk
 from regraft.caches.ids import Index
 from regraft.caches.keys import key_of, manifest_of
 from regraft.caches.options import Options
-from regraft.caches.precision import RoundingError, rounding
+from regraft.caches.precision import Rounding, rounding
 from regraft.caches.rows import HeldRows, Rows, StoredRows
 from regraft.caches.running import Runner
 from regraft.caches.runtimes import EXACT, Runtime, choose_runtime, fast_engine_note
@@ -50,7 +50,7 @@ class Built:
     reused: int
     seconds: float
     bytes: int
-    rounding: dict[str, RoundingError] = field(default_factory=dict)
+    rounding: dict[str, Rounding] = field(default_factory=dict)
     cost: Cost | None = None
     runtime: Runtime = EXACT
 
@@ -178,7 +178,7 @@ def _cost(run: Runner, samples: Samples, index: Index | None, options: Options) 
     return cost
 
 
-def _rounding(run: Runner, samples: Samples, options: Options) -> dict[str, RoundingError]:
+def _rounding(run: Runner, samples: Samples, options: Options) -> dict[str, Rounding]:
     """What precision and compute change on one batch; empty when both are exact."""
     if options.is_exact:
         return {}

@@ -20,7 +20,7 @@ OUTLIER = 3.0  # times the middle row's size; rows of one network's features dif
 
 @final
 @dataclass(frozen=True)
-class RoundingError:
+class Rounding:
     """How far stored rows are from the exact ones, measured on a sample.
 
     largest   the largest absolute difference of a value
@@ -102,17 +102,17 @@ def int8_steps(sizes: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(steps > 0, steps, 1.0), own
 
 
-def difference(exact: Tensor, stored: Tensor) -> RoundingError:
+def difference(exact: Tensor, stored: Tensor) -> Rounding:
     """The difference of two tensors of the same shape."""
     exact, stored = exact.double(), stored.double()
     apart = exact - stored
     norm = exact.square().mean().sqrt().item()
-    return RoundingError(apart.abs().max().item(), apart.square().mean().sqrt().item() / norm if norm else 0.0)
+    return Rounding(apart.abs().max().item(), apart.square().mean().sqrt().item() / norm if norm else 0.0)
 
 
 def rounding(
     exact: Mapping[str, Tensor], computed: Mapping[str, Tensor], precision: str, head: Callable[[Any], Any] | None
-) -> dict[str, RoundingError]:
+) -> dict[str, Rounding]:
     """How far stored features are from exact ones, for each leaf, and for each of the head's outputs.
 
     exact     the features of a batch in float32

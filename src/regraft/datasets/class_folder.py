@@ -30,12 +30,7 @@ def open_class_folder(
     Raises DataError for no subfolders, one class only, an empty class, or a class that the model does not know.
     """
     noun = "sound" if preparation.sound is not None else "image"
-    folders = class_names(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    if not folders:
-        raise DataError(
-            f"{folder} holds no class folders. Expected one subfolder of {noun}s for each class: {folder}/CLASS/"
-            + ("*.wav" if noun == "sound" else "*.jpg")
-        )
+    folders = _class_folders(folder, noun)
     if target.task not in (None, "classification"):
         raise DataError(f"{folder} has a folder for each class; for {target.task} give a table with the labels.")
     if target.classes is None:
@@ -55,6 +50,16 @@ def open_class_folder(
         skip_unreadable=skip_unreadable,
         where=str(folder),
     )
+
+
+def _class_folders(folder: Path, noun: str) -> list[str]:
+    folders = class_names(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    if not folders:
+        raise DataError(
+            f"{folder} holds no class folders. Expected one subfolder of {noun}s for each class: {folder}/CLASS/"
+            + ("*.wav" if noun == "sound" else "*.jpg")
+        )
+    return folders
 
 
 def _column(paths: Sequence[Path], preparation: Preparation) -> InputColumn:

@@ -1,6 +1,6 @@
 """Masks beside images: for each pixel the number of its class, in a picture file of the image's size."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -126,12 +126,8 @@ def open_masks(folder: Path, preparation: Preparation, *, target: Target, skip_u
     folders, contract = mask_folders(folder), preparation.image
     if folders is None or contract is None:
         raise DataError(f"{folder} holds no images with masks. Expected images/NAME.jpg and masks/NAME.png.")
-    images = sorted(path for path in folders[0].rglob("*") if path.is_file() and is_image(path))
-    by_stem = {_stem(path, folders[1]): path for path in folders[1].rglob("*") if path.is_file() and is_image(path)}
-    without = [str(path) for path in images if _stem(path, folders[0]) not in by_stem]
-    if without:
-        raise DataError(f"{counted(len(without), 'image', 'has/have')} no mask of its name: {listed(without)}.")
-    paths = [by_stem[_stem(path, folders[0])] for path in images]
+    images, by_stem = _images_below(folders[0]), _masks_by_stem(folders[1])
+    paths = _masks_of(images, folders[0], by_stem)
     others = [str(path) for path in set(by_stem.values()) - set(paths)]
     left_out = f"{counted(len(others), 'mask')} left out, without an image: {listed(sorted(others))}"
     masks = MaskColumn(images, paths, contract, target)
@@ -145,6 +141,27 @@ def open_masks(folder: Path, preparation: Preparation, *, target: Target, skip_u
         skip_unreadable=skip_unreadable,
         where=str(folder),
     )
+
+
+def _images_below(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and is_image(path))
+
+
+def _masks_by_stem(folder: Path) -> dict[str, Path]:
+    """Name in the folder without its suffix → mask. Raises DataError for two of one name."""
+    masks = _images_below(folder)
+    by_stem = {_stem(path, folder): path for path in masks}
+    twice = [str(path) for path in masks if by_stem[_stem(path, folder)] != path]
+    if twice:
+        raise DataError(f"Two masks differ only in their suffix. Remove one of each name: {listed(twice)}.")
+    return by_stem
+
+
+def _masks_of(images: Sequence[Path], folder: Path, by_stem: Mapping[str, Path]) -> list[Path]:
+    without = [str(path) for path in images if _stem(path, folder) not in by_stem]
+    if without:
+        raise DataError(f"{counted(len(without), 'image', 'has/have')} no mask of its name: {listed(without)}.")
+    return [by_stem[_stem(path, folder)] for path in images]
 
 
 def _stem(path: Path, folder: Path) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import filterfalse
 from pathlib import Path
 from typing import Any, final
 
@@ -56,8 +57,7 @@ def open_inputs(paths: Sequence[Path], preparation: Preparation, target: Target,
     _refuse("do not exist", [path for path in paths if not path.exists()])
     _refuse("are neither files nor folders", [path for path in paths if not path.is_file() and not path.is_dir()])
     files = [file for path in paths for file in (_files_in(path, preparation, tell) if _is_folder(path) else [path])]
-    several = [file for file in files if file.suffix.lower() == ".npz" or is_table(file) or is_text(file)]
-    single = [file for file in files if file not in several]
+    several, single = list(filter(_has_rows, files)), list(filterfalse(_has_rows, files))
     groups = [_single_files(single, preparation)] if single else []
     return [*groups, *(_rows_of(file, preparation, target) for file in several)]
 
@@ -88,6 +88,11 @@ def _read(examples: Unlabelled, index: int, skipped: list[str] | None) -> Inputs
             raise
         skipped.append(examples.names[index])
         return None
+
+
+def _has_rows(file: Path) -> bool:
+    """Whether the file holds several examples."""
+    return file.suffix.lower() == ".npz" or is_table(file) or is_text(file)
 
 
 def _is_folder(path: Path) -> bool:

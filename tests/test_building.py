@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from golden_files import GOLDEN, golden_arrays
-from regraft.building import build_model, build_network, source_of
+from regraft.building import build_model, planned_network, source_of
 from regraft.errors import BuildError
 from regraft.matching import plan_reuse
 from regraft.reading import open_checkpoint
@@ -46,7 +46,7 @@ def test_a_built_network_computes_what_its_framework_recorded(file, recording):
 @pytest.mark.parametrize(("file", "recording"), KERAS[:5:4])
 def test_the_plan_fills_every_array_under_the_names_of_the_file(file, recording):
     """Only the counters of batches, which Keras does not have, keep their initial values."""
-    built = build_network(open_checkpoint(GOLDEN / file))
+    built = planned_network(open_checkpoint(GOLDEN / file))
 
     fresh = [row.target for row in built.plan.rows if row.status == "kept_init"]
     assert built.plan.problems == ()
@@ -82,7 +82,7 @@ def test_a_built_network_trains_and_takes_any_batch():
 def test_the_source_needs_only_torch_and_a_plan_for_it_no_rename(tmp_path):
     """The file that is printed is the model: `plan_reuse` pairs it by the file's own names."""
     checkpoint = open_checkpoint(GOLDEN / "keras3_image.keras")
-    built = build_network(checkpoint)
+    built = planned_network(checkpoint)
     scope = {"__name__": "net"}
 
     exec(compile(built.text, "net.py", "exec"), scope)  # as `python net.py` does

@@ -12,10 +12,13 @@ from typing import Any
 from torch import nn
 
 from regraft.arrays import Checkpoint
+from regraft.errors import BuildError
 from regraft.loading import apply_plan
 from regraft.matching import plan_of_pairs
 from regraft.networks.emitting import emit
+from regraft.networks.heads import Head, with_head
 from regraft.networks.network import Network
+from regraft.networks.preparation import ImageInput, image_input
 from regraft.networks.reading import network_of
 from regraft.networks.source import Source
 from regraft.networks.writing import write_source
@@ -27,37 +30,60 @@ CLASS = "Net"
 
 @dataclass(frozen=True)
 class Built:
-    """A network that was built from its file.
+    """A network that is built from its file.
 
-    model  with the file's weights
-    plan   which arrays they are, and what was done to them
+    model  with its initial weights, until `plan` is applied to it
+    plan   which arrays of the file fill which of the model
     text   the source of the model's class
+    image  the image that the network takes, when its input is one
     notes  what a user must know, in sentences
     """
 
     model: nn.Module
     plan: Plan
     text: str
+    image: ImageInput | None
     notes: tuple[str, ...]
 
 
-def build_model(checkpoint: Checkpoint) -> nn.Module:
+def build_model(checkpoint: Checkpoint, *, head: Mapping[str, Any] | None = None) -> nn.Module:
     """The network that the checkpoint's file describes, with its weights, in eval mode.
+
+    head  {"classes": 6} replaces the last dense layer or 1×1 convolution by a new one of 6 outputs, and leaves out what
+          is behind it; {"classes": 6, "layer": "conv_preds"} replaces another layer
+
+    The layers are torch's own, under the names of the file; a name's "/" becomes ".". Images have their channels as the
+    second axis, whatever the file says. The class's source is what `regraft code` prints.
 
     Raises BuildError when the file describes no network, or with everything in it that has no translation.
     """
-    return build_network(checkpoint).model
+    built = planned_network(checkpoint, head=head)
+    apply_plan(built.plan, checkpoint, built.model)
+    return built.model
 
 
-def build_network(checkpoint: Checkpoint) -> Built:
-    """The network with its plan and its source, as `build_model`."""
+def planned_network(checkpoint: Checkpoint, *, head: Mapping[str, Any] | None = None) -> Built:
+    """The network with its plan, which is not applied yet, as `build_model`."""
     network = network_of(checkpoint)
+    if head is not None:
+        network = with_head(network, checkpoint, head_of(head))
     source = emit(network, checkpoint)
     text = write_source(source, _title(network, checkpoint), class_name=CLASS)
     model = model_of_source(text)
     plan = _plan(checkpoint, model, source)
-    apply_plan(plan, checkpoint, model)
-    return Built(model.eval(), plan, text, (*network.notes, *source.notes))
+    return Built(model.eval(), plan, text, image_input(network), (*network.notes, *source.notes))
+
+
+def head_of(given: Mapping[str, Any]) -> Head:
+    """The new head that a mapping describes. Raises BuildError for other keys and values."""
+    classes, layer = given.get("classes"), given.get("layer", "")
+    is_count = isinstance(classes, int) and not isinstance(classes, bool) and classes > 0
+    if not is_count or not isinstance(layer, str) or not given.keys() <= {"classes", "layer"}:
+        raise BuildError(
+            f'The head is {dict(given)}; expected {{"classes": 6}}, the number of its outputs, and optionally '
+            '"layer", the layer that it replaces.'
+        )
+    return Head(int(classes), layer)
 
 
 def _title(network: Network, checkpoint: Checkpoint) -> str:
@@ -65,11 +91,9 @@ def _title(network: Network, checkpoint: Checkpoint) -> str:
 
 
 def _plan(checkpoint: Checkpoint, model: nn.Module, source: Source) -> Plan:
-    pairings = {
-        name: Pairing(array.sources, array.operations) for name, array in source.arrays.items() if array.shape is None
-    }
-    fresh = [name for name, array in source.arrays.items() if array.shape is not None]
-    return plan_of_pairs(checkpoint, model, pairings, fresh)
+    arrays = source.arrays
+    pairings = {name: Pairing(array.sources, array.operations) for name, array in arrays.items() if array.shape is None}
+    return plan_of_pairs(checkpoint, model, pairings, [name for name in arrays if name not in pairings])
 
 
 # --- source that is a module ------------------------------------------------------------------------------------------

@@ -219,7 +219,7 @@ class _Emitter:
             text = operator.layer(call)
             self.source.constructors[path] = text
             with torch.device("meta"):
-                _put(self.root, path, eval(text, self.frame))
+                _put(self.root, path, eval(text, self.frame).eval())
             for role, array in node.arrays.items():
                 self.source.arrays[f"{path}.{role}"] = _reordered(array, flat, role, node.operator)
         return expression(path, self.lists)

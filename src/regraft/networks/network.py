@@ -114,19 +114,6 @@ class Untranslated:
 
 
 @dataclass(frozen=True)
-class Preparation:
-    """How images are prepared, as far as the file records it.
-
-    mean, std   per channel, of values from 0 to 1; None where the file does not record them
-    channels    "RGB" or "BGR"; "" where the file does not record it
-    """
-
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    channels: str = ""
-
-
-@dataclass(frozen=True)
 class Network:
     """What a file describes.
 
@@ -134,7 +121,6 @@ class Network:
     nodes         in an order in which each can run
     outputs       names of values
     name          the network's own name in the file
-    preparation   of its images, where the file records it
     notes         what was assumed or left out, in sentences
     untranslated  what has no translation; then the network cannot be built
     """
@@ -143,7 +129,6 @@ class Network:
     nodes: tuple[Node, ...]
     outputs: tuple[str, ...]
     name: str = ""
-    preparation: Preparation | None = None
     notes: tuple[str, ...] = ()
     untranslated: tuple[Untranslated, ...] = ()
 

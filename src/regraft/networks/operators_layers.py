@@ -50,7 +50,7 @@ def is_symmetric(pads: Pads) -> bool:
 
 def _conv(call: Call) -> str:
     outputs, inputs, *kernel = call.shapes["weight"]
-    groups, parts = call.settings.get("groups", 1), window(call.settings, kernel)
+    groups, parts = _groups(call), window(call.settings, kernel)
     pads = parts["pads"]
     own = None if isinstance(pads, str) or not is_symmetric(pads) else unless([before for before, _ in pads], 0)
     kind = f"Conv{len(kernel)}dSame" if isinstance(pads, str) else f"nn.Conv{len(kernel)}d"
@@ -61,6 +61,12 @@ def _conv(call: Call) -> str:
         bias=unless("bias" in call.shapes, True), **lower,
     )  # fmt: skip
     return f"{kind}({named})"
+
+
+def _groups(call: Call) -> int:
+    """As recorded, else what the input's channels and the kernel's leave."""
+    recorded = call.settings.get("groups", 1)
+    return int(recorded) if recorded is not None else (call.first.shape or ())[1] // call.shapes["weight"][1]
 
 
 def _conv_call(call: Call) -> str:

@@ -246,9 +246,9 @@ def _pool(kind: str) -> Any:
         parts = window({"stride": kernel, **settings}, kernel)
         pads, x = parts["pads"], call.texts[0]
         if isinstance(pads, str) or not _fits(kind, settings, pads):
-            zeros = {"zeros": True} if settings.get("count_pad") else {}
-            named = arguments(kernel, parts["stride"], pads if isinstance(pads, str) else list(pads), **zeros)
-            return f"{kind}_pool_padded({x}, {named})"
+            zeros = bool(settings.get("count_pad"))
+            where = f"{arguments(kernel, parts['stride'])}, {python(pads)}{', zeros=True' if zeros else ''}"
+            return f"{kind}_pool_padded({x}, {where})"
         named = arguments(
             kernel, unless(parts["stride"], kernel[0]) if len(set(kernel)) == 1 else parts["stride"],
             padding=unless([before for before, _ in pads], 0), ceil_mode=unless(bool(settings.get("ceil")), False),

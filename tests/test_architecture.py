@@ -19,8 +19,8 @@ ORDER = [
     "predictions", "predicting", "reports", "reporting", "comparing", "testing", "recipe", "demo", "cli", "__main__",
 ]  # fmt: skip
 PUBLIC_NAMES = [
-    "open_checkpoint", "plan_reuse", "apply_plan", "verify", "advise", "head_on_layers", "freeze", "unfreeze",
-    "parameter_groups", "split", "cache_features", "train", "Steps", "Exact", "evaluate", "save", "load",
+    "open_checkpoint", "plan_reuse", "apply_plan", "build_model", "verify", "advise", "head_on_layers", "freeze",
+    "unfreeze", "parameter_groups", "split", "cache_features", "train", "Steps", "Exact", "evaluate", "save", "load",
     "write_report", "reuse", "predict", "Plan", "Features", "History", "Score", "RegraftError",
 ]  # fmt: skip
 

@@ -12,6 +12,7 @@ from regraft.building import build_model, planned_network, source_of
 from regraft.errors import BuildError
 from regraft.matching import plan_reuse
 from regraft.reading import open_checkpoint
+from regraft.saving import load, save
 
 KERAS = [
     ("keras3_image.keras", "keras3_image.npz"),
@@ -96,3 +97,23 @@ def test_weights_without_a_description_are_refused_with_the_way_out():
     """The file has no network."""
     with pytest.raises(BuildError, match=r"holds weights without a description .*\nWrite|Write the network"):
         build_model(open_checkpoint(GOLDEN / "keras3_image.weights.h5"))
+
+
+def test_a_built_network_with_a_new_head_is_saved_and_loaded_without_its_file(tmp_path):
+    """The folder holds its source; only torch is needed to read it."""
+    x, _ = recorded("keras3_image.npz")
+    checkpoint = open_checkpoint(GOLDEN / "keras3_image.keras")
+    model = build_model(checkpoint, head={"classes": 5})
+
+    save(model, tmp_path / "saved")
+    other = load(tmp_path / "saved")
+
+    assert model(x).shape == (2, 5)
+    assert torch.equal(other(x), model(x))
+    assert (tmp_path / "saved" / "net.py").read_text() == source_of(model)
+
+
+def test_a_head_is_a_number_of_classes():
+    """Anything else is answered with the form."""
+    with pytest.raises(BuildError, match=r'expected \{"classes": 6\}'):
+        build_model(open_checkpoint(GOLDEN / "keras3_image.keras"), head={"outputs": 5})

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from regraft.advising import advise
+    from regraft.building import build_model
     from regraft.caches.features import Features
     from regraft.caching import cache_features
     from regraft.errors import RegraftError
@@ -30,6 +31,7 @@ _HOMES = {
     "open_checkpoint": "reading",
     "plan_reuse": "matching",
     "apply_plan": "loading",
+    "build_model": "building",
     "verify": "verifying",
     "advise": "advising",
     "head_on_layers": "layer_heads",
@@ -57,6 +59,7 @@ __all__ = [  # in order of use
     "open_checkpoint",
     "plan_reuse",
     "apply_plan",
+    "build_model",
     "verify",
     "advise",
     "head_on_layers",

@@ -77,13 +77,13 @@ def planned_network(checkpoint: Checkpoint, *, head: Mapping[str, Any] | None = 
 def head_of(given: Mapping[str, Any]) -> Head:
     """The new head that a mapping describes. Raises BuildError for other keys and values."""
     classes, layer = given.get("classes"), given.get("layer", "")
-    is_count = isinstance(classes, int) and not isinstance(classes, bool) and classes > 0
-    if not is_count or not isinstance(layer, str) or not given.keys() <= {"classes", "layer"}:
+    is_known = isinstance(layer, str) and given.keys() <= {"classes", "layer"}
+    if not isinstance(classes, int) or isinstance(classes, bool) or classes < 1 or not is_known:
         raise BuildError(
             f'The head is {dict(given)}; expected {{"classes": 6}}, the number of its outputs, and optionally '
             '"layer", the layer that it replaces.'
         )
-    return Head(int(classes), layer)
+    return Head(classes, layer)
 
 
 def _title(network: Network, checkpoint: Checkpoint) -> str:

@@ -23,22 +23,19 @@ from regraft.foundation.stopwatch import Stopwatch
 from regraft.foundation.wording import counted
 from regraft.freezing import frozen_names
 from regraft.jobs.advice import spelled, spelled_for
-from regraft.jobs.factories import build_model
 from regraft.jobs.job import Job
 from regraft.jobs.layers import freeze_layers, refuse_unknown_layers
 from regraft.jobs.method import solver_of
 from regraft.jobs.parts import cached_besides, inputs_of, notes_of, open_parts, refuse_missing_data
+from regraft.jobs.planned import planned_model
 from regraft.jobs.preparation import refuse_unasked_preparation
-from regraft.jobs.sections import section_values
 from regraft.jobs.understood import refuse_misfit, shared_notes, understood
 from regraft.learning.history import History
 from regraft.learning.schedules import EPOCHS
 from regraft.loading import apply_plan
-from regraft.matching import plan_reuse
 from regraft.plan import Plan
 from regraft.predicting import Answer
 from regraft.predicting import predict as predict_with
-from regraft.reading import open_checkpoint
 from regraft.reporting import write_report
 from regraft.reports.outcomes import outcomes_of
 from regraft.reports.record import PARTS, TRAIN, RunRecord, machine_text, parameters_of
@@ -101,17 +98,17 @@ def reuse(job: Job | str | Path, *, tell: Tell = lambda line: None) -> Run:
 
     with watch("reading"):
         refuse_missing_data(job)
-        model = build_model(job.model.factory, job.model.args, folder=job.folder)
+        planned = planned_model(job)
+        model, plan = planned.model, planned.plan
         refuse_unknown_layers(model, job)
-        checkpoint = open_checkpoint(job.path(job.checkpoint.path))
-        plan = plan_reuse(checkpoint, model, **section_values(job.plan))
         tell(plan.table(spell=lambda advice: spelled(advice, "job")))
         plan.check()
-        apply_plan(plan, checkpoint, model)
+        apply_plan(plan, planned.checkpoint, model)
         freeze_layers(model, job)
         data = open_parts(job)
         inputs, labels = first_batch(data["train"])
-        notes = [*notes_of(data), *refuse_unasked_preparation(job, model, data["train"]), *shared_notes(data)]
+        unasked = refuse_unasked_preparation(job, model, data["train"], planned.image)
+        notes = [*planned.notes, *notes_of(data), *unasked, *shared_notes(data)]
         refuse_untrained_task(data["train"])
         refuse_misfit(model, inputs, labels, data["train"])
         tell("\n".join([understood(data, inputs), *(f"note: {note}" for note in notes)]))

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from regraft import __version__
+from regraft.building import CLASS, model_of_source, source_of
 from regraft.contracts.preparation import Preparation
 from regraft.contracts.text import TextContract, save_tokenizer
 from regraft.datasets.labelled import UNDECIDED, Target
@@ -25,6 +26,7 @@ from regraft.foundation.files import all_entries, sha256_of, utf8, whole_folder
 from regraft.inputs import InputContract
 from regraft.jobs.factories import build_model, factory_file
 from regraft.jobs.neighbours import neighbours_of
+from regraft.jobs.planned import FROM_CHECKPOINT
 from regraft.layer_heads import HeadOnLayers, body_of
 from regraft.learning.losses import remembered_loss
 from regraft.model_record import RECORD_FILE, Factory, FactoryRecord, ModelRecord, read_record
@@ -39,6 +41,7 @@ __all__ = ["Factory", "ModelRecord", "load", "read_record", "save"]
 MODEL_FILE, PLAN_FILE = "model.safetensors", "plan.json"
 TOKENIZER = "tokenizer"  # the folder of a text contract's tokenizer
 REPORT_FILE, METRICS_FILE, ANSWERS_FILE = "report.html", "metrics.json", "answers.csv"  # of a run of a whole job
+NETWORK_FILE = "net.py"  # the source of a network that was built from its file
 OWN_FILES = {MODEL_FILE, RECORD_FILE, PLAN_FILE, REPORT_FILE, METRICS_FILE, ANSWERS_FILE}
 
 
@@ -90,11 +93,10 @@ def write_model(
     state = plain_state(model)
     save_file(state, folder / MODEL_FILE, metadata={"format": "pt"})
     adopted, body = adopted_by(model), body_of(model)
-    factory = factory or own_factory(body, adopted_by(body))
     record = ModelRecord(
         sha256=sha256_of(folder / MODEL_FILE),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        model=_copy_factory(factory, folder) if factory else None,
+        model=_factory_record(body, factory, folder),
         inputs=prepared.image,
         text=prepared.text and replace(prepared.text, tokenizer=TOKENIZER),
         sound=prepared.sound,
@@ -265,6 +267,18 @@ def _copy_tokenizer(contract: TextContract | None, folder: Path) -> dict[str, st
     save_tokenizer(contract, folder / TOKENIZER)
     files = sorted(path for path in (folder / TOKENIZER).rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
+
+
+def _factory_record(model: nn.Module, factory: Factory | None, folder: Path) -> FactoryRecord | None:
+    """How the model is built again, with its code in the folder; the source of a network built from its file."""
+    text = source_of(model)
+    if text is not None and (factory is None or factory.spec == FROM_CHECKPOINT):
+        if _misfits(model_of_source(text), plain_state(model)):
+            return None
+        (folder / NETWORK_FILE).write_bytes(utf8(text))
+        return FactoryRecord(f"{NETWORK_FILE}:{CLASS}", sha256=sha256_of(folder / NETWORK_FILE))
+    factory = factory or own_factory(model, adopted_by(model))
+    return _copy_factory(factory, folder) if factory else None
 
 
 def _copy_factory(factory: Factory, folder: Path) -> FactoryRecord:

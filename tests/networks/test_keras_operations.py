@@ -9,7 +9,7 @@ from regraft.networks.keras_operations import operation
 
 def test_functions_of_both_keras_are_known():
     """A sum written with + is an operation of Keras 3 or a function of TensorFlow."""
-    new = layer_call("Add", inputs=("a", "b"))
+    new = layer_call("ops.Add", inputs=("a", "b"))
     old = layer_call("TFOpLambda", {"function": "math.multiply"}, named={"y": 2.0})
 
     operation(new)
@@ -21,4 +21,4 @@ def test_functions_of_both_keras_are_known():
 def test_an_unknown_function_is_refused():
     """By the name that the network lists."""
     with pytest.raises(RefusedError):
-        operation(layer_call("Fold"))
+        operation(layer_call("ops.Fold"))

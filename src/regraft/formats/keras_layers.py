@@ -32,6 +32,7 @@ WEIGHTS = {  # class → weights in the order in which Keras creates them; a bia
     "Embedding": ("embeddings",),
     "PReLU": ("alpha",),
     "Normalization": ("mean", "variance", "count"),
+    "LayerScale": ("gamma",),
 }
 _SWITCHES = {"bias": "use_bias", "gamma": "scale", "beta": "center"}
 _FLOAT8 = tuple(f"{name}_{what}" for name in ("inputs", "kernel", "outputs_grad") for what in ("scale", "amax_history"))

@@ -49,6 +49,18 @@ def open_parts(job: Job) -> dict[str, Labelled]:
     return parts
 
 
+def training_classes(job: Job) -> int:
+    """How many classes, or columns of labels, the training data name. Raises DataError where they name none."""
+    data = _open(job, job.data.train)
+    names = data.classes or data.target.columns
+    if not names:
+        raise DataError(
+            f"[data] train = {as_toml(job.data.train)} does not name its classes. Write the number of outputs into the "
+            "job: [model] args = {head = {classes = 6}}."
+        )
+    return len(names)
+
+
 def _open(job: Job, path: str, like: Labelled | None = None) -> Labelled:
     """The data at a path of the job; `like` the training data where they are opened already."""
     preparation, target = (job.preparation, job.target) if like is None else (like.preparation, like.target)

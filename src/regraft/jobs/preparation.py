@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from regraft.errors import JobError
 from regraft.foundation.wording import toml_text
 from regraft.inputs import InputContract
 from regraft.jobs.job import Job
+from regraft.networks.preparation import ImageInput
 
 Values = Mapping[str, Any]  # of a configuration that another library wrote
 
@@ -20,13 +21,17 @@ _CROP_MODES = {"center": "crop", "squash": "squash", "border": "pad"}  # timm's 
 _RESAMPLING = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # Pillow's numbers, as transformers writes them
 
 
-def refuse_unasked_preparation(job: Job, model: nn.Module, data: Labelled) -> list[str]:
+def refuse_unasked_preparation(
+    job: Job, model: nn.Module, data: Labelled, image: ImageInput | None = None
+) -> list[str]:
     """Raise JobError when the job has no [input] for images and the model's preparation is recorded: never a guess.
 
     Returns notes: what an [input] section does otherwise than recorded, and what images are without any.
     """
     if not data.are_images:
         return []
+    if image is not None:
+        return _of_network(job, image)
     source, recorded = recorded_preparation(job, model)
     if job.input is None and recorded is not None:
         raise JobError(
@@ -47,6 +52,35 @@ def _differences(given: InputContract, recorded: InputContract, source: str) -> 
         for name, (ours, theirs) in pairs.items()
         if ours != theirs
     ]
+
+
+def _of_network(job: Job, image: ImageInput) -> list[str]:
+    """As `refuse_unasked_preparation`, for a network that was built from the checkpoint, as far as that records it."""
+    known = InputContract(size=image.size, channels=image.channels)  # type: ignore[arg-type]  # 1 or 3
+    known = replace(known, mean=(0.0,), std=(1 / 255,)) if image.is_bytes else known
+    source = job.checkpoint.path
+    if job.input is not None:
+        return _size_differs(job.input, known, source)
+    if image.is_bytes:
+        raise JobError(
+            f"The job has no [input] section, and the network of {source} scales values from 0 to 255 itself. "
+            f"Add this section to the job:\n{_as_section(known)}"
+        )
+    raise JobError(
+        f"The job has no [input] section, and {source} does not record how the values of images were scaled for the "
+        f"network. Add this section to the job, with the mean and std of the training (of values from 0 to 1):\n"
+        f"{_as_section(known)}\nmean = 0.5  # 0.5 and 0.5 give values from -1 to 1, 0 and 1 from 0 to 1\nstd = 0.5"
+    )
+
+
+def _size_differs(given: InputContract, known: InputContract, source: str) -> list[str]:
+    """Notes on what the job gives otherwise than the network records."""
+    notes = []
+    if known.size is not None and given.size != known.size:
+        notes.append(f"[input] size is {toml_text(given.size)}, and {source} records {toml_text(known.size)}")
+    if known.std != (1.0,) and (given.mean, given.std) != (known.mean, known.std):
+        notes.append(f"[input] mean and std give no values from 0 to 255, which the network of {source} scales itself")
+    return notes
 
 
 def recorded_preparation(job: Job, model: nn.Module) -> tuple[str, InputContract | None]:

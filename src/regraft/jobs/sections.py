@@ -65,6 +65,9 @@ class CheckpointSection:
 class ModelSection:
     """[model]: the new model; `factory` is a SPEC, `args` are given to it.
 
+    The factory "checkpoint" builds the network that the checkpoint itself describes, with a new head for the classes of
+    the data; args = {head = {layer = "conv_preds"}} replaces another layer, args = {head = false} none.
+
     inputs  kind of input → argument of the model's forward, where it takes several kinds
     """
 

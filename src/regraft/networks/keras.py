@@ -50,6 +50,7 @@ TRANSLATIONS: Mapping[str, Translation] = {
     "Normalization": norms.normalization,
     "PReLU": norms.prelu,
     "LayerScale": norms.layer_scale,
+    "CustomScaleLayer": norms.custom_scale,
     **_each(norms.activation, "Activation", *ACTIVATION_LAYERS),
     "Dropout": norms.dropout,
     **_each(
@@ -87,6 +88,7 @@ def keras_network(checkpoint: Checkpoint) -> Network | None:
     entries, tensors = _entries(model)
     walk = _Walk(builder)
     outputs = walk.model(model, [entry.name for entry in entries], tensors)
+    builder.refuse_unused()
     return Network(
         entries, tuple(builder.nodes), tuple(outputs), name,
         notes=tuple(dict.fromkeys(builder.notes)), untranslated=tuple(builder.untranslated),
@@ -165,17 +167,21 @@ class _Walk:
         layers = {layer.name: layer for layer in model.children}
         calls = []
         for entry in model.settings["layers"]:
-            config = entry.get("config") or {}
-            name = str(entry.get("name") or config.get("name"))
-            layer = layers.get(name) or KerasLayer(
-                f"{model.path}/{name}".lstrip("/"), str(entry.get("class_name")), config
-            )
+            name = str(entry.get("name") or (entry.get("config") or {}).get("name"))
+            path = f"{model.path}/{name}" if model.path else name
+            layer = layers.get(name)
+            if layer is None or self._is_operation(layer):
+                layer = KerasLayer(path, f"ops.{entry.get('class_name')}", entry.get("config") or {})
             calls += [(layer, index, call) for index, call in enumerate(calls_of(entry))]
         tensors = {tensor for _, _, call in calls for tensor in call.tensors()}
         tensors.update(outer_tensors(model.settings["output_layers"]))
         counts = Counter(layer.name for layer, _, _ in calls)
         first = {layer.name: self._first_call(layer, tensors, counts[layer.name]) for layer, _, _ in calls}
         return [(layer, index + first[layer.name], call) for layer, index, call in calls]
+
+    def _is_operation(self, layer: KerasLayer) -> bool:
+        """Whether an entry is a function of keras.ops: in .h5 files only the settings of all layers are missing."""
+        return self.builder.is_keras_3 and not {"trainable", "dtype"} & layer.settings.keys() and not layer.children
 
     def _first_call(self, layer: KerasLayer, tensors: Collection[Tensor], count: int) -> int:
         """The number of a layer's first call: for most models in the model 1, as they count their own input.
@@ -214,6 +220,7 @@ class _Walk:
             return self.model(layer, inputs)
         call = LayerCall(self.builder, layer, inputs, rest, named or {})
         try:
+            _refuse_arguments(call)
             if layer.class_name == "TimeDistributed":
                 return self._for_each_step(call)
             translate = TRANSLATIONS.get(layer.class_name, operation)
@@ -234,6 +241,29 @@ class _Walk:
 
     def _refuse(self, layer: KerasLayer, reason: str) -> None:
         self.builder.untranslated.append(Untranslated(layer.class_name, layer.path, reason))
+
+
+# Arguments of a call beside its inputs, which the translations of these classes take.
+_ATTENTION = frozenset({"query", "value", "key", "attention_mask", "use_causal_mask", "return_attention_scores"})
+_ARGUMENTS: Mapping[str, frozenset[str]] = {
+    **dict.fromkeys(("LSTM", "GRU", "SimpleRNN", "Bidirectional"), frozenset({"initial_state"})),
+    **dict.fromkeys(("MultiHeadAttention", "GroupedQueryAttention", "GroupQueryAttention"), _ATTENTION),
+    "Attention": frozenset({"use_causal_mask", "mask"}),
+}
+
+
+def _refuse_arguments(call: LayerCall) -> None:
+    """Raise RefusedError for arguments of a layer's call that its translation would leave out."""
+    kind = call.layer.class_name
+    if kind.startswith("ops.") or kind in ("TFOpLambda", "SlicingOpLambda"):
+        return
+    taken = _ARGUMENTS.get(kind, frozenset())
+    given = {key: value for key, value in call.named.items() if value is not None and key not in taken}
+    if given.pop("training", None):
+        raise RefusedError("it is called with training=True")
+    extra = [value for value in call.rest if value is not None] if not taken else []
+    if given or extra:
+        raise RefusedError(f"its arguments {', '.join(given) or 'beside the inputs'}")
 
 
 def _resolved(value: Any, values: Mapping[Tensor, str]) -> Any:

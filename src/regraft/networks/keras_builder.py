@@ -11,6 +11,8 @@ from regraft.networks.network import Array, Input, Literal, Node, Untranslated
 from regraft.operations.joins import Fill
 from regraft.operations.operation import Operation
 
+_COUNTERS = ("count",)  # of a preprocessing layer's examples
+
 
 class RefusedError(Exception):
     """A layer, or a setting of it, has no translation; the text says why, "" for the class as a whole."""
@@ -36,6 +38,15 @@ class Builder:
         for name, info in self.infos.items():
             if info.layer and info.role == "weight":
                 self.arrays.setdefault(info.layer, {})[info.leaf] = name
+
+    def refuse_unused(self) -> None:
+        """Refuse layers of which one array is used and another is not: their translation would leave something out."""
+        used = {source for node in self.nodes for array in node.all_arrays() for source in array.sources}
+        for layer, arrays in self.arrays.items():
+            unused = [name for leaf, name in arrays.items() if name not in used and leaf not in _COUNTERS]
+            if unused and not used.isdisjoint(arrays.values()):
+                kind = self.infos[unused[0]].layer_type
+                self.untranslated.append(Untranslated(kind, layer, f"its arrays {', '.join(unused)} are not used"))
 
     def value(self, stem: str) -> str:
         """A new value's name."""
@@ -115,6 +126,11 @@ class LayerCall:
     def has(self, leaf: str) -> bool:
         """Whether the file holds this array of the layer."""
         return leaf in self.builder.arrays.get(self.path, {})
+
+    @property
+    def leaves(self) -> list[str]:
+        """The names of all arrays of the layer."""
+        return list(self.builder.arrays.get(self.path, {}))
 
     def shape(self, leaf: str) -> tuple[int, ...]:
         """The array's shape as stored."""

@@ -140,8 +140,16 @@ def prelu(call: LayerCall) -> str:
 
 def layer_scale(call: LayerCall) -> str:
     """LayerScale of keras.applications: a factor for each channel."""
-    leaf = "gamma" if call.has("gamma") else "0"
-    return call.step("mul", call.x, call.array(leaf))
+    leaves = call.leaves
+    if len(leaves) != 1:
+        raise RefusedError(f"it has {len(leaves)} arrays, expected one")
+    return call.step("mul", call.x, call.array(leaves[0]))
+
+
+def custom_scale(call: LayerCall) -> str:
+    """CustomScaleLayer of InceptionResNetV2: x + scale · y."""
+    x, y = call.inputs
+    return call.step("add", x, call.step("mul", y, number(float(call.settings["scale"]))))
 
 
 def activation(call: LayerCall) -> str:

@@ -31,7 +31,8 @@ _REDUCTIONS = {
 
 def function_name(class_name: str, settings: Mapping[str, Any]) -> str:
     """What the entry computes: the class of Keras 3's operation, the function of TensorFlow's."""
-    return str(settings.get("function", class_name)) if class_name in ("TFOpLambda", "SlicingOpLambda") else class_name
+    is_function = class_name in ("TFOpLambda", "SlicingOpLambda")
+    return str(settings.get("function", class_name)) if is_function else class_name.removeprefix("ops.")
 
 
 def operation(call: LayerCall) -> str:

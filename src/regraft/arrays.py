@@ -9,7 +9,8 @@ from typing import Literal, final
 import numpy as np
 
 from regraft.errors import CheckpointError
-from regraft.foundation.wording import near_names
+from regraft.foundation.showing import html_table
+from regraft.foundation.wording import counted, near_names, shape_text
 
 # "constant": a number of the graph itself, such as a shape or the bounds of a slice.
 Role = Literal["weight", "optimizer_slot", "ema", "counter", "constant"]
@@ -100,7 +101,7 @@ def stamp_of(path: Path) -> Stamp | None:
 
 
 @final
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Checkpoint(Mapping[str, ArrayInfo]):
     """A read-only mapping name → ArrayInfo. Lazy: values are read by `read`, one at a time.
 
@@ -126,6 +127,13 @@ class Checkpoint(Mapping[str, ArrayInfo]):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stamps", {path: stamp for path in self.files if (stamp := stamp_of(path))})
+
+    def __repr__(self) -> str:
+        return f"<Checkpoint {self.path}: {self.format}, {counted(len(self), 'array')}>"
+
+    def _repr_html_(self) -> str:
+        rows = [(name, shape_text(info.shape), info.dtype) for name, info in self.infos.items()]
+        return html_table(repr(self)[1:-1], ("array", "shape", "type"), rows)
 
     def __getitem__(self, name: str) -> ArrayInfo:
         return self.infos[name]

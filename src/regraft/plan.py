@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import final
 
 from regraft.errors import Advice, PlanError
+from regraft.foundation.showing import html_text
 from regraft.plans.problems import AnyRow, problem_advice, problem_text
 from regraft.plans.rows import RequirementRow, Row
 from regraft.plans.rows_json import (
@@ -48,7 +49,7 @@ class CheckpointIdentity:
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
     """Which array goes where, and why: made by `plan_reuse`, executed by `apply_plan`.
 
@@ -101,6 +102,12 @@ class Plan:
 
     def __str__(self) -> str:
         return self.table()
+
+    def __repr__(self) -> str:
+        return f"<Plan of {self.checkpoint.path}: {self.heading()}; print(plan) shows the table>"
+
+    def _repr_html_(self) -> str:
+        return html_text(self.table())
 
     def diff(self, other: "Plan") -> tuple[str, ...]:
         """What is different in `other`, one line for each difference; empty when the plans do the same."""

@@ -19,6 +19,7 @@ from regraft.errors import DataError, DoesNotPayError, SaveError
 from regraft.evaluating import Score, evaluate
 from regraft.examples import as_examples, call
 from regraft.foundation.files import refuse_existing, utf8, whole_folder
+from regraft.foundation.showing import html_text
 from regraft.foundation.stopwatch import Stopwatch
 from regraft.foundation.wording import counted
 from regraft.freezing import frozen_names
@@ -58,7 +59,7 @@ from regraft.training import train
 Tell = Callable[[str], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """A finished job: its folder, the trained model and all that the report shows."""
 
@@ -70,6 +71,12 @@ class Run:
     def metrics(self) -> dict[str, object]:
         """The run's numbers, as in metrics.json."""
         return self.record.metrics()
+
+    def __repr__(self) -> str:
+        return f"<Run in {self.folder}: {'; '.join(f'{part} {score}' for part, score in self.record.scores.items())}>"
+
+    def _repr_html_(self) -> str:
+        return html_text(self.summary())
 
     def summary(self) -> str:
         """The result in a few lines: accuracies, durations, where the model and the report are."""

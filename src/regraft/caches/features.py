@@ -18,6 +18,7 @@ from regraft.caches.sampling import samples_of
 from regraft.caches.streaming import groups_of, shuffled_groups, streamed
 from regraft.errors import CacheError
 from regraft.examples import Examples
+from regraft.foundation.showing import html_table
 from regraft.foundation.wording import bytes_text, counted, shape_text
 from regraft.splitting import FeatureExtractor
 from regraft.tensors.keeping import kept_generators
@@ -103,6 +104,13 @@ class Features(Dataset[Any], Examples):
         leaves = ", ".join(f"{leaf.name} {shape_text(leaf.shape)}" for leaf in self.cut.leaves)
         views = f" in {counted(self.views, 'view')}" if self.views > 1 else ""
         return f"<Features of {counted(len(self), 'example')}{views}: {leaves}, {bytes_text(self.bytes)}>"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (leaf.name, shape_text(leaf.shape), leaf.dtype, bytes_text(leaf.bytes_per_example))
+            for leaf in self.cut.leaves
+        ]
+        return html_table(repr(self)[1:-1], ("tensor", "shape of one example", "type", "per example"), rows)
 
     def __getitem__(self, index: int) -> tuple[dict[str, Tensor], Tensor]:
         return self.__getitems__([index])[0]

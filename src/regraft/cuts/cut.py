@@ -11,6 +11,7 @@ from regraft.cuts.choosing import Choice
 from regraft.cuts.dataflow import trained_values
 from regraft.cuts.record import Record, RecordedOperation
 from regraft.cuts.sizes import ROWS, Size, Sizes
+from regraft.foundation.showing import html_table
 from regraft.foundation.wording import counted, share_text
 
 
@@ -41,7 +42,7 @@ class Leaf:
 ROUNDING_MARGIN = 10
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Cut:
     """What crosses from trunk to head; prints as a table.
 
@@ -59,6 +60,18 @@ class Cut:
     by_row: bool = True
     note: str = ""
     row_rounding: float = 0.0
+
+    def __repr__(self) -> str:
+        leaves = ", ".join(f"{leaf.name} {_shape_text(leaf)}" for leaf in self.leaves)
+        return f"<Cut: {leaves or 'nothing crosses'}; {self.bytes_per_example:,} bytes per example>"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (leaf.name, _shape_text(leaf), str(leaf.dtype).removeprefix("torch."), f"{leaf.bytes_per_example:,}")
+            for leaf in self.leaves
+        ]
+        caption = str(self).splitlines()[-1]
+        return html_table(caption, ("tensor", "shape of one example", "type", "bytes per example"), rows)
 
     @property
     def bytes_per_example(self) -> int:

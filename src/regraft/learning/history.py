@@ -1,6 +1,12 @@
 """What training did: plain frozen data."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from typing import Any
+
+from regraft.errors import TrainError
+from regraft.foundation.showing import html_table
+from regraft.foundation.wording import counted
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,7 @@ class Stage:
         return f"{text}; {own}" if own else text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class History:
     """What training did, one entry per epoch that was run; of several candidates, that of the best one.
 
@@ -87,6 +93,53 @@ class History:
     def epochs(self) -> int:
         """Epochs that were run."""
         return len(self.train_loss)
+
+    def __repr__(self) -> str:
+        best = f"; best epoch {self.best_epoch}" if self.best_epoch is not None else ""
+        last = f", last training loss {self.train_loss[-1]:.4g}" if self.train_loss else ""
+        return f"<History of {counted(self.epochs, 'epoch')}{last}{best}; {self.stopped_because or 'not ended'}>"
+
+    def _repr_html_(self) -> str:
+        columns = {"training loss": self.train_loss, "validation loss": self.validation_loss}
+        columns |= {"validation accuracy": tuple(value for value in self.validation_accuracy if value is not None)}
+        named = {name: values for name, values in columns.items() if values}
+        rows = [
+            (epoch, *(f"{values[epoch]:.4g}" if epoch < len(values) else "" for values in named.values()))
+            for epoch in range(self.epochs)
+        ]
+        return html_table(repr(self)[1:-1], ("epoch", *named), rows)
+
+    def plot(self, axes: Any = None) -> Any:
+        """Draw the losses over the epochs with matplotlib, and the validation accuracy below them.
+
+        axes  two of matplotlib's Axes, or one for the losses alone; by default a new figure
+        returns  the axes that were drawn into
+
+        Raises TrainError when matplotlib is not installed.
+        """
+        try:
+            from matplotlib import pyplot
+        except ImportError as error:
+            raise TrainError("history.plot() draws with matplotlib: pip install matplotlib") from error
+        accuracies = [value for value in self.validation_accuracy if value is not None]
+        if axes is None:
+            _, axes = pyplot.subplots(2 if accuracies else 1, sharex=True, squeeze=False)
+            axes = [row[0] for row in axes]
+        drawn = list(axes) if isinstance(axes, Iterable) else [axes]
+        losses = {"training": self.train_loss, "validation": self.validation_loss}
+        for name, values in losses.items():
+            if values:
+                drawn[0].plot(range(len(values)), values, label=name)
+        if len(drawn) > 1 and accuracies:
+            drawn[1].plot(range(len(accuracies)), accuracies, label="validation")
+            drawn[1].set_ylabel("accuracy")
+        drawn[0].set_ylabel("loss")
+        drawn[0].legend()
+        for each in drawn:
+            if self.best_epoch is not None:
+                each.axvline(self.best_epoch, linestyle=":", color="gray")
+        drawn[-1].set_xlabel("epoch")
+        return drawn
 
     def to_dict(self) -> dict[str, object]:
         """The same as plain data for JSON."""

@@ -7,13 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from regraft.examples import Examples, all_indices, batches
+from regraft.foundation.showing import html_table, html_text
 from regraft.learning.labels import class_logits, label_check
 from regraft.learning.learner import Learner, to_device
 from regraft.learning.losses import IGNORED, LossFunction, cross_entropy
 from regraft.tensors.keeping import kept_modes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Score:
     """How good a model is on labelled examples.
 
@@ -34,6 +35,13 @@ class Score:
     def to_dict(self) -> dict[str, object]:
         """The same as plain data for JSON."""
         return asdict(self) | {"confusion": [list(row) for row in self.confusion]}
+
+    def __repr__(self) -> str:
+        return f"<Score: {self}>"
+
+    def _repr_html_(self) -> str:
+        rows = [(index, sum(row), row[index]) for index, row in enumerate(self.confusion)]
+        return html_table(str(self), ("class", "examples", "right"), rows) if rows else html_text(str(self))
 
     def __str__(self) -> str:
         if self.accuracy is None or self.standard_error is None:

@@ -13,7 +13,6 @@ from regraft.reading import open_checkpoint
     ("m.ort", b"\x10\0\0\0ORTM" + bytes(20), "ONNX Runtime's own format. Open the .onnx"),
     ("m.bin", b"lmgg" + bytes(20), "came before GGUF. Convert it"),
     ("yolo.weights", bytes(20), "Darknet's, .* Put its .cfg beside it"),
-    ("m.mlmodel", b"\x08\x01\x12\x10\n\x0e\n\x05image\"\x05", "Core ML's"),
     ("frozen.pb", b"\n;\n\x01x", "TensorFlow graph without weights"),
     ("config.json", b"{}", "JSON that describes no weights"),
     ("m.mat", b"MATLAB 5.0 MAT-file", "Save it as version 7.3"),

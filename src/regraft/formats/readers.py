@@ -82,6 +82,10 @@ def _torch_legacy(path: Path, head: bytes) -> bool:
     return bytes.fromhex("8a0a6cfc9c46f9206aa85019") in head[:32] or head[257:262] == b"ustar"
 
 
+def _coreml(path: Path, head: bytes) -> bool:
+    return path.is_dir() or (path.suffix == ".mlmodel" and head.startswith(b"\x08"))
+
+
 def _ncnn(path: Path, head: bytes) -> bool:
     return head.startswith(b"7767517") or path.suffix == ".bin"
 
@@ -111,6 +115,7 @@ FORMATS: tuple[Format, ...] = (
     LazyFormat("npy", "numpy_arrays.NumpyArray", _begins(b"\x93NUMPY"), None),
     LazyFormat("numpy-pickle", "pickled_arrays.NumpyPickle", _PICKLE, None),
     LazyFormat("darknet", "darknet.Darknet", _begins(bytes(4)), "torch"),
+    LazyFormat("coreml", "coreml.CoreML", _coreml, "coreml"),
     LazyFormat("ncnn", "ncnn.Ncnn", _ncnn, "ncnn"),
     LazyFormat("gguf", "gguf.GGUF", _begins(b"GGUF"), "torch"),
     LazyFormat("orbax", "orbax.Orbax", _folder, "flax"),

@@ -29,7 +29,6 @@ _OTHERS = (  # (what stands among the first 64 bytes, what it is and what to do)
 )
 _BY_SUFFIX = {
     ".weights": "may be Darknet's, which keeps numbers without names or shapes. Put its .cfg beside it.",
-    ".mlmodel": "may be Core ML's, which is not read. Open the file that it was made from.",
     ".pb": "may be a TensorFlow graph without weights, or the program of a SavedModel. Open the checkpoint, or the "
     "folder of the SavedModel.",
     ".bin": "has no header that says its format. If an OpenVINO .xml file lies beside it, it holds the weights of that "

@@ -64,7 +64,7 @@ def used_sources(pairings: Iterable[Pairing]) -> set[str]:
 def pair_by_names(layers: Sequence[Layer], sources: Sources) -> Pairings:
     """Pair by equal layer names, after separators and wrappers, and by the leaf names of each kind of layer."""
     rules = {layer.name: leaf_rules(sources.layout or "torch", layer) for layer in layers}
-    below, shares, notes = _sources_below(_Homes.of(layers, rules), sources)
+    below, shares, notes = _sources_below(_Homes.of(layers, rules, sources.layout), sources)
     flattened = suspected_flattening(layers) if sources.layout in CHANNELS_LAST else {}
     pairings: dict[str, Pairing] = {}
     for layer in layers:
@@ -110,9 +110,9 @@ class _Homes:
     patterns: Mapping[str, re.Pattern[str]]
 
     @staticmethod
-    def of(layers: Sequence[Layer], rules: Mapping[str, Rules]) -> "_Homes":
+    def of(layers: Sequence[Layer], rules: Mapping[str, Rules], layout: str | None) -> "_Homes":
         patterns = {layer.name: re.compile("|".join(_leaf_patterns(layer, rules[layer.name]))) for layer in layers}
-        return _Homes(_layer_variants(layers), patterns)
+        return _Homes(_layer_variants(layers, underscored=layout == "coreml"), patterns)
 
     def find(self, whole: str) -> tuple[list[tuple[str, str]], str]:
         """([(layer, leaf below it)], the wrapper that was taken off): wrappers go where only then a layer is found."""
@@ -153,12 +153,15 @@ def _sources_below(homes: _Homes, sources: Sources) -> tuple[dict[str, dict[str,
     return below, shares, tuple(notes)
 
 
-def _layer_variants(layers: Sequence[Layer]) -> dict[str, str]:
-    """Every name under which a layer may appear → the layer's name; its own name wins over a stripped one."""
+def _layer_variants(layers: Sequence[Layer], *, underscored: bool = False) -> dict[str, str]:
+    """Every name under which a layer may appear → the layer's name; its own name wins over a stripped one.
+
+    underscored   whether the writer (Core ML's) puts an underscore for each dot: layer1_0_conv1
+    """
     variants = {layer.name: layer.name for layer in layers}
     shorter: dict[str, set[str]] = defaultdict(set)
     for layer in layers:
-        for variant in unwrapped(layer.name):
+        for variant in (*unwrapped(layer.name), *([layer.name.replace(".", "_")] if underscored else [])):
             if variant not in variants:
                 shorter[variant].add(layer.name)
     variants.update({variant: next(iter(names)) for variant, names in shorter.items() if len(names) == 1})

@@ -11,17 +11,19 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "regraft"
 MODULES = sorted(SOURCE.rglob("*.py"))
 # The one rule: a module may know the types and the functions of those before it, and of its own folder.
 ORDER = [
-    "errors", "foundation", "arrays", "operations", "tensors",
+    "errors", "foundation", "arrays", "operations", "tensors", "labels",
     "examples", "tasks", "tf_layers", "containers", "formats", "reading", "plans", "plan", "matching", "loading",
     "networks", "building",
     "verifying", "cuts", "freezing", "splitting", "inputs", "contracts", "datasets", "stores", "caches", "caching",
-    "learning", "training", "evaluating", "depths", "layer_heads", "advising", "jobs", "model_record", "saving",
-    "predictions", "predicting", "reports", "reporting", "comparing", "testing", "recipe", "demo", "cli", "__main__",
+    "learning", "training", "evaluating", "collecting", "protocols", "depths", "layer_heads", "advising", "jobs",
+    "model_record", "saving", "answers", "predicting", "reports", "reporting", "comparing", "testing", "recipe",
+    "demo", "cli", "__main__",
 ]  # fmt: skip
 PUBLIC_NAMES = [
     "open_checkpoint", "plan_reuse", "apply_plan", "build_model", "verify", "advise", "head_on_layers", "freeze",
-    "unfreeze", "parameter_groups", "split", "cache_features", "train", "Steps", "Exact", "evaluate", "save", "load",
-    "write_report", "reuse", "predict", "Plan", "Features", "History", "Score", "RegraftError",
+    "unfreeze", "parameter_groups", "split", "cache_features", "train", "Steps", "Exact", "evaluate", "predictions",
+    "cross_validate", "learning_curve", "save", "load", "write_report", "reuse", "predict", "Plan", "Features",
+    "History", "Score", "RegraftError",
 ]  # fmt: skip
 
 

@@ -168,9 +168,12 @@ def test_sounds_of_many_lengths_are_sequences():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda index: (INPUTS[index], {"a": 1, "b": 2}), "label of an example is a dict.*pack several labels"),
-        (lambda index: (INPUTS[index], "cat"), "label of an example is a str.*Number the classes"),
-        (lambda index: (INPUTS[index], torch.ones(index + 1)), "cannot be put into one batch: stack expects"),
+        (
+            lambda index: (INPUTS[index], {"a": 1} if index.item() % 2 else {"b": 1}),
+            "different parts; each needs the same",
+        ),
+        (lambda index: (INPUTS[index], object()), "label of an example is a object; expected a number, a text"),
+        (lambda index: (INPUTS[index], "cat"), "labels are texts, such as 'cat'.*Pass classes="),
         (lambda index: (INPUTS[index] if index == 1 else object(), 0), "cannot be put into one batch"),
     ],
 )

@@ -354,7 +354,11 @@ def test_a_linear_head_is_given_its_optimum_by_itself():
     assert history.solver == "lbfgs"
     assert history.weight_decay == 1 / 90
     assert history.stopped_because.startswith("at the optimum after ")
-    assert history.notes == ("solver: Exact(), because the head is one linear layer under cross-entropy",)
+    assert history.notes == (
+        "task: classification, because the labels are class numbers: outputs (batch, 3), labels (batch); "
+        "loss: cross_entropy",
+        "solver: Exact(), because the head is one linear layer under cross-entropy",
+    )
     loss = nn.functional.cross_entropy(model(inputs), labels) + 0.5 / 90 * model.weight.square().sum()
     gradient = torch.autograd.grad(loss, list(model.parameters()))
     assert max(float(part.abs().max()) for part in gradient) < 1e-3
@@ -372,7 +376,7 @@ def test_strengths_are_chosen_by_validation():
 def test_the_solver_that_is_passed_is_used_and_named():
     history = train(nn.Linear(4, 3), three_classes(), solver=Steps(epochs=2, lr=0.1))
     assert history.solver == "steps"
-    assert history.notes[0] == "solver: Steps(lr=0.1, epochs=2), as passed"
+    assert history.notes[1] == "solver: Steps(lr=0.1, epochs=2), as passed"
     assert train(nn.Linear(4, 3), three_classes(), solver=Exact(weight_decay=0.1)).weight_decay == 0.1
     assert train(nn.Linear(4, 3), three_classes(), solver=[Exact(), Steps()]).solver == "lbfgs"
 
@@ -381,7 +385,7 @@ HEADS_THAT_ARE_NOT_LINEAR = pytest.mark.parametrize(
     ("model", "loss", "told"),
     [
         (TwoParts(), "cross_entropy", "more than one linear layer is trained"),
-        (nn.Linear(4, 3), "mean_squared_error", "the loss is not cross-entropy"),
+        (nn.Linear(4, 3), "mean_squared_error", "the loss is not plain cross-entropy"),
         (nn.Sequential(nn.Dropout(0.5), nn.Linear(4, 3)), "cross_entropy", "the model does more than its linear layer"),
         (nn.Sequential(nn.Linear(4, 3), nn.Tanh()), "cross_entropy", "the model does more than its linear layer"),
     ],
@@ -399,7 +403,7 @@ def test_a_head_that_is_not_linear_is_refused_by_the_exact_solver_with_the_reaso
 def test_another_head_is_trained_by_steps_and_the_reason_is_named():
     history = train(TwoParts(), three_classes())
     assert history.epochs == 20
-    assert history.notes[0] == "solver: Steps(), because more than one linear layer is trained"
+    assert history.notes[1] == "solver: Steps(), because more than one linear layer is trained"
 
 
 def test_the_history_is_plain_data():

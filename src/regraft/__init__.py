@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from regraft.building import build_model
     from regraft.caches.features import Features
     from regraft.caching import cache_features
+    from regraft.collecting import predictions
     from regraft.errors import RegraftError
     from regraft.evaluating import Score, evaluate
     from regraft.freezing import freeze, parameter_groups, unfreeze
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from regraft.loading import apply_plan
     from regraft.matching import plan_reuse
     from regraft.plan import Plan
+    from regraft.protocols import cross_validate, learning_curve
     from regraft.reading import open_checkpoint
     from regraft.recipe import predict, reuse
     from regraft.reporting import write_report
@@ -44,6 +46,9 @@ _HOMES = {
     "Steps": "learning.solvers",
     "Exact": "learning.solvers",
     "evaluate": "evaluating",
+    "predictions": "collecting",
+    "cross_validate": "protocols",
+    "learning_curve": "protocols",
     "save": "saving",
     "load": "saving",
     "write_report": "reporting",
@@ -72,6 +77,9 @@ __all__ = [  # in order of use
     "Steps",
     "Exact",
     "evaluate",
+    "predictions",
+    "cross_validate",
+    "learning_curve",
     "save",
     "load",
     "write_report",

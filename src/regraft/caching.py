@@ -1,7 +1,7 @@
 """Compute the cut's values once for each example, and keep them where they can be trusted."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from regraft.caches.computing import compute
@@ -10,11 +10,12 @@ from regraft.caches.options import Engine, Options
 from regraft.caches.precision import Precision
 from regraft.caches.sampling import samples_of
 from regraft.errors import CacheError
-from regraft.examples import as_examples
-from regraft.splitting import FeatureExtractor
+from regraft.examples import as_examples, with_pads
+from regraft.splitting import FeatureExtractor, Trunk
 from regraft.stores.folder import FolderStore
 from regraft.stores.store import Store
 from regraft.tensors.keeping import kept_generators
+from regraft.tensors.pad_values import GivenPads
 
 EngineName = Literal["exact", "fast"]
 
@@ -22,7 +23,8 @@ EngineName = Literal["exact", "fast"]
 def cache_features(
     trunk: FeatureExtractor, dataset: Any, store: Store | str | os.PathLike[str] | None = None, *, batch_size: int = 64,
     views: int = 1, precision: Precision = "float32", engine: Engine | EngineName = "exact", data_id: str | None = None,
-    head: Callable[[Any], Any] | None = None, epochs: int | None = None, tell: Callable[[str], None] | None = None,
+    classes: Sequence[str] = (), pad: GivenPads = None, head: Callable[[Any], Any] | None = None,
+    epochs: int | None = None, tell: Callable[[str], None] | None = None,
 ) -> Features:  # fmt: skip
     """The trunk's output for each example of a data set, computed once.
 
@@ -37,6 +39,10 @@ def cache_features(
     data_id     a promise: under this name, example i has the same input in every run, so inputs are not hashed. Without
                 it every input is read and hashed, so that an edited one is noticed. Examples whose features are stored
                 are not even read when the data set is a `regraft.datasets.labelled.Labelled`, which states its labels
+    classes     the names of the classes in their order, where labels are texts; the texts of a whole list of labels are
+                sorted where none are given
+    pad         what shorter inputs end in: {"input_ids": 1}. None: the pad id that the model's configuration has for
+                token ids, and zeros
     head        with it, `features.built.rounding` has what a lower precision changes at the head's outputs
     epochs      of the training to come: when caching takes longer than it saves, it is refused before the build
     tell        is called with the cost in a sentence before the build, measured on a batch: bytes, seconds, when it
@@ -61,5 +67,8 @@ def cache_features(
     options = Options(kept, batch_size, precision, settings, head, epochs, tell)
     with kept_generators():
         hashed = kept is not None or precision != "float32"
-        samples = samples_of(as_examples(dataset), views=views, data_id=data_id, hashed=hashed)
+        examples = as_examples(dataset, classes=classes)
+        if isinstance(trunk, Trunk):
+            examples = with_pads(examples, trunk.model, pad)
+        samples = samples_of(examples, views=views, data_id=data_id, hashed=hashed)
         return Features(compute(trunk, samples, options))

@@ -6,41 +6,51 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from inspect import signature
+from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset, TensorDataset, default_collate
 
 from regraft.errors import DataError
 from regraft.foundation.wording import shape_text
+from regraft.labels import Labels, batch_of, columns_in, count_of, filled, label_columns, subset_of, whole_labels
+from regraft.tensors.keeping import kept_generators
+from regraft.tensors.pad_values import GivenPads, config_pad_id, pad_values
 from regraft.tensors.padding import longest, padded_to
-from regraft.tensors.trees import Inputs, leaves_of, map_tree, tensors_of
+from regraft.tensors.trees import Inputs, find_in, leaves_of, map_tree, named_tensors, tensors_of
 
 CHANNELS = 4  # of an image at most: red, green, blue, alpha
 FEW, MOST = 4, 0.75  # examples, and the part of them, that make a size the usual one
-Batch = tuple[Tensor, Inputs, Tensor]  # indices, inputs, labels
+Batch = tuple[Tensor, Inputs, Labels]  # indices, inputs, labels
+Pads = Mapping[str, float]  # path of an input ("input_ids", "0", "" for a single one) → what its shorter rows end in
 Shapes = tuple[tuple[int, ...], ...]  # of the tensors of one example's input, in order
 
 
 class Examples(ABC):
     """Labelled examples that are handed out by whole batches. Subclass it for data that is no torch data set.
 
-    labels  of all examples (count, …), where they are known without fetching any; else None
+    labels   of all examples (count, …), where they are known without fetching any; else None. A tensor, or a dict or
+             tuple of tensors; sequences of different lengths are `tensors.ragged.Ragged`
+    classes  the names of the classes, where labels are given as texts; else ()
     """
 
-    labels: Tensor | None = None
+    labels: Labels | None = None
+    classes: tuple[str, ...] = ()
 
     @abstractmethod
     def __len__(self) -> int:
         """Number of examples."""
 
     @abstractmethod
-    def gather(self, indices: Tensor) -> tuple[Inputs, Tensor]:
+    def gather(self, indices: Tensor) -> tuple[Inputs, Labels]:
         """The inputs and labels of these examples, in this order.
 
         indices  (batch,) int64
-        returns  inputs with `batch` rows each, labels (batch,) or what the loss takes
+        returns  inputs with `batch` rows each, labels (batch,) or what the loss takes: tensors, shorter sequences end
+                 in -100 or NaN
         """
 
     def in_order(self, blocks: Sequence[Tensor], *, workers: int | None = None) -> Iterator[Batch]:
@@ -67,57 +77,70 @@ class _Selected(Examples):
 
     def __init__(self, examples: Examples, indices: Tensor) -> None:
         self.examples, self.indices = examples, indices
-        self.labels = None if examples.labels is None else examples.labels[indices.to(examples.labels.device)]
+        self.labels = None if examples.labels is None else subset_of(examples.labels, indices)
+        self.classes = examples.classes
 
     def __len__(self) -> int:
         return len(self.indices)
 
-    def gather(self, indices: Tensor) -> tuple[Inputs, Tensor]:
+    def gather(self, indices: Tensor) -> tuple[Inputs, Labels]:
         return self.examples.gather(self.indices[indices])
 
 
 class TensorExamples(Examples):
     """Examples whose tensors lie in memory or on a device: a batch is one `index_select` per tensor."""
 
-    labels: Tensor
+    labels: Labels
 
-    def __init__(self, inputs: Inputs, labels: Tensor) -> None:
-        self.inputs, self.labels = inputs, labels
-        for tensor in tensors_of(inputs):
-            if len(tensor) != len(labels):
-                raise DataError(f"{len(tensor)} inputs and {len(labels)} labels: each example needs one of each.")
+    def __init__(self, inputs: Inputs, labels: Labels, classes: Sequence[str] = ()) -> None:
+        self.inputs, self.classes = inputs, tuple(classes)
+        self.labels = labels
+        self.count = count_of(labels)
+        for column in [*tensors_of(inputs), *columns_in(labels)]:
+            if len(column) != self.count:
+                raise DataError(f"{len(column)} inputs and {self.count} labels: each example needs one of each.")
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return self.count
 
-    def gather(self, indices: Tensor) -> tuple[Inputs, Tensor]:
+    def gather(self, indices: Tensor) -> tuple[Inputs, Labels]:
         """The rows at `indices`, copied."""
-        indices = indices.to(self.labels.device)
-        inputs = map_tree(lambda tensor: tensor.index_select(0, indices), self.inputs)
-        return inputs, self.labels.index_select(0, indices)
+        if isinstance(self.labels, Tensor):
+            indices = indices.to(self.labels.device)
+        inputs = map_tree(lambda tensor: tensor.index_select(0, indices.to(tensor.device)), self.inputs)
+        return inputs, batch_of(self.labels, indices)
 
     def subset(self, indices: Tensor) -> "TensorExamples":
         """The rows at `indices`, copied."""
-        return TensorExamples(*self.gather(indices))
+        return TensorExamples(self.gather(indices)[0], subset_of(self.labels, indices), self.classes)
 
 
 class DatasetExamples(Examples):
     """A torch data set of (input, label) pairs: each example is fetched by itself and collated.
 
-    Sequences may have different lengths: the shorter ones of a batch are filled up with zeros. An example of another
-    size that is no sequence raises DataError.
+    Sequences may have different lengths: the shorter ones of a batch are filled up. An example of another size that is
+    no sequence raises DataError.
+
+    classes  the names of the classes, where labels are texts
+    pads     what shorter inputs end in, by their path; zeros where none is given
     """
 
-    def __init__(self, dataset: Dataset[Any]) -> None:
+    def __init__(self, dataset: Dataset[Any], classes: Sequence[str] = (), pads: Pads = MappingProxyType({})) -> None:
         self.dataset: Any = dataset
+        self.classes, self.pads = tuple(classes), dict(pads)
         self._sizes: Counter[Shapes] = Counter()  # of the inputs fetched so far
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def gather(self, indices: Tensor) -> tuple[Inputs, Tensor]:
-        """The examples at `indices`, collated by torch's own rules; shorter ones are filled with zeros at the end."""
-        return collated(self.fetch(indices))
+    def gather(self, indices: Tensor) -> tuple[Inputs, Labels]:
+        """The examples at `indices`, collated by torch's own rules; shorter ones are filled up at their ends."""
+        inputs, labels = self.collate(self.fetch(indices))
+        return inputs, filled(labels)
+
+    def collate(self, rows: Sequence[tuple[Any, Any]]) -> tuple[Inputs, Labels]:
+        """A batch of the pairs; labels of different lengths are ragged."""
+        return collated(rows, self.classes, self.pads)
 
     def in_order(self, blocks: Sequence[Tensor], *, workers: int | None = None) -> Iterator[Batch]:
         """Fetched ahead, by one thread for each core where `workers` is None.
@@ -128,7 +151,7 @@ class DatasetExamples(Examples):
 
     def subset(self, indices: Tensor) -> "DatasetExamples":
         """A torch `Subset` of the data set."""
-        return DatasetExamples(Subset(self.dataset, indices.tolist()))
+        return DatasetExamples(Subset(self.dataset, indices.tolist()), self.classes, self.pads)
 
     def content_ids(self, indices: Sequence[int] | None = None) -> Sequence[str] | None:
         """Those of the data set, when it has a method `content_ids(indices=None)`."""
@@ -194,7 +217,7 @@ def _is_other_image(shape: tuple[int, ...], usual: tuple[int, ...]) -> bool:
 
 
 def fetched_ahead(
-    gather: Callable[[Tensor], tuple[Inputs, Tensor]], blocks: Sequence[Tensor], workers: int
+    gather: Callable[[Tensor], tuple[Inputs, Labels]], blocks: Sequence[Tensor], workers: int
 ) -> Iterator[Batch]:
     """(indices, inputs, labels) for each block, fetched by `gather` in so many threads; 0 fetches when asked."""
     if workers == 0:
@@ -216,33 +239,35 @@ def fetched_ahead(
                 future.cancel()
 
 
-def collated(rows: Sequence[tuple[Any, Any]]) -> tuple[Inputs, Tensor]:
-    """A batch of (input, label) pairs. Raises DataError for pairs that are not alike and labels that are no numbers."""
+def collated(
+    rows: Sequence[tuple[Any, Any]], classes: Sequence[str] = (), pads: Pads = MappingProxyType({})
+) -> tuple[Inputs, Labels]:
+    """A batch of (input, label) pairs: inputs filled up to one size, labels as columns.
+
+    Raises DataError for pairs that are not alike.
+    """
+    inputs = [row[0] for row in rows]
     try:
-        inputs, labels = default_collate(_filled(rows) if has_lengths(rows) else list(rows))
+        batch = default_collate(_filled_up(inputs, pads) if has_lengths(rows) else inputs)
     except (RuntimeError, TypeError, KeyError, ValueError, RecursionError) as error:  # torch's own rules
         raise DataError(
             f"The examples cannot be put into one batch: {str(error).splitlines()[0][:200]}\nEach needs the same "
-            "tensors and numbers in the same structure, and labels of one size."
+            "tensors and numbers in the same structure."
         ) from error
-    if not isinstance(labels, Tensor):
-        raise DataError(
-            f"The label of an example is a {type(rows[0][1]).__name__}; expected a number or a tensor.\nNumber the "
-            "classes; pack several labels into one tensor, or put them among the inputs."
-        )
     # default_collate gives lists for tuples; a model is called with *tuple.
-    return (tuple(inputs) if isinstance(inputs, list) else inputs), labels
+    return (tuple(batch) if isinstance(batch, list) else batch), label_columns([row[1] for row in rows], classes)
 
 
-def _filled(rows: Sequence[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
-    """The pairs with the shorter inputs filled up with zeros at the end."""
-    sizes = [longest(column) for column in zip(*(tensors_of(row[0]) for row in rows), strict=True)]
+def _filled_up(rows: Sequence[Inputs], pads: Pads) -> list[Inputs]:
+    """The inputs with the shorter ones filled up at their ends: with zeros where nothing else is given."""
+    sizes = [longest(column) for column in zip(*map(tensors_of, rows), strict=True)]
+    fills = [pads.get(path, 0) for path, _ in named_tensors(rows[0])]
 
-    def filled(inputs: Inputs) -> Inputs:
-        size = iter(sizes)
-        return map_tree(lambda tensor: padded_to(tensor, next(size)), inputs)
+    def filled_up(inputs: Inputs) -> Inputs:
+        ends = iter(zip(sizes, fills, strict=True))
+        return map_tree(lambda tensor: padded_to(tensor, *next(ends)), inputs)
 
-    return [(filled(inputs), label) for inputs, label in rows]
+    return list(map(filled_up, rows))
 
 
 def has_lengths(rows: Sequence[tuple[Any, Any]]) -> bool:
@@ -259,23 +284,29 @@ def shapes_in(inputs: Inputs) -> Shapes | None:
     return shapes if len(shapes) == len(leaves) else None
 
 
-def as_examples(data: Any) -> Examples:
-    """Whole-batch access to `data`: Examples as they are, (inputs, labels) tensors, or any torch data set.
+def as_examples(data: Any, *, classes: Sequence[str] = (), pads: Pads = MappingProxyType({})) -> Examples:
+    """Whole-batch access to `data`: Examples as they are, (inputs, labels) of tensors or arrays, or any torch data set.
 
     A `torch.utils.data.Subset` of Examples becomes a subset of their own kind.
+
+    classes  the names of the classes, where labels are texts; the texts of a whole list of labels are sorted where none
+             are given
+    pads     what shorter inputs of a data set end in, by their path; zeros where none is given
 
     Raises DataError when it is none of these or holds no example.
     """
     if isinstance(data, Examples):
         examples = data
     elif isinstance(data, Subset) and isinstance(data.dataset, Examples | Subset):
-        examples = as_examples(data.dataset).subset(torch.as_tensor(data.indices, dtype=torch.int64))
+        inner = as_examples(data.dataset, classes=classes, pads=pads)
+        examples = inner.subset(torch.as_tensor(data.indices, dtype=torch.int64))
     elif isinstance(data, TensorDataset) and len(data.tensors) == 2:
         examples = TensorExamples(data.tensors[0], data.tensors[1])
-    elif isinstance(data, tuple) and len(data) == 2 and isinstance(data[1], Tensor):
-        examples = TensorExamples(*data)
+    elif isinstance(data, tuple) and len(data) == 2 and _are_whole_columns(*data):
+        inputs: Inputs = map_tree(torch.from_numpy, data[0], kind=np.ndarray)
+        examples = TensorExamples(inputs, *whole_labels(data[1], classes))
     elif hasattr(data, "__getitem__") and hasattr(data, "__len__"):
-        examples = DatasetExamples(data)
+        examples = DatasetExamples(data, classes, pads)
     else:
         raise DataError(
             f"A {type(data).__name__} cannot be used as examples. Expected a torch data set with a length, the pair "
@@ -284,6 +315,25 @@ def as_examples(data: Any) -> Examples:
     if len(examples) == 0:
         raise DataError("The data set is empty.")
     return examples
+
+
+def with_pads(examples: Examples, model: nn.Module, pad: GivenPads) -> Examples:
+    """The examples whose shorter inputs end in what the model expects, see `pad_values`."""
+    if not isinstance(examples, DatasetExamples) or (pad is None and config_pad_id(model) is None):
+        return examples
+    with kept_generators():
+        (first, _), *_ = examples.fetch(torch.zeros(1, dtype=torch.int64))
+    return DatasetExamples(examples.dataset, examples.classes, pad_values(model, first, pad))
+
+
+def _are_whole_columns(inputs: Any, labels: Any) -> bool:
+    """Whether this is the pair (inputs, labels) of a whole data set, and not a data set of two examples."""
+    if isinstance(labels, Tensor | np.ndarray | list):
+        return not isinstance(labels, Tensor) or bool(tensors_of(inputs)) or isinstance(inputs, np.ndarray)
+    is_nested = isinstance(labels, Mapping | tuple)
+    columns: list[Any] = list(find_in((inputs, labels), (Tensor, np.ndarray))) if is_nested else []
+    sizes = {column.shape[:1] for column in columns}
+    return len(columns) > 1 and len(sizes) == 1 and sizes != {()}
 
 
 def batches(examples: Examples, order: Tensor, batch_size: int, *, workers: int | None = None) -> Iterator[Batch]:

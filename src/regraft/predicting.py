@@ -6,15 +6,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from regraft.answers.answering import Reader
+from regraft.answers.answers import Answer, Prediction
+from regraft.answers.unlabelled import Tell, Unlabelled, batches_of, open_inputs
 from regraft.contracts.preparation import Preparation
 from regraft.datasets.labelled import Target
 from regraft.errors import DataError
 from regraft.examples import call
 from regraft.foundation.progress import progress_bar
 from regraft.foundation.wording import counted, listed
-from regraft.predictions.answering import Reader
-from regraft.predictions.answers import Answer, Prediction
-from regraft.predictions.unlabelled import Tell, Unlabelled, batches_of, open_inputs
 from regraft.tensors.trees import Inputs, tensors_of
 
 __all__ = ["Answer", "Prediction", "predict"]

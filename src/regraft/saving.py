@@ -28,7 +28,7 @@ from regraft.jobs.factories import build_model, factory_file
 from regraft.jobs.neighbours import neighbours_of
 from regraft.jobs.planned import FROM_CHECKPOINT
 from regraft.layer_heads import HeadOnLayers, body_of
-from regraft.learning.losses import remembered_loss
+from regraft.learning.request import remembered
 from regraft.model_record import RECORD_FILE, Factory, FactoryRecord, ModelRecord, read_record
 from regraft.plan import FileIdentity, Plan
 from regraft.plans.adoption import adopt, adopted_by
@@ -124,8 +124,11 @@ def write_model(
 
 def _outputs_of(model: nn.Module) -> str | None:
     """What the loss by which the model was trained here makes of its outputs."""
-    loss = remembered_loss(model)
-    return "classes" if loss == "cross_entropy" else loss
+    trained = remembered(model)
+    if trained is None:
+        return None
+    is_one_class = trained.task is not None and trained.task.name == "classification"
+    return "classes" if is_one_class and trained.loss_name == "cross_entropy" else trained.loss_name
 
 
 def load(folder: str | Path, *, model: nn.Module | None = None) -> nn.Module:

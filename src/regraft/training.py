@@ -8,25 +8,34 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim import Optimizer
 
 from regraft.errors import Advice, TrainError
-from regraft.examples import Examples, TensorExamples, as_examples
+from regraft.examples import Examples, TensorExamples
+from regraft.learning.averaging import MovingAverage
 from regraft.learning.batches import BatchSource
-from regraft.learning.candidate import CandidateRun, Settings
+from regraft.learning.candidate import CandidateRun, Monitor, Settings
 from regraft.learning.descent import descend
 from regraft.learning.eager_step import EagerStep
 from regraft.learning.history import Candidate, History, Stage
 from regraft.learning.learner import Learner
 from regraft.learning.linear_heads import linear_layer, solve_head
-from regraft.learning.losses import Loss, LossFunction, as_loss, remember_loss
+from regraft.learning.losses import Loss
+from regraft.learning.metrics import GivenMetrics, higher_is_better
+from regraft.learning.objective import Objective
 from regraft.learning.old_keywords import solvers_from
 from regraft.learning.optimizers import make_optimizer
+from regraft.learning.rates import make_rates
+from regraft.learning.request import ClassWeights, Request, remember
 from regraft.learning.schedules import Schedule
 from regraft.learning.solvers import Exact, Solver, Steps, as_list, as_solvers, needs_of_validation
 from regraft.learning.stages import Stages, schedule_problems
 from regraft.learning.traced_step import trace_step
 from regraft.learning.trying import try_out
+from regraft.learning.weighting import weighted
+from regraft.tasks.kinds import GivenTask
 from regraft.tensors.keeping import kept_generators, kept_modes
+from regraft.tensors.pad_values import GivenPads
 
 __all__ = ["Candidate", "History", "Stage", "train"]
 
@@ -36,21 +45,44 @@ def train(
     data: object,
     *,
     validation: object = None,
-    loss: Loss = "cross_entropy",
+    task: GivenTask = None,
+    loss: Loss = None,
+    class_weights: ClassWeights = None,
+    label_smoothing: float = 0.0,
+    sample_weights: Any = None,
+    metrics: GivenMetrics = None,
+    classes: Sequence[str] = (),
+    pad: GivenPads = None,
     solver: Solver | Sequence[Solver] | None = None,
     seed: int = 0,
     **old: Any,
 ) -> History:
     """Train a head on its features, or a whole model on a data set, in place.
 
-    data        what `cache_features` returned, for a head; for a model anything with (input, label) pairs
-    validation  examples of the same kind, scored after each epoch
-    loss        "cross_entropy", "mean_squared_error", or a function (outputs, labels) → mean of the batch
-    solver      `regraft.Steps(…)` for gradient steps, `regraft.Exact(…)` for the optimum of a linear head. None chooses
-                `Exact()` for a head that is one linear layer on features in memory under cross-entropy, and `Steps()`
-                for any other. Of a list the first that can train the head. `history.notes` names the choice and why
-    seed        of the batches and of dropout
-    old         `epochs=`, `lr=` and the other arguments of `Steps` and `Exact` by themselves: deprecated
+    data             what `cache_features` returned, for a head; for a model anything with (input, label) pairs. Labels
+                     are numbers, names of classes, sequences, or a dict or tuple of them, as the outputs are
+    validation       examples of the same kind, scored after each epoch
+    task             "classification", "multilabel", "regression", "token-classification", "segmentation",
+                     "language-model", "masked-language-model", what `tasks.kinds.as_task` gives, or a dictionary of
+                     these for several outputs. None: inferred where labels and outputs make it certain
+    loss             "cross_entropy", "binary_cross_entropy", "mean_squared_error", "mean_absolute_error", "huber", a
+                     loss of torch, a function (outputs, labels) → mean of the batch, or a dictionary for several
+                     outputs. None: that of the task
+    class_weights    "balanced", or a number for each class, for cross-entropy by name
+    label_smoothing  as torch's cross-entropy takes it, for cross-entropy by name
+    sample_weights   (count,) a weight for each example of `data`, for losses of torch
+    metrics          names ("f1", "auroc", "mean_iou" …) or torchmetrics objects, for the validation; None: those of the
+                     task
+    classes          the names of the classes in their order, where labels are texts
+    pad              what shorter inputs of a data set end in: {"input_ids": 1}. None: the pad id that the model's
+                     configuration has for token ids, and zeros
+    solver           `regraft.Steps(…)` for gradient steps, `regraft.Exact(…)` for the optimum of a linear head. None
+                     chooses `Exact()` for a head that is one linear layer on features in memory under cross-entropy,
+                     and `Steps()` for any other. Of a list the first that can train the head
+    seed             of the batches and of dropout
+    old              `epochs=`, `lr=` and the other arguments of `Steps` and `Exact` by themselves: deprecated
+
+    `history.notes` names the task and the solver, and why they were chosen.
 
     The same seed gives the same batches and random numbers, so two runs end in equal weights: on the CPU with as many
     threads (another number sums in another order), on a GPU where its operators are deterministic. So do a head on
@@ -60,55 +92,76 @@ def train(
     set that draws at random decides for itself. Features larger than memory are read in an order of their own.
 
     Raises before anything changes: TrainError for options that make no sense, a schedule that cannot be followed or a
-    head without trainable parameters, DataError for empty data, labels beyond the classes, or one class only. Whatever
-    ends training early — a loss that is not a number (TrainError names epoch and step), Ctrl-C — leaves the weights of
-    the last finished epoch, with `patience` of the best one. Raises TrainError when a frozen tensor has changed.
+    head without trainable parameters, DataError for empty data, a task that is not certain, labels that do not fit it,
+    or one class only. A function or module of your own gets the labels as they are. Whatever ends training early — a
+    loss that is not a number (TrainError names epoch and step), Ctrl-C — leaves the weights of the last finished epoch,
+    with `patience` of the best one. Raises TrainError when a frozen tensor has changed.
     """
     old_form = bool(old) or isinstance(solver, str)
     solvers = solvers_from(solver, old) if old_form else as_solvers(solver)
     steps = next((given for given in solvers if isinstance(given, Steps)), Steps())
-    learner, data = Learner(model_or_head), as_examples(data)
-    validation = None if validation is None else as_examples(validation)
-    for examples in (data, validation):
-        if examples is not None:
-            learner.refuse_features(examples)
+    request = Request(task, loss, class_weights, label_smoothing, metrics, is_weighted=sample_weights is not None)
+    learner = Learner(model_or_head)
+    data = learner.examples(data, classes=classes, pad=pad)
+    if sample_weights is not None:
+        data = weighted(data, sample_weights)
+    if validation is not None:
+        validation = learner.examples(validation, classes=data.classes or classes, pad=pad)
     _check_options(model_or_head, solvers, steps.schedule, has_validation=validation is not None)
     source = partial(BatchSource, order=steps.order, batch_size=steps.batch_size, seed=seed)
     stages = Stages(model_or_head, data, validation, steps.schedule, epochs=steps.epochs, source=source)
     with kept_modes(learner.model), stages:
-        history = _train(stages, solvers, steps, as_loss(loss), seed)
+        history, objective = _train(stages, solvers, steps, request, seed)
         stages.check_frozen()
-    remember_loss(learner.model, loss)
+    remember(learner.model, objective, data.classes)
     return history
 
 
-def _train(stages: Stages, solvers: Sequence[Solver], steps: Steps, loss: LossFunction, seed: int) -> History:
+def _train(
+    stages: Stages, solvers: Sequence[Solver], steps: Steps, request: Request, seed: int
+) -> tuple[History, Objective]:
     """Try the options out, then train by the first solver that can."""
     parameters = stages.unfreeze_all()
     if not parameters:
         raise TrainError("There is nothing to train: all parameters are frozen. Unfreeze the new layers.")
     # A schedule's optimizers are made while all is open that will ever train. Without one they can wait: torch's
     # first optimizer of a process imports its compiler, two seconds that an exact solution has no use for.
-    runs = _candidates(stages.learner, parameters, steps, loss) if steps.schedule is not None else []
+    optimizers = _optimizers(stages.model, parameters, steps) if steps.schedule is not None else []
     with kept_generators():
         stages.prove()
         stages.enter(0)
         examples = stages.source.examples
-        check = try_out(stages.learner, examples, loss, steps.precision)
-        solver, layer, note = _choose(solvers, stages.learner, examples, loss)
+        objective, check = try_out(stages.learner, examples, request, steps.precision)
+        monitor = _monitor(steps, objective, request.metrics)
+        solver, layer, note = _choose(solvers, stages.learner, examples, objective)
         torch.manual_seed(seed)
         if isinstance(solver, Exact) and layer is not None and isinstance(examples, TensorExamples):
             decays, size = as_list(solver.weight_decay), steps.batch_size
-            history = solve_head(stages.learner, layer, examples, stages.held_out, loss, decays, batch_size=size)
+            history = solve_head(
+                stages.learner, layer, examples, stages.held_out, objective, decays, batch_size=size,
+                metrics=request.metrics,
+            )  # fmt: skip
         else:
-            runs = runs or _candidates(stages.learner, parameters, steps, loss)
-            trace = partial(trace_step, owns_update=isinstance(steps.optimizer, str | None))
-            history = descend(runs, stages, loss, check, trace=trace if steps.traced else None)
-    return replace(history, notes=(note, *history.notes))
+            optimizers = optimizers or _optimizers(stages.model, parameters, steps)
+            runs = [_candidate(stages.learner, *made, steps, objective, monitor) for made in optimizers]
+            owns_update = isinstance(steps.optimizer, str | None) and steps.lr_schedule is None
+            trace = partial(trace_step, owns_update=owns_update) if steps.traced and steps.accumulate == 1 else None
+            history = descend(
+                runs, stages, objective, check, metrics=request.metrics, trace=trace, prepare=partial(_prepare, steps)
+            )
+    name = "" if objective.task is None else objective.task.name
+    return replace(history, notes=(str(objective), note, *history.notes), task=name), objective
+
+
+def _monitor(steps: Steps, objective: Objective, metrics: GivenMetrics) -> Monitor:
+    """By what the best epoch is chosen. Raises TrainError for a metric that is not computed."""
+    if steps.monitor == "loss":
+        return Monitor()
+    return Monitor(steps.monitor, higher_is_better(steps.monitor, metrics, objective.task))
 
 
 def _choose(
-    solvers: Sequence[Solver], learner: Learner, examples: Examples, loss: LossFunction
+    solvers: Sequence[Solver], learner: Learner, examples: Examples, objective: Objective
 ) -> tuple[Solver, nn.Linear | None, str]:
     """The first solver that can train this head by this loss, the layer to solve, and the reason in a sentence.
 
@@ -119,7 +172,7 @@ def _choose(
         if isinstance(solver, Steps):
             return solver, None, f"solver: {solver}, {reason}"
         try:
-            layer = linear_layer(learner, examples, loss)
+            layer = linear_layer(learner, examples, objective)
         except TrainError as error:
             reason = f"because {error}"
         else:
@@ -130,18 +183,37 @@ def _choose(
     )
 
 
-def _candidates(
-    learner: Learner, parameters: Sequence[nn.Parameter], steps: Steps, loss: LossFunction
-) -> list[CandidateRun]:
-    """One for each pair (lr, weight decay): its optimizer is made of all parameters that will ever train."""
-    runs = []
-    for lr, weight_decay in product(as_list(steps.lr), as_list(steps.weight_decay)):
-        optimizer = make_optimizer(steps.optimizer, parameters, lr=lr, weight_decay=weight_decay)
-        eager = EagerStep(
-            learner, loss, optimizer, clip_value=steps.clip_value, clip_norm=steps.clip_norm, precision=steps.precision
-        )
-        runs.append(CandidateRun(Settings(lr, weight_decay, steps.patience), eager))
-    return runs
+def _optimizers(
+    model: nn.Module, parameters: Sequence[nn.Parameter], steps: Steps
+) -> list[tuple[Any, float | None, Optimizer]]:
+    """For each pair (lr, weight decay) an optimizer of all parameters that will ever train."""
+    return [
+        (lr, decay, make_optimizer(steps.optimizer, parameters, lr=lr, weight_decay=decay, model=model))
+        for lr, decay in product(as_list(steps.lr), as_list(steps.weight_decay))
+    ]
+
+
+def _candidate(
+    learner: Learner, lr: Any, weight_decay: float | None, optimizer: Optimizer, steps: Steps, objective: Objective,
+    monitor: Monitor,
+) -> CandidateRun:  # fmt: skip
+    eager = EagerStep(
+        learner, objective, optimizer, clip_value=steps.clip_value, clip_norm=steps.clip_norm, precision=steps.precision
+    )
+    if steps.accumulate > 1:
+        eager.refuse_no_accumulation()
+    return CandidateRun(Settings(lr, weight_decay, steps.patience, monitor, steps.accumulate), eager)
+
+
+def _prepare(steps: Steps, run: CandidateRun, updates: int) -> None:
+    """Give a candidate its scheduler and its average, where they are asked for."""
+    if steps.ema is not None:
+        run.average = MovingAverage(float(steps.ema))
+    if steps.lr_schedule is not None:
+        run.rates = make_rates(
+            steps.lr_schedule, run.eager.optimizer, updates, arguments=steps.lr_arguments, every=steps.lr_every,
+            warmup=steps.warmup,
+        )  # fmt: skip
 
 
 def _check_options(

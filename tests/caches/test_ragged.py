@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from regraft.caches.ragged import Ragged, column_of, decode_values, encode_column, ragged_leaves
+from regraft.caches.ragged import decode_values, encode_column, ragged_leaves
 from regraft.caches.rows import StoredRows
 from regraft.stores.memory import MemoryStore
 from regraft.tensors.fingerprints import named_ids
+from regraft.tensors.ragged import Ragged, column_of
 from trunks import leaf_of
 
 LENGTHS = (3, 0, 5, 1)

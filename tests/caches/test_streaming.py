@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from regraft.caches import streaming as streams
-from regraft.caches.ragged import column_of, encode_column
+from regraft.caches.ragged import encode_column
 from regraft.caches.rows import StoredRows
 from regraft.caches.streaming import group_bytes, groups_of, shuffled_groups, streamed
 from regraft.stores.folder import FolderStore
 from regraft.tensors.fingerprints import named_ids
+from regraft.tensors.ragged import column_of
 from trunks import leaf_of
 
 COUNT = 60

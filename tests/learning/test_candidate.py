@@ -8,9 +8,8 @@ from regraft.errors import TrainError
 from regraft.learning.candidate import CandidateRun, OwnState, Progress, Settings, best_of
 from regraft.learning.eager_step import EagerStep
 from regraft.learning.learner import Learner
-from regraft.learning.losses import cross_entropy
 from regraft.learning.scoring import Score
-from small_models import weights_of
+from small_models import objective_of, weights_of
 
 
 def score(loss):
@@ -24,13 +23,13 @@ def progress(losses, *, patience=None):
 
 def run_of(model, **settings):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    return CandidateRun(Settings(**settings), EagerStep(Learner(model), cross_entropy, optimizer))
+    return CandidateRun(Settings(**settings), EagerStep(Learner(model), objective_of(), optimizer))
 
 
 def test_patience_counts_from_the_best_epoch():
     waiting = progress([3.0, 1.0, 2.0], patience=2)
     assert waiting.is_running
-    assert (waiting.best_epoch, waiting.kept_epoch, waiting.validation_loss) == (1, 1, 1.0)
+    assert (waiting.best_epoch, waiting.kept_epoch, waiting.badness) == (1, 1, 1.0)
     stopped = progress([3.0, 1.0, 2.0, 1.0], patience=2)
     assert not stopped.is_running
     assert stopped.stopped_because == "no better validation loss for 2 epochs; back to epoch 1, counted from 0"
@@ -38,13 +37,13 @@ def test_patience_counts_from_the_best_epoch():
 
 def test_without_patience_the_last_epoch_is_kept_and_compared():
     done = progress([1.0, 2.0])
-    assert (done.best_epoch, done.kept_epoch, done.validation_loss) == (0, 1, 2.0)
+    assert (done.best_epoch, done.kept_epoch, done.badness) == (0, 1, 2.0)
     assert done.stopped_because == "all 2 epochs were run"
 
 
 def test_before_the_first_epoch_nothing_is_kept():
     start = progress([], patience=2)
-    assert (start.best_epoch, start.kept_epoch, start.validation_loss) == (None, None, math.inf)
+    assert (start.best_epoch, start.kept_epoch, start.badness) == (None, None, math.inf)
     assert start.is_running
 
 

@@ -9,17 +9,16 @@ from regraft.learning.candidate import CandidateRun, Settings
 from regraft.learning.descent import best_weights_kept, descend
 from regraft.learning.eager_step import EagerStep
 from regraft.learning.learner import Learner
-from regraft.learning.losses import cross_entropy
 from regraft.learning.optimizers import make_optimizer
 from regraft.learning.stages import Stages
-from small_models import same_weights, three_classes, weights_of
+from small_models import objective_of, same_weights, three_classes, weights_of
 
 
 def runs_of(model, rates):
     learner = Learner(model)
     optimizers = [make_optimizer("sgd", learner.parameters, lr=lr, weight_decay=None) for lr in rates]
     return [
-        CandidateRun(Settings(lr), EagerStep(learner, cross_entropy, optimizer))
+        CandidateRun(Settings(lr), EagerStep(learner, objective_of(), optimizer))
         for lr, optimizer in zip(rates, optimizers, strict=True)
     ]
 
@@ -28,7 +27,9 @@ def descended(model, rates, validation=None, epochs=2):
     source = partial(BatchSource, order=None, batch_size=32, seed=0)
     with Stages(model, three_classes(), validation, None, epochs=epochs, source=source) as stages:
         stages.enter(0)
-        return descend(runs_of(model, rates), stages, cross_entropy, None, trace=None)
+        return descend(
+            runs_of(model, rates), stages, objective_of(), None, metrics=None, trace=None, prepare=lambda *_: None
+        )
 
 
 def test_the_epochs_are_plain_steps_over_the_batches():

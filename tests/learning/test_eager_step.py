@@ -6,13 +6,12 @@ from torch import nn
 from regraft.errors import TrainError
 from regraft.learning.eager_step import EagerStep, lower_precision
 from regraft.learning.learner import Learner
-from regraft.learning.losses import as_loss
-from small_models import TwoParts, three_classes
+from small_models import TwoParts, objective_of, three_classes
 
 
 def plain_step(model, **options):
     descent = torch.optim.SGD(model.parameters(), lr=1.0)
-    return EagerStep(Learner(model), as_loss("cross_entropy"), descent, **options)
+    return EagerStep(Learner(model), objective_of(), descent, **options)
 
 
 def test_a_step_goes_down_the_gradient_and_tells_the_loss_before():
@@ -109,11 +108,11 @@ def test_an_optimizer_that_asks_for_the_loss_itself_gets_it():
         loss.backward()
         return loss
 
-    told = EagerStep(Learner(one), as_loss("cross_entropy"), lbfgs(one.parameters()))(inputs, labels)
+    told = EagerStep(Learner(one), objective_of(), lbfgs(one.parameters()))(inputs, labels)
     assert torch.equal(told, descent.step(closure).detach())
     assert torch.equal(one.weight, other.weight)
     with pytest.raises(TrainError, match="LBFGS evaluates the loss several times a step, which float16"):
-        EagerStep(Learner(one), as_loss("cross_entropy"), lbfgs(one.parameters()), precision="float16")
+        EagerStep(Learner(one), objective_of(), lbfgs(one.parameters()), precision="float16")
 
 
 def test_an_unknown_precision_is_answered_with_the_known_ones():

@@ -10,12 +10,11 @@ from regraft.errors import TrainError
 from regraft.examples import DatasetExamples, TensorExamples
 from regraft.learning.learner import Learner
 from regraft.learning.linear_heads import linear_layer
-from regraft.learning.losses import as_loss
-from small_models import frozen_model, head_of, three_classes, weights_of
+from small_models import frozen_model, head_of, objective_of, three_classes, weights_of
 
 
 def found(model, examples=None, loss="cross_entropy"):
-    return linear_layer(Learner(model), examples or TensorExamples(*three_classes()), as_loss(loss))
+    return linear_layer(Learner(model), examples or TensorExamples(*three_classes()), objective_of(loss))
 
 
 def test_a_flatten_before_the_layer_is_no_work():

@@ -43,8 +43,12 @@ def test_editors_know_the_names():
     from regraft.caches import precision
     from regraft.learning import eager_step, losses
     from regraft.learning.optimizers import OPTIMIZERS, OptimizerName
+    from regraft.learning.rates import NAMES, Usual
+    from regraft.tasks.kinds import TASKS, TaskName
 
     assert get_args(OptimizerName) == (*OPTIMIZERS,)
     assert get_args(eager_step.Precision) == (*eager_step.PRECISIONS,)
     assert get_args(precision.Precision) == precision.PRECISIONS
-    assert all(callable(losses.as_loss(name)) for name in get_args(losses.LossName))
+    assert get_args(losses.LossName) == (*losses.LOSSES,)
+    assert get_args(TaskName) == (*TASKS,)
+    assert get_args(Usual) == NAMES

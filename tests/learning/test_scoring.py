@@ -8,11 +8,11 @@ from torch import nn
 
 from regraft.examples import TensorExamples, as_examples
 from regraft.learning.learner import Learner
-from regraft.learning.losses import as_loss
+from regraft.learning.request import Request
 from regraft.learning.scoring import Score, score
-from small_models import TwoParts, three_classes
+from small_models import TwoParts, objective_of, three_classes
 
-CROSS_ENTROPY = as_loss("cross_entropy")
+CROSS_ENTROPY = objective_of()
 
 
 def given_logits(logits):
@@ -42,9 +42,10 @@ def test_positions_without_a_label_are_not_counted():
 
 def test_numbers_have_a_loss_and_no_accuracy():
     examples = TensorExamples(torch.tensor([[1.0], [2.0]]), torch.tensor([1.0, 4.0]))
-    got = score(Learner(nn.Identity()), examples, as_loss("mean_squared_error"), batch_size=1)
-    assert got == Score(None, None, 2, 2.0)
-    assert str(got) == "loss 2.0000 (n=2)"
+    got = score(Learner(nn.Identity()), examples, objective_of("mean_squared_error"), batch_size=1)
+    assert (got.accuracy, got.count, got.loss) == (None, 2, 2.0)
+    assert got.metrics == pytest.approx({"mean_absolute_error": 1.0, "r2": 1 - 4 / 4.5})
+    assert str(got) == "loss 2.0000 (n=2), mean_absolute_error 1.0000, r2 0.1111"
 
 
 def test_scoring_changes_nothing():
@@ -73,7 +74,9 @@ def test_the_loss_is_that_of_the_whole_set_whatever_the_batches(batch_size):
     generator = torch.Generator().manual_seed(0)
     logits, labels = torch.randn(12, 3, generator=generator), torch.arange(12) // 4
     for loss in (nn.CrossEntropyLoss(weight=torch.tensor([0.1, 1.0, 5.0])), nn.CrossEntropyLoss(ignore_index=1)):
-        got = score(given_logits(logits), TensorExamples(torch.arange(12), labels), loss, batch_size=batch_size)
+        got = score(
+            given_logits(logits), TensorExamples(torch.arange(12), labels), Request(loss=loss), batch_size=batch_size
+        )
         assert got.loss == pytest.approx(float(loss(logits, labels)), rel=1e-6)  # sums of batches in float64
 
     tokens = torch.randn(12, 3, 4, generator=generator)
@@ -87,7 +90,7 @@ def test_token_tags_are_scored_with_their_classes_last():
     logits = torch.randn(6, 7, 3, generator=torch.Generator().manual_seed(0))
     tags = torch.arange(42).reshape(6, 7) % 3
     tags[:, 5:] = -100
-    got = score(Learner(nn.Identity()), TensorExamples(logits, tags), CROSS_ENTROPY, batch_size=4)
+    got = score(Learner(nn.Identity()), TensorExamples(logits, tags), Request(), batch_size=4)
     known = tags >= 0
     assert got.accuracy == pytest.approx(float((logits.argmax(-1) == tags)[known].double().mean()))
     assert got.count == int(known.sum())
@@ -100,6 +103,8 @@ def test_an_undecided_class_axis_has_no_accuracy_under_a_loss_of_ones_own():
     def by_token(outputs, labels):
         return F.cross_entropy(outputs.flatten(0, 1), labels.flatten())
 
-    got = score(Learner(nn.Identity()), TensorExamples(torch.randn(6, 5, 5), tags), by_token, batch_size=6)
+    got = score(
+        Learner(nn.Identity()), TensorExamples(torch.randn(6, 5, 5), tags), Request(loss=by_token), batch_size=6
+    )
     assert got.accuracy is None
     assert got.confusion == ()

@@ -11,19 +11,27 @@ from regraft.examples import DatasetExamples, TensorExamples
 from regraft.learning.batches import Epoch, in_memory
 from regraft.learning.eager_step import EagerStep
 from regraft.learning.learner import Learner
-from regraft.learning.losses import as_loss
 from regraft.learning.optimizers import make_optimizer
 from regraft.learning.solvers import Steps
 from regraft.learning.traced_step import trace_step
 from regraft.training import train
-from small_models import TwoParts, features_of, frozen_model, head_of, same_weights, three_classes, weights_of
+from small_models import (
+    TwoParts,
+    features_of,
+    frozen_model,
+    head_of,
+    objective_of,
+    same_weights,
+    three_classes,
+    weights_of,
+)
 
 
 def eager_of(head, optimizer="sgd", loss="cross_entropy", **options):
     learner = Learner(head)
     lr = 0.05 if isinstance(optimizer, str) else None
     moved_by = make_optimizer(optimizer, learner.parameters, lr=lr, weight_decay=None)
-    return EagerStep(learner, as_loss(loss), moved_by, **options)
+    return EagerStep(learner, objective_of(loss), moved_by, **options)
 
 
 def quick_of(head, optimizer="sgd", *, examples=None, batch_size=16, epochs=20, loss="cross_entropy", **options):

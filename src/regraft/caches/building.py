@@ -17,13 +17,14 @@ from torch import Tensor
 
 from regraft.caches.ids import SeenIds
 from regraft.caches.options import Options
-from regraft.caches.ragged import Column, column_of, encode_column
+from regraft.caches.ragged import encode_column
 from regraft.caches.rows import StoredRows
 from regraft.caches.running import Rows, Runner
 from regraft.caches.sampling import SampleBatch, Samples, changed_meanwhile
 from regraft.cuts.cut import Leaf
 from regraft.stores.store import Entry
 from regraft.tensors.fingerprints import ID_BYTES
+from regraft.tensors.ragged import Column, column_of
 
 PART_BYTES = 32 << 20
 PART_ROWS = 2048  # with a trunk of 10 ms a row a crash loses at most 20 s; smaller parts cost more files and fsyncs
@@ -115,7 +116,7 @@ class Builder:
         """Fetch each row (where ids and labels are known, those that the store lacks); compute the missing ones."""
         if not len(rows):
             return
-        if self.samples.named and self.samples.labels_known:
+        if self.samples.named and self.samples.known_labels is not None:
             rows = self._missing_rows(rows)
         for batch in self.samples.batches(rows, self.batch_size, workers=self.options.engine.workers):
             self._mark = self._mark or mark_of(len(self.samples), batch.ids[0])
@@ -146,7 +147,7 @@ class Builder:
     def _flush(self, size: int, *, whole_only: bool) -> None:
         """Compute pending rows by batches of `size`."""
         while (count := sum(map(len, self._pending))) >= size or (count and not whole_only):
-            pending = SampleBatch.joined(self._pending)
+            pending = SampleBatch.joined(self._pending, self.samples.pads)
             taken = min(size, count)
             self._pending = [pending.select(torch.arange(taken, count))] if taken < count else []
             self._compute(pending if taken == count else pending.select(torch.arange(taken)), size)

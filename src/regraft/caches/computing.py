@@ -26,6 +26,7 @@ from regraft.cuts.cut import Cut
 from regraft.errors import CacheError, DoesNotPayError
 from regraft.foundation.progress import progress_bar
 from regraft.foundation.wording import counted
+from regraft.labels import Labels
 from regraft.splitting import FeatureExtractor
 from regraft.stores.memory import MemoryStore
 from regraft.stores.store import Store
@@ -61,20 +62,22 @@ class Computed:
     """The rows of features with all that belongs to them.
 
     positions  (examples, views) int64 of each row among `rows`; None where that is the example's own number
-    labels     (examples, …)
+    labels     of all examples, as columns
     key        of the store's entry; "" when the rows live in memory alone
     frozen     name → digest of each parameter and buffer that they were computed by
     options    that they were computed with, to compute deeper ones likewise
+    classes    the names of the classes, where labels were given as texts
     """
 
     rows: Rows
     positions: Tensor | None
-    labels: Tensor
+    labels: Labels
     cut: Cut
     key: str
     built: Built
     frozen: Mapping[str, str]
     options: Options
+    classes: tuple[str, ...] = ()
 
 
 def compute(trunk: FeatureExtractor, samples: Samples, options: Options) -> Computed:
@@ -144,9 +147,9 @@ def _in_store(run: Runner, samples: Samples, store: Store, options: Options, sta
 def _computed(
     run: Runner, rows: Rows, positions: Tensor | None, samples: Samples, key: str, built: Built, options: Options
 ) -> Computed:
-    assert samples.labels is not None, "every example was read, or its label was known"
     options = replace(options, head=None, tell=None, epochs=None)
-    return Computed(rows, positions, samples.labels, run.trunk.cut_for(options.batch_size), key, built, {}, options)
+    cut, classes = run.trunk.cut_for(options.batch_size), samples.examples.classes
+    return Computed(rows, positions, samples.labels, cut, key, built, {}, options, classes)
 
 
 def _outdated(store: Store, manifest: Mapping[str, Any]) -> str:

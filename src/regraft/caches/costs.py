@@ -128,7 +128,7 @@ def _timed(work: Callable[[], Result]) -> tuple[float, Result]:
 
 def _fetched(samples: Samples, rows: Tensor, workers: int | None) -> SampleBatch:
     """These rows, fetched in small blocks by as many threads as the build has."""
-    return SampleBatch.joined([*samples.batches(rows, max(1, len(rows) // 8), workers=workers)])
+    return SampleBatch.joined([*samples.batches(rows, max(1, len(rows) // 8), workers=workers)], samples.pads)
 
 
 def _trunk_seconds(run: Runner, inputs: Inputs, count: int) -> tuple[float, Outputs]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from operator import itemgetter
 from types import MappingProxyType
 from typing import Any, final
 
@@ -16,15 +17,17 @@ from regraft.caches.costs import Cost
 from regraft.caches.rows import HeldRows, StoredRows
 from regraft.caches.sampling import samples_of
 from regraft.caches.streaming import groups_of, shuffled_groups, streamed
-from regraft.errors import CacheError
+from regraft.errors import CacheError, DataError
 from regraft.examples import Examples
 from regraft.foundation.showing import html_table
 from regraft.foundation.wording import bytes_text, counted, shape_text
+from regraft.labels import Labels, batch_of, count_of, subset_of, whole_labels
 from regraft.splitting import FeatureExtractor
 from regraft.tensors.keeping import kept_generators
+from regraft.tensors.trees import map_tree
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
-FeatureBatch = tuple[Tensor, dict[str, Tensor], Tensor]  # indices, leaf → rows, labels
+FeatureBatch = tuple[Tensor, dict[str, Tensor], Labels]  # indices, leaf → rows, labels
 
 
 @final
@@ -48,7 +51,9 @@ class Features(Dataset[Any], Examples):
     A `torch.utils.data.Dataset`: `features[i]` is (dict of leaf → row, label). Also `regraft.examples.Examples`:
     `gather(indices)` is (dict of leaf → (batch, …), labels).
 
-    labels   (count, …), from the data set each time: never stored
+    labels   (count, …), from the data set each time: never stored. A tensor, or a dict or tuple of tensors; sequences
+             of different lengths are `tensors.ragged.Ragged`
+    classes  the names of the classes, where labels were given as texts; else ()
     cut      what crosses, see `trunk.cut`
     key      of the store's entry; "" when the features live in memory alone
     views    stored augmented copies of each example; `for_epoch` chooses among them
@@ -60,10 +65,10 @@ class Features(Dataset[Any], Examples):
     the C library keeps of freed memory comes on top, see docs/streaming.md.
     """
 
-    labels: Tensor
+    labels: Labels
 
     def __init__(self, computed: Computed) -> None:
-        self._computed = computed
+        self._computed, self.classes = computed, computed.classes
         self.rows, self.positions, self.labels = computed.rows, computed.positions, computed.labels
         self.cut, self.key, self.built, self.frozen = computed.cut, computed.key, computed.built, computed.frozen
 
@@ -98,7 +103,7 @@ class Features(Dataset[Any], Examples):
         return self.rows.tensors if isinstance(self.rows, HeldRows) and self.positions is None else None
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return count_of(self.labels)
 
     def __repr__(self) -> str:
         leaves = ", ".join(f"{leaf.name} {shape_text(leaf.shape)}" for leaf in self.cut.leaves)
@@ -112,15 +117,18 @@ class Features(Dataset[Any], Examples):
         ]
         return html_table(repr(self)[1:-1], ("tensor", "shape of one example", "type", "per example"), rows)
 
-    def __getitem__(self, index: int) -> tuple[dict[str, Tensor], Tensor]:
+    def __getitem__(self, index: int) -> tuple[dict[str, Tensor], Labels]:
         return self.__getitems__([index])[0]
 
-    def __getitems__(self, indices: Sequence[int]) -> list[tuple[dict[str, Tensor], Tensor]]:
+    def __getitems__(self, indices: Sequence[int]) -> list[tuple[dict[str, Tensor], Labels]]:
         """Several examples at once, as torch's DataLoader asks for them."""
         inputs, labels = self._gather(self._checked(torch.as_tensor(indices, dtype=torch.int64)))
-        return [({leaf: rows[row] for leaf, rows in inputs.items()}, labels[row]) for row in range(len(labels))]
+        return [
+            ({leaf: rows[row] for leaf, rows in inputs.items()}, map_tree(itemgetter(row), labels))
+            for row in range(len(indices))
+        ]
 
-    def gather(self, indices: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    def gather(self, indices: Tensor) -> tuple[dict[str, Tensor], Labels]:
         """The rows and labels at `indices` (batch,) int64, in this order; of several views the first.
 
         The rows remember the weights that they were computed by, so that training on them is refused when the model
@@ -136,12 +144,22 @@ class Features(Dataset[Any], Examples):
         Raises IndexError for an index that is no example.
         """
         indices = self._checked(indices)
-        computed = replace(self._computed, labels=self.labels.index_select(0, indices.to(self.labels.device)))
+        computed = replace(self._computed, labels=subset_of(self.labels, indices))
         if self.positions is not None:
             return Features(replace(computed, positions=self.positions[indices]))
         if isinstance(self.rows, HeldRows):
             return Features(replace(computed, rows=self.rows.select(indices)))
         return Features(replace(computed, positions=indices[:, None]))
+
+    def with_labels(self, labels: Any, *, classes: Sequence[str] = ()) -> "Features":
+        """The same features with other labels, one for each example: corrected ones, another target.
+
+        Raises DataError for another number of them.
+        """
+        columns, names = whole_labels(labels, classes)
+        if count_of(columns) != len(self):
+            raise DataError(f"{count_of(columns)} labels for {len(self)} examples: each needs one.")
+        return Features(replace(self._computed, labels=columns, classes=names))
 
     def view(self, number: int) -> "Features":
         """The features of one view alone, 0 … views - 1."""
@@ -205,14 +223,15 @@ class Features(Dataset[Any], Examples):
         """
         inputs, _ = self.gather(torch.arange(len(self)))
         flat = [rows.reshape(len(self), -1).float() for rows in inputs.values()]
+        if not isinstance(self.labels, Tensor):
+            raise DataError("scikit-learn takes one array of labels, and these are several, or of different lengths.")
         return torch.cat(flat, dim=1).cpu().numpy(), self.labels.cpu().numpy()
 
     def _with(self, *, positions: Tensor) -> "Features":
         return Features(replace(self._computed, positions=positions))
 
-    def _gather(self, indices: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        indices = indices.to(self.labels.device)
-        return self.rows.gather(self._positions(indices)), self.labels.index_select(0, indices)
+    def _gather(self, indices: Tensor) -> tuple[dict[str, Tensor], Labels]:
+        return self.rows.gather(self._positions(indices)), batch_of(self.labels, indices)
 
     def _checked(self, indices: Tensor) -> Tensor:
         """The indices, counted from 0. Raises IndexError for one that is no example."""
@@ -246,7 +265,7 @@ class Features(Dataset[Any], Examples):
             return
         rows = streamed(self.rows, groups, [len(batch) for batch in batches], self._positions)
         for batch, inputs in zip(batches, rows, strict=True):
-            yield batch, inputs, self.labels.index_select(0, batch.to(self.labels.device))
+            yield batch, inputs, batch_of(self.labels, batch)
 
 
 @final
@@ -259,11 +278,11 @@ class _EveryView(Examples):
     def __len__(self) -> int:
         return len(self.features) * self.features.views
 
-    def gather(self, indices: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    def gather(self, indices: Tensor) -> tuple[dict[str, Tensor], Labels]:
         features = self.features
         assert features.positions is not None, "several views have their positions"
         rows = features.rows.gather(features.positions.reshape(-1)[indices])
-        return rows, features.labels[torch.div(indices, features.views, rounding_mode="floor")]
+        return rows, batch_of(features.labels, torch.div(indices, features.views, rounding_mode="floor"))
 
 
 def _mixed(seed: int, epoch: int) -> int:

@@ -1,75 +1,20 @@
-"""Rows of different sizes: their values one after the other, and each row's own shape."""
+"""Rows of different sizes as a store keeps them: their values in a line, and each row's own shape beside them."""
 
-from collections.abc import Iterable, Sequence
-from math import prod
-from typing import final
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
 from regraft.caches.precision import decode_rows, encode, encode_by_steps, int8_steps
 from regraft.cuts.cut import Leaf
+from regraft.tensors.ragged import Column
 
 SHAPES = "/shapes"  # what follows a leaf's name in the name of its rows' shapes
-
-
-@final
-class Ragged:
-    """Rows of different shapes, kept without what fills them up.
-
-    values  (elements,), each row's values in a line
-    shapes  (rows, dimensions) int64
-    starts  (rows,) int64, where each row begins; None: one after the other
-    """
-
-    def __init__(self, values: Tensor, shapes: Tensor, starts: Tensor | None = None) -> None:
-        self.values, self.shapes = values, shapes.long()
-        ends = self.shapes.prod(1).cumsum(0)
-        self.starts = ends - self.shapes.prod(1) if starts is None else starts
-
-    def __len__(self) -> int:
-        return len(self.shapes)
-
-    def index_select(self, _dimension: int, indices: Tensor) -> Tensor:
-        """The rows at `indices` (batch,) in one tensor, each with zeros at its ends up to the longest of them."""
-        shapes = self.shapes.index_select(0, indices)
-        longest = shapes.amax(0) if len(indices) else shapes.sum(0)
-        out = self.values.new_zeros((len(indices), *longest.tolist()))
-        starts = self.starts.index_select(0, indices).tolist()
-        for number, (start, shape) in enumerate(zip(starts, shapes.tolist(), strict=True)):
-            row = self.values[start : start + prod(shape)].view(shape)
-            out[number][tuple(slice(size) for size in shape)] = row
-        return out
-
-    def reordered(self, indices: Tensor) -> "Ragged":
-        """The same values with the rows in this order."""
-        return Ragged(self.values, self.shapes[indices], self.starts[indices])
-
-    @property
-    def channels(self) -> int:
-        """The last dimension's size where all rows have the same, else 1."""
-        last = self.shapes[:, -1]
-        return int(last[0]) if last[0] and bool((last == last[0]).all()) else 1
-
-    @property
-    def bytes(self) -> int:
-        """Of the values and the shapes."""
-        return self.values.numel() * self.values.element_size() + self.shapes.numel() * self.shapes.element_size()
-
-
-Column = Tensor | Ragged  # one leaf's rows
 
 
 def ragged_leaves(leaves: Iterable[Leaf]) -> tuple[str, ...]:
     """The names of the leaves whose rows may have different sizes."""
     return tuple(leaf.name for leaf in leaves if leaf.varying)
-
-
-def column_of(rows: Sequence[Tensor]) -> Column:
-    """Rows (…) of one leaf: a tensor when they have one shape, else ragged."""
-    shapes = torch.tensor([row.shape for row in rows])
-    values = torch.cat([row.reshape(-1) for row in rows])
-    return Ragged(values, shapes) if (shapes != shapes[0]).any() else values.view(len(rows), *rows[0].shape)
 
 
 def encode_column(leaf: str, column: Column, precision: str) -> dict[str, Tensor]:

@@ -2,16 +2,18 @@
 
 import hashlib
 import random
+from itertools import repeat
+from types import MappingProxyType
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from regraft.errors import Advice, CacheError
-from regraft.examples import Examples, TensorExamples
+from regraft.examples import DatasetExamples, Examples, Pads, TensorExamples
 from regraft.tensors.fingerprints import as_bytes
 from regraft.tensors.keeping import kept_generators
-from regraft.tensors.trees import Inputs, map_tree, tensors_of
+from regraft.tensors.trees import Inputs, map_tree, named_tensors, tensors_of
 
 PROBES = 8  # examples that are fetched twice before anything is computed
 DRAWS = 128  # that are compared at least where the data set draws random numbers, spread over its examples
@@ -40,17 +42,20 @@ def refuse_redrawn(examples: Examples, rows: Tensor, inputs: Inputs) -> None:
 
     inputs  of the examples `rows` (batch,), the shorter ones filled up
     """
+    pads = examples.pads if isinstance(examples, DatasetExamples) else {}
     for index, example in enumerate(rows.tolist()):
         for _ in range(max(1, DRAWS // len(examples))):
             again = examples.gather(torch.tensor([example]))[0]
-            if not equal_inputs(map_tree(lambda tensor, index=index: tensor[index : index + 1], inputs), again):
+            row = map_tree(lambda tensor, index=index: tensor[index : index + 1], inputs)
+            if not equal_inputs(row, again, pads):
                 raise random_example(example)
 
 
-def equal_inputs(first: Inputs, again: Inputs) -> bool:
-    """Whether two inputs of one example are the same bits, where the first may be filled up with zeros."""
+def equal_inputs(first: Inputs, again: Inputs, pads: Pads = MappingProxyType({})) -> bool:
+    """Whether two inputs of one example are the same bits, where the first may be filled up at its ends."""
+    fills = [pads.get(path, 0) for path, _ in named_tensors(first)] if pads else repeat(0)
     tensors, others = tensors_of(first), tensors_of(again)
-    return len(tensors) == len(others) and all(map(_same_bits, tensors, others))
+    return len(tensors) == len(others) and all(map(_same_bits, tensors, others, fills))
 
 
 def random_example(example: int) -> CacheError:
@@ -86,10 +91,10 @@ def seed_all(content: bytes) -> None:
     torch.default_generator.manual_seed(seed)
 
 
-def _same_bits(filled: Tensor, tensor: Tensor) -> bool:
+def _same_bits(filled: Tensor, tensor: Tensor, fill: float) -> bool:
     if filled.ndim != tensor.ndim or any(a < b for a, b in zip(filled.shape, tensor.shape, strict=True)):
         return False
     own = tuple(slice(size) for size in tensor.shape)
-    return np.array_equal(as_bytes(filled[own]), as_bytes(tensor)) and int(filled.count_nonzero()) == int(
-        tensor.count_nonzero()
-    )
+    rest = torch.ones_like(filled, dtype=torch.bool)
+    rest[own] = False
+    return np.array_equal(as_bytes(filled[own]), as_bytes(tensor)) and bool((filled[rest] == fill).all())

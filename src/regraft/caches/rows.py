@@ -12,12 +12,13 @@ from torch import Tensor
 
 from regraft.caches.ids import Index
 from regraft.caches.precision import OWN_SCALE, SCALE, decode_rows
-from regraft.caches.ragged import SHAPES, Column, Ragged, decode_values
+from regraft.caches.ragged import SHAPES, decode_values
 from regraft.cuts.cut import Leaf
 from regraft.errors import CacheError
 from regraft.stores.shards import DTYPES
 from regraft.stores.store import Entry, Part
 from regraft.tensors.fingerprints import ID_BYTES
+from regraft.tensors.ragged import Column, Ragged
 
 MEMORY_BYTES = 256 << 20  # that streaming uses when nobody says less
 DECODE_BYTES = 1 << 20  # of rows stored in a lower precision that are turned back at once

@@ -6,6 +6,7 @@ import os
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, final
 
 import numpy as np
@@ -19,17 +20,18 @@ from regraft.errors import CacheError, DataError
 from regraft.examples import (
     DatasetExamples,
     Examples,
+    Pads,
     Shapes,
     TensorExamples,
-    collated,
     fetched_ahead,
     has_lengths,
     shapes_in,
 )
+from regraft.labels import Labels, batch_of, count_of, joined, same_labels, subset_of
 from regraft.tensors.fingerprints import ID_BYTES, input_ids, named_ids
 from regraft.tensors.keeping import generator_states, kept_generators
 from regraft.tensors.padding import padded_cat
-from regraft.tensors.trees import Inputs, map_tree, tensors_of
+from regraft.tensors.trees import Inputs, map_tree, named_tensors, tensors_of
 
 PROMISED = 4  # examples, the first ones, by which a promise about the data is checked
 
@@ -40,15 +42,15 @@ class SampleBatch:
     """Some rows with what was fetched for them.
 
     rows    (batch,) int64
-    inputs  `batch` rows in each tensor, the shorter ones filled with zeros at their ends
-    labels  (batch,)
+    inputs  `batch` rows in each tensor, the shorter ones filled up at their ends
+    labels  columns of `batch` rows
     ids     (batch, 16) uint8
     shapes  of the tensors of each row's own input; None where only whole batches are handed out
     """
 
     rows: Tensor
     inputs: Inputs
-    labels: Tensor
+    labels: Labels
     ids: np.ndarray
     shapes: list[Shapes] | None
 
@@ -59,17 +61,18 @@ class SampleBatch:
         """The rows at these indices of the batch."""
         inputs = map_tree(lambda tensor: tensor.index_select(0, indices.to(tensor.device)), self.inputs)
         shapes = None if self.shapes is None else [self.shapes[index] for index in indices.tolist()]
-        return SampleBatch(self.rows[indices], inputs, self.labels[indices], self.ids[indices.numpy()], shapes)
+        labels = subset_of(self.labels, indices)
+        return SampleBatch(self.rows[indices], inputs, labels, self.ids[indices.numpy()], shapes)
 
     @staticmethod
-    def joined(parts: Sequence["SampleBatch"]) -> "SampleBatch":
+    def joined(parts: Sequence["SampleBatch"], pads: Pads) -> "SampleBatch":
         """Batches one after the other."""
         if len(parts) == 1:
             return parts[0]
         return SampleBatch(
             torch.cat([part.rows for part in parts]),
-            join([part.inputs for part in parts]),
-            torch.cat([part.labels for part in parts]),
+            join([part.inputs for part in parts], pads),
+            joined([part.labels for part in parts]),
             np.concatenate([part.ids for part in parts]),
             _joined_shapes(parts),
         )
@@ -88,8 +91,7 @@ class Samples:
     ids          (rows, 16) uint8; zeros for a row that has not been fetched, unless `ids_known`
     named        whether the data set or the caller vouches for the ids, so that no example has to be read for them
     ids_known    whether all ids are known: they are named, or every row has been fetched
-    labels       (examples, …); None as long as nothing is known of them
-    labels_known whether the data set knows all labels without fetching an example; those that are fetched must agree
+    known_labels of all examples, where the data set knows them without fetching any; those that are fetched must agree
     """
 
     def __init__(
@@ -106,8 +108,8 @@ class Samples:
         self.ids: np.ndarray = np.zeros((len(self), ID_BYTES), np.uint8) if names is None else self._ids_from(names)
         self.named = self.ids_known = names is not None
         self._can_be_renamed = data_id is None and self.named
-        self.labels = known_labels(examples)
-        self.labels_known = self.labels is not None
+        self.known_labels = known_labels(examples)
+        self._fetched_labels: list[tuple[Tensor, Labels]] = []
         self._bases: dict[int, bytes] = {}
 
     def __len__(self) -> int:
@@ -148,8 +150,8 @@ class Samples:
             inputs, labels = self.examples.gather(rows)
             return SampleBatch(rows, inputs, labels, self._ids_of(rows, [(inputs, len(rows))]), None)
         pairs = self.examples.fetch(rows)
-        inputs, labels = collated(pairs)
-        alone = ((collated([pair])[0], 1) for pair in pairs)
+        inputs, labels = self.examples.collate(pairs)
+        alone = ((self.examples.collate([pair])[0], 1) for pair in pairs)
         ids = self._ids_of(rows, alone if has_lengths(pairs) else [(inputs, len(rows))])
         shapes = [shape for pair in pairs if (shape := shapes_in(pair[0])) is not None]
         return SampleBatch(rows, inputs, labels, ids, shapes if len(shapes) == len(pairs) else None)
@@ -170,7 +172,22 @@ class Samples:
         if changed:
             raise changed_meanwhile(changed)
 
-    def _fetch_pair(self, rows: Tensor) -> tuple[SampleBatch, Tensor]:
+    @property
+    def pads(self) -> Pads:
+        """What shorter inputs end in."""
+        return self.examples.pads if isinstance(self.examples, DatasetExamples) else {}
+
+    @property
+    def labels(self) -> Labels:
+        """Of all examples, as columns: every example was fetched, or its label is known."""
+        if self.known_labels is not None:
+            return self.known_labels
+        order = torch.cat([examples for examples, _ in self._fetched_labels])
+        last = torch.empty(len(self.examples), dtype=torch.int64)
+        last[order] = torch.arange(len(order))  # an example may have been fetched more than once
+        return subset_of(joined([labels for _, labels in self._fetched_labels]), last)
+
+    def _fetch_pair(self, rows: Tensor) -> tuple[SampleBatch, Labels]:
         """As `fetched_ahead` asks for it: the hashing is done where the fetching is, in its threads."""
         batch = self.fetch(rows)
         return batch, batch.labels
@@ -179,15 +196,13 @@ class Samples:
         examples = torch.div(batch.rows, self.views, rounding_mode="floor")
         if not self.named:
             self.ids[batch.rows.numpy()] = batch.ids
-        if self.labels is None:
-            self.labels = batch.labels.new_zeros((len(self.examples), *batch.labels.shape[1:]))
-        if self.labels_known and not _same(self.labels[examples], batch.labels):
+        if self.known_labels is None:
+            self._fetched_labels.append((examples, batch.labels))
+        elif not same_labels(known := subset_of(self.known_labels, examples), batch.labels):
             raise DataError(
                 f"The data set's attribute `labels` does not hold the labels of its examples: for "
-                f"{examples.tolist()[:5]} … it holds {self.labels[examples].tolist()[:5]} …, and they have "
-                f"{batch.labels.tolist()[:5]} …."
+                f"{examples.tolist()[:5]} … it holds {_first(known)} …, and they have {_first(batch.labels)} …."
             )
-        self.labels[examples] = batch.labels
 
     def _ids_from(self, names: Sequence[str]) -> np.ndarray:
         """The ids (examples · views, 16) of these names."""
@@ -206,7 +221,7 @@ class Samples:
                 labels.append(label)
         shapes = [tuple(tuple(tensor.shape[1:]) for tensor in tensors_of(alone)) for alone in inputs]
         ids = self._ids_of(rows, ((alone, 1) for alone in inputs))
-        return SampleBatch(rows, join(inputs), torch.cat(labels), ids, shapes)
+        return SampleBatch(rows, join(inputs, self.pads), joined(labels), ids, shapes)
 
     def _ids_of(self, rows: Tensor, inputs: Iterable[tuple[Inputs, int]]) -> np.ndarray:
         """The rows' ids (count, 16) uint8, from their names or their inputs; zeros when nobody asks for ids."""
@@ -237,7 +252,7 @@ def samples_of(examples: Examples, *, views: int, data_id: str | None, hashed: b
     return samples
 
 
-def known_labels(examples: Examples) -> Tensor | None:
+def known_labels(examples: Examples) -> Labels | None:
     """A copy of the labels where they are known without fetching; None otherwise.
 
     Of torch data sets only a `Labelled` is believed: others may change a label on its way from an attribute
@@ -246,7 +261,7 @@ def known_labels(examples: Examples) -> Tensor | None:
     labels = examples.labels
     if isinstance(examples, DatasetExamples) and isinstance(examples.dataset, Labelled):
         labels = examples.dataset.labels
-    return None if labels is None else labels.clone()
+    return None if labels is None else map_tree(torch.clone, labels)
 
 
 def _promised_names(examples: Examples, data_id: str) -> list[str]:
@@ -267,11 +282,12 @@ def changed_meanwhile(examples: Sequence[int]) -> CacheError:
     )
 
 
-def join(parts: Sequence[Inputs]) -> Inputs:
-    """Batches of the same structure, one after the other."""
+def join(parts: Sequence[Inputs], pads: Pads = MappingProxyType({})) -> Inputs:
+    """Batches of the same structure, one after the other; shorter rows end in the pads."""
     if len(parts) == 1:
         return parts[0]
-    columns = iter([padded_cat(column) for column in zip(*map(tensors_of, parts), strict=True)])
+    fills = [pads.get(path, 0) for path, _ in named_tensors(parts[0])] if pads else [0] * len(tensors_of(parts[0]))
+    columns = iter(list(map(padded_cat, zip(*map(tensors_of, parts), strict=True), fills)))
     return map_tree(lambda _: next(columns), parts[0])
 
 
@@ -300,11 +316,10 @@ def in_processes(
         yield pickle.loads(content)  # noqa: S301 - from a process of our own
 
 
-def _same(known: Tensor, labels: Tensor) -> bool:
-    if known.shape != labels.shape:
-        return False
-    same = known == labels
-    return bool(same.all()) or bool((same | (known.isnan() & labels.isnan())).all())
+def _first(labels: Labels) -> object:
+    """The first few, to be shown."""
+    few = batch_of(labels, torch.arange(min(5, count_of(labels))))
+    return map_tree(torch.Tensor.tolist, few)
 
 
 def _processes() -> int:

@@ -8,11 +8,12 @@ import torch
 from regraft.contracts.preparation import Preparation
 from regraft.contracts.sound import is_sound
 from regraft.datasets.input_columns import InputColumn, image_column, sound_column
-from regraft.datasets.labelled import UNDECIDED, Target, class_names, refuse_unknown_classes
+from regraft.datasets.labelled import UNDECIDED, Target, refuse_unknown_classes
 from regraft.datasets.rows import Rows
 from regraft.errors import DataError
 from regraft.foundation.wording import counted, listed, toml_text
 from regraft.inputs import InputContract, is_image
+from regraft.labels import class_names
 
 PARTS = {"train", "training", "val", "valid", "validation", "dev", "eval", "test", "testing"}
 

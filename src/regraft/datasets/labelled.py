@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from regraft.contracts.preparation import Preparation
 from regraft.errors import DataError
 from regraft.foundation.wording import counted, near_names
+from regraft.labels import class_names
 
 
 @dataclass(frozen=True)
@@ -96,13 +97,6 @@ class Chosen(Labelled):
     def content_ids(self, indices: Sequence[int] | None = None) -> list[str] | None:
         """Those of the other data set."""
         return self.whole.content_ids(self.indices if indices is None else [self.indices[index] for index in indices])
-
-
-def class_names(labels: Iterable[str]) -> list[str]:
-    """The different labels in their order as classes: whole numbers by value ("2" before "10"), others as texts."""
-    names = sorted(set(labels))
-    are_numbers = all(name.isascii() and name.isdigit() for name in names)
-    return sorted(names, key=int) if are_numbers else names
 
 
 def refuse_unknown_classes(names: Iterable[str], known: Sequence[str], *, prefix: str) -> None:

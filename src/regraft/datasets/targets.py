@@ -10,9 +10,10 @@ from torch import Tensor
 
 from regraft.contracts.numbers import number_rows
 from regraft.datasets.columns import Columns, column_named, refuse_missing_columns
-from regraft.datasets.labelled import Target, class_names, refuse_unknown_classes
+from regraft.datasets.labelled import Target, refuse_unknown_classes
 from regraft.errors import Advice, DataError
 from regraft.foundation.wording import counted, listed
+from regraft.labels import class_names
 
 LABEL_COLUMNS = ("label", "class", "target", "category", "labels", "tags", "ner_tags")
 YES_OR_NO = {"0", "1", "0.0", "1.0", "false", "true"}

@@ -12,11 +12,12 @@ from regraft.contracts.preparation import Preparation
 from regraft.contracts.text import IGNORED, TextContract, TextEncoder, Tokens
 from regraft.datasets.columns import Columns, column_named, refuse_missing_columns, texts_of
 from regraft.datasets.input_columns import TokenColumn
-from regraft.datasets.labelled import Target, class_names, refuse_unknown_classes
+from regraft.datasets.labelled import Target, refuse_unknown_classes
 from regraft.datasets.rows import Rows
 from regraft.datasets.targets import LABEL_COLUMNS
 from regraft.errors import DataError, JobError
 from regraft.foundation.wording import counted
+from regraft.labels import class_names
 
 TEXT_SUFFIXES = {".txt", ".text", ".md"}
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from regraft.caches.features import Features
 from regraft.errors import TrainError
 from regraft.examples import Batch, Examples, TensorExamples, as_examples
+from regraft.labels import filled, joined
 from regraft.learning.learner import resident
 
 Order = Callable[[int], Sequence[Tensor | np.ndarray]]  # epoch (from 0) → its batches, each an array of indices
@@ -65,7 +66,7 @@ class BatchSource:
 def in_memory(examples: Examples, device: torch.device) -> Examples:
     """The same examples; those whose features lie in memory as whole tensors, on the device where they fit."""
     if isinstance(examples, Features) and examples.inputs is not None:
-        examples = TensorExamples(examples.inputs, examples.labels)
+        examples = TensorExamples(examples.inputs, examples.labels, examples.classes)
     return resident(examples, device)
 
 
@@ -112,4 +113,4 @@ def _merge_surplus(batches: Iterator[Batch], count: int) -> Iterator[Batch]:
     if waiting:
         indices, inputs, labels = zip(*waiting, strict=True)
         together = {leaf: torch.cat([rows[leaf] for rows in inputs]) for leaf in inputs[0]}
-        yield torch.cat(indices), together, torch.cat(labels)
+        yield torch.cat(indices), together, filled(joined(labels))

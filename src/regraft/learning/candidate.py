@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import final
 
 import torch
@@ -11,15 +12,37 @@ from torch import Tensor
 
 from regraft.errors import TrainError
 from regraft.examples import Batch
+from regraft.learning.averaging import MovingAverage
 from regraft.learning.eager_step import EagerStep, TrainingStep
 from regraft.learning.history import Candidate
-from regraft.learning.labels import LabelCheck
 from regraft.learning.learner import Learner, State, to_device
-from regraft.learning.losses import all_finite
+from regraft.learning.losses import all_finite, unweighted
+from regraft.learning.optimizers import LearningRate
+from regraft.learning.rates import Rates
 from regraft.learning.scoring import Score
+from regraft.tasks.task import LabelCheck
 from regraft.tensors.keeping import GeneratorStates, generator_states
 
 CHECK_EVERY = 200  # steps between checks of the losses: a check waits for the device
+
+
+@final
+@dataclass(frozen=True)
+class Monitor:
+    """By which number of the validation the best epoch is chosen.
+
+    name              "loss", or the name of a metric
+    higher_is_better  of it
+    """
+
+    name: str = "loss"
+    higher_is_better: bool = False
+
+    def badness(self, score: Score) -> float:
+        """The number, turned so that less is better; infinite where it is not a number."""
+        value = score.value(self.name)
+        value = -value if self.higher_is_better else value
+        return math.inf if math.isnan(value) else value
 
 
 @final
@@ -28,12 +51,16 @@ class Settings:
     """What tells a candidate from the others, and when it stops.
 
     lr, weight_decay  None: the optimizer's own
-    patience          epochs without a lower validation loss after which it stops; None runs all epochs
+    patience          epochs without a better validation after which it stops; None runs all epochs
+    monitor           what "better" means
+    accumulate        batches for each update
     """
 
-    lr: float | None = None
+    lr: LearningRate = None
     weight_decay: float | None = None
     patience: int | None = None
+    monitor: Monitor = Monitor()
+    accumulate: int = 1
 
 
 @final
@@ -48,13 +75,14 @@ class Progress:
     losses: list[float] = field(default_factory=list)
     scores: list[Score] = field(default_factory=list)
     failure: str = ""
+    monitor: Monitor = Monitor()
 
     @property
     def best_epoch(self) -> int | None:
-        """The first epoch with the lowest validation loss, from 0; None as long as every one is NaN or infinite."""
-        losses = [_or_infinite(score.loss) for score in self.scores]
-        lowest = min(losses, default=math.inf)
-        return losses.index(lowest) if lowest < math.inf else None
+        """The first epoch with the best validation, from 0; None as long as every one is NaN or infinite."""
+        values = list(map(self.monitor.badness, self.scores))
+        lowest = min(values, default=math.inf)
+        return values.index(lowest) if lowest < math.inf else None
 
     @property
     def kept_epoch(self) -> int | None:
@@ -72,10 +100,10 @@ class Progress:
         return not self.failure and not self._is_out_of_patience
 
     @property
-    def validation_loss(self) -> float:
-        """That of the weights that stay; infinite where there is none."""
+    def badness(self) -> float:
+        """What is monitored of the weights that stay, less is better; infinite where there is none."""
         kept = self.kept_epoch
-        return _or_infinite(self.scores[kept].loss) if self.scores and kept is not None else math.inf
+        return self.monitor.badness(self.scores[kept]) if self.scores and kept is not None else math.inf
 
     @property
     def stopped_because(self) -> str:
@@ -84,11 +112,12 @@ class Progress:
         if self.failure:
             return self.failure
         if self._is_out_of_patience:
-            return f"no better validation loss for {self.patience} epochs; {back}"
+            return f"no better validation {self.monitor.name} for {self.patience} epochs; {back}"
         text = f"all {len(self.losses)} epochs were run"
         if self.patience is None:
             return text
-        no_number = "no validation loss was a finite number, so patience had no effect and the last weights stay"
+        name = self.monitor.name
+        no_number = f"no validation {name} was a finite number, so patience had no effect and the last weights stay"
         return f"{text}; {back if self.best_epoch is not None else no_number}"
 
     @property
@@ -137,12 +166,15 @@ class CandidateRun:
     step  the step that runs; the eager one until a faster one is proven equal
     kept  the weights to return to: those of `progress.kept_epoch`
     own   its weights between its turns; None where it is the only candidate
+    rates, average  where the learning rate changes, and where the weights are averaged
     """
 
     def __init__(self, settings: Settings, eager: EagerStep) -> None:
         self.settings, self.eager = settings, eager
         self.step: TrainingStep = eager
-        self.progress = Progress(settings.patience)
+        self.progress = Progress(settings.patience, monitor=settings.monitor)
+        self.rates: Rates | None = None
+        self.average: MovingAverage | None = None
         self.kept: State = {}
         self.own: OwnState | None = None
         self._losses: list[Tensor] = []  # of the present epoch
@@ -173,19 +205,44 @@ class CandidateRun:
             self.own.add(added)
         self.eager.learner = learner
         self.step = self.eager
+        if self.average is not None:
+            self.average.add(learner.parameters)
 
     def train_on(self, batches: Iterable[Batch], check: LabelCheck | None, epoch: int) -> None:
         """Step through the batches. Raises TrainError at the first check that finds a loss that is not finite."""
-        step, device, losses, counts = self.step, self.learner.device, self._losses, self._counts
-        for indices, inputs, labels in batches:
-            if check is not None:
-                check.look(labels, indices)
-            if device.type != "cpu":
-                inputs, labels = to_device(inputs, device), labels.to(device, non_blocking=True)
+        step, losses, counts = self.step, self._losses, self._counts
+        for indices, inputs, labels in self._prepared(batches, check):
             losses.append(step(inputs, labels))
             counts.append(len(indices))
+            self._after_update()
             if len(losses) % CHECK_EVERY == 0:
                 self._refuse_not_finite(epoch)
+
+    def train_on_groups(self, batches: Iterable[Batch], check: LabelCheck | None, epoch: int) -> None:
+        """As `train_on`, with one update for each `accumulate` batches."""
+        prepared = self._prepared(batches, check)
+        while group := list(islice(prepared, self.settings.accumulate)):
+            self._losses.append(self.eager.accumulate([(inputs, labels) for _, inputs, labels in group]))
+            self._counts.append(sum(len(indices) for indices, _, _ in group))
+            self._after_update()
+        self._refuse_not_finite(epoch)
+
+    def _prepared(self, batches: Iterable[Batch], check: LabelCheck | None) -> Iterator[Batch]:
+        """The batches on the model's device, their labels looked at."""
+        device = self.learner.device
+        for indices, inputs, labels in batches:
+            if check is not None:
+                check.look(unweighted(labels), indices)
+            if device.type == "cpu":
+                yield indices, inputs, labels
+            else:
+                yield indices, to_device(inputs, device), to_device(labels, device)
+
+    def _after_update(self) -> None:
+        if self.average is not None:
+            self.average.update()
+        if self.rates is not None:
+            self.rates.after_update()
 
     def refuse_diverged(self, epoch: int) -> None:
         """Raise TrainError where a loss of the epoch, or a weight after it, is not finite."""
@@ -194,7 +251,7 @@ class CandidateRun:
             raise _diverged(f"The weights are not finite after the last step of epoch {epoch}, counted from 0")
 
     def finish_epoch(self, score: Score | None) -> None:
-        """Record the epoch's mean loss and its validation score; remember its weights if they are to stay."""
+        """Record the epoch's mean loss and its validation score; remember the model's weights if they are to stay."""
         counts = torch.tensor(self._counts, dtype=torch.float64)
         mean = (torch.stack(self._losses).double().cpu() * counts).sum() / counts.sum()
         self._losses, self._counts = [], []
@@ -203,6 +260,17 @@ class CandidateRun:
             self.progress.scores.append(score)
         if self.progress.kept_epoch == len(self.progress.losses) - 1:
             self.kept = self.learner.state()
+        if self.rates is not None:
+            self.rates.after_epoch(None if score is None else self.settings.monitor.badness(score))
+
+    @contextmanager
+    def scored_weights(self) -> Iterator[None]:
+        """The model has the weights that are scored and kept: their average, where there is one."""
+        if self.average is None:
+            yield
+        else:
+            with self.average.in_model():
+                yield
 
     @contextmanager
     def failing(self, *, alone: bool) -> Iterator[None]:
@@ -223,6 +291,7 @@ class CandidateRun:
             train_loss=tuple(progress.losses),
             validation_loss=tuple(score.loss for score in progress.scores),
             validation_accuracy=tuple(score.accuracy for score in progress.scores),
+            validation_metrics=metrics_by_name(progress.scores),
             kept_epoch=progress.kept_epoch,
             stopped_because=progress.stopped_because,
         )
@@ -237,13 +306,14 @@ class CandidateRun:
 
 
 def best_of(runs: Sequence[CandidateRun]) -> CandidateRun:
-    """The one whose weights have the lowest validation loss."""
-    return min(runs, key=lambda run: run.progress.validation_loss)
+    """The one whose weights have the best validation."""
+    return min(runs, key=lambda run: run.progress.badness)
 
 
-def _or_infinite(loss: float) -> float:
-    """The loss, and infinity for one that is not a number."""
-    return math.inf if math.isnan(loss) else loss
+def metrics_by_name(scores: Sequence[Score]) -> dict[str, tuple[float, ...]]:
+    """Name → the metric's value after each epoch."""
+    names = dict.fromkeys(name for score in scores for name in score.metrics)
+    return {name: tuple(score.metrics[name] for score in scores) for name in names}
 
 
 def _diverged(what: str) -> TrainError:

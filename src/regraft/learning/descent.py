@@ -12,11 +12,12 @@ from regraft.learning.batches import Epoch
 from regraft.learning.candidate import CandidateRun, OwnState, best_of
 from regraft.learning.eager_step import EagerStep, TrainingStep
 from regraft.learning.history import History
-from regraft.learning.labels import LabelCheck
-from regraft.learning.losses import LossFunction
+from regraft.learning.metrics import GivenMetrics
+from regraft.learning.objective import Objective
 from regraft.learning.scoring import Score, score
 from regraft.learning.stages import Stages
 from regraft.learning.traced_step import TracedStep
+from regraft.tasks.task import LabelCheck
 from regraft.tensors.keeping import kept_generators
 
 Trace = Callable[[EagerStep, Epoch, int], TracedStep]
@@ -25,17 +26,21 @@ BATCHES_AT_ONCE = 16  # that are kept in memory while several candidates take th
 
 
 def descend(
-    runs: Sequence[CandidateRun], stages: Stages, loss: LossFunction, check: LabelCheck | None, *, trace: Trace | None
-) -> History:
+    runs: Sequence[CandidateRun], stages: Stages, objective: Objective, check: LabelCheck | None, *,
+    metrics: GivenMetrics, trace: Trace | None, prepare: Callable[[CandidateRun, int], None],
+) -> History:  # fmt: skip
     """Train all candidates, and leave the weights of the best one in the model.
 
     check  what the labels of the first epoch must pass; None where all labels have passed
-    trace  gives a faster form of a step, for the batches of an epoch and so many epochs; None keeps the eager step
+    trace    gives a faster form of a step, for the batches of an epoch and so many epochs; None keeps the eager step
+    prepare  is called with each candidate and the number of updates before the first one
     """
     notes, seconds = list[str](), list[float]()
     for run in runs if len(runs) > 1 else ():
         run.own = OwnState()
     first = stages.source.epoch(0)
+    for run in runs:
+        prepare(run, stages.epochs * -(-len(first.indices) // run.settings.accumulate))
     with best_weights_kept(runs), progress_bar("training", stages.epochs * len(first.indices)) as advance:
         for number in range(stages.epochs):
             running = [run for run in runs if run.progress.is_running]
@@ -51,8 +56,8 @@ def descend(
             check = None
             for run in running:
                 if run.progress.is_running:
-                    with run.in_model():
-                        run.finish_epoch(validation_score(stages, loss))
+                    with run.in_model(), run.scored_weights():
+                        run.finish_epoch(validation_score(stages, objective, metrics))
             advance(0, note=str(best_of(runs).progress))
     return history_of(runs, stages, notes, seconds)
 
@@ -87,11 +92,12 @@ def run_epoch(
     alone = len(runs) == 1
     runs[0].learner.model.train()
     batches = _with_progress(epoch, advance)
-    for group in [batches] if alone else _groups(batches, BATCHES_AT_ONCE):
+    size = BATCHES_AT_ONCE * runs[0].settings.accumulate
+    for group in [batches] if alone else _groups(batches, size):
         for run in runs:
             if run.progress.is_running:
                 with run.in_model(), run.failing(alone=alone):
-                    run.train_on(group, check, number)
+                    (run.train_on if run.settings.accumulate == 1 else run.train_on_groups)(group, check, number)
     if check is not None:
         check.finish()
     for run in runs:
@@ -100,11 +106,12 @@ def run_epoch(
                 run.refuse_diverged(number)
 
 
-def validation_score(stages: Stages, loss: LossFunction) -> Score | None:
+def validation_score(stages: Stages, objective: Objective, metrics: GivenMetrics) -> Score | None:
     """The score on the validation examples; None without."""
     if stages.held_out is None:
         return None
-    return score(stages.learner, stages.held_out, loss, batch_size=stages.source.batch_size)
+    size = stages.source.batch_size
+    return score(stages.learner, stages.held_out, objective, batch_size=size, metrics=metrics)
 
 
 def history_of(runs: Sequence[CandidateRun], stages: Stages, notes: Sequence[str], seconds: Sequence[float]) -> History:
@@ -117,6 +124,8 @@ def history_of(runs: Sequence[CandidateRun], stages: Stages, notes: Sequence[str
         train_loss=summary.train_loss,
         validation_loss=summary.validation_loss,
         validation_accuracy=summary.validation_accuracy,
+        validation_metrics=summary.validation_metrics,
+        monitor=best.settings.monitor.name,
         seconds=tuple(seconds[: len(progress.losses)]),
         best_epoch=progress.best_epoch,
         stopped_because=summary.stopped_because,

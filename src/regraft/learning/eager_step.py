@@ -1,6 +1,6 @@
 """One training step: forward, loss, gradients, update."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from inspect import Parameter, signature
@@ -12,14 +12,14 @@ from torch import Tensor, nn, optim
 from regraft.errors import TrainError
 from regraft.foundation.wording import near_names
 from regraft.learning.learner import Learner
-from regraft.learning.losses import LossFunction
+from regraft.learning.objective import Objective
 from regraft.tensors.trees import Inputs
 
 Precision = Literal["float32", "bfloat16", "float16"]
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-TrainingStep = Callable[[Inputs, Tensor], Tensor]  # updates the parameters by one batch; its loss before the update
+TrainingStep = Callable[[Inputs, Any], Tensor]  # updates the parameters by one batch; its loss before the update
 
 
 @final
@@ -37,14 +37,14 @@ class EagerStep:
     def __init__(
         self,
         learner: Learner,
-        loss: LossFunction,
+        objective: Objective,
         optimizer: optim.Optimizer,
         *,
         clip_value: float | None = None,
         clip_norm: float | None = None,
         precision: str = "float32",
     ) -> None:
-        self.learner, self.loss, self.optimizer = learner, loss, optimizer
+        self.learner, self.objective, self.optimizer = learner, objective, optimizer
         self.clip_value, self.clip_norm, self.precision = clip_value, clip_norm, precision
         self.reevaluates = signature(optimizer.step).parameters["closure"].default is Parameter.empty
         self.scaler = torch.amp.GradScaler(learner.device.type) if precision == "float16" else None
@@ -54,20 +54,16 @@ class EagerStep:
                 "loss cannot do. Use bfloat16 or float32 as the precision."
             )
 
-    def __call__(self, inputs: Inputs, labels: Tensor) -> Tensor:
+    def __call__(self, inputs: Inputs, labels: Any) -> Tensor:
         """Update the parameters by one batch; returns the loss before the update, a scalar without gradient."""
         if self.reevaluates:
             closure = partial(self.differentiate, inputs, labels)
             return self.optimizer.step(closure)  # type: ignore[arg-type, return-value]  # theirs gives a float
         loss = self.differentiate(inputs, labels)
-        if self.scaler is None:
-            self.optimizer.step()
-        else:
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
+        self._update()
         return loss
 
-    def differentiate(self, inputs: Inputs, labels: Tensor) -> Tensor:
+    def differentiate(self, inputs: Inputs, labels: Any) -> Tensor:
         """The step without the update: the loss; the gradients are in the parameters' `.grad`."""
         with torch.enable_grad():
             self.optimizer.zero_grad(set_to_none=True)
@@ -80,10 +76,54 @@ class EagerStep:
             self.clip_gradients()
         return loss.detach()
 
-    def forward(self, inputs: Inputs, labels: Tensor) -> Tensor:
+    def forward(self, inputs: Inputs, labels: Any) -> Tensor:
         """The loss of a batch, to be differentiated."""
-        with lower_precision(self.precision, labels.device):
-            return self.loss(self.learner.outputs(inputs), labels)
+        with lower_precision(self.precision, self.learner.device):
+            return self.objective(self.learner.outputs(inputs), labels)
+
+    def refuse_no_accumulation(self) -> None:
+        """Raise TrainError where the gradients of several batches are not those of one large batch."""
+        if self.reevaluates:
+            raise TrainError(f"{type(self.optimizer).__name__} evaluates the loss several times a step: accumulate=1.")
+        if len(self.objective.parts) > 1 and not self.objective.counts_examples:
+            raise TrainError(
+                "accumulate adds the gradients of several batches by the number of their labels, and these tasks have "
+                "positions without labels, or weights, in different numbers. Train with accumulate=1."
+            )
+
+    def accumulate(self, batches: Sequence[tuple[Inputs, Any]]) -> Tensor:
+        """Update the parameters by several batches as by one of all their examples; returns the loss of all of them.
+
+        The gradients of the batches are added up, each by what its loss is divided by, so that they are those of the
+        large batch but for the order of the sums. Layers that look at the whole batch (BatchNorm) see the small ones.
+        """
+        loss, total = torch.zeros((), device=self.learner.device), torch.zeros((), device=self.learner.device)
+        self.optimizer.zero_grad(set_to_none=True)
+        for inputs, labels in batches:
+            with torch.enable_grad():
+                with lower_precision(self.precision, self.learner.device):
+                    outputs = self.learner.outputs(inputs)
+                    part = self.objective(outputs, labels)
+                weight = self.objective.weight(outputs, labels)
+                part = torch.where(torch.as_tensor(weight, device=part.device) > 0, part * weight, 0.0)
+                torch.autograd.backward(part if self.scaler is None else self.scaler.scale(part))
+            loss, total = loss + part.detach(), total + weight
+        divisor = 1.0 if self.objective.parts[0].is_sum else total.clamp(min=torch.finfo(total.dtype).tiny)
+        if self.scaler is not None:
+            self.scaler.unscale_(self.optimizer)
+        for parameter in self.learner.parameters:
+            if parameter.grad is not None:
+                parameter.grad /= divisor
+        self.clip_gradients()
+        self._update()
+        return loss / divisor
+
+    def _update(self) -> None:
+        if self.scaler is None:
+            self.optimizer.step()
+        else:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
 
     def clip_gradients(self) -> None:
         """Clip what `backward` has left in the parameters' `.grad`."""

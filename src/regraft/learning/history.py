@@ -1,12 +1,13 @@
 """What training did: plain frozen data."""
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from regraft.errors import TrainError
 from regraft.foundation.showing import html_table
 from regraft.foundation.wording import counted
+from regraft.learning.optimizers import LearningRate
 
 
 @dataclass(frozen=True)
@@ -16,16 +17,17 @@ class Candidate:
     lr               None: the optimizer's own, or an exact solution, which has none
     weight_decay     None: the optimizer's own
     train_loss       as in `History`
-    validation_loss  as in `History`
+    validation_loss  as in `History`, and so the others that begin with "validation"
     kept_epoch       whose weights it ended with, counted from 0; None where no epoch was finished
     stopped_because  a sentence; a candidate whose loss left the numbers says so here and is no error
     """
 
-    lr: float | None
+    lr: LearningRate
     weight_decay: float | None
     train_loss: tuple[float, ...]
     validation_loss: tuple[float, ...] = ()
     validation_accuracy: tuple[float | None, ...] = ()
+    validation_metrics: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     kept_epoch: int | None = None
     stopped_because: str = ""
 
@@ -63,11 +65,15 @@ class Stage:
 class History:
     """What training did, one entry per epoch that was run; of several candidates, that of the best one.
 
-    train_loss           mean loss over the epoch's examples, each measured before its step
+    train_loss           mean loss over the epoch's examples, each measured before its step; a batch counts by its
+                         examples
     validation_loss      after the epoch; empty without validation examples
     validation_accuracy  after the epoch; None where the labels are no class numbers
+    validation_metrics   name → value after each epoch
+    monitor              by which the best epoch is chosen: "loss", or the name of a metric
+    task                 the name of the task; "" where only a loss of the user knows
     seconds              of the epoch, without its validation; of all candidates together
-    best_epoch           the epoch with the lowest validation loss, counted from 0; None without validation
+    best_epoch           the epoch with the best validation, counted from 0; None without validation
     stopped_because      a sentence
     solver               "steps" (gradient descent) or "lbfgs" (the exact optimum: one entry for the whole solution)
     lr, weight_decay     of the weights that stayed; None: the optimizer's own
@@ -79,11 +85,14 @@ class History:
     train_loss: tuple[float, ...]
     validation_loss: tuple[float, ...] = ()
     validation_accuracy: tuple[float | None, ...] = ()
+    validation_metrics: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    monitor: str = "loss"
+    task: str = ""
     seconds: tuple[float, ...] = ()
     best_epoch: int | None = None
     stopped_because: str = ""
     solver: str = "steps"
-    lr: float | None = None
+    lr: LearningRate = None
     weight_decay: float | None = None
     candidates: tuple[Candidate, ...] = ()
     stages: tuple[Stage, ...] = ()

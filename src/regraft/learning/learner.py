@@ -1,6 +1,6 @@
 """What is trained and scored: a whole model, or the head of a split one, called in the same form."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 import torch
@@ -9,11 +9,22 @@ from torch import Tensor, nn
 from regraft.caches.differences import filling_problem, tolerance_of
 from regraft.caches.features import Features, LeafRows
 from regraft.errors import DataError, TrainError
-from regraft.examples import DatasetExamples, Examples, TensorExamples, call, collated, has_lengths, shapes_in
-from regraft.foundation.wording import counted
+from regraft.examples import (
+    DatasetExamples,
+    Examples,
+    TensorExamples,
+    as_examples,
+    call,
+    has_lengths,
+    shapes_in,
+    with_pads,
+)
+from regraft.foundation.wording import counted, listed
+from regraft.labels import renumbered
 from regraft.splitting import Head, TrunkPart
 from regraft.tensors.fingerprints import digest_of
 from regraft.tensors.keeping import kept_modes, undisturbed
+from regraft.tensors.pad_values import GivenPads
 from regraft.tensors.trees import Inputs, map_tree, tensors_of
 
 State = dict[str, Tensor]
@@ -54,6 +65,18 @@ class Learner:
             )
         return self.head(inputs if self.part is None else self.part(inputs))
 
+    def examples(self, data: object, *, classes: Sequence[str] = (), pad: GivenPads = None) -> Examples:
+        """The data as examples of this learner: labels numbered by `classes`, shorter inputs filled up as it wants.
+
+        Raises DataError for data that are no examples and for unknown classes, TrainError for a whole model with the
+        cached features of its head.
+        """
+        examples = as_examples(data, classes=classes)
+        self.refuse_features(examples)
+        if classes and examples.classes not in ((), tuple(classes)):
+            examples = with_classes(examples, classes)
+        return with_pads(examples, self.model, pad)
+
     def refuse_features(self, examples: object) -> None:
         """Raise TrainError when a whole model is given the cached features of its head."""
         if not self.is_head and isinstance(examples, Features):
@@ -78,7 +101,7 @@ class Learner:
             return self.outputs(to_device(inputs, self.device))
 
         with undisturbed(self.model, is_training=False), torch.no_grad():
-            inputs, _ = collated(pairs)
+            inputs, _ = examples.collate(pairs)
             problem = filling_problem(run, inputs, run(inputs), shapes, tolerance_of("float32", self.device.type))
         if problem:
             raise DataError(
@@ -174,6 +197,22 @@ def _is_changed(tensor: Tensor, before: str, now: str | None, *, trains: bool) -
     return (trains and tensor.requires_grad) or (now or digest_of(tensor)) != before
 
 
+def with_classes(examples: Examples, classes: Sequence[str]) -> Examples:
+    """Examples whose labels are numbered by their own classes, numbered by these.
+
+    Raises DataError for a class that is not among them.
+    """
+    labels = renumbered(examples.labels, examples.classes, classes)
+    if isinstance(examples, Features):
+        return examples.with_labels(labels, classes=classes)
+    if isinstance(examples, TensorExamples):
+        return TensorExamples(examples.inputs, labels, classes)
+    raise DataError(
+        f"The data set numbers its labels by the classes {listed(examples.classes)}, and the model was trained on "
+        f"{listed(list(classes))}. Give both the same classes."
+    )
+
+
 def to_device(values: Inputs, device: torch.device) -> Inputs:
     """The same structure with its tensors on `device`; nothing is copied where they lie there already."""
     return map_tree(lambda tensor: tensor.to(device, non_blocking=True), values)
@@ -186,8 +225,8 @@ def resident(examples: Examples, device: torch.device) -> Examples:
     """
     if device.type != "cuda" or not isinstance(examples, TensorExamples):
         return examples
-    tensors = [*tensors_of(examples.inputs), examples.labels]
+    tensors = [*tensors_of(examples.inputs), *tensors_of(examples.labels)]
     size_bytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors if tensor.device != device)
     if size_bytes > torch.cuda.mem_get_info(device)[0] // 2:
         return examples
-    return TensorExamples(to_device(examples.inputs, device), examples.labels.to(device))
+    return TensorExamples(to_device(examples.inputs, device), to_device(examples.labels, device), examples.classes)

@@ -13,9 +13,11 @@ from regraft.learning.flat_function import aten
 from regraft.learning.history import Candidate, History
 from regraft.learning.lbfgs import MOST_ITERATIONS, Solution, mean_square, solve_linear
 from regraft.learning.learner import Learner
-from regraft.learning.losses import LossFunction, cross_entropy, find_logits
+from regraft.learning.metrics import GivenMetrics
+from regraft.learning.objective import Objective
 from regraft.learning.operator_recording import NotFlatError, record
 from regraft.learning.scoring import Score, score
+from regraft.tasks.outputs import find_logits
 from regraft.tensors.keeping import kept_modes
 from regraft.tensors.trees import map_tree, tensors_of
 
@@ -23,7 +25,7 @@ from regraft.tensors.trees import map_tree, tensors_of
 PATH = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
 
-def linear_layer(learner: Learner, examples: Examples, loss: LossFunction) -> nn.Linear:
+def linear_layer(learner: Learner, examples: Examples, objective: Objective) -> nn.Linear:
     """The layer that is the whole head.
 
     Raises TrainError with the reason where there is none: more layers or operators than `flatten` and one `nn.Linear`
@@ -34,8 +36,8 @@ def linear_layer(learner: Learner, examples: Examples, loss: LossFunction) -> nn
     layers = [layer for layer in layers if set(layer.parameters()) == set(learner.parameters)]
     if not layers:
         raise TrainError("more than one linear layer is trained")
-    if loss is not cross_entropy:
-        raise TrainError("the loss is not cross-entropy")
+    if not objective.is_plain_cross_entropy:
+        raise TrainError("the loss is not plain cross-entropy")
     if not isinstance(examples, TensorExamples) or len(tensors_of(examples.inputs)) != 1:
         raise TrainError("the features are not one tensor in memory")
     _refuse_types(layers[0], examples)
@@ -49,13 +51,14 @@ def _refuse_types(layer: nn.Linear, examples: TensorExamples) -> None:
     (features,) = tensors_of(examples.inputs)
     if features.dtype != torch.float32 or layer.weight.dtype != torch.float32:
         raise TrainError(f"the features are {features.dtype}, not float32")
-    if examples.labels.is_floating_point() or examples.labels.ndim != 1:
+    labels = examples.labels
+    if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.ndim != 1:
         raise TrainError("the labels are not class numbers")
 
 
 def solve_head(
-    learner: Learner, layer: nn.Linear, examples: TensorExamples, held_out: Examples | None, loss: LossFunction,
-    weight_decays: Sequence[float | None], *, batch_size: int,
+    learner: Learner, layer: nn.Linear, examples: TensorExamples, held_out: Examples | None, objective: Objective,
+    weight_decays: Sequence[float | None], *, batch_size: int, metrics: GivenMetrics = None,
 ) -> History:  # fmt: skip
     """Put the optimum into the layer; of several strengths the one with the lowest validation loss."""
     (features,) = tensors_of(examples.inputs)
@@ -66,7 +69,12 @@ def solve_head(
         features, examples.labels.long(), layer.out_features, strengths, has_bias=layer.bias is not None
     )  # fmt: skip
     seconds = time.perf_counter() - began
-    scores = [_score_of(layer, solution, learner, held_out, loss, batch_size) for solution in solutions]
+    scores = list[Score | None]()
+    for solution in solutions if held_out is not None else ():
+        assert held_out is not None, "asked above"
+        _write_into(layer, solution)
+        scores.append(score(learner, held_out, objective, batch_size=batch_size, metrics=metrics))
+    scores = scores or [None] * len(solutions)
     losses = [0.0 if score is None else math.inf if math.isnan(score.loss) else score.loss for score in scores]
     best = losses.index(min(losses))
     _write_into(layer, solutions[best])
@@ -75,6 +83,7 @@ def solve_head(
         train_loss=(solutions[best].loss,),
         validation_loss=candidates[best].validation_loss,
         validation_accuracy=candidates[best].validation_accuracy,
+        validation_metrics=candidates[best].validation_metrics,
         seconds=(seconds,),
         best_epoch=0 if held_out is not None else None,
         stopped_because=candidates[best].stopped_because,
@@ -119,16 +128,6 @@ def _strengths(weight_decays: Sequence[float | None], features: Tensor, *, by_va
     return [part * mean_square(features) for part in PATH] if by_validation else [1 / len(features)]
 
 
-def _score_of(
-    layer: nn.Linear, solution: Solution, learner: Learner, held_out: Examples | None, loss: LossFunction, size: int
-) -> Score | None:
-    """The solution's score on the validation examples; None without."""
-    if held_out is None:
-        return None
-    _write_into(layer, solution)
-    return score(learner, held_out, loss, batch_size=size)
-
-
 def _write_into(layer: nn.Linear, solution: Solution) -> None:
     with torch.no_grad():
         layer.weight.copy_(solution.weight)
@@ -144,6 +143,7 @@ def _candidate(solution: Solution, score: Score | None) -> Candidate:
         train_loss=(solution.loss,),
         validation_loss=() if score is None else (score.loss,),
         validation_accuracy=() if score is None else (score.accuracy,),
+        validation_metrics={} if score is None else {name: (value,) for name, value in score.metrics.items()},
         kept_epoch=0,
         stopped_because=_end_of(solution),
     )

@@ -1,44 +1,142 @@
-"""Losses by name, and the outputs that they are computed from."""
+"""Losses by name, torch's own, and those of the user: how each is computed, and what its mean is divided by."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, Literal
-from weakref import WeakKeyDictionary
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, NamedTuple, final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from regraft.errors import Advice, TrainError
+from regraft.errors import TrainError
 from regraft.foundation.wording import near_names
+from regraft.labels import IGNORED
 
-LossFunction = Callable[[Any, Tensor], Tensor]
-LossName = Literal["cross_entropy", "mean_squared_error"]
-Loss = LossName | LossFunction
+LossFunction = Callable[[Any, Any], Tensor]
+LossName = Literal["cross_entropy", "binary_cross_entropy", "mean_squared_error", "mean_absolute_error", "huber"]
+OneLoss = LossName | LossFunction
+Loss = OneLoss | Mapping[str, OneLoss] | None
 
-_TRAINED_BY: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
-IGNORED = -100  # torch's mark for a position without a label, in outputs with several positions per example
+LOSSES: dict[str, Callable[..., nn.Module]] = {
+    "cross_entropy": nn.CrossEntropyLoss,
+    "binary_cross_entropy": nn.BCEWithLogitsLoss,
+    "mean_squared_error": nn.MSELoss,
+    "mean_absolute_error": nn.L1Loss,
+    "huber": nn.HuberLoss,
+}
+_NAMES: dict[type[nn.Module], str] = {
+    nn.CrossEntropyLoss: "cross_entropy",
+    nn.NLLLoss: "cross_entropy",
+    nn.BCEWithLogitsLoss: "binary_cross_entropy",
+    nn.MSELoss: "mean_squared_error",
+    nn.L1Loss: "mean_absolute_error",
+    nn.HuberLoss: "huber",
+    nn.SmoothL1Loss: "huber",
+}
+_FUNCTIONS: dict[Callable[..., Tensor], type[nn.Module]] = {
+    F.cross_entropy: nn.CrossEntropyLoss,
+    F.nll_loss: nn.NLLLoss,
+    F.binary_cross_entropy_with_logits: nn.BCEWithLogitsLoss,
+    F.mse_loss: nn.MSELoss,
+    F.l1_loss: nn.L1Loss,
+    F.huber_loss: nn.HuberLoss,
+    F.smooth_l1_loss: nn.SmoothL1Loss,
+}
 
 
-def cross_entropy(outputs: object, labels: Tensor) -> Tensor:
-    """Mean cross-entropy of logits and class numbers, or probabilities of the shape of the logits.
+class WeightedLabels(NamedTuple):
+    """Labels with the weight of each example.
 
-    outputs  logits (batch, classes, …) for labels (batch, …), or (batch, …, classes) as token models give them
-
-    Raises TrainError where the shapes do not decide which axis is that of the classes.
+    labels   one tensor, as the task takes it
+    weights  (batch,) float
     """
-    logits = logits_of(outputs)
-    if not labels.is_floating_point():
-        logits = with_classes_first(logits, labels)
-    if logits.ndim < 2 or logits.shape[1] < 2:
-        raise TrainError(
-            f"Cross-entropy needs one output per class; the model returns the shape {tuple(logits.shape)}.\n"
-            "Give the model one output per class, two for yes or no.",
-            advice=[Advice("loss", "mean_squared_error", "learn numbers instead of classes")],
-        )
-    if logits.ndim == 2 and not labels.is_floating_point() and _is_slow_by_rows(logits):
-        columns = F.log_softmax(logits.t().contiguous(), 0)
-        return F.nll_loss(columns.t(), labels.long())
-    return F.cross_entropy(logits, labels if labels.is_floating_point() else labels.long())
+
+    labels: Any
+    weights: Tensor
+
+
+def unweighted(labels: Any) -> Any:
+    """The labels without the weights of their examples."""
+    return labels.labels if isinstance(labels, WeightedLabels) else labels
+
+
+@final
+@dataclass(frozen=True)
+class KnownLoss:
+    """One of torch's losses with its settings, applied to aligned outputs and labels.
+
+    module  of torch; it is the user's own where one was passed, so that a setting changed in it is seen
+    """
+
+    module: Any  # an nn.Module of those in _NAMES
+
+    @property
+    def name(self) -> str:
+        """As in LOSSES."""
+        return _NAMES[type(self.module)]
+
+    @property
+    def is_sum(self) -> bool:
+        """Whether the loss of a batch is a sum, not a mean."""
+        return bool(self.module.reduction == "sum")
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether this is cross-entropy without class weights, smoothing or a mark of its own to ignore."""
+        loss = self.module
+        if type(loss) is not nn.CrossEntropyLoss or loss.weight is not None:
+            return False
+        return (loss.ignore_index, loss.reduction, loss.label_smoothing) == (IGNORED, "mean", 0)
+
+    @property
+    def ignore_index(self) -> int | None:
+        """The class number that this loss leaves out; None for a loss that leaves none out."""
+        return self.module.ignore_index if isinstance(self.module, nn.CrossEntropyLoss | nn.NLLLoss) else None
+
+    @property
+    def counts_labels(self) -> bool:
+        """Whether each label counts 1 in the mean, but for those that are ignored."""
+        return not self.is_sum and self.module.reduction == "mean" and getattr(self.module, "weight", None) is None
+
+    def __call__(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """The loss of a batch, as torch computes it."""
+        if self.is_plain and outputs.ndim == 2 and not labels.is_floating_point() and _is_slow_by_rows(outputs):
+            columns = F.log_softmax(outputs.t().contiguous(), 0)
+            return F.nll_loss(columns.t(), labels, ignore_index=IGNORED)
+        value: Tensor = self.module(outputs, labels)
+        return value
+
+    def weights(self, outputs: Tensor, labels: Tensor) -> Tensor | None:
+        """What each label counts in the mean; None where each counts 1."""
+        loss = self.module
+        if not isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss) or labels.is_floating_point():
+            return None
+        known = labels != loss.ignore_index
+        if loss.weight is None:
+            return known
+        return loss.weight.to(labels.device)[labels.masked_fill(~known, 0)] * known
+
+    def total_weight(self, outputs: Tensor, labels: Tensor) -> Tensor | int:
+        """What the mean of a batch is divided by."""
+        weights = self.weights(outputs, labels)
+        if weights is not None:
+            return weights.sum()
+        is_probabilities = isinstance(self.module, nn.CrossEntropyLoss)
+        return labels.numel() // labels.shape[1] if is_probabilities else labels.numel()
+
+    def weighted(self, outputs: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+        """The weighted mean of a batch: Σ weight · loss / Σ weight, over all labels of each example.
+
+        weights  (batch,) of the examples
+        """
+        single: Any = copy.copy(self.module)
+        single.reduction = "none"
+        losses, counts = single(outputs, labels), self.weights(outputs, labels)
+        each = weights.to(losses.dtype).repeat_interleave(losses.numel() // len(weights)).reshape(losses.shape)
+        total: Tensor = (losses * each).sum() / (each if counts is None else each * counts).sum()
+        return total
 
 
 def _is_slow_by_rows(logits: Tensor) -> bool:
@@ -49,100 +147,52 @@ def _is_slow_by_rows(logits: Tensor) -> bool:
     return logits.device.type == "cpu" and logits.shape[1] < 16 and logits.numel() >= 1024
 
 
-def mean_squared_error(outputs: object, labels: Tensor) -> Tensor:
-    """Mean squared difference of outputs and labels of the same shape; outputs (batch, 1) fit labels (batch,)."""
-    values = logits_of(outputs)
-    if values.numel() != labels.numel():
-        raise TrainError(
-            f"The squared difference needs labels of the outputs' shape: outputs {tuple(values.shape)}, "
-            f"labels {tuple(labels.shape)}.",
-            advice=[Advice("loss", "cross_entropy", "learn class numbers")],
-        )
-    return F.mse_loss(values, labels.to(values.dtype).reshape(values.shape))
+def known_loss(loss: OneLoss | str) -> KnownLoss | None:
+    """The loss of this name, or what a module or function of torch is; None for a function or module of the user.
 
-
-LOSSES: dict[str, LossFunction] = {"cross_entropy": cross_entropy, "mean_squared_error": mean_squared_error}
-
-
-def as_loss(loss: Loss) -> LossFunction:
-    """The loss function of that name, or the function as it is: `loss(outputs, labels)` → scalar mean of the batch.
-
-    torch's own cross-entropy with its default arguments is "cross_entropy".
+    Raises TrainError for an unknown name.
     """
-    if callable(loss):
-        return cross_entropy if _is_plain_cross_entropy(loss) else loss
-    if loss not in LOSSES:
-        raise TrainError(
-            f"There is no loss {loss!r}. {near_names(loss, LOSSES)}\nOr pass a function of outputs and labels."
-        )
-    return LOSSES[loss]
+    if isinstance(loss, str):
+        if loss not in LOSSES:
+            raise TrainError(
+                f"There is no loss {loss!r}. {near_names(loss, LOSSES)}\nOr pass a function of outputs and labels."
+            )
+        return KnownLoss(LOSSES[loss]())
+    if type(loss) in _NAMES:
+        return KnownLoss(loss)
+    if isinstance(loss, partial) and loss.func in _FUNCTIONS and not loss.args:
+        return KnownLoss(_FUNCTIONS[loss.func](**loss.keywords))
+    return KnownLoss(_FUNCTIONS[loss]()) if loss in _FUNCTIONS else None
 
 
-def remember_loss(model: nn.Module, loss: Loss) -> None:
-    """Note by which loss the model was trained, for as long as the module lives: `save` records it."""
-    if isinstance(loss, nn.CrossEntropyLoss) or loss in (cross_entropy, F.cross_entropy):
-        _TRAINED_BY[model] = "cross_entropy"
-    else:
-        _TRAINED_BY[model] = loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)
+def refuse_unknown_losses(loss: Loss) -> None:
+    """Raise TrainError for a loss that there is not."""
+    for one in loss.values() if isinstance(loss, Mapping) else [loss]:
+        if one is not None and not isinstance(one, str) and not callable(one):
+            raise TrainError(f"The loss is {one!r}, expected a name or a function of outputs and labels.")
+        if one is not None:
+            known_loss(one)
 
 
-def remembered_loss(model: nn.Module) -> str | None:
-    """The name of the loss by which `train` has trained this module last; None when it has not."""
-    return _TRAINED_BY.get(model)
+def name_of_loss(loss: OneLoss) -> str:
+    """The name by which a loss is recorded."""
+    known = known_loss(loss)
+    if known is not None:
+        return known.name
+    return str(getattr(loss, "__name__", type(loss).__name__))
 
 
-def logits_of(outputs: object) -> Tensor:
-    """The tensor among a model's outputs that carries its answer: the output itself, or what is named `logits`."""
-    logits = find_logits(outputs)
-    if logits is None:
-        raise TrainError(
-            f"The model returns a {type(outputs).__name__} without a tensor named `logits`.\n"
-            "Pass a function of outputs and labels as the loss."
-        )
-    return logits
+def balanced_weights(labels: Tensor, classes: int) -> Tensor:
+    """A weight for each class, count / (classes · count of the class), as scikit-learn's "balanced": (classes,).
 
-
-def find_logits(outputs: object) -> Tensor | None:
-    """The same as `logits_of`, or None where there is no such tensor."""
-    if isinstance(outputs, Tensor):
-        return outputs
-    logits = outputs.get("logits") if isinstance(outputs, Mapping) else getattr(outputs, "logits", None)
-    return logits if isinstance(logits, Tensor) else None
-
-
-def with_classes_first(logits: Tensor, labels: Tensor) -> Tensor:
-    """The logits as (batch, classes, …), for class numbers (batch, …).
-
-    The shapes tell where the classes are: behind the batch, as torch's losses expect, or last, as token models give
-    them. Raises TrainError where both would fit.
+    labels  class numbers; others are left out. A class without examples gets 0
     """
-    second, last = class_axes(logits, labels)
-    if second and last:
-        raise TrainError(
-            f"The outputs have the shape {tuple(logits.shape)} and the labels {tuple(labels.shape)}: the classes may "
-            "be on the second or on the last axis.\nPass a function as the loss that moves them to the second axis: "
-            "lambda outputs, labels: cross_entropy(outputs.movedim(-1, 1), labels)."
-        )
-    return logits.movedim(-1, 1) if last else logits
+    known = labels[(labels >= 0) & (labels < classes)].long()
+    counts = torch.bincount(known.reshape(-1), minlength=classes).double()
+    present = counts > 0
+    return torch.where(present, counts.sum() / (present.sum() * counts.clamp(min=1)), 0.0).float()
 
 
-def class_axes(logits: Tensor, labels: Tensor) -> tuple[bool, bool]:
-    """Whether the second and the last axis of the logits can be that of the classes for these class numbers."""
-    if logits.ndim != labels.ndim + 1:
-        return False, False
-    second = logits.shape[:1] == labels.shape[:1] and logits.shape[2:] == labels.shape[1:]
-    return second, logits.ndim > 2 and logits.shape[:-1] == labels.shape
-
-
-def _is_plain_cross_entropy(loss: LossFunction) -> bool:
-    """Whether this is torch's cross-entropy of class numbers, without weights, smoothing or another mark to ignore."""
-    if loss is F.cross_entropy:
-        return True
-    if type(loss) is not nn.CrossEntropyLoss or loss.weight is not None:
-        return False
-    return (loss.ignore_index, loss.reduction, loss.label_smoothing) == (IGNORED, "mean", 0)
-
-
-def all_finite(values: list[Tensor]) -> bool:
+def all_finite(values: Sequence[Tensor]) -> bool:
     """Whether no value is infinite or not a number."""
     return all(bool(torch.isfinite(value).all()) for value in values)

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
 from regraft.errors import TrainError
@@ -11,8 +10,10 @@ from regraft.learning.solvers import Exact, Solver, Steps
 
 OLD_SOLVERS, OLD_STEPS = ("steps", "lbfgs"), ("auto", "eager")
 BOTH = ("weight_decay", "batch_size")  # given alone, these left the choice to the head and the loss
-KEYWORDS = ["step", *(field.name for field in fields(Steps) if field.name != "traced")]
-NEW_KEYWORDS = ["validation", "loss", "solver", "seed"]
+KEYWORDS = ["step", "optimizer", "lr", "weight_decay", "epochs", "batch_size", "patience", "clip_value", "clip_norm",
+            "precision", "order", "schedule"]  # fmt: skip
+NEW_KEYWORDS = ["validation", "task", "loss", "class_weights", "label_smoothing", "sample_weights", "metrics",
+                "classes", "pad", "solver", "seed"]  # fmt: skip
 
 
 def solvers_from(solver: object, old: Mapping[str, object]) -> list[Solver]:

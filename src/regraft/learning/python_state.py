@@ -8,7 +8,7 @@ import copy
 import pickle
 import random
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, final
@@ -69,9 +69,11 @@ class PythonState:
     call. Not seen: large arrays and containers, and what lies deeper than three objects in one another.
     """
 
-    def __init__(self, model: nn.Module, loss: Callable[..., object]) -> None:
-        self.functions = _functions(model, loss)
-        layers = [vars(layer) for layer in model.modules()] + ([vars(loss)] if hasattr(loss, "__dict__") else [])
+    def __init__(self, model: nn.Module, *losses: Callable[..., object]) -> None:
+        self.functions = _functions(model, losses)
+        layers = [vars(layer) for layer in model.modules()] + [
+            vars(loss) for loss in losses if hasattr(loss, "__dict__")
+        ]
         self.attributes = [_place(owner, None) for owner in layers]
         self.variables = [_place(function.__globals__, _names_in(function.__code__)) for function in self.functions]
         self.closures = list(map(_closure_values, self.functions))
@@ -101,10 +103,10 @@ def _names_of(owner: Mapping[str, object], names: frozenset[str] | None) -> list
     return [name for name in owner if (name not in OWN if names is None else name in names)]
 
 
-def _functions(model: nn.Module, loss: Callable[..., object]) -> list[FunctionType]:
+def _functions(model: nn.Module, losses: Sequence[Callable[..., object]]) -> list[FunctionType]:
     """The user's own functions that a step runs: the loss, each layer's `forward`, and functions that they name."""
     layers = {type(layer): layer for layer in model.modules()}
-    functions = dict.fromkeys(f for start in (loss, *layers.values()) for f in _code_of(start))
+    functions = dict.fromkeys(f for start in (*losses, *layers.values()) for f in _code_of(start))
     for _ in range(DEEPEST):
         named = [f.__globals__.get(name) for f in functions for name in _names_in(f.__code__)]
         functions |= dict.fromkeys(f for value in named if isinstance(value, FunctionType) for f in _code_of(value))

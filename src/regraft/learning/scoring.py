@@ -1,29 +1,42 @@
 """How good a model is on labelled examples."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from math import nan, sqrt
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from regraft.examples import Examples, all_indices, batches
 from regraft.foundation.showing import html_table, html_text
-from regraft.learning.labels import class_logits, label_check
 from regraft.learning.learner import Learner, to_device
-from regraft.learning.losses import IGNORED, LossFunction, cross_entropy
+from regraft.learning.losses import unweighted
+from regraft.learning.metrics import GivenMetrics, metric_sets
+from regraft.learning.objective import Objective, Part
+from regraft.learning.request import Request
+from regraft.learning.statistics import ClassScore
+from regraft.tasks.classes import Classes
+from regraft.tasks.outputs import find_output
+from regraft.tasks.several import label_parts
 from regraft.tensors.keeping import kept_modes
+from regraft.tensors.trees import tensors_of
 
 
 @dataclass(frozen=True, repr=False)
 class Score:
     """How good a model is on labelled examples.
 
-    accuracy        share of right answers; None where the labels are no class numbers
-    standard_error  of the accuracy, √(p(1-p)/count): the spread from the choice of examples, not from training
-    count           labels that were compared
-    loss            over the whole set, as the loss defines its mean: torch's cross-entropy counts by class weights and
-                    leaves out ignored positions; a function of your own is averaged by the examples of each batch
-    confusion       confusion[true][predicted] = count, one row and column per class; () where there are no classes
+    accuracy        share of right answers among all positions; None where the labels are no class numbers
+    standard_error  of the accuracy: the spread from the choice of examples, not from training. √(p(1-p)/count) for one
+                    label per example; positions of one example are not counted as independent
+    count           labels that were compared; examples where they are no class numbers
+    loss            over the whole set, as the loss defines its mean: cross-entropy counts by class weights and leaves
+                    out ignored positions; a function of your own is averaged by the examples of each batch
+    confusion       confusion[true][predicted] = count, one row and column per class; () where there are no classes, or
+                    more than 1,000
+    metrics         name → value, over the whole set; of several tasks "part.name"
+    per_class       precision, recall, F1 and support of each class or label; () where there are none
     """
 
     accuracy: float | None
@@ -31,6 +44,12 @@ class Score:
     count: int
     loss: float
     confusion: tuple[tuple[int, ...], ...] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    per_class: tuple[ClassScore, ...] = ()
+
+    def value(self, name: str) -> float:
+        """The loss, or the metric of this name."""
+        return self.loss if name == "loss" else self.metrics[name]
 
     def to_dict(self) -> dict[str, object]:
         """The same as plain data for JSON."""
@@ -44,71 +63,100 @@ class Score:
         return html_table(str(self), ("class", "examples", "right"), rows) if rows else html_text(str(self))
 
     def __str__(self) -> str:
+        more = "".join(f", {name} {value:.4f}" for name, value in self.metrics.items() if name != "accuracy")
         if self.accuracy is None or self.standard_error is None:
-            return f"loss {self.loss:.4f} (n={self.count})"
-        return f"accuracy {self.accuracy:.4f} ± {self.standard_error:.4f} (n={self.count}), loss {self.loss:.4f}"
+            share = f", accuracy {self.metrics['accuracy']:.4f}" if "accuracy" in self.metrics else ""
+            return f"loss {self.loss:.4f} (n={self.count}){share}{more}"
+        return f"accuracy {self.accuracy:.4f} ± {self.standard_error:.4f} (n={self.count}), loss {self.loss:.4f}{more}"
 
 
-def score(learner: Learner, examples: Examples, loss: LossFunction, *, batch_size: int) -> Score:
+def score(
+    learner: Learner, examples: Examples, asked: Objective | Request, *, batch_size: int, metrics: GivenMetrics = None
+) -> Score:
     """The learner's score on all examples, in eval mode, in their own order; modes are left as they were.
 
-    Raises DataError that names the example when a label is none of the classes.
+    asked   a request becomes an objective on the first batch
+
+    Raises DataError that names the example when a label does not fit the task.
     """
-    totals = _Totals()
+    totals: _Totals | None = None
     with kept_modes(learner.model), torch.no_grad():
         learner.model.eval()
         for indices, inputs, labels in batches(examples, all_indices(examples), batch_size):
-            labels = labels.to(learner.device, non_blocking=True)
+            labels = to_device(unweighted(labels), learner.device)
             outputs = learner.outputs(to_device(inputs, learner.device))
-            totals.add(outputs, labels, indices, loss)
+            if totals is None:
+                every = None if examples.labels is None else unweighted(examples.labels)
+                if isinstance(asked, Request):
+                    asked = asked.objective(outputs, labels, every=every, model=learner.model)
+                totals = _Totals(asked, metrics)
+            totals.add(outputs, labels, indices)
+    assert totals is not None, "there are examples"
     return totals.score()
 
 
 class _Totals:
     """Sums over batches, kept on the device: nothing waits for the numbers until the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, objective: Objective, metrics: GivenMetrics) -> None:
+        self.objective = objective
+        self.sets = metric_sets(objective.task, metrics)
         self.examples = 0
-        self.loss: Tensor | float = 0.0
-        self.weight: Tensor | float = 0.0
-        self.confusion: Tensor | None = None
+        self.losses: list[Tensor | float] = [0.0] * len(objective.parts)
+        self.weights: list[Tensor | float] = [0.0] * len(objective.parts)
+        self.answers: Tensor | None = None  # of the examples: Σ right, Σ count, Σ right², Σ right · count, Σ count²
 
-    def add(self, outputs: object, labels: Tensor, indices: Tensor, loss: LossFunction) -> None:
+    def add(self, outputs: Any, labels: Any, indices: Tensor) -> None:
         """Count one batch."""
-        check = label_check(loss, outputs, labels)
-        if check is not None:
-            check.look(labels, indices)
-        weight = _weight_of(labels, loss)
-        self.loss = self.loss + torch.where(weight > 0, loss(outputs, labels).double() * weight, 0.0)
-        self.weight = self.weight + weight
-        self.examples += len(labels)
-        logits = class_logits(outputs, labels)
-        if logits is not None:
-            classes = logits.shape[1]
-            known = (labels >= 0) & (labels < classes)
-            pairs = labels[known].long() * classes + logits.argmax(1)[known]
-            counts = torch.bincount(pairs, minlength=classes * classes)
-            self.confusion = counts if self.confusion is None else self.confusion + counts
+        task = self.objective.task
+        if task is not None and not self.objective.is_own:
+            task.check(outputs, labels).look(labels, indices)
+        for number, part in enumerate(self.objective.parts):
+            value = part.value(outputs, labels).double()
+            weight = torch.as_tensor(1 if part.is_sum else part.weight(outputs, labels), device=value.device)
+            self.losses[number] = self.losses[number] + torch.where(weight > 0, value * weight, 0.0)
+            self.weights[number] = self.weights[number] + weight
+        self.examples += len(tensors_of(labels)[0])
+        if isinstance(task, Classes):
+            self._count_answers(task, outputs, labels)
+        for part_name, one in self.sets.values():
+            if part_name:
+                one.add(find_output(outputs, part_name), label_parts(labels)[part_name])
+            else:
+                one.add(outputs, labels)
 
     def score(self) -> Score:
         """The numbers, fetched from the device once."""
-        loss = float(self.loss) / float(self.weight) if float(self.weight) else nan
-        if self.confusion is None or not self.confusion.any():
-            return Score(None, None, self.examples, loss)
-        classes = round(sqrt(len(self.confusion)))
-        table = self.confusion.cpu().reshape(classes, classes)
-        count = int(table.sum())
-        accuracy = int(table.trace()) / count
-        rows = tuple(tuple(row) for row in table.tolist())
-        return Score(accuracy, sqrt(accuracy * (1 - accuracy) / count), count, loss, rows)
+        loss = sum(map(_mean, self.objective.parts, self.losses, self.weights))
+        values = {
+            prefix + name: value for prefix, (_, one) in self.sets.items() for name, value in one.values().items()
+        }
+        single = self.sets[""][1] if "" in self.sets else None
+        per_class = () if single is None else single.per_class()
+        sums = None if self.answers is None else self.answers.cpu().tolist()
+        if sums is None or not sums[1] or single is None:
+            return Score(None, None, self.examples, loss, metrics=values, per_class=per_class)
+        table = single.confusion()
+        rows = () if table is None else tuple(tuple(row) for row in table.tolist())
+        right, count, right_squared, both, count_squared = sums
+        accuracy = right / count
+        spread = right_squared - 2 * accuracy * both + accuracy**2 * count_squared
+        error = sqrt(max(0.0, spread)) / count
+        return Score(accuracy, error, int(count), loss, rows, values, per_class)
+
+    def _count_answers(self, task: Classes, outputs: Any, labels: Any) -> None:
+        answers = task.answers(outputs, labels)
+        if answers is None:
+            return
+        predicted, targets, known = (tensor.reshape(len(labels), -1) for tensor in answers)
+        right, count = ((predicted == targets) & known).sum(1).double(), known.sum(1).double()
+        products = [right, count, right * right, right * count, count * count]
+        sums = torch.stack([product.sum() for product in products])
+        self.answers = sums if self.answers is None else self.answers + sums
 
 
-def _weight_of(labels: Tensor, loss: LossFunction) -> Tensor:
-    """What the mean of a batch was divided by, as far as the loss is known; else the number of its examples."""
-    if not labels.is_floating_point():
-        if loss is cross_entropy:
-            return (labels != IGNORED).sum()
-        if isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss) and loss.reduction == "mean":
-            known = labels != loss.ignore_index
-            return known.sum() if loss.weight is None else loss.weight.to(labels.device)[labels[known]].sum()
-    return torch.tensor(len(labels), device=labels.device)
+def _mean(part: Part, loss: Tensor | float, weight: Tensor | float) -> float:
+    """The loss of the set by one part: NaN where no label counts."""
+    if part.is_sum:
+        return float(loss)
+    return float(loss) / float(weight) if float(weight) else nan

@@ -1,20 +1,21 @@
 """Training methods as values: `Steps` descends batch by batch, `Exact` finds the optimum of a linear head."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
-from typing import final
+from typing import Any, final
 
 from regraft.errors import TrainError
 from regraft.foundation.wording import near_names
 from regraft.learning.batches import Order
 from regraft.learning.eager_step import PRECISIONS, Precision
 from regraft.learning.optimizers import OPTIMIZERS, Optimizer
+from regraft.learning.rates import Every, LRSchedule, needs_validation, schedule_form_problems
 from regraft.learning.schedules import EPOCHS, Schedule, form_problems
 
-_COUNTS = ("epochs", "batch_size", "patience")
+_COUNTS = ("epochs", "batch_size", "patience", "accumulate")
 _POSITIVE = ("lr", "clip_value", "clip_norm")
-Rates = float | Sequence[float] | None  # None: the default; several: all are tried
+Rates = float | Sequence[float] | Mapping[str, float] | None  # None: the default; several: all are tried
 
 
 @final
@@ -24,17 +25,29 @@ class Steps:
 
     optimizer     "adamw" (None), "sgd" (plain), "momentum" (0.9), "adam", a function of the parameters, or a torch
                   optimizer
-    lr            None: 0.01 for "sgd" and "momentum", 0.001 for the others
+    lr            None: 0.01 for "sgd" and "momentum", 0.001 for the others. {"encoder.*": 1e-5, "head": 1e-3} gives
+                  patterns of parameters their rates, the first that matches wins
     weight_decay  None: the optimizer's own default
                   Several lr or weight_decay: each pair is trained on the same batches, as it would be alone. The
                   weights with the lowest validation loss stay; `history.candidates` lists all pairs
-    patience      stop after this many epochs without a lower validation loss, and restore the weights of the best epoch
+    lr_schedule   how lr changes: "linear" and "cosine" (to 0), "one_cycle" (lr is its peak), "plateau", the name of a
+                  class of torch.optim.lr_scheduler, or a function (optimizer, updates in all) → scheduler
+    lr_arguments  of that class: {"step_size": 10}
+    lr_every      "update" or "epoch": when the scheduler steps. None: after each epoch for a class of torch by name and
+                  for a plateau, after each update for all else
+    warmup        for "constant", "linear", "cosine": the part of all updates (below 1), or their number, in which lr
+                  rises from near 0
+    accumulate    batches for each update: the gradients are those of one batch of all their examples
+    ema           decay of a moving average of the weights, 0.999 for instance; the averages are scored and kept
+    patience      stop after this many epochs without a better validation, and restore the weights of the best epoch
+    monitor       by which number of the validation the best epoch is chosen: "loss", or the name of a metric
     clip_value    limit each gradient to ± this value
     clip_norm     limit the norm of all gradients together
     precision     "float32", or "bfloat16" or "float16" for the forward and backward arithmetic. Weights stay float32.
                   float16 scales the loss and skips steps whose gradients overflow
     traced        run each step as a flat list of operators where that is proven equal to the eager step
-    order         epoch (from 0) → its batches, each an array of indices; None shuffles by seed and batch size
+    order         epoch (from 0) → its batches, each an array of indices; None shuffles by seed and batch size. A
+                  sampler is such a function: an index may come several times, or not at all
     schedule      gradual unfreezing, {0: "head", 5: "layer4"}: epoch (from 0) → patterns of the layers that train from
                   then on; other layers of the model do not train. Until its epoch a layer is frozen as by `freeze`.
                   Features of a deeper cut are computed once from the given ones where that is faster. The optimizer is
@@ -48,7 +61,14 @@ class Steps:
     weight_decay: Rates = None
     epochs: int = EPOCHS
     batch_size: int = 32
+    lr_schedule: LRSchedule | None = None
+    lr_arguments: Mapping[str, Any] = field(default_factory=dict)
+    lr_every: Every | None = None
+    warmup: float = 0.0
+    accumulate: int = 1
+    ema: float | None = None
     patience: int | None = None
+    monitor: str = "loss"
     clip_value: float | None = None
     clip_norm: float | None = None
     precision: Precision = "float32"
@@ -62,6 +82,10 @@ class Steps:
         problems += [text for name in _POSITIVE for text in _number_problems(name, getattr(self, name))]
         problems += _number_problems("weight_decay", self.weight_decay, zero=True)
         problems += self._name_problems()
+        problems += schedule_form_problems(self.lr_schedule, self.lr_arguments, self.lr_every, self.warmup)
+        problems += _number_problems("warmup", self.warmup, zero=True)
+        if self.ema is not None and not (isinstance(self.ema, Real) and 0 < float(self.ema) < 1):
+            problems.append(f"ema is {self.ema!r}, expected a number between 0 and 1")
         if self.schedule is not None:
             problems += form_problems(self.schedule, 0 if _count_problems("epochs", self.epochs) else self.epochs)
         _refuse("Steps", problems)
@@ -128,22 +152,26 @@ def needs_of_validation(solver: Solver) -> list[str]:
     lr, patience = (solver.lr, solver.patience) if isinstance(solver, Steps) else (None, None)
     problems = []
     if patience is not None:
-        problems.append("patience waits for a lower validation loss: pass validation examples")
+        problems.append("patience waits for a better validation: pass validation examples")
+    if isinstance(solver, Steps) and solver.monitor != "loss":
+        problems.append(f"monitor={solver.monitor!r} is a number of the validation: pass validation examples")
+    if isinstance(solver, Steps) and needs_validation(solver.lr_schedule):
+        problems.append(f"lr_schedule={solver.lr_schedule!r} follows the validation: pass validation examples")
     if len(as_list(lr)) * len(as_list(solver.weight_decay)) > 1:
-        problems.append("several lr or weight_decay are compared by validation loss: pass validation examples")
+        problems.append("several lr or weight_decay are compared by validation: pass validation examples")
     return problems
 
 
-def as_list(rates: Rates) -> list[float | None]:
-    """One value or several, as a list."""
-    return [*rates] if isinstance(rates, tuple) else [rates]  # type: ignore[list-item]  # made a tuple when constructed
+def as_list(rates: Rates) -> list[Any]:
+    """One value or several, as a list; rates by pattern are one."""
+    return [*rates] if isinstance(rates, tuple) else [rates]
 
 
 def _freeze_lists(solver: Solver, *names: str) -> None:
     """Make tuples of the lists (arrays, ranges) among these fields, so that equal solvers compare equal."""
     for name in names:
         value = getattr(solver, name)
-        if isinstance(value, Iterable) and not isinstance(value, str):
+        if isinstance(value, Iterable) and not isinstance(value, str | Mapping):
             object.__setattr__(solver, name, tuple(value))
 
 
@@ -156,7 +184,7 @@ def _number_problems(name: str, value: object, *, zero: bool = False) -> list[st
     """A sentence for each of one or several values that is no number above 0, or no number from 0 on."""
     if value == ():
         return [f"{name} is empty, expected one number or several"]
-    numbers = value if isinstance(value, tuple) else (value,)
+    numbers = value if isinstance(value, tuple) else tuple(value.values()) if isinstance(value, Mapping) else (value,)
     expected = "a number of 0 or more" if zero else "a number above 0"
     return [f"{name} is {number!r}, expected {expected}" for number in numbers if not _is_allowed(number, zero=zero)]
 
@@ -175,5 +203,5 @@ def _refuse(method: str, problems: Sequence[str]) -> None:
 def _call_text(solver: Solver) -> str:
     """The constructor call with the arguments that differ from their defaults."""
     values = [(field.name, getattr(solver, field.name), field.default) for field in fields(solver)]
-    given = ", ".join(f"{name}={value!r}" for name, value, default in values if value != default)
+    given = ", ".join(f"{name}={value!r}" for name, value, default in values if value not in (default, {}))
     return f"{type(solver).__name__}({given})"

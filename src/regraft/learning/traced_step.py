@@ -7,7 +7,7 @@ it. One step is therefore recorded, and the recorded operators run for each batc
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -45,9 +45,9 @@ class TracedStep:
         self.values: list[Tensor] = []  # of the constants at that time
         self.parameters = list(eager.learner.parameters)
 
-    def __call__(self, inputs: Inputs, labels: Tensor) -> Tensor:
+    def __call__(self, inputs: Inputs, labels: Any) -> Tensor:
         """Update the parameters by one batch; returns the loss before the update."""
-        tensors = [*tensors_of(inputs), labels]
+        tensors = [*tensors_of(inputs), *([labels] if isinstance(labels, Tensor) else tensors_of(labels))]
         flat = self.flat.get(_look(tensors))
         if flat is None:
             return self.eager(inputs, labels)
@@ -64,7 +64,7 @@ class TracedStep:
     def remember(self) -> None:
         """Take the present state of what the flat lists have taken for constant, to be asked again before an epoch."""
         if self.flat:
-            self.python = PythonState(self.eager.learner.model, self.eager.loss)
+            self.python = PythonState(self.eager.learner.model, *self.eager.objective.watched)
             self.values = [tensor.clone() for tensor in self._constants()]
 
     def use_eager_if_changed(self, epoch: int) -> str:
@@ -118,19 +118,20 @@ def trace_step(eager: EagerStep, epoch: Epoch, epochs: int, *, owns_update: bool
 class _TrialBatch:
     """A batch on the model's device, to try the step on."""
 
-    def __init__(self, inputs: Inputs, labels: Tensor) -> None:
+    def __init__(self, inputs: Inputs, labels: Any) -> None:
         self.inputs, self.labels = inputs, labels
-        self.tensors = [*tensors_of(inputs), labels]
+        self.tensors = [*tensors_of(inputs), *tensors_of(labels)]
 
-    def rebuilt(self, tensors: Sequence[Tensor]) -> tuple[Inputs, Tensor]:
+    def rebuilt(self, tensors: Sequence[Tensor]) -> tuple[Inputs, Any]:
         """Inputs and labels of the same structure, made of these tensors."""
-        remaining = iter(tensors[:-1])
-        return map_tree(lambda _: next(remaining), self.inputs), tensors[-1]
+        remaining = iter(tensors)
+        inputs = map_tree(lambda _: next(remaining), self.inputs)
+        return inputs, map_tree(lambda _: next(remaining), self.labels)
 
 
 def _fetch(eager: EagerStep, examples: Examples, indices: Tensor) -> _TrialBatch:
     inputs, labels = examples.gather(indices)
-    return _TrialBatch(to_device(inputs, eager.learner.device), labels.to(eager.learner.device))
+    return _TrialBatch(to_device(inputs, eager.learner.device), to_device(labels, eager.learner.device))
 
 
 def _obstacle(eager: EagerStep, examples: Examples) -> str:
@@ -215,10 +216,10 @@ class _StepState:
         self.step, self.learner, self.optimizer = step, step.eager.learner, step.eager.optimizer
         self.tensors = self.learner.state()
         self.generators = generator_states()
-        self.python = PythonState(self.learner.model, step.eager.loss)
+        self.python = PythonState(self.learner.model, *step.eager.objective.watched)
         self.optimizer_state = {tensor: tensor.clone() for tensor in self._optimizer_tensors()}
 
-    def one_step(self, inputs: Inputs, labels: Tensor) -> list[Tensor]:
+    def one_step(self, inputs: Inputs, labels: Any) -> list[Tensor]:
         """The step, to be recorded: loss and gradients; the update where the optimizer was made by name."""
         with torch.enable_grad():
             loss = self.step.eager.forward(inputs, labels)

@@ -1,45 +1,69 @@
 """A try before training: two examples through model and loss, so that what cannot work is refused at once."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from regraft.errors import TrainError
 from regraft.examples import Examples
+from regraft.labels import Labels, filled
 from regraft.learning.eager_step import lower_precision
-from regraft.learning.labels import LabelCheck, label_check
 from regraft.learning.learner import Learner, to_device
-from regraft.learning.losses import LossFunction
+from regraft.learning.losses import unweighted
+from regraft.learning.objective import Objective
 from regraft.learning.python_state import PythonState
+from regraft.learning.request import Request
+from regraft.tasks.task import LabelCheck
+
+TRIED = 2  # examples
 
 
-def try_out(learner: Learner, examples: Examples, loss: LossFunction, precision: str) -> LabelCheck | None:
+def try_out(
+    learner: Learner, examples: Examples, request: Request, precision: str = "float32"
+) -> tuple[Objective, LabelCheck | None]:
     """Run two examples forward, and check all labels that are at hand; nothing is changed.
 
-    Returns the check that the labels of the first epoch must pass; None where all labels were at hand and passed.
+    Returns the objective, and the check that the labels of the first epoch must pass; None where all labels were at
+    hand and passed, or where the loss is the user's own.
     """
-    indices = torch.arange(min(2, len(examples)))
+    indices = torch.arange(min(TRIED, len(examples)))
     inputs, labels = examples.gather(indices)
-    labels = labels.to(learner.device)
-    python = PythonState(learner.model, loss)
+    labels = to_device(labels, learner.device)
+    every = None if examples.labels is None else unweighted(examples.labels)
+    python = PythonState(learner.model)
     learner.model.eval()
     try:
         with torch.no_grad(), lower_precision(precision, learner.device):
             outputs = learner.outputs(to_device(inputs, learner.device))
-            check = label_check(loss, outputs, labels)
-            if check is not None:
-                _check_known(check, labels, indices, examples.labels)
-            value = loss(outputs, labels)
+    finally:
+        python.restore()
+    objective = request.objective(outputs, unweighted(labels), every=every, model=learner.model)
+    check = _check(objective, outputs, unweighted(labels), indices, every)
+    python = PythonState(learner.model, *objective.watched)
+    try:
+        with torch.no_grad(), lower_precision(precision, learner.device):
+            _refuse_no_scalar(objective(outputs, labels))
     finally:
         python.restore()  # a loss that counts its calls has not been called
+    return objective, check if every is None else None
+
+
+def _check(
+    objective: Objective, outputs: Any, labels: Labels, indices: Tensor, every: Labels | None
+) -> LabelCheck | None:
+    """Check the first labels, and all where they are at hand; None for a loss of the user, which knows its own."""
+    if objective.task is None or objective.is_own:
+        return None
+    check = objective.task.check(outputs, labels)
+    check.look(labels, indices)
+    if every is not None:
+        check.look(filled(every))
+        check.finish()
+    return check
+
+
+def _refuse_no_scalar(value: object) -> None:
     if not isinstance(value, Tensor) or value.numel() != 1:
         shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise TrainError(f"The loss has the shape {shape}, expected one number for the batch: return its mean.")
-    return check if examples.labels is None else None
-
-
-def _check_known(check: LabelCheck, labels: Tensor, indices: Tensor, every: Tensor | None) -> None:
-    """Check the first labels, and all where they are at hand."""
-    check.look(labels, indices)
-    if every is not None:
-        check.look(every)
-        check.finish()

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from regraft.datasets.labelled import Labelled
 from regraft.examples import all_indices, as_examples, batches
 from regraft.learning.learner import Learner, to_device
-from regraft.learning.losses import find_logits
 from regraft.reports.pictures import pictures_of
+from regraft.tasks.outputs import find_logits
 from regraft.tensors.keeping import kept_modes
 
 COLUMNS = ("name", "true", "predicted", "probability")

@@ -7,8 +7,9 @@ from torch import Tensor
 
 from regraft.errors import Advice, DataError
 from regraft.foundation.wording import counted
+from regraft.labels import IGNORED
 from regraft.tasks.outputs import logits_of
-from regraft.tasks.task import IGNORED, LabelCheck, Task, example_of, first_row
+from regraft.tasks.task import LabelCheck, Task, example_of, first_row
 
 PROBABILITY_ATOL = 1e-3  # of a row's sum: probabilities of many classes in bfloat16 or float16 round by less
 MOST_CLASSES = 1000  # of a confusion matrix and of metrics by class; a vocabulary has more
@@ -78,15 +79,19 @@ class Classes(Task):
         return logits.argmax(self.class_axis), labels, known
 
     def pairs(self, outputs: Any, labels: Any) -> tuple[Tensor, Tensor] | None:
-        """Probabilities (count, classes) and class numbers (count,) of the positions that have a label."""
+        """Logits (count, classes) and class numbers (count,) of the positions that have a label."""
         answers = self.answers(outputs, labels)
         if answers is None:
             return None
         _, labels, known = answers
-        scores = self.probabilities(outputs).movedim(self.class_axis, -1)
+        scores = logits_of(outputs).movedim(self.class_axis, -1)
         if self.shift:
             scores = scores[:, : -self.shift]
         return scores[known], labels[known].long()
+
+    def activate(self, rows: Tensor) -> Tensor:
+        """The softmax of each row, float32."""
+        return rows.float().softmax(1)
 
     def probabilities(self, outputs: Any) -> Tensor:
         """The softmax along the class axis, float32, of the shape of the outputs."""

@@ -6,7 +6,6 @@ from typing import Any
 from torch import Tensor, nn
 
 from regraft.errors import Advice, DataError
-from regraft.foundation.wording import shape_text
 from regraft.tasks.classes import PROBABILITY_ATOL
 from regraft.tasks.kinds import TASKS, AnyTask
 from regraft.tasks.outputs import find_output, logits_of
@@ -66,7 +65,7 @@ def _single(outputs: Tensor, labels: Any, every: Any, loss: str, model: nn.Modul
         return TASKS["multilabel"], f"the loss is {loss}"
     if loss not in ("", "cross_entropy"):
         return TASKS["regression"], f"the loss is {loss}"
-    shapes = f"outputs {shape_text(outputs.shape)}, labels {shape_text(labels.shape)}"
+    shapes = f"outputs {_text(outputs)}, labels {_text(labels)}"
     if labels.ndim == outputs.ndim - 1 and _are_whole(labels) and outputs.shape[1:2] != (1,):
         return _by_axis(outputs, labels, shapes, model)
     if loss == "cross_entropy":
@@ -121,6 +120,11 @@ def _of_one_shape(every: Tensor, shapes: str) -> Answer:
     if bool(((values >= 0) & (values <= 1)).all()):
         raise _open(f"The labels are between 0 and 1: {shapes}.", ["multilabel", "regression"])
     return TASKS["regression"], f"the labels are numbers and have the shape of the outputs: {shapes}"
+
+
+def _text(values: Tensor) -> str:
+    """A shape as (batch, 5)."""
+    return f"({', '.join(['batch', *map(str, values.shape[1:])])})"
 
 
 def _is_one_number(outputs: Tensor) -> bool:

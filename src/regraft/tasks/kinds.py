@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, Literal
 
 from regraft.errors import TrainError
 from regraft.foundation.wording import listed, near_names
@@ -21,8 +21,12 @@ TASKS: dict[str, Classes | Multilabel | Regression] = {
     "language-model": Classes("language-model", class_axis=-1, shift=1, metrics=("accuracy", "perplexity")),
     "masked-language-model": Classes("masked-language-model", class_axis=-1, metrics=("accuracy", "perplexity")),
 }
+TaskName = Literal[
+    "classification", "multilabel", "regression", "token-classification", "segmentation", "language-model",
+    "masked-language-model",
+]  # fmt: skip
 AnyTask = Task | Several
-GivenTask = str | AnyTask | Mapping[str, str | Task] | None
+GivenTask = TaskName | AnyTask | Mapping[str, TaskName | Task] | None
 
 
 def as_task(task: str | AnyTask | Mapping[str, str | Task], **settings: Any) -> AnyTask:

@@ -40,7 +40,7 @@ class Multilabel(Task):
         return known_positions(*reshaped(logits_of(outputs), labels), self.ignore)
 
     def pairs(self, outputs: Any, labels: Any) -> tuple[Tensor, Tensor] | None:
-        """Probabilities (count, labels) and labels (count, labels) of 0, 1 and -1 for one that is not known.
+        """Outputs (count, labels) and labels (count, labels) of 0, 1 and -1 for one that is not known.
 
         None where labels are probabilities between 0 and 1.
         """
@@ -50,12 +50,15 @@ class Multilabel(Task):
         if not bool(((values == 0) | (values == 1) | unknown).all()):
             return None
         columns = scores.shape[1] if scores.ndim > 1 else 1
-        return self.probabilities(scores).reshape(-1, columns), values.long().reshape(-1, columns)
+        return scores.reshape(-1, columns), values.long().reshape(-1, columns)
+
+    def activate(self, rows: Tensor) -> Tensor:
+        """The sigmoid of each output, float32; outputs that are probabilities as they are."""
+        return rows.float().sigmoid() if self.are_logits else rows.float()
 
     def probabilities(self, outputs: Any) -> Tensor:
         """The sigmoid of each output, float32; outputs that are probabilities as they are."""
-        values = logits_of(outputs).float()
-        return values.sigmoid() if self.are_logits else values
+        return self.activate(logits_of(outputs))
 
     def size(self, outputs: Any) -> int:
         """The number of labels of an example."""

@@ -40,6 +40,10 @@ class Regression(Task):
             return values.float(), targets.float()
         return values.float().reshape(-1), targets.float().reshape(-1)
 
+    def activate(self, rows: Tensor) -> Tensor:
+        """The numbers themselves."""
+        return rows
+
     def probabilities(self, outputs: Any) -> Tensor:
         """The numbers themselves."""
         return logits_of(outputs)

@@ -5,8 +5,6 @@ from typing import Any
 
 from torch import Tensor
 
-IGNORED = -100  # torch's mark for a position without a label
-
 
 class LabelCheck(ABC):
     """Refuses labels that a task cannot learn from."""
@@ -47,11 +45,15 @@ class Task(ABC):
 
     @abstractmethod
     def pairs(self, outputs: Any, labels: Any) -> tuple[Tensor, Tensor] | None:
-        """The answers and the labels of all positions that have one, one row each: what a metric compares.
+        """The outputs and the labels of all positions that have one, one row each: what a metric compares.
 
-        Probabilities (count, classes) and class numbers (count,), or numbers of one shape. None where the labels give
-        no such pairs.
+        Logits (count, classes) and class numbers (count,), or numbers of one shape. None where the labels give no such
+        pairs.
         """
+
+    @abstractmethod
+    def activate(self, rows: Tensor) -> Tensor:
+        """Rows of outputs, as `pairs` gives them, as a reader takes them: probabilities, or the numbers themselves."""
 
     @abstractmethod
     def probabilities(self, outputs: Any) -> Tensor:

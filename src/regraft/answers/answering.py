@@ -11,6 +11,8 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from regraft.answers.answers import Answer, Labels, Mask, NextToken, Numbers, Prediction, Tags
+from regraft.answers.unlabelled import Unlabelled
 from regraft.contracts.preparation import Preparation
 from regraft.contracts.text import TextEncoder
 from regraft.datasets.labelled import Target
@@ -18,8 +20,6 @@ from regraft.datasets.masks import WITHOUT_CLASS
 from regraft.errors import DataError
 from regraft.foundation.wording import counted
 from regraft.inputs import unfit
-from regraft.predictions.answers import Answer, Labels, Mask, NextToken, Numbers, Prediction, Tags
-from regraft.predictions.unlabelled import Unlabelled
 from regraft.tasks.kinds import as_task
 from regraft.tasks.outputs import find_logits
 

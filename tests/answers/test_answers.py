@@ -2,7 +2,7 @@
 
 import pytest
 
-from regraft.predictions.answers import Labels, Mask, NextToken, Numbers, Prediction, Tags
+from regraft.answers.answers import Labels, Mask, NextToken, Numbers, Prediction, Tags
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from contracts.test_sound import write_wave
+from regraft.answers.unlabelled import batches_of, open_inputs
 from regraft.contracts.numbers import NumberContract
 from regraft.contracts.preparation import Preparation
 from regraft.contracts.sound import SoundContract
@@ -15,7 +16,6 @@ from regraft.contracts.text import TextContract
 from regraft.datasets.labelled import Target
 from regraft.errors import DataError
 from regraft.inputs import InputContract
-from regraft.predictions.unlabelled import batches_of, open_inputs
 from texts_on_disk import write_tokenizer
 
 AGE = NumberContract(("age",), mean=(10.0,), std=(2.0,))

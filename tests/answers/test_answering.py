@@ -7,12 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
+from regraft.answers.answering import Reader
+from regraft.answers.unlabelled import Unlabelled
 from regraft.contracts.preparation import Preparation
 from regraft.datasets.labelled import Target
 from regraft.errors import DataError
 from regraft.inputs import InputContract
-from regraft.predictions.answering import Reader
-from regraft.predictions.unlabelled import Unlabelled
 
 TWO = Unlabelled(["a", "b"], lambda index: None)
 

@@ -1,0 +1,132 @@
+"""What training minimises: the loss of each part of the outputs, in the form that its task gives them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from regraft.learning.losses import KnownLoss, LossFunction, WeightedLabels, name_of_loss
+from regraft.tasks.kinds import AnyTask
+from regraft.tasks.outputs import find_output
+from regraft.tasks.several import label_parts
+from regraft.tasks.task import Task
+from regraft.tensors.trees import tensors_of
+
+
+@final
+@dataclass(frozen=True)
+class Part:
+    """The loss of one part of the outputs.
+
+    loss    one of torch's, which takes what the task aligns; or a function of the user, which takes the part as it is
+    task    of the part; None where only a function of the user knows
+    key     the part's name; None: the whole
+    factor  in the sum of all parts
+    """
+
+    loss: KnownLoss | LossFunction
+    task: Task | None = None
+    key: str | None = None
+    factor: float = 1.0
+
+    @property
+    def is_sum(self) -> bool:
+        """Whether the loss of a set is the sum over its batches, not a mean."""
+        return isinstance(self.loss, KnownLoss) and self.loss.is_sum
+
+    @property
+    def name(self) -> str:
+        """The name of the loss."""
+        return self.loss.name if isinstance(self.loss, KnownLoss) else name_of_loss(self.loss)
+
+    def value(self, outputs: Any, labels: Any) -> Tensor:
+        """The loss of a batch, times the factor."""
+        value = self._value(*self._chosen(outputs, labels))
+        return value if self.factor == 1 else value * self.factor
+
+    def weight(self, outputs: Any, labels: Any) -> Tensor | int:
+        """What the mean of a batch is divided by: the number of its examples for a function of the user."""
+        outputs, labels = self._chosen(outputs, labels)
+        if not isinstance(self.loss, KnownLoss) or self.task is None:
+            return len(tensors_of(labels)[0])
+        if not isinstance(labels, WeightedLabels):
+            return self.loss.total_weight(*self.task.aligned(outputs, labels))
+        aligned, target = self.task.aligned(outputs, labels.labels)
+        counts = self.loss.weights(aligned, target)
+        each = labels.weights.repeat_interleave(len(target) // len(labels.weights))
+        return each.sum() if counts is None else (each.reshape(-1, *[1] * (target.ndim - 1)) * counts).sum()
+
+    def _value(self, outputs: Any, labels: Any) -> Tensor:
+        if not isinstance(self.loss, KnownLoss) or self.task is None:
+            return self.loss(outputs, labels)
+        if isinstance(labels, WeightedLabels):
+            return self.loss.weighted(*self.task.aligned(outputs, labels.labels), labels.weights)
+        return self.loss(*self.task.aligned(outputs, labels))
+
+    def _chosen(self, outputs: Any, labels: Any) -> tuple[Any, Any]:
+        if self.key is None:
+            return outputs, labels
+        return find_output(outputs, self.key), label_parts(labels)[self.key]
+
+
+@final
+@dataclass(frozen=True)
+class Objective:
+    """The loss of a batch: `objective(outputs, labels)` → scalar, and all that belongs to it.
+
+    task     what outputs and labels mean; None where only a loss of the user knows
+    parts    their sum is the loss
+    reason   how the task was found, in a few words; "" where it was passed
+    watched  the user's functions and modules, in which a setting may change between epochs
+    """
+
+    task: AnyTask | None
+    parts: tuple[Part, ...]
+    reason: str = ""
+    watched: tuple[Callable[..., Any], ...] = ()
+
+    def __call__(self, outputs: Any, labels: Any) -> Tensor:
+        """The loss of a batch."""
+        if len(self.parts) == 1:
+            return self.parts[0].value(outputs, labels)
+        return torch.stack([part.value(outputs, labels) for part in self.parts]).sum()
+
+    @property
+    def name(self) -> str:
+        """The name of the loss, for the record."""
+        return ", ".join(f"{part.key} {part.name}" if part.key else part.name for part in self.parts)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether a function of the user is part of it, of which nothing is known."""
+        return any(not isinstance(part.loss, KnownLoss) for part in self.parts)
+
+    @property
+    def is_plain_cross_entropy(self) -> bool:
+        """Whether it is cross-entropy of one class per example, without weights."""
+        first = self.parts[0].loss
+        return len(self.parts) == 1 and isinstance(first, KnownLoss) and first.is_plain
+
+    @property
+    def counts_examples(self) -> bool:
+        """Whether the loss of a batch is divided by its examples (or a multiple), whatever the labels are."""
+        return all(isinstance(p.loss, KnownLoss) and p.loss.counts_labels and p.task is not None
+                   and (p.task.name == "classification" or p.task.ignore is None) for p in self.parts)  # fmt: skip
+
+    def weight(self, outputs: Any, labels: Any) -> Tensor | int:
+        """What the mean of a batch counts among several: 1 for a sum."""
+        return 1 if self.parts[0].is_sum else self.parts[0].weight(outputs, labels)
+
+    def __str__(self) -> str:
+        if self.task is None:
+            return f"task: unknown, as the loss is a function of your own ({self.name}); pass task= for its metrics"
+        why = f", because {self.reason}" if self.reason else ", as passed"
+        return f"task: {self.task.name}{why}; loss: {self.name}"
+
+
+def watched_of(loss: object) -> tuple[Callable[..., Any], ...]:
+    """The functions and modules among losses."""
+    losses = loss.values() if isinstance(loss, Mapping) else [loss]
+    return tuple(one for one in losses if callable(one))

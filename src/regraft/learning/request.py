@@ -1,0 +1,236 @@
+"""What the caller asks to be minimised and measured, and the objective that it becomes on the first examples."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from regraft.errors import Advice, DataError, TrainError
+from regraft.labels import IGNORED
+from regraft.learning.losses import (
+    KnownLoss,
+    Loss,
+    LossFunction,
+    OneLoss,
+    balanced_weights,
+    known_loss,
+    refuse_unknown_losses,
+)
+from regraft.learning.metrics import GivenMetrics, refuse_unknown_metrics
+from regraft.learning.objective import Objective, Part, watched_of
+from regraft.tasks.classes import Classes
+from regraft.tasks.inference import infer_task
+from regraft.tasks.kinds import AnyTask, GivenTask, as_task
+from regraft.tasks.several import Several
+from regraft.tasks.task import Task
+
+ClassWeights = str | Sequence[float] | Tensor | None
+
+
+@final
+@dataclass(frozen=True)
+class Request:
+    """What `train` and `evaluate` are asked for.
+
+    task             a name, a value, or a dictionary for several outputs; None: inferred
+    loss             a name, a function, or a dictionary for several outputs; None: that of the task
+    class_weights    "balanced", or one weight for each class
+    label_smoothing  as nn.CrossEntropyLoss takes it
+    metrics          names and torchmetrics objects; None: those of the task
+    is_weighted      whether the examples have weights
+
+    Raises TrainError for unknown names.
+    """
+
+    task: GivenTask = None
+    loss: Loss = None
+    class_weights: ClassWeights = None
+    label_smoothing: float = 0.0
+    metrics: GivenMetrics = None
+    is_weighted: bool = False
+
+    def __post_init__(self) -> None:
+        refuse_unknown_losses(self.loss)
+        if self.task is not None:
+            as_task(self.task)
+
+    def objective(self, outputs: Any, labels: Any, *, every: Any = None, model: nn.Module | None = None) -> Objective:
+        """The objective for outputs and labels like these.
+
+        every  the labels of all examples, where they are at hand
+
+        Raises DataError where the task is not certain, TrainError for settings that the loss does not have.
+        """
+        task, reason = self._task(outputs, labels, every, model)
+        parts = self._parts(task, outputs, every)
+        if task is not None:
+            refuse_unknown_metrics(task, self.metrics)
+        made = Objective(task, parts, reason, watched_of(self.loss))
+        if made.is_own:
+            self._refuse_settings("a function of your own")
+        return made
+
+    def _task(self, outputs: Any, labels: Any, every: Any, model: nn.Module | None) -> tuple[AnyTask | None, str]:
+        if self.task is not None:
+            return _ignoring(as_task(self.task), self.loss), ""
+        known = _known_name(self.loss)
+        if known is None:
+            return _quietly(outputs, labels, every, model)
+        task, reason = infer_task(outputs, labels, every=every, loss=known, model=model)
+        return _ignoring(task, self.loss), reason
+
+    def _parts(self, task: AnyTask | None, outputs: Any, every: Any) -> tuple[Part, ...]:
+        if isinstance(self.loss, Mapping) and not isinstance(task, Several):
+            raise TrainError(f"The loss is a dictionary of {', '.join(self.loss)}, and the labels are one tensor.")
+        if isinstance(task, Several):
+            return self._parts_of(task)
+        if task is None:
+            assert callable(self.loss), "other losses have a task"
+            return (Part(self.loss),)
+        loss = self.loss
+        assert not isinstance(loss, Mapping), "refused above"
+        return (Part(self._with_settings(_loss_of(loss, task), loss, task.size(outputs), every), task),)
+
+    def _parts_of(self, task: Several) -> tuple[Part, ...]:
+        """The losses of several outputs: one function of the user for all, or one loss for each."""
+        loss = self.loss
+        if callable(loss) and known_loss(loss) is None:
+            return (Part(loss),)
+        self._refuse_settings("several tasks")
+        losses = loss if isinstance(loss, Mapping) else dict.fromkeys(task.tasks, loss)
+        unknown = [name for name in losses if name not in task.tasks]
+        if unknown:
+            raise TrainError(f"There are losses for {', '.join(unknown)}, and the tasks are {', '.join(task.tasks)}.")
+        return tuple(
+            Part(_loss_of(losses.get(name), part), part, name, task.weights.get(name, 1.0))
+            for name, part in task.tasks.items()
+        )
+
+    def _with_settings(
+        self, made: KnownLoss | LossFunction, given: OneLoss | None, classes: int, every: Any
+    ) -> KnownLoss | LossFunction:
+        """The loss with class weights and label smoothing, where they are passed."""
+        if self.class_weights is None and not self.label_smoothing:
+            return made
+        if not isinstance(given, str | None) or not isinstance(made, KnownLoss) or made.name != "cross_entropy":
+            raise TrainError(
+                "class_weights and label_smoothing are settings of cross-entropy by name. Pass them to the "
+                "nn.CrossEntropyLoss that you construct, or use them in your own function.",
+                advice=[Advice("loss", "cross_entropy", "use them in cross-entropy")],
+            )
+        assert isinstance(made.module, nn.CrossEntropyLoss), "cross-entropy by name"
+        made.module.label_smoothing = self.label_smoothing
+        made.module.weight = _class_weights(self.class_weights, classes, every)
+        return made
+
+    def _refuse_settings(self, what: str) -> None:
+        given = {
+            "class_weights": self.class_weights is not None,
+            "label_smoothing": bool(self.label_smoothing),
+            "sample_weights": self.is_weighted,
+        }
+        names = [name for name, is_given in given.items() if is_given]
+        if names:
+            raise TrainError(
+                f"{', '.join(names)} cannot be used with {what}: use them in the loss, with weights among the labels."
+            )
+
+
+@final
+@dataclass(frozen=True)
+class Trained:
+    """How `train` has trained a model last.
+
+    task       None where only a loss of the user knows
+    loss_name  of the loss
+    known      the loss by which it is scored where no other is passed: torch's own, never a function of the user
+    classes    the names of the classes, where labels were given as texts
+    """
+
+    task: AnyTask | None
+    loss_name: str
+    known: Loss
+    classes: tuple[str, ...] = ()
+
+
+_TRAINED: WeakKeyDictionary[nn.Module, Trained] = WeakKeyDictionary()
+
+
+def remember(model: nn.Module, objective: Objective, classes: Sequence[str]) -> None:
+    """Note by which task and loss the model was trained, for as long as the module lives: `save` records it."""
+    known: Loss = None
+    if not objective.is_own:
+        losses = {part.key or "": part.loss.module for part in objective.parts if isinstance(part.loss, KnownLoss)}
+        known = losses.get("", losses)
+    _TRAINED[model] = Trained(objective.task, objective.name, known, tuple(classes))
+
+
+def remembered(model: nn.Module) -> Trained | None:
+    """How `train` has trained this module last; None when it has not."""
+    return _TRAINED.get(model)
+
+
+def _known_name(loss: Loss) -> str | None:
+    """The name of a known loss, "" for no loss or several; None for a function of the user."""
+    if loss is None or isinstance(loss, Mapping):
+        return ""
+    known = known_loss(loss)
+    return None if known is None else known.name
+
+
+def _quietly(outputs: Any, labels: Any, every: Any, model: nn.Module | None) -> tuple[AnyTask | None, str]:
+    """The task behind a loss of the user where its labels are class numbers: the largest output is the answer.
+
+    Any other task is left open: nobody knows what such a loss makes of the outputs.
+    """
+    try:
+        task, reason = infer_task(outputs, labels, every=every, model=model)
+        is_class = isinstance(task, Classes) and isinstance(labels, Tensor) and not labels.is_floating_point()
+        if is_class and isinstance(task, Classes):
+            task.check(outputs, labels)
+    except (DataError, TrainError):
+        return None, ""
+    return (task, reason) if is_class else (None, "")
+
+
+def _ignoring(task: AnyTask, loss: Loss) -> AnyTask:
+    """The task that leaves out the labels that the loss leaves out."""
+    if not isinstance(task, Classes) or loss is None or isinstance(loss, Mapping):
+        return task
+    known = known_loss(loss)
+    mark = None if known is None else known.ignore_index
+    return task if mark is None or mark in (IGNORED, task.ignore) else as_task(task, ignore=mark)
+
+
+def _loss_of(loss: OneLoss | None, task: Task) -> KnownLoss | LossFunction:
+    """The loss of a task: its own where none is passed, and by name with the label that the task ignores."""
+    if loss is not None and not isinstance(loss, str):
+        return known_loss(loss) or loss
+    made = known_loss(loss or task.loss)
+    assert made is not None, "a name is known"
+    if isinstance(task, Classes) and isinstance(made.module, nn.CrossEntropyLoss) and task.ignore is not None:
+        made.module.ignore_index = int(task.ignore)
+    return made
+
+
+def _class_weights(weights: ClassWeights, classes: int, every: Any) -> Tensor | None:
+    """The weight of each class (classes,) float32. Raises TrainError for another number of them."""
+    if weights is None:
+        return None
+    if isinstance(weights, str):
+        if weights != "balanced":
+            raise TrainError(f'class_weights is {weights!r}, expected "balanced" or one number for each class.')
+        if not isinstance(every, Tensor):
+            raise DataError(
+                'class_weights="balanced" counts all labels, and this data set gives them one by one with its inputs. '
+                "Pass the weights as numbers, or a data set whose labels are known: features, or the pair (inputs, "
+                "labels)."
+            )
+        return balanced_weights(every, classes)
+    values = torch.as_tensor(weights, dtype=torch.float32)
+    if values.shape != (classes,) or not bool((values >= 0).all()):
+        raise TrainError(f"class_weights has the shape {tuple(values.shape)}, expected {classes} numbers of 0 or more.")
+    return values

@@ -1,0 +1,67 @@
+"""What the shorter inputs of a batch end in: the pad id of the model for token ids, zeros for all else."""
+
+from collections.abc import Mapping
+from inspect import signature
+
+import torch
+from torch import nn
+
+from regraft.errors import Advice, DataError
+from regraft.foundation.wording import listed
+from regraft.tensors.trees import Inputs, named_tensors
+
+IDS = ("input_ids", "decoder_input_ids")  # as models of transformers name their token ids
+GivenPads = float | Mapping[str, float] | None
+
+
+def pad_values(model: nn.Module, inputs: Inputs, given: GivenPads = None) -> dict[str, float]:
+    """Path of an input → what its shorter rows end in; nothing for those that end in zeros.
+
+    inputs  of one example
+    given   a value for each name, or one value for the only input of whole numbers; None: the pad id that the model's
+            configuration has, for inputs that are called input_ids or are its first argument of that name
+
+    Raises DataError for a name that no input has.
+    """
+    tensors = dict(named_tensors(inputs))
+    if isinstance(given, Mapping):
+        unknown = [name for name in given if name not in tensors]
+        if unknown:
+            raise DataError(f"There is no input {listed(unknown)} to pad. The inputs are {listed(list(tensors))}.")
+        return dict(given)
+    whole = [path for path, tensor in tensors.items() if not tensor.is_floating_point() and tensor.dtype != torch.bool]
+    if given is not None:
+        if len(whole) != 1:
+            raise DataError(
+                f"{len(whole)} inputs are whole numbers: {listed(whole)}.",
+                advice=[Advice("pad", {path or "0": given for path in whole[:1]}, "pad this one")],
+            )
+        return {whole[0]: given}
+    pad_id = config_pad_id(model)
+    names = _parameter_names(model)
+    if pad_id is None:
+        return {}
+    return {path: pad_id for path in whole if _name_of(path, names) in IDS}
+
+
+def config_pad_id(model: nn.Module) -> int | None:
+    """The pad id in the configuration of the model or of a model inside it; None where there is none."""
+    for module in model.modules():
+        pad_id = getattr(getattr(module, "config", None), "pad_token_id", None)
+        if isinstance(pad_id, int):
+            return pad_id
+    return None
+
+
+def _parameter_names(model: nn.Module) -> list[str]:
+    """The names of the forward's arguments, in order."""
+    try:
+        return list(signature(model.forward).parameters)
+    except (TypeError, ValueError):
+        return []
+
+
+def _name_of(path: str, names: list[str]) -> str:
+    """The argument's name: positions count from 0, a single input is the first."""
+    index = int(path) if path.isdigit() else 0 if not path else None
+    return path if index is None else names[index] if index < len(names) else ""

@@ -54,7 +54,8 @@ def whole_labels(labels: Any, classes: Sequence[str] = ()) -> tuple[Labels, tupl
         return {key: part for key, (part, _) in parts.items()}, next((names for _, names in parts.values()), ())
     if isinstance(labels, tuple):
         columns = [whole_labels(part, classes) for part in labels]
-        return tuple(part for part, _ in columns), next((names for _, names in columns), ())
+        make = getattr(labels, "_make", tuple)  # a named tuple stays one
+        return make(part for part, _ in columns), next((names for _, names in columns), ())
     rows = list(labels) if not isinstance(labels, np.ndarray) or labels.dtype.kind in "OUS" else labels
     if isinstance(rows, np.ndarray):
         return torch.from_numpy(rows), tuple(classes)

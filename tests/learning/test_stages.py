@@ -365,7 +365,7 @@ def test_a_schedule_that_cannot_be_followed_is_told_with_all_its_problems():
         "epoch 2 of the schedule: conv1 is frozen. Freeze only layers that never train: in a job leave out [freeze]",
         "epoch 4 of the schedule: conv3 trains already",
         "epoch 5 of the schedule: drop3 has no parameters",
-        "patience waits for a lower validation loss: pass validation examples",
+        "patience waits for a better validation: pass validation examples",
     ):
         assert line in str(told.value)
     assert same_weights(weights_of(model), before[0])

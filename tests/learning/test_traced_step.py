@@ -401,8 +401,8 @@ def test_what_the_user_changes_between_epochs_reaches_the_step(told, monkeypatch
         steps = Steps(epochs=6, order=changed, traced=traced)
         histories.append(train(model, three_classes(), loss=weighed, solver=steps))
     assert histories[0].train_loss == histories[1].train_loss
-    assert histories[0].notes[1].startswith("traced step: ")
-    assert histories[0].notes[2].startswith(f"eager step from epoch 1 on: {told} was changed")
+    assert histories[0].notes[2].startswith("traced step: ")
+    assert histories[0].notes[3].startswith(f"eager step from epoch 1 on: {told} was changed")
 
 
 SEEN = 0

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from in_memory import arrays_of, checkpoint_of, keras_arrays_of
+from regraft import loading
 from regraft.arrays import Requirement
 from regraft.errors import CheckpointError, PlanError
 from regraft.foundation.files import sha256_of
@@ -311,3 +312,73 @@ def test_a_change_that_does_not_give_the_source_s_function_is_refused():
 
     assert_same(before, model)
     assert model.bn.eps == 1e-5
+
+
+def on_meta():
+    """A tied network on the meta device, one of whose weights is frozen."""
+    with torch.device("meta"):
+        model = net(3, 3, 3)
+    model.hidden2.weight = model.hidden1.weight
+    model.hidden1.bias.requires_grad_(False)
+    return model
+
+
+def tied_checkpoint():
+    """What fills it."""
+    source = arrays_of(net(3, 3, 3))
+    source["hidden2.weight"] = source["hidden1.weight"].copy()
+    return checkpoint_of(source)
+
+
+def test_a_model_on_the_meta_device_gets_its_memory():
+    """Its values, its ties and its frozen parameters as those of a model on the CPU."""
+    model, expected, checkpoint = on_meta(), net(3, 3, 3), tied_checkpoint()
+    expected.hidden2.weight = expected.hidden1.weight
+    for filled in (model, expected):
+        apply_plan(plan_reuse(checkpoint, filled), checkpoint, filled)
+    assert_same(state_of(expected), model)
+    assert model.hidden2.weight is model.hidden1.weight
+    assert isinstance(model.hidden1.weight, nn.Parameter)
+    assert [name for name, array in model.named_parameters() if not array.requires_grad] == ["hidden1.bias"]
+
+
+def test_arrays_on_the_meta_device_share_no_memory():
+    """A source that fills two of them is copied for each."""
+    with torch.device("meta"):
+        model = net(3, 3, 3)
+    checkpoint = tied_checkpoint()
+    apply_plan(plan_reuse(checkpoint, model), checkpoint, model)
+    with torch.no_grad():
+        model.hidden1.weight.zero_()
+    assert model.hidden2.weight.any()
+
+
+def test_an_array_that_would_stay_on_the_meta_device_is_refused():
+    """A fresh layer has no initial weights there, nor has a table that no checkpoint holds."""
+    with torch.device("meta"):
+        model = net(3, 3, 3)
+        model.register_buffer("angles", torch.empty(3), persistent=False)
+    checkpoint = tied_checkpoint()
+    plan = plan_reuse(checkpoint, model, fresh=["hidden2"])
+    missing = r"3 arrays lie on the meta device .* fill them: hidden2\.weight, hidden2\.bias, angles\."
+    with pytest.raises(PlanError, match=missing):
+        apply_plan(plan, checkpoint, model)
+    assert all(parameter.is_meta for parameter in model.parameters())
+
+
+def test_an_interrupt_while_writing_leaves_the_meta_device_as_it_was(monkeypatch):
+    """Every parameter is the object that it was."""
+    model, checkpoint = on_meta(), tied_checkpoint()
+    plan, before = plan_reuse(checkpoint, model), dict(model.named_parameters())
+    copies = []
+
+    def interrupt(values, tensor, holders, write=loading._hold):
+        write(values, tensor, holders)
+        copies.append(values)
+        if len(copies) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loading, "_hold", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        apply_plan(plan, checkpoint, model)
+    assert all(array is before[name] for name, array in model.named_parameters())

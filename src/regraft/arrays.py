@@ -178,4 +178,6 @@ class Checkpoint(Mapping[str, ArrayInfo]):
 
 def widen_bfloat16(raw: np.ndarray) -> np.ndarray:
     """uint16 bit patterns of bfloat16 → the same values as float32 (exact: bfloat16 is float32's upper half)."""
-    return (raw.astype(np.uint32) << 16).view(np.float32)
+    wide = raw.astype(np.uint32)
+    wide <<= 16  # in place: a large table is not held twice
+    return wide.view(np.float32)

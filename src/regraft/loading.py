@@ -1,9 +1,10 @@
 """The step that writes: a plan without problems → the model's own tensors, all or nothing."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from regraft.arrays import Checkpoint
 from regraft.errors import Advice, PlanError
 from regraft.foundation.files import sha256_of
 from regraft.foundation.patterns import exact_pattern
-from regraft.foundation.wording import counted, near_names
+from regraft.foundation.wording import counted, listed, near_names
 from regraft.matching import still_differing
 from regraft.operations.changes import Cast
 from regraft.operations.running import run_operations, shape_after
@@ -30,16 +31,20 @@ def apply_plan(plan: Plan, checkpoint: Checkpoint, model: nn.Module) -> None:
     All or nothing: on any failure the model is bit-identical to before. Parameter objects and ties stay. Each source
     is read once; besides the model only the chosen arrays are in memory.
 
+    A parameter or buffer on the meta device is replaced by one on the CPU that holds the new values: a large model that
+    was created there takes its memory once.
+
     Raises PlanError when the plan has problems, was made for another checkpoint or model, or when values turn up that
     it cannot answer for: NaN or infinity, a number that the target's dtype cannot hold, tied tensors that differ.
     """
     plan.check()
     with adopt(model, plan.adopted) as changes:
         _refuse_strangers(plan, checkpoint, model)
+        _refuse_empty(plan, model)
         _refuse_useless_changes(plan, checkpoint, model)
         staged = _stage(plan.reused, checkpoint, state_tensors(model))
         checkpoint.refuse_changes()
-        _write(staged)
+        _write(staged, model)
         changes.pop_all()  # nothing failed: they stay
 
 
@@ -50,6 +55,20 @@ def _refuse_useless_changes(plan: Plan, checkpoint: Checkpoint, model: nn.Module
         head = "What the plan adopts does not give the source's function; nothing was changed."
         lines = [row.problem() for row in left]
         raise PlanError("\n".join([head, *lines, "Accept these differences, or change the model itself."]))
+
+
+def _refuse_empty(plan: Plan, model: nn.Module) -> None:
+    """Raise PlanError for arrays on the meta device that would stay without values."""
+    tensors = state_tensors(model)
+    filled = {id(tensors[row.target or ""]) for row in plan.reused}
+    arrays = [*model.named_parameters(), *model.named_buffers()]
+    empty = [name for name, tensor in arrays if tensor.is_meta and id(tensor) not in filled]
+    if empty:
+        raise PlanError(
+            f"{counted(len(empty), 'array lies/arrays lie')} on the meta device and would stay without values, since "
+            f"the plan does not fill {'it' if len(empty) == 1 else 'them'}: {listed(empty)}.\nReuse layers that fill "
+            "them, or create these layers on the CPU."
+        )
 
 
 def _refuse_strangers(plan: Plan, checkpoint: Checkpoint, model: nn.Module) -> None:
@@ -232,20 +251,49 @@ def _count_nonfinite(array: np.ndarray) -> int:
     return int(array.size - np.isfinite(array).sum()) if array.dtype.kind in "fc" else 0
 
 
-def _write(staged: list[_Staged]) -> None:
+def _write(staged: list[_Staged], model: nn.Module) -> None:
     """Copy all values into the tensors; put the old ones back when anything stops it, an interrupt included."""
     old: list[tuple[Tensor, Tensor]] = []
+    holders = _holders(model) if any(item.tensor.is_meta for item in staged) else {}
+    uses = Counter(source for item in staged for source in item.row.sources)
     try:
         with torch.no_grad():
             while staged:
                 item = staged.pop()  # frees the new values as the old ones are kept: the memory does not grow
                 old.append((item.tensor, item.tensor.detach().clone()))
-                item.tensor.copy_(item.values)
+                if item.tensor.is_meta:
+                    is_shared = any(uses[source] > 1 for source in item.row.sources)
+                    _hold(item.values.clone() if is_shared else item.values, item.tensor, holders)
+                else:
+                    item.tensor.copy_(item.values)
     except BaseException as error:
         with torch.no_grad():
             for tensor, values in old:
-                if not torch.equal(tensor, values):
+                if tensor.is_meta:
+                    _hold(tensor, tensor, holders)
+                elif not torch.equal(tensor, values):
                     tensor.copy_(values)
         if isinstance(error, RuntimeError):
             raise PlanError(f"{item.row.target} cannot be written: {error}; nothing was changed.") from error
         raise
+
+
+_Holders = Mapping[int, Sequence[tuple[dict[str, Any], str]]]  # id of a tensor → where modules hold it
+
+
+def _holders(model: nn.Module) -> _Holders:
+    """The dictionaries of modules that hold each tensor, with its name there: several for a tied one."""
+    holders = defaultdict[int, list[tuple[dict[str, Any], str]]](list)
+    for module in model.modules():
+        for arrays in (module._parameters, module._buffers):
+            for name, tensor in arrays.items():
+                holders[id(tensor)].append((arrays, name))
+    return holders
+
+
+def _hold(values: Tensor, tensor: Tensor, holders: _Holders) -> None:
+    """Let the modules hold these values in the place of a tensor without memory."""
+    if isinstance(tensor, nn.Parameter) and values is not tensor:
+        values = nn.Parameter(values, requires_grad=tensor.requires_grad)
+    for arrays, name in holders[id(tensor)]:
+        arrays[name] = values

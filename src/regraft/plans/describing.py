@@ -161,8 +161,6 @@ def _inner_children(module: nn.Module) -> list[str]:
 def _describe(tensor: Tensor, name: str, is_buffer: bool, first_names: dict[int, str]) -> TargetArray:
     if is_lazy(tensor):
         raise PlanError(f"{name} has no shape yet (a lazy module). Call the model once on an example first.")
-    if tensor.device.type == "meta":
-        raise PlanError(f"{name} has no memory (device meta). Call model.to_empty(device='cpu') first.")
     first = first_names.setdefault(id(tensor), name)
     return TargetArray(
         shape=tuple(tensor.shape),

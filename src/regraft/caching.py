@@ -63,7 +63,7 @@ def cache_features(
             "The store is an empty text. Pass the path of a folder, or None to keep the features in memory."
         )
     kept = FolderStore(os.fspath(store)) if isinstance(store, (str, os.PathLike)) else store
-    settings = Engine(engine) if isinstance(engine, str) else engine
+    settings = Engine(runtime=engine) if isinstance(engine, str) else engine
     options = Options(kept, batch_size, precision, settings, head, epochs, tell)
     with kept_generators():
         hashed = kept is not None or precision != "float32"

@@ -138,7 +138,7 @@ def test_the_exact_engine_says_what_the_fast_one_would_take(monkeypatch):
     ("engine", "message"),
     [
         ("quick", r"No engine 'quick'\. Choose one of exact, fast\."),
-        (Engine("fast", "bfloat16"), r"The fast engine computes in float32, and compute is 'bfloat16'"),
+        (Engine("bfloat16", runtime="fast"), r"The fast engine computes in float32, and compute is 'bfloat16'"),
     ],
 )
 def test_wrong_engines_are_refused(engine, message):

@@ -18,19 +18,19 @@ CANARIES = 8
 class Engine:
     """How the trunk is run.
 
-    runtime   "exact" runs the model's own forward; "fast" compiles the trunk where that is faster and changes features
-              by at most 1e-5 of the largest value of a row: part of the key
     compute   "float32" runs the trunk as it is; "bfloat16" or "float16" under torch's autocast, which is faster on
               processors made for it and less exact: part of the key
     workers   threads that fetch examples; None chooses
     canaries  stored rows that are computed again before the store is trusted, half of them at random, half the extreme
               ones of a random sample
+    runtime   "exact" runs the model's own forward; "fast" compiles the trunk where that is faster and changes features
+              by at most 1e-5 of the largest value of a row: part of the key
     """
 
-    runtime: str = "exact"
     compute: str = "float32"
     workers: int | None = None
     canaries: int = CANARIES
+    runtime: str = "exact"
 
 
 @final

@@ -3,7 +3,7 @@
 import copyreg
 import linecache
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from types import ModuleType
@@ -62,12 +62,20 @@ def build_model(checkpoint: Checkpoint, *, head: Mapping[str, Any] | None = None
     return built.model
 
 
-def planned_network(checkpoint: Checkpoint, *, head: Mapping[str, Any] | None = None) -> Built:
-    """The network with its plan, which is not applied yet, as `build_model`."""
+def planned_network(
+    checkpoint: Checkpoint,
+    *,
+    head: Mapping[str, Any] | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+) -> Built:
+    """The network with its plan, which is not applied yet, as `build_model`.
+
+    shapes  input → a shape at which the network works, where its file leaves sizes free and only some are possible
+    """
     network = network_of(checkpoint)
     if head is not None:
         network = with_head(network, checkpoint, head_of(head))
-    source = emit(network, checkpoint)
+    source = emit(network, checkpoint, shapes)
     text = write_source(source, _title(network, checkpoint), class_name=CLASS)
     model = model_of_source(text)
     plan = _plan(checkpoint, model, source)
@@ -93,7 +101,8 @@ def _title(network: Network, checkpoint: Checkpoint) -> str:
 def _plan(checkpoint: Checkpoint, model: nn.Module, source: Source) -> Plan:
     arrays = source.arrays
     pairings = {name: Pairing(array.sources, array.operations) for name, array in arrays.items() if array.shape is None}
-    return plan_of_pairs(checkpoint, model, pairings, [name for name in arrays if name not in pairings])
+    fresh = [name for name in arrays if name not in pairings]
+    return plan_of_pairs(checkpoint, model, pairings, fresh, source.tensors)
 
 
 # --- source that is a module ------------------------------------------------------------------------------------------

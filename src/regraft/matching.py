@@ -1,6 +1,6 @@
 """The step that decides: a checkpoint and a model → the plan, with an answer for every array on both sides."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Literal
@@ -116,15 +116,18 @@ def _doubted(
 
 
 def plan_of_pairs(
-    checkpoint: Checkpoint, model: nn.Module, pairings: Mapping[str, Pairing], fresh: Sequence[str]
-) -> Plan:
+    checkpoint: Checkpoint, model: nn.Module, pairings: Mapping[str, Pairing], fresh: Sequence[str],
+    constants: Collection[str] = (),
+) -> Plan:  # fmt: skip
     """The plan of a model that was built from the checkpoint, so that it is known which arrays fill which.
 
     pairings  array of the model → what fills it
     fresh     arrays that keep their initial weights
+    constants arrays of steps, which may hold infinite values, as the mask of an attention does
     """
     layers = describe_model(model)
-    rows = target_rows(layers, pairings, checkpoint.infos, Choices(None, frozenset(fresh), {}))
+    rows = target_rows(layers, pairings, checkpoint.infos, Choices(None, frozenset(fresh), {}), shared=True)
+    rows = tuple(replace(row, accepted=("nonfinite",)) if row.target in constants else row for row in rows)
     rest = source_rows(checkpoint, checkpoint.infos, rows, pairings)
     return Plan(identity_of(checkpoint), checkpoint.layout, (*rows, *rest), (), checkpoint.notes)
 

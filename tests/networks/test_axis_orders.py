@@ -1,6 +1,9 @@
 """In which order steps take the axes of the file."""
 
-from regraft.networks.axis_orders import Held, along, any_order, channels_second, moved, per_axis, reduced
+import pytest
+import torch
+
+from regraft.networks.axis_orders import Held, along, any_order, channels_second, moved, per_axis, reduced, spread
 
 MAP = Held("x", (2, 8, 4, 5), order=(0, 3, 1, 2))  # kept as (n, h, w, c) = (2, 4, 5, 8) in the file
 
@@ -32,3 +35,26 @@ def test_inputs_share_the_order_that_is_not_the_file_s():
     assert any_order({}, [other, MAP]).inputs == (MAP.order, MAP.order)
     assert moved(other.order, MAP.order) == (0, 3, 1, 2)
     assert channels_second(3) == (0, 2, 1)
+
+
+CHANNELS_FIRST = (0, 3, 1, 2)
+
+
+@pytest.mark.parametrize("shape", [(4,), (3, 4), (2, 1, 4), (1,)])
+@pytest.mark.parametrize("text", ["self.bias", "y"])
+def test_a_tensor_spreads_as_in_the_file(shape, text):
+    """The sum of the turned ones is the turned sum."""
+    x, y = torch.randn(2, 2, 3, 4), torch.randn(*shape)
+    turned = spread(Held(text, shape, order=tuple(range(len(shape)))), CHANNELS_FIRST)
+
+    frame = {"y": y, "self": type("Model", (), {"bias": y})}
+    result = x.permute(CHANNELS_FIRST) + eval(turned.text, frame)
+
+    assert torch.equal(result, (x + y).permute(CHANNELS_FIRST))
+
+
+def test_in_the_files_own_order_nothing_is_done():
+    """Broadcasting is the same."""
+    value = Held("y", (4,), order=(0,))
+
+    assert spread(value, (0, 1, 2)) is value

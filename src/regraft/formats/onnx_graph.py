@@ -244,7 +244,7 @@ def _name_layers(layers: list[OnnxLayer]) -> None:
     taken: set[str] = set()
     for number, layer in enumerate(layers):
         own = [beginning for beginning in _shared_beginnings(layer) if len(owners[beginning]) == 1]
-        candidates = [*own, _module_of(layer.node), layer.node.name, *layer.weights.values()]
+        candidates = [*own, module_of(layer.node), layer.node.name, *layer.weights.values()]
         candidates += [*layer.node.outputs[:1], f"{layer.node.operator}_{number}"]
         layer.name = next(name for name in candidates if name and name not in taken)
         taken.add(layer.name)
@@ -261,7 +261,7 @@ def _beginnings(name: str) -> list[str]:
     return [name[: mark.start()] for mark in re.finditer(r"[./]", name)][::-1]
 
 
-def _module_of(node: OnnxNode) -> str:
+def module_of(node: OnnxNode) -> str:
     """The torch module that a node was exported from: "/encoder/layer.0/MatMul_1" → "encoder.layer.0"."""
     if node.scope:
         return node.scope

@@ -31,6 +31,7 @@ class OnnxNode:
     attributes: dict[str, Fields]
     scope: str = ""
     domain: str = ""
+    bodies: "dict[str, OnnxBody]" = field(default_factory=dict)
 
     def input(self, index: int) -> str:
         """The name of an input; "" when there is none."""
@@ -38,9 +39,23 @@ class OnnxNode:
 
 
 @dataclass
+class OnnxBody:
+    """One graph: the model's, or a branch of a node; its nodes as they are written, functions where they are called.
+
+    inputs   (name, number of its type, size of each axis; None for a free one), without the weights
+    outputs  names of values
+    """
+
+    nodes: list[OnnxNode] = field(default_factory=list)
+    inputs: list[tuple[str, int, list[int | None]]] = field(default_factory=list)
+    outputs: list[str] = field(default_factory=list)
+
+
+@dataclass
 class OnnxGraph:
     """All nodes, subgraphs included, and all tensors that the file holds, by name.
 
+    body       the graph as it is written; the nodes of integers in `nodes` are those that they stand for
     constants  the tensors that Constant nodes hold
     inputs     the names of what is fed in
     numbers    scales and zero points, which are used up when their tensor is read
@@ -48,6 +63,7 @@ class OnnxGraph:
     """
 
     file: ProtobufFile
+    body: OnnxBody = field(default_factory=OnnxBody)
     nodes: list[OnnxNode] = field(default_factory=list)
     tensors: dict[str, Tensor] = field(default_factory=dict)
     constants: set[str] = field(default_factory=set)
@@ -107,9 +123,8 @@ def read_graph(file: ProtobufFile, model: Fields) -> OnnxGraph:
     for value in model[25]:
         function = file.message(value)
         graph.functions[(file.text(function[10]), file.text(function[1]))] = function
-    _collect(graph, model[7][-1], depth=0, rename=str)
-    named = (file.text(file.message(value)[1]) for value in file.message(model[7][-1])[11])
-    graph.inputs = [name for name in named if name not in graph.tensors]  # older files list their weights as inputs
+    graph.body = _collect(graph, model[7][-1], depth=0, rename=str)
+    graph.inputs = [name for name, _, _ in graph.body.inputs]
     graph.producers = _producers(graph.nodes)
     _dequantise(graph)
     graph.producers = _producers(graph.nodes)
@@ -128,9 +143,9 @@ def _producers(nodes: Sequence[OnnxNode]) -> dict[str, OnnxNode]:
     return producers
 
 
-def _collect(graph: OnnxGraph, message: Value, depth: int, rename: Rename) -> None:
+def _collect(graph: OnnxGraph, message: Value, depth: int, rename: Rename) -> OnnxBody:
     """Add the nodes and tensors of one GraphProto."""
-    file = graph.file
+    file, body = graph.file, OnnxBody()
     fields = file.message(message)
     for value in fields[5]:
         tensor = file.message(value)
@@ -141,27 +156,44 @@ def _collect(graph: OnnxGraph, message: Value, depth: int, rename: Rename) -> No
         name = file.text(file.message(sparse[1][-1])[8]) if sparse[1] else ""
         _add_tensor(graph, rename(name), read_sparse(file, name, sparse))
     for value in fields[1]:
-        _add_node(graph, _node(file, value, rename), depth, rename)
+        _add_node(graph, body, _node(file, value, rename), depth, rename)
+    inputs = [_input(file, value, rename) for value in fields[11]]
+    body.inputs = [entry for entry in inputs if entry[0] not in graph.tensors]  # older files list their weights too
+    body.outputs = [rename(file.text(file.message(value)[1])) for value in fields[12]]
+    return body
 
 
-def _add_node(graph: OnnxGraph, node: OnnxNode, depth: int, rename: Rename) -> None:
+def _input(file: ProtobufFile, message: Value, rename: Rename) -> tuple[str, int, list[int | None]]:
+    """(name, number of its type, sizes) of a ValueInfoProto."""
+    fields = file.message(message)
+    kind = file.message(fields[2][-1]) if fields[2] else None
+    tensor = file.message(kind[1][-1]) if kind and kind[1] else None
+    if tensor is None:
+        return rename(file.text(fields[1])), 0, []
+    shape = file.message(tensor[2][-1]) if tensor[2] else {1: []}
+    sizes = [file.integer(file.message(size)[1], -1) for size in shape[1]]
+    return rename(file.text(fields[1])), file.integer(tensor[1]), [size if size >= 0 else None for size in sizes]
+
+
+def _add_node(graph: OnnxGraph, body: OnnxBody, node: OnnxNode, depth: int, rename: Rename) -> None:
     """Add the node, or what the function does that it calls, and the graphs inside of it."""
     if depth > _DEPTH or graph.inlined > _MOST_INLINED:
         raise graph.file.damaged(f"graphs nest deeper than {_DEPTH} levels, or functions make too many nodes")
     function = graph.functions.get((node.domain, node.operator))
     if function is not None:
-        _call(graph, node, function, depth + 1)
+        _call(graph, body, node, function, depth + 1)
         return
     graph.nodes.append(node)
+    body.nodes.append(node)
     if node.operator == "Constant" and node.outputs:
         graph.constants.add(node.outputs[0])
         _add_tensor(graph, node.outputs[0], _constant(graph, node))
-    for attribute in node.attributes.values():
+    for name, attribute in node.attributes.items():
         for inner in (*attribute[6], *attribute[11]):
-            _collect(graph, inner, depth + 1, rename)
+            node.bodies[name] = _collect(graph, inner, depth + 1, rename)
 
 
-def _call(graph: OnnxGraph, call: OnnxNode, function: Fields, depth: int) -> None:
+def _call(graph: OnnxGraph, body: OnnxBody, call: OnnxNode, function: Fields, depth: int) -> None:
     """Add the function's nodes: its inputs and outputs named as the caller names them, all else after the call."""
     file = graph.file
     inputs, outputs = file.texts(function[4]), file.texts(function[5])
@@ -179,7 +211,7 @@ def _call(graph: OnnxGraph, call: OnnxNode, function: Fields, depth: int) -> Non
         node.name, graph.inlined = rename(node.name) or prefix, graph.inlined + 1
         for name, attribute in node.attributes.items():
             node.attributes[name] = arguments.get(file.text(attribute[21]), attribute)
-        _add_node(graph, node, depth, rename)
+        _add_node(graph, body, node, depth, rename)
 
 
 def _constant(graph: OnnxGraph, node: OnnxNode) -> Tensor | None:

@@ -96,6 +96,12 @@ def _opened(path: Path, model: FlatTable) -> tuple[dict[str, _Tensor], Layers, t
     return tensors, layers, notes if skipped else ()
 
 
+def constant_names(path: Path, model: FlatTable) -> list[dict[int, str]]:
+    """For each subgraph index of a tensor → name of the constant that it is in the checkpoint."""
+    tensors: dict[str, _Tensor] = {}
+    return [_constants(path, model.tables(4), subgraph, tensors, []) for subgraph in model.tables(2)]
+
+
 def _constants(
     path: Path, buffers: Sequence[FlatTable], subgraph: FlatTable, tensors: dict[str, _Tensor], skipped: list[str]
 ) -> dict[int, str]:

@@ -173,7 +173,7 @@ def spread(value: Held, order: Order) -> Held:
     if order == as_stored(len(order)):
         return value
     kept = [axis for axis in order if shape[axis] != 1]
-    if kept == sorted(kept):
+    if kept == sorted(kept) and value.text.startswith("self."):  # an array, whose sizes are fixed
         text = f"{value.text}.reshape({', '.join(map(str, _without_ones(turned)))})"
     else:
         text = f"{value.text}[{'None, ' * missing}...].permute({', '.join(map(str, order))})"

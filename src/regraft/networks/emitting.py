@@ -2,28 +2,31 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from regraft.arrays import ArrayInfo
 from regraft.errors import BuildError
-from regraft.networks import runtime
+from regraft.networks.assigning import are_sizes, held_of, targets_text
 from regraft.networks.axis_orders import Held, Order, as_stored, channels_second, moved, spread
+from regraft.networks.branching import branch_lines, if_text, refusal_lines
+from regraft.networks.flattened import keeps_flat, reordered
 from regraft.networks.names import Paths, Variables, children_of, expression, tensor_path, variable_name
-from regraft.networks.network import Array, Entry, Literal, Network, Node
+from regraft.networks.network import Array, Entry, Literal, Network, Node, Shapes, every_node
 from regraft.networks.operators import Call, Operator, python
-from regraft.networks.operators_layers import LAYERS
-from regraft.networks.operators_steps import STEPS
-from regraft.networks.source import BATCH, Source, Statement, container_text, is_list, words_of
+from regraft.networks.operators_sizes import TAKE_SIZES
+from regraft.networks.placing import container, put
+from regraft.networks.runtime_functions import FRAME, HELPERS
+from regraft.networks.samples import sample_shapes
+from regraft.networks.source import Source, Statement, is_list, words_of
+from regraft.networks.vocabulary import OPERATORS, RENAMING, refuse_unknown
 from regraft.networks.words import refuse_code
-from regraft.operations.moves import PermuteFlat
 
-OPERATORS: Mapping[str, Operator] = {**LAYERS, **STEPS}
-RENAMING = ("permute", "channels_last")  # steps that only give the axes of the file another order
-_FREE_SIZES = {4: 224, 5: 32}  # for an image whose file records no size; 16 for everything else
+_BRANCHES = ("then", "else")
 
 
 @dataclass
@@ -38,19 +41,28 @@ class _AgainError(Exception):
     """A decision was wrong: write the network anew."""
 
 
-def emit(network: Network, infos: Mapping[str, ArrayInfo]) -> Source:
-    """The network's code. Raises BuildError with everything that has no translation, or the step that fails."""
-    unknown = [node for node in network.nodes if node.operator not in OPERATORS and node.operator not in RENAMING]
-    problems = [*map(str, network.untranslated), *(f"{node.operator} {node.outputs[0]}" for node in unknown)]
-    if problems:
-        count = len(network.nodes) - len(unknown)
-        head = f"{len(problems)} of {count + len(problems)} nodes of the network have no translation:"
-        raise BuildError("\n".join([head, *(f"  {problem}" for problem in problems)]))
+def emit(network: Network, infos: Mapping[str, ArrayInfo], shapes: Mapping[str, Sequence[int]] | None = None) -> Source:
+    """The network's code. Raises BuildError with everything that has no translation, or the step that fails.
+
+    shapes  input → a shape at which the network works, where its file leaves sizes free and only some are possible
+    """
+    refuse_unknown(network)
     refuse_code(network)
+    failed: BuildError | None = None
+    for sample in sample_shapes(network.entries, shapes or {}):
+        try:
+            return _emitted(network, infos, sample)
+        except BuildError as error:
+            failed = failed or error
+    raise failed or BuildError("The network has no inputs.")
+
+
+def _emitted(network: Network, infos: Mapping[str, ArrayInfo], shapes: Shapes) -> Source:
+    """The code, tried on inputs of these shapes."""
     decisions = _Decisions()
     while True:
         try:
-            return _Emitter(network, infos, decisions).run()
+            return _Emitter(network, infos, decisions, shapes).run()
         except _AgainError:
             continue
 
@@ -58,8 +70,8 @@ def emit(network: Network, infos: Mapping[str, ArrayInfo]) -> Source:
 class _Emitter:
     """One pass over the network."""
 
-    def __init__(self, network: Network, infos: Mapping[str, ArrayInfo], decisions: _Decisions) -> None:
-        self.network, self.infos, self.decisions = network, infos, decisions
+    def __init__(self, network: Network, infos: Mapping[str, ArrayInfo], decisions: _Decisions, shapes: Shapes) -> None:
+        self.network, self.infos, self.decisions, self.shapes = network, infos, decisions, shapes
         self.source, self.paths, self.variables = Source(), Paths(), Variables()
         self.values: dict[str, Held] = {}
         self.flattened_by: dict[str, str] = {}  # a flattened value → the value that the flatten gave
@@ -69,20 +81,23 @@ class _Emitter:
         self.wishes = {entry.name: (entry.name, as_stored(len(entry.shape))) for entry in network.entries}
         self.uses = Counter(value for node in network.nodes for value in node.values)
         self.uses.update(network.outputs)
-        layers = [node.layer for node in network.nodes if node.layer]
+        layers = [node.layer for node in every_node(network.nodes) if node.layer]
         self.children = children_of([*map(self.paths.path, layers), *self._tensor_paths().values()])
         self.lists = [path for path, names in self.children.items() if is_list(names)]
         self.root = nn.Module()
         for path in self.children:
-            _put(self.root, path, container(path, self.children))
-        self.frame: dict[str, Any] = {**vars(runtime), "self": self.root}
+            put(self.root, path, container(path, self.children))
+        self.frame: dict[str, Any] = {**FRAME, **HELPERS, "self": self.root, "device": "meta"}
 
     def _tensor_paths(self) -> dict[Array, str]:
         """A path for each array that is an input of a step."""
         self.tensors: dict[Array, str] = {}
-        arrays = [value for node in self.network.nodes for value in node.inputs if isinstance(value, Array)]
+        arrays = [value for node in every_node(self.network.nodes) for value in node.inputs if isinstance(value, Array)]
+        layers = set(self.paths.of.values())
         for array in dict.fromkeys(arrays):
-            self.tensors[array] = self.paths.unused(tensor_path(array.sources[0] if array.sources else "constant"))
+            path = tensor_path(array.sources[0] if array.sources else "constant")
+            home, _, leaf = path.rpartition(".")  # a layer may have an array of its own under this name
+            self.tensors[array] = self.paths.unused(f"{home}_{leaf}" if home in layers else path)
         return self.tensors
 
     def run(self) -> Source:
@@ -101,7 +116,7 @@ class _Emitter:
     def _enter(self, entry: Entry) -> None:
         rank = len(entry.shape)
         order = self.decisions.entries.get(entry.name, as_stored(rank))
-        sizes = tuple(_sample_size(entry, axis) for axis in range(rank))
+        sizes = self.shapes[entry.name]
         shape = tuple(sizes[axis] for axis in order)
         single = len(self.network.entries) == 1
         name = self.variables.take(entry.name, "x" if single else variable_name(entry.name))
@@ -118,7 +133,7 @@ class _Emitter:
     def _leave(self) -> None:
         is_turned = any(order != as_stored(len(order)) for order in self.decisions.entries.values())
         for name in self.network.outputs:
-            held = self.values[name]
+            held = self._returned(self.values[name])
             channels_first = held.order == channels_second(held.rank) and held.rank > 3
             keeps = is_turned and channels_first
             text = held.text if keeps else self._in_order(name, held, as_stored(held.rank)).text
@@ -129,12 +144,19 @@ class _Emitter:
             self.source.outputs.append(text)
             self.source.shapes.append(words_of(held.shape))
 
+    def _returned(self, value: Held) -> Held:
+        """What the network gives: a tensor, also for sizes."""
+        if value.shape is not None:
+            return value
+        return replace(value, text=f"torch.tensor({value.text})", shape=(), order=())
+
     def _improve_entries(self) -> None:
         """Take an input in the order in which all its uses want it."""
         better = {
             name: orders[0]
             for name, orders in self.moves.items()
-            if orders and len(set(orders)) == 1 and name not in self.decisions.entries and len(orders[0]) > 3
+            if set(orders) == {channels_second(len(orders[0]) if orders else 1)} and len(orders[0]) > 3
+            if name not in self.decisions.entries
         }
         if better:
             self.decisions.entries |= better
@@ -144,13 +166,16 @@ class _Emitter:
 
     def _node(self, node: Node) -> None:
         inputs = [self._input(node, index) for index in range(len(node.inputs))]
+        if node.operator == "if":
+            self._branch(node, inputs)
+            return
         if self._renamed(node, inputs) or self._flatten(node, inputs):
             return
         operator = OPERATORS[node.operator]
-        if operator.sizes and _are_sizes(inputs):
-            self._sizes(node, operator, inputs)
+        if are_sizes(inputs) and self._sizes(node, operator, inputs):
             return
-        inputs = [self._as_tensor(value, index) for index, value in enumerate(inputs)]
+        first = TAKE_SIZES.get(node.operator, len(inputs))
+        inputs = [self._as_tensor(value) if index < first else value for index, value in enumerate(inputs)]
         flat = self._flat_of(node, operator, inputs)
         arrangement = operator.arrange(node.settings, [value for value in inputs if value is not None])
         taken = iter(arrangement.inputs)
@@ -181,13 +206,14 @@ class _Emitter:
             return Held(python(given.value), None, given.dtype, plain=given.value, is_plain=True)
         return self._tensor(given)
 
-    def _as_tensor(self, value: Held | None, index: int) -> Held | None:
+    def _as_tensor(self, value: Held | None) -> Held | None:
         """Constants of several numbers are buffers, sizes become tensors; single numbers stay numbers."""
         if value is None or value.shape is not None or not isinstance(value.plain, tuple):
             return value
         shape = tuple(torch.tensor(value.plain).shape)
         if not value.is_plain:
-            return replace(value, text=f"torch.tensor({value.text})", shape=shape, order=as_stored(len(shape)))
+            text = f"torch.tensor({value.text}, device=device)"
+            return replace(value, text=text, shape=shape, order=as_stored(len(shape)))
         path = self.paths.unused("constant")
         text = f"torch.tensor({value.text}, dtype=torch.{value.dtype})"
         self.source.constants[path] = text
@@ -219,9 +245,9 @@ class _Emitter:
             text = operator.layer(call)
             self.source.constructors[path] = text
             with torch.device("meta"):
-                _put(self.root, path, eval(text, self.frame).eval())
+                put(self.root, path, eval(text, self.frame).eval())
             for role, array in node.arrays.items():
-                self.source.arrays[f"{path}.{role}"] = _reordered(array, flat, role, node.operator)
+                self.source.arrays[f"{path}.{role}"] = reordered(array, flat, role, node.operator)
         return expression(path, self.lists)
 
     # --- orders -------------------------------------------------------------------------------------------------------
@@ -231,16 +257,12 @@ class _Emitter:
         if not value.rank or value.order == order:
             return value
         if value.rank < len(order):
-            return spread(value, order)
+            return spread(self._in_order(name, value, as_stored(value.rank)), order)
         if isinstance(name, str) and name in self.wishes:
             entry, of_entry = self.wishes[name]
             self.moves[entry].append(tuple(of_entry[axis] for axis in order))
         axes = moved(value.order, order)
         shape = tuple((value.shape or ())[axis] for axis in axes)
-        kept = [axis for axis in axes if (value.shape or ())[axis] != 1]
-        if kept == sorted(kept):  # only axes of one element move
-            sizes = ", ".join("-1" if place == 0 else str(size) for place, size in enumerate(shape))
-            return replace(value, text=f"{value.text}.reshape({sizes})", shape=shape, order=order)
         return replace(value, text=f"{value.text}.permute({', '.join(map(str, axes))})", shape=shape, order=order)
 
     def _renamed(self, node: Node, inputs: Sequence[Held | None]) -> bool:
@@ -303,86 +325,72 @@ class _Emitter:
 
     # --- statements ---------------------------------------------------------------------------------------------------
 
-    def _sizes(self, node: Node, operator: Operator, inputs: Sequence[Held | None]) -> None:
-        """A step on sizes: numbers of Python."""
-        assert operator.sizes is not None
+    def _sizes(self, node: Node, operator: Operator, inputs: Sequence[Held | None]) -> bool:
+        """Write a step on sizes, which are numbers of Python; False where it needs a tensor."""
         texts = tuple("None" if value is None else value.text for value in inputs)
-        call = Call(node.settings, texts, tuple(inputs))
-        self._assign(node, operator.sizes(call), (), None)
+        text = operator.sizes(Call(node.settings, texts, tuple(inputs))) if operator.sizes else ""
+        if text:
+            self._assign(node, text, (), None)
+        return bool(text)
 
-    def _assign(self, node: Node, text: str, order: Order, flat: Any, *, is_layer: bool = False) -> None:
+    def _branch(self, node: Node, inputs: Sequence[Held | None]) -> None:
+        """Two networks, of which a condition chooses one as the module runs."""
+        condition = inputs[0]
+        assert condition is not None
+        chosen = None if condition.shape is not None else 0 if condition.plain else 1
+        inner = [self._nested(node.settings[word], chosen in (None, place)) for place, word in enumerate(_BRANCHES)]
+        self._release(node)
+        targets = tuple(self.variables.take(name) for name in node.outputs)
+        lines = [
+            refusal_lines(branch) if isinstance(branch, str) else branch_lines(branch.source.statements, given, targets)
+            for branch, given in inner
+        ]
+        taken, given = inner[chosen or 0]
+        assert not isinstance(taken, str)
+        for name, target, value in zip(node.outputs, targets, given, strict=True):
+            self.values[name] = replace(value, text=target)
+            self.frame[target] = eval(value.text, taken.frame)
+        self.source.statements.append(Statement(targets, block=if_text(condition.text, lines)))
+
+    def _nested(self, network: Network, is_needed: bool) -> "tuple[_Emitter | str, list[Held]]":
+        """A branch as (its emitter, what it gives); (why it cannot be written, []) for one that the sample skips."""
+        inner = copy(self)
+        inner.network, inner.source = network, replace(self.source, statements=[])
+        inner.values, inner.frame, inner.renamed = dict(self.values), dict(self.frame), dict(self.renamed)
+        inner.variables, inner.moves, inner.wishes = self.variables.copied(), {}, {}
+        made = {name for node in network.nodes for name in node.outputs}
+        inner.uses = Counter(value for node in network.nodes for value in node.values if value in made)
+        inner.uses.update(network.outputs)
+        try:
+            for node in network.nodes:
+                inner._node(node)
+        except BuildError as error:
+            if is_needed:
+                raise
+            return str(error), []
+        held = [(name, inner.values[name]) for name in network.outputs]
+        return inner, [inner._in_order(name, value, as_stored(value.rank)) for name, value in held]
+
+    def _release(self, node: Node) -> None:
+        """The variables of values that the node is the last to take are free."""
         for name in node.values:
             root = self.renamed.get(name, name)
             self.uses[root] -= 1
             if self.uses[root] == 0:
                 self.variables.release(root)
+
+    def _assign(self, node: Node, text: str, order: Order, flat: Any, *, is_layer: bool = False) -> None:
+        self._release(node)
         targets = tuple(self.variables.take(name) for name in node.outputs)
         path = self.paths.path(node.layer) if is_layer else ""
-        pattern = _targets(node, targets)
+        pattern = targets_text(node, targets)
         try:
-            exec(f"{pattern} = {text}", self.frame)
+            with torch.device("meta"):
+                exec(f"{pattern} = {text}", self.frame)
         except Exception as error:
             where = f"{node.operator} {node.layer or node.outputs[0]}"
             raise BuildError(f"The step {where} cannot be built: {text}: {type(error).__name__}: {error}") from error
         for name, target in zip(node.outputs, targets, strict=True):
-            self.values[name] = _held(target, self.frame[target], order, flat if is_flat(node) else None)
+            self.values[name] = held_of(target, self.frame[target], order, flat if keeps_flat(node) else None)
         words = ", ".join(words_of(self.values[name].shape) for name in node.outputs)
         self.source.statements.append(Statement((pattern,), text, words, path))
-
-
-def _are_sizes(inputs: Sequence[Held | None]) -> bool:
-    """Whether there are inputs, and all of them are numbers that the code computes with, not tensors."""
-    present = [value for value in inputs if value is not None]
-    return bool(present) and all(value.shape is None for value in present)
-
-
-def is_flat(node: Node) -> bool:
-    """Whether what the node gives is flattened as what it takes: a dense layer's output is not."""
-    return node.operator != "linear"
-
-
-def _targets(node: Node, targets: Sequence[str]) -> str:
-    """The left side of the assignment; recurrent layers give their states in a tuple."""
-    if node.operator == "lstm" or (node.operator == "recurrent" and node.settings.get("kind") == "lstm"):
-        return f"{targets[0]}, ({', '.join(targets[1:])})"
-    return ", ".join(targets) + ("," if node.operator in ("split", "unstack", "chunk") and len(targets) == 1 else "")
-
-
-def _sample_size(entry: Entry, axis: int) -> int:
-    size = entry.shape[axis]
-    if axis == 0:
-        return BATCH if size is None else size
-    return size if size is not None else _FREE_SIZES.get(len(entry.shape), 16)
-
-
-def _held(text: str, value: Any, order: Order, flat: Any) -> Held:
-    if not isinstance(value, Tensor):
-        return Held(text, None, "int64", plain=value)
-    rank = value.dim()
-    known = order if len(order) == rank else as_stored(rank)
-    return Held(text, tuple(value.shape), str(value.dtype).removeprefix("torch."), known, flat)
-
-
-def _reordered(array: Array, flat: Any, role: str, operator: str) -> Array:
-    """The array of a layer behind a flattened map whose values are in the code's order."""
-    if flat is None or operator not in ("linear", "batch_norm", "layer_norm") or (operator, role) == ("linear", "bias"):
-        return array
-    sizes, order = flat
-    return replace(array, operations=(*array.operations, PermuteFlat(1 if operator == "linear" else 0, sizes, order)))
-
-
-def _put(root: nn.Module, path: str, module: nn.Module) -> None:
-    """The module under its path; what a placeholder there holds stays below it."""
-    if not path:
-        return
-    home, _, name = path.rpartition(".")
-    parent = root.get_submodule(home)
-    if name in parent._modules:
-        module._modules.update(parent.get_submodule(name)._modules)
-    parent._modules[name] = module
-
-
-def container(path: str, children: Mapping[str, Sequence[str]]) -> nn.Module:
-    """An empty module that holds others: a list, a dict where their names are no names of Python, else a plain one."""
-    kinds: dict[str, type[nn.Module]] = {"nn.ModuleList()": nn.ModuleList, "nn.ModuleDict()": nn.ModuleDict}
-    return kinds.get(container_text(path, children), nn.Module)()

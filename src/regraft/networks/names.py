@@ -107,6 +107,12 @@ class Variables:
         self.holder[name] = value
         return name
 
+    def copied(self) -> "Variables":
+        """The same names in use, for a branch of the code."""
+        other = Variables()
+        other.holder = dict(self.holder)
+        return other
+
     def release(self, value: str) -> None:
         """The value is used up."""
         for name in [name for name, held in self.holder.items() if held == value]:

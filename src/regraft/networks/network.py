@@ -10,6 +10,7 @@ from regraft.operations.running import shape_after
 
 Settings = Mapping[str, Any]  # plain data: numbers, texts, tuples; of an `if` also networks
 Sizes = tuple[int | None, ...]
+Shapes = Mapping[str, tuple[int, ...]]  # name of an input → its shape
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,15 @@ class Network:
         for node in self.nodes:
             counts[node.operator] = counts.get(node.operator, 0) + 1
         return counts
+
+
+def every_node(nodes: Sequence[Node]) -> Iterator[Node]:
+    """The nodes, and those of the networks that a node chooses between."""
+    for node in nodes:
+        yield node
+        for value in node.settings.values():
+            if isinstance(value, Network):
+                yield from every_node(value.nodes)
 
 
 def nodes_needed(nodes: Sequence[Node], outputs: Sequence[str]) -> tuple[Node, ...]:

@@ -78,7 +78,8 @@ def python(value: Any) -> str:
 
 def per_side(value: Any) -> Any:
     """One number where all axes have the same: (3, 3) → 3."""
-    if isinstance(value, list | tuple) and len(set(value)) == 1 and value:
+    is_flat = isinstance(value, list | tuple) and not any(isinstance(part, list | tuple) for part in value)
+    if is_flat and len(set(value)) == 1:
         return value[0]
     return tuple(value) if isinstance(value, list) else value
 

@@ -40,7 +40,6 @@ _BINARY = {
     "div_trunc": 'torch.div({0}, {1}, rounding_mode="trunc")', "mod": "torch.remainder({0}, {1})",
     "fmod": "torch.fmod({0}, {1})", "pow": "{0} ** {1}", "equal": "{0} == {1}", "not_equal": "{0} != {1}",
     "less": "{0} < {1}", "less_equal": "{0} <= {1}", "greater": "{0} > {1}", "greater_equal": "{0} >= {1}",
-    "logical_and": "torch.logical_and({0}, {1})", "logical_or": "torch.logical_or({0}, {1})",
     "logical_xor": "torch.logical_xor({0}, {1})", "squared_difference": "({0} - {1}) ** 2",
     "atan2": "torch.atan2({0}, {1})",
 }  # fmt: skip
@@ -66,6 +65,16 @@ def _extreme(name: str) -> Any:
             if other is not None and other.is_plain and other.shape is None:
                 return f"{call.texts[1 - index]}.clamp({bounds[name]}={call.texts[index]})"
         return f"torch.{name}({call.texts[0]}, {call.texts[1]})"
+
+    return write
+
+
+def _logical(sign: str, function: str) -> Any:
+    """Of tensors by torch's function, beside a truth value of Python by its sign."""
+
+    def write(call: Call) -> str:
+        is_tensor = all(value is not None and value.shape is not None for value in call.values)
+        return f"{function}({', '.join(call.texts)})" if is_tensor else f" {sign} ".join(call.texts)
 
     return write
 
@@ -167,6 +176,10 @@ def _index(call: Call) -> str:
     """One position of an axis, which goes."""
     axis, index = call.settings["axes"][0], call.settings["index"]
     return f"{call.texts[0]}[{':, ' * axis}{index}]"
+
+
+def _unstack(call: Call) -> str:
+    return f"{call.texts[0]}.unbind({call.settings['axes'][0]})"
 
 
 def _indexed(settings: Settings, inputs: Sequence[Held]) -> Arrangement:
@@ -326,6 +339,8 @@ STEPS: Mapping[str, Operator] = {
     "gelu": Operator(_gelu, flat=True),
     "clamp": Operator(_clamp, flat=True),
     "identity": Operator("{0}", flat=True, sizes=_numbers("{0}")),
+    "logical_and": Operator(_logical("&", "torch.logical_and")),
+    "logical_or": Operator(_logical("|", "torch.logical_or")),
     "maximum": Operator(_extreme("maximum")),
     "minimum": Operator(_extreme("minimum")),
     "where": Operator(_where),
@@ -337,7 +352,7 @@ STEPS: Mapping[str, Operator] = {
     "concat": Operator(_concat, along("axis"), sizes=_concat_sizes),
     "split": Operator(_split, along("axis")),
     "chunk": Operator("{0}.chunk({count}, {axis})", along("axis")),
-    "unstack": Operator("{0}.unbind({axis})", lambda settings, inputs: _indexed({"axes": settings["axis"]}, inputs)),
+    "unstack": Operator(_unstack, lambda settings, inputs: _indexed({"axes": (settings["axis"],)}, inputs)),
     "stack": Operator(lambda call: f"torch.stack([{', '.join(call.texts)}], {call.settings['axis']})", file_order),
     "mean": Operator(_reduce("mean"), reduced),
     "sum": Operator(_reduce("sum"), reduced),

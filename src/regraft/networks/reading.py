@@ -6,12 +6,16 @@ from regraft.arrays import Checkpoint
 from regraft.errors import BuildError
 from regraft.networks.keras import keras_network
 from regraft.networks.network import Network
+from regraft.networks.onnx import network_of_onnx
+from regraft.networks.tflite import network_of_tflite
 
 # The reader's name → the translation; it gives None for a file of weights alone.
 _TRANSLATIONS: Mapping[str, Callable[[Checkpoint], Network | None]] = {
     "keras": keras_network,
     "keras-h5": keras_network,
     "tfjs": keras_network,
+    "onnx": network_of_onnx,
+    "tflite": network_of_tflite,
 }
 
 

@@ -16,17 +16,19 @@ class Statement:
     text     the expression
     comment  the shapes of what it gives
     layer    the path of the layer that it calls, "" for a step
+    block    the whole statement, of one that is more than an assignment
     """
 
     targets: tuple[str, ...]
-    text: str
+    text: str = ""
     comment: str = ""
     layer: str = ""
+    block: str = ""
 
     @property
     def line(self) -> str:
-        """The assignment."""
-        return f"{', '.join(self.targets)} = {self.text}"
+        """The assignment, or the whole statement."""
+        return self.block or f"{', '.join(self.targets)} = {self.text}"
 
 
 @dataclass

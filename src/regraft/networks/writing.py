@@ -5,13 +5,12 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from textwrap import fill, indent
 
-from regraft.networks import runtime
 from regraft.networks.names import expression
 from regraft.networks.operators import python
+from regraft.networks.runtime_functions import HELPERS
 from regraft.networks.source import Source, Statement, container_text
 
 WIDTH = 120
-_HELPERS = {name: item for name, item in vars(runtime).items() if getattr(item, "__module__", "") == runtime.__name__}
 
 
 def write_source(source: Source, title: str, *, class_name: str = "Net") -> str:
@@ -23,7 +22,7 @@ def write_source(source: Source, title: str, *, class_name: str = "Net") -> str:
     parts = [
         f'"""{_docstring(source, title)}\n"""',
         "\n".join(_imports(body)),
-        *(inspect.getsource(_HELPERS[name]).rstrip() for name in used_helpers(body)),
+        *(inspect.getsource(HELPERS[name]).rstrip() for name in used_helpers(body)),
         f"class {class_name}(nn.Module):\n" + indent(body, "    "),
     ]
     return "\n\n".join(parts[:2]) + "\n\n\n" + "\n\n\n".join(parts[2:]) + "\n"
@@ -35,15 +34,16 @@ def used_helpers(text: str) -> list[str]:
     texts = [text]
     while texts:
         words = set(re.findall(r"\w+", texts.pop()))
-        new = [name for name in _HELPERS if name in words and name not in used]
+        new = [name for name in HELPERS if name in words and name not in used]
         used.update(new)
-        texts += [inspect.getsource(_HELPERS[name]) for name in new]
-    return [name for name in _HELPERS if name in used]
+        texts += [inspect.getsource(HELPERS[name]) for name in new]
+    return [name for name in HELPERS if name in used]
 
 
 def _imports(body: str) -> list[str]:
-    helpers = "".join(inspect.getsource(_HELPERS[name]) for name in used_helpers(body))
-    lines = ["from collections.abc import Sequence"] if "Sequence[" in helpers else []
+    helpers = "".join(inspect.getsource(HELPERS[name]) for name in used_helpers(body))
+    lines = ["import math"] if "math." in body else []
+    lines += ["from collections.abc import Sequence"] if "Sequence[" in helpers else []
     lines += ["from typing import Any"] if "Any" in helpers else []
     lines += [""] if lines else []
     return [*lines, "import torch", "import torch.nn.functional as F", "from torch import Tensor, nn"]
@@ -113,8 +113,10 @@ def _forward(source: Source) -> Iterator[str]:
     result = "Tensor" if len(source.outputs) == 1 else f"tuple[{', '.join(['Tensor'] * len(source.outputs))}]"
     yield f"def forward(self, {kinds}) -> {result}:"
     statements = list(joined(source.statements))
+    if any("device=device" in statement.line for statement in statements):
+        yield f"    device = {source.inputs[0][0]}.device"
     for statement, comment in zip(statements, comments(statements), strict=True):
-        line = f"    {statement.line}"
+        line = indent(statement.line, "    ")
         yield f"{line}  # {comment}" if comment and len(line) + len(comment) + 4 < WIDTH - 4 else line
     yield f"    return {', '.join(source.outputs)}"
 

@@ -48,10 +48,12 @@ def target_rows(
     choices: Choices,
     *,
     absence: Absence | None = None,
+    shared: bool = False,
 ) -> tuple[Row, ...]:
     """One row for each array of the model.
 
     absence   what is said of arrays without a source
+    shared    whether a source may fill arrays of several layers, because the file itself has them share it
     """
     rows: dict[str, Row] = {}
     ties: dict[str, list[str]] = defaultdict(list)
@@ -62,7 +64,7 @@ def target_rows(
         ties[target.array.tied_to or name].append(name)
     for names in ties.values():
         rows.update(_tied_rows([rows[name] for name in names], choices))
-    return tuple(_used_once(rows, ties, pairings))
+    return tuple(rows.values() if shared else _used_once(rows, ties, pairings))
 
 
 @dataclass(frozen=True)

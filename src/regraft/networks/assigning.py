@@ -1,0 +1,31 @@
+"""What an assignment in the code of a network sets, and the value that its variable then has."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from regraft.networks.axis_orders import Held, Order, as_stored
+from regraft.networks.network import Node
+
+
+def targets_text(node: Node, targets: Sequence[str]) -> str:
+    """The left side of the assignment; recurrent layers give their states in a tuple."""
+    if node.operator == "lstm" or (node.operator == "recurrent" and node.settings.get("kind") == "lstm"):
+        return f"{targets[0]}, ({', '.join(targets[1:])})"
+    return ", ".join(targets) + ("," if node.operator in ("split", "unstack", "chunk") and len(targets) == 1 else "")
+
+
+def held_of(text: str, value: Any, order: Order, flat: Any) -> Held:
+    """The value of a variable: a tensor in this order of axes, or sizes of Python."""
+    if not isinstance(value, Tensor):
+        return Held(text, None, "int64", plain=value)
+    rank = value.dim()
+    known = order if len(order) == rank else as_stored(rank)
+    return Held(text, tuple(value.shape), str(value.dtype).removeprefix("torch."), known, flat)
+
+
+def are_sizes(inputs: Sequence[Held | None]) -> bool:
+    """Whether there are inputs, and all of them are numbers that the code computes with, not tensors."""
+    present = [value for value in inputs if value is not None]
+    return bool(present) and all(value.shape is None for value in present)

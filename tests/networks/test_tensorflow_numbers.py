@@ -1,0 +1,17 @@
+"""TensorFlow's operations on numbers, of a Lite file, compute what TensorFlow computes."""
+
+import pytest
+from tests.tensorflow_networks import check
+
+NAMES = [
+    "relu", "relu6", "sigmoid", "tanh", "exp", "log", "sqrt", "rsqrt", "square", "floor", "ceil", "round", "sin",
+    "cos", "elu", "leaky", "gelu", "neg", "abs", "add", "mul", "sub", "div", "pow", "minimum",
+    "squared_difference", "select", "floor_mod", "mean", "mean_keep", "sum", "max", "min", "argmax", "softmax",
+    "log_softmax", "cumsum", "topk", "lrn", "matmul", "einsum", "l2", "logical",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_operation_of_a_lite_file_computes_as_in_tensorflow(name):
+    """The whole file is one network with an output for each operation."""
+    check("graph_operations.tflite", name)

@@ -6,11 +6,12 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from regraft import Steps, errors, load, save, train
 from regraft.jobs.job import Job
-from regraft.recipe import predict, reuse
+from regraft.recipe import advise_on, predict, reuse
 from regraft.saving import Factory
 from small_models import same_weights
 
@@ -309,3 +310,44 @@ def test_a_model_of_another_loss_is_not_answered_by_a_softmax(tmp_path):
     train(model, (inputs, torch.arange(8) % 2), solver=Steps(epochs=1))
     save(model, tmp_path / "run", classes=["a", "b"], factory=factory, overwrite=True)
     assert len(predict(tmp_path / "run", [tmp_path / "rows.npz"])) == 8
+
+
+def head_job(job_file, layers, *settings):
+    """The job with a head on these layers and the default method."""
+    text = job_file.read_text().replace('[freeze]\nlayers = "[01]"\n', "")
+    job_file.write_text(text.replace("[train.steps]\nepochs = 3\nbatch_size = 4\nlr = 0.05\n", ""))
+    return Job.from_file(job_file, [f"head.layers={layers}", *settings])
+
+
+def test_a_head_on_several_layers_is_advised_trained_saved_and_predicts(job_file):
+    """[advise] and [head]: the chart is in the report; the model's own head is no part of the answer."""
+    run = reuse(head_job(job_file, "all", "advise.examples=10"))
+
+    record = json.loads((run.folder / "regraft.json").read_text())
+    assert [layer["place"] for layer in record["head"]["layers"]] == ["4"]  # the only place behind restored layers
+    assert record["provenance"]["arrays"]["trunk.body.0.weight"]["origin"] == "checkpoint"
+    assert {"advice", "training"} < set(run.metrics["seconds"])
+    assert run.metrics["advice"]["count"] == 10
+    page = (run.folder / "report.html").read_text()
+    assert '<section id="depth">' in page
+    assert "of a linear head against the depth" in page
+    assert "Exact" in run.record.history.notes[0]
+    answers = predict(run.folder, [job_file.parent / "test"])
+    right = np.mean([answer.label == answer.name.split("/")[-2] for answer in answers])
+    assert right == run.metrics["test"]["accuracy"]
+
+
+def test_advice_alone_trains_and_writes_nothing(job_file):
+    """Up to the restored model."""
+    advice = advise_on(job_file)
+    assert [row.name for row in advice.rows][1:-1] == ["4"]
+    assert not (job_file.parent / "run").exists()
+
+
+def test_a_head_on_advised_layers_needs_advice(job_file):
+    """Where the input is as good, or nothing is."""
+    generator = np.random.default_rng(1)
+    for path in (job_file.parent / "train").rglob("*.png"):
+        Image.fromarray(generator.integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(path)
+    with pytest.raises(errors.TrainError, match=r'layers is "advised", and no layer is advised'):
+        reuse(head_job(job_file, "advised"))

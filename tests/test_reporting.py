@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from regraft.cuts.cut import Cut, Leaf
+from regraft.depths.depth_advice import DepthAdvice
+from regraft.depths.rows import DepthRow
 from regraft.evaluating import Score
 from regraft.learning.history import History, Stage
 from regraft.plan import CheckpointIdentity, Plan
@@ -52,6 +54,16 @@ def a_run(classes=2, rows=4, epochs=3):
         seconds={"features": 12.0, "training": 3.0},
         notes=("train: 1 unreadable images skipped: a.png",),
         counts={"train": (50,) * classes},
+        advice=DepthAdvice(
+            120,
+            2,
+            "accuracy",
+            0.5,
+            (DepthRow("layer<0>", "layer", 0.8, 0.04, 0.5, 0.0, 0.0, 0.0, False, 1024, 0.6, 16, 0.55),),
+            "layer<0>",
+            ("layer<0>",),
+            ("Freeze up to layer<0>.",),
+        ),
         outcomes=Outcomes("test", ("x.png", "y.png"), (0, 1), (0, 0), (0.9, 0.6), {0: PICTURE}),
         comparison=(Variant("from scratch", 0.5, 0.01, 9.0, (0.49, 0.51)), Variant("cached", 0.9, 0.01)),
     )
@@ -211,10 +223,23 @@ def test_numbers_as_labels_have_a_loss_and_no_accuracy(page):
     assert "How accurate it is" not in page(run)
 
 
+SECTIONS = ("accuracy", "examples", "training", "reused", "depth", "frozen")
+
+
+def test_the_advice_on_depth_has_its_chart_its_words_and_its_table(page):
+    """Without it there is no such section."""
+    html = page(a_run())
+    assert "of a linear head against the depth" in html
+    text = text_of(html)
+    assert "Freeze up to layer&lt;0&gt;." in html
+    assert "80.0 ± 4.0" in text
+    assert 'id="depth"' not in page(replace(a_run(), advice=None))
+
+
 def test_accuracy_comes_first_beside_what_needs_no_model(page):
     """Then the examples, the training, and only then where the layers come from."""
     html = page(a_run())
-    order = [html.index(f'<section id="{name}">') for name in ("accuracy", "examples", "training", "reused", "frozen")]
+    order = [html.index(f'<section id="{name}">') for name in SECTIONS]
     assert order == sorted(order)
     text = text_of(html)
     assert "always “class0”: 0.47" in text  # 9 of 19 test examples; each class has as many training examples

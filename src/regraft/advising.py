@@ -39,14 +39,16 @@ INPUT_LEAF = "the input"
 
 
 def advise(
-    model: nn.Module, dataset: object, *, cuts: Patterns | None = None, task: str | None = None, control: bool = True,
-    store: Store | str | os.PathLike[str] | None = None, batch_size: int = 64, examples: int = EXAMPLES, seed: int = 0,
+    model: nn.Module, dataset: object, *, cuts: Patterns | None = None, fresh: Patterns = (), task: str | None = None,
+    control: bool = True, store: Store | str | os.PathLike[str] | None = None, batch_size: int = 64,
+    examples: int = EXAMPLES, seed: int = 0,
 ) -> DepthAdvice:  # fmt: skip
     """Which layers of a restored model help a linear head on these examples, and which place to cut is the best.
 
     model       a restored model; nothing of it is changed
     dataset     labelled examples, as `cache_features` takes them
     cuts        patterns of the layers at whose outputs the model may be cut; None finds all
+    fresh       patterns of parameters that were not restored: layers behind them are left out
     task        "classification", "multilabel" or "regression"; None decides by the labels: whole numbers are classes,
                 rows of 0 and 1 several labels, fractions numbers
     control     measure the same model with shuffled weights too, by a second pass
@@ -66,7 +68,7 @@ def advise(
     with all_frozen(model):
         with watch("cuts"):
             first = data.gather(torch.arange(min(2, len(data))))[0]
-            points = points_in(model, first, cuts)
+            points = points_in(model, first, cuts, fresh)
             extractor = _LayersAndInput(model, first, points)
         with watch("features"):
             features = cache_features(extractor, data, store, batch_size=batch_size)

@@ -16,7 +16,7 @@ from regraft.depths.points import Point, cut_points, points_of_places
 from regraft.depths.pooled_layers import PooledLayer, PooledLayers
 from regraft.errors import SplitError
 from regraft.examples import as_examples
-from regraft.foundation.patterns import Patterns, as_patterns, choose, choose_whole, exact_pattern
+from regraft.foundation.patterns import Patterns, as_patterns, choose, choose_whole, chosen, exact_pattern
 from regraft.tensors.keeping import undisturbed
 from regraft.tensors.trees import Inputs, map_tree
 
@@ -55,7 +55,9 @@ class HeadOnLayers(nn.Module):
         return cls(body, layers, settings["outputs"])
 
 
-def head_on_layers(model: nn.Module, dataset: object, outputs: int, *, layers: Patterns | None = None) -> HeadOnLayers:
+def head_on_layers(
+    model: nn.Module, dataset: object, outputs: int, *, layers: Patterns | None = None, fresh: Patterns = ()
+) -> HeadOnLayers:
     """A model whose layers are frozen and whose head is one linear layer on several of them.
 
     model    a restored model; it becomes part of the result, and is frozen as a whole
@@ -63,6 +65,7 @@ def head_on_layers(model: nn.Module, dataset: object, outputs: int, *, layers: P
              the layers' outputs are, so that every layer counts alike
     outputs  of the head: the number of classes
     layers   patterns of layers, or `advice.layers`; None takes every layer at which the model can be cut
+    fresh    patterns of parameters that were not restored: layers behind them are not taken
 
     The output of each layer is averaged over its positions, to one number for each channel.
 
@@ -71,7 +74,7 @@ def head_on_layers(model: nn.Module, dataset: object, outputs: int, *, layers: P
     """
     examples = as_examples(dataset)
     first = examples.gather(torch.arange(min(2, len(examples))))[0]
-    pooled = [PooledLayer.of(point) for point in points_in(model, first, layers)]
+    pooled = [PooledLayer.of(point) for point in points_in(model, first, layers, fresh)]
     many = examples.gather(torch.arange(min(SCALED_BY, len(examples))))[0]
     freeze_chosen(model, set(names_of(model)))
     return HeadOnLayers(model, scaled(model, pooled, many), outputs)
@@ -82,14 +85,17 @@ def body_of(model: nn.Module) -> nn.Module:
     return model.trunk.body if isinstance(model, HeadOnLayers) else model
 
 
-def points_in(model: nn.Module, inputs: Inputs, layers: Patterns | None) -> list[Point]:
+def points_in(model: nn.Module, inputs: Inputs, layers: Patterns | None, fresh: Patterns = ()) -> list[Point]:
     """The places of these layers, or all at which the model can be cut; nothing in the model changes.
 
     inputs  of two examples
     """
     args, kwargs = arguments_of(inputs)
     record, sizes = record_sizes(model, batch_of(args, kwargs), is_training=False)
-    found = cut_points(record, sizes) if layers is None else points_of_places(record, sizes, _places(model, layers))
+    if layers is None:
+        found = cut_points(record, sizes, chosen([name for name, _ in model.named_parameters()], fresh))
+    else:
+        found = points_of_places(record, sizes, _places(model, layers))
     if not found:
         raise SplitError(
             "No layer was found at which the model can be cut: on the way from its first input to its output something "

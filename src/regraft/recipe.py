@@ -15,6 +15,7 @@ from regraft.caches.features import Features
 from regraft.caching import cache_features
 from regraft.datasets.augmented import Augmented
 from regraft.datasets.labelled import Labelled
+from regraft.depths.depth_advice import DepthAdvice
 from regraft.errors import DataError, DoesNotPayError, SaveError
 from regraft.evaluating import Score, evaluate
 from regraft.examples import as_examples, call
@@ -24,6 +25,7 @@ from regraft.foundation.stopwatch import Stopwatch
 from regraft.foundation.wording import counted
 from regraft.freezing import frozen_names
 from regraft.jobs.advice import spelled, spelled_for
+from regraft.jobs.heads import advice_for, needs_advice, with_head
 from regraft.jobs.job import Job
 from regraft.jobs.layers import freeze_layers, refuse_unknown_layers
 from regraft.jobs.method import solver_of
@@ -104,19 +106,15 @@ def reuse(job: Job | str | Path, *, tell: Tell = lambda line: None) -> Run:
     torch.manual_seed(job.train.seed)  # the fresh layers' initial weights
 
     with watch("reading"):
-        refuse_missing_data(job)
-        planned = planned_model(job)
-        model, plan = planned.model, planned.plan
-        refuse_unknown_layers(model, job)
-        tell(plan.table(spell=lambda advice: spelled(advice, "job")))
-        plan.check()
-        apply_plan(plan, planned.checkpoint, model)
-        freeze_layers(model, job)
-        data = open_parts(job)
+        start = restored(job, tell)
+    model, plan, data, notes, advice = start.model, start.plan, start.data, start.notes, None
+    if needs_advice(job):
+        with watch("advice"):
+            advice = advice_for(model, data["train"], plan, job)
+            tell(str(advice))
+    with watch("reading"):
+        model = with_head(model, data["train"], plan, job, advice)
         inputs, labels = first_batch(data["train"])
-        unasked = refuse_unasked_preparation(job, model, data["train"], planned.image)
-        notes = [*planned.notes, *notes_of(data), *unasked, *shared_notes(data)]
-        refuse_untrained_task(data["train"])
         refuse_misfit(model, inputs, labels, data["train"])
         tell("\n".join([understood(data, inputs), *(f"note: {note}" for note in notes)]))
 
@@ -150,9 +148,47 @@ def reuse(job: Job | str | Path, *, tell: Tell = lambda line: None) -> Run:
         outcomes = outcomes_of(trained, examples[main], data[main], main) if main else None
 
     record = record_of(job, model, plan, data, examples["train"], history, scores, watch.seconds, notes)
-    record = replace(record, outcomes=outcomes)
+    record = replace(record, outcomes=outcomes, advice=advice)
     write_run(out, job, model, record, data["train"])
     return Run(out, model, record)
+
+
+@spelled_for("job")
+def advise_on(job: Job | str | Path, *, tell: Tell = lambda line: None) -> DepthAdvice:
+    """How many layers a job should reuse, on its training examples: `reuse` up to the restored model, and no further.
+
+    Raises as `reuse`.
+    """
+    job = job if isinstance(job, Job) else Job.from_file(Path(job))
+    torch.manual_seed(job.train.seed)
+    start = restored(job, tell)
+    return advice_for(start.model, start.data["train"], start.plan, job)
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What training starts from: a model with its restored and frozen layers, the plan, the data, and notes on them."""
+
+    model: nn.Module
+    plan: Plan
+    data: Mapping[str, Labelled]
+    notes: list[str]
+
+
+def restored(job: Job, tell: Tell) -> Restored:
+    """The job's model after its plan, and its data; the plan is printed."""
+    refuse_missing_data(job)
+    planned = planned_model(job)
+    model, plan = planned.model, planned.plan
+    refuse_unknown_layers(model, job)
+    tell(plan.table(spell=lambda advice: spelled(advice, "job")))
+    plan.check()
+    apply_plan(plan, planned.checkpoint, model)
+    freeze_layers(model, job)
+    data = open_parts(job)
+    unasked = refuse_unasked_preparation(job, model, data["train"], planned.image)
+    refuse_untrained_task(data["train"])
+    return Restored(model, plan, data, [*planned.notes, *notes_of(data), *unasked, *shared_notes(data)])
 
 
 def predict(

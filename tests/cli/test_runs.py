@@ -121,3 +121,16 @@ def test_a_full_disk_under_the_output_ends_no_training(job_file):
     assert "note: the output cannot be written: No space left on device" in done.stderr
     assert "Traceback" not in done.stderr
     assert (job_file.parent / "run" / "model.safetensors").is_file()
+
+
+def test_advice_on_a_job_prints_a_table_and_writes_the_chart(job_file):
+    """Nothing is trained; --json is the numbers alone."""
+    chart = job_file.parent / "chart.svg"
+    done = regraft("advise", job_file, "--svg", chart)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "every example predicted by the others" in done.stdout
+    assert chart.read_text().startswith('<svg xmlns="http://www.w3.org/2000/svg"')
+    assert not (job_file.parent / "run").exists()
+    told = json.loads(regraft("advise", job_file, "--json", "--set", "advise.control=false").stdout)
+    assert [row["name"] for row in told["rows"]] == ["(the input)", "4", "(all layers)"]
+    assert told["rows"][1]["shuffled"] is None

@@ -90,3 +90,10 @@ def test_a_mask_made_of_the_input_does_not_pass_by():
     found = points(Text(), torch.randint(9, (2, 5)))
 
     assert [point.layer for point in found] == ["embedding", "one", "two"]
+
+
+def test_nothing_behind_weights_that_were_not_restored_is_a_point():
+    """They know nothing yet."""
+    record, sizes = recorded(Network(), torch.randn(2, 3, 12, 12), torch.ones(2, 2))
+    found = cut_points(record, sizes, ["blocks.1.second.weight", "head.bias"])
+    assert [point.layer for point in found] == ["stem", "blocks.0"]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from regraft.depths.rows import DepthRow, Measured, best_of, interval_text, rows_of
+from regraft.depths.rows import DepthRow, Measured, best_of, rows_of
 
 
 def empty(name):
@@ -28,5 +28,5 @@ def test_differences_are_paired_and_the_smallest_squared_error_is_best():
     assert rows[0].is_tied
     assert (rows[1].difference, rows[1].is_tied) == (0, False)
     assert rows[2].low < 0 < rows[2].high  # equal in each example, and still in doubt
-    assert interval_text(rows[1]) == ""
-    assert interval_text(rows[2]) == "+0.0 [-1.1, +1.1] tied"
+    assert rows[1].interval_text == ""
+    assert rows[2].interval_text == "+0.0 [-1.1, +1.1] tied"

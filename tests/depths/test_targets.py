@@ -10,7 +10,7 @@ from regraft.errors import DataError
 
 def left_out(targets, predictions):
     predictions = torch.as_tensor(predictions, dtype=torch.float64)
-    return LeftOut(predictions, (targets.values - predictions).square().sum(1))
+    return LeftOut(predictions, (targets.values - predictions).square().sum(1), 0)
 
 
 def test_whole_numbers_are_classes_whatever_their_numbers():

@@ -16,6 +16,8 @@ from regraft.jobs.contradictions import contradictions
         ({"train": {"patience": 2}, "data": {"validation": 0}}, ["[train] patience waits"]),
         ({"train": {"steps": {"lr": [1, 2]}}, "data": {"validation": 0}}, ["[train.steps] several lr"]),
         ({"train": {"schedule": {"1": "a"}}}, ["[train] schedule is"]),
+        ({"head": {"layers": "all"}, "freeze": {"upto": "a"}}, ["[head] layers freezes every layer"]),
+        ({"head": {"layers": "all"}, "train": {"steps": {"schedule": {"0": "a"}}}}, ["[head] layers freezes every"]),
         ({"freeze": 3, "train": "x", "data": []}, []),
         ({}, []),
     ],

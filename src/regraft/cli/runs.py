@@ -28,6 +28,12 @@ def add_to(commands: Commands) -> None:
     add("--overwrite", action="store_true", help="replace the run folder if it exists")
     add("--skip-unreadable", action="store_true", help="go on without damaged images, with a note")
 
+    add = add_command(commands, advise)
+    add("job", type=Path, help="a job.toml; its model is restored and looked at, and nothing is trained")
+    add("--set", dest="settings", action="append", metavar="SECTION.KEY=VALUE", help="override a key; repeatable")
+    add("--json", dest="as_json", action="store_true", help="machine-readable")
+    add("--svg", type=Path, metavar="FILE", help="also write the chart")
+
     add = add_command(commands, predict)
     add("run", type=Path, help="a run folder")
     add("paths", type=Path, nargs="+", help="files of the model's kind, folders of them, tables, texts, or .npz files")
@@ -55,6 +61,23 @@ def run_job(job: Path, *, settings: list[str] | None, overwrite: bool, skip_unre
 
     extra = ["out.overwrite=true"] * overwrite + ["data.skip_unreadable=true"] * skip_unreadable
     say(reuse(Job.from_file(job, [*(settings or []), *extra]), tell=_say_if_possible).summary())
+
+
+def advise(job: Path, *, settings: list[str] | None, as_json: bool, svg: Path | None) -> None:
+    """How many layers of a job's model help a linear head on its training examples. Nothing is trained or written.
+
+    One pass over the examples; a head is fitted at every place to cut. [advise] in the job has its options.
+    """
+    from regraft.foundation.files import write_whole
+    from regraft.jobs.job import Job
+    from regraft.recipe import advise_on
+
+    advice = advise_on(
+        Job.from_file(job, settings or []), tell=lambda line: None if as_json else _say_if_possible(line)
+    )
+    if svg is not None:
+        write_whole(svg, advice.svg().replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1).encode())
+    say(json.dumps(advice.to_dict(), indent=1) if as_json else str(advice))
 
 
 def _say_if_possible(text: str) -> None:

@@ -6,7 +6,7 @@ from html import escape
 from typing import Any
 
 from regraft.depths.drawing import chart_of
-from regraft.depths.rows import DepthRow, interval_text
+from regraft.depths.rows import DepthRow
 from regraft.foundation.wording import bytes_text, counted, share_text
 
 
@@ -60,16 +60,14 @@ class DepthAdvice:
 
     def _line(self, row: DepthRow, width: int) -> str:
         mark = "→" if row.name == self.choice else " "
-        value = f"{100 * row.score:.1f} ± {100 * row.standard_error:.1f}"
         shuffled = "" if row.shuffled is None else f"{100 * row.shuffled:.1f}"
-        return (
-            f"{mark} {row.name:<{width}}  {value:>14}  {_bar(row.score, self.chance)} {interval_text(row):<22}  "
-            f"{shuffled:>8}  {bytes_text(row.bytes_per_example):>11}  {share_text(row.work_saved):>10}"
-        )
+        numbers = f"{shuffled:>8}  {bytes_text(row.bytes_per_example):>11}  {share_text(row.work_saved):>10}"
+        bar = _bar(row.score, self.chance)
+        return f"{mark} {row.name:<{width}}  {row.score_text:>14}  {bar} {row.interval_text:<22}  {numbers}"
 
     def _repr_html_(self) -> str:
         said = "".join(f"<p>{escape(sentence)}</p>" for sentence in (*self.sentences, *self.notes))
-        return f"<figure style='margin:0;max-width:46em'>{self.svg()}</figure>{said}"
+        return f"<figure style='margin:0;max-width:30em'>{self.svg()}</figure>{said}"
 
     def svg(self) -> str:
         """The chart: score against depth, with its band, shuffled weights, chance, the input and all layers."""

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from html import escape
 
-from regraft.depths.rows import ERRORS, DepthRow, interval_text
+from regraft.depths.rows import ERRORS, DepthRow
 from regraft.foundation.wording import bytes_text, share_text
 
-WIDTH, LEFT, RIGHT, TOP, ROW = 360, 142, 14, 56, 30  # in SVG units: about one pixel on a phone
+WIDTH, LEFT, RIGHT, TOP, ROW = 360, 142, 14, 56, 28  # in SVG units: about one pixel on a phone
 LONGEST = 22  # letters of a name
 # The report's colours where they are; else ones that can be seen on white and on black.
 COOL, WARM, MUTED = "var(--cool,#2b83c9)", "var(--warm,#c9702b)", "var(--muted,#84909c)"
@@ -19,7 +19,7 @@ def chart_of(rows: Sequence[DepthRow], choice: str | None, *, score: str, chance
     """
     layers = [row for row in rows if row.kind == "layer"]
     scale = _Scale(rows, chance)
-    height = TOP + ROW * len(layers) + 8
+    height = TOP + ROW * len(layers) + 22
     ys = [TOP + ROW * index + ROW // 2 for index in range(len(layers))]
     parts = [
         f'<svg viewBox="0 0 {WIDTH} {height}" role="img" font-family="system-ui,sans-serif" font-size="11" '
@@ -33,7 +33,9 @@ def chart_of(rows: Sequence[DepthRow], choice: str | None, *, score: str, chance
     ]
     for row, y in zip(layers, ys, strict=True):
         parts += _row(row, y, scale, is_choice=row.name == choice)
-    return "".join([*parts, "</svg>"])
+    words = "band: about 90 % · filled: tied with the choice"
+    words += " · dashed grey: shuffled weights" if any(row.shuffled is not None for row in layers) else ""
+    return "".join([*parts, f'<text x="0" y="{height - 6}" style="fill:{MUTED};font-size:9px">{words}</text></svg>'])
 
 
 class _Scale:
@@ -60,11 +62,11 @@ class _Scale:
 
 def _ticks(scale: _Scale, height: int, score: str) -> list[str]:
     lines = [
-        f'<path d="M{scale.x(level)} {TOP - 4}V{height - 8}" stroke="{MUTED}" stroke-opacity=".25"/>'
-        f'<text x="{scale.x(level)}" y="{TOP - 8}" text-anchor="middle" fill="{MUTED}">{100 * level:.0f} %</text>'
+        f'<path d="M{scale.x(level)} {TOP - 4}V{height - 22}" stroke="{MUTED}" stroke-opacity=".25"/>'
+        f'<text x="{scale.x(level)}" y="{TOP - 8}" text-anchor="middle" style="fill:{MUTED}">{100 * level:.0f} %</text>'
         for level in scale.ticks()
     ]
-    return [*lines, f'<text x="0" y="{TOP - 8}" fill="{MUTED}">{escape(score)} ± about 90 %</text>']
+    return [*lines, f'<text x="0" y="{TOP - 8}" style="fill:{MUTED}">{escape(score)}</text>']
 
 
 def _across(rows: Sequence[DepthRow], scale: _Scale, height: int, chance: float) -> list[str]:
@@ -73,9 +75,9 @@ def _across(rows: Sequence[DepthRow], scale: _Scale, height: int, chance: float)
     lines += [("input", row.score, WARM, "7 3", 14) for row in rows if row.kind == "input"]
     lines += [("all layers", row.score, COOL, "7 3", 26) for row in rows if row.kind == "all"]
     return [
-        f'<path d="M{scale.x(value)} {y + 3}V{height - 8}" stroke="{colour}" stroke-dasharray="{dashes}" fill="none">'
+        f'<path d="M{scale.x(value)} {y + 3}V{height - 22}" stroke="{colour}" stroke-dasharray="{dashes}" fill="none">'
         f"<title>{name}: {100 * value:.1f} %</title></path>"
-        f'<text x="{scale.x(value)}" y="{y}" text-anchor="{_anchor(scale.x(value))}" fill="{colour}">'
+        f'<text x="{scale.x(value)}" y="{y}" text-anchor="{_anchor(scale.x(value))}" style="fill:{colour}">'
         f"{name} {100 * value:.0f} %</text>"
         for name, value, colour, dashes, y in lines
     ]
@@ -100,14 +102,14 @@ def _line(points: Sequence[tuple[float | None, int]], scale: _Scale, colour: str
 def _row(row: DepthRow, y: int, scale: _Scale, *, is_choice: bool) -> list[str]:
     """A layer's name, what it costs and saves, and its dot."""
     name = row.name if len(row.name) <= LONGEST else f"…{row.name[1 - LONGEST :]}"
-    weight = ' font-weight="700"' if is_choice else ""
+    weight = ";font-weight:700" if is_choice else ""
     shuffled = "" if row.shuffled is None else f", shuffled weights {100 * row.shuffled:.1f} %"
-    told = f"{row.name}: {100 * row.score:.1f} ± {100 * row.standard_error:.1f} %{shuffled}. {interval_text(row)}"
+    told = f"{row.name}: {100 * row.score:.1f} ± {100 * row.standard_error:.1f} %{shuffled}. {row.interval_text}"
     fill = COOL if is_choice or row.is_tied else "var(--page,none)"
     return [
-        f'<text x="0" y="{y}" fill="currentColor"{weight}>{"→ " if is_choice else ""}{escape(name)}</text>',
-        f'<text x="0" y="{y + 11}" fill="{MUTED}" font-size="9">{bytes_text(row.bytes_per_example)} · '
+        f'<text x="0" y="{y}" style="fill:currentColor{weight}">{"→ " if is_choice else ""}{escape(name)}</text>',
+        f'<text x="0" y="{y + 11}" style="fill:{MUTED};font-size:9px">{bytes_text(row.bytes_per_example)} · '
         f"{share_text(row.work_saved)} saved</text>",
-        f'<circle cx="{scale.x(row.score)}" cy="{y}" r="{5 if is_choice else 3.2}" fill="{fill}" stroke="{COOL}" '
-        f'stroke-width="1.5"><title>{escape(told.strip())}</title></circle>',
+        f'<circle cx="{scale.x(row.score)}" cy="{y}" r="{5 if is_choice else 3.2}" style="fill:{fill};stroke:{COOL};'
+        f'stroke-width:1.5px"><title>{escape(told.strip())}</title></circle>',
     ]

@@ -1,7 +1,7 @@
 """The points at which a model can be cut: tensors between its layers that alone carry all that follows."""
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from math import prod
@@ -40,14 +40,19 @@ class Point:
     width: int
 
 
-def cut_points(record: Record, sizes: Sizes) -> list[Point]:
+def cut_points(record: Record, sizes: Sizes, fresh: Collection[str] = ()) -> list[Point]:
     """The points of a recorded forward, from the input to the output.
+
+    fresh  names of parameters that were not restored: what depends on them is no point
 
     A point is the input or the output of a layer, has a row for each example, and nothing else that depends on the
     first input and on a parameter passes it by. Between two costly operations the last such tensor counts: what a layer
     gives after its activation. What comes after a last layer without positions, a classifier, is no point.
     """
     main = _main_values(record)
+    untaught = dependents(
+        record, [value.index for value in record.values if value.kind == "parameter" and value.name in fresh]
+    )
     first, last = _lifetimes(record, main)
     passing = _passing(record, main, first, last)
     end = _classifier(record, sizes)
@@ -55,7 +60,7 @@ def cut_points(record: Record, sizes: Sizes) -> list[Point]:
     for value, place in _places(record).items():
         if value not in main or passing[first[value]] > (last[value] > first[value]):
             continue
-        if first[value] >= end:
+        if first[value] >= end or value in untaught:
             continue
         point = _point(record, sizes, value, place, first[value])
         if point is not None:

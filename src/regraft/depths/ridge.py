@@ -21,12 +21,14 @@ NEGLIGIBLE = 1e-10  # of the largest eigenvalue: what lies below is rounding
 class LeftOut:
     """Predictions of every example by the others, for the strength with the lowest squared error.
 
-    predictions    (count, outputs) float64
-    errors         (count,) float64: squared, summed over the outputs
+    predictions  (count, outputs) float64
+    errors       (count,) float64: squared, summed over the outputs
+    strength     the index of that strength among STRENGTHS
     """
 
     predictions: Tensor
     errors: Tensor
+    strength: int
 
     @property
     def squared_error(self) -> float:
@@ -52,7 +54,7 @@ def predict_left_out(features: Tensor, targets: Tensor, blocks: Sequence[Tensor]
     for block in blocks:
         times.index_add_(0, block.flatten(), torch.ones(block.numel(), 1, dtype=torch.float64))
     best: LeftOut | None = None
-    for strength in STRENGTHS:
+    for number, strength in enumerate(STRENGTHS):
         shrunk = spectrum / (spectrum + strength * energy * count)
         residuals = targets - mean - axes @ (shrunk[:, None] * projected)
         left_out = torch.zeros_like(targets)
@@ -61,7 +63,7 @@ def predict_left_out(features: Tensor, targets: Tensor, blocks: Sequence[Tensor]
         left_out /= times
         errors = left_out.square().sum(1)
         if best is None or float(errors.mean()) < best.squared_error:
-            best = LeftOut(targets - left_out, errors)
+            best = LeftOut(targets - left_out, errors, number)
     assert best is not None, "there are strengths"
     return best
 

@@ -55,13 +55,18 @@ class DepthRow:
     columns: int
     shuffled: float | None = None
 
+    @property
+    def score_text(self) -> str:
+        """ "82.0 ± 3.9"."""
+        return f"{100 * self.score:.1f} ± {100 * self.standard_error:.1f}"
 
-def interval_text(row: DepthRow) -> str:
-    """ "-3.0 [-12.7, +6.7] tied"; nothing for the choice itself."""
-    if row.low == row.high == row.difference == 0:
-        return ""
-    numbers = f"{100 * row.difference:+.1f} [{100 * row.low:+.1f}, {100 * row.high:+.1f}]"
-    return f"{numbers}{' tied' if row.is_tied else ''}"
+    @property
+    def interval_text(self) -> str:
+        """ "-3.0 [-12.7, +6.7] tied"; nothing for the choice itself."""
+        if self.low == self.high == self.difference == 0:
+            return ""
+        numbers = f"{100 * self.difference:+.1f} [{100 * self.low:+.1f}, {100 * self.high:+.1f}]"
+        return f"{numbers}{' tied' if self.is_tied else ''}"
 
 
 def rows_of(places: Sequence[DepthRow], measured: Sequence[Measured], variance: float) -> list[DepthRow]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from regraft.depths.rows import DepthRow, interval_text
+from regraft.depths.rows import DepthRow
 from regraft.foundation.wording import bytes_text, counted, listed, share_text
 
 LEAST_EXPLAINED = 0.1  # of the labels' variance: below it, random labels were answered (docs/depth.md)
@@ -51,5 +51,5 @@ def _cheaper(rows: Sequence[DepthRow], best: DepthRow) -> list[str]:
     row = max(tied, key=lambda each: each.work_saved)
     return [
         f"Of the tied ones {row.name} saves most: {share_text(row.work_saved)} of the forward, "
-        f"{bytes_text(row.bytes_per_example)} per example, at {interval_text(row).removesuffix(' tied')} points."
+        f"{bytes_text(row.bytes_per_example)} per example, at {row.interval_text.removesuffix(' tied')} points."
     ]

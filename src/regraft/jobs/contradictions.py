@@ -18,6 +18,7 @@ def contradictions(data: Toml) -> Iterator[str]:
     choices = [key for key in keys_of(FreezeSection) if freeze.get(key) is not None]
     if len(choices) > 1:
         yield f"[freeze] has {' and '.join(choices)}: expected only one of {', '.join(keys_of(FreezeSection))}"
+    yield from _head_problems(data)
     yield from _two_methods(train)
     yield from _loss_problems(train)
     tables = {f"train.{name}": table_of(train[name]) for name in TABLES if name in train} or {"train": train}
@@ -25,6 +26,17 @@ def contradictions(data: Toml) -> Iterator[str]:
         yield from _schedule_problems(section, method)
         if examples.get("validation", 1) == 0:
             yield from _without_validation(section, method)
+
+
+def _head_problems(data: Toml) -> Iterator[str]:
+    """Problems of a head on several layers: it freezes the whole model, and is all that trains."""
+    if table_of(data.get("head")).get("layers") is None:
+        return
+    train = table_of(data.get("train"))
+    if any(value is not None for value in table_of(data.get("freeze")).values()):
+        yield "[head] layers freezes every layer of the model: leave out [freeze]"
+    if train.get("schedule") or table_of(train.get("steps")).get("schedule"):
+        yield "[head] layers freezes every layer of the model: leave out the schedule"
 
 
 def _schedule_problems(section: str, method: Toml) -> Iterator[str]:

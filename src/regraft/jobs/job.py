@@ -23,10 +23,12 @@ from regraft.jobs.contradictions import Toml, contradictions, table_of
 from regraft.jobs.sections import (
     STRICT_KEYS,
     TABLES,
+    AdviseSection,
     CacheSection,
     CheckpointSection,
     DataSection,
     FreezeSection,
+    HeadSection,
     ModelSection,
     OutSection,
     PlanSection,
@@ -51,6 +53,8 @@ class Job:
     data: DataSection
     plan: PlanSection = PlanSection()
     freeze: FreezeSection = FreezeSection()
+    head: HeadSection = HeadSection()
+    advise: AdviseSection | None = None
     input: InputContract | None = None
     text: TextContract | None = None
     sound: SoundContract | None = None

@@ -9,16 +9,20 @@ from regraft.errors import PatternError, TrainError
 from regraft.foundation.patterns import WHOLE_NAMES, as_patterns, choose
 from regraft.freezing import freeze
 from regraft.jobs.job import Job
-from regraft.jobs.sections import section_values
+from regraft.jobs.sections import ADVISED, ALL_LAYERS, section_values
 from regraft.learning.schedules import EPOCHS
 from regraft.learning.stages import check_schedule
 
 
 def refuse_unknown_layers(model: nn.Module, job: Job) -> None:
-    """Raise PatternError with every pattern of [freeze] and of the schedule that matches nothing in the model."""
+    """Raise PatternError with every pattern of [freeze], [head], [advise] and the schedule that matches nothing."""
     patterns = {"[freeze] layers": job.freeze.layers, "[freeze] trainable": job.freeze.trainable}
     home = "train" if job.train.steps is None else "train.steps"
     schedule = job.train.steps_keys.schedule or {}
+    if job.head.layers not in (ALL_LAYERS, ADVISED):
+        patterns["[head] layers"] = job.head.layers
+    if job.advise is not None:
+        patterns["[advise] cuts"] = job.advise.cuts
     patterns |= {f"[{home}] schedule, epoch {epoch}": layers for epoch, layers in schedule.items()}
     problems = []
     for key, wanted in patterns.items():

@@ -103,6 +103,33 @@ class FreezeSection:
     upto: str | None = None
 
 
+ALL_LAYERS, ADVISED = "all", "advised"  # words in the place of patterns
+
+
+@dataclass(frozen=True, config=STRICT_KEYS)
+class HeadSection:
+    """[head]: one linear head on several frozen layers, in the place of the model's own, as `head_on_layers`.
+
+    layers  "all" that were restored, "advised" for those that `advise` chooses, or patterns
+    """
+
+    layers: CheckedPatterns | None = None
+
+
+@dataclass(frozen=True, config=STRICT_KEYS)
+class AdviseSection:
+    """[advise]: how many layers to reuse, as `advise` says it; the section alone asks for it.
+
+    cuts      patterns of the layers that are compared; without it all at which the model can be cut
+    control   compare with shuffled weights, by a second pass
+    examples  how many at most are looked at
+    """
+
+    cuts: CheckedPatterns | None = None
+    control: bool = True
+    examples: Annotated[int, Number, Field(ge=4)] = 2000
+
+
 @dataclass(frozen=True, config=STRICT_KEYS)
 class DataSection:
     """[data]: where the examples are.

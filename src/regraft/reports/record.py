@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from regraft.cuts.cut import Cut
+from regraft.depths.depth_advice import DepthAdvice
 from regraft.evaluating import Score
 from regraft.learning.history import History, Stage
 from regraft.plan import Plan
@@ -80,6 +81,7 @@ class RunRecord:
     notes       what was skipped, cast, resized or assumed: a sentence each
     counts      part of the data → how many examples each class has there, in the order of `classes`
     outcomes    the answers for the examples of the main part, one by one
+    advice      how many layers to reuse, where it was asked for
     comparison  several ways of training side by side; empty for an ordinary run
     """
 
@@ -103,6 +105,7 @@ class RunRecord:
     comparison: tuple[Variant, ...] = ()
     counts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     outcomes: Outcomes | None = None
+    advice: DepthAdvice | None = None
 
     @property
     def accuracies(self) -> dict[str, Score]:
@@ -155,6 +158,7 @@ class RunRecord:
             "per_class": self.confusion and [_class_metrics(score) for score, _ in self.confusion.table],
             "confusion": next((list(map(list, score.confusion)) for score in self.accuracies.values()), None),
             "baseline": self.baseline and asdict(self.baseline),
+            "advice": self.advice and self.advice.to_dict(),
             "calibration": self.calibration and asdict(self.calibration),
         }
 

@@ -49,6 +49,14 @@ def add_to(commands: Commands) -> None:
     add("--out", type=Path, metavar="FILE", help="also write an HTML page")
     add("--json", dest="as_json", action="store_true", help="machine-readable")
 
+    add = add_command(commands, export)
+    add("run", type=Path, help="a run folder")
+    add("--to", required=True, choices=("onnx", "torch-export", "safetensors", "timm", "hf"), help="the format")
+    add("--out", type=Path, metavar="PATH", help="the file or folder to write; by default beside the run")
+    add("--shape", metavar="3,224,224", help="of one input, where the run does not record it")
+    add("--model", metavar="SPEC", help="build the model by this instead of the code in the run folder")
+    add("--model-args", **MODEL_ARGS)
+
     add = add_command(commands, demo)
     add("--out", type=Path, default=Path("regraft-demo"), metavar="FOLDER", help="for the run and its report")
     add("--overwrite", action="store_true", help="replace the folder if it exists")
@@ -150,6 +158,22 @@ def compare(runs: list[Path], *, out: Path | None, as_json: bool) -> None:
     if out is not None:
         comparison.write_page(out)
     say(json.dumps(comparison.to_dict(), indent=1) if as_json else str(comparison))
+
+
+def export(run: Path, *, to: str, out: Path | None, shape: str | None, model: str | None, model_args: str) -> None:
+    """Write a run's model for use without regraft: onnx, torch-export, safetensors, timm, hf.
+
+    Executes the code in the run folder that builds its model: only for runs that you trust.
+    For any other run give --model SPEC, your own code; then nothing of the folder is executed.
+    """
+    from regraft.exporting import export as write
+    from regraft.jobs.factories import build_model
+
+    sizes = None if shape is None else [int(size) if size.strip().isdecimal() else 0 for size in shape.split(",")]
+    if sizes is not None and not all(sizes):
+        refuse_usage("export", f"--shape {shape!r} is no list of sizes, as in 3,224,224")
+    built = build_model(model, json_arguments(model_args)) if model else None
+    say(f"written: {write(run, to, out, model=built, shape=sizes)}")  # type: ignore[arg-type]  # one of the choices
 
 
 def demo(*, out: Path, overwrite: bool) -> None:

@@ -1,0 +1,143 @@
+"""Callbacks that write the numbers of each epoch: into a .csv, to TensorBoard, Weights & Biases or MLflow."""
+
+import csv
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, final
+
+from regraft.errors import TrainError
+from regraft.learning.callbacks import Callback, EpochEnd
+
+
+@final
+class CsvLogger(Callback):
+    """A row for each epoch in a .csv file: epoch, seconds and the numbers. A resumed training continues the file."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def epoch_end(self, end: EpochEnd) -> None:
+        """Append a row, and write the header before the first one; rows of epochs that are run again are replaced."""
+        row = {"epoch": str(end.epoch), "seconds": f"{end.seconds:.3f}", **{k: repr(v) for k, v in end.numbers.items()}}
+        rows = [old for old in self._rows() if int(old["epoch"]) < end.epoch] if end.epoch else []
+        names = dict.fromkeys(name for one in (*rows, row) for name in one)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(names), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows([*rows, row])
+
+    def _rows(self) -> list[dict[str, str]]:
+        if not self.path.is_file():
+            return []
+        with self.path.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+
+@final
+class TensorBoardLogger(Callback):
+    """The numbers of each epoch for TensorBoard: `tensorboard --logdir FOLDER`.
+
+    Raises TrainError without the library tensorboard.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise TrainError("TensorBoardLogger writes by the library tensorboard: pip install tensorboard") from error
+        self.folder, self._make = str(folder), SummaryWriter
+        self._writer: Any = None
+
+    def train_begin(self, settings: Mapping[str, Any]) -> None:
+        """Open the folder, and write the settings as a text."""
+        self._writer = self._make(self.folder)
+        self._writer.add_text("settings", "  \n".join(f"{name}: {value}" for name, value in settings.items()))
+
+    def epoch_end(self, end: EpochEnd) -> None:
+        """A point of each curve."""
+        for name, value in end.numbers.items():
+            self._writer.add_scalar(name, value, end.epoch)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Close the files."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+@final
+class WandbLogger(Callback):
+    """The numbers of each epoch in a run of Weights & Biases, by its own client.
+
+    options  of `wandb.init`: project="…", mode="offline"
+
+    Raises TrainError without the library wandb.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        try:
+            import wandb
+        except ImportError as error:
+            raise TrainError("WandbLogger writes by the library wandb: pip install wandb") from error
+        self._wandb, self.options = wandb, options
+        self._run: Any = None
+
+    def train_begin(self, settings: Mapping[str, Any]) -> None:
+        """Begin a run with the settings as its configuration."""
+        self._run = self._wandb.init(config=dict(settings), **self.options)
+
+    def epoch_end(self, end: EpochEnd) -> None:
+        """Log the numbers with the epoch as their step."""
+        self._run.log(dict(end.numbers), step=end.epoch)
+
+    def close(self) -> None:
+        """Finish the run."""
+        if self._run is not None:
+            self._run.finish()
+
+
+@final
+class MlflowLogger(Callback):
+    """The numbers of each epoch in a run of MLflow, by its own client.
+
+    options  of `mlflow.start_run`: run_name="…", experiment_id="…"
+
+    Raises TrainError without the library mlflow.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        try:
+            import mlflow
+        except ImportError as error:
+            raise TrainError("MlflowLogger writes by the library mlflow: pip install mlflow") from error
+        self._mlflow, self.options = mlflow, options
+        self._is_open = False
+
+    def train_begin(self, settings: Mapping[str, Any]) -> None:
+        """Begin a run with the settings as its parameters."""
+        self._mlflow.start_run(**self.options)
+        self._is_open = True
+        self._mlflow.log_params(dict(settings))
+
+    def epoch_end(self, end: EpochEnd) -> None:
+        """Log the numbers with the epoch as their step."""
+        self._mlflow.log_metrics(dict(end.numbers), step=end.epoch)
+
+    def close(self) -> None:
+        """End the run."""
+        if self._is_open:
+            self._mlflow.end_run()
+
+
+def loggers_named(names: list[str], folder: Path) -> list[Callback]:
+    """The loggers of a job. Raises TrainError for one whose library is not installed.
+
+    folder  of the run: its name is that of the run of Weights & Biases and MLflow, and TensorBoard's files are in it
+    """
+    made: dict[str, Callable[[], Callback]] = {
+        "tensorboard": lambda: TensorBoardLogger(folder / "tensorboard"),
+        "wandb": lambda: WandbLogger(name=folder.name),
+        "mlflow": lambda: MlflowLogger(run_name=folder.name),
+    }
+    return [made[name]() for name in names]

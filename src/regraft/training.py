@@ -27,6 +27,7 @@ from regraft.learning.old_keywords import solvers_from
 from regraft.learning.optimizers import make_optimizer
 from regraft.learning.rates import make_rates
 from regraft.learning.request import ClassWeights, Request, remember
+from regraft.learning.resuming import watch_of
 from regraft.learning.schedules import Schedule
 from regraft.learning.solvers import Exact, Solver, Steps, as_list, as_solvers, needs_of_validation
 from regraft.learning.stages import Stages, schedule_problems
@@ -146,9 +147,13 @@ def _train(
             runs = [_candidate(stages.learner, *made, steps, objective, monitor) for made in optimizers]
             owns_update = isinstance(steps.optimizer, str | None) and steps.lr_schedule is None
             trace = partial(trace_step, owns_update=owns_update) if steps.traced and steps.accumulate == 1 else None
-            history = descend(
-                runs, stages, objective, check, metrics=request.metrics, trace=trace, prepare=partial(_prepare, steps)
-            )
+            watch = watch_of(steps, objective, stages, seed)
+            with watch:
+                history = descend(
+                    runs, stages, objective, check, metrics=request.metrics, trace=trace,
+                    prepare=partial(_prepare, steps), watch=watch,
+                )  # fmt: skip
+                watch.callbacks.train_end(history)
     name = "" if objective.task is None else objective.task.name
     return replace(history, notes=(str(objective), note, *history.notes), task=name), objective
 

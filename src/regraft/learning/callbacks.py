@@ -34,7 +34,7 @@ class Callback:
         """
 
     def epoch_end(self, end: EpochEnd) -> None:
-        """After each epoch and its validation; its checkpoint is written."""
+        """After each epoch and its validation; where checkpoints are kept, the epoch is among them."""
 
     def train_end(self, history: History) -> None:
         """After the last epoch; not after an error or an interrupt."""
@@ -63,17 +63,21 @@ class Callbacks(Callback):
         self.each = [one if isinstance(one, Callback) else _Function(one) for one in given]
 
     def train_begin(self, settings: Mapping[str, Any]) -> None:
+        """Each in turn."""
         for one in self.each:
             one.train_begin(settings)
 
     def epoch_end(self, end: EpochEnd) -> None:
+        """Each in turn."""
         for one in self.each:
             one.epoch_end(end)
 
     def train_end(self, history: History) -> None:
+        """Each in turn."""
         for one in self.each:
             one.train_end(history)
 
     def close(self) -> None:
+        """Each in turn."""
         for one in self.each:
             one.close()

@@ -18,6 +18,7 @@ from regraft.foundation.wording import counted, one_line
 FILE = "training.pt"
 LEAST_S = 5.0  # between two writes, where epochs are shorter
 FORM = 1
+LONGEST = 200  # letters of a value that differs
 
 
 @final
@@ -76,8 +77,7 @@ class CheckpointFile:
         other = [name for name in self.identity | theirs if theirs.get(name) != self.identity.get(name)]
         if other:
             lines = [
-                f"  {name}: {one_line(str(theirs.get(name)))[:200]} there, {one_line(str(self.identity.get(name)))[:200]} now"
-                for name in other
+                f"  {name}: {_short(theirs.get(name))} there, {_short(self.identity.get(name))} now" for name in other
             ]
             raise TrainError(
                 f"{self.path} is of another training, so it cannot go on with this one:\n" + "\n".join(lines)
@@ -120,3 +120,8 @@ class CheckpointFile:
         if form != FORM:
             raise TrainError(f"{self.path} was written by another version of regraft. Start again in another folder.")
         return state
+
+
+def _short(value: str | None) -> str:
+    """A value on one line, cut where it is long; what one of the trainings does not have."""
+    return "nothing" if value is None else one_line(value)[:LONGEST]

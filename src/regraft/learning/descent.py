@@ -14,6 +14,7 @@ from regraft.learning.eager_step import EagerStep, TrainingStep
 from regraft.learning.history import History
 from regraft.learning.metrics import GivenMetrics
 from regraft.learning.objective import Objective
+from regraft.learning.resuming import Watch
 from regraft.learning.scoring import Score, score
 from regraft.learning.stages import Stages
 from regraft.learning.traced_step import TracedStep
@@ -27,48 +28,56 @@ BATCHES_AT_ONCE = 16  # that are kept in memory while several candidates take th
 
 def descend(
     runs: Sequence[CandidateRun], stages: Stages, objective: Objective, check: LabelCheck | None, *,
-    metrics: GivenMetrics, trace: Trace | None, prepare: Callable[[CandidateRun, int], None],
+    metrics: GivenMetrics, trace: Trace | None, prepare: Callable[[CandidateRun, int], None], watch: Watch,
 ) -> History:  # fmt: skip
     """Train all candidates, and leave the weights of the best one in the model.
 
     check  what the labels of the first epoch must pass; None where all labels have passed
     trace    gives a faster form of a step, for the batches of an epoch and so many epochs; None keeps the eager step
     prepare  is called with each candidate and the number of updates before the first one
+    watch    keeps the state after each epoch, or puts that of an interrupted training back
     """
-    notes, seconds = list[str](), list[float]()
     for run in runs if len(runs) > 1 else ():
         run.own = OwnState()
     first = stages.source.epoch(0)
     for run in runs:
         prepare(run, stages.epochs * -(-len(first.indices) // run.settings.accumulate))
-    with best_weights_kept(runs), progress_bar("training", stages.epochs * len(first.indices)) as advance:
-        for number in range(stages.epochs):
+    steps = stages.epochs * len(first.indices)
+    with best_weights_kept(runs), progress_bar("training", steps) as advance:
+        start = watch.resume(runs, stages)
+        for number in range(start, stages.epochs):
             running = [run for run in runs if run.progress.is_running]
             if not running:
                 break
-            if number in stages:
-                notes += begin_stage(running, stages, number, trace)
+            if number in stages or number == start:
+                watch.notes += begin_stage(running, stages, stages.first_epoch(number), trace, watch)
             began = time.perf_counter()
             epoch = stages.source.epoch(number) if number else first
-            notes += [note for run in running if (note := refreshed(run.step, number))]
+            watch.notes += [note for run in running if (note := refreshed(run.step, number))]
+            watch.put_back_generators()
             run_epoch(running, epoch, check, number, advance)
-            seconds.append(time.perf_counter() - began)
+            watch.seconds.append(time.perf_counter() - began)
             check = None
             for run in running:
                 if run.progress.is_running:
                     with run.in_model(), run.scored_weights():
                         run.finish_epoch(validation_score(stages, objective, metrics))
-            advance(0, note=str(best_of(runs).progress))
-    return history_of(runs, stages, notes, seconds)
+            best = best_of(runs)
+            watch.epoch_end(runs, stages, best)
+            advance(0, note=str(best.progress))
+    return history_of(runs, stages, list(dict.fromkeys(watch.notes)), watch.seconds)
 
 
-def begin_stage(runs: Sequence[CandidateRun], stages: Stages, number: int, trace: Trace | None) -> list[str]:
+def begin_stage(
+    runs: Sequence[CandidateRun], stages: Stages, number: int, trace: Trace | None, watch: Watch
+) -> list[str]:
     """Continue with what this stage trains, by the fastest step that is proven equal; a sentence names the step."""
     if number:  # the first stage has begun before the options were tried out on it
         with kept_generators():
             stages.enter(number)
     for run in runs:
         run.begin(stages.learner)
+    watch.put_back(runs)
     stages.learner.model.train()
     if trace is None:
         return ["eager step, as passed"]

@@ -1,22 +1,129 @@
-"""All that decides how a training goes on, as plain data: to be kept after an epoch, and put back."""
+"""How a training goes on after an interruption: all that decides it, kept after each epoch and put back."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, replace
-from typing import Any
+import hashlib
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, fields, replace
+from typing import Any, cast, final
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from regraft.errors import TrainError
+from regraft.foundation.wording import counted
+from regraft.learning.averaging import MovingAverage
+from regraft.learning.callbacks import Callbacks, EpochEnd
 from regraft.learning.candidate import CandidateRun
+from regraft.learning.checkpoints import CheckpointFile
 from regraft.learning.history import Stage
 from regraft.learning.learner import State
+from regraft.learning.objective import Objective
 from regraft.learning.scoring import Score
+from regraft.learning.solvers import Steps
 from regraft.learning.stages import Stages
+from regraft.learning.statistics import ClassScore
+from regraft.tensors.fingerprints import digest_of
 from regraft.tensors.keeping import GeneratorStates, generator_states
+from regraft.tensors.trees import tensors_of
 
 Plain = dict[str, Any]
+
+
+@final
+class Watch(AbstractContextManager["Watch"]):
+    """Keeps the state of a training after each epoch, calls the callbacks, and puts a state back.
+
+    file  None: nothing is kept
+    """
+
+    def __init__(self, file: CheckpointFile | None, callbacks: Callbacks, settings: Mapping[str, Any]) -> None:
+        self.file, self.callbacks, self.settings = file, callbacks, settings
+        self.notes, self.seconds = list[str](), list[float]()
+        self._state: Plain | None = None
+
+    def __exit__(self, *error: object) -> None:
+        try:
+            if self.file is not None:
+                self.file.flush()
+        finally:
+            self.callbacks.close()
+
+    def resume(self, runs: Sequence[CandidateRun], stages: Stages) -> int:
+        """Put back what was reached so far; returns the epoch with which the training goes on, 0 at its beginning.
+
+        Raises TrainError for a state of another training.
+        """
+        self._state = self.file.read() if self.file is not None else None
+        if self._state is not None:
+            restore_progress(self._state, runs, stages)
+            done = len(self._state["seconds"])
+            resumed = f"went on after {counted(done, 'epoch')} that an earlier run had finished"
+            self.notes, self.seconds = [*self._state["notes"], resumed], list(self._state["seconds"])
+        self.callbacks.train_begin(self.settings)
+        return len(self.seconds)
+
+    def put_back(self, runs: Sequence[CandidateRun]) -> None:
+        """The weights and optimizers, once; the runs have begun the stage."""
+        if self._state is not None:
+            restore_tensors(self._state, runs)
+
+    def put_back_generators(self) -> None:
+        """The generators of random numbers, once, just before the epoch with which the training goes on."""
+        if self._state is not None:
+            restore_generators(self._state)
+            self._state = None
+
+    def epoch_end(self, runs: Sequence[CandidateRun], stages: Stages, best: CandidateRun) -> None:
+        """After an epoch and its validation."""
+        if self.file is not None:
+            self.file.keep(state_of(runs, stages, self.notes, self.seconds))
+        numbers = {"train_loss": best.progress.losses[-1], "lr": float(best.eager.optimizer.param_groups[0]["lr"])}
+        for score in best.progress.scores[-1:]:
+            numbers |= {f"validation_{name}": score.value(name) for name in ("loss", *score.metrics)}
+        self.callbacks.epoch_end(EpochEnd(len(self.seconds) - 1, stages.epochs, numbers, self.seconds[-1]))
+
+
+def watch_of(steps: Steps, objective: Objective, stages: Stages, seed: int) -> Watch:
+    """What keeps the state of this training and calls its callbacks."""
+    settings = {"solver": str(steps), "task": _task_name(objective), "loss": objective.name, "seed": seed}
+    kept = steps.kept_in
+    file = None if kept is None else CheckpointFile(kept, _identity_of(steps, objective, stages, seed))
+    return Watch(file, Callbacks(steps.callbacks), settings)
+
+
+def _identity_of(steps: Steps, objective: Objective, stages: Stages, seed: int) -> dict[str, str]:
+    """What must be the same when a training goes on, but for the number of epochs where no rate depends on it."""
+    names = [entry.name for entry in fields(steps) if entry.repr and (entry.name != "epochs" or steps.lr_schedule)]
+    digest = hashlib.sha256(repr(sorted(stages.digests.items())).encode()).hexdigest()[:16]
+    shapes = {name: tuple(p.shape) for name, p in stages.model.named_parameters() if p.requires_grad}
+    return {
+        **{name: _named(getattr(steps, name)) for name in names},
+        "task": _task_name(objective),
+        "loss": objective.name,
+        "seed": str(seed),
+        "training examples": str(len(stages.source.examples)),
+        "labels": _digest_of_labels(stages.source.examples.labels),
+        "validation examples": str(0 if stages.held_out is None else len(stages.held_out)),
+        "trainable parameters": str(shapes),
+        "frozen tensors": f"sha256 {digest}",
+    }
+
+
+def _task_name(objective: Objective) -> str:
+    return "unknown" if objective.task is None else objective.task.name
+
+
+def _named(value: object) -> str:
+    """A setting as text that is the same in another process."""
+    if isinstance(value, torch.optim.Optimizer):
+        return f"{type(value).__name__} {value.defaults}"
+    return getattr(value, "__qualname__", type(value).__name__) if callable(value) else repr(value)
+
+
+def _digest_of_labels(labels: Any) -> str:
+    tensors = tensors_of(labels) if labels is not None else []
+    return hashlib.sha256("".join(map(digest_of, tensors)).encode()).hexdigest()[:16] if tensors else "unknown"
 
 
 def state_of(runs: Sequence[CandidateRun], stages: Stages, notes: Sequence[str], seconds: Sequence[float]) -> Plain:
@@ -36,10 +143,14 @@ def restore_progress(state: Plain, runs: Sequence[CandidateRun], stages: Stages)
         raise TrainError("The checkpoint is of a training with other candidates.")
     for run, values in zip(runs, state["runs"], strict=True):
         run.progress.losses[:] = values["losses"]
-        run.progress.scores[:] = [Score(**score) for score in values["scores"]]
+        run.progress.scores[:] = [_as_score(score) for score in values["scores"]]
         run.progress.failure = values["failure"]
-    stages.begun[:] = [Stage(**{**stage, "layers": tuple(stage["layers"]), "leaves": tuple(stage["leaves"])})
-                       for stage in state["begun"]]  # fmt: skip
+        run.kept = dict(values["kept"])
+    done = len(state["seconds"])
+    entered_again = stages.first_epoch(done) if done not in stages else None
+    stages.begun[:] = [
+        Stage(**stage) for stage in state["begun"] if not stage["epoch"] or stage["epoch"] != entered_again
+    ]
 
 
 def restore_tensors(state: Plain, runs: Sequence[CandidateRun]) -> None:
@@ -63,7 +174,7 @@ def _state_of_run(run: CandidateRun) -> Plain:
         "optimizer": _deep_copied(run.eager.optimizer.state_dict()),
         "scaler": None if run.eager.scaler is None else run.eager.scaler.state_dict(),
         "rates": None if run.rates is None else _deep_copied(run.rates.scheduler.state_dict()),
-        "average": None if run.average is None else [values.clone() for values in run.average.averages.values()],
+        "average": None if run.average is None else _average_by_name(run, run.average),
         "losses": list(run.progress.losses),
         "scores": [asdict(score) for score in run.progress.scores],
         "failure": run.progress.failure,
@@ -77,15 +188,25 @@ def _restore_run(run: CandidateRun, values: Plain) -> None:
         tensors = run.learner.tensors()
         run.own.values = {name: value.to(tensors[name].device) for name, value in values["weights"].items()}
         run.own.generators = _as_generators(values["generators"])
-    run.kept = dict(values["kept"])
     run.eager.optimizer.load_state_dict(values["optimizer"])
     if run.eager.scaler is not None:
         run.eager.scaler.load_state_dict(values["scaler"])
     if run.rates is not None:
         run.rates.scheduler.load_state_dict(values["rates"])
     if run.average is not None:
-        for average, saved in zip(run.average.averages.values(), values["average"], strict=True):
-            average.copy_(saved)
+        tensors = run.learner.tensors()
+        for name, saved in values["average"].items():
+            run.average.averages[cast(nn.Parameter, tensors[name])].copy_(saved)
+
+
+def _average_by_name(run: CandidateRun, average: MovingAverage) -> State:
+    names = {parameter: name for name, parameter in run.learner.model.named_parameters()}
+    return {names[parameter]: values.clone() for parameter, values in average.averages.items()}
+
+
+def _as_score(plain: Plain) -> Score:
+    """per_class holds plain dictionaries."""
+    return Score(**{**plain, "per_class": tuple(ClassScore(**values) for values in plain["per_class"])})
 
 
 def _copied(state: State) -> State:

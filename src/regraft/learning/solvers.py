@@ -3,11 +3,14 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any, final
 
 from regraft.errors import TrainError
 from regraft.foundation.wording import near_names
 from regraft.learning.batches import Order
+from regraft.learning.callbacks import GivenCallback
+from regraft.learning.checkpoints import Checkpoints
 from regraft.learning.eager_step import PRECISIONS, Precision
 from regraft.learning.optimizers import OPTIMIZERS, Optimizer
 from regraft.learning.rates import Every, LRSchedule, needs_validation, schedule_form_problems
@@ -52,6 +55,10 @@ class Steps:
                   then on; other layers of the model do not train. Until its epoch a layer is frozen as by `freeze`.
                   Features of a deeper cut are computed once from the given ones where that is faster. The optimizer is
                   made of all parameters that will ever train. After training, the same layers are frozen as before
+    checkpoints   a folder, or `Checkpoints(folder, resume=True)`: keep the state after each epoch, to go on from after
+                  an interruption with the same weights in the end
+    callbacks     functions that are called after each epoch with an `EpochEnd`, and `Callback`s such as
+                  `CsvLogger("epochs.csv")` or `TensorBoardLogger("logs")`
 
     Raises TrainError with all problems at once for values that make no sense.
     """
@@ -75,6 +82,8 @@ class Steps:
     traced: bool = True
     order: Order | None = None
     schedule: Schedule | None = None
+    checkpoints: Checkpoints | str | Path | None = field(default=None, repr=False)
+    callbacks: Sequence[GivenCallback] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         _freeze_lists(self, "lr", "weight_decay")
@@ -92,6 +101,12 @@ class Steps:
 
     def __repr__(self) -> str:
         return _call_text(self)
+
+    @property
+    def kept_in(self) -> Checkpoints | None:
+        """Where the state is kept after each epoch; None for nowhere."""
+        given = self.checkpoints
+        return Checkpoints(given) if isinstance(given, str | Path) else given
 
     def _name_problems(self) -> list[str]:
         problems = []
@@ -202,6 +217,6 @@ def _refuse(method: str, problems: Sequence[str]) -> None:
 
 def _call_text(solver: Solver) -> str:
     """The constructor call with the arguments that differ from their defaults."""
-    values = [(field.name, getattr(solver, field.name), field.default) for field in fields(solver)]
+    values = [(field.name, getattr(solver, field.name), field.default) for field in fields(solver) if field.repr]
     given = ", ".join(f"{name}={value!r}" for name, value, default in values if value not in (default, {}))
     return f"{type(solver).__name__}({given})"

@@ -3,7 +3,7 @@
 Without a schedule there is one stage. With one, every stage is planned, and its cut proven, before anything trains.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import final
@@ -130,6 +130,15 @@ class Stages(AbstractContextManager["Stages"]):
     def __contains__(self, epoch: int) -> bool:
         """Whether a stage begins with this epoch."""
         return epoch in self._plans
+
+    def first_epoch(self, epoch: int) -> int:
+        """The epoch with which the stage of this epoch begins."""
+        return max(first for first in self._plans if first <= epoch)
+
+    @property
+    def digests(self) -> Mapping[str, str]:
+        """Of the tensors that are frozen in the present stage."""
+        return self._digests
 
     def epochs_of(self, epoch: int) -> int:
         """How many epochs the stage that begins with this one lasts."""

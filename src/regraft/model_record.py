@@ -18,6 +18,7 @@ from regraft.errors import PlanError, SaveError
 from regraft.inputs import InputContract
 from regraft.plans.rows import RequirementRow
 from regraft.plans.rows_json import requirement_from_json
+from regraft.tasks.kinds import TaskName
 
 RECORD_FILE, RECORD_VERSION = "regraft.json", 1
 
@@ -81,7 +82,7 @@ class ModelRecord:
     arguments: dict[str, str] = field(default_factory=dict)
     tokenizer: dict[str, str] = field(default_factory=dict)
     classes: tuple[str, ...] | None = None
-    task: str | None = None
+    task: TaskName | None = None
     columns: tuple[str, ...] = ()
     separator: str | None = None
     mask_values: tuple[int, ...] = ()

@@ -1,6 +1,7 @@
 """`reuse`: the whole way, from a checkpoint file to a trained, evaluated, saved and reported model. Read this first."""
 
 import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from torch import nn
 
 from regraft.caches.features import Features
 from regraft.caching import cache_features
+from regraft.contracts.text import padding_of
 from regraft.datasets.augmented import Augmented
 from regraft.datasets.labelled import Labelled
 from regraft.depths.depth_advice import DepthAdvice
@@ -28,12 +30,14 @@ from regraft.jobs.advice import spelled, spelled_for
 from regraft.jobs.heads import advice_for, needs_advice, with_head
 from regraft.jobs.job import Job
 from regraft.jobs.layers import freeze_layers, refuse_unknown_layers
-from regraft.jobs.method import solver_of
+from regraft.jobs.method import monitored, request_of, solvers_of, watched
 from regraft.jobs.parts import cached_besides, inputs_of, notes_of, open_parts, refuse_missing_data
 from regraft.jobs.planned import planned_model
 from regraft.jobs.preparation import refuse_unasked_preparation
 from regraft.jobs.understood import refuse_misfit, shared_notes, understood
+from regraft.jobs.unfinished import EPOCHS_FILE, Unfinished
 from regraft.learning.history import History
+from regraft.learning.loggers import CsvLogger, loggers_named
 from regraft.learning.schedules import EPOCHS
 from regraft.loading import apply_plan
 from regraft.plan import Plan
@@ -41,7 +45,8 @@ from regraft.predicting import Answer
 from regraft.predicting import predict as predict_with
 from regraft.reporting import write_report
 from regraft.reports.outcomes import outcomes_of
-from regraft.reports.record import PARTS, TRAIN, RunRecord, machine_text, parameters_of
+from regraft.reports.record import PARTS, TRAIN, RunRecord, machine_text, parameters_of, score_text
+from regraft.reports.task_results import task_result_of
 from regraft.saving import (
     ANSWERS_FILE,
     METRICS_FILE,
@@ -83,25 +88,28 @@ class Run:
     def summary(self) -> str:
         """The result in a few lines: accuracies, durations, where the model and the report are."""
         lines = [
-            f"{part:<10} accuracy {score.accuracy:.4f} ± {score.standard_error:.4f} ({counted(score.count, 'example')})"
-            for part, score in reversed(self.record.accuracies.items())
+            f"{part:<10} {score_text(score)} ({counted(score.count, 'example')})"
+            for part, score in reversed(self.record.shown_scores.items())
         ]
         lines += [f"{part:<10} {seconds:.2f} s" for part, seconds in self.record.seconds.items()]
         return "\n".join([*lines, f"model      {self.folder}", f"report     {self.folder / REPORT_FILE}"])
 
 
 @spelled_for("job")
-def reuse(job: Job | str | Path, *, tell: Tell = lambda line: None) -> Run:
+def reuse(job: Job | str | Path, *, resume: bool = False, tell: Tell = lambda line: None) -> Run:
     """Run a whole job and leave its run folder, whole or not at all.
 
-    job   a Job, or the path of a job.toml
-    tell  is given sentences for the user as the work goes on: the plan, the cut, the cost of the cache
+    job     a Job, or the path of a job.toml
+    resume  go on with a training by gradient steps that was interrupted: its finished epochs are in RUN.unfinished
+    tell    is given sentences for the user as the work goes on: the plan, the cut, the cost of the cache
 
     Raises the error of the step that cannot go on; no run folder is left then.
     """
     job = job if isinstance(job, Job) else Job.from_file(Path(job))
     out = job.path(job.out.folder)
     refuse_existing(out, overwrite=job.out.overwrite, foreign=foreign_entries, keep=inputs_of(job))
+    unfinished = Unfinished(out)
+    unfinished.begin(resume=resume, overwrite=job.out.overwrite)
     watch = Stopwatch()
     torch.manual_seed(job.train.seed)  # the fresh layers' initial weights
 
@@ -115,7 +123,9 @@ def reuse(job: Job | str | Path, *, tell: Tell = lambda line: None) -> Run:
     with watch("reading"):
         model = with_head(model, data["train"], plan, job, advice)
         inputs, labels = first_batch(data["train"])
-        refuse_misfit(model, inputs, labels, data["train"])
+        request, solvers = request_of(job.train, data["train"].target.task), solvers_of(job.train)
+        monitored(solvers, request)
+        refuse_misfit(model, inputs, labels, data["train"], request)
         tell("\n".join([understood(data, inputs), *(f"note: {note}" for note in notes)]))
 
     trained: nn.Module | Head = model
@@ -134,8 +144,17 @@ def reuse(job: Job | str | Path, *, tell: Tell = lambda line: None) -> Run:
             trained,
             examples["train"],
             validation=examples.get("validation"),
-            loss=job.train.loss,
-            solver=solver_of(job.train),
+            task=request.task,
+            loss=request.loss,
+            class_weights=request.class_weights,
+            label_smoothing=request.label_smoothing,
+            metrics=request.metrics,
+            pad=None if features else padding_of(data["train"].preparation.text),
+            solver=watched(
+                solvers,
+                unfinished.checkpoints(resume=resume),
+                [CsvLogger(unfinished.epochs), *loggers_named(job.train.log, out)],
+            ),
             seed=job.train.seed,
         )
     for stage in history.stages:
@@ -143,13 +162,15 @@ def reuse(job: Job | str | Path, *, tell: Tell = lambda line: None) -> Run:
     with watch("evaluation"):
         # The training examples are scored too where that costs no pass through the frozen layers.
         scored = [part for part in examples if part != TRAIN or (len(examples) > 1 and features)]
-        scores = {part: evaluate(trained, examples[part]) for part in scored}
+        scores = {part: evaluate(trained, examples[part], metrics=request.metrics) for part in scored}
         main = next((part for part in PARTS if part in scores), None)
         outcomes = outcomes_of(trained, examples[main], data[main], main) if main else None
+        result = task_result_of(trained, examples[main], data, main, scores[main]) if main else None
 
     record = record_of(job, model, plan, data, examples["train"], history, scores, watch.seconds, notes)
-    record = replace(record, outcomes=outcomes, advice=advice)
-    write_run(out, job, model, record, data["train"])
+    record = replace(record, outcomes=outcomes, advice=advice, result=result)
+    write_run(out, job, model, record, data["train"], epochs=unfinished.epochs)
+    unfinished.remove()
     return Run(out, model, record)
 
 
@@ -162,6 +183,7 @@ def advise_on(job: Job | str | Path, *, tell: Tell = lambda line: None) -> Depth
     job = job if isinstance(job, Job) else Job.from_file(Path(job))
     torch.manual_seed(job.train.seed)
     start = restored(job, tell)
+    refuse_no_classes(start.data["train"])
     return advice_for(start.model, start.data["train"], start.plan, job)
 
 
@@ -187,7 +209,8 @@ def restored(job: Job, tell: Tell) -> Restored:
     freeze_layers(model, job)
     data = open_parts(job)
     unasked = refuse_unasked_preparation(job, model, data["train"], planned.image)
-    refuse_untrained_task(data["train"])
+    if needs_advice(job):
+        refuse_no_classes(data["train"])
     return Restored(model, plan, data, [*planned.notes, *notes_of(data), *unasked, *shared_notes(data)])
 
 
@@ -214,10 +237,8 @@ def predict(
     task = record.task or "classification"
     if task not in ("regression", "language-model") and not record.classes:
         raise SaveError(f"{run} does not record the classes of its model. Save it with classes=[…] to predict by it.")
-    if record.task is None and record.outputs not in (
-        "classes",
-        None,
-    ):  # None: nothing is known, as for models saved by earlier versions
+    # None: nothing is known, as for models saved by earlier versions
+    if record.task is None and record.outputs not in ("classes", None):
         raise SaveError(
             f"The model of {run} was trained with the loss {record.outputs}, so its outputs need not be scores of "
             "classes of which one applies, as predict takes them. Call the model in Python; if they are such scores, "
@@ -234,12 +255,12 @@ def predict(
     )
 
 
-def refuse_untrained_task(dataset: Labelled) -> None:
-    """Raise DataError for labels that a job does not train on."""
+def refuse_no_classes(dataset: Labelled) -> None:
+    """Raise DataError for labels on which nothing can be advised."""
     if dataset.target.task != "classification":
         raise DataError(
-            f"The task of these data is {dataset.target.task}. A job trains classification; train in Python: "
-            "regraft.train(head, features, loss=…)."
+            f"The task of these data is {dataset.target.task}. How many layers to reuse is advised for one class per "
+            "example; choose the layers for other tasks yourself, in [freeze]."
         )
 
 
@@ -258,6 +279,7 @@ def features_of(trunk: Trunk, head: Head, data: Mapping[str, Labelled], job: Job
         batch_size=job.cache.batch_size,
         precision=job.cache.precision,
         engine=job.cache.engine,
+        pad=padding_of(data["train"].preparation.text),
     )
     epochs = (job.train.steps_keys.epochs or EPOCHS) if job.cache.use == "auto" else None
     try:
@@ -320,7 +342,7 @@ def _class_counts(dataset: Labelled) -> tuple[int, ...]:
     return () if numbers is None else tuple(torch.bincount(numbers, minlength=len(dataset.classes)).tolist())
 
 
-def write_run(out: Path, job: Job, model: nn.Module, record: RunRecord, trained_on: Labelled) -> None:
+def write_run(out: Path, job: Job, model: nn.Module, record: RunRecord, trained_on: Labelled, *, epochs: Path) -> None:
     """Write the run folder: the model with its provenance, metrics.json and report.html. Whole or not at all."""
     with whole_folder(out, overwrite=job.out.overwrite, foreign=foreign_entries, keep=inputs_of(job)) as folder:
         write_model(
@@ -335,4 +357,8 @@ def write_run(out: Path, job: Job, model: nn.Module, record: RunRecord, trained_
         (folder / METRICS_FILE).write_bytes(utf8(json.dumps(record.metrics(), indent=1)))
         if record.outcomes:
             (folder / ANSWERS_FILE).write_bytes(utf8(record.outcomes.to_csv(record.classes)))
+        if record.result and record.result.answers:
+            (folder / ANSWERS_FILE).write_bytes(utf8(record.result.to_csv()))
+        if epochs.is_file():
+            shutil.copyfile(epochs, folder / EPOCHS_FILE)
         write_report(folder / REPORT_FILE, record)

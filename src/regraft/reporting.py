@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from regraft.evaluating import Score
 from regraft.foundation.files import write_whole
 from regraft.foundation.wording import bytes_text, number_text, plus_minus, seconds_text, shape_text, share_text
 from regraft.learning.history import History
@@ -16,6 +17,8 @@ from regraft.reports.charts import Curves, Strip, Strips, curves, reliability, s
 from regraft.reports.gallery import Gallery
 from regraft.reports.plan_rows import group_rows, row_kind, row_shape
 from regraft.reports.record import RunRecord, Variant, dtype_text, known_accuracies
+from regraft.reports.scatter import Scatter, scatter
+from regraft.reports.task_results import MAIN, TaskResult, measure_name
 
 LISTED_EPOCHS = 100
 
@@ -50,9 +53,11 @@ def _squeezed(page: str) -> str:
 
 def _shown(record: RunRecord) -> dict[str, object]:
     """What the template needs beyond the record itself."""
+    result = record.result
     rows = record.plan.rows if record.plan else ()
     return {
-        "scores": record.accuracies,
+        "scores": {} if result is not None else record.accuracies,
+        "result": result and ShownResult(result, record.shown_scores),
         "plus_minus": plus_minus,
         "reused": sum(row.is_reused for row in rows),
         "targets": sum(row.target is not None for row in rows),
@@ -67,6 +72,49 @@ def _shown(record: RunRecord) -> dict[str, object]:
         "comparison": comparison_of(record.comparison) if record.comparison else None,
         "seconds": _seconds(record.seconds),
     }
+
+
+@dataclass(frozen=True)
+class ShownResult:
+    """The result of a task as tables and charts.
+
+    scores  part → its score
+    """
+
+    result: TaskResult
+    scores: Mapping[str, Score]
+
+    @property
+    def main(self) -> tuple[str, str, str]:
+        """Heading, value and baseline of the metric that the page begins with."""
+        metrics = self.scores[self.result.part].metrics
+        name = MAIN.get(self.result.task, "")
+        name = name if name in metrics else next(iter(metrics), "")
+        if not name:
+            return "Loss", number_text(self.scores[self.result.part].loss), ""
+        baseline = self.result.baseline.get(name)
+        text = f"{self.result.baseline_name}: {number_text(baseline)}" if baseline is not None else ""
+        return measure_name(name), number_text(metrics[name]), text
+
+    @property
+    def names(self) -> list[str]:
+        """The metrics that were computed."""
+        return list(dict.fromkeys(name for score in self.scores.values() for name in score.metrics))
+
+    @property
+    def headings(self) -> list[str]:
+        """Of the columns of the metrics."""
+        return list(map(measure_name, self.names))
+
+    @property
+    def class_headings(self) -> list[str]:
+        """Of the columns of the classes."""
+        return list(next(iter(self.result.per_class.values()), {}))
+
+    @property
+    def charts(self) -> list[Scatter]:
+        """Of a regression."""
+        return [scatter(column.name, column.true, column.predicted) for column in self.result.columns]
 
 
 @dataclass(frozen=True)

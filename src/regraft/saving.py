@@ -42,7 +42,7 @@ MODEL_FILE, PLAN_FILE = "model.safetensors", "plan.json"
 TOKENIZER = "tokenizer"  # the folder of a text contract's tokenizer
 REPORT_FILE, METRICS_FILE, ANSWERS_FILE = "report.html", "metrics.json", "answers.csv"  # of a run of a whole job
 NETWORK_FILE = "net.py"  # the source of a network that was built from its file
-OWN_FILES = {MODEL_FILE, RECORD_FILE, PLAN_FILE, REPORT_FILE, METRICS_FILE, ANSWERS_FILE}
+OWN_FILES = {MODEL_FILE, RECORD_FILE, PLAN_FILE, REPORT_FILE, METRICS_FILE, ANSWERS_FILE, "epochs.csv"}
 
 
 def save(

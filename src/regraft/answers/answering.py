@@ -20,7 +20,7 @@ from regraft.datasets.masks import WITHOUT_CLASS
 from regraft.errors import DataError
 from regraft.foundation.wording import counted
 from regraft.inputs import unfit
-from regraft.tasks.kinds import as_task
+from regraft.tasks.kinds import TASKS
 from regraft.tasks.outputs import find_logits
 
 YES = 0.5  # the probability from which a label applies
@@ -52,7 +52,7 @@ class Reader:
         task = self.target.task or "classification"
         if logits.ndim < 2 and task not in ("regression", "multilabel"):
             raise _no_scores(logits, len(names))
-        probabilities = as_task(task).probabilities(logits).float()  # type: ignore[union-attr]  # one task
+        probabilities = TASKS[task].probabilities(logits).float()
         return MAKERS[task](self, probabilities, examples, indices)
 
     @cached_property

@@ -26,7 +26,8 @@ def add_to(commands: Commands) -> None:
         help="override a key; repeatable",
     )
     add("--overwrite", action="store_true", help="replace the run folder if it exists")
-    add("--skip-unreadable", action="store_true", help="go on without damaged images, with a note")
+    add("--resume", action="store_true", help="go on with a training that was interrupted")
+    add("--skip-unreadable", action="store_true", help="go on without damaged files, with a note")
 
     add = add_command(commands, advise)
     add("job", type=Path, help="a job.toml; its model is restored and looked at, and nothing is trained")
@@ -62,13 +63,20 @@ def add_to(commands: Commands) -> None:
     add("--overwrite", action="store_true", help="replace the folder if it exists")
 
 
-def run_job(job: Path, *, settings: list[str] | None, overwrite: bool, skip_unreadable: bool) -> None:
+def run_job(job: Path, *, settings: list[str] | None, overwrite: bool, resume: bool, skip_unreadable: bool) -> None:
     """The main job: restore, freeze, cache, train, evaluate, save, report."""
     from regraft.jobs.job import Job
+    from regraft.jobs.unfinished import Unfinished
     from regraft.recipe import reuse
 
     extra = ["out.overwrite=true"] * overwrite + ["data.skip_unreadable=true"] * skip_unreadable
-    say(reuse(Job.from_file(job, [*(settings or []), *extra]), tell=_say_if_possible).summary())
+    whole = Job.from_file(job, [*(settings or []), *extra])
+    try:
+        say(reuse(whole, resume=resume, tell=_say_if_possible).summary())
+    except BaseException:
+        if Unfinished(whole.path(whole.out.folder)).has_epochs() and not resume:
+            warn(f"note: the finished epochs are kept; go on with: regraft reuse {job} --resume")
+        raise
 
 
 def advise(job: Path, *, settings: list[str] | None, as_json: bool, svg: Path | None) -> None:

@@ -96,6 +96,12 @@ class TextEncoder:
         return _rows(coded), [_tags(*pair) for pair in zip(word_of, given, strict=True)], word_of, cut
 
 
+def padding_of(contract: TextContract | None) -> dict[str, float] | None:
+    """What shorter rows of token numbers end in, by argument; None where the tokenizer has no token for it."""
+    padding = None if contract is None else TextEncoder(contract).padding_id
+    return None if padding is None else {"input_ids": padding}
+
+
 def save_tokenizer(contract: TextContract, folder: Path) -> None:
     """Write the contract's tokenizer into another folder. Raises JobError as `TextEncoder`."""
     TextEncoder(contract).tokenizer.save_pretrained(folder)

@@ -12,6 +12,7 @@ from regraft.contracts.text import IGNORED
 from regraft.datasets.labelled import Target, check_labels, refuse_unknown_classes
 from regraft.errors import Advice, DataError
 from regraft.foundation.wording import near_names
+from regraft.tasks.kinds import TaskName
 
 Names = tuple[str, ...] | None
 
@@ -30,7 +31,7 @@ def labels_from(path: Path, labels: np.ndarray, own: Names, target: Target) -> t
     return MAKERS[task](path, labels, own, replace(target, task=task))
 
 
-def _task_of(path: Path, labels: np.ndarray) -> str:
+def _task_of(path: Path, labels: np.ndarray) -> TaskName:
     """The task, where type and shape of the labels leave no doubt."""
     is_yes_no = labels.dtype.kind in "iubf" and bool(np.isin(labels, (0, 1)).all())
     if labels.ndim == 1 and labels.dtype.kind in "iu":

@@ -13,6 +13,7 @@ from regraft.contracts.preparation import Preparation
 from regraft.errors import DataError
 from regraft.foundation.wording import counted, near_names
 from regraft.labels import class_names
+from regraft.tasks.kinds import TaskName
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Target:
     mask_values  the value of a mask's pixels for each class; () for the numbers of the classes themselves
     """
 
-    task: str | None = None
+    task: TaskName | None = None
     classes: tuple[str, ...] | None = None
     columns: tuple[str, ...] = ()
     separator: str | None = None

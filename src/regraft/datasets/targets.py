@@ -14,6 +14,7 @@ from regraft.datasets.labelled import Target, refuse_unknown_classes
 from regraft.errors import Advice, DataError
 from regraft.foundation.wording import counted, listed
 from regraft.labels import class_names
+from regraft.tasks.kinds import TaskName
 
 LABEL_COLUMNS = ("label", "class", "target", "category", "labels", "tags", "ner_tags")
 YES_OR_NO = {"0", "1", "0.0", "1.0", "false", "true"}
@@ -43,7 +44,7 @@ def targets_of(table: Path, columns: Columns, target: Target) -> tuple[Tensor, T
     return make(table, columns, target)
 
 
-def _inferred(table: Path, columns: Columns, names: Sequence[str], target: Target) -> str:
+def _inferred(table: Path, columns: Columns, names: Sequence[str], target: Target) -> TaskName:
     """The task, where the labels leave no doubt."""
     values = [value for name in names for value in columns[name]]
     if target.separator is not None or isinstance(values[0], list):

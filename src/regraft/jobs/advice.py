@@ -75,6 +75,8 @@ def _key_of_a_job(advice: Advice) -> str:
     """The sentence that names a key of the job; "" for what no section has."""
     if advice.argument == "solver":  # a table of [train], by the class of the solver
         return f"Write [train.{type(advice.value).__name__.lower()}] to {advice.effect}."
+    if advice.argument == "resume":
+        return f"Pass --resume to {advice.effect}."
     section = SECTION_OF.get(advice.argument)
     line = f"[{section}] {advice.argument} = {toml_text(advice.value)}"
     option = f", or pass {OPTIONS[advice.argument]}," if advice.argument in OF_REUSE else ""

@@ -9,6 +9,10 @@ from regraft.foundation.wording import as_toml
 from regraft.jobs.sections import TABLES, FreezeSection, StepsTable, keys_of
 from regraft.learning.schedules import EPOCHS, form_problems
 
+LOSSES_OF = {
+    "multilabel": ("binary_cross_entropy",),
+    "regression": ("mean_squared_error", "mean_absolute_error", "huber"),
+}  # of any other task cross-entropy
 Toml = Mapping[str, Any]  # a job or a section of it, as tomllib reads it
 
 
@@ -60,15 +64,16 @@ def _two_methods(train: Toml) -> Iterator[str]:
 
 
 def _loss_problems(train: Toml) -> Iterator[str]:
-    """Problems of a loss that the method cannot have, or that would take the numbers of classes as values."""
-    exact = _exact_in(train)
-    if exact and train.get("loss", "cross_entropy") != "cross_entropy":
-        yield f'{exact} and loss is {as_toml(train["loss"])}: expected loss = "cross_entropy"'
-    if train.get("loss") == "mean_squared_error":
-        yield (
-            '[train] loss is "mean_squared_error": the labels of a job are classes, and this loss would take their '
-            'numbers as values: expected "cross_entropy". Numbers are trained in Python: regraft.train(…, loss=…)'
-        )
+    """Problems of a loss that the method or the task cannot have."""
+    exact, loss, task = _exact_in(train), train.get("loss"), train.get("task")
+    if exact and (loss or "cross_entropy") != "cross_entropy":
+        yield f'{exact} and loss is {as_toml(loss)}: expected loss = "cross_entropy"'
+    if exact and (task or "classification") != "classification":
+        yield f"{exact} and task is {as_toml(task)}: the exact optimum is that of a classification"
+    wanted = LOSSES_OF.get(task, ("cross_entropy",)) if isinstance(task, str) else None
+    if loss is not None and wanted is not None and loss not in wanted:
+        losses = " or ".join(map(as_toml, wanted))
+        yield f"[train] task is {as_toml(task)} and loss is {as_toml(loss)}: expected {losses}"
 
 
 def _exact_in(train: Toml) -> str:

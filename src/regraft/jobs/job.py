@@ -38,6 +38,15 @@ from regraft.jobs.sections import (
     kinds_of,
     section_of,
 )  # fmt: skip
+from regraft.tasks.kinds import TaskName
+
+# The task that a loss alone decides; cross-entropy belongs to several.
+TASK_OF_LOSS: dict[str, TaskName] = {
+    "binary_cross_entropy": "multilabel",
+    "mean_squared_error": "regression",
+    "mean_absolute_error": "regression",
+    "huber": "regression",
+}
 
 
 @dataclass(frozen=True, config=STRICT_KEYS)
@@ -112,7 +121,7 @@ class Job:
         """What the job says of the labels."""
         columns = [self.data.labels] if isinstance(self.data.labels, str) else self.data.labels
         return Target(
-            self.train.task,
+            self.train.task or TASK_OF_LOSS.get(self.train.loss or ""),
             None if self.data.classes is None else tuple(self.data.classes),
             tuple(columns or ()),
             self.data.separator,

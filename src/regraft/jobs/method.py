@@ -1,17 +1,48 @@
 """The training method of a job, as `train` takes it."""
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 
 from regraft.jobs.sections import StepsTable, TrainSection, section_values
+from regraft.learning.callbacks import GivenCallback
+from regraft.learning.checkpoints import Checkpoints
+from regraft.learning.metrics import higher_is_better
 from regraft.learning.old_keywords import translated
+from regraft.learning.request import Request
 from regraft.learning.solvers import Exact, Solver, Steps
+from regraft.tasks.kinds import TaskName, as_task
 
 
-def solver_of(section: TrainSection) -> Solver | Sequence[Solver]:
-    """The solver of [train.steps] or [train.exact], or of the same keys in [train]."""
+def solvers_of(section: TrainSection) -> list[Solver]:
+    """The solvers of [train.steps] or [train.exact], or of the same keys in [train], in order of preference.
+
+    Raises TrainError for values that make no sense.
+    """
     if section.exact is not None:
-        return Exact(**section_values(section.exact))
+        return [Exact(**section_values(section.exact))]
     values = {entry.name: getattr(section.steps_keys, entry.name) for entry in fields(StepsTable)}
     keys = {name: value for name, value in values.items() if value is not None}
-    return translated(section.solver, keys) if section.steps is None else Steps(**keys)
+    return translated(section.solver, keys) if section.steps is None else [Steps(**keys)]
+
+
+def watched(
+    solvers: Sequence[Solver], checkpoints: Checkpoints | None, callbacks: Sequence[GivenCallback]
+) -> list[Solver]:
+    """The same with checkpoints and callbacks for gradient steps."""
+    return [
+        replace(solver, checkpoints=checkpoints, callbacks=tuple(callbacks)) if isinstance(solver, Steps) else solver
+        for solver in solvers
+    ]
+
+
+def request_of(section: TrainSection, task: TaskName | None) -> Request:
+    """What is to be minimised and measured. Raises TrainError for an unknown name."""
+    return Request(task, section.loss, section.class_weights, section.label_smoothing, section.metrics)
+
+
+def monitored(solvers: Sequence[Solver], request: Request) -> None:
+    """Raise TrainError where the best epoch is chosen by a metric that is not computed."""
+    task = as_task(request.task) if request.task is not None else None
+    for solver in solvers:
+        if isinstance(solver, Steps) and solver.monitor != "loss":
+            higher_is_better(solver.monitor, request.metrics, task)

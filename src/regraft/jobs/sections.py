@@ -43,7 +43,10 @@ def _no_truth(value: T) -> T:
     return value
 
 
-Task = Literal["classification", "multilabel", "regression", "token-classification", "segmentation", "language-model"]
+JobTask = Literal[
+    "classification", "multilabel", "regression", "token-classification", "segmentation", "language-model"
+]
+JobLoss = Literal["cross_entropy", "binary_cross_entropy", "mean_squared_error", "mean_absolute_error", "huber"]
 Number = BeforeValidator(_no_truth)
 Count = Annotated[int, Number, Field(ge=1)]
 CheckedPatterns = Annotated[Patterns, AfterValidator(_compiled)]
@@ -179,7 +182,7 @@ class StepsTable:
     """[train.steps]: gradient steps, as `regraft.Steps`; what is left out has the default there."""
 
     epochs: Count | None = None
-    lr: Positive | Annotated[list[Positive], Field(min_length=1)] | None = None
+    lr: Positive | Annotated[list[Positive], Field(min_length=1)] | Mapping[str, Positive] | None = None
     batch_size: Count | None = None
     optimizer: Literal["sgd", "momentum", "adam", "adamw"] | None = None
     weight_decay: NotNegative | Annotated[list[NotNegative], Field(min_length=1)] | None = None
@@ -188,6 +191,13 @@ class StepsTable:
     precision: Literal["float32", "bfloat16", "float16"] | None = None
     patience: Count | None = None
     schedule: Mapping[int, CheckedPatterns] | None = None
+    lr_schedule: str | None = None
+    lr_arguments: Mapping[str, Any] | None = None
+    lr_every: Literal["update", "epoch"] | None = None
+    warmup: NotNegative | None = None
+    accumulate: Count | None = None
+    ema: Annotated[float, Number, Field(gt=0, lt=1)] | None = None
+    monitor: str | None = None
 
 
 @dataclass(frozen=True, config=STRICT_KEYS)
@@ -201,13 +211,22 @@ class ExactTable:
 class TrainSection(StepsTable):
     """[train]: task, loss, seed, and the method in a table of its own, [train.steps] or [train.exact].
 
+    task             what the labels are, where the data leave it open
+    class_weights    "balanced", or a number for each class
+    metrics          for the validation and the scores, by name; without it those of the task
+    log              services that each epoch is logged to, beside epochs.csv
+
     Without a table the method is chosen as `train` chooses. The keys of [train.steps] may also stand in [train] itself,
     with solver = "steps" or "lbfgs" (exact), as in jobs before these tables: "lbfgs" takes weight_decay alone, and
     without a solver weight_decay and batch_size leave the choice to `train`.
     """
 
-    task: Task | None = None
-    loss: Literal["cross_entropy", "mean_squared_error"] = "cross_entropy"
+    task: JobTask | None = None
+    loss: JobLoss | None = None
+    class_weights: Literal["balanced"] | list[NotNegative] | None = None
+    label_smoothing: Annotated[float, Number, Field(ge=0, lt=1)] = 0.0
+    metrics: list[str] | None = None
+    log: list[Literal["tensorboard", "wandb", "mlflow"]] = field(default_factory=list)
     seed: Annotated[int, Number, Field(ge=0, lt=1 << 63)] = 0  # what a generator of torch takes
     steps: StepsTable | None = None
     exact: ExactTable | None = None

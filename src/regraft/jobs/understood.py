@@ -12,6 +12,7 @@ from regraft.datasets.labelled import Labelled
 from regraft.errors import Advice, DataError
 from regraft.examples import call
 from regraft.foundation.wording import counted, listed, shape_text
+from regraft.learning.request import Request
 from regraft.tasks.classes import Classes
 from regraft.tasks.kinds import AnyTask, as_task
 from regraft.tasks.outputs import find_logits
@@ -44,10 +45,11 @@ def shared_notes(parts: Mapping[str, Labelled]) -> list[str]:
     return notes
 
 
-def refuse_misfit(model: nn.Module, inputs: Inputs, labels: Any, dataset: Labelled) -> None:
+def refuse_misfit(model: nn.Module, inputs: Inputs, labels: Any, dataset: Labelled, request: Request) -> None:
     """Raise DataError when the model cannot take the inputs, or its outputs do not fit the task and the labels.
 
     inputs, labels  a batch of the first examples
+    request         whose loss, weights and metrics have to fit as well, else TrainError
     """
     shapes = " and ".join(f"({shape_text(tensor.shape[1:])})" for tensor in tensors_of(inputs))
     try:
@@ -66,9 +68,11 @@ def refuse_misfit(model: nn.Module, inputs: Inputs, labels: Any, dataset: Labell
     if logits is None or logits.ndim < 1:
         given = type(outputs).__name__ if logits is None else "a single number"
         raise DataError(f"The model gives {given} for a batch; a job trains models with outputs for each example.")
-    task = as_task(str(dataset.target.task))
+    assert dataset.target.task is not None, "known of every opened data set"
+    task = as_task(dataset.target.task)
     _refuse_other_count(task, logits, dataset)
     task.check(outputs, labels).look(labels)
+    request.objective(outputs, labels, every=dataset.labels, model=model)
 
 
 def _refuse_other_count(task: AnyTask, logits: Tensor, dataset: Labelled) -> None:

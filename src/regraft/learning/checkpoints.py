@@ -56,7 +56,7 @@ class CheckpointFile:
     def __init__(self, checkpoints: Checkpoints, identity: Mapping[str, str]) -> None:
         self.checkpoints, self.identity = checkpoints, dict(identity)
         self.path = checkpoints.path
-        self._written = -LEAST_S
+        self._written = time.monotonic()
         self._waiting: dict[str, Any] | None = None
 
     def read(self) -> dict[str, Any] | None:

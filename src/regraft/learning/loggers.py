@@ -1,7 +1,7 @@
 """Callbacks that write the numbers of each epoch: into a .csv, to TensorBoard, Weights & Biases or MLflow."""
 
 import csv
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -15,17 +15,22 @@ class CsvLogger(Callback):
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._names: list[str] = []  # of the columns, once this object has written a row
 
     def epoch_end(self, end: EpochEnd) -> None:
-        """Append a row, and write the header before the first one; rows of epochs that are run again are replaced."""
+        """Append a row; the first one replaces those of epochs that are run again."""
         row = {"epoch": str(end.epoch), "seconds": f"{end.seconds:.3f}", **{k: repr(v) for k, v in end.numbers.items()}}
-        rows = [old for old in self._rows() if int(old["epoch"]) < end.epoch] if end.epoch else []
-        names = dict.fromkeys(name for one in (*rows, row) for name in one)
+        if self._names == list(row):
+            self._write([row], "a")
+            return
+        before = [old for old in self._rows() if int(old["epoch"]) < end.epoch] if end.epoch else []
+        self._names = list(row)
+        self._write([dict(zip(row, row, strict=True)), *before, row], "w")
+
+    def _write(self, rows: list[dict[str, str]], mode: str) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(names), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows([*rows, row])
+        with self.path.open(mode, newline="", encoding="utf-8") as file:
+            csv.DictWriter(file, self._names, extrasaction="ignore", lineterminator="\n").writerows(rows)
 
     def _rows(self) -> list[dict[str, str]]:
         if not self.path.is_file():
@@ -130,7 +135,7 @@ class MlflowLogger(Callback):
             self._mlflow.end_run()
 
 
-def loggers_named(names: list[str], folder: Path) -> list[Callback]:
+def loggers_named(names: Sequence[str], folder: Path) -> list[Callback]:
     """The loggers of a job. Raises TrainError for one whose library is not installed.
 
     folder  of the run: its name is that of the run of Weights & Biases and MLflow, and TensorBoard's files are in it

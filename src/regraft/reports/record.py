@@ -16,6 +16,7 @@ from regraft.plan import Plan
 from regraft.reports.calibration import Calibration, calibration_of
 from regraft.reports.confusion import ClassScore, Confusion, confusion_of
 from regraft.reports.outcomes import Outcomes
+from regraft.reports.task_results import TaskResult
 
 TRAIN = "train"
 PARTS = ("test", "validation", TRAIN)  # the order in which they are shown; the first gives the main result
@@ -82,6 +83,7 @@ class RunRecord:
     counts      part of the data → how many examples each class has there, in the order of `classes`
     outcomes    the answers for the examples of the main part, one by one
     advice      how many layers to reuse, where it was asked for
+    result      the same for other labels than one class for each example
     comparison  several ways of training side by side; empty for an ordinary run
     """
 
@@ -106,6 +108,7 @@ class RunRecord:
     counts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     outcomes: Outcomes | None = None
     advice: DepthAdvice | None = None
+    result: TaskResult | None = None
 
     @property
     def accuracies(self) -> dict[str, Score]:
@@ -114,8 +117,15 @@ class RunRecord:
         return {part: score for part, score in scores.items() if score.accuracy is not None}
 
     @property
+    def shown_scores(self) -> dict[str, Score]:
+        """The scores of all parts, the main one first, whatever their task."""
+        return {part: self.scores[part] for part in PARTS if part in self.scores}
+
+    @property
     def confusion(self) -> Confusion | None:
-        """That of the main score; None where there is none."""
+        """That of the main score; None where there is none, and for a language model, whose classes are all tokens."""
+        if self.result is not None and self.result.task == "language-model":
+            return None
         matrix = next((score.confusion for score in self.accuracies.values()), None)
         return confusion_of(matrix, self.classes) if matrix else None
 
@@ -123,7 +133,7 @@ class RunRecord:
     def baseline(self) -> Baseline | None:
         """What an answer without looking at the example would reach on the main part; None without classes."""
         main = next((score for part, score in self.accuracies.items() if part != TRAIN), None)
-        if main is None or not main.confusion:
+        if main is None or not main.confusion or self.result is not None:
             return None
         own = [sum(row) for row in main.confusion]
         known = self.counts.get(TRAIN) or own
@@ -141,9 +151,10 @@ class RunRecord:
 
     def metrics(self) -> dict[str, object]:
         """The record's numbers under stable names, for metrics.json."""
+        names = ("accuracy", "standard_error", "count", "loss")
         scores = {
-            part: {name: getattr(score, name) for name in ("accuracy", "standard_error", "count", "loss")}
-            for part, score in self.accuracies.items()
+            part: {name: getattr(score, name) for name in names} | {"metrics": dict(score.metrics)}
+            for part, score in self.shown_scores.items()
         }
         return scores | {
             "seconds": dict(self.seconds),
@@ -160,6 +171,7 @@ class RunRecord:
             "baseline": self.baseline and asdict(self.baseline),
             "advice": self.advice and self.advice.to_dict(),
             "calibration": self.calibration and asdict(self.calibration),
+            "result": self.result and self.result.to_dict(),
         }
 
 
@@ -208,6 +220,14 @@ def _history_metrics(history: History) -> dict[str, object]:
         "stopped": history.stopped_because,
         "stages": [_stage_metrics(stage) for stage in history.stages],
     }
+
+
+def score_text(score: Score) -> str:
+    """The accuracy with its standard error, or each metric of another task."""
+    if score.accuracy is not None and score.standard_error is not None:
+        return f"accuracy {score.accuracy:.4f} ± {score.standard_error:.4f}"
+    values = score.metrics or {"loss": score.loss}
+    return ", ".join(f"{name} {value:.4g}" for name, value in values.items())
 
 
 def known_accuracies(history: History) -> list[float]:

@@ -16,7 +16,7 @@ ORDER = [
     "networks", "building",
     "verifying", "cuts", "freezing", "splitting", "inputs", "contracts", "datasets", "stores", "caches", "caching",
     "learning", "training", "evaluating", "collecting", "protocols", "depths", "layer_heads", "advising", "jobs",
-    "model_record", "saving", "exports", "exporting", "answers", "predicting", "reports", "reporting", "comparing",
+    "model_record", "saving", "exports", "exporting", "answers", "predicting", "scoring_runs", "reports", "reporting", "comparing",
     "sklearn", "testing", "recipe", "demo", "cli", "__main__",
 ]  # fmt: skip
 PUBLIC_NAMES = [

@@ -45,6 +45,21 @@ def add_to(commands: Commands) -> None:
     add("--csv", dest="as_csv", action="store_true", help="comma-separated: name, class, probability, or as the task")
     add("--masks", type=Path, metavar="FOLDER", help="for the masks of a model for segmentation")
 
+    add = add_command(commands, evaluate)
+    add("run", type=Path, help="a run folder")
+    add("data", type=Path, help="labelled data in any form that a job takes")
+    add(
+        "--labels",
+        action="append",
+        metavar="COLUMN",
+        help="column of the labels, if another than in training; repeatable",
+    )
+    add("--metric", dest="metrics", action="append", metavar="NAME", help="f1, auroc …; repeatable")
+    add("--model", metavar="SPEC", help="build the model by this instead of the code in the run folder")
+    add("--model-args", **MODEL_ARGS)
+    add("--skip-unreadable", action="store_true", help="go on without damaged files, with a note")
+    add("--json", dest="as_json", action="store_true", help="machine-readable, with the confusion and class names")
+
     add = add_command(commands, compare)
     add("runs", type=Path, nargs="+", metavar="RUN", help="run folders; the others are compared with the first")
     add("--out", type=Path, metavar="FILE", help="also write an HTML page")
@@ -153,6 +168,32 @@ def _print_answers(answers: list["Answer"], *, as_json: bool, as_csv: bool) -> N
         width = max(map(len, names), default=0)
         for name, answer in zip(names, answers, strict=True):
             say(f"{name:<{width}}  {answer.text()}")
+
+
+def evaluate(
+    run: Path,
+    data: Path,
+    *,
+    labels: list[str] | None,
+    metrics: list[str] | None,
+    model: str | None,
+    model_args: str,
+    skip_unreadable: bool,
+    as_json: bool,
+) -> None:
+    """Score a run on other labelled data, prepared as for its training.
+
+    Executes the code in the run folder that builds its model: only for runs that you trust.
+    For any other run give --model SPEC, your own code; then nothing of the folder is executed.
+    """
+    from regraft.jobs.factories import build_model
+    from regraft.scoring_runs import score_run
+
+    made = build_model(model, json_arguments(model_args)) if model else None
+    score = score_run(run, data, model=made, metrics=metrics, labels=labels or (), skip_unreadable=skip_unreadable)
+    for note in score.notes:
+        warn(f"note: {note}")
+    say(json.dumps(score.to_dict(), indent=1) if as_json else str(score))
 
 
 def compare(runs: list[Path], *, out: Path | None, as_json: bool) -> None:

@@ -16,8 +16,8 @@ ORDER = [
     "networks", "building",
     "verifying", "cuts", "freezing", "splitting", "inputs", "contracts", "datasets", "stores", "caches", "caching",
     "learning", "training", "evaluating", "collecting", "protocols", "depths", "layer_heads", "advising", "jobs",
-    "model_record", "saving", "exports", "exporting", "answers", "predicting", "scoring_runs", "reports", "reporting", "comparing",
-    "sklearn", "testing", "recipe", "demo", "cli", "__main__",
+    "model_record", "saving", "exports", "exporting", "answers", "predicting", "scoring_runs", "reports", "reporting",
+    "comparing", "sklearn", "testing", "recipe", "demo", "cli", "__main__",
 ]  # fmt: skip
 PUBLIC_NAMES = [
     "open_checkpoint", "plan_reuse", "apply_plan", "build_model", "verify", "advise", "head_on_layers", "freeze",

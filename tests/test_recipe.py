@@ -15,7 +15,10 @@ from regraft.recipe import advise_on, predict, reuse
 from regraft.saving import Factory
 from small_models import same_weights
 
-FOLDER = ["answers.csv", "metrics.json", "model.safetensors", "net.py", "plan.json", "regraft.json", "report.html"]
+FOLDER = [
+    "answers.csv", "epochs.csv", "metrics.json", "model.safetensors", "net.py", "plan.json", "regraft.json",
+    "report.html",
+]  # fmt: skip
 
 
 def test_a_job_leaves_a_whole_run_folder(job_file):
@@ -181,7 +184,10 @@ def test_stopping_in_the_middle_leaves_no_run_folder(job_file, monkeypatch):
     before = {path.name for path in job_file.parent.iterdir()}
     with pytest.raises(KeyboardInterrupt, match="stopped by the user"):
         reuse(job_file)
-    assert {path.name for path in job_file.parent.iterdir()} - {"__pycache__"} == before
+    assert {path.name for path in job_file.parent.iterdir()} - {"__pycache__"} == {*before, "run.unfinished"}
+    monkeypatch.undo()
+    assert reuse(job_file, resume=True).metrics["epochs"] == 3
+    assert {path.name for path in job_file.parent.iterdir()} - {"__pycache__"} == {*before, "run"}
 
 
 def test_a_job_unfreezes_by_a_schedule_and_a_cache_changes_no_bit(job_file):

@@ -14,6 +14,7 @@ from regraft.learning.old_keywords import OLD_SOLVERS
 from regraft.learning.optimizers import OPTIMIZERS
 from regraft.learning.solvers import Exact, Steps
 from regraft.matching import plan_reuse
+from regraft.tasks.kinds import TASKS
 
 WHOLE = """
 [checkpoint]
@@ -89,7 +90,10 @@ def test_all_problems_are_told_at_once(job_file):
         ("train.seed=-1", r"\[train\] seed is -1"),
         ("train.epochs=true", r"\[train\] epochs is true: expected a whole number of 1 or more$"),
         ("data.validation=true", r"run:\n  \[data\] validation is true: expected a number of 0 or more or a text$"),
-        ("train.lr=true", r"run:\n  \[train\] lr is true: expected a number above 0 or a list of numbers above 0$"),
+        (
+            "train.lr=true",
+            r"run:\n  \[train\] lr is true: expected a number above 0, a list of numbers above 0 or a table, as in \{a",
+        ),
     ],
 )
 def test_numbers_out_of_range_are_refused_when_the_job_is_read(job_file, setting, told):
@@ -160,7 +164,7 @@ def test_problems_in_a_table_of_a_method_are_named_with_the_table(job_file):
     schedule = 'schedule is {1 = "a"}: the schedule has no entry for epoch 0, which names the layers that train first'
     for told in (
         "[train.steps] has no key 'epohcs'. Did you mean 'epochs'?",
-        '[train.steps] lr is "fast": expected a number above 0 or a list of numbers above 0',
+        '[train.steps] lr is "fast": expected a number above 0, a list of numbers above 0 or a table, as in {a = 1}',
         f"[train.steps] {schedule}",
     ):
         assert told in str(caught.value)
@@ -215,11 +219,12 @@ def test_each_problem_is_one_line_with_key_value_and_what_is_allowed(job_file):
         '  [input] size is "big": expected a number of pixels of 1 or more, or [height, width]',
         "  [input] std is 0: every channel is divided by it, so none can be 0",
         '  [cache] precision is "int9": expected "float32", "bfloat16", "float16" or "int8". Did you mean "int8"?',
-        '  [train] lr is "fast": expected a number above 0 or a list of numbers above 0',
+        '  [train] lr is "fast": expected a number above 0, a list of numbers above 0 or a table, as in {a = 1}',
         '  [train] optimizer is "adamq": expected "sgd", "momentum", "adam" or "adamw". Did you mean "adam"?',
         '  [train] precision is "float8": expected "float32", "bfloat16" or "float16". Did you mean "float32"?',
         f"""  {schedule}: the pattern 'b(' {compiled} 1. {escape}""",
-        '  [train] loss is "mse": expected "cross_entropy" or "mean_squared_error"',
+        '  [train] loss is "mse": expected "cross_entropy", "binary_cross_entropy", "mean_squared_error", '
+        '"mean_absolute_error" or "huber"',
         '  [train] solver is "newton": expected "steps" or "lbfgs"',
         "  [freeze] has layers and upto: expected only one of layers, trainable, upto",
         f"  {schedule}: the schedule has no entry for epoch 0, which names the layers that train first",
@@ -234,9 +239,10 @@ def test_each_problem_is_one_line_with_key_value_and_what_is_allowed(job_file):
     [
         (["train.solver=lbfgs", "train.schedule={0='a'}"], "has no epochs: leave out schedule"),
         (["train.solver=lbfgs", "train.loss=mean_squared_error"], 'expected loss = "cross_entropy"'),
-        (["train.loss=mean_squared_error"], r"labels of a job are classes.*Numbers are trained in Python"),
+        (["train.loss=huber", "train.task=multilabel"], 'loss is "huber": expected "binary_cross_entropy"'),
+        (["train.task=regression", "train.solver=lbfgs"], "the exact optimum is that of a classification"),
         (["data.validation=0", "train.lr=[0.1, 0.2]"], "several lr or weight_decay are compared"),
-        (["train.lr=[]"], "lr is .*: expected a number above 0 or a list of numbers above 0"),
+        (["train.lr=[]"], "lr is .*: expected a number above 0, a list of numbers above 0 or a table, as in {a = 1}"),
         (["train.schedule={0=[]}"], "epoch 0 of the schedule: the list of layers is empty"),
         (["train.exact={}", "train.loss=mean_squared_error"], r"\[train.exact\] is given and loss is"),
         (["data.validation=0", "train.exact.weight_decay=[0.1, 0.2]"], r"\[train.exact\] several"),
@@ -273,7 +279,8 @@ def test_a_job_names_what_the_steps_know():
     assert get_args(get_args(train["solver"])[0]) == OLD_SOLVERS
     assert StepsTable.__dataclass_fields__.keys() <= Steps.__dataclass_fields__.keys() - {"traced", "order"}
     assert ExactTable.__dataclass_fields__.keys() == Exact.__dataclass_fields__.keys()
-    assert set(get_args(train["loss"])) <= set(LOSSES)
+    assert set(get_args(get_args(train["loss"])[0])) <= set(LOSSES)
+    assert set(get_args(get_args(train["task"])[0])) <= set(TASKS)
     assert get_args(get_args(train["precision"])[0]) == tuple(stepping.PRECISIONS)
     assert get_args(cache["precision"]) == caches_precision.PRECISIONS
     assert plan["match"] == get_type_hints(plan_reuse)["match"]

@@ -1,7 +1,9 @@
 import pytest
 
-from regraft.jobs.method import solver_of
+from regraft.errors import TrainError
+from regraft.jobs.method import monitored, request_of, solvers_of, watched
 from regraft.jobs.sections import ExactTable, StepsTable, TrainSection
+from regraft.learning.checkpoints import Checkpoints
 from regraft.learning.solvers import Exact, Steps
 
 
@@ -9,8 +11,8 @@ from regraft.learning.solvers import Exact, Steps
     ("section", "solver"),
     [
         (TrainSection(), [Exact(), Steps()]),
-        (TrainSection(steps=StepsTable(lr=0.1)), Steps(lr=0.1)),
-        (TrainSection(exact=ExactTable(weight_decay=[0.1, 1.0])), Exact(weight_decay=[0.1, 1.0])),
+        (TrainSection(steps=StepsTable(lr=0.1)), [Steps(lr=0.1)]),
+        (TrainSection(exact=ExactTable(weight_decay=[0.1, 1.0])), [Exact(weight_decay=[0.1, 1.0])]),
         (TrainSection(epochs=3, patience=2), [Steps(epochs=3, patience=2)]),
         (TrainSection(weight_decay=0.1), [Exact(weight_decay=0.1), Steps(weight_decay=0.1)]),
         (TrainSection(solver="lbfgs", epochs=3, weight_decay=0.1), [Exact(weight_decay=0.1)]),
@@ -18,4 +20,19 @@ from regraft.learning.solvers import Exact, Steps
     ],
 )
 def test_a_job_names_its_method_by_a_table_or_by_the_keys_of_older_jobs(section, solver):
-    assert solver_of(section) == solver
+    assert solvers_of(section) == solver
+
+
+def test_checkpoints_and_callbacks_belong_to_gradient_steps():
+    """The exact optimum has no epochs."""
+    exact, steps = watched([Exact(), Steps(lr=0.1)], Checkpoints("folder"), [print])
+    assert exact == Exact()
+    assert (steps.lr, steps.checkpoints, steps.callbacks) == (0.1, Checkpoints("folder"), (print,))
+
+
+def test_what_is_monitored_has_to_be_computed():
+    """Said before anything is computed."""
+    section = TrainSection(metrics=["f1"])
+    monitored([Steps(monitor="f1")], request_of(section, "classification"))
+    with pytest.raises(TrainError, match="There is no metric 'f11' to monitor"):
+        monitored([Steps(monitor="f11")], request_of(section, "classification"))

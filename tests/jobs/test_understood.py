@@ -12,9 +12,11 @@ from regraft.errors import DataError
 from regraft.jobs.job import Job
 from regraft.jobs.parts import open_parts
 from regraft.jobs.understood import refuse_misfit, shared_notes, understood
+from regraft.learning.request import Request
 
 ROWS = (torch.tensor([[-1.0, 0.5, 2.0], [0.0, 0.0, 0.0]]),)
 LABELS = torch.tensor([0, 1])
+REQUEST = Request("classification")
 AB = ArrayExamples(ROWS[0], LABELS, Target("classification", ("a", "b")))
 
 
@@ -82,14 +84,14 @@ class Failing(nn.Module):
 def test_a_model_that_does_not_fit_the_data_is_refused(model, words):
     """Before anything is computed."""
     with pytest.raises(DataError, match=words):
-        refuse_misfit(model, ROWS, LABELS, AB)
+        refuse_misfit(model, ROWS, LABELS, AB, REQUEST)
 
 
 def test_looking_changes_nothing_in_the_model():
     """Neither modes nor statistics nor random numbers."""
     model = nn.Sequential(nn.BatchNorm1d(3), nn.Dropout(0.5), nn.Linear(3, 2)).train()
     before, drawn = model[0].running_mean.clone(), torch.get_rng_state()
-    refuse_misfit(model, ROWS, LABELS, AB)
+    refuse_misfit(model, ROWS, LABELS, AB, REQUEST)
     assert model.training
     assert torch.equal(model[0].running_mean, before)
     assert model[0].num_batches_tracked == 0

@@ -35,8 +35,8 @@ RECORD = RunRecord(
 def test_metrics_have_stable_names():
     """Scripts read them, as JSON."""
     assert json.loads(json.dumps(RECORD.metrics())) == {
-        "test": {"accuracy": 0.75, "standard_error": 0.1, "count": 20, "loss": 0.6},
-        "validation": {"accuracy": 0.5, "standard_error": 0.2, "count": 10, "loss": 0.7},
+        "test": {"accuracy": 0.75, "standard_error": 0.1, "count": 20, "loss": 0.6, "metrics": {}},
+        "validation": {"accuracy": 0.5, "standard_error": 0.2, "count": 10, "loss": 0.7, "metrics": {}},
         "seconds": {"training": 1.5},
         "epochs": 2,
         "cut": {
@@ -77,6 +77,7 @@ def test_metrics_have_stable_names():
         "confusion": [[8, 2], [3, 7]],
         "baseline": {"name": "a", "majority": 0.5, "chance": 0.5},
         "calibration": None,
+        "result": None,
     }
 
 

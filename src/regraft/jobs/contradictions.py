@@ -88,6 +88,10 @@ def _without_validation(section: str, method: Toml) -> Iterator[str]:
     none = "and [data] validation is 0: expected a part of the data"
     if method.get("patience") is not None:
         yield f"[{section}] patience waits for a lower validation loss, {none}"
+    if method.get("monitor") not in (None, "loss"):
+        yield f"[{section}] monitor is a metric of the validation, {none}"
+    if method.get("lr_schedule") in ("plateau", "ReduceLROnPlateau"):
+        yield f"[{section}] lr_schedule follows the validation, {none}"
     if any(isinstance(method.get(key), list) and len(method[key]) > 1 for key in ("lr", "weight_decay")):
         yield f"[{section}] several lr or weight_decay are compared by their validation loss, {none}"
 

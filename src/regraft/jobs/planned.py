@@ -11,6 +11,7 @@ from regraft.building import planned_network
 from regraft.errors import JobError
 from regraft.jobs.factories import build_model
 from regraft.jobs.job import Job
+from regraft.jobs.layers import refuse_unknown_layers
 from regraft.jobs.parts import training_classes
 from regraft.jobs.sections import section_values
 from regraft.matching import plan_reuse
@@ -41,6 +42,7 @@ def planned_model(job: Job) -> Planned:
     if job.model.factory == FROM_CHECKPOINT:
         return _from_checkpoint(job)
     model = build_model(job.model.factory, job.model.args, folder=job.folder)
+    refuse_unknown_layers(model, job)  # the checkpoint need not even be there
     checkpoint = open_checkpoint(job.path(job.checkpoint.path))
     return Planned(model, checkpoint, plan_reuse(checkpoint, model, **section_values(job.plan)))
 

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test quick fuzz check zoo twins bench golden compared release dist clean
+.PHONY: demo test quick fuzz check zoo twins bench gpu golden compared release dist clean
 
 demo: $(VENV)/.demo
 	$(BIN)/regraft demo --out regraft-demo --overwrite
@@ -29,6 +29,10 @@ zoo: $(VENV)/.zoo
 # Its heavy peers get an environment of their own, .venv-bench; WORKLOADS="W1 W4" runs some.
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/bench.py $(WORKLOADS)
+
+# On a machine with a GPU, with its own torch; needs numpy and safetensors beside it.
+gpu:
+	PYTHONPATH=src $(PYTHON) benchmarks/gpu.py
 
 # Tiny checkpoints written by the real frameworks, in an environment of its own (3 GB); their values change each time.
 golden: .venv-golden/.made

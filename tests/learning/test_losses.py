@@ -36,7 +36,6 @@ LOGITS, LABELS = torch.randn(7, 4), torch.tensor([0, 1, 2, 3, 1, -100, 2])
         (F.l1_loss, "mean_absolute_error"),
         *((name, name) for name in LOSSES),
     ],
-    ids=str,
 )
 def test_a_loss_of_torch_is_known(loss, name):
     assert known_loss(loss).name == name

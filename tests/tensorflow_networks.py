@@ -31,8 +31,9 @@ def results(name):
     is_turned = any("channels last" in note for note in built.notes)
     with torch.no_grad():
         given = built.model(x.permute(0, 3, 1, 2) if is_turned else x)
-    words = [str(word) for word in golden()["lite_names"]] if name.endswith("tflite") else list(network.outputs)
-    return {word.removeprefix("out_"): value.numpy() for word, value in zip(words, given, strict=True)}
+    every = [word for word in golden() if word not in ("x", "lite_names")]
+    words = [str(word) for word in golden()["lite_names"]] if name.endswith("tflite") else every
+    return {word: value.numpy() for word, value in zip(words, given, strict=True)}
 
 
 def check(file, name):

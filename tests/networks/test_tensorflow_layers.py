@@ -1,4 +1,4 @@
-"""TensorFlow's layers and poolings, of a Lite file, compute what TensorFlow computes."""
+"""TensorFlow's layers and poolings, in Lite files and graphs, compute what TensorFlow computes."""
 
 import pytest
 from tests.tensorflow_networks import check
@@ -13,3 +13,9 @@ NAMES = [
 def test_an_operation_of_a_lite_file_computes_as_in_tensorflow(name):
     """The whole file is one network with an output for each operation."""
     check("graph_operations.tflite", name)
+
+
+@pytest.mark.parametrize("name", [*NAMES, "tf_fused_norm"])
+def test_an_operation_of_a_frozen_graph_computes_as_in_tensorflow(name):
+    """The same operations as TensorFlow itself writes them."""
+    check("graph_operations.pb", name)

@@ -2,6 +2,7 @@
 
 from regraft.networks import (
     tensorflow_branches,
+    tensorflow_choices,
     tensorflow_layers,
     tensorflow_numbers,
     tensorflow_shapes,
@@ -10,7 +11,7 @@ from regraft.networks import (
 from regraft.networks.tensorflow_table import TABLE
 
 TABLES = (tensorflow_numbers.NUMBERS, tensorflow_shapes.SHAPES, tensorflow_layers.LAYERS, tensorflow_states.STATES,
-          tensorflow_branches.BRANCHES)  # fmt: skip
+          tensorflow_branches.BRANCHES, tensorflow_choices.CHOICES)  # fmt: skip
 
 
 def test_the_table_holds_all_others():

@@ -45,6 +45,18 @@ def open_bundle(path: Path, bundle: Bundle, name: str, *, program: Path) -> Chec
     )  # fmt: skip
 
 
+def shown_names(prefix: Path) -> dict[str, str]:
+    """Key of a bundle's array → the name under which it is shown; a copy has the name of its original.
+
+    prefix  of the bundle's files
+    """
+    bundle = Bundle(prefix)
+    shown = {key: name for name, key in _keys(bundle)[0].items()}
+    own = variable_names(bundle.read_text(GRAPH_KEY)) if GRAPH_KEY in bundle.entries else {}
+    copies = {key: name for key, name in own.items() if key.startswith("_all_variables/") and name in shown.values()}
+    return copies | shown
+
+
 def _keys(bundle: Bundle) -> tuple[dict[str, str], list[str]]:
     """(name → key of each array of numbers, notes)."""
     numeric = [key for key, entry in bundle.entries.items() if entry.dtype not in NOT_NUMBERS]

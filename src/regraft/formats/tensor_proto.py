@@ -49,8 +49,10 @@ def proto_values(
 
 
 def _repeated(values: np.ndarray, count: int) -> np.ndarray:
-    """So many values: the last stands for all that are missing."""
-    missing = count - len(values) if len(values) else 0
+    """So many values: the last stands for all that are missing; of none at all every value is 0."""
+    if not len(values):
+        return np.zeros(count, values.dtype)
+    missing = count - len(values)
     return np.concatenate([values, np.full(missing, values[-1])]) if missing > 0 else values
 
 

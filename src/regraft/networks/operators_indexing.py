@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from regraft.networks.axis_orders import any_order, file_order, with_channels
 from regraft.networks.operators import Call, Operator, python
 
-_UNARY = ("asin", "acos", "sinh", "cosh", "asinh", "acosh", "atanh")
+_UNARY = ("erfc", "asin", "acos", "sinh", "cosh", "asinh", "acosh", "atanh")
 _BITS = {"bitwise_not": "~{0}", "bitwise_and": "{0} & {1}", "bitwise_or": "{0} | {1}", "bitwise_xor": "{0} ^ {1}"}
 
 

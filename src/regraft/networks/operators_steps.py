@@ -62,7 +62,7 @@ def _extreme(name: str) -> Any:
         bounds = {"maximum": "min", "minimum": "max"}
         for index in (0, 1):
             other = call.values[index]
-            if other is not None and other.is_plain and other.shape is None:
+            if other is not None and other.shape is None:
                 return f"{call.texts[1 - index]}.clamp({bounds[name]}={call.texts[index]})"
         return f"torch.{name}({call.texts[0]}, {call.texts[1]})"
 

@@ -7,13 +7,24 @@ from regraft.errors import BuildError
 from regraft.networks.keras import keras_network
 from regraft.networks.network import Network
 from regraft.networks.onnx import network_of_onnx
+from regraft.networks.tensorflow import network_of_tensorflow
 from regraft.networks.tflite import network_of_tflite
+
+
+def _of_javascript(checkpoint: Checkpoint) -> Network | None:
+    """TensorFlow.js has models of Keras' layers, and graphs."""
+    return keras_network(checkpoint) or network_of_tensorflow(checkpoint)
+
 
 # The reader's name → the translation; it gives None for a file of weights alone.
 _TRANSLATIONS: Mapping[str, Callable[[Checkpoint], Network | None]] = {
     "keras": keras_network,
     "keras-h5": keras_network,
-    "tfjs": keras_network,
+    "tfjs": _of_javascript,
+    "tensorflow-v1": network_of_tensorflow,
+    "tensorflow-v2": network_of_tensorflow,
+    "tensorflow-frozen": network_of_tensorflow,
+    "savedmodel": network_of_tensorflow,
     "onnx": network_of_onnx,
     "tflite": network_of_tflite,
 }

@@ -206,7 +206,8 @@ def _cuts(
 def _product(translation: TensorFlowTranslation, operation: Operation) -> None:
     """MatMul and its fused form: a dense layer when the second factor is an array."""
     weight = translation.weight(operation.inputs[1])
-    if weight is None or operation.settings.get("transpose_a") or len(translation.shape(weight)) != 2:
+    is_layer = weight is not None and len(translation.shape(weight)) == 2 and "float" in _dtype(translation, weight)
+    if weight is None or operation.settings.get("transpose_a") or not is_layer:
         _plain_product(translation, operation)
         return
     if not operation.settings.get("transpose_b"):
@@ -214,12 +215,18 @@ def _product(translation: TensorFlowTranslation, operation: Operation) -> None:
     _dense(translation, operation, weight)
 
 
+def _dtype(translation: TensorFlowTranslation, array: Array) -> str:
+    return array.dtype_in(translation.checkpoint.infos)
+
+
 def _plain_product(translation: TensorFlowTranslation, operation: Operation) -> None:
     factors: list[Input] = []
     for index, name in ((0, "transpose_a"), (1, "transpose_b")):
         value = translation.value(operation.inputs[index])
         is_turned = operation.settings.get(name)
-        factors.append(translation.step("matrix_transpose", [value], operation) if is_turned else value)
+        value = translation.step("matrix_transpose", [value], operation) if is_turned else value
+        is_whole = translation.is_integer(operation.inputs[index])  # whole numbers of two sizes have no product
+        factors.append(translation.step("cast", [value], operation, dtype="int64") if is_whole else value)
     if operation.settings.get("fused_ops"):
         raise UnsupportedError("its weights are computed as the network runs")
     translation.emit("matmul", factors, operation.name)

@@ -15,7 +15,8 @@ from regraft.networks.tensorflow_translation import TensorFlowTranslation, Trans
 _PLAIN = {  # operation → ours, with the same inputs and no settings
     "Relu": "relu", "Relu6": "relu6", "Sigmoid": "sigmoid", "Tanh": "tanh", "Exp": "exp", "Expm1": "expm1",
     "Log": "log", "Log1p": "log1p", "Sqrt": "sqrt", "Rsqrt": "rsqrt", "Neg": "neg", "Abs": "abs", "Floor": "floor",
-    "Ceil": "ceil", "Round": "round", "Rint": "round", "Erf": "erf", "Sin": "sin", "Cos": "cos", "Tan": "tan",
+    "Ceil": "ceil", "Round": "round", "Rint": "round", "Erf": "erf", "Erfc": "erfc", "Sin": "sin", "Cos": "cos",
+        "Tan": "tan",
     "Asin": "asin", "Acos": "acos", "Atan": "atan", "Sinh": "sinh", "Cosh": "cosh", "Asinh": "asinh",
     "Acosh": "acosh", "Atanh": "atanh", "Sign": "sign", "Reciprocal": "reciprocal", "Inv": "reciprocal",
     "Square": "square", "LogicalNot": "logical_not", "IsNan": "isnan", "IsInf": "isinf", "Softplus": "softplus",

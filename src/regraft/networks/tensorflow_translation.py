@@ -29,6 +29,7 @@ _TRUTHS = frozenset({
     "Equal", "NotEqual", "Less", "LessEqual", "Greater", "GreaterEqual", "LogicalAnd", "LogicalOr", "LogicalNot",
     "IsNan", "IsInf", "Any", "All",
 })  # fmt: skip
+_SILENT = ("Const", "VariableV2", "Variable", "VarHandleOp", "NoOp", "Placeholder")
 _SIZES = frozenset({"Shape", "Size", "Rank"})
 
 
@@ -73,9 +74,12 @@ class TensorFlowTranslation:
 
     def value(self, name: str) -> Input:
         """An operation's input: the name of a value, an array of the checkpoint, or a constant."""
-        if name not in self.values:
-            self.values[name] = self._constant_value(name)
-        return self.values[name]
+        if name in self.values:
+            return self.values[name]
+        value = self._constant_value(name)
+        if not isinstance(value, str):
+            self.values[name] = value
+        return value
 
     def inputs(self, operation: Operation, *indices: int) -> tuple[Input, ...]:
         """All inputs, or those of these indices."""
@@ -88,11 +92,21 @@ class TensorFlowTranslation:
 
     def weight(self, name: str) -> Array | None:
         """The array that a layer takes as its weight, also one of a few numbers; None for what is computed."""
+        name = self.origin(name)
         value = self.value(name)
         if isinstance(value, Array):
             return value
         shown = self.arrays.get(name)
         return Array((shown,)) if shown is not None else None
+
+    def origin(self, name: str) -> str:
+        """The value that another one only passes on."""
+        for _ in range(16):
+            operation = self.operations.get(name)
+            if operation is None or operation.op not in PASSED or not operation.inputs or name in self.arrays:
+                break
+            name = operation.inputs[0]
+        return name
 
     def needed_weight(self, operation: Operation, index: int) -> Array:
         """An input that must be an array. Raises UnsupportedError when it is computed."""
@@ -261,7 +275,7 @@ def walk(translation: TensorFlowTranslation, order: Sequence[Operation], outputs
 
 def _translate(translation: TensorFlowTranslation, operation: Operation) -> None:
     """Translate one operation, and note the dtype of what it gives."""
-    if operation.op in ("Const", "VariableV2", "Variable", "VarHandleOp", "NoOp", "Placeholder"):
+    if operation.op in _SILENT or operation.name in translation.arrays:
         return
     translate = translation.table.get(operation.op)
     if translate is None:

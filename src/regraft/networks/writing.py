@@ -68,8 +68,10 @@ def _constructor(source: Source) -> Iterator[str]:
     lists = [path for path in source.children if container_text(path, source.children) == "nn.ModuleList()"]
     made: set[str] = set()
     for path, text in source.constructors.items():
-        yield from _containers_above(path, source, lists, made)
-        yield "    " + _placed(path, text, lists)
+        if path not in made:
+            yield from _containers_above(path, source, lists, made)
+            yield "    " + _placed(path, text, lists)
+            made.add(path)
     for path, (_, shape, dtype, is_trained) in source.tensors.items():
         home, _, leaf = path.rpartition(".")
         owner = expression(home, lists) if home else "self"
@@ -84,10 +86,11 @@ def _constructor(source: Source) -> Iterator[str]:
 
 
 def _containers_above(path: str, source: Source, lists: Sequence[str], made: set[str]) -> Iterator[str]:
-    """The modules that hold a path and are no layers; `made` are those that were written."""
+    """The modules that hold a path, plain ones and layers; `made` are those that were written."""
     for parent in _parents(path):
-        if parent not in made and parent not in source.constructors:
-            yield "    " + _placed(parent, container_text(parent, source.children), lists)
+        if parent not in made:
+            text = source.constructors.get(parent) or container_text(parent, source.children)
+            yield "    " + _placed(parent, text, lists)
             made.add(parent)
 
 

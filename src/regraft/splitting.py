@@ -27,7 +27,7 @@ from regraft.errors import SplitError
 from regraft.foundation.patterns import Patterns, choose, choose_whole
 from regraft.tensors.fingerprints import hash_description
 from regraft.tensors.keeping import undisturbed
-from regraft.tensors.trees import copied, map_tree
+from regraft.tensors.trees import map_tree
 
 ProvenModes = Mapping[bool, Proven]  # mode (whether training) → its proven program
 
@@ -321,7 +321,7 @@ def _proven_modes(
         modes[is_training] = search.proven()
     if not modes:
         raise SplitError(f"The model cannot run the example: {failures[0]}{batch.how_to_unpack()}") from failures[0]
-    return _with_one_name_each(model, modes, batch)
+    return _with_one_name_each(modes)
 
 
 def _of_all_modes(model: nn.Module, modes: ProvenModes, run: Callable[[bool], Features]) -> Features:
@@ -383,12 +383,9 @@ def _whole_cut(model: nn.Module, modes: ProvenModes) -> Cut:
     return replace(cuts[0], leaves=tuple(leaves.values()), note="\n".join(filter(None, notes)))
 
 
-def _with_one_name_each(model: nn.Module, modes: ProvenModes, batch: Batch) -> tuple[ProvenModes, Features]:
+def _with_one_name_each(modes: ProvenModes) -> tuple[ProvenModes, Features]:
     """The modes and the features of the example; a leaf of evaluation that differs in training gets another name."""
-    by_mode: dict[bool, Features] = {}
-    for is_training, proven in modes.items():
-        with undisturbed(model, is_training=is_training):
-            by_mode[is_training] = run_trunk(proven.trunk, proven.guards, *copied(batch.all)).features
+    by_mode = {is_training: proven.features for is_training, proven in modes.items()}
     features, modes = by_mode.get(True, {}), dict(modes)
     for name, rows in by_mode.get(False, {}).items():
         other = features.get(name)

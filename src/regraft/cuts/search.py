@@ -41,18 +41,21 @@ class Proven:
 
     program           that of the head
     trunk             that of the trunk: the same, unless outputs of layers cross beside what the head takes
+    features          of the example
     without_gradient  trainable parameters that get no gradient in the model itself
     """
 
     program: Program
     trunk: Program
     guards: Guards
+    features: Features
     without_gradient: tuple[str, ...] = ()
 
     def renamed(self, leaf: str, name: str) -> "Proven":
         """The same with another name for a leaf."""
         program, trunk = self.program.renamed(leaf, name), self.trunk.renamed(leaf, name)
-        return replace(self, program=trunk if self.program is self.trunk else program, trunk=trunk)
+        features = {name if own == leaf else own: rows for own, rows in self.features.items()}
+        return replace(self, program=trunk if self.program is self.trunk else program, trunk=trunk, features=features)
 
 
 def record_sizes(model: nn.Module, batch: Batch, *, is_training: bool) -> tuple[Record, Sizes]:
@@ -167,7 +170,7 @@ class Search:
                 f"{', '.join(mixing)}: the rows depend on the other examples of their batch, so they cannot be cached.",
                 {trunk.leaves[name] for name in mixing},
             )
-        return Proven(program, trunk, guards, self._without_gradient(expected))
+        return Proven(program, trunk, guards, features, self._without_gradient(expected))
 
     def _prove_whole(self, program: Program, trunk: Program) -> Proven:
         """Prove the example and, where the model takes the same path, a batch of other values and equal sizes."""
@@ -185,7 +188,7 @@ class Search:
                 raise
             except SplitError:  # a head that refuses such a batch gives nothing wrong
                 pass
-        return Proven(program, trunk, guards, self._without_gradient(expected))
+        return Proven(program, trunk, guards, features, self._without_gradient(expected))
 
     def _laid_out(self, program: Program, trunk: Program) -> tuple[Program, Program, Features]:
         """The programs, with the layout of their leaves in memory as the trunk gives them, and the example's features.

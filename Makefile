@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test quick fuzz check zoo twins bench gpu golden compared release dist clean
+.PHONY: demo test quick fuzz check zoo twins bench gpu golden compared release dist docs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/regraft demo --out regraft-demo --overwrite
@@ -83,6 +83,14 @@ release: $(VENV)/.release
 	test -n "$(VERSION)"
 	$(BIN)/towncrier build --yes --version $(VERSION)
 	sed -i.bak 's/^__version__ = .*"/__version__ = "$(VERSION)"/' src/regraft/__init__.py && rm src/regraft/__init__.py.bak
+
+# The site, into build/site: any warning is an error. The code blocks of its pages run in the tests.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+$(VENV)/.docs: $(VENV)/.demo
+	$(PIP) --editable '.[docs]'
+	touch $@
 
 dist: $(VENV)/.release
 	rm -rf dist

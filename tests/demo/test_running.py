@@ -56,6 +56,8 @@ def test_the_lines_show_the_methods_and_the_summary_what_to_do_next(finished, li
     assert "equal within 0.0003 (this processor" in replace(finished, tolerance=3e-4).summary()
     assert str(finished.folder / "report.html") in text
     assert text.count("regraft ") == 3
+    assert finished.advice.sentences[0] in text
+    assert "How many layers" in (finished.folder / "report.html").read_text()
 
 
 def test_the_answers_are_those_of_the_first_photographs_of_each_class(finished):

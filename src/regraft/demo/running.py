@@ -10,12 +10,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from regraft.advising import advise
 from regraft.caching import cache_features
 from regraft.contracts.preparation import Preparation
 from regraft.cuts.cut import Cut
 from regraft.datasets.class_folder import open_class_folder
 from regraft.demo.mobilenet import mobilenet_v1_025
 from regraft.demo.shipped import CHECKPOINT, FACTORY, OF_NETWORK, PHOTOS, copy_network, copy_photos, foreign_photos
+from regraft.depths.depth_advice import DepthAdvice
 from regraft.evaluating import evaluate
 from regraft.examples import as_examples
 from regraft.foundation.files import all_entries, whole_folder
@@ -84,7 +86,8 @@ class Demo:
     same         whether cached and uncached training ended in the same weights
     tolerance    within which they are the same; 0.0: to the last bit. See `weight_tolerance`
     run          the job's run
-    predictions  its answers for a test photograph of each class
+    predictions  its answers for a few test photographs of each class
+    advice       how many layers to reuse, by the training photographs alone
     """
 
     folder: Path
@@ -93,6 +96,7 @@ class Demo:
     tolerance: float
     run: Run
     predictions: tuple[Prediction, ...]
+    advice: DepthAdvice
 
     @property
     def speedup(self) -> float:
@@ -112,6 +116,9 @@ class Demo:
                 "",
                 f"Answers for {SAMPLES} test photographs of each class, with their probability:",
                 *(f"  {name:<12} {', '.join(given)}" for name, given in answers.items()),
+                "",
+                "How many layers to reuse, by the training photographs alone (the report has the chart):",
+                *(f"  {sentence}" for sentence in self.advice.sentences[:1]),
                 "",
                 f"report: {self.folder / 'report.html'}",
                 "",
@@ -144,15 +151,17 @@ def run_demo(out: Path, *, overwrite: bool = False, tell: Tell = lambda line: No
                 f"Accuracy on {CLASSES * 25} others ± standard error:"
             )
             rows, same, tolerance = compare(folder / CHECKPOINT, data, tell)
+            advice = advise(reused(folder / CHECKPOINT), data["train"])
         try:
             run = reuse(Job.from_file(out / JOB))
-            record = replace(run.record, title="regraft demo: six types of vehicles", comparison=rows)
+            record = replace(run.record, title="regraft demo: six types of vehicles", comparison=rows, advice=advice)
             write_report(out / "report.html", record)
             answers = predict(run.folder, sample_photos(out))
         except BaseException:
             shutil.rmtree(out)  # a part of the demo is no demo
             raise
-    return Demo(out, rows, same, tolerance, run, tuple(a for a in answers if isinstance(a, Prediction)))
+    shown = tuple(answer for answer in answers if isinstance(answer, Prediction))
+    return Demo(out, rows, same, tolerance, run, shown, advice)
 
 
 @contextmanager

@@ -29,7 +29,7 @@ from regraft.freezing import frozen_names
 from regraft.jobs.advice import spelled, spelled_for
 from regraft.jobs.heads import advice_for, needs_advice, with_head
 from regraft.jobs.job import Job
-from regraft.jobs.layers import freeze_layers, refuse_unknown_layers
+from regraft.jobs.layers import freeze_layers
 from regraft.jobs.method import monitored, request_of, solvers_of, watched
 from regraft.jobs.parts import cached_besides, inputs_of, notes_of, open_parts, refuse_missing_data
 from regraft.jobs.planned import planned_model
@@ -202,7 +202,6 @@ def restored(job: Job, tell: Tell) -> Restored:
     refuse_missing_data(job)
     planned = planned_model(job)
     model, plan = planned.model, planned.plan
-    refuse_unknown_layers(model, job)
     tell(plan.table(spell=lambda advice: spelled(advice, "job")))
     plan.check()
     apply_plan(plan, planned.checkpoint, model)

@@ -231,7 +231,7 @@ def _requirements(layers: list[CaffeLayer]) -> Iterator[Requirement]:
 def _facts(layer: CaffeLayer, normalised: Mapping[str, str]) -> Facts:
     """The facts of one layer.  normalised  output of a batch-norm → the batch-norm"""
     if layer.type in ("Convolution", "Deconvolution") and layer.settings.get("convolution_param"):
-        return _convolution(layer.settings["convolution_param"][0], spatial=2)
+        return convolution_settings(layer.settings["convolution_param"][0], spatial=2)
     if layer.type == "InnerProduct":
         is_transposed = bool(_first(_first(layer.settings, "inner_product_param", {}), "transpose", False))
         return {"kernel_axes": ["in", "out"] if is_transposed else ["out", "in"], "use_bias": len(layer.blobs) > 1}
@@ -244,7 +244,7 @@ def _facts(layer: CaffeLayer, normalised: Mapping[str, str]) -> Facts:
     return {}
 
 
-def _convolution(settings: Settings, spatial: int) -> Facts:
+def convolution_settings(settings: Settings, spatial: int) -> Facts:
     """Strides, padding, dilation and groups; each may be written once, once per axis, or as _h and _w."""
 
     def per_axis(word: str, default: int) -> list[int]:

@@ -15,6 +15,7 @@ Door = Literal["python", "command line", "job"]
 # The job's section of each argument. An argument of Python that no section has (data_id) is not advised to a job.
 SECTIONS = {
     "plan": ("reuse", "fresh", "rename", "layout", "match", "adapt", "accept", "adopt", "ema"),
+    "model": ("head",),
     "freeze": ("layers", "trainable", "upto"),
     "data": ("skip_unreadable",),
     "cache": ("views", "flip", "shift", "precision", "batch_size", "engine"),

@@ -56,7 +56,7 @@ def training_classes(job: Job) -> int:
     if not names:
         raise DataError(
             f"[data] train = {as_toml(job.data.train)} does not name its classes. Write the number of outputs into the "
-            "job: [model] args = {head = {classes = 6}}."
+            "job: [model] head = {classes = 6}."
         )
     return len(names)
 

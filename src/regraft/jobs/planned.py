@@ -9,11 +9,12 @@ from torch import nn
 from regraft.arrays import Checkpoint
 from regraft.building import planned_network
 from regraft.errors import JobError
+from regraft.jobs.advice import spelled_for
 from regraft.jobs.factories import build_model
 from regraft.jobs.job import Job
 from regraft.jobs.layers import refuse_unknown_layers
 from regraft.jobs.parts import training_classes
-from regraft.jobs.sections import section_values
+from regraft.jobs.sections import PlanSection, section_values
 from regraft.matching import plan_reuse
 from regraft.networks.preparation import ImageInput
 from regraft.plan import Plan
@@ -41,6 +42,8 @@ def planned_model(job: Job) -> Planned:
     """The model that [model] names, and the plan that restores it. Raises the error of what cannot go on."""
     if job.model.factory == FROM_CHECKPOINT:
         return _from_checkpoint(job)
+    if job.model.head is not None:
+        raise JobError('[model] head is for [model] factory = "checkpoint": your own factory makes the head itself.')
     model = build_model(job.model.factory, job.model.args, folder=job.folder)
     refuse_unknown_layers(model, job)  # the checkpoint need not even be there
     checkpoint = open_checkpoint(job.path(job.checkpoint.path))
@@ -49,26 +52,24 @@ def planned_model(job: Job) -> Planned:
 
 def _from_checkpoint(job: Job) -> Planned:
     """The network of the checkpoint, with a new head for the classes of the data unless the job says otherwise."""
-    changed = [key for key, value in section_values(job.plan).items() if value != getattr(type(job.plan)(), key)]
-    if changed:
+    idle = [f"[plan] {key}" for key, value in section_values(job.plan).items() if value != getattr(PlanSection(), key)]
+    idle += ["[model] args"] if job.model.args else []
+    if idle:
         raise JobError(
-            f'[plan] {", ".join(changed)} has no effect with [model] factory = "checkpoint": all layers of the '
-            "network are those of the file. Leave it out."
+            f'{", ".join(idle)} has no effect with [model] factory = "checkpoint": the layers of the network are those '
+            "of the file. Leave it out."
         )
     checkpoint = open_checkpoint(job.path(job.checkpoint.path))
-    built = planned_network(checkpoint, head=_head(job))
+    with spelled_for("job"):
+        built = planned_network(checkpoint, head=_head(job))
+    refuse_unknown_layers(built.model, job)
     return Planned(built.model, checkpoint, built.plan, built.image, built.notes)
 
 
 def _head(job: Job) -> Mapping[str, Any] | None:
-    """The new head: as [model] args has it, without a number of classes that of the data; None keeps the file's."""
-    unknown = sorted(job.model.args.keys() - {"head"})
-    given = job.model.args.get("head", {})
-    if unknown or not (given is False or isinstance(given, Mapping)):
-        raise JobError(
-            f"[model] args is {dict(job.model.args)}. A network from the checkpoint takes head = {{classes = 6}}, "
-            'head = {layer = "conv_preds"} for another layer than the last one, or head = false to keep the head.'
-        )
+    """The new head as [model] has it, without a number of classes that of the data; None keeps the file's."""
+    given = job.model.head
     if given is False:
         return None
-    return given if "classes" in given else {**given, "classes": training_classes(job)}
+    head = given if isinstance(given, Mapping) else {}
+    return head if "classes" in head else {**head, "classes": training_classes(job)}

@@ -68,14 +68,16 @@ class CheckpointSection:
 class ModelSection:
     """[model]: the new model; `factory` is a SPEC, `args` are given to it.
 
-    The factory "checkpoint" builds the network that the checkpoint itself describes, with a new head for the classes of
-    the data; args = {head = {layer = "conv_preds"}} replaces another layer, args = {head = false} none.
+    The factory "checkpoint" builds the network that the checkpoint itself describes.
 
+    head    of that network: without it, a new one for the classes of the data in place of the last layer;
+            {layer = "conv_preds"} replaces another layer, {classes = 6} has other outputs, false keeps the file's
     inputs  kind of input → argument of the model's forward, where it takes several kinds
     """
 
     factory: str
     args: Mapping[str, Any] = field(default_factory=dict)
+    head: Mapping[str, Any] | bool | None = None
     inputs: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -14,7 +14,7 @@ from regraft.errors import BuildError
 from regraft.networks.assigning import are_sizes, held_of, targets_text
 from regraft.networks.axis_orders import Held, Order, as_stored, channels_second, moved, spread
 from regraft.networks.branching import branch_lines, if_text, refusal_lines
-from regraft.networks.flattened import keeps_flat, reordered
+from regraft.networks.flattened import is_flat_already, keeps_flat, reordered
 from regraft.networks.names import Paths, Variables, children_of, expression, tensor_path, variable_name
 from regraft.networks.network import Array, Entry, Literal, Network, Node, Shapes, every_node
 from regraft.networks.operators import Call, Operator, python
@@ -267,13 +267,14 @@ class _Emitter:
 
     def _renamed(self, node: Node, inputs: Sequence[Held | None]) -> bool:
         """Steps that only give the axes of the file another order: nothing moves in the code until a step needs it."""
-        if node.operator not in RENAMING or inputs[0] is None or inputs[0].shape is None:
-            return False
         value = inputs[0]
+        if value is None or value.shape is None or not (node.operator in RENAMING or is_flat_already(node, value)):
+            return False
         if value.flat is not None:
             self._unflatten(str(node.inputs[0]))
         last = (0, *range(2, value.rank), 1)
-        axes = last if node.operator == "channels_last" else tuple(axis % value.rank for axis in node.settings["axes"])
+        fixed = {"channels_last": last, "flatten": as_stored(value.rank)}.get(node.operator)
+        axes = fixed or tuple(axis % value.rank for axis in node.settings["axes"])
         order = tuple(axes.index(axis) for axis in value.order)
         name = node.outputs[0]
         self.values[name] = replace(value, order=order)

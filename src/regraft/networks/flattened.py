@@ -3,8 +3,14 @@
 from dataclasses import replace
 from typing import Any
 
+from regraft.networks.axis_orders import Held
 from regraft.networks.network import Array, Node
 from regraft.operations.moves import PermuteFlat
+
+
+def is_flat_already(node: Node, value: Held) -> bool:
+    """Whether a flatten gives what it takes: a vector for each example."""
+    return node.operator == "flatten" and value.rank == 2 and node.settings.get("start", 1) == 1 and value.flat is None
 
 
 def keeps_flat(node: Node) -> bool:

@@ -77,7 +77,9 @@ def _last(network: Network, nodes: Sequence[Node], candidates: Sequence[Node]) -
     names = [candidates[index].layer for index in sorted(index for index in last if index is not None)]
     layers = names or [node.layer for node in candidates[-3:]]
     advice = [Advice("head", {"classes": 2, "layer": layer}, f"replace {layer}") for layer in layers]
-    raise BuildError(f"The network has {len(network.outputs)} outputs with several last layers.", advice=advice)
+    raise BuildError(
+        f"The network has {len(network.outputs)} outputs with several last layers: {', '.join(layers)}.", advice=advice
+    )
 
 
 def _before(nodes: Sequence[Node], output: str, candidates: Sequence[Node]) -> int | None:

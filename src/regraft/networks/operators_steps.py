@@ -354,6 +354,7 @@ STEPS: Mapping[str, Operator] = {
     "chunk": Operator("{0}.chunk({count}, {axis})", along("axis")),
     "unstack": Operator(_unstack, lambda settings, inputs: _indexed({"axes": (settings["axis"],)}, inputs)),
     "stack": Operator(lambda call: f"torch.stack([{', '.join(call.texts)}], {call.settings['axis']})", file_order),
+    "local_response_norm": Operator("F.local_response_norm({0}, {size}, {alpha}, {beta}, {k})", with_channels),
     "mean": Operator(_reduce("mean"), reduced),
     "sum": Operator(_reduce("sum"), reduced),
     "max": Operator(_reduce("amax"), reduced),

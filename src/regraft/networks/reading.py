@@ -4,7 +4,9 @@ from collections.abc import Callable, Mapping
 
 from regraft.arrays import Checkpoint
 from regraft.errors import BuildError
+from regraft.networks.caffe import caffe_network
 from regraft.networks.keras import keras_network
+from regraft.networks.mxnet import mxnet_network
 from regraft.networks.network import Network
 from regraft.networks.onnx import network_of_onnx
 from regraft.networks.tensorflow import network_of_tensorflow
@@ -18,6 +20,7 @@ def _of_javascript(checkpoint: Checkpoint) -> Network | None:
 
 # The reader's name → the translation; it gives None for a file of weights alone.
 _TRANSLATIONS: Mapping[str, Callable[[Checkpoint], Network | None]] = {
+    "caffe": caffe_network,
     "keras": keras_network,
     "keras-h5": keras_network,
     "tfjs": _of_javascript,
@@ -25,6 +28,7 @@ _TRANSLATIONS: Mapping[str, Callable[[Checkpoint], Network | None]] = {
     "tensorflow-v2": network_of_tensorflow,
     "tensorflow-frozen": network_of_tensorflow,
     "savedmodel": network_of_tensorflow,
+    "mxnet": mxnet_network,
     "onnx": network_of_onnx,
     "tflite": network_of_tflite,
 }

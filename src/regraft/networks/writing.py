@@ -2,13 +2,14 @@
 
 import inspect
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from textwrap import fill, indent
 
+from regraft.networks.block_methods import Methods, methods_of, written_lines
 from regraft.networks.names import expression
 from regraft.networks.operators import python
 from regraft.networks.runtime_functions import HELPERS
-from regraft.networks.source import Source, Statement, container_text
+from regraft.networks.source import Source, container_text
 
 WIDTH = 120
 
@@ -18,14 +19,16 @@ def write_source(source: Source, title: str, *, class_name: str = "Net") -> str:
 
     title  a sentence on where the network comes from
     """
-    body = "\n".join([*_constructor(source), "", *_forward(source)])
-    parts = [
+    methods = methods_of(source)
+    parts = ["\n".join(_constructor(source, methods)), "\n".join(_forward(source, methods)), *methods.texts]
+    body = "\n\n".join(parts)
+    texts = [
         f'"""{_docstring(source, title)}\n"""',
         "\n".join(_imports(body)),
         *(inspect.getsource(HELPERS[name]).rstrip() for name in used_helpers(body)),
         f"class {class_name}(nn.Module):\n" + indent(body, "    "),
     ]
-    return "\n\n".join(parts[:2]) + "\n\n\n" + "\n\n\n".join(parts[2:]) + "\n"
+    return "\n\n".join(texts[:2]) + "\n\n\n" + "\n\n\n".join(texts[2:]) + "\n"
 
 
 def used_helpers(text: str) -> list[str]:
@@ -62,15 +65,15 @@ def _escaped(text: str) -> str:
     return text.replace("\\", "/").replace('"', "'")
 
 
-def _constructor(source: Source) -> Iterator[str]:
+def _constructor(source: Source, methods: Methods) -> Iterator[str]:
     yield "def __init__(self) -> None:"
     yield "    super().__init__()"
     lists = [path for path in source.children if container_text(path, source.children) == "nn.ModuleList()"]
     made: set[str] = set()
     for path, text in source.constructors.items():
-        if path not in made:
+        if path not in made and path not in methods.made:
             yield from _containers_above(path, source, lists, made)
-            yield "    " + _placed(path, text, lists)
+            yield "    " + (methods.constructors.get(path) or _placed(path, text, lists))
             made.add(path)
     for path, (_, shape, dtype, is_trained) in source.tensors.items():
         home, _, leaf = path.rpartition(".")
@@ -111,27 +114,16 @@ def _placed(path: str, text: str, lists: Sequence[str]) -> str:
     return f"{expression(path, lists)} = {text}"
 
 
-def _forward(source: Source) -> Iterator[str]:
+def _forward(source: Source, methods: Methods) -> Iterator[str]:
     kinds = ", ".join(f"{name}: Tensor" for name, _, _ in source.inputs)
     result = "Tensor" if len(source.outputs) == 1 else f"tuple[{', '.join(['Tensor'] * len(source.outputs))}]"
     yield f"def forward(self, {kinds}) -> {result}:"
-    statements = list(joined(source.statements))
-    if any("device=device" in statement.line for statement in statements):
+    lines = written_lines(source, methods)
+    if any("device=device" in line for line, _ in lines):
         yield f"    device = {source.inputs[0][0]}.device"
-    for statement, comment in zip(statements, comments(statements), strict=True):
-        line = indent(statement.line, "    ")
-        yield f"{line}  # {comment}" if comment and len(line) + len(comment) + 4 < WIDTH - 4 else line
-    yield f"    return {', '.join(source.outputs)}"
-
-
-def comments(statements: Iterable[Statement]) -> Iterator[str]:
-    """The shape of each statement's result, "" where it is that of the one before."""
     before = ""
-    for statement in statements:
-        yield "" if statement.comment == before else statement.comment
-        before = statement.comment
-
-
-def joined(statements: Sequence[Statement]) -> Iterator[Statement]:
-    """The statements, without those that only name a value again."""
-    yield from (statement for statement in statements if statement.line != f"{statement.text} = {statement.text}")
+    for text, shape in lines:
+        line = indent(text, "    ")
+        yield f"{line}  # {shape}" if shape != before and len(line) + len(shape) + 4 < WIDTH - 4 else line
+        before = shape
+    yield f"    return {', '.join(source.outputs)}"

@@ -100,6 +100,13 @@ def test_a_joined_projection_without_a_rule_is_named_with_the_rule():
     assert r'r"(.*)\.qkv\.(weight|bias)": [r"\1.q_proj.\2", r"\1.k_proj.\2", r"\1.v_proj.\2"]' in advice
 
 
+def test_the_plan_prints_the_rule_for_many_layers():
+    """What solves many rows is printed once, lists too."""
+    plan, _ = plan_for(transformers_vit(), timm_vit(), rename=TO_TRANSFORMERS)
+
+    assert r'r"(.*)\.qkv\.(weight|bias)": [r"\1.q_proj.\2"' in str(plan)
+
+
 class Attention(nn.Module):
     """Queries, keys and values apart, as rows of one matrix, or as rows within each head (Megatron, GPT-NeoX)."""
 

@@ -1,6 +1,7 @@
 """Random inputs are found out."""
 
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -79,3 +80,30 @@ def test_inputs_are_the_same_by_their_own_bits():
     assert not equal_inputs((gap,), (filled,))
     assert not equal_inputs((torch.tensor([[1.0, 2.0]]),), (torch.tensor([[1.0]]),))
     assert not equal_inputs((gap,), (gap, gap))
+
+
+class OfItsOwn:
+    """Draws for one of a hundred examples, from a generator that only it has."""
+
+    def __init__(self, generator):
+        self.transforms = [SimpleNamespace(generator=generator)]
+
+    def __len__(self):
+        return 100
+
+    def __getitem__(self, index):
+        generator, noise = self.transforms[0].generator, 0.0
+        if index == 37:
+            is_torch = isinstance(generator, torch.Generator)
+            noise = float(torch.rand((), generator=generator)) if is_torch else generator.random()
+        return torch.full((2,), index + noise), 0
+
+
+@pytest.mark.parametrize(
+    "generator", [torch.Generator(), np.random.default_rng(0), random.Random(0)], ids=["torch", "numpy", "python"]
+)  # fmt: skip
+def test_a_rare_draw_from_the_data_sets_own_generator_is_found(generator):
+    samples = Samples(as_examples(OfItsOwn(generator)))
+
+    with pytest.raises(CacheError, match="Example 37 gives a different input each time"):
+        list(samples.batches(torch.arange(100), 10, workers=1))

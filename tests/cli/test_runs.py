@@ -134,3 +134,15 @@ def test_advice_on_a_job_prints_a_table_and_writes_the_chart(job_file):
     told = json.loads(regraft("advise", job_file, "--json", "--set", "advise.control=false").stdout)
     assert [row["name"] for row in told["rows"]] == ["(the input)", "4", "(all layers)"]
     assert told["rows"][1]["shuffled"] is None
+
+
+def test_a_reader_that_has_seen_enough_ends_no_training(job_file):
+    """`regraft reuse job.toml | head -1`."""
+    words = [sys.executable, "-m", "regraft", "reuse", job_file]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        running.stdout.readline()
+        running.stdout.close()
+        errors = running.stderr.read()
+    assert running.wait(600) in (0, 1)  # 1 where only the result met a closed pipe
+    assert "Traceback" not in errors
+    assert (job_file.parent / "run" / "model.safetensors").is_file()

@@ -271,3 +271,23 @@ def test_a_greatest_length_is_part_of_the_key_and_the_examples_sizes_are_not():
     """The same trunk, whatever example it was split on."""
     assert reader_key(512) != reader_key(256)
     assert reader_key(512) == reader_key(512, rows=5) == reader_key(512, length=11)
+
+
+limits = SimpleNamespace(BOUND=3.0, UNUSED=1)
+
+
+class BoundedByName(nn.Module):
+    """Reads a number of a namespace, as of a module of limits."""
+
+    def forward(self, x):
+        return x.clamp(max=limits.BOUND)
+
+
+def test_a_number_of_a_namespace_is_part_of_the_source(monkeypatch):
+    """`import limits` and `limits.BOUND`: what a forward names of it counts, nothing else."""
+    before = source_hash(BoundedByName)
+
+    monkeypatch.setattr(limits, "UNUSED", 2)
+    assert source_hash(BoundedByName) == before
+    monkeypatch.setattr(limits, "BOUND", 4.0)
+    assert source_hash(BoundedByName) != before

@@ -1,6 +1,7 @@
 """Arrays on disk."""
 
 import gzip
+import struct
 
 import numpy as np
 import pytest
@@ -129,3 +130,24 @@ def test_inputs_that_float32_cannot_hold_are_refused(tmp_path, inputs, words):
     with pytest.raises(DataError, match=words):
         inputs_from(tmp_path / "a.npz", inputs, Preparation(), Target())
     assert inputs_from(tmp_path / "a.npz", np.array([[np.inf]]), Preparation(), Target()).isinf().all()
+
+
+def test_a_bomb_of_zeros_is_refused_before_it_is_unpacked(tmp_path):
+    """A hundred kilobytes that announce, and hold, a hundred megabytes."""
+    size = 100 << 20
+    path = tmp_path / "images-idx3-ubyte.gz"
+    with gzip.open(path, "wb", compresslevel=9) as file:
+        file.write(struct.pack(">IIII", 0x803, size // 100, 10, 10))
+        for _ in range(100):
+            file.write(bytes(size // 100))
+
+    with pytest.raises(DataError, match=r"announces 10.* in a file of"):
+        read_idx(path)
+
+
+def test_no_more_is_unpacked_than_the_head_announces(tmp_path):
+    path = tmp_path / "labels-idx1-ubyte.gz"
+    path.write_bytes(gzip.compress(struct.pack(">II", 0x801, 2) + bytes(1 << 20)))
+
+    with pytest.raises(DataError, match="no idx file of bytes, or it is truncated"):
+        read_idx(path)

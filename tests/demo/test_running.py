@@ -136,3 +136,21 @@ def test_only_a_demo_is_replaced(finished, tmp_path):
     shutil.rmtree(changed)
     with pytest.raises(SaveError, match="no run of the demo"):
         demo.run_demo(tmp_path, overwrite=True)
+
+
+def test_a_demo_whose_job_fails_leaves_the_old_one(finished, tmp_path, monkeypatch):
+    """The job runs last, for minutes: what it replaces stays until then."""
+    old = shutil.copytree(finished.folder, tmp_path / "out")
+    monkeypatch.setattr(demo, "EPOCHS", 1)
+    monkeypatch.setattr(demo, "SIZE", 32)
+
+    def fail(job):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "reuse", fail)
+    with pytest.raises(KeyboardInterrupt):
+        demo.run_demo(old, overwrite=True)
+
+    assert demo.foreign_to_demo(old) == []
+    assert (old / "run" / "regraft.json").read_bytes() == (finished.folder / "run" / "regraft.json").read_bytes()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]

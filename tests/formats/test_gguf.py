@@ -126,3 +126,14 @@ def test_headers_that_claim_what_is_not_there_are_refused(tmp_path, content, tol
 
     with pytest.raises(CheckpointError, match=told):
         GGUF().open(path)
+
+
+@pytest.mark.parametrize(("architecture", "offsets"), [("gemma", 1), ("llama", 0)])
+def test_norms_to_which_the_converter_adds_one_are_recorded(tmp_path, architecture, offsets):
+    """llama.cpp stores Gemma's norms as 1 + w; those of Llama as they are."""
+    arrays = {"output_norm.weight": KERNEL[0], "output.weight": KERNEL[0]}
+
+    checkpoint = GGUF().open(write_gguf(tmp_path / "a.gguf", arrays, architecture=architecture))
+
+    assert checkpoint.requirements.count(Requirement("output_norm", "norm_offset", 1)) == offsets
+    assert not any(fact.layer == "output" for fact in checkpoint.requirements)

@@ -1,5 +1,8 @@
 """What is asked for, and the objective that it becomes."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 from torch import nn
@@ -82,3 +85,12 @@ def test_how_a_model_was_trained_is_remembered_and_functions_are_let_go():
     remember(model, Request(loss=lambda o, _: o.sum()).objective(LOGITS, LABELS), ())
     assert remembered(model).known is None
     assert remembered(model).loss_name == "<lambda>"
+
+
+def test_copies_and_pickles_of_a_model_keep_how_it_was_trained():
+    model = nn.Linear(2, 3)
+    remember(model, Request(loss="cross_entropy").objective(LOGITS, LABELS), ["a", "b", "c"])
+
+    for same in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):  # our own
+        assert remembered(same).loss_name == remembered(model).loss_name
+        assert remembered(same).classes == ("a", "b", "c")

@@ -3,6 +3,7 @@
 import random
 import threading
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from regraft.tensors.keeping import (
     kept_buffers,
     kept_generators,
     kept_modes,
+    own_generators,
+    position_of,
     shadowed_forwards,
     undisturbed,
 )
@@ -149,3 +152,28 @@ def test_another_thread_runs_the_modules_own_forward():
 
     assert seen == [1, "ours", "theirs"]
     assert "forward" not in module.__dict__
+
+
+def test_generators_are_found_in_the_attributes_of_attributes():
+    """A data set holds transforms, which hold generators: those are none of the program's own."""
+    own = [random.Random(0), np.random.default_rng(0), torch.Generator(), np.random.RandomState(0)]
+    holder = SimpleNamespace(transforms=[SimpleNamespace(generator=own[0]), {"more": (own[1], own[2])}], old=own[3])
+    holder.itself = holder
+
+    assert {*map(id, own_generators(holder))} == {*map(id, own)}
+
+
+@pytest.mark.parametrize(
+    ("generator", "draw"),
+    [
+        (random.Random(0), lambda generator: generator.random()),
+        (np.random.default_rng(0), lambda generator: generator.random()),
+        (np.random.RandomState(0), lambda generator: generator.rand()),
+        (torch.Generator(), lambda generator: torch.rand(1, generator=generator)),
+    ],
+)
+def test_the_position_of_a_generator_moves_with_a_draw(generator, draw):
+    before = position_of(generator)
+    assert position_of(generator) == before
+    draw(generator)
+    assert position_of(generator) != before

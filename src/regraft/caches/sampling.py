@@ -29,7 +29,7 @@ from regraft.examples import (
 )
 from regraft.labels import Labels, batch_of, count_of, joined, same_labels, subset_of
 from regraft.tensors.fingerprints import ID_BYTES, input_ids, named_ids
-from regraft.tensors.keeping import generator_states, kept_generators
+from regraft.tensors.keeping import generator_states, kept_generators, own_generators, position_of
 from regraft.tensors.padding import padded_cat
 from regraft.tensors.trees import Inputs, map_tree, named_tensors, tensors_of
 
@@ -111,6 +111,7 @@ class Samples:
         self.known_labels = known_labels(examples)
         self._fetched_labels: list[tuple[Tensor, Labels]] = []
         self._bases: dict[int, bytes] = {}
+        self._own_generators = own_generators(examples.dataset) if isinstance(examples, DatasetExamples) else []
 
     def __len__(self) -> int:
         return len(self.examples) * self.views
@@ -139,9 +140,9 @@ class Samples:
             return self._seeded(rows)
         if isinstance(self.examples, TensorExamples):  # rows of tensors: nothing is drawn
             return self._fetched(rows)
-        states = generator_states()
+        states, own = generator_states(), list(map(position_of, self._own_generators))
         batch = self._fetched(rows)
-        if not states.same_as(generator_states()):
+        if not states.same_as(generator_states()) or own != list(map(position_of, self._own_generators)):
             refuse_redrawn(self.examples, rows, batch.inputs)
         return batch
 

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import sys
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -112,11 +114,12 @@ def advise(job: Path, *, settings: list[str] | None, as_json: bool, svg: Path | 
 
 
 def _say_if_possible(text: str) -> None:
-    """Print what goes on; a full disk under the log must not end hours of training."""
+    """Print what goes on; a full disk under the log, or a reader that has gone, must not end hours of training."""
     try:
         say(text)
     except BrokenPipeError:
-        raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        warn("note: nobody reads the output any more; the run goes on.")
     except OSError as error:
         warn(f"note: the output cannot be written: {error.strerror}")
 

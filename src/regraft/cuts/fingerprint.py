@@ -3,7 +3,7 @@
 import hashlib
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, ModuleType, SimpleNamespace
 
 from torch import Tensor, nn
 
@@ -98,7 +98,8 @@ def _named_by(function: FunctionType, seen: set[str]) -> Iterator[str]:
 
     seen  names that were looked at already
     """
-    for name in _names_in(function.__code__):
+    names = _names_in(function.__code__)
+    for name in names:
         value = function.__globals__.get(name)
         if name in seen or name.startswith("__"):
             continue
@@ -108,6 +109,12 @@ def _named_by(function: FunctionType, seen: set[str]) -> Iterator[str]:
         elif isinstance(value, FunctionType) and value.__module__ == function.__module__:
             yield f"{name} {_source(value)}"
             yield from _named_by(value, seen)
+        elif isinstance(value, ModuleType | type | SimpleNamespace):  # settings.BOUND, as `names` has both words
+            held = vars(value)
+            yield from (f"{name}.{key} {plain}" for key in names if (plain := _plain(held.get(key))) not in _NOTHING)
+
+
+_NOTHING = (None, "None")
 
 
 def _names_in(code: CodeType) -> list[str]:

@@ -2,6 +2,7 @@
 
 import gzip
 from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 from typing import Any, final
 
@@ -15,6 +16,7 @@ from regraft.datasets.array_labels import labels_from
 from regraft.datasets.labelled import UNDECIDED, Labelled, Target
 from regraft.errors import DataError
 from regraft.examples import Examples
+from regraft.foundation.wording import bytes_text
 from regraft.inputs import InputContract
 
 INPUT_NAMES = ("x", "inputs", "images", "features", "data")
@@ -108,6 +110,10 @@ def inputs_from(path: Path, inputs: np.ndarray, preparation: Preparation, target
     return torch.from_numpy(values)
 
 
+_IDX_HEAD = 4 + 4 * 255  # bytes of the longest head
+_HARMLESS_BYTES, _LARGEST_RATIO = 64 << 20, 200
+
+
 def read_npz(path: Path) -> dict[str, np.ndarray]:
     """All arrays of an .npz. Raises DataError when it is damaged or holds Python objects."""
     try:
@@ -120,13 +126,30 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
 def read_idx(path: Path) -> np.ndarray:
     """The array in an idx file, gzipped or not. Raises DataError when it is damaged. Format: yann.lecun.com/mnist."""
     try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        raw = _unpacked_idx(path) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     shape = _idx_shape(raw)
     if not shape or len(raw) - 4 - 4 * len(shape) != int(np.prod(shape)):
         raise DataError(f"{path} is no idx file of bytes, or it is truncated.")
     return np.frombuffer(raw, np.uint8, offset=4 + 4 * len(shape)).reshape(shape)
+
+
+def _unpacked_idx(path: Path) -> bytes:
+    """The head, and as many bytes behind it as it announces and one more. Raises DataError for more than can be meant.
+
+    A few kilobytes of gzip can hold gigabytes of zeros.
+    """
+    with gzip.open(path) as file:
+        head = file.read(_IDX_HEAD)
+        size = 4 + 4 * head[3] + prod(_idx_shape(head)) if len(head) > 3 else 0
+        packed = path.stat().st_size
+        if size > max(_HARMLESS_BYTES, _LARGEST_RATIO * packed):
+            raise DataError(
+                f"{path} announces {bytes_text(size)} in a file of {bytes_text(packed)}; it is damaged, or not images. "
+                "Unpack it first if it is right."
+            )
+        return head + file.read(max(0, size + 1 - len(head)))
 
 
 def _idx_shape(raw: bytes) -> list[int]:

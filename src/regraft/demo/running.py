@@ -1,5 +1,6 @@
 """Runs the demo: three methods to learn a new task side by side, then the same as a job with a report."""
 
+import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -140,7 +141,8 @@ def run_demo(out: Path, *, overwrite: bool = False, tell: Tell = lambda line: No
     each other.
     Raises SaveError when the folder exists and may not be replaced.
     """
-    with one_thread():
+    aside = out.with_name(f".{out.name}.old-{secrets.token_hex(4)}")
+    with one_thread(), _put_back(aside, out):
         with whole_folder(out, overwrite=overwrite, foreign=foreign_to_demo) as folder:
             copy_network(folder)
             copy_photos(folder)
@@ -152,6 +154,8 @@ def run_demo(out: Path, *, overwrite: bool = False, tell: Tell = lambda line: No
             )
             rows, same, tolerance = compare(folder / CHECKPOINT, data, tell)
             advice = advise(reused(folder / CHECKPOINT), data["train"])
+            if out.exists():
+                out.rename(aside)
         try:
             run = reuse(Job.from_file(out / JOB))
             record = replace(run.record, title="regraft demo: six types of vehicles", comparison=rows, advice=advice)
@@ -162,6 +166,18 @@ def run_demo(out: Path, *, overwrite: bool = False, tell: Tell = lambda line: No
             raise
     shown = tuple(answer for answer in answers if isinstance(answer, Prediction))
     return Demo(out, rows, same, tolerance, run, shown, advice)
+
+
+@contextmanager
+def _put_back(aside: Path, folder: Path) -> Iterator[None]:
+    """Remove the folder that was put aside when the block ends well; put it back when it does not."""
+    try:
+        yield
+    except BaseException:
+        if aside.exists() and not folder.exists():
+            aside.rename(folder)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -156,21 +155,22 @@ class Trained:
     classes: tuple[str, ...] = ()
 
 
-_TRAINED: WeakKeyDictionary[nn.Module, Trained] = WeakKeyDictionary()
+_TRAINED = "_regraft_trained"  # an attribute of the module: its copies and pickles keep it
 
 
 def remember(model: nn.Module, objective: Objective, classes: Sequence[str]) -> None:
-    """Note by which task and loss the model was trained, for as long as the module lives: `save` records it."""
+    """Note on the model by which task and loss it was trained: `save` records it."""
     known: Loss = None
     if not objective.is_own:
         losses = {part.key or "": part.loss.module for part in objective.parts if isinstance(part.loss, KnownLoss)}
         known = losses.get("", losses)
-    _TRAINED[model] = Trained(objective.task, objective.name, known, tuple(classes))
+    model.__dict__[_TRAINED] = Trained(objective.task, objective.name, known, tuple(classes))
 
 
 def remembered(model: nn.Module) -> Trained | None:
     """How `train` has trained this module last; None when it has not."""
-    return _TRAINED.get(model)
+    trained = model.__dict__.get(_TRAINED)
+    return trained if isinstance(trained, Trained) else None
 
 
 def _known_name(loss: Loss) -> str | None:

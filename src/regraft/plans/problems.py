@@ -58,12 +58,13 @@ def _together(alike: Sequence[Advice], others: Collection[str]) -> Advice:
     return replace(first, value=_shortened(list(dict.fromkeys(patterns)), others))
 
 
-def _merged_dicts(values: Sequence[dict[str, str]], others: Collection[str]) -> dict[str, str]:
-    by_method: dict[str, list[str]] = defaultdict(list)
+def _merged_dicts(values: Sequence[dict[str, str | list[str]]], others: Collection[str]) -> dict[str, str | list[str]]:
+    by_method: dict[str | tuple[str, ...], list[str]] = defaultdict(list)
     for value in values:
         for pattern, method in value.items():
-            by_method[method].append(pattern)
-    return {pattern: method for method, several in by_method.items() for pattern in _shortened(several, others)}
+            by_method[tuple(method) if isinstance(method, list) else method].append(pattern)
+    methods = {key: list(key) if isinstance(key, tuple) else key for key in by_method}
+    return {pattern: methods[key] for key, several in by_method.items() for pattern in _shortened(several, others)}
 
 
 def _outermost(names: Iterable[str], others: Collection[str]) -> list[str]:

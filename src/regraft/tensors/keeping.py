@@ -152,3 +152,40 @@ def _own_generators(model: nn.Module) -> Iterator[torch.Generator]:
     for module in model.modules():
         if not type(module).__module__.startswith("torch.nn."):
             yield from (value for value in vars(module).values() if isinstance(value, torch.Generator))
+
+
+# --- generators that a data set holds by itself ---------------------------------------------------------------------
+
+Generator = random.Random | np.random.Generator | np.random.RandomState | torch.Generator
+_MOST_VISITS = 2_000  # objects of a data set that are looked at: its transforms, not its files
+
+
+def own_generators(holder: object) -> list[Generator]:
+    """The generators of random numbers that an object holds, in its attributes and in what these hold."""
+    found: list[Generator] = []
+    waiting, seen = [holder], set[int]()
+    while waiting and len(seen) < _MOST_VISITS:
+        value = waiting.pop(0)
+        if id(value) in seen or isinstance(value, (str, bytes, int, float, Tensor, np.ndarray, type)):
+            continue
+        seen.add(id(value))
+        if isinstance(value, Generator):
+            found.append(value)
+        elif isinstance(value, dict):
+            waiting += list(value.values())[:_MOST_VISITS]
+        elif isinstance(value, (list, tuple)):
+            waiting += value[:_MOST_VISITS]
+        else:
+            waiting += list(getattr(value, "__dict__", {}).values())
+    return found
+
+
+def position_of(generator: Generator) -> object:
+    """What is another after each draw; two of them are compared by their text."""
+    if isinstance(generator, random.Random):
+        return hash(generator.getstate())
+    if isinstance(generator, np.random.Generator):
+        return repr(generator.bit_generator.state)
+    if isinstance(generator, np.random.RandomState):
+        return repr([part.tolist() if isinstance(part, np.ndarray) else part for part in generator.get_state()])
+    return generator.get_state().numpy().tobytes()

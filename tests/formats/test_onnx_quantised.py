@@ -134,3 +134,28 @@ def test_integers_that_are_cast_and_multiplied_read_as_numbers(tmp_path, scale_s
     (expected,) = ReferenceEvaluator(str(tmp_path / "m.onnx")).run(None, {"x": x})
     np.testing.assert_allclose(x @ checkpoint.read("q"), expected, rtol=1e-6)  # one rounding
     assert "dequantised from int8" in checkpoint["q"].note
+
+
+def test_the_kernels_of_onnx_runtimes_quantised_cell_are_those_of_the_cell(tmp_path):
+    """DynamicQuantizeLSTM keeps them in int8 as (directions, in, gates); two directions, one scale each."""
+    from onnxruntime.quantization import quantize_dynamic
+
+    rng = np.random.default_rng(0)
+    arrays = {"W": rng.normal(size=(2, 12, 4)), "R": rng.normal(size=(2, 12, 3)), "B": rng.normal(size=(2, 24))}
+    arrays = {name: array.astype(np.float32) for name, array in arrays.items()}
+    node = helper.make_node("LSTM", ["x", *arrays], ["y"], "cell", hidden_size=3, direction="bidirectional")
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in "xy")
+    tensors = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
+    graph = helper.make_graph([node], "g", [x], [y], tensors)
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8), tmp_path / "whole.onnx"
+    )
+    quantize_dynamic(tmp_path / "whole.onnx", tmp_path / "codes.onnx")
+
+    whole, codes = Onnx().open(tmp_path / "whole.onnx"), Onnx().open(tmp_path / "codes.onnx")
+
+    assert {info.leaf for info in codes.values() if info.role == "weight"} == {"W", "R", "B"}
+    named = {info.leaf: name for name, info in codes.items()}
+    for name, info in whole.items():
+        step = np.abs(arrays[info.leaf]).max() / 127
+        assert np.abs(codes.read(named[info.leaf]) - whole.read(name)).max() <= step

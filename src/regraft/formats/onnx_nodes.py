@@ -4,6 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import prod
 
 import numpy as np
 
@@ -281,6 +282,8 @@ def _dequantise(graph: OnnxGraph) -> None:
             _scale(graph, (node.input(1), f"{base}_scale", f"{base}_zero_point"), axis, 0)
         if node.operator in REAL:
             graph.nodes[number] = _real_node(graph, node)
+        elif node.operator == "DynamicQuantizeLSTM":
+            graph.nodes[number] = _real_cell(graph, node)
         elif node.operator == "Mul" and (name := _scale_product(graph, node)):
             graph.nodes[number] = replace(node, operator="Identity", inputs=[name])
 
@@ -292,6 +295,17 @@ def _real_node(graph: OnnxGraph, node: OnnxNode) -> OnnxNode:
         _scale_bias(graph, node)
     inputs = [node.inputs[index] for index in kept if index < len(node.inputs)]
     return replace(node, operator=operator, inputs=inputs)
+
+
+def _real_cell(graph: OnnxGraph, node: OnnxNode) -> OnnxNode:
+    """The LSTM of a node of ONNX Runtime, whose two kernels are integers and stored as (directions, in, gates)."""
+    for index, scale, zero in ((1, 8, 9), (2, 10, 11)):
+        integers, factor = graph.tensors.get(node.input(index)), graph.tensors.get(node.input(scale))
+        if integers is None or factor is None or len(integers.shape) != 3:
+            return node
+        axis = 0 if prod(factor.shape) == integers.shape[0] else -1
+        _scale(graph, (node.input(index), node.input(scale), node.input(zero)), axis, 0, turned=True)
+    return replace(node, operator="LSTM", inputs=node.inputs[:8])
 
 
 def _scale_product(graph: OnnxGraph, node: OnnxNode) -> str:
@@ -323,7 +337,7 @@ def _scale_bias(graph: OnnxGraph, node: OnnxNode) -> None:
     graph.tensors[node.input(8)] = Dequantised(integers, scale, None, 0, 0)
 
 
-def _scale(graph: OnnxGraph, names: tuple[str, str, str], axis: int, block: int) -> None:
+def _scale(graph: OnnxGraph, names: tuple[str, str, str], axis: int, block: int, *, turned: bool = False) -> None:
     """Exchange one tensor of integers for the numbers; what is no constant of the graph stays as it is.
 
     names  of the integers, their scale and their zero point, "" where there is none
@@ -334,7 +348,8 @@ def _scale(graph: OnnxGraph, names: tuple[str, str, str], axis: int, block: int)
         return
     if isinstance(integers, Dequantised) or isinstance(factor, Dequantised):
         return  # tied to another layer, or a scale with a scale of its own
-    made = Dequantised(integers, factor, None if isinstance(offset, Dequantised) else offset, axis, block)
+    zero_point = None if isinstance(offset, Dequantised) else offset
+    made = Dequantised(integers, factor, zero_point, axis, block, turned=turned)
     if not made.fits():
         raise graph.file.damaged(f"{name!r} of shape {integers.shape} has scales of shape {factor.shape}")
     graph.tensors[name] = made

@@ -35,6 +35,7 @@ class Dequantised:
 
     axis   of the scales when there are several
     block  numbers along the axis that share a scale; 0 is one scale for each place on the axis
+    turned   whether the last two axes are exchanged afterwards
     """
 
     integers: Stored
@@ -43,11 +44,13 @@ class Dequantised:
     axis: int
     block: int
     dtype: str = "float32"
+    turned: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """That of the integers."""
-        return self.integers.shape
+        """That of the numbers."""
+        shape = self.integers.shape
+        return (*shape[:-2], shape[-1], shape[-2]) if self.turned else shape
 
     @property
     def note(self) -> str:
@@ -58,17 +61,17 @@ class Dequantised:
 
     def fits(self) -> bool:
         """Whether the scales and zero points belong to a tensor of this shape."""
-        shape, rank = self.scale.shape, len(self.shape)
+        shape, rank = self.scale.shape, len(self.integers.shape)
         if self.zero is not None and prod(self.zero.shape) not in (1, prod(shape)):
             return False
         if prod(shape) == 1:
             return True
         if not -rank <= self.axis < rank or self.block < 0:
             return False
-        length = self.shape[self.axis]
+        length = self.integers.shape[self.axis]
         if not self.block:
             return prod(shape) == max(shape) == length
-        wanted = list(self.shape)
+        wanted = list(self.integers.shape)
         wanted[self.axis] = -(-length // self.block)
         return list(shape) == wanted
 
@@ -79,15 +82,15 @@ class Dequantised:
         scale = self._spread(self.scale.read().astype(np.float32))
         with np.errstate(over="ignore", invalid="ignore"):  # a damaged scale gives infinities, which the plan refuses
             numbers: np.ndarray = (integers - zero) * scale
-        return numbers.astype(np.float32)
+        return (numbers.swapaxes(-1, -2) if self.turned else numbers).astype(np.float32)
 
     def _spread(self, values: np.ndarray) -> np.ndarray:
         """Scales or zero points, in a shape that goes with the integers."""
         if values.size == 1:
             return values.reshape(())
         if self.block:
-            return np.repeat(values, self.block, self.axis).take(range(self.shape[self.axis]), self.axis)
-        along = [1] * len(self.shape)
+            return np.repeat(values, self.block, self.axis).take(range(self.integers.shape[self.axis]), self.axis)
+        along = [1] * len(self.integers.shape)
         along[self.axis] = -1
         return values.reshape(along)
 

@@ -137,7 +137,8 @@ def _replacements(pattern: str, new: str | Sequence[str]) -> tuple[str, ...]:
 
 
 _WHOLE_SOURCE_NAMES = (
-    "A rule must match the whole source name as `regraft show` prints it; the first rule that matches wins."
+    "A rule must match the whole source name as `regraft show` prints it; the first rule that matches wins.\n"
+    "To give one array to several layers, write one rule with a list of names."
 )
 
 

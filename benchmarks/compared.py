@@ -9,6 +9,7 @@ names it in anything that it prints, logs, warns or returns.
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from compared_peers import CLASSES, network
+from safetensors.torch import save_file
 from torch import nn
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -103,7 +105,28 @@ def with_value(value, dtype=torch.float32):
     return change
 
 
-# fault → (change of the state dict, words of which one must appear in a report)
+def with_adapter(state):
+    """LoRA beside the square layer, not merged: the weight alone is another function."""
+    down, up = torch.full((1, 4), 0.5), torch.tensor([[1.0], [-1.0], [0.5], [2.0]])
+    adapter = {"square.lora_A.weight": down, "square.lora_B.weight": up}
+    return {**state, "square.weight": state["square.weight"] - 2.0 * up @ down, **adapter}
+
+
+def with_codes(state):
+    """The square layer in int8, its scales beside it."""
+    scale = state["square.weight"].abs().amax(1, keepdim=True) / 127
+    codes = (state["square.weight"] / scale).round().to(torch.int8)
+    return {**state, "square.weight": codes, "square.weight_scale": scale}
+
+
+def with_parts(state):
+    """weight_norm's length and direction in place of the weight."""
+    weight = state["square.weight"]
+    rest = {name: value for name, value in state.items() if name != "square.weight"}
+    return {**rest, "square.weight_g": weight.norm(dim=1, keepdim=True), "square.weight_v": 3 * weight}
+
+
+# fault → (change of the state dict, patterns of which one must appear in a report)
 FAULTS = {
     "no fault": (dict, ()),
     "names begin with `module.`": (prefixed("module."), ("square.weight",)),
@@ -117,9 +140,28 @@ FAULTS = {
     ),
     "one value is NaN": (changed("square.weight", with_value(float("nan"))), ("nan", "finite")),
     "a float64 value is too large": (changed("square.weight", with_value(1e39, torch.float64)), ("finite", "overflow")),
-    "the network was trained with eps 1e-3": (dict, ("eps",)),
+    "the network was trained with eps 1e-3": (dict, (r"\beps",)),
+    "an adapter (LoRA) is not merged": (with_adapter, ("lora",)),
+    "int8 codes with their scales": (with_codes, ("int8", "scale")),
+    "weight_norm's two parts in place of a weight": (with_parts, ("weight_g", "square.weight")),
+    "MLX in safetensors: kernels (out, h, w, in)": (
+        changed("conv.weight", lambda w: w.permute(0, 2, 3, 1).contiguous()),
+        ("layout", "mlx", "axes"),
+    ),
+    "PaddlePaddle in safetensors: dense kernels (in, out)": (
+        changed("square.weight", lambda w: w.T.contiguous()),
+        ("layout", "paddle", "axes"),
+    ),
 }
-TORCH_ONLY = ("a kernel has another shape", "a float64 value is too large")  # the ONNX graph would be invalid
+# faults of a safetensors file → what its header says of the writer
+HEADERS = {
+    "MLX in safetensors: kernels (out, h, w, in)": {"format": "mlx"},
+    "PaddlePaddle in safetensors: dense kernels (in, out)": {"format": "pd"},
+}
+TORCH_ONLY = (  # an ONNX graph of these would be invalid, or does not exist
+    "a kernel has another shape", "a float64 value is too large", "an adapter (LoRA) is not merged",
+    "int8 codes with their scales", "weight_norm's two parts in place of a weight", *HEADERS,
+)  # fmt: skip
 
 
 def trained(eps=1e-5):
@@ -143,8 +185,12 @@ def fault_tasks(folder):
     for index, (fault, (spoil, _)) in enumerate(FAULTS.items()):
         model = trained(1e-3 if "eps" in fault else 1e-5)
         truth = record(model, folder / f"{index}.npz")
-        torch.save(spoil(model.state_dict()), folder / f"{index}.pt")
-        tasks.append({"do": "fill", "name": fault, "path": str(folder / f"{index}.pt"), "truth": truth})
+        path = folder / f"{index}.{'safetensors' if fault in HEADERS else 'pt'}"
+        if fault in HEADERS:
+            save_file(spoil(model.state_dict()), path, HEADERS[fault])
+        else:
+            torch.save(spoil(model.state_dict()), path)
+        tasks.append({"do": "fill", "name": fault, "path": str(path), "truth": truth})
         if fault not in TORCH_ONLY:
             export(model, spoil(model.state_dict()), folder / f"{index}.onnx")
             onnx_tasks.append({"do": "fill", "name": fault, "path": str(folder / f"{index}.onnx"), "truth": truth})
@@ -209,7 +255,7 @@ def answer(result, words):
         return "refuses after changing the model" if result["touched"] else "refuses"
     if result["right"]:
         return "right"
-    return "continues, reports" if any(word in result["said"].lower() for word in words) else "**silent**"
+    return "continues, reports" if any(re.search(word, result["said"].lower()) for word in words) else "**silent**"
 
 
 def table(rows, heads):

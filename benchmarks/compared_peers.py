@@ -9,6 +9,7 @@ from a file. The docstring of each links the page of the documentation that it f
 import importlib
 import json
 import os
+import shutil
 import sys
 import tempfile
 from contextlib import contextmanager
@@ -61,10 +62,11 @@ def as_numpy(value):
 
 
 def read_torch(path):
-    """https://docs.pytorch.org/docs/stable/generated/torch.load.html"""
+    """https://docs.pytorch.org/docs/stable/generated/torch.load.html, https://huggingface.co/docs/safetensors"""
     import torch
+    from safetensors.torch import load_file
 
-    return torch.load(path, map_location="cpu", weights_only=True)
+    return load_file(path) if str(path).endswith(".safetensors") else torch.load(path, weights_only=True)
 
 
 def read_transformers(path):
@@ -156,8 +158,11 @@ def fill_transformers(model, path):
 
     folder = Path(path).with_suffix(".transformers")
     folder.mkdir()
-    state = {name: value.contiguous() for name, value in read_torch(path).items()}
-    save_file(state, folder / "model.safetensors", {"format": "pt"})
+    if str(path).endswith(".safetensors"):
+        shutil.copy(path, folder / "model.safetensors")
+    else:
+        state = {name: value.contiguous() for name, value in read_torch(path).items()}
+        save_file(state, folder / "model.safetensors", {"format": "pt"})
     PretrainedConfig(architectures=["NetModel"]).save_pretrained(folder)
     loaded, report = NetModel.from_pretrained(folder, ignore_mismatched_sizes=True, output_loading_info=True)
     model.load_state_dict(loaded.state_dict())

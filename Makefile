@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test quick fuzz check zoo twins bench gpu golden compared release dist docs clean
+.PHONY: demo test quick fuzz check zoo twins bench gpu depth golden compared release dist docs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/regraft demo --out regraft-demo --overwrite
@@ -33,6 +33,12 @@ bench: $(VENV)/.test
 # On a machine with a GPU, with its own torch; needs numpy and safetensors beside it.
 gpu:
 	PYTHONPATH=src $(PYTHON) benchmarks/gpu.py
+
+# The depth benchmark: sources are trained once; rows are kept in build/depth, so that an interrupted sweep goes on.
+depth: $(VENV)/.test
+	$(BIN)/python benchmarks/depth.py
+	$(BIN)/python benchmarks/depth_tuning.py
+	$(BIN)/python benchmarks/depth_page.py
 
 # Tiny checkpoints written by the real frameworks, in an environment of its own (3 GB); their values change each time.
 golden: .venv-golden/.made

@@ -149,3 +149,15 @@ def test_joined_columns_have_equal_energy():
     a, b = torch.randn(50, 3).double(), 1000 + 100 * torch.randn(50, 7).double()
     both = joined([a, b])
     assert both[:, :3].square().sum() == pytest.approx(float(both[:, 3:].square().sum()))
+
+
+def test_values_that_are_not_finite_are_noted():
+    """A layer that overflows is still compared."""
+    model = helpful()
+    with torch.no_grad():
+        model.bad.bias[0] = torch.inf
+
+    advice = advise(nn.Sequential(model.good, nn.ReLU(), model.norm, model.bad, model.head), data(), control=False)
+
+    assert "3: 80 values not finite, taken as 0" in advice.notes
+    assert advice.choice in ("2", ALL)

@@ -94,7 +94,9 @@ def advise(
         choice=best.name if is_advised else None,
         layers=_places_of(best, points) if is_advised else (),
         sentences=tuple(sentences_of(rows, best, targets.score)),
-        notes=tuple(_notes(dataset, data)),
+        notes=tuple(
+            _notes(dataset, data, dict(zip([INPUT, *(point.layer for point in points)], matrices, strict=True)))
+        ),
         seconds=watch.seconds,
     )
 
@@ -105,7 +107,7 @@ def _some(data: Examples, most: int, seed: int) -> Examples:
         return data
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
     labels = known_labels(data)
-    if labels is not None and labels.ndim == 1 and not labels.is_floating_point():
+    if isinstance(labels, Tensor) and labels.ndim == 1 and not labels.is_floating_point():
         order = order[labels[order].argsort(stable=True)]  # by class, at random in each
         return data.subset(order[torch.arange(most) * len(data) // most].sort().values)
     return data.subset(order[:most].sort().values)
@@ -165,12 +167,13 @@ def _matrices(features: Features, leaves: Sequence[str]) -> list[Tensor]:
 
 def joined(matrices: Sequence[Tensor]) -> Tensor:
     """All columns, those of each matrix around their mean and scaled so that every matrix has the same energy."""
+    matrices = [matrix.nan_to_num(0.0, 0.0, 0.0) for matrix in matrices]
     centred = [matrix - matrix.mean(0) for matrix in matrices]
     return torch.cat([matrix / matrix.square().sum(1).mean().sqrt().clamp(min=1e-9) for matrix in centred], 1)
 
 
 def _measured(matrix: Tensor, targets: Targets) -> Measured:
-    """What a linear head reaches on these features; nothing where they are no numbers."""
+    """What a linear head reaches on these features; values that are not finite count as 0, see `_notes`."""
     finite = matrix.nan_to_num(0.0, 0.0, 0.0)
     left_out = predict_left_out(finite, targets.values, targets.blocks)
     return Measured(targets.scores(left_out), left_out.squared_error)
@@ -225,7 +228,9 @@ def _places_of(best: DepthRow, points: Sequence[Point]) -> tuple[str, ...]:
     return tuple(point.place for point in points if best.kind == "all" or point.layer == best.name)
 
 
-def _notes(dataset: Any, data: Examples) -> list[str]:
+def _notes(dataset: Any, data: Examples, matrices: Mapping[str, Tensor]) -> list[str]:
     """What was assumed."""
     whole = len(as_examples(dataset))
-    return [f"{counted(len(data), 'example')} of {whole:,} were looked at"] if whole > len(data) else []
+    notes = [f"{counted(len(data), 'example')} of {whole:,} were looked at"] if whole > len(data) else []
+    broken = {name: int((~matrix.isfinite()).sum()) for name, matrix in matrices.items()}
+    return notes + [f"{name}: {counted(n, 'value')} not finite, taken as 0" for name, n in broken.items() if n]

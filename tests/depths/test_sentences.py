@@ -6,18 +6,20 @@ from regraft.depths.sentences import sentences_of
 LAST = "This pass does not tell whether training the layers beats freezing them"
 
 
-def row(name, kind, explained=0.5, *, is_tied=False, saved=0.5):
-    return DepthRow(name, kind, 0.8, 0.03, explained, -0.01, -0.05, 0.03, is_tied, 2000, saved, 8)
+def row(name, kind, explained=0.5, *, is_tied=False, kept=2000):
+    return DepthRow(name, kind, 0.8, 0.03, explained, -0.01, -0.05, 0.03, is_tied, kept, 0.9, 8)
 
 
 def test_a_layer_is_named_with_its_ties_and_a_cheaper_one():
     """Never used to go deeper silently."""
     best = row("layer2", "layer")
-    said = sentences_of([row(INPUT, "input"), best, row("layer3", "layer", is_tied=True, saved=0.9)], best, "accuracy")
+    said = sentences_of([row(INPUT, "input"), best, row("layer3", "layer", is_tied=True, kept=500)], best, "accuracy")
 
     assert said[0] == "Freeze up to layer2: a linear head on it gives about 80 % ± 3 (accuracy)."
     assert said[1] == "1 other row is tied with it: layer3."
-    assert said[2].startswith("Of the tied ones layer3 saves most: 90.0 % of the forward, 2.0 kB per example, at -1.0")
+    assert said[2].startswith("Of the tied ones layer3 keeps least: 500 bytes per example, 90.0 % of the forward saved")
+    dearer = row("layer3", "layer", is_tied=True, kept=5000)
+    assert len(sentences_of([best, dearer], best, "accuracy")) == 3  # the choice, the ties, and what is not told
     assert said[-1].startswith(LAST)
 
 

@@ -57,6 +57,7 @@ def test_the_task_may_be_given():
         (torch.tensor([1.0, torch.nan, 2.0, 3.0]), "not a finite number"),
         (torch.zeros(9, 4, 4), "shape 4 × 4"),
         (torch.tensor([1, 2]), "four or more"),
+        ({"kind": torch.tensor([1, 2, 3, 4])}, "The labels are a dict"),
     ],
 )
 def test_what_cannot_be_learnt_is_refused(labels, message):

@@ -97,9 +97,10 @@ def run_job(job: Path, *, settings: list[str] | None, overwrite: bool, resume: b
 
 
 def advise(job: Path, *, settings: list[str] | None, as_json: bool, svg: Path | None) -> None:
-    """How many layers of a job's model help a linear head on its training examples. Nothing is trained or written.
+    """How many layers of a job's model help a linear head on its training examples. No model is trained.
 
-    One pass over the examples; a head is fitted at every place to cut. [advise] in the job has its options.
+    One pass over the examples; a head is fitted at every place to cut. [advise] in the job has its options. Features
+    are stored in the folder of [cache], if there is one.
     """
     from regraft.foundation.files import write_whole
     from regraft.jobs.job import Job

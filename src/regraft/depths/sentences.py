@@ -44,12 +44,13 @@ def _ties(rows: Sequence[DepthRow], best: DepthRow) -> list[str]:
 
 
 def _cheaper(rows: Sequence[DepthRow], best: DepthRow) -> list[str]:
-    """The tied layer that saves most, as the user's choice."""
-    tied = [row for row in rows if row.is_tied and row.kind == "layer" and row.work_saved > best.work_saved]
-    if not tied:
+    """The tied layer that keeps least, as the user's choice."""
+    tied = [row for row in rows if row.is_tied and row.kind == "layer"]
+    cheaper = [row for row in tied if row.bytes_per_example < best.bytes_per_example]
+    if not cheaper:
         return []
-    row = max(tied, key=lambda each: each.work_saved)
+    row = min(cheaper, key=lambda each: (each.bytes_per_example, -each.work_saved))
     return [
-        f"Of the tied ones {row.name} saves most: {share_text(row.work_saved)} of the forward, "
-        f"{bytes_text(row.bytes_per_example)} per example, at {row.interval_text.removesuffix(' tied')} points."
+        f"Of the tied ones {row.name} keeps least: {bytes_text(row.bytes_per_example)} per example, "
+        f"{share_text(row.work_saved)} of the forward saved, at {row.interval_text.removesuffix(' tied')} points."
     ]

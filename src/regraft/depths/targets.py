@@ -107,7 +107,7 @@ KINDS: dict[str, type[ClassTargets] | type[LabelTargets] | type[NumberTargets]] 
 }
 
 
-def targets_of(labels: Tensor, task: str | None = None) -> Targets:
+def targets_of(labels: object, task: str | None = None) -> Targets:
     """The targets that labels stand for.
 
     labels  (count,) whole numbers: classes · (count, several) of 0 and 1: several labels at once · fractions: numbers
@@ -115,6 +115,8 @@ def targets_of(labels: Tensor, task: str | None = None) -> Targets:
 
     Raises DataError for labels that are none of these, are not finite, or are all the same.
     """
+    if not isinstance(labels, Tensor):
+        raise DataError(f"The labels are a {type(labels).__name__}; advice takes one tensor, a label for each example.")
     labels = labels.detach().cpu()
     if labels.is_complex() or labels.ndim not in (1, 2) or len(labels) < 4:
         raise DataError(

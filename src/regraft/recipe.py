@@ -88,7 +88,7 @@ class Run:
     def summary(self) -> str:
         """The result in a few lines: accuracies, durations, where the model and the report are."""
         lines = [
-            f"{part:<10} {score_text(score)} ({counted(score.count, 'example')})"
+            f"{part:<10} {score_text(score)} ({counted(score.count, 'label' if self.record.result else 'example')})"
             for part, score in reversed(self.record.shown_scores.items())
         ]
         lines += [f"{part:<10} {seconds:.2f} s" for part, seconds in self.record.seconds.items()]
@@ -123,7 +123,7 @@ def reuse(job: Job | str | Path, *, resume: bool = False, tell: Tell = lambda li
     with watch("reading"):
         model = with_head(model, data["train"], plan, job, advice)
         inputs, labels = first_batch(data["train"])
-        request, solvers = request_of(job.train, data["train"].target.task), solvers_of(job.train)
+        request, solvers = request_of(job.train, data["train"]), solvers_of(job.train)
         monitored(solvers, request)
         refuse_misfit(model, inputs, labels, data["train"], request)
         tell("\n".join([understood(data, inputs), *(f"note: {note}" for note in notes)]))

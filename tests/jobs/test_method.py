@@ -1,10 +1,17 @@
 import pytest
+import torch
 
+from regraft.contracts.preparation import Preparation
+from regraft.datasets.array_file import ArrayExamples
+from regraft.datasets.labelled import Chosen, Target
+from regraft.datasets.rows import Rows
 from regraft.errors import TrainError
 from regraft.jobs.method import monitored, request_of, solvers_of, watched
 from regraft.jobs.sections import ExactTable, StepsTable, TrainSection
 from regraft.learning.checkpoints import Checkpoints
 from regraft.learning.solvers import Exact, Steps
+
+ONE_OF_TWO = ArrayExamples(torch.zeros(4, 2), torch.arange(4) % 2, Target("classification", ("a", "b")))
 
 
 @pytest.mark.parametrize(
@@ -30,9 +37,17 @@ def test_checkpoints_and_callbacks_belong_to_gradient_steps():
     assert (steps.lr, steps.checkpoints, steps.callbacks) == (0.1, Checkpoints("folder"), (print,))
 
 
+def test_classes_of_positions_are_balanced_by_all_of_them():
+    """As scikit-learn's "balanced"; positions without a class do not count."""
+    labels = [torch.tensor([0, 0, 0, -100]), torch.tensor([1])]
+    rows = Rows({}, labels, Target("token-classification", ("a", "b")), Preparation(), ids=["0", "1"], where="here")
+    request = request_of(TrainSection(class_weights="balanced"), Chosen(rows, torch.tensor([1, 0])))
+    assert request.class_weights == pytest.approx([4 / (2 * 3), 4 / (2 * 1)])
+
+
 def test_what_is_monitored_has_to_be_computed():
     """Said before anything is computed."""
     section = TrainSection(metrics=["f1"])
-    monitored([Steps(monitor="f1")], request_of(section, "classification"))
+    monitored([Steps(monitor="f1")], request_of(section, ONE_OF_TWO))
     with pytest.raises(TrainError, match="There is no metric 'f11' to monitor"):
-        monitored([Steps(monitor="f11")], request_of(section, "classification"))
+        monitored([Steps(monitor="f11")], request_of(section, ONE_OF_TWO))

@@ -146,10 +146,10 @@ def _rows_of(file: Path, preparation: Preparation, target: Target) -> Unlabelled
     if file.suffix.lower() == ".npz":
         rows = _array_rows(file, preparation, target)
         return Unlabelled([f"{file}[{index}]" for index in range(len(rows))], lambda index: rows[index])
-    return _table_rows(file, preparation) if is_table(file) else _text_rows(file, preparation)
+    return (_table_rows if is_table(file) else _text_rows)(file, preparation, target)
 
 
-def _table_rows(table: Path, preparation: Preparation) -> Unlabelled:
+def _table_rows(table: Path, preparation: Preparation, target: Target) -> Unlabelled:
     """The rows of a table; columns of labels are not needed."""
     if not preparation.kinds:
         raise DataError(_without_contract(table, preparation))
@@ -157,7 +157,7 @@ def _table_rows(table: Path, preparation: Preparation) -> Unlabelled:
     words: Sequence[Sequence[str]] = ()
     word_of: Sequence[Sequence[int | None]] = ()
     tagged = is_tagged(columns, preparation.text)
-    inputs, _ = input_columns(table, columns, preparation, words=tagged)
+    inputs, _ = input_columns(table, columns, preparation, words=tagged, special=target.task != "language-model")
     if tagged and preparation.text is not None:
         words = [list(map(str, row)) for row in columns[preparation.text.column]]
         tokens, _, word_of, cut = TextEncoder(preparation.text).encode_words(words)
@@ -168,14 +168,14 @@ def _table_rows(table: Path, preparation: Preparation) -> Unlabelled:
     return Unlabelled(names, _reader(inputs, preparation), words, word_of)
 
 
-def _text_rows(file: Path, preparation: Preparation) -> Unlabelled:
+def _text_rows(file: Path, preparation: Preparation, target: Target) -> Unlabelled:
     """The lines of a text file that are not empty."""
     if preparation.text is None or preparation.several:
         raise DataError(f"{file} is text, and the model takes {' and '.join(preparation.kinds) or 'numbers'}.")
     lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
     if not lines:
         raise DataError(f"{file} holds no text.")
-    tokens, _ = TextEncoder(preparation.text).encode(lines)
+    tokens, _ = TextEncoder(preparation.text).encode(lines, special=target.task != "language-model")
     return Unlabelled([f"{file}[{row}]" for row in range(len(lines))],
                       _reader({"text": TokenColumn(tokens)}, preparation))  # fmt: skip
 

@@ -60,15 +60,19 @@ class TextEncoder:
         """The token that fills up shorter texts; None where the tokenizer has none."""
         return self.tokenizer.pad_token_id  # type: ignore[no-any-return]  # transformers carries no types
 
-    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> tuple[list[Tokens], int]:
-        """The tokens of each text, and how many texts were cut."""
-        coded = self.tokenizer(list(texts), None if pairs is None else list(pairs), verbose=False)
+    def encode(
+        self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, special: bool = True
+    ) -> tuple[list[Tokens], int]:
+        """The tokens of each text, and how many texts were cut.
+
+        special  with the tokenizer's special tokens; without them for a language model, which goes on with the text
+        """
+        given = list(texts), None if pairs is None else list(pairs)
+        coded = self.tokenizer(*given, add_special_tokens=special, verbose=False)
         longest = self.max_length
         cut = 0 if longest is None else sum(len(ids) > longest for ids in coded["input_ids"])
         if cut:
-            coded = self.tokenizer(
-                list(texts), None if pairs is None else list(pairs), truncation=True, max_length=longest
-            )
+            coded = self.tokenizer(*given, add_special_tokens=special, truncation=True, max_length=longest)
         return _rows(coded), cut
 
     def encode_words(

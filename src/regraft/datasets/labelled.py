@@ -72,6 +72,10 @@ class Labelled(Dataset[Any], ABC):
         """
         return None
 
+    def label_of(self, index: int) -> Any:
+        """The label of one example, without its input where that can be left unread."""
+        return self[index][1]
+
     def class_numbers(self) -> Tensor | None:
         """(count,) int64, one class for each example; None for labels of any other kind."""
         return self.labels if self.target.task == "classification" else None
@@ -94,6 +98,10 @@ class Chosen(Labelled):
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         return self.whole[self.indices[index]]
+
+    def label_of(self, index: int) -> Any:
+        """That in the other data set."""
+        return self.whole.label_of(self.indices[index])
 
     def content_ids(self, indices: Sequence[int] | None = None) -> list[str] | None:
         """Those of the other data set."""

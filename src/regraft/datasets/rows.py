@@ -61,6 +61,10 @@ class Rows(Labelled):
         inputs = self.preparation.together({kind: column[row] for kind, column in self.columns.items()})
         return inputs, int(label) if self.target.task == "classification" else label
 
+    def label_of(self, index: int) -> Any:
+        """The label; no file of an input is read."""
+        return self._labels[self._indices[index]]
+
     def content_ids(self, indices: Sequence[int] | None = None) -> list[str]:
         """What each column says of its content. Reads files, decodes none."""
         rows = self._indices if indices is None else [self._indices[index] for index in indices]

@@ -33,7 +33,10 @@ def open_table(
     """
     columns = read_columns(table)
     known = target.classes is not None
-    inputs, preparation = input_columns(table, columns, preparation, words=is_tagged(columns, preparation.text))
+    inputs, preparation = input_columns(
+        table, columns, preparation, words=is_tagged(columns, preparation.text),
+        special=target.task != "language-model",
+    )  # fmt: skip
     labels: Tensor | Sequence[Tensor]
     if preparation.text is not None and "text" not in inputs:
         inputs["text"], labels, target = tagged_words(table, columns, preparation.text, target)
@@ -56,18 +59,19 @@ def open_table(
 
 
 def input_columns(
-    table: Path, columns: Columns, preparation: Preparation, *, words: bool = False
+    table: Path, columns: Columns, preparation: Preparation, *, words: bool = False, special: bool = True
 ) -> tuple[dict[str, InputColumn], Preparation]:
     """The inputs of all rows by kind, and the preparation with the scale of the numbers.
 
-    words  leave out the column of texts, which holds lists of words
+    words    leave out the column of texts, which holds lists of words
+    special  encode texts with the tokenizer's special tokens
     """
     inputs: dict[str, InputColumn] = {}
     if preparation.image is not None:
         paths, contents = _files(table, columns[column_named(table, columns, PATH_COLUMNS)])
         inputs["image"] = image_column(paths, preparation.image, contents)
     if preparation.text is not None and not words:
-        inputs["text"] = text_column(table, columns, preparation.text)
+        inputs["text"] = text_column(table, columns, preparation.text, special=special)
     if preparation.sound is not None:
         refuse_missing_columns(table, columns, [preparation.sound.column])
         paths, _ = _files(table, columns[preparation.sound.column])

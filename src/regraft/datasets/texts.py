@@ -22,12 +22,15 @@ from regraft.labels import class_names
 TEXT_SUFFIXES = {".txt", ".text", ".md"}
 
 
-def text_column(table: Path, columns: Columns, contract: TextContract) -> TokenColumn:
-    """The encoded texts of a table, or pairs of texts. Raises DataError for a missing column or a row without text."""
+def text_column(table: Path, columns: Columns, contract: TextContract, *, special: bool = True) -> TokenColumn:
+    """The encoded texts of a table, or pairs of texts. Raises DataError for a missing column or a row without text.
+
+    special  with the tokenizer's special tokens
+    """
     names = [contract.column, *([contract.pair] if contract.pair else [])]
     refuse_missing_columns(table, columns, names)
     first, *second = [texts_of(table, name, columns[name]) for name in names]
-    tokens, cut = TextEncoder(contract).encode(first, second[0] if second else None)
+    tokens, cut = TextEncoder(contract).encode(first, second[0] if second else None, special=special)
     return TokenColumn(tokens, _cut_notes(cut, contract))
 
 

@@ -3,14 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import fields, replace
 
+import torch
+
+from regraft.datasets.labelled import Labelled
 from regraft.jobs.sections import StepsTable, TrainSection, section_values
 from regraft.learning.callbacks import GivenCallback
 from regraft.learning.checkpoints import Checkpoints
+from regraft.learning.losses import balanced_weights
 from regraft.learning.metrics import higher_is_better
 from regraft.learning.old_keywords import translated
-from regraft.learning.request import Request
+from regraft.learning.request import ClassWeights, Request
 from regraft.learning.solvers import Exact, Solver, Steps
-from regraft.tasks.kinds import TaskName, as_task
+from regraft.tasks.kinds import as_task
 
 
 def solvers_of(section: TrainSection) -> list[Solver]:
@@ -35,9 +39,13 @@ def watched(
     ]
 
 
-def request_of(section: TrainSection, task: TaskName | None) -> Request:
+def request_of(section: TrainSection, dataset: Labelled) -> Request:
     """What is to be minimised and measured. Raises TrainError for an unknown name."""
-    return Request(task, section.loss, section.class_weights, section.label_smoothing, section.metrics)
+    weights: ClassWeights = section.class_weights
+    if weights == "balanced" and dataset.labels is None and dataset.classes:
+        positions = torch.cat([dataset.label_of(index).reshape(-1) for index in range(len(dataset))])
+        weights = balanced_weights(positions, len(dataset.classes)).tolist()
+    return Request(dataset.target.task, section.loss, weights, section.label_smoothing, section.metrics)
 
 
 def monitored(solvers: Sequence[Solver], request: Request) -> None:

@@ -223,11 +223,13 @@ def _history_metrics(history: History) -> dict[str, object]:
 
 
 def score_text(score: Score) -> str:
-    """The accuracy with its standard error, or each metric of another task."""
+    """The accuracy with its standard error where there is one, and each metric; the loss where there is none."""
+    values = dict(score.metrics) or {"loss": score.loss}
+    shown = []
     if score.accuracy is not None and score.standard_error is not None:
-        return f"accuracy {score.accuracy:.4f} ± {score.standard_error:.4f}"
-    values = score.metrics or {"loss": score.loss}
-    return ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+        shown, values = [f"accuracy {score.accuracy:.4f} ± {score.standard_error:.4f}"], dict(score.metrics)
+        values.pop("accuracy", None)
+    return ", ".join([*shown, *(f"{name} {value:.4g}" for name, value in values.items())])
 
 
 def known_accuracies(history: History) -> list[float]:

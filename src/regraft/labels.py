@@ -34,10 +34,9 @@ def label_columns(labels: Sequence[Any], classes: Sequence[str] = ()) -> Labels:
         _refuse_mixture(labels, tuple, len)
         return tuple(label_columns(column, classes) for column in zip(*labels, strict=True))
     rows = [_tensor_of(label, classes) for label in labels]
-    if len({row.ndim for row in rows}) > 1:
-        raise DataError(
-            f"Labels have {listed(sorted({str(row.ndim) for row in rows}))} dimensions; expected one number."
-        )
+    dimensions = sorted({str(row.ndim) for row in rows})
+    if len(dimensions) > 1:
+        raise DataError(f"Labels have {listed(dimensions)} dimensions; expected the same of each example.")
     return column_of(rows, fill=fill_of(rows[0]))
 
 
@@ -47,18 +46,27 @@ def whole_labels(labels: Any, classes: Sequence[str] = ()) -> tuple[Labels, tupl
     labels   a tensor, an array, a list with one label for each example, or a dict or tuple of these
     classes  the names in their order; where none are given, the texts in the order of `class_names`
     """
+    if isinstance(labels, Mapping):
+        parts = [whole_labels(part, classes) for part in labels.values()]
+        return dict(zip(labels, (part for part, _ in parts), strict=True)), _first_names(parts)
+    if isinstance(labels, tuple):
+        parts = [whole_labels(part, classes) for part in labels]
+        make = getattr(labels, "_make", tuple)  # a named tuple stays one
+        return make(part for part, _ in parts), _first_names(parts)
     if isinstance(labels, Tensor | Ragged):
         return labels, tuple(classes)
-    if isinstance(labels, Mapping):
-        parts = {key: whole_labels(part, classes) for key, part in labels.items()}
-        return {key: part for key, (part, _) in parts.items()}, next((names for _, names in parts.values()), ())
-    if isinstance(labels, tuple):
-        columns = [whole_labels(part, classes) for part in labels]
-        make = getattr(labels, "_make", tuple)  # a named tuple stays one
-        return make(part for part, _ in columns), next((names for _, names in columns), ())
-    rows = list(labels) if not isinstance(labels, np.ndarray) or labels.dtype.kind in "OUS" else labels
-    if isinstance(rows, np.ndarray):
-        return torch.from_numpy(rows), tuple(classes)
+    return _whole_column(labels, classes)
+
+
+def _first_names(parts: Sequence[tuple[Labels, tuple[str, ...]]]) -> tuple[str, ...]:
+    return next((names for _, names in parts if names), ())
+
+
+def _whole_column(labels: Any, classes: Sequence[str]) -> tuple[Labels, tuple[str, ...]]:
+    """An array or a list of labels as a column."""
+    if isinstance(labels, np.ndarray) and labels.dtype.kind not in "OUS":
+        return torch.from_numpy(labels), tuple(classes)
+    rows = list(labels)
     if not classes and rows and all(isinstance(row, str) for row in rows):
         classes = class_names(map(str, rows))
     return label_columns(rows, classes), tuple(classes)

@@ -15,7 +15,7 @@ from regraft.examples import Examples, TensorExamples
 from regraft.learning.averaging import MovingAverage
 from regraft.learning.batches import BatchSource
 from regraft.learning.candidate import CandidateRun, Monitor, Settings
-from regraft.learning.descent import descend
+from regraft.learning.descent import Trace, descend
 from regraft.learning.eager_step import EagerStep
 from regraft.learning.history import Candidate, History, Stage
 from regraft.learning.learner import Learner
@@ -145,17 +145,21 @@ def _train(
         else:
             optimizers = optimizers or _optimizers(stages.model, parameters, steps)
             runs = [_candidate(stages.learner, *made, steps, objective, monitor) for made in optimizers]
-            owns_update = isinstance(steps.optimizer, str | None) and steps.lr_schedule is None
-            trace = partial(trace_step, owns_update=owns_update) if steps.traced and steps.accumulate == 1 else None
             watch = watch_of(steps, objective, stages, seed)
             with watch:
                 history = descend(
-                    runs, stages, objective, check, metrics=request.metrics, trace=trace,
+                    runs, stages, objective, check, metrics=request.metrics, trace=_trace_of(steps),
                     prepare=partial(_prepare, steps), watch=watch,
                 )  # fmt: skip
                 watch.callbacks.train_end(history)
     name = "" if objective.task is None else objective.task.name
     return replace(history, notes=(str(objective), note, *history.notes), task=name), objective
+
+
+def _trace_of(steps: Steps) -> Trace | None:
+    """How a faster step is made; None where the eager one is to run."""
+    owns_update = isinstance(steps.optimizer, str | None) and steps.lr_schedule is None
+    return partial(trace_step, owns_update=owns_update) if steps.traced and steps.accumulate == 1 else None
 
 
 def _monitor(steps: Steps, objective: Objective, metrics: GivenMetrics) -> Monitor:

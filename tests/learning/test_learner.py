@@ -147,6 +147,29 @@ class Texts(Dataset):
 @pytest.mark.parametrize("work", [evaluate, lambda model, data: train(model, data, solver=Steps(epochs=1))])
 def test_a_whole_model_whose_outputs_depend_on_the_padding_is_refused(work):
     """The shortest text of a batch is computed alone. A model that masks the padding is trained and scored."""
-    with pytest.raises(DataError, match=r"(?s)outputs for a short example depend on the padding.*its mask"):
+    with pytest.raises(DataError, match=r"(?s)outputs for a short example depend on the padding.*a mask of the"):
         work(Words(masked=False), Texts())
     work(Words(masked=True), Texts())
+
+
+class LastToken(nn.Module):
+    """Embeddings, then the state at the last position of the batch: another one for texts that are filled up."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.head = nn.Embedding(9, 4), nn.Linear(4, 2)
+
+    def forward(self, input_ids):
+        return self.head(self.table(input_ids)[:, -1])
+
+
+def test_a_head_whose_outputs_depend_on_the_padding_is_refused():
+    """The trunk gives each token by itself; the head takes the last position of whatever stands there."""
+    rows = [({"input_ids": torch.randint(1, 9, (3 + index % 4,))}, index % 2) for index in range(12)]
+    model = LastToken()
+    freeze(model, "table")
+    trunk, head = split(model, input_ids=torch.randint(1, 9, (2, 5)), at="table")
+    features = cache_features(trunk, rows)
+    with pytest.raises(DataError, match=r"head's outputs for a short example depend on the padding[\s\S]*Pass pad="):
+        Learner(head).refuse_padding(features)
+    Learner(head).refuse_padding(features.subset(torch.tensor([0, 4, 8])))

@@ -80,7 +80,8 @@ def begin_stage(
     watch.put_back(runs)
     stages.learner.model.train()
     if trace is None:
-        return ["eager step, as passed"]
+        several = runs[0].settings.accumulate > 1
+        return ["eager step: several batches make one update" if several else "eager step, as passed"]
     epoch, notes = stages.source.epoch(number), list[str]()
     for run in runs:
         with run.in_model():

@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 from regraft.caches.differences import filling_problem, tolerance_of
 from regraft.caches.features import Features, LeafRows
-from regraft.errors import DataError, TrainError
+from regraft.errors import Advice, DataError, TrainError
 from regraft.examples import (
     DatasetExamples,
     Examples,
+    Shapes,
     TensorExamples,
     as_examples,
     call,
@@ -28,6 +29,7 @@ from regraft.tensors.pad_values import GivenPads
 from regraft.tensors.trees import Inputs, map_tree, tensors_of
 
 State = dict[str, Tensor]
+ALONE = 16  # cached examples among which a short one is looked for
 
 
 @final
@@ -90,25 +92,36 @@ class Learner:
 
         Of the first `count` examples the shortest one is computed alone, in evaluation mode.
         """
-        if self.is_head or not isinstance(examples, DatasetExamples):
+        prepared = self._of_lengths(examples, torch.arange(min(count, len(examples))))
+        if prepared is None:
             return
-        pairs = examples.fetch(torch.arange(min(count, len(examples))))
-        shapes = [shape for pair in pairs if (shape := shapes_in(pair[0])) is not None]
-        if not has_lengths(pairs) or len(shapes) < len(pairs):
-            return
+        inputs, shapes = prepared
 
         def run(inputs: Inputs) -> object:
             return self.outputs(to_device(inputs, self.device))
 
         with undisturbed(self.model, is_training=False), torch.no_grad():
-            inputs, _ = examples.collate(pairs)
             problem = filling_problem(run, inputs, run(inputs), shapes, tolerance_of("float32", self.device.type))
         if problem:
             raise DataError(
-                "The model's outputs for a short example depend on the padding, the zeros that fill its batch up to the"
-                f" longest example: {problem}.\nPad the inputs in the data set as the model expects it, with its "
-                "padding value and its mask, or give all inputs the same length."
+                f"The {'head' if self.is_head else 'model'}'s outputs for a short example depend on the padding, which "
+                f"fills its batch up to the longest example: {problem}.\nGive the model a mask of the padding "
+                "(attention_mask) among the inputs, or give all inputs the same length.",
+                advice=[Advice("pad", {"input_ids": "…"}, "fill token ids up with the id that the model expects")],
             )
+
+    def _of_lengths(self, examples: Examples, indices: Tensor) -> tuple[Inputs, list[Shapes]] | None:
+        """A batch of inputs of different lengths with the shapes of each; None where all have one length."""
+        if isinstance(examples, Features) and examples.inputs is None and _has_lengths(examples):
+            indices = indices[:ALONE]
+            alone = [examples.gather(index[None])[0] for index in indices]
+            return examples.gather(indices)[0], [tuple(tuple(t.shape[1:]) for t in tensors_of(each)) for each in alone]
+        if not isinstance(examples, DatasetExamples):
+            return None
+        pairs = examples.fetch(indices)
+        shapes = [shape for pair in pairs if (shape := shapes_in(pair[0])) is not None]
+        known = has_lengths(pairs) and len(shapes) == len(pairs)
+        return (examples.collate(pairs)[0], shapes) if known else None
 
     def frozen_tensors(self) -> State:
         """Name → each parameter without gradient, and each buffer of a frozen layer.
@@ -195,6 +208,11 @@ def _weights_behind(examples: Examples | None) -> Mapping[str, str]:
 def _is_changed(tensor: Tensor, before: str, now: str | None, *, trains: bool) -> bool:
     """Whether the tensor trains, or has another digest than before; `now` is its digest where it is known."""
     return (trains and tensor.requires_grad) or (now or digest_of(tensor)) != before
+
+
+def _has_lengths(features: Features) -> bool:
+    """Whether rows of the features may have different sizes."""
+    return any(leaf.varying for leaf in features.cut.leaves)
 
 
 def with_classes(examples: Examples, classes: Sequence[str]) -> Examples:

@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -69,12 +70,8 @@ def solve_head(
         features, examples.labels.long(), layer.out_features, strengths, has_bias=layer.bias is not None
     )  # fmt: skip
     seconds = time.perf_counter() - began
-    scores = list[Score | None]()
-    for solution in solutions if held_out is not None else ():
-        assert held_out is not None, "asked above"
-        _write_into(layer, solution)
-        scores.append(score(learner, held_out, objective, batch_size=batch_size, metrics=metrics))
-    scores = scores or [None] * len(solutions)
+    by_validation = partial(score, asked=objective, batch_size=batch_size, metrics=metrics)
+    scores = [_score_of(layer, solution, learner, held_out, by_validation) for solution in solutions]
     losses = [0.0 if score is None else math.inf if math.isnan(score.loss) else score.loss for score in scores]
     best = losses.index(min(losses))
     _write_into(layer, solutions[best])
@@ -126,6 +123,16 @@ def _strengths(weight_decays: Sequence[float | None], features: Tensor, *, by_va
     if given:
         return given
     return [part * mean_square(features) for part in PATH] if by_validation else [1 / len(features)]
+
+
+def _score_of(
+    layer: nn.Linear, solution: Solution, learner: Learner, held_out: Examples | None, score_of: Callable[..., Score]
+) -> Score | None:
+    """The solution's score on the validation examples; None without."""
+    if held_out is None:
+        return None
+    _write_into(layer, solution)
+    return score_of(learner, held_out)
 
 
 def _write_into(layer: nn.Linear, solution: Solution) -> None:

@@ -33,7 +33,7 @@ class MetricSet:
     """
 
     def __init__(self, task: Task, metrics: GivenMetrics) -> None:
-        self.task = task
+        self.task, self.are_asked = task, metrics is not None
         given = task.metrics if metrics is None else metrics
         self.wanted = dict(given) if isinstance(given, Mapping) else {name_of(metric): metric for metric in given}
         self.statistics: Statistics | None = None
@@ -55,9 +55,9 @@ class MetricSet:
                 self._update(name, metric, scores, values, targets)
 
     def values(self) -> dict[str, float]:
-        """Name → value, in the order in which they were asked for."""
+        """Name → value, in the order in which they were asked for; those of the task only where there are pairs."""
         if self.statistics is None:
-            return dict.fromkeys(self.wanted, nan)
+            return dict.fromkeys(self.wanted, nan) if self.are_asked else {}
         known, is_mixed = self.statistics.values(), self.statistics.is_mixed()
         return {
             name: _value_of(

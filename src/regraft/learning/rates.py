@@ -76,11 +76,7 @@ def make_rates(
 
 def schedule_form_problems(schedule: object, arguments: Mapping[str, Any], every: object, warmup: float) -> list[str]:
     """A sentence for each of the settings that makes no sense."""
-    problems = []
-    if isinstance(schedule, str) and schedule not in (*NAMES, *TORCH):
-        problems.append(f"there is no lr_schedule {schedule!r}. {near_names(schedule, [*NAMES, *TORCH])}")
-    if schedule is not None and not isinstance(schedule, str) and not callable(schedule):
-        problems.append(f"lr_schedule is {schedule!r}, expected a name or a function of (optimizer, updates)")
+    problems = _name_problems(schedule)
     if every not in (None, "update", "epoch"):
         problems.append(f'lr_every is {every!r}, expected "update" or "epoch"')
     if warmup and schedule not in ("constant", "linear", "cosine"):
@@ -88,6 +84,14 @@ def schedule_form_problems(schedule: object, arguments: Mapping[str, Any], every
     if (arguments or every is not None) and schedule is None:
         problems.append("lr_arguments and lr_every belong to an lr_schedule")
     return problems
+
+
+def _name_problems(schedule: object) -> list[str]:
+    if isinstance(schedule, str) and schedule not in (*NAMES, *TORCH):
+        return [f"there is no lr_schedule {schedule!r}. {near_names(schedule, [*NAMES, *TORCH])}"]
+    if schedule is None or isinstance(schedule, str) or callable(schedule):
+        return []
+    return [f"lr_schedule is {schedule!r}, expected a name or a function of (optimizer, updates)"]
 
 
 def needs_validation(schedule: object) -> bool:

@@ -49,7 +49,7 @@ class Score:
 
     def value(self, name: str) -> float:
         """The loss, or the metric of this name."""
-        return self.loss if name == "loss" else self.metrics[name]
+        return self.loss if name == "loss" else self.metrics.get(name, nan)
 
     def to_dict(self) -> dict[str, object]:
         """The same as plain data for JSON."""
@@ -85,14 +85,18 @@ def score(
         for indices, inputs, labels in batches(examples, all_indices(examples), batch_size):
             labels = to_device(unweighted(labels), learner.device)
             outputs = learner.outputs(to_device(inputs, learner.device))
-            if totals is None:
-                every = None if examples.labels is None else unweighted(examples.labels)
-                if isinstance(asked, Request):
-                    asked = asked.objective(outputs, labels, every=every, model=learner.model)
-                totals = _Totals(asked, metrics)
+            totals = totals or _Totals(_made(asked, outputs, labels, examples, learner), metrics)
             totals.add(outputs, labels, indices)
     assert totals is not None, "there are examples"
     return totals.score()
+
+
+def _made(asked: Objective | Request, outputs: Any, labels: Any, examples: Examples, learner: Learner) -> Objective:
+    """The objective; that of a request for these outputs and labels."""
+    if isinstance(asked, Objective):
+        return asked
+    every = None if examples.labels is None else unweighted(examples.labels)
+    return asked.objective(outputs, labels, every=every, model=learner.model)
 
 
 class _Totals:

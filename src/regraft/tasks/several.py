@@ -34,15 +34,17 @@ class Several:
         """Name, task, output and labels of each part. Raises DataError that names each part that is missing."""
         given = label_parts(labels)
         found = {name: find_output(outputs, name) for name in self.tasks}
-        missing = [f"the model has no output {name!r}" for name, output in found.items() if output is None]
-        missing += [f"the labels have no part {name!r}" for name in self.tasks if name not in given]
-        missing += [f"no task is given for the labels {name!r}" for name in given if name not in self.tasks]
+        outputs = {name: output for name, output in found.items() if output is not None}
+        self._refuse_misfit(outputs, given)
+        for name, task in self.tasks.items():
+            yield name, task, outputs[name], given[name]
+
+    def _refuse_misfit(self, outputs: Mapping[str, Tensor], labels: Mapping[str, Tensor]) -> None:
+        missing = [f"the model has no output {name!r}" for name in self.tasks if name not in outputs]
+        missing += [f"the labels have no part {name!r}" for name in self.tasks if name not in labels]
+        missing += [f"no task is given for the labels {name!r}" for name in labels if name not in self.tasks]
         if missing:
             raise DataError(f"Outputs, labels and tasks do not fit: {'; '.join(missing)}.")
-        for name, task in self.tasks.items():
-            output = found[name]
-            assert output is not None, "refused above"
-            yield name, task, output, given[name]
 
     def check(self, outputs: Any, labels: Any) -> LabelCheck:
         """The check of each part. Raises DataError that names the part."""

@@ -25,23 +25,29 @@ def pad_values(model: nn.Module, inputs: Inputs, given: GivenPads = None) -> dic
     """
     tensors = dict(named_tensors(inputs))
     if isinstance(given, Mapping):
-        unknown = [name for name in given if name not in tensors]
-        if unknown:
-            raise DataError(f"There is no input {listed(unknown)} to pad. The inputs are {listed(list(tensors))}.")
+        _refuse_unknown(given, tensors)
         return dict(given)
     whole = [path for path, tensor in tensors.items() if not tensor.is_floating_point() and tensor.dtype != torch.bool]
     if given is not None:
-        if len(whole) != 1:
-            raise DataError(
-                f"{len(whole)} inputs are whole numbers: {listed(whole)}.",
-                advice=[Advice("pad", {path or "0": given for path in whole[:1]}, "pad this one")],
-            )
-        return {whole[0]: given}
-    pad_id = config_pad_id(model)
-    names = _parameter_names(model)
-    if pad_id is None:
-        return {}
-    return {path: pad_id for path in whole if _name_of(path, names) in IDS}
+        return {_only(whole, given): given}
+    pad_id, names = config_pad_id(model), _parameter_names(model)
+    return {} if pad_id is None else {path: pad_id for path in whole if _name_of(path, names) in IDS}
+
+
+def _refuse_unknown(given: Mapping[str, float], tensors: Mapping[str, object]) -> None:
+    unknown = [name for name in given if name not in tensors]
+    if unknown:
+        raise DataError(f"There is no input {listed(unknown)} to pad. The inputs are {listed(list(tensors))}.")
+
+
+def _only(whole: list[str], given: float) -> str:
+    """The only input of whole numbers. Raises DataError where there are none or several."""
+    if len(whole) != 1:
+        raise DataError(
+            f"{len(whole)} inputs are whole numbers: {listed(whole)}.",
+            advice=[Advice("pad", dict.fromkeys(whole[:1], given), "pad this one")],
+        )
+    return whole[0]
 
 
 def config_pad_id(model: nn.Module) -> int | None:

@@ -20,6 +20,7 @@ from regraft.plans.rows import RequirementRow
 from regraft.plans.rows_json import requirement_from_json
 from regraft.tasks.kinds import TaskName
 
+HF_CONFIG = "config.json"  # of a model of transformers, copied into the saved folder
 RECORD_FILE, RECORD_VERSION = "regraft.json", 1
 
 
@@ -52,7 +53,8 @@ class FactoryRecord:
     @property
     def files(self) -> dict[str, str]:
         """All Python files of the factory in the saved folder, with their SHA-256."""
-        return {self.factory.rpartition(":")[0]: self.sha256, **self.modules} if self.sha256 else {}
+        file = HF_CONFIG if self.factory.startswith("hf:") else self.factory.rpartition(":")[0]
+        return {file: self.sha256, **self.modules} if self.sha256 else {}
 
 
 @checked.dataclass(frozen=True, config=ConfigDict(extra="ignore"))

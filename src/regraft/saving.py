@@ -24,12 +24,12 @@ from regraft.datasets.labelled import UNDECIDED, Target
 from regraft.errors import JobError, PlanError, SaveError
 from regraft.foundation.files import all_entries, sha256_of, utf8, whole_folder
 from regraft.inputs import InputContract
-from regraft.jobs.factories import build_model, factory_file
+from regraft.jobs.factories import build_model, factory_file, transformers_config
 from regraft.jobs.neighbours import neighbours_of
 from regraft.jobs.planned import FROM_CHECKPOINT
 from regraft.layer_heads import HeadOnLayers, body_of
 from regraft.learning.request import remembered
-from regraft.model_record import RECORD_FILE, Factory, FactoryRecord, ModelRecord, read_record
+from regraft.model_record import HF_CONFIG, RECORD_FILE, Factory, FactoryRecord, ModelRecord, read_record
 from regraft.plan import FileIdentity, Plan
 from regraft.plans.adoption import adopt, adopted_by
 from regraft.plans.rows import RequirementRow, Row
@@ -286,6 +286,11 @@ def _factory_record(model: nn.Module, factory: Factory | None, folder: Path) -> 
 
 def _copy_factory(factory: Factory, folder: Path) -> FactoryRecord:
     """Copy the factory's file and the modules beside it that it imports; record their hashes."""
+    config = transformers_config(factory.spec, factory.folder)
+    if config is not None:
+        shutil.copyfile(config, folder / HF_CONFIG)
+        digest = sha256_of(folder / HF_CONFIG)
+        return FactoryRecord("hf:.", dict(factory.arguments), original=str(config), sha256=digest)
     source = factory_file(factory.spec, factory.folder)
     if source is None:
         return FactoryRecord(factory.spec, dict(factory.arguments))

@@ -76,3 +76,66 @@ def test_a_package_whose_parts_do_not_fit_is_told(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(JobError, match=r"unfit_parts:net cannot be imported: RuntimeError: operator .* Install it"):
         build_model("unfit_parts:net", {}, folder=tmp_path)
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory):
+    """A folder that transformers wrote, of a tiny image classifier."""
+    from transformers import ResNetConfig, ResNetForImageClassification
+
+    sizes = {"embedding_size": 8, "hidden_sizes": [8], "depths": [1], "layer_type": "basic"}
+    folder = tmp_path_factory.mktemp("hub") / "resnet"
+    ResNetForImageClassification(ResNetConfig(num_labels=5, **sizes)).save_pretrained(folder)
+    return folder
+
+
+def test_a_from_pretrained_folder_gives_its_model_with_other_outputs(pretrained):
+    """Its class is the one of the config; the weights are new, and are restored from the same folder."""
+    import regraft
+
+    model = build_model("hf:resnet", {"num_labels": 3}, folder=pretrained.parent)
+    assert (type(model).__name__, model.classifier[1].out_features) == ("ResNetForImageClassification", 3)
+    checkpoint = regraft.open_checkpoint(pretrained)
+    plan = regraft.plan_reuse(checkpoint, model, fresh="classifier")
+    regraft.apply_plan(plan, checkpoint, model)
+    name = "resnet.embedder.embedder.convolution.weight"
+    assert (checkpoint.read(name) == model.state_dict()[name].numpy()).all()
+    assert not plan.problems
+
+
+def test_a_setting_that_the_config_does_not_have_is_refused(pretrained):
+    """A config takes any name without a word, and the model would keep its five outputs."""
+    with pytest.raises(JobError, match="ResNetConfig has no setting num_classes"):
+        build_model("hf:resnet", {"num_classes": 3}, folder=pretrained.parent)
+
+
+def test_what_is_not_in_the_cache_is_not_downloaded(tmp_path):
+    """An id that transformers does not find, and a folder without a class."""
+    with pytest.raises(JobError, match="The factory hf:nobody/nothing failed"):
+        build_model("hf:nobody/nothing", folder=tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "vit"}')
+    with pytest.raises(JobError, match="names no class under architectures"):
+        build_model("hf:.", folder=tmp_path)
+
+
+def test_a_saved_model_of_a_folder_is_built_without_it(pretrained, tmp_path):
+    """The config is in the saved folder; an edited one is refused."""
+    import shutil
+
+    import torch
+
+    import regraft
+    from regraft.errors import SaveError
+    from regraft.model_record import Factory
+
+    hub = shutil.copytree(pretrained, tmp_path / "hub")
+    model = build_model("hf:hub", {"num_labels": 3}, folder=tmp_path).eval()
+    regraft.save(model, tmp_path / "run", factory=Factory("hf:hub", {"num_labels": 3}, tmp_path))
+    shutil.rmtree(hub)
+    loaded = regraft.load(tmp_path / "run")
+    images = torch.randn(2, 3, 16, 16)
+    assert torch.equal(loaded(images).logits, model(images).logits)
+    config = tmp_path / "run/config.json"
+    config.write_text(config.read_text().replace('"embedding_size": 8', '"embedding_size": 16'))
+    with pytest.raises(SaveError, match=r"config\.json"):
+        regraft.load(tmp_path / "run")

@@ -13,7 +13,7 @@ from regraft.errors import JobError, PlanError, SaveError
 if TYPE_CHECKING:  # `regraft show` answers before these are imported
     from regraft.plan import Plan
 
-SPEC = "timm:NAME, torchvision:NAME, package.module:factory, file.py:factory"
+SPEC = "timm:NAME, torchvision:NAME, hf:FOLDER, package.module:factory, file.py:factory"
 MODEL_ARGS: dict[str, Any] = {"default": "{}", "metavar": "JSON", "help": "the factory's arguments"}
 
 

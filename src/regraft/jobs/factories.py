@@ -1,9 +1,10 @@
-"""Builds models from a SPEC: `timm:NAME`, `torchvision:NAME`, `package.module:factory` or `file.py:factory`."""
+"""Builds models from a SPEC: `timm:NAME`, `torchvision:NAME`, `hf:FOLDER`, `package.module:name`, `file.py:name`."""
 
 import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +15,8 @@ from torch import nn
 from regraft.errors import JobError
 from regraft.foundation.wording import near_names
 from regraft.jobs.neighbours import importable
+
+HF = "hf:"  # a folder that transformers' from_pretrained loads, or the id of a model in its cache
 
 
 def build_model(spec: str, arguments: Mapping[str, Any] | None = None, *, folder: Path | None = None) -> nn.Module:
@@ -44,17 +47,43 @@ def find_factory(spec: str, folder: Path) -> Callable[..., Any]:
     home, colon, name = spec.rpartition(":")
     if not colon or not home or not name:
         raise JobError(
-            f"{spec!r} does not name a factory. Expected timm:NAME, torchvision:NAME, package.module:factory "
-            "or file.py:factory."
+            f"{spec!r} does not name a factory. Expected timm:NAME, torchvision:NAME, hf:FOLDER, "
+            "package.module:factory or file.py:factory."
         )
     if home == "timm":
         create = _attribute(spec, _import(spec, "timm"), "create_model")
         return lambda **arguments: create(name, pretrained=False, **arguments)
+    if spec.startswith(HF):
+        return partial(_of_transformers, spec, folder)
     if home == "torchvision":
         return _attribute(spec, _import(spec, "torchvision.models"), name)
     if home.endswith(".py"):
         return _attribute(spec, _load_file(spec, (folder / home).resolve()), name)
     return _attribute(spec, _import(spec, home), name)
+
+
+def _of_transformers(spec: str, folder: Path, **arguments: Any) -> nn.Module:
+    """The model of a `from_pretrained` folder or of an id in the local cache, with new weights; no code is loaded."""
+    transformers: Any = _import(spec, "transformers")
+    config_file = transformers_config(spec, folder)
+    place = str(config_file.parent) if config_file else spec.removeprefix(HF)
+    config = transformers.AutoConfig.from_pretrained(place, local_files_only=True)
+    unknown = [name for name in arguments if not hasattr(config, name)]
+    if unknown:  # a config takes any name, and a model ignores those that it does not know
+        raise TypeError(f"{type(config).__name__} has no setting {', '.join(unknown)}")
+    if not config.architectures:
+        raise JobError(f"The config of {spec} names no class under architectures.")
+    for name, value in arguments.items():
+        setattr(config, name, value)
+    kind = _attribute(spec, transformers, config.architectures[0])
+    model: nn.Module = kind(config)
+    return model
+
+
+def transformers_config(spec: str, folder: Path) -> Path | None:
+    """The config.json of a `hf:FOLDER` SPEC; None for a hub id and for other SPECs."""
+    path = folder / spec.removeprefix(HF) / "config.json"
+    return path.resolve() if spec.startswith(HF) and path.is_file() else None
 
 
 def factory_file(spec: str, folder: Path) -> Path | None:

@@ -84,6 +84,15 @@ def advise(
     best = rows[best_of(measured)]
     if control:
         rows = [replace(row, shuffled=s) for row, s in zip(rows, [None, *controls, None], strict=True)]
+    notes = _notes(dataset, data, dict(zip([row.name for row in rows], matrices, strict=False)))
+    return _advice(rows, best, targets, points, notes, watch.seconds)
+
+
+def _advice(
+    rows: Sequence[DepthRow], best: DepthRow, targets: Targets, points: Sequence[Point], notes: Sequence[str],
+    seconds: Mapping[str, float],
+) -> DepthAdvice:  # fmt: skip
+    """The advice of the rows: none where the best explains too little."""
     is_advised = best.explained >= LEAST_EXPLAINED
     return DepthAdvice(
         count=len(targets),
@@ -94,10 +103,8 @@ def advise(
         choice=best.name if is_advised else None,
         layers=_places_of(best, points) if is_advised else (),
         sentences=tuple(sentences_of(rows, best, targets.score)),
-        notes=tuple(
-            _notes(dataset, data, dict(zip([INPUT, *(point.layer for point in points)], matrices, strict=True)))
-        ),
-        seconds=watch.seconds,
+        notes=tuple(notes),
+        seconds=seconds,
     )
 
 

@@ -46,3 +46,17 @@ def test_the_operations_decide(name):
     (value,) = values_in(record.calls[0].output)
 
     assert channel_axis(record, value) == axis
+
+
+def test_a_long_chain_is_no_deep_recursion():
+    """As of a network with hundreds of residual blocks."""
+
+    def chain(model, x):
+        for _ in range(1200):
+            x = x + 1
+        return x
+
+    batch = batch_of((torch.randn(2, 3, 12, 12),), {})
+    record, _ = record_sizes(Model(chain), batch, is_training=False)
+    (value,) = values_in(record.calls[0].output)
+    assert channel_axis(record, value) == 1

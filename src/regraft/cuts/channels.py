@@ -30,31 +30,39 @@ def channel_axis(record: Record, value: int) -> int | None:
     A convolution, a pooling or a batch norm has them on the second axis, a linear layer, a layer norm, an embedding or
     an attention on the last. Element by element operations keep the axis of their inputs, permutations move it.
     """
-    return _axis(record, value, {})
+    known: dict[int, int | None] = {}
+    todo = [value]
+    while todo:  # a loop: a network of hundreds of layers is deeper than Python's recursion may be
+        index = todo[-1]
+        unknown = [before for before in _needed(record, record.values[index]) if before not in known]
+        if not unknown:
+            known[todo.pop()] = _decided(record, record.values[index], known)
+        todo += unknown
+    return known[value]
 
 
-def _axis(record: Record, index: int, known: dict[int, int | None]) -> int | None:
-    if index not in known:
-        known[index] = None  # of a value that depends on itself nothing is known
-        known[index] = _decided(record, record.values[index], known)
-    return known[index]
+def _needed(record: Record, value: Value) -> list[int]:
+    """The earlier values whose axes decide that of the value."""
+    if value.operation < 0:
+        return [value.base] if value.base >= 0 else []
+    operation = record.operations[value.operation]
+    if operation.name in SECOND | LAST:
+        return []
+    kinds = ("parameter", "buffer")
+    return [i for i in operation.arguments if i < value.index and record.values[i].kind not in kinds]
 
 
 def _decided(record: Record, value: Value, known: dict[int, int | None]) -> int | None:
+    before = _needed(record, value)
     if value.operation < 0:
-        return None if value.base < 0 else _moved(record.values[value.base], value, _axis(record, value.base, known))
+        return _moved(record.values[before[0]], value, known[before[0]]) if before else None
     operation = record.operations[value.operation]
     if operation.name in SECOND:
         return 1 if len(value.shape) > 2 else None
     if operation.name in LAST:
         return len(value.shape) - 1
-    given = [each for each in map(record.values.__getitem__, operation.arguments) if _is_map(each, value)]
-    axes = {_carried(operation, each, value, _axis(record, each.index, known)) for each in given} - {None}
+    axes = {_carried(operation, record.values[index], value, known[index]) for index in before} - {None}
     return axes.pop() if len(axes) == 1 else None
-
-
-def _is_map(argument: Value, result: Value) -> bool:
-    return argument.kind not in ("parameter", "buffer") and argument.index != result.index
 
 
 def _carried(operation: RecordedOperation, before: Value, after: Value, axis: int | None) -> int | None:

@@ -27,3 +27,26 @@ def test_near_ranges_share_a_request_and_far_ones_do_not(tmp_path, monkeypatch):
 def test_a_remote_place_is_named_by_its_url(name):
     """As the user wrote it."""
     assert place_of("memory://bucket/f/").where(name) == f"memory://bucket/f{'/' * bool(name)}{name}"
+
+
+def test_a_file_is_created_once(tmp_path):
+    """The system's own condition decides: the second writer changes nothing."""
+    place = place_of(f"memory://{tmp_path.name}/once")
+
+    assert place.create("lease", b"first")
+    assert not place.create("lease", b"second")
+    assert place.read("lease") == b"first"
+
+
+def test_of_a_system_that_ignores_the_condition_the_last_writer_wins(tmp_path, monkeypatch):
+    """What is read afterwards decides: the first one must not believe that it holds the lease."""
+    place = place_of(f"memory://{tmp_path.name}/race")
+    plain = place.system.pipe_file
+
+    def overtaken(path, content, mode="overwrite"):
+        plain(path, content)
+        plain(path, b"another's")
+
+    monkeypatch.setattr(place.system, "pipe_file", overtaken)
+
+    assert not place.create("lease", b"mine")

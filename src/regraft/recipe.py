@@ -34,6 +34,7 @@ from regraft.jobs.method import monitored, request_of, solvers_of, watched
 from regraft.jobs.parts import cached_besides, inputs_of, notes_of, open_parts, refuse_missing_data
 from regraft.jobs.planned import planned_model
 from regraft.jobs.preparation import refuse_unasked_preparation
+from regraft.jobs.studies import refuse_impossible_studies, studies_of
 from regraft.jobs.understood import refuse_misfit, shared_notes, understood
 from regraft.jobs.unfinished import EPOCHS_FILE, Unfinished
 from regraft.learning.history import History
@@ -125,6 +126,7 @@ def reuse(job: Job | str | Path, *, resume: bool = False, tell: Tell = lambda li
         inputs, labels = first_batch(data["train"])
         request, solvers = request_of(job.train, data["train"]), solvers_of(job.train)
         monitored(solvers, request)
+        refuse_impossible_studies(job.study, solvers)
         refuse_misfit(model, inputs, labels, data["train"], request)
         tell("\n".join([understood(data, inputs), *(f"note: {note}" for note in notes)]))
 
@@ -139,6 +141,11 @@ def reuse(job: Job | str | Path, *, resume: bool = False, tell: Tell = lambda li
         if features:
             trained, examples = head, features
 
+    pad = None if features else padding_of(data["train"].preparation.text)
+    with watch("studies"):
+        studies = studies_of(job.study, trained, examples, request, solvers, pad)
+        for study in studies:
+            tell(str(study))
     with watch("training"):
         history = train(
             trained,
@@ -149,7 +156,7 @@ def reuse(job: Job | str | Path, *, resume: bool = False, tell: Tell = lambda li
             class_weights=request.class_weights,
             label_smoothing=request.label_smoothing,
             metrics=request.metrics,
-            pad=None if features else padding_of(data["train"].preparation.text),
+            pad=pad,
             solver=watched(
                 solvers,
                 unfinished.checkpoints(resume=resume),
@@ -168,7 +175,7 @@ def reuse(job: Job | str | Path, *, resume: bool = False, tell: Tell = lambda li
         result = task_result_of(trained, examples[main], data, main, scores[main]) if main else None
 
     record = record_of(job, model, plan, data, examples["train"], history, scores, watch.seconds, notes)
-    record = replace(record, outcomes=outcomes, advice=advice, result=result)
+    record = replace(record, outcomes=outcomes, advice=advice, result=result, studies=tuple(studies))
     write_run(out, job, model, record, data["train"], epochs=unfinished.epochs)
     unfinished.remove()
     return Run(out, model, record)

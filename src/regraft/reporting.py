@@ -39,8 +39,9 @@ def page_of(record: RunRecord) -> str:
     # autoescape: names of classes, layers and files may contain <, > and &.
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(
-        bytes=bytes_text, seconds=seconds_text, share=share_text, shape=shape_text, number=number_text, dtype=dtype_text
-    )
+        bytes=bytes_text, seconds=seconds_text, share=share_text, shape=shape_text, measure=measure_name,
+        number=number_text, dtype=dtype_text,
+    )  # fmt: skip
     source = resources.files("regraft.reports").joinpath("report.html.jinja").read_text(encoding="utf-8")
     return _squeezed(environment.from_string(source).render(run=record, **_shown(record)))
 

@@ -78,6 +78,7 @@ def test_metrics_have_stable_names():
         "baseline": {"name": "a", "majority": 0.5, "chance": 0.5},
         "calibration": None,
         "result": None,
+        "studies": [],
         "advice": None,
     }
 

@@ -29,6 +29,7 @@ def add_to(commands: Commands) -> None:
     )
     add("--overwrite", action="store_true", help="replace the run folder if it exists")
     add("--resume", action="store_true", help="go on with a training that was interrupted")
+    add("--learning-curve", metavar="N,N,…", help="also score trainings on so many labels, as [study] counts")
     add("--skip-unreadable", action="store_true", help="go on without damaged files, with a note")
 
     add = add_command(commands, advise)
@@ -80,18 +81,24 @@ def add_to(commands: Commands) -> None:
     add("--overwrite", action="store_true", help="replace the folder if it exists")
 
 
-def run_job(job: Path, *, settings: list[str] | None, overwrite: bool, resume: bool, skip_unreadable: bool) -> None:
+def run_job(
+    job: Path, *, settings: list[str] | None, overwrite: bool, resume: bool, learning_curve: str | None,
+    skip_unreadable: bool,
+) -> None:  # fmt: skip
     """The main job: restore, freeze, cache, train, evaluate, save, report."""
+    from regraft.errors import SaveError
     from regraft.jobs.job import Job
     from regraft.jobs.unfinished import Unfinished
     from regraft.recipe import reuse
 
     extra = ["out.overwrite=true"] * overwrite + ["data.skip_unreadable=true"] * skip_unreadable
+    if learning_curve:
+        extra.append(f"study.counts=[{learning_curve}]")
     whole = Job.from_file(job, [*(settings or []), *extra])
     try:
         say(reuse(whole, resume=resume, tell=_say_if_possible).summary())
-    except BaseException:
-        if Unfinished(whole.path(whole.out.folder)).has_epochs() and not resume:
+    except BaseException as error:
+        if not isinstance(error, SaveError) and Unfinished(whole.path(whole.out.folder)).has_epochs():
             warn(f"note: the finished epochs are kept; go on with: regraft reuse {job} --resume")
         raise
 

@@ -33,6 +33,7 @@ from regraft.jobs.sections import (
     OutSection,
     PlanSection,
     StepsTable,
+    StudySection,
     TrainSection,
     keys_of,
     kinds_of,
@@ -70,6 +71,7 @@ class Job:
     numbers: NumberContract | None = None
     cache: CacheSection = CacheSection()
     train: TrainSection = TrainSection()
+    study: StudySection = StudySection()
     out: OutSection = OutSection()
     folder: Path = Path()
     source: str = ""

@@ -244,6 +244,22 @@ TABLES: dict[str, type] = {"steps": StepsTable, "exact": ExactTable}  # of [trai
 
 
 @dataclass(frozen=True, config=STRICT_KEYS)
+class StudySection:
+    """[study]: more trainings on the same features, before the one whose model is saved.
+
+    folds    cross-validation of the training examples
+    repeats  of it, with other folds
+    seeds    trainings of each fold or point
+    counts   of labels to train on, scored on the test examples
+    """
+
+    folds: Annotated[int, Number, Field(ge=2)] | None = None
+    repeats: Count = 1
+    seeds: Count = 1
+    counts: Annotated[list[Count], Field(min_length=1)] | None = None
+
+
+@dataclass(frozen=True, config=STRICT_KEYS)
 class OutSection:
     """[out]: the run folder, and whether it may be replaced."""
 

@@ -11,6 +11,7 @@ from torch import nn
 from regraft.cuts.cut import Cut
 from regraft.depths.depth_advice import DepthAdvice
 from regraft.evaluating import Score
+from regraft.jobs.studies import Study
 from regraft.learning.history import History, Stage
 from regraft.plan import Plan
 from regraft.reports.calibration import Calibration, calibration_of
@@ -84,6 +85,7 @@ class RunRecord:
     outcomes    the answers for the examples of the main part, one by one
     advice      how many layers to reuse, where it was asked for
     result      the same for other labels than one class for each example
+    studies     cross-validation and learning curves
     comparison  several ways of training side by side; empty for an ordinary run
     """
 
@@ -109,6 +111,7 @@ class RunRecord:
     outcomes: Outcomes | None = None
     advice: DepthAdvice | None = None
     result: TaskResult | None = None
+    studies: tuple[Study, ...] = ()
 
     @property
     def accuracies(self) -> dict[str, Score]:
@@ -172,6 +175,7 @@ class RunRecord:
             "advice": self.advice and self.advice.to_dict(),
             "calibration": self.calibration and asdict(self.calibration),
             "result": self.result and self.result.to_dict(),
+            "studies": [study.to_dict() for study in self.studies],
         }
 
 

@@ -43,7 +43,7 @@ def test_five_questions_are_asked_and_a_wrong_answer_is_asked_for_again(images, 
     assert [f"{number}. " in done.errors for number in range(1, 6)] == [True] * 5
     assert "There is nothing at fotos" in done.errors
     assert "Did you mean 'Logits'" in done.errors
-    assert Job.from_file(images.parent / "mine.toml").contract.size == (64, 64)
+    assert Job.from_file(images.parent / "mine.toml").input.size == (64, 64)
 
 
 def test_what_has_no_answer_and_no_default_is_named(images, monkeypatch):

@@ -28,6 +28,7 @@ from depth_judging import (
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "depth.md"
 TUNED = BUILD / "tuned.jsonl"
+LEAST_TUNED = 40  # cells on three families, before a rule on fine-tuning is believed
 INTRO = """# Depth: how many layers to reuse
 
 This page is written by `make depth`. It compares what [`advise`](how-to/how-many-layers.md) says of a network and some
@@ -144,6 +145,10 @@ def tuning_part() -> Iterator[str]:
         body.append([arm, *cells])
     yield table(
         ["Policy, regret in points (mean / p90)", *(f"{family} ({counts[family]} cells)" for family in FAMILIES)], body
+    )
+    yield (
+        f"These are {sum(counts.values())} cells. `advise` gives no rule on fine-tuning: one would have to hold on "
+        f"{LEAST_TUNED} cells of three families first.\n"
     )
 
 

@@ -39,3 +39,10 @@ def test_a_loss_of_each_example_is_refused():
             TensorExamples(*three_classes()),
             Request(loss=nn.CrossEntropyLoss(reduction="none")),
         )
+
+
+def test_numbers_of_numpy_are_told_how_to_fit():
+    """NumPy's own type is float64, torch's is float32."""
+    inputs, labels = three_classes()
+    with pytest.raises(DataError, match=r"inputs are float64[\s\S]*astype"):
+        try_out(Learner(nn.Linear(4, 3)), TensorExamples(inputs.double(), labels), Request())

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regraft.errors import TrainError
+from regraft.errors import DataError, TrainError
 from regraft.examples import Examples
 from regraft.labels import Labels, filled
 from regraft.learning.eager_step import lower_precision
@@ -15,6 +15,7 @@ from regraft.learning.objective import Objective
 from regraft.learning.python_state import PythonState
 from regraft.learning.request import Request
 from regraft.tasks.task import LabelCheck
+from regraft.tensors.trees import Inputs, tensors_of
 
 TRIED = 2  # examples
 
@@ -36,6 +37,9 @@ def try_out(
     try:
         with torch.no_grad(), lower_precision(precision, learner.device):
             outputs = learner.outputs(to_device(inputs, learner.device))
+    except RuntimeError as error:
+        _refuse_doubles(inputs, error)
+        raise
     finally:
         python.restore()
     objective = request.objective(outputs, unweighted(labels), every=every, model=learner.model)
@@ -61,6 +65,15 @@ def _check(
         check.look(filled(every))
         check.finish()
     return check
+
+
+def _refuse_doubles(inputs: Inputs, error: RuntimeError) -> None:
+    """Raise DataError for float64 inputs, as NumPy makes them, where the model takes float32 alone."""
+    if "dtype" in str(error) and any(tensor.dtype == torch.float64 for tensor in tensors_of(inputs)):
+        raise DataError(
+            f"The inputs are float64, and the model takes another type: {error}.\nConvert them: inputs.float() in "
+            'torch, inputs.astype("float32") in NumPy.'
+        ) from error
 
 
 def _refuse_no_scalar(value: object) -> None:

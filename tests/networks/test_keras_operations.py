@@ -1,10 +1,13 @@
 """Functions without a layer."""
 
+from dataclasses import replace
+
 import pytest
 
 from keras_layers import layer_call, steps
 from regraft.networks.keras_builder import RefusedError
 from regraft.networks.keras_operations import operation
+from regraft.networks.network import Literal
 
 
 def test_functions_of_both_keras_are_known():
@@ -22,3 +25,13 @@ def test_an_unknown_function_is_refused():
     """By the name that the network lists."""
     with pytest.raises(RefusedError):
         operation(layer_call("ops.Fold"))
+
+
+def test_a_number_may_come_first():
+    """1 - x is no x - 1."""
+    call = layer_call("ops.Subtract", inputs=())
+    call = replace(call, rest=(1.0, "x"))
+
+    operation(call)
+
+    assert call.builder.nodes[0].inputs == (Literal(1.0), "x")

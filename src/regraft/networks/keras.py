@@ -205,7 +205,9 @@ class _Walk:
                 value for key in ("inputs", "sequence", "query") if (value := named.pop(key, None)) is not None
             ]
         first = arguments[0] if arguments else ()
-        inputs = (first,) if isinstance(first, str) else tuple(first)
+        if not isinstance(first, str | tuple):  # a number, as in 1 - x
+            return self.layer(layer, (), tuple(arguments), named)
+        inputs = (first,) if isinstance(first, str) else first
         return self.layer(layer, inputs, tuple(arguments[1:]), named)
 
     def layer(
@@ -259,7 +261,8 @@ def _refuse_arguments(call: LayerCall) -> None:
         return
     taken = _ARGUMENTS.get(kind, frozenset())
     given = {key: value for key, value in call.named.items() if value is not None and key not in taken}
-    if given.pop("training", None):
+    # Keras 3 lets the call of the model decide (keras/src/models/functional.py, operation_fn).
+    if given.pop("training", None) and not call.builder.is_keras_3:
         raise RefusedError("it is called with training=True")
     extra = [value for value in call.rest if value is not None] if not taken else []
     if given or extra:

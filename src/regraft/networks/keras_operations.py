@@ -42,6 +42,8 @@ def operation(call: LayerCall) -> str:
     if name in _BINARY:
         other = arguments[1] if len(arguments) > 1 else call.named.get("y", call.named.get("x2", call.named.get("b")))
         return call.step(_BINARY[name], _input(arguments[0]), _input(other))
+    if not call.inputs:
+        raise RefusedError("its first argument is no tensor")
     if name in _ACTIVATIONS:
         return activated(call, call.inputs[0], _ACTIVATIONS[name])
     if name in _UNARY:

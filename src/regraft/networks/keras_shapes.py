@@ -74,7 +74,9 @@ def resizing(call: LayerCall) -> str:
     mode = call.settings.get("interpolation", "bilinear")
     if mode not in words or call.settings.get("crop_to_aspect_ratio") or call.settings.get("pad_to_aspect_ratio"):
         raise RefusedError(f"its interpolation {mode!r}, or that it keeps the aspect ratio")
+    if mode == "nearest" and call.builder.is_keras_3:
+        raise RefusedError("its interpolation 'nearest', which the backends of Keras 3 compute differently")
     size = (int(call.settings["height"]), int(call.settings["width"]))
-    return call.step(
-        "resize", call.x, size=size, mode=words[mode], coordinates="half_pixel", channels_last=is_last(call)
-    )
+    exact = {"coordinates": "tf_half_pixel_for_nn", "rounding": "floor"} if mode == "nearest" else {}
+    chosen = {"coordinates": "half_pixel", **exact}
+    return call.step("resize", call.x, size=size, mode=words[mode], channels_last=is_last(call), **chosen)

@@ -18,7 +18,7 @@ def branch(nodes, output):
 
 def choice(condition, then=None, otherwise=None):
     """A node that doubles, or negates and shifts, what the graph around it holds."""
-    then = then or branch([node("Add", "x x", "t")], "t")
+    then = then or branch([node("Identity", "x", "/branch/a:0"), node("Add", "/branch/a:0 x", "t")], "t")
     otherwise = otherwise or branch([node("Neg", "x", "minus"), node("Add", "minus shift", "e")], "e")
     return node("If", condition, "y", then_branch=then, else_branch=otherwise)
 

@@ -52,6 +52,7 @@ def test_quantised_files_are_near_the_float_file(name):
         wanted, result = plain.model(x).numpy(), quantised.model(x).numpy()
 
     assert np.abs(result - wanted).max() < 0.1 * np.abs(wanted).max()
+    assert any("int8" in note or "quantised" in note for note in quantised.notes) == (name != "float16")
 
 
 @needs_shared

@@ -33,6 +33,7 @@ _HYBRID = (
     "The file holds weights as int8, and its runtime rounds the activations before them to int8; the network does not, "
     "so that its outputs are near those of the runtime, and not equal."
 )
+_PRODUCTS = ("Conv2D", "DepthwiseConv2dNative", "FullyConnected", "Conv2DBackpropInput", "BatchMatMul")
 _CODED = ("int8", "uint8", "int16", "int4")
 
 
@@ -102,6 +103,8 @@ class _File:
         translation.dtypes.update({tensor.name: tensor.dtype for tensor in tensors})
         if any(tensor.is_coded for tensor in tensors if tensor.name not in arrays):
             translation.draft.notes[_NOTE] = None
+        elif any(_is_hybrid(operation, tensors) for operation in order):
+            translation.draft.notes[_HYBRID] = None
         return translation
 
     def _network(
@@ -118,6 +121,12 @@ class _File:
             tuple(entries), nodes_needed(draft.nodes, every), every, notes=tuple(draft.notes),
             untranslated=tuple(draft.untranslated),
         )  # fmt: skip
+
+
+def _is_hybrid(operation: Operation, tensors: Sequence[_Tensor]) -> bool:
+    """Whether a layer's weights are integers and its input is real."""
+    weights = next((tensor for tensor in tensors if tensor.name in operation.inputs[1:2]), None)
+    return operation.op in _PRODUCTS and weights is not None and weights.is_coded
 
 
 def _small(checkpoint: Checkpoint, name: str | None) -> np.ndarray | None:

@@ -29,7 +29,8 @@ def _texts(network: Network) -> Iterator[tuple[str, str]]:
 
 
 def _texts_of(node: Node) -> Iterator[str]:
-    yield from find_in(dict(node.settings), str)
+    plain = {name: value for name, value in node.settings.items() if not isinstance(value, Network)}
+    yield from find_in(plain, str)
     for literal in find_in(node.inputs, Literal):
         yield literal.dtype
         yield from find_in(literal.value, str)

@@ -2,7 +2,7 @@
 
     python benchmarks/network_files.py FOLDER [--write docs/network-files.md] [--node-modules DIR]
 
-Needs onnxruntime for .onnx, ai-edge-litert for .tflite, and node with @tensorflow/tfjs (in --node-modules) for models of
+Needs onnxruntime, ai-edge-litert, and node with @tensorflow/tfjs (in --node-modules) for models of
 TensorFlow.js; files whose runtime is missing are built and not compared. Inputs are random, of the first sizes at which
 the runtime works. "equal" is within 1e-5 of the output's largest number.
 """
@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -161,8 +162,8 @@ def compared(checkpoint: Checkpoint, network: Network) -> str:
     built = planned_network(checkpoint)
     apply_plan(built.plan, checkpoint, built.model)
     problem = "no runtime"
-    for shapes in sample_shapes(network.entries, {}):
-        inputs = random_inputs(network, shapes)
+    for shapes, most in product(sample_shapes(network.entries, {}), (100, 2)):
+        inputs = random_inputs(network, shapes, most)
         try:
             wanted = RUNTIMES[checkpoint.format](checkpoint.path, inputs)
         except Exception as error:  # sizes that the network does not take, or a runtime that is not installed
@@ -172,11 +173,11 @@ def compared(checkpoint: Checkpoint, network: Network) -> str:
     return f"built, not compared ({problem[:80]})".replace("\n", " ")
 
 
-def random_inputs(network: Network, shapes: Any) -> Inputs:
-    """Numbers from 0 to 1, and small whole numbers; states are zeros."""
+def random_inputs(network: Network, shapes: Any, most: int) -> Inputs:
+    """Numbers from 0 to 1, and whole numbers below `most`; states are zeros."""
     rng = np.random.default_rng(0)
     return {
-        entry.name: rng.integers(0, 2, shapes[entry.name]).astype(entry.dtype)
+        entry.name: rng.integers(0, most, shapes[entry.name]).astype(entry.dtype)
         if "float" not in entry.dtype
         else rng.random(shapes[entry.name]).astype(np.float32) * ("state" not in entry.name)
         for entry in network.entries

@@ -46,18 +46,25 @@ class Built:
     notes: tuple[str, ...]
 
 
-def build_model(checkpoint: Checkpoint, *, head: Mapping[str, Any] | None = None) -> nn.Module:
+def build_model(
+    checkpoint: Checkpoint,
+    *,
+    head: Mapping[str, Any] | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+) -> nn.Module:
     """The network that the checkpoint's file describes, with its weights, in eval mode.
 
-    head  {"classes": 6} replaces the last dense layer or 1×1 convolution by a new one of 6 outputs, and leaves out what
-          is behind it; {"classes": 6, "layer": "conv_preds"} replaces another layer
+    head    {"classes": 6} replaces the last dense layer or 1×1 convolution by a new one of 6 outputs, and leaves out
+            what is behind it; {"classes": 6, "layer": "conv_preds"} replaces another layer
+    shapes  input → a shape at which the network works, where its file leaves sizes free and only some are possible:
+            {"input": (1, 576)}
 
     The layers are torch's own, under the names of the file; a name's "/" becomes ".". Images have their channels as the
     second axis, whatever the file says. The class's source is what `regraft code` prints.
 
     Raises BuildError when the file describes no network, or with everything in it that has no translation.
     """
-    built = planned_network(checkpoint, head=head)
+    built = planned_network(checkpoint, head=head, shapes=shapes)
     apply_plan(built.plan, checkpoint, built.model)
     return built.model
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from regraft.errors import BuildError
 from regraft.networks.axis_orders import Held
 from regraft.networks.operators import Call
 from regraft.networks.operators_layers import LAYERS
@@ -35,3 +36,16 @@ def test_a_transposed_convolution_cuts_what_torch_cannot():
 
     assert LAYERS["conv_transpose"].layer(call) == "nn.ConvTranspose2d(8, 4, 3, stride=2, padding=(0, 1), bias=False)"
     assert LAYERS["conv_transpose"].written(call) == "self.up(x)[..., :-1, :]"
+
+
+@pytest.mark.parametrize(("size", "fits"), [((18, 18), True), ((17, 17), False)])
+def test_a_transposed_convolution_to_another_size_than_its_stride_gives_is_refused(size, fits):
+    """TensorFlow's output may be one smaller: then other rows are cut."""
+    settings = {"stride": (2, 2), "padding": ((0, 1), (0, 1)), "size": size}
+    call = Call(settings, ("x",), MAP, {"weight": (8, 4, 3, 3)}, "self.up")
+
+    if fits:
+        assert LAYERS["conv_transpose"].written(call).startswith("self.up(x)")
+    else:
+        with pytest.raises(BuildError, match=r"to the size \(17, 17\): its stride gives \(18, 18\)"):
+            LAYERS["conv_transpose"].written(call)

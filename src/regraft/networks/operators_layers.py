@@ -101,11 +101,24 @@ def _conv_transpose(call: Call) -> str:
 
 def _conv_transpose_call(call: Call) -> str:
     """torch cuts as much after as before; what is to be cut more is cut from the result."""
+    _refuse_another_size(call)
     rest = [after - before for before, after in _cuts(call)]
     whole = f"{call.module}({call.texts[0]})"
     if max(rest) <= 0:
         return whole
     return f"{whole}[..., {', '.join(f':-{more}' if more > 0 else ':' for more in rest)}]"
+
+
+def _refuse_another_size(call: Call) -> None:
+    """Raise BuildError when the file records a size that the stride and what is cut do not give."""
+    wanted, kernel = call.settings.get("size"), call.shapes["weight"][2:]
+    if wanted is None:
+        return
+    stride = call.settings.get("stride", (1,) * len(kernel))
+    rows = zip((call.first.shape or ())[2:], kernel, stride, _cuts(call), strict=True)
+    given = [(size - 1) * step + width - before - after for size, width, step, (before, after) in rows]
+    if given != list(wanted):
+        raise BuildError(f"a transposed convolution to the size {tuple(wanted)}: its stride gives {tuple(given)}")
 
 
 # --- dense layers, norms, embeddings ----------------------------------------------------------------------------------

@@ -116,15 +116,8 @@ def _convolution(translation: TensorFlowTranslation, operation: Operation) -> No
     else:  # (*space, in, out)
         order, sizes, outputs = (rank + 1, rank, *range(rank)), shape[:-2], shape[-1]
     weight = _after(kernel, Transpose(order))
-    settings = {"groups": _groups(translation, operation, translation.shape(weight)[1])}
-    _layer(translation, operation, "conv", weight, sizes, outputs, settings)
-
-
-def _groups(translation: TensorFlowTranslation, operation: Operation, inputs: int) -> int:
-    """Groups are not recorded: the kernel has the channels of one group, and the input's shape tells their number."""
-    shape = operation.settings.get("input_shape")
-    channels = None if not shape else shape[-1 if _is_channels_last(operation) else 1]
-    return 1 if not channels or channels == inputs else int(channels) // inputs
+    # Groups are not recorded: the kernel has the channels of one, and the input tells their number.
+    _layer(translation, operation, "conv", weight, sizes, outputs, {"groups": None})
 
 
 def _depthwise(translation: TensorFlowTranslation, operation: Operation) -> None:
@@ -164,12 +157,14 @@ def _transposed(translation: TensorFlowTranslation, operation: Operation) -> Non
         weight, sizes, outputs = _after(kernel, Transpose((3, 2, 0, 1))), shape[:2], shape[2]
     stride = _space(operation, "strides", 2)
     cuts, extra = _cuts(operation, sizes, stride)
+    whole = translation.integers(operation.inputs[0]) or []
+    size = tuple(whole[1:3] if _is_channels_last(operation) else whole[2:4]) if len(whole) == 4 else None
     tail = _Tail(translation, _without_size(operation), outputs)
     arrays = {"weight": weight} | ({"bias": tail.bias} if tail.bias is not None else {})
     given = tail.finish(translation, operation)
     translation.layer(
         operation, "conv_transpose", [translation.value(operation.inputs[2])], given, arrays, kernel=tuple(sizes),
-        stride=stride, dilation=(1, 1), groups=1, padding=cuts, output_padding=extra,
+        stride=stride, dilation=(1, 1), groups=1, padding=cuts, output_padding=extra, size=size,
         channels_last=_is_channels_last(operation),
     )  # fmt: skip
     tail.activate(translation, operation, given)

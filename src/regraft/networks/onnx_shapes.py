@@ -96,6 +96,7 @@ def _slice(translation: Translation, node: OnnxNode) -> None:
     if min(steps) < 0:
         _slice_backwards(translation, node, bounds)
         return
+    starts = tuple(0 if start <= -_FAR else start for start in starts)
     translation.emit(
         "slice", translation.inputs(node, 0), node.outputs, axes=axes, starts=starts,
         ends=tuple(None if end >= _FAR else end for end in ends), steps=steps,

@@ -244,7 +244,8 @@ def write_page(page: Path, rows: list[tuple[str, str, str, str]]) -> None:
     refused = sum(result.startswith("refused") for *_, result in rows)
     date = datetime.now(UTC).date()
     lines = [
-        f"{date}: {len(rows)} files, {equal} equal, {near} near (quantised), {refused} refused by name.", "",
+        f"{date}: {len(rows)} files, {equal} equal, {near} near (quantised), {refused} refused by name, "
+        f"{len(rows) - equal - near - refused} different or not compared.", "",
         "| file | format | nodes | result |", "|---|---|---|---|",
     ]  # fmt: skip
     lines += [f"| {' | '.join(row)} |" for row in rows]

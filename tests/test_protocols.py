@@ -8,8 +8,10 @@ from sklearn.model_selection import LeaveOneGroupOut, StratifiedKFold, cross_val
 from torch import nn
 
 from regraft.errors import DataError
+from regraft.evaluating import evaluate
 from regraft.learning.solvers import Exact, Steps
 from regraft.protocols import cross_validate, learning_curve, spread_of
+from regraft.training import train
 from small_models import features_of, frozen_model, head_of, same_weights, three_classes, weights_of
 
 
@@ -43,6 +45,10 @@ def test_every_fold_begins_from_the_same_weights_on_one_cache():
     twice = [cross_validate(head, features, folds=3, solver=solver) for _ in range(2)]
 
     assert twice[0] == twice[1]
+    *_, (rest, left_out) = StratifiedKFold(3, shuffle=True, random_state=0).split(inputs, labels)
+    alone = head_of(frozen_model())  # the last fold, without the others before it
+    train(alone, features.subset(torch.from_numpy(rest)), solver=solver)
+    assert evaluate(alone, features.subset(torch.from_numpy(left_out))) == twice[0].scores[-1]
     seeds = cross_validate(head, features, folds=3, repeats=2, seeds=(0, 1), solver=solver)
     assert len(seeds.scores) == 12
     assert seeds.scores[:3] == twice[0].scores

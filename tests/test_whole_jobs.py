@@ -206,6 +206,7 @@ def test_a_job_tags_words(tmp_path):
     (tmp_path / "train.jsonl").write_text("\n".join(rows))
     run = reuse(write_job(tmp_path, "Tagger", '[data]\ntrain = "train.jsonl"\n[text]\ntokenizer = "tokenizer"\n'))
     assert run.record.scores["validation"].metrics["accuracy"] > 0.9
+    assert "Always “O”" in (run.folder / "report.html").read_text(encoding="utf-8")
     (tmp_path / "new.jsonl").write_text(json.dumps({"text": ["a", "dog", "mat", "cat"]}))
     (answer,) = predict(run.folder, [tmp_path / "new.jsonl"])
     assert (answer.words, answer.tags[:3]) == (("a", "dog", "mat", "cat"), ("O", "animal", "O"))

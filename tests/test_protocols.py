@@ -9,6 +9,7 @@ from torch import nn
 
 from regraft.errors import DataError
 from regraft.evaluating import evaluate
+from regraft.learning.request import WeightedLoss
 from regraft.learning.solvers import Exact, Steps
 from regraft.protocols import cross_validate, learning_curve, spread_of
 from regraft.training import train
@@ -65,7 +66,11 @@ def test_groups_stay_together_and_any_splitter_is_taken():
 def test_sample_weights_follow_their_fold():
     inputs, labels = noisy(30)
     got = cross_validate(
-        nn.Linear(4, 3), (inputs, labels), folds=3, solver=Steps(epochs=1), sample_weights=torch.ones(30)
+        nn.Linear(4, 3),
+        (inputs, labels),
+        folds=3,
+        solver=Steps(epochs=1),
+        loss=WeightedLoss(sample_weights=torch.ones(30)),
     )
     plain = cross_validate(nn.Linear(4, 3), (inputs, labels), folds=3, solver=Steps(epochs=1))
     assert len(got.scores) == len(plain.scores) == 3

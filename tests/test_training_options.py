@@ -10,6 +10,7 @@ from torch import nn
 from regraft.caching import cache_features
 from regraft.errors import DataError, TrainError
 from regraft.evaluating import evaluate
+from regraft.learning.request import WeightedLoss
 from regraft.learning.solvers import Steps
 from regraft.training import train
 from small_models import features_of, frozen_model, head_of, same_weights, three_classes, weights_of
@@ -49,12 +50,15 @@ WEIGHTS = torch.linspace(0, 2, 90)
 LABELS = three_classes()[1]
 LOSSES = {
     "class weights": (
-        {"class_weights": [1.0, 2.0, 0.5]},
+        {"loss": WeightedLoss(class_weights=[1.0, 2.0, 0.5])},
         lambda o, i: F.cross_entropy(o, LABELS[i], torch.tensor([1, 2, 0.5])),
     ),
-    "smoothing": ({"label_smoothing": 0.2}, lambda o, i: F.cross_entropy(o, LABELS[i], label_smoothing=0.2)),
+    "smoothing": (
+        {"loss": WeightedLoss(label_smoothing=0.2)},
+        lambda o, i: F.cross_entropy(o, LABELS[i], label_smoothing=0.2),
+    ),
     "sample weights": (
-        {"sample_weights": WEIGHTS},
+        {"loss": WeightedLoss(sample_weights=WEIGHTS)},
         lambda o, i: (F.cross_entropy(o, LABELS[i], reduction="none") * WEIGHTS[i]).sum() / WEIGHTS[i].sum(),
     ),
     "a sum": (

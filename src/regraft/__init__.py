@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from regraft.freezing import freeze, parameter_groups, unfreeze
     from regraft.layer_heads import head_on_layers
     from regraft.learning.history import History
+    from regraft.learning.request import WeightedLoss
     from regraft.learning.solvers import Exact, Steps
     from regraft.loading import apply_plan
     from regraft.matching import plan_reuse
@@ -45,6 +46,7 @@ _HOMES = {
     "train": "training",
     "Steps": "learning.solvers",
     "Exact": "learning.solvers",
+    "WeightedLoss": "learning.request",
     "evaluate": "evaluating",
     "predictions": "collecting",
     "cross_validate": "protocols",
@@ -76,6 +78,7 @@ __all__ = [  # in order of use
     "train",
     "Steps",
     "Exact",
+    "WeightedLoss",
     "evaluate",
     "predictions",
     "cross_validate",

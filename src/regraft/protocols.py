@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import nan, sqrt
 from types import ModuleType
 from typing import Any
@@ -15,6 +15,7 @@ from regraft.errors import DataError, TrainError
 from regraft.evaluating import Score, evaluate
 from regraft.labels import Labels
 from regraft.learning.learner import Learner
+from regraft.learning.request import WeightedLoss
 from regraft.training import train
 
 
@@ -193,8 +194,10 @@ def spread_of(values: np.ndarray) -> Spread:
 
 def _of_fold(training: dict[str, Any], indices: Tensor) -> dict[str, Any]:
     """The arguments of `train`, with the weights of these examples alone."""
-    weights = training.get("sample_weights")
-    return training if weights is None else {**training, "sample_weights": torch.as_tensor(weights)[indices]}
+    loss = training.get("loss")
+    if not isinstance(loss, WeightedLoss) or loss.sample_weights is None:
+        return training
+    return {**training, "loss": replace(loss, sample_weights=torch.as_tensor(loss.sample_weights)[indices])}
 
 
 def _asked(training: dict[str, Any]) -> dict[str, Any]:

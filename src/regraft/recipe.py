@@ -152,9 +152,7 @@ def reuse(job: Job | str | Path, *, resume: bool = False, tell: Tell = lambda li
             examples["train"],
             validation=examples.get("validation"),
             task=request.task,
-            loss=request.loss,
-            class_weights=request.class_weights,
-            label_smoothing=request.label_smoothing,
+            loss=request.weighted_loss,
             metrics=request.metrics,
             pad=pad,
             solver=watched(

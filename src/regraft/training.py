@@ -20,13 +20,12 @@ from regraft.learning.eager_step import EagerStep
 from regraft.learning.history import Candidate, History, Stage
 from regraft.learning.learner import Learner
 from regraft.learning.linear_heads import linear_layer, solve_head
-from regraft.learning.losses import Loss
 from regraft.learning.metrics import GivenMetrics, higher_is_better
 from regraft.learning.objective import Objective
 from regraft.learning.old_keywords import solvers_from
 from regraft.learning.optimizers import make_optimizer
 from regraft.learning.rates import make_rates
-from regraft.learning.request import ClassWeights, Request, remember
+from regraft.learning.request import GivenLoss, Request, as_weighted, remember, request_for
 from regraft.learning.resuming import watch_of
 from regraft.learning.schedules import Schedule
 from regraft.learning.solvers import Exact, Solver, Steps, as_list, as_solvers, needs_of_validation
@@ -47,10 +46,7 @@ def train(
     *,
     validation: object = None,
     task: GivenTask = None,
-    loss: Loss = None,
-    class_weights: ClassWeights = None,
-    label_smoothing: float = 0.0,
-    sample_weights: Any = None,
+    loss: GivenLoss = None,
     metrics: GivenMetrics = None,
     classes: Sequence[str] = (),
     pad: GivenPads = None,
@@ -68,10 +64,7 @@ def train(
                      these for several outputs. None: inferred where labels and outputs make it certain
     loss             "cross_entropy", "binary_cross_entropy", "mean_squared_error", "mean_absolute_error", "huber", a
                      loss of torch, a function (outputs, labels) → mean of the batch, or a dictionary for several
-                     outputs. None: that of the task
-    class_weights    "balanced", or a number for each class, for cross-entropy by name
-    label_smoothing  as torch's cross-entropy takes it, for cross-entropy by name
-    sample_weights   (count,) a weight for each example of `data`, for losses of torch
+                     outputs. None: that of the task. `regraft.WeightedLoss(…)` weighs classes or examples
     metrics          names ("f1", "auroc", "mean_iou" …) or torchmetrics objects, for the validation; None: those of the
                      task
     classes          the names of the classes in their order, where labels are texts
@@ -101,11 +94,12 @@ def train(
     old_form = bool(old) or isinstance(solver, str)
     solvers = solvers_from(solver, old) if old_form else as_solvers(solver)
     steps = next((given for given in solvers if isinstance(given, Steps)), Steps())
-    request = Request(task, loss, class_weights, label_smoothing, metrics, is_weighted=sample_weights is not None)
+    weights = as_weighted(loss)
+    request = request_for(task, weights, metrics)
     learner = Learner(model_or_head)
     data = learner.examples(data, classes=classes, pad=pad)
-    if sample_weights is not None:
-        data = weighted(data, sample_weights)
+    if weights.sample_weights is not None:
+        data = weighted(data, weights.sample_weights)
     if validation is not None:
         validation = learner.examples(validation, classes=data.classes or classes, pad=pad)
     _check_options(model_or_head, solvers, steps.schedule, has_validation=validation is not None)

@@ -62,9 +62,8 @@ def studies_of(
     examples  part → what `trained` takes
     """
     training: dict[str, Any] = {
-        "task": request.task, "loss": request.loss, "class_weights": request.class_weights,
-        "label_smoothing": request.label_smoothing, "metrics": request.metrics, "solver": list(solvers), "pad": pad,
-        "seeds": range(section.seeds),
+        "task": request.task, "loss": request.weighted_loss, "metrics": request.metrics,
+        "solver": list(solvers), "pad": pad, "seeds": range(section.seeds),
     }  # fmt: skip
     studies, data = [], examples["train"]
     if section.folds is not None:

@@ -12,8 +12,7 @@ OLD_SOLVERS, OLD_STEPS = ("steps", "lbfgs"), ("auto", "eager")
 BOTH = ("weight_decay", "batch_size")  # given alone, these left the choice to the head and the loss
 KEYWORDS = ["step", "optimizer", "lr", "weight_decay", "epochs", "batch_size", "patience", "clip_value", "clip_norm",
             "precision", "order", "schedule"]  # fmt: skip
-NEW_KEYWORDS = ["validation", "task", "loss", "class_weights", "label_smoothing", "sample_weights", "metrics",
-                "classes", "pad", "solver", "seed"]  # fmt: skip
+NEW_KEYWORDS = ["validation", "task", "loss", "metrics", "classes", "pad", "solver", "seed"]
 
 
 def solvers_from(solver: object, old: Mapping[str, object]) -> list[Solver]:

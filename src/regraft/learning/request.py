@@ -31,6 +31,31 @@ ClassWeights = str | Sequence[float] | Tensor | None
 
 @final
 @dataclass(frozen=True)
+class WeightedLoss:
+    """A loss in which classes or examples do not count alike: `train(…, loss=WeightedLoss(class_weights="balanced"))`.
+
+    loss             as `train` takes it; None: that of the task
+    class_weights    "balanced", or one number for each class, for cross-entropy by name
+    label_smoothing  as torch's cross-entropy takes it, for cross-entropy by name
+    sample_weights   (count,) a weight for each training example, for losses of torch
+    """
+
+    loss: Loss = None
+    class_weights: ClassWeights = None
+    label_smoothing: float = 0.0
+    sample_weights: Any = None
+
+
+GivenLoss = Loss | WeightedLoss
+
+
+def as_weighted(loss: GivenLoss) -> WeightedLoss:
+    """The loss with its weights."""
+    return loss if isinstance(loss, WeightedLoss) else WeightedLoss(loss)
+
+
+@final
+@dataclass(frozen=True)
 class Request:
     """What `train` and `evaluate` are asked for.
 
@@ -55,6 +80,11 @@ class Request:
         refuse_unknown_losses(self.loss)
         if self.task is not None:
             as_task(self.task)
+
+    @property
+    def weighted_loss(self) -> WeightedLoss:
+        """The loss as `train` takes it; weights of examples are not part of a request."""
+        return WeightedLoss(self.loss, self.class_weights, self.label_smoothing)
 
     def objective(self, outputs: Any, labels: Any, *, every: Any = None, model: nn.Module | None = None) -> Objective:
         """The objective for outputs and labels like these.
@@ -171,6 +201,12 @@ def remembered(model: nn.Module) -> Trained | None:
     """How `train` has trained this module last; None when it has not."""
     trained = model.__dict__.get(_TRAINED)
     return trained if isinstance(trained, Trained) else None
+
+
+def request_for(task: GivenTask, loss: WeightedLoss, metrics: GivenMetrics) -> Request:
+    """What `train` is asked for."""
+    is_weighted = loss.sample_weights is not None
+    return Request(task, loss.loss, loss.class_weights, loss.label_smoothing, metrics, is_weighted=is_weighted)
 
 
 def _known_name(loss: Loss) -> str | None:

@@ -13,12 +13,10 @@ import torch
 from torch import nn
 
 from regraft.caches.features import Features
-from regraft.caching import cache_features
 from regraft.contracts.text import padding_of
-from regraft.datasets.augmented import Augmented
 from regraft.datasets.labelled import Labelled
 from regraft.depths.depth_advice import DepthAdvice
-from regraft.errors import DataError, DoesNotPayError, SaveError
+from regraft.errors import DataError, SaveError
 from regraft.evaluating import Score, evaluate
 from regraft.examples import as_examples, call
 from regraft.foundation.files import refuse_existing, utf8, whole_folder
@@ -27,6 +25,7 @@ from regraft.foundation.stopwatch import Stopwatch
 from regraft.foundation.wording import counted
 from regraft.freezing import frozen_names
 from regraft.jobs.advice import spelled, spelled_for
+from regraft.jobs.features import features_of
 from regraft.jobs.heads import advice_for, needs_advice, with_head
 from regraft.jobs.job import Job
 from regraft.jobs.layers import freeze_layers
@@ -34,20 +33,21 @@ from regraft.jobs.method import monitored, request_of, solvers_of, watched
 from regraft.jobs.parts import cached_besides, inputs_of, notes_of, open_parts, refuse_missing_data
 from regraft.jobs.planned import planned_model
 from regraft.jobs.preparation import refuse_unasked_preparation
-from regraft.jobs.studies import refuse_impossible_studies, studies_of
+from regraft.jobs.studies import Study, refuse_impossible_studies, studies_of
 from regraft.jobs.understood import refuse_misfit, shared_notes, understood
 from regraft.jobs.unfinished import EPOCHS_FILE, Unfinished
 from regraft.learning.history import History
 from regraft.learning.loggers import CsvLogger, loggers_named
-from regraft.learning.schedules import EPOCHS
+from regraft.learning.request import Request
+from regraft.learning.solvers import Solver
 from regraft.loading import apply_plan
 from regraft.plan import Plan
 from regraft.predicting import Answer
 from regraft.predicting import predict as predict_with
 from regraft.reporting import write_report
-from regraft.reports.outcomes import outcomes_of
+from regraft.reports.outcomes import Outcomes, outcomes_of
 from regraft.reports.record import PARTS, TRAIN, RunRecord, machine_text, parameters_of, score_text
-from regraft.reports.task_results import task_result_of
+from regraft.reports.task_results import TaskResult, task_result_of
 from regraft.saving import (
     ANSWERS_FILE,
     METRICS_FILE,
@@ -60,7 +60,7 @@ from regraft.saving import (
     versions,
     write_model,
 )  # fmt: skip
-from regraft.splitting import Head, Trunk, split
+from regraft.splitting import Head, split
 from regraft.tensors.trees import Inputs
 from regraft.training import train
 
@@ -114,69 +114,113 @@ def reuse(job: Job | str | Path, *, resume: bool = False, tell: Tell = lambda li
     watch = Stopwatch()
     torch.manual_seed(job.train.seed)  # the fresh layers' initial weights
 
-    with watch("reading"):
-        start = restored(job, tell)
-    model, plan, data, notes, advice = start.model, start.plan, start.data, start.notes, None
-    if needs_advice(job):
-        with watch("advice"):
-            advice = advice_for(model, data["train"], plan, job)
-            tell(str(advice))
-    with watch("reading"):
-        model = with_head(model, data["train"], plan, job, advice)
-        inputs, labels = first_batch(data["train"])
-        request, solvers = request_of(job.train, data["train"]), solvers_of(job.train)
-        monitored(solvers, request)
-        refuse_impossible_studies(job.study, solvers)
-        refuse_misfit(model, inputs, labels, data["train"], request)
-        tell("\n".join([understood(data, inputs), *(f"note: {note}" for note in notes)]))
-
-    trained: nn.Module | Head = model
-    examples: Mapping[str, Labelled | Features] = data
-    features: dict[str, Features] = {}
-    if job.cache.use is not False:
-        trunk, head = call(partial(split, model), inputs)
-        tell(str(trunk.cut))
-        with watch("features"):
-            features = features_of(trunk, head, data, job, tell)
-        if features:
-            trained, examples = head, features
-
-    pad = None if features else padding_of(data["train"].preparation.text)
-    with watch("studies"):
-        studies = studies_of(job.study, trained, examples, request, solvers, pad)
-        for study in studies:
-            tell(str(study))
+    ready = prepared(job, watch, tell)
+    trained, examples = with_features(ready, job, watch, tell)
+    is_cached = isinstance(trained, Head)
+    request, pad = ready.request, None if is_cached else padding_of(ready.data[TRAIN].preparation.text)
+    studies: list[Study] = []
+    if job.study.folds or job.study.counts:
+        with watch("studies"):
+            studies = studies_of(job.study, trained, examples, request, ready.solvers, pad)
+        tell("\n".join(map(str, studies)))
+    loggers = [CsvLogger(unfinished.epochs), *loggers_named(job.train.log, out)]
     with watch("training"):
         history = train(
             trained,
-            examples["train"],
+            examples[TRAIN],
             validation=examples.get("validation"),
             task=request.task,
             loss=request.weighted_loss,
             metrics=request.metrics,
             pad=pad,
-            solver=watched(
-                solvers,
-                unfinished.checkpoints(resume=resume),
-                [CsvLogger(unfinished.epochs), *loggers_named(job.train.log, out)],
-            ),
+            solver=watched(ready.solvers, unfinished.checkpoints(resume=resume), loggers),
             seed=job.train.seed,
         )
     for stage in history.stages:
         tell(str(stage))
     with watch("evaluation"):
-        # The training examples are scored too where that costs no pass through the frozen layers.
-        scored = [part for part in examples if part != TRAIN or (len(examples) > 1 and features)]
-        scores = {part: evaluate(trained, examples[part], metrics=request.metrics) for part in scored}
-        main = next((part for part in PARTS if part in scores), None)
-        outcomes = outcomes_of(trained, examples[main], data[main], main) if main else None
-        result = task_result_of(trained, examples[main], data, main, scores[main]) if main else None
+        evaluated = evaluations(trained, examples, ready)
 
-    record = record_of(job, model, plan, data, examples["train"], history, scores, watch.seconds, notes)
-    record = replace(record, outcomes=outcomes, advice=advice, result=result, studies=tuple(studies))
-    write_run(out, job, model, record, data["train"], epochs=unfinished.epochs)
+    record = record_of(job, ready, examples[TRAIN], history, evaluated, watch.seconds)
+    record = replace(record, studies=tuple(studies))
+    write_run(out, job, ready.model, record, ready.data[TRAIN], epochs=unfinished.epochs)
     unfinished.remove()
-    return Run(out, model, record)
+    return Run(out, ready.model, record)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is trained on what: the model with its restored layers, and all that the job says of its training.
+
+    inputs   a small batch, on which the model is split
+    request  task, loss and metrics
+    """
+
+    model: nn.Module
+    plan: Plan
+    data: Mapping[str, Labelled]
+    notes: list[str]
+    advice: DepthAdvice | None
+    inputs: Inputs
+    request: Request
+    solvers: list[Solver]
+
+
+def prepared(job: Job, watch: Stopwatch, tell: Tell) -> Prepared:
+    """The restored model with its head, and the data; what does not fit is refused before anything is computed."""
+    with watch("reading"):
+        start = restored(job, tell)
+    train_data, advice = start.data[TRAIN], None
+    if needs_advice(job):
+        with watch("advice"):
+            advice = advice_for(start.model, train_data, start.plan, job)
+        tell(str(advice))
+    with watch("reading"):
+        model = with_head(start.model, train_data, start.plan, job, advice)
+        inputs, labels = first_batch(train_data)
+        request, solvers = request_of(job.train, train_data), solvers_of(job.train)
+        monitored(solvers, request)
+        refuse_impossible_studies(job.study, solvers)
+        refuse_misfit(model, inputs, labels, train_data, request)
+        tell("\n".join([understood(start.data, inputs), *(f"note: {note}" for note in start.notes)]))
+    return Prepared(model, start.plan, start.data, start.notes, advice, inputs, request, solvers)
+
+
+def with_features(
+    ready: Prepared, job: Job, watch: Stopwatch, tell: Tell
+) -> tuple[nn.Module | Head, Mapping[str, Labelled | Features]]:
+    """What is trained on what: the head on features, or the whole model where caching is off or does not pay."""
+    if job.cache.use is False:
+        return ready.model, ready.data
+    trunk, head = call(partial(split, ready.model), ready.inputs)
+    tell(str(trunk.cut))
+    with watch("features"):
+        features = features_of(trunk, head, ready.data, job, tell)
+    return (head, features) if features else (ready.model, ready.data)
+
+
+@dataclass(frozen=True)
+class Evaluations:
+    """The scores of each part; and of the main one, which the report shows in detail, every answer."""
+
+    scores: Mapping[str, Score]
+    outcomes: Outcomes | None
+    result: TaskResult | None
+
+
+def evaluations(trained: nn.Module | Head, examples: Mapping[str, Labelled | Features], ready: Prepared) -> Evaluations:
+    """The trained model on each part of the data.
+
+    The training examples are scored too where that costs no pass through the frozen layers.
+    """
+    with_train = len(examples) > 1 and isinstance(trained, Head)
+    parts = [part for part in examples if part != TRAIN or with_train]
+    scores = {part: evaluate(trained, examples[part], metrics=ready.request.metrics) for part in parts}
+    main = next((part for part in PARTS if part in scores), None)
+    if main is None:
+        return Evaluations(scores, None, None)
+    outcomes = outcomes_of(trained, examples[main], ready.data[main], main)
+    return Evaluations(scores, outcomes, task_result_of(trained, examples[main], ready.data, main, scores[main]))
 
 
 @spelled_for("job")
@@ -273,46 +317,16 @@ def first_batch(dataset: Labelled, count: int = 2) -> tuple[Inputs, Any]:
     return as_examples(dataset).gather(torch.arange(min(count, len(dataset))))
 
 
-def features_of(trunk: Trunk, head: Head, data: Mapping[str, Labelled], job: Job, tell: Tell) -> dict[str, Features]:
-    """The cached features of each part of the data; none when caching does not pay and the job leaves the choice."""
-    cached = partial(
-        cache_features,
-        trunk,
-        head=head,
-        store=job.path(job.cache.folder) if job.cache.folder else None,
-        batch_size=job.cache.batch_size,
-        precision=job.cache.precision,
-        engine=job.cache.engine,
-        pad=padding_of(data["train"].preparation.text),
-    )
-    epochs = (job.train.steps_keys.epochs or EPOCHS) if job.cache.use == "auto" else None
-    try:
-        train_part = cached(augmented(data["train"], job), views=job.cache.views, epochs=epochs, tell=tell)
-    except DoesNotPayError as error:
-        tell(f"{error}\nTraining without a cache; cache.use = true builds it all the same.")
-        return {}
-    if train_part.cost is not None and len(data) > 1:
-        tell(cached_besides(data))
-    return {"train": train_part, **{part: cached(dataset) for part, dataset in data.items() if part != "train"}}
-
-
-def augmented(dataset: Labelled, job: Job) -> Labelled:
-    """The training data as they are stored; validation and test data are never augmented."""
-    return Augmented(dataset, flip=job.cache.flip, shift=job.cache.shift) if job.cache.views > 1 else dataset
-
-
 def record_of(
     job: Job,
-    model: nn.Module,
-    plan: Plan,
-    data: Mapping[str, Labelled],
+    ready: Prepared,
     trained_on: Labelled | Features,
     history: History,
-    scores: Mapping[str, Score],
+    evaluated: Evaluations,
     seconds: Mapping[str, float],
-    notes: Sequence[str],
 ) -> RunRecord:
     """All that the report and metrics.json say about the run."""
+    plan, data = ready.plan, ready.data
     features = trained_on if isinstance(trained_on, Features) else None
     cost = features.cost if features else None
     rounding = features.built.rounding if features else {}
@@ -327,16 +341,19 @@ def record_of(
         checkpoint=job.checkpoint.path,
         files=file_hashes(plan),
         plan=plan,
-        frozen=tuple(frozen_names(model)),
-        parameters=parameters_of(model),
+        frozen=tuple(frozen_names(ready.model)),
+        parameters=parameters_of(ready.model),
         cut=features.cut if features else None,
         cost=f"{cost} {cached_besides(data)}" if cost else "",
         history=history,
-        scores=scores,
-        classes=data["train"].classes,
+        scores=evaluated.scores,
+        outcomes=evaluated.outcomes,
+        result=evaluated.result,
+        advice=ready.advice,
+        classes=data[TRAIN].classes,
         counts={part: counts for part, dataset in data.items() if (counts := _class_counts(dataset))},
         seconds=seconds,
-        notes=tuple(dict.fromkeys([*plan.notes, *history.notes, *notes, *runtime_notes, *precision_notes])),
+        notes=tuple(dict.fromkeys([*plan.notes, *history.notes, *ready.notes, *runtime_notes, *precision_notes])),
     )
 
 

@@ -56,40 +56,34 @@ def train(
 ) -> History:
     """Train a head on its features, or a whole model on a data set, in place.
 
-    data             what `cache_features` returned, for a head; for a model anything with (input, label) pairs. Labels
-                     are numbers, names of classes, sequences, or a dict or tuple of them, as the outputs are
-    validation       examples of the same kind, scored after each epoch
-    task             "classification", "multilabel", "regression", "token-classification", "segmentation",
-                     "language-model", "masked-language-model", what `tasks.kinds.as_task` gives, or a dictionary of
-                     these for several outputs. None: inferred where labels and outputs make it certain
-    loss             "cross_entropy", "binary_cross_entropy", "mean_squared_error", "mean_absolute_error", "huber", a
-                     loss of torch, a function (outputs, labels) → mean of the batch, or a dictionary for several
-                     outputs. None: that of the task. `regraft.WeightedLoss(…)` weighs classes or examples
-    metrics          names ("f1", "auroc", "mean_iou" …) or torchmetrics objects, for the validation; None: those of the
-                     task
-    classes          the names of the classes in their order, where labels are texts
-    pad              what shorter inputs of a data set end in: {"input_ids": 1}. None: the pad id that the model's
-                     configuration has for token ids, and zeros
-    solver           `regraft.Steps(…)` for gradient steps, `regraft.Exact(…)` for the optimum of a linear head. None
-                     chooses `Exact()` for a head that is one linear layer on features in memory under cross-entropy,
-                     and `Steps()` for any other. Of a list the first that can train the head
-    seed             of the batches and of dropout
-    old              `epochs=`, `lr=` and the other arguments of `Steps` and `Exact` by themselves: deprecated
+    data        what `cache_features` returned, for a head; for a model anything with (input, label) pairs. Labels are
+                numbers, names of classes, sequences, or a dict or tuple of them, as the outputs are
+    validation  examples of the same kind, scored after each epoch
+    task        "classification", "multilabel", "regression", "token-classification", "segmentation", "language-model",
+                "masked-language-model", a value of `tasks.kinds.as_task`, or a dictionary of these for several outputs.
+                None: inferred where labels and outputs make it certain
+    loss        "cross_entropy", "binary_cross_entropy", "mean_squared_error", "mean_absolute_error", "huber", a loss of
+                torch, a function (outputs, labels) → mean of the batch, a dictionary for several outputs, or
+                `regraft.WeightedLoss(…)`. None: that of the task
+    metrics     names ("f1", "auroc" …) or torchmetrics objects, for the validation; None: those of the task
+    classes     the names of the classes in their order, where labels are texts
+    pad         what shorter inputs end in: {"input_ids": 1}. None: the pad id of the model's configuration, and zeros
+    solver      `regraft.Steps(…)` for gradient steps, `regraft.Exact(…)` for the optimum of a linear head. None chooses
+                `Exact()` for one linear layer on features in memory under cross-entropy, `Steps()` for any other head.
+                Of a list the first that can train the head
+    seed        of the batches and of dropout
+    old         `epochs=`, `lr=` and the other arguments of `Steps` and `Exact` by themselves: deprecated
 
     `history.notes` names the task and the solver, and why they were chosen.
 
-    The same seed gives the same batches and random numbers, so two runs end in equal weights: on the CPU with as many
-    threads (another number sums in another order), on a GPU where its operators are deterministic. So do a head on
-    features and its whole model on their data set, where the frozen layers give a row the same bits in every batch:
-    some round it by its index in the batch (`features.cut.row_rounding`) or by the batch's size (a smaller last batch).
-    With batches of the same composition as those of `cache_features` (see `order`) the weights are always equal. A data
-    set that draws at random decides for itself. Features larger than memory are read in an order of their own.
+    The same seed gives the same batches and random numbers, so two runs end in equal weights, with as many threads and
+    where operators are deterministic. So do a head on features and its whole model, where frozen layers give a row the
+    same bits in every batch (`features.cut.row_rounding`).
 
-    Raises before anything changes: TrainError for options that make no sense, a schedule that cannot be followed or a
-    head without trainable parameters, DataError for empty data, a task that is not certain, labels that do not fit it,
-    or one class only. A function or module of your own gets the labels as they are. Whatever ends training early — a
-    loss that is not a number (TrainError names epoch and step), Ctrl-C — leaves the weights of the last finished epoch,
-    with `patience` of the best one. Raises TrainError when a frozen tensor has changed.
+    Raises before anything changes: TrainError for options that make no sense or a head without trainable parameters,
+    DataError for empty data, a task that is not certain, labels that do not fit it, or one class only. Whatever ends
+    training early (a loss that is not a number, Ctrl-C) leaves the weights of the last finished epoch, with `patience`
+    of the best one. Raises TrainError when a frozen tensor has changed.
     """
     old_form = bool(old) or isinstance(solver, str)
     solvers = solvers_from(solver, old) if old_form else as_solvers(solver)

@@ -63,6 +63,14 @@ def add_to(commands: Commands) -> None:
     add("--skip-unreadable", action="store_true", help="go on without damaged files, with a note")
     add("--json", dest="as_json", action="store_true", help="machine-readable, with the confusion and class names")
 
+    _add_for_runs(commands)
+    add = add_command(commands, demo)
+    add("--out", type=Path, default=Path("regraft-demo"), metavar="FOLDER", help="for the run and its report")
+    add("--overwrite", action="store_true", help="replace the folder if it exists")
+
+
+def _add_for_runs(commands: Commands) -> None:
+    """What is done with run folders that there are."""
     add = add_command(commands, compare)
     add("runs", type=Path, nargs="+", metavar="RUN", help="run folders; the others are compared with the first")
     add("--out", type=Path, metavar="FILE", help="also write an HTML page")
@@ -75,10 +83,6 @@ def add_to(commands: Commands) -> None:
     add("--shape", metavar="3,224,224", help="of one input, where the run does not record it")
     add("--model", metavar="SPEC", help="build the model by this instead of the code in the run folder")
     add("--model-args", **MODEL_ARGS)
-
-    add = add_command(commands, demo)
-    add("--out", type=Path, default=Path("regraft-demo"), metavar="FOLDER", help="for the run and its report")
-    add("--overwrite", action="store_true", help="replace the folder if it exists")
 
 
 def run_job(

@@ -68,32 +68,28 @@ def train(
     metrics     names ("f1", "auroc" …) or torchmetrics objects, for the validation; None: those of the task
     classes     the names of the classes in their order, where labels are texts
     pad         what shorter inputs end in: {"input_ids": 1}. None: the pad id of the model's configuration, and zeros
-    solver      `regraft.Steps(…)` for gradient steps, `regraft.Exact(…)` for the optimum of a linear head. None chooses
+    solver      `regraft.Steps(…)` for gradient steps, `regraft.Exact(…)` for the optimum of a linear head. None takes
                 `Exact()` for one linear layer on features in memory under cross-entropy, `Steps()` for any other head.
                 Of a list the first that can train the head
     seed        of the batches and of dropout
     old         `epochs=`, `lr=` and the other arguments of `Steps` and `Exact` by themselves: deprecated
 
-    `history.notes` names the task and the solver, and why they were chosen.
-
-    The same seed gives the same batches and random numbers, so two runs end in equal weights, with as many threads and
-    where operators are deterministic. So do a head on features and its whole model, where frozen layers give a row the
-    same bits in every batch (`features.cut.row_rounding`).
+    `history.notes` names the task and the solver, and why they were chosen. The same seed gives the same batches and
+    random numbers, so two runs end in equal weights, with as many threads and where operators are deterministic. So do
+    a head on features and its whole model, where frozen layers give a row the same bits in every batch
+    (`features.cut.row_rounding`).
 
     Raises before anything changes: TrainError for options that make no sense or a head without trainable parameters,
     DataError for empty data, a task that is not certain, labels that do not fit it, or one class only. Whatever ends
     training early (a loss that is not a number, Ctrl-C) leaves the weights of the last finished epoch, with `patience`
     of the best one. Raises TrainError when a frozen tensor has changed.
     """
-    old_form = bool(old) or isinstance(solver, str)
-    solvers = solvers_from(solver, old) if old_form else as_solvers(solver)
+    solvers = solvers_from(solver, old) if old or isinstance(solver, str) else as_solvers(solver)
     steps = next((given for given in solvers if isinstance(given, Steps)), Steps())
     weights = as_weighted(loss)
     request = request_for(task, weights, metrics)
     learner = Learner(model_or_head)
-    data = learner.examples(data, classes=classes, pad=pad)
-    if weights.sample_weights is not None:
-        data = weighted(data, weights.sample_weights)
+    data = _with_weights(learner.examples(data, classes=classes, pad=pad), weights.sample_weights)
     if validation is not None:
         validation = learner.examples(validation, classes=data.classes or classes, pad=pad)
     _check_options(model_or_head, solvers, steps.schedule, has_validation=validation is not None)
@@ -104,6 +100,10 @@ def train(
         stages.check_frozen()
     remember(learner.model, objective, data.classes)
     return history
+
+
+def _with_weights(examples: Examples, weights: Any) -> Examples:
+    return examples if weights is None else weighted(examples, weights)
 
 
 def _train(

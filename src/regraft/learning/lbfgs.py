@@ -153,7 +153,10 @@ class _Problem:
             part = torch.cat([part, part.new_ones(len(part), 1)], 1)
         if self.columns > MOST_COLUMNS:
             return part.square().mean(0), None
-        spectrum, axes = torch.linalg.eigh(part.t() @ part / len(part))
+        try:
+            spectrum, axes = torch.linalg.eigh(part.t() @ part / len(part))
+        except torch.linalg.LinAlgError:  # nearly equal features: a rougher first guess will do
+            return part.square().mean(0), None
         return spectrum.clamp_min(0), axes
 
 

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import vision_stub  # noqa: F401  # before torchvision is imported
 from regraft.arrays import Checkpoint
 from regraft.errors import RegraftError
-from regraft.jobs.factories import build_model
+from regraft.jobs.factories import model_by_spec
 from regraft.loading import apply_plan
 from regraft.matching import plan_reuse
 from regraft.plan import Plan
@@ -123,7 +123,7 @@ def compare(path: Path, golden: Path, factory: str, arguments: dict[str, object]
 
     golden   an .npz with an input x, (n, h, w, c) for Keras, and the logits y
     """
-    model = build_model(factory, arguments).eval()
+    model = model_by_spec(factory, arguments).eval()
     checkpoint = open_checkpoint(path)
     start = process_time()
     plan, changes = adopting(checkpoint, model)
@@ -156,7 +156,7 @@ def export(name: str, folder: Path) -> Path:
     path = folder / f"{name}.onnx"
     if not path.is_file():
         generator = torch.Generator().manual_seed(0)
-        model = build_model(f"torchvision:{name}", {}).eval()
+        model = model_by_spec(f"torchvision:{name}", {}).eval()
         for tensor in model.state_dict().values():
             if tensor.is_floating_point() and tensor.numel() == max(tensor.shape):  # equal vectors are exported once
                 tensor.copy_(0.1 * torch.randn(tensor.shape, generator=generator).abs() + 0.8)

@@ -24,7 +24,7 @@ from regraft.datasets.labelled import UNDECIDED, Target
 from regraft.errors import JobError, PlanError, SaveError
 from regraft.foundation.files import all_entries, sha256_of, utf8, whole_folder
 from regraft.inputs import InputContract
-from regraft.jobs.factories import build_model, factory_file, transformers_config
+from regraft.jobs.factories import factory_file, model_by_spec, transformers_config
 from regraft.jobs.neighbours import neighbours_of
 from regraft.jobs.planned import FROM_CHECKPOINT
 from regraft.layer_heads import HeadOnLayers, body_of
@@ -240,7 +240,7 @@ def own_factory(model: nn.Module, adopted: Sequence[RequirementRow] = ()) -> Fac
     factory = Factory(f"{kind.__module__}:{kind.__qualname__}")
     with kept_generators():  # saving must not change what is drawn afterwards
         try:
-            twin = build_model(factory.spec)
+            twin = model_by_spec(factory.spec)
             adopt(twin, adopted)
         except (JobError, PlanError, AttributeError):  # the class builds another model than this one
             return None
@@ -315,7 +315,7 @@ def _build(folder: Path, record: ModelRecord) -> nn.Module:
         )
     _refuse_changed(folder, record.model.files)
     try:
-        return build_model(record.model.factory, record.model.args, folder=folder)
+        return model_by_spec(record.model.factory, record.model.args, folder=folder)
     except JobError as error:
         raise SaveError(f"The model of {folder} cannot be built again. {error}") from error
 

@@ -4,7 +4,7 @@ import pytest
 from torch import nn
 
 from regraft.errors import JobError
-from regraft.jobs.factories import build_model, factory_file
+from regraft.jobs.factories import factory_file, model_by_spec
 
 FILE = "from torch import nn\nfrom beside import width\ndef net(out=2):\n    return nn.Linear(width, out)\n"
 
@@ -19,24 +19,24 @@ def folder(tmp_path):
 
 def test_a_file_gives_its_factory_with_arguments(folder):
     """And may import what lies beside it."""
-    model = build_model("net.py:net", {"out": 5}, folder=folder)
+    model = model_by_spec("net.py:net", {"out": 5}, folder=folder)
     assert (model.in_features, model.out_features) == (3, 5)
 
 
 def test_a_files_classes_have_the_same_name_in_every_process(folder):
     """The key of cached features holds it."""
     (folder / "own.py").write_text("from torch import nn\nclass Net(nn.Module):\n    pass\n")
-    assert type(build_model("own.py:Net", folder=folder)).__module__ == "regraft_factory_own"
+    assert type(model_by_spec("own.py:Net", folder=folder)).__module__ == "regraft_factory_own"
 
 
 def test_a_package_gives_its_factory():
     """torch.nn itself, here."""
-    assert isinstance(build_model("torch.nn:Linear", {"in_features": 2, "out_features": 1}), nn.Linear)
+    assert isinstance(model_by_spec("torch.nn:Linear", {"in_features": 2, "out_features": 1}), nn.Linear)
 
 
 def test_timm_gives_a_network_without_downloading():
     """Random weights."""
-    assert build_model("timm:resnet18", {"num_classes": 3}).num_classes == 3
+    assert model_by_spec("timm:resnet18", {"num_classes": 3}).num_classes == 3
 
 
 def test_the_file_of_a_spec_is_found(folder):
@@ -60,14 +60,14 @@ def test_the_file_of_a_spec_is_found(folder):
 def test_a_wrong_spec_is_answered_with_what_exists(folder, spec, told):
     """Nothing is built."""
     with pytest.raises(JobError, match=told):
-        build_model(spec, folder=folder)
+        model_by_spec(spec, folder=folder)
 
 
 def test_a_file_that_fails_is_named_with_its_reason(folder):
     """The user's own error is not hidden."""
     (folder / "bad.py").write_text("1 / 0\n")
     with pytest.raises(JobError, match=r"bad.py cannot be imported: ZeroDivisionError"):
-        build_model("bad.py:net", folder=folder)
+        model_by_spec("bad.py:net", folder=folder)
 
 
 def test_a_package_whose_parts_do_not_fit_is_told(tmp_path, monkeypatch):
@@ -75,7 +75,7 @@ def test_a_package_whose_parts_do_not_fit_is_told(tmp_path, monkeypatch):
     (tmp_path / "unfit_parts.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(JobError, match=r"unfit_parts:net cannot be imported: RuntimeError: operator .* Install it"):
-        build_model("unfit_parts:net", {}, folder=tmp_path)
+        model_by_spec("unfit_parts:net", {}, folder=tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_a_from_pretrained_folder_gives_its_model_with_other_outputs(pretrained)
     """Its class is the one of the config; the weights are new, and are restored from the same folder."""
     import regraft
 
-    model = build_model("hf:resnet", {"num_labels": 3}, folder=pretrained.parent)
+    model = model_by_spec("hf:resnet", {"num_labels": 3}, folder=pretrained.parent)
     assert (type(model).__name__, model.classifier[1].out_features) == ("ResNetForImageClassification", 3)
     checkpoint = regraft.open_checkpoint(pretrained)
     plan = regraft.plan_reuse(checkpoint, model, fresh="classifier")
@@ -106,16 +106,16 @@ def test_a_from_pretrained_folder_gives_its_model_with_other_outputs(pretrained)
 def test_a_setting_that_the_config_does_not_have_is_refused(pretrained):
     """A config takes any name without a word, and the model would keep its five outputs."""
     with pytest.raises(JobError, match="ResNetConfig has no setting num_classes"):
-        build_model("hf:resnet", {"num_classes": 3}, folder=pretrained.parent)
+        model_by_spec("hf:resnet", {"num_classes": 3}, folder=pretrained.parent)
 
 
 def test_what_is_not_in_the_cache_is_not_downloaded(tmp_path):
     """An id that transformers does not find, and a folder without a class."""
     with pytest.raises(JobError, match="The factory hf:nobody/nothing failed"):
-        build_model("hf:nobody/nothing", folder=tmp_path)
+        model_by_spec("hf:nobody/nothing", folder=tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "vit"}')
     with pytest.raises(JobError, match="names no class under architectures"):
-        build_model("hf:.", folder=tmp_path)
+        model_by_spec("hf:.", folder=tmp_path)
 
 
 def test_a_saved_model_of_a_folder_is_built_without_it(pretrained, tmp_path):
@@ -129,7 +129,7 @@ def test_a_saved_model_of_a_folder_is_built_without_it(pretrained, tmp_path):
     from regraft.model_record import Factory
 
     hub = shutil.copytree(pretrained, tmp_path / "hub")
-    model = build_model("hf:hub", {"num_labels": 3}, folder=tmp_path).eval()
+    model = model_by_spec("hf:hub", {"num_labels": 3}, folder=tmp_path).eval()
     regraft.save(model, tmp_path / "run", factory=Factory("hf:hub", {"num_labels": 3}, tmp_path))
     shutil.rmtree(hub)
     loaded = regraft.load(tmp_path / "run")

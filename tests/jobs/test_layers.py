@@ -4,7 +4,7 @@ import pytest
 
 from regraft.errors import PatternError, TrainError
 from regraft.freezing import frozen_names
-from regraft.jobs.factories import build_model
+from regraft.jobs.factories import model_by_spec
 from regraft.jobs.job import Job
 from regraft.jobs.layers import freeze_layers, refuse_unknown_layers
 
@@ -12,7 +12,7 @@ from regraft.jobs.layers import freeze_layers, refuse_unknown_layers
 @pytest.fixture
 def model(job_file):
     """The job's model: layers 0 to 5."""
-    return build_model("net.py:net", folder=job_file.parent)
+    return model_by_spec("net.py:net", folder=job_file.parent)
 
 
 def test_every_layer_that_is_not_there_is_named_with_its_key(job_file, model):

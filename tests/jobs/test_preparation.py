@@ -107,11 +107,11 @@ def test_files_beside_the_checkpoint_are_read(without_input, name, config, expec
 
 def test_torchvision_and_timm_record_theirs(without_input):
     """No weights are downloaded."""
-    from regraft.jobs.factories import build_model
+    from regraft.jobs.factories import model_by_spec
 
     job = Job.from_file(without_input, ["model.factory='torchvision:resnet18'"])
     source, contract = recorded_preparation(job, nn.Linear(2, 2))
     assert source == "torchvision"
     assert contract == InputContract(224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "crop", 224 / 256)
-    source, contract = recorded_preparation(job, build_model("timm:resnet18"))
+    source, contract = recorded_preparation(job, model_by_spec("timm:resnet18"))
     assert (source, contract.mean, contract.size) == ("timm", (0.485, 0.456, 0.406), (224, 224))

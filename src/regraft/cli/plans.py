@@ -101,12 +101,12 @@ def plan(**typed: Any) -> None:
 
 def _print_plan(checkpoint: Path, wishes: Wishes) -> None:
     from regraft.jobs.advice import spelled, spelled_for
-    from regraft.jobs.factories import build_model
+    from regraft.jobs.factories import model_by_spec
     from regraft.matching import plan_reuse
     from regraft.reading import open_checkpoint
 
     arguments = wishes.arguments()
-    model = build_model(wishes.model, json_arguments(wishes.model_args))
+    model = model_by_spec(wishes.model, json_arguments(wishes.model_args))
     with spelled_for("command line"):
         made = plan_reuse(open_checkpoint(checkpoint), model, **arguments)
     say(made.table(all=wishes.show_all, spell=lambda advice: spelled(advice, "command line")))
@@ -127,14 +127,14 @@ def _write(plan: "Plan", path: Path) -> None:
 
 def verify(plan: Path, *, model: str, golden: Path, model_args: str, atol: float) -> None:
     """Apply a plan to a new model and compare its outputs with recorded ones. Exit 1 when they differ."""
-    from regraft.jobs.factories import build_model
+    from regraft.jobs.factories import model_by_spec
     from regraft.loading import apply_plan
     from regraft.reading import open_checkpoint
     from regraft.verifying import read_golden
     from regraft.verifying import verify as compare
 
     made = _plan_in(plan)
-    built = build_model(model, json_arguments(model_args))
+    built = model_by_spec(model, json_arguments(model_args))
     apply_plan(made, open_checkpoint(made.checkpoint.path), built)
     recorded = read_golden(golden)
     say(str(compare(built, recorded.inputs, recorded.outputs, atol=atol, intermediate=recorded.layers)))

@@ -152,7 +152,7 @@ def predict(
     Executes the code in the run folder that builds its model: only for runs that you trust.
     For any other run give --model SPEC, your own code; then nothing of the folder is executed.
     """
-    from regraft.jobs.factories import build_model
+    from regraft.jobs.factories import model_by_spec
     from regraft.recipe import predict as predict_with
 
     if as_json and as_csv:
@@ -160,7 +160,7 @@ def predict(
     answers = predict_with(
         run,
         paths,
-        model=build_model(model, json_arguments(model_args)) if model else None,
+        model=model_by_spec(model, json_arguments(model_args)) if model else None,
         skip_unreadable=skip_unreadable,
         masks=masks,
         tell=lambda line: warn(f"note: {line}"),
@@ -201,10 +201,10 @@ def evaluate(
     Executes the code in the run folder that builds its model: only for runs that you trust.
     For any other run give --model SPEC, your own code; then nothing of the folder is executed.
     """
-    from regraft.jobs.factories import build_model
+    from regraft.jobs.factories import model_by_spec
     from regraft.scoring_runs import score_run
 
-    made = build_model(model, json_arguments(model_args)) if model else None
+    made = model_by_spec(model, json_arguments(model_args)) if model else None
     score = score_run(run, data, model=made, metrics=metrics, labels=labels or (), skip_unreadable=skip_unreadable)
     for note in score.notes:
         warn(f"note: {note}")
@@ -231,12 +231,12 @@ def export(run: Path, *, to: str, out: Path | None, shape: str | None, model: st
     For any other run give --model SPEC, your own code; then nothing of the folder is executed.
     """
     from regraft.exporting import export as write
-    from regraft.jobs.factories import build_model
+    from regraft.jobs.factories import model_by_spec
 
     sizes = None if shape is None else [int(size) if size.strip().isdecimal() else 0 for size in shape.split(",")]
     if sizes is not None and not all(sizes):
         refuse_usage("export", f"--shape {shape!r} is no list of sizes, as in 3,224,224")
-    built = build_model(model, json_arguments(model_args)) if model else None
+    built = model_by_spec(model, json_arguments(model_args)) if model else None
     say(f"written: {write(run, to, out, model=built, shape=sizes)}")  # type: ignore[arg-type]  # one of the choices
 
 

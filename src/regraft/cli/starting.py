@@ -81,7 +81,7 @@ def _line(prompt: str) -> str:
 def _job_of(questions: Questions, folder: Path) -> tuple[str, str]:
     """The job's text and the heading of its plan."""
     from regraft.jobs import first_job
-    from regraft.jobs.factories import build_model
+    from regraft.jobs.factories import model_by_spec
     from regraft.matching import plan_reuse
     from regraft.reading import open_checkpoint
 
@@ -105,7 +105,7 @@ def _job_of(questions: Questions, folder: Path) -> tuple[str, str]:
     if job.are_images:
         size = str(job.contract.size[0] if job.contract.size else 224)
         job = questions.answer("size", "5. Height and width of the images, in pixels", size, job.with_size)
-    model = build_model(job.factory, job.args, folder=folder)
+    model = model_by_spec(job.factory, job.args, folder=folder)
     plan = plan_reuse(open_checkpoint(checkpoint), model, fresh=job.trainable, rename=job.rename)
     return job.text(), plan.heading()
 

@@ -19,7 +19,7 @@ from regraft.jobs.neighbours import importable
 HF = "hf:"  # a folder that transformers' from_pretrained loads, or the id of a model in its cache
 
 
-def build_model(spec: str, arguments: Mapping[str, Any] | None = None, *, folder: Path | None = None) -> nn.Module:
+def model_by_spec(spec: str, arguments: Mapping[str, Any] | None = None, *, folder: Path | None = None) -> nn.Module:
     """A new model with its own initial weights; nothing is downloaded.
 
     spec       where the factory is, as above; a file is relative to `folder`

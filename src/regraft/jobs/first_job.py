@@ -17,7 +17,7 @@ from regraft.errors import JobError
 from regraft.foundation.patterns import choose
 from regraft.foundation.wording import counted, listed, toml_text
 from regraft.inputs import InputContract
-from regraft.jobs.factories import build_model
+from regraft.jobs.factories import model_by_spec
 from regraft.jobs.job import Job
 from regraft.jobs.preparation import recorded_preparation
 
@@ -131,7 +131,7 @@ class FirstJob:
 
     def with_trainable(self, pattern: str, folder: Path) -> "FirstJob":
         """The job that trains these layers. Raises PatternError for a pattern that matches none."""
-        choose(names_of(build_model(self.factory, self.args, folder=folder)), pattern)
+        choose(names_of(model_by_spec(self.factory, self.args, folder=folder)), pattern)
         return replace(self, trainable=pattern)
 
     def with_size(self, pixels: str) -> "FirstJob":
@@ -178,11 +178,11 @@ def _sized_for(factory: str, classes: int, folder: Path) -> tuple[nn.Module, dic
     """The model with an output for each class, and the arguments that make it so; none where the factory takes none."""
     for name in CLASS_ARGUMENTS:
         try:
-            return build_model(factory, {name: classes}, folder=folder), {name: classes}
+            return model_by_spec(factory, {name: classes}, folder=folder), {name: classes}
         except JobError as error:
             if not isinstance(error.__cause__, TypeError):  # the factory takes no argument of that name
                 raise
-    return build_model(factory, folder=folder), {}
+    return model_by_spec(factory, folder=folder), {}
 
 
 def _last_layer(model: nn.Module) -> str:

@@ -10,7 +10,7 @@ from regraft.arrays import Checkpoint
 from regraft.building import planned_network
 from regraft.errors import JobError
 from regraft.jobs.advice import spelled_for
-from regraft.jobs.factories import build_model
+from regraft.jobs.factories import model_by_spec
 from regraft.jobs.job import Job
 from regraft.jobs.layers import refuse_unknown_layers
 from regraft.jobs.parts import training_classes
@@ -44,7 +44,7 @@ def planned_model(job: Job) -> Planned:
         return _from_checkpoint(job)
     if job.model.head is not None:
         raise JobError('[model] head is for [model] factory = "checkpoint": your own factory makes the head itself.')
-    model = build_model(job.model.factory, job.model.args, folder=job.folder)
+    model = model_by_spec(job.model.factory, job.model.args, folder=job.folder)
     refuse_unknown_layers(model, job)  # the checkpoint need not even be there
     checkpoint = open_checkpoint(job.path(job.checkpoint.path))
     return Planned(model, checkpoint, plan_reuse(checkpoint, model, **section_values(job.plan)))

@@ -155,7 +155,7 @@ class _Problem:
             return part.square().mean(0), None
         try:
             spectrum, axes = torch.linalg.eigh(part.t() @ part / len(part))
-        except torch.linalg.LinAlgError:  # nearly equal features: a rougher first guess will do
+        except torch.linalg.LinAlgError:  # type: ignore[attr-defined]  # nearly equal features: a rougher guess will do
             return part.square().mean(0), None
         return spectrum.clamp_min(0), axes
 

@@ -12,6 +12,7 @@ from regraft.caching import cache_features
 from regraft.cuts.row_rounding import same_rows
 from regraft.datasets.array_file import ArrayExamples
 from regraft.datasets.augmented import Augmented
+from regraft.datasets.labelled import Target
 from regraft.errors import CacheError, TrainError
 from regraft.freezing import freeze
 from regraft.learning.solvers import Steps
@@ -274,7 +275,11 @@ def test_a_sentence_is_known_whatever_it_was_padded_to(tmp_path):
 def test_features_of_a_deeper_cut_are_computed_from_these(tmp_path, store, views):
     """They are those that the inputs give, view by view, and are kept in the same place."""
     place = {"none": None, "folder": tmp_path, "streamed": FolderStore(tmp_path, memory_bytes=0)}[store]
-    data = Augmented(ArrayExamples(IMAGES, LABELS, "abc")) if views > 1 else (IMAGES, LABELS)
+    data = (
+        Augmented(ArrayExamples(IMAGES, LABELS, Target("classification", classes=tuple("abc"))))
+        if views > 1
+        else (IMAGES, LABELS)
+    )
     model = Convolutions()
     trunk, head = halves(model, "conv")
     features = cache_features(trunk, data, place, batch_size=BATCH, views=views)

@@ -14,7 +14,9 @@ import torch
 from network import ChapterNet
 
 import regraft
+from regraft.contracts.preparation import Preparation
 from regraft.datasets.array_file import open_idx
+from regraft.datasets.labelled import Target
 from regraft.inputs import InputContract
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
@@ -72,9 +74,10 @@ def largest_difference(model, kind):
 
 def digits():
     """MNIST's training and test examples, as vectors with values from 0 to 1."""
-    contract = InputContract((28, 28), channels=1, flatten=True)
+    preparation = Preparation(InputContract((28, 28), channels=1, flatten=True))
+    target = Target("classification", classes=tuple("0123456789"))
     return [
-        open_idx(SHARED / f"data/mnist/{part}-images-idx3-ubyte.gz", contract, classes=list("0123456789"))
+        open_idx(SHARED / f"data/mnist/{part}-images-idx3-ubyte.gz", preparation, target=target)
         for part in ("train", "t10k")
     ]
 

@@ -146,3 +146,9 @@ def test_a_gap_is_an_error():
     part = np.zeros(2, np.float32)
     with pytest.raises(CheckpointError, match="overlap and leave gaps"):
         joined((4,), "float32", [(((0, 2),), part), (((0, 2),), part)])
+
+
+def test_a_slice_of_another_shape_than_its_place_is_refused():
+    """Damaged metadata of a distributed checkpoint say so."""
+    with pytest.raises(CheckpointError, match=r"a slice of shape \(2,\) does not fit its place, \(3,\)"):
+        joined((4,), "float32", [(((0, 3),), np.zeros(2, np.float32))])

@@ -5,11 +5,13 @@ import torch
 from torch import nn
 
 from regraft.learning.batches import BatchSource
+from regraft.learning.callbacks import Callbacks
 from regraft.learning.candidate import CandidateRun, Settings
 from regraft.learning.descent import best_weights_kept, descend
 from regraft.learning.eager_step import EagerStep
 from regraft.learning.learner import Learner
 from regraft.learning.optimizers import make_optimizer
+from regraft.learning.resuming import Watch
 from regraft.learning.stages import Stages
 from small_models import objective_of, same_weights, three_classes, weights_of
 
@@ -28,7 +30,14 @@ def descended(model, rates, validation=None, epochs=2):
     with Stages(model, three_classes(), validation, None, epochs=epochs, source=source) as stages:
         stages.enter(0)
         return descend(
-            runs_of(model, rates), stages, objective_of(), None, metrics=None, trace=None, prepare=lambda *_: None
+            runs_of(model, rates),
+            stages,
+            objective_of(),
+            None,
+            metrics=None,
+            trace=None,
+            prepare=lambda *_: None,
+            watch=Watch(None, Callbacks([]), {}),
         )
 
 

@@ -170,7 +170,7 @@ def full_extents(extents: Extents, shape: Sequence[int]) -> Extents | None:
 
 
 def joined(shape: Sequence[int], dtype: str, slices: Iterable[tuple[Extents, np.ndarray]]) -> np.ndarray:
-    """The whole array. Raises CheckpointError (without a file's name) when the slices leave a gap.
+    """The whole array. Raises CheckpointError (without a file's name) when slices leave a gap or do not fit.
 
     slices  (extents, values) of each slice; the extents as `full_extents` gives them
     """
@@ -178,6 +178,8 @@ def joined(shape: Sequence[int], dtype: str, slices: Iterable[tuple[Extents, np.
     filled = np.zeros(tuple(shape), bool)
     for extents, part in slices:
         index = tuple(slice(start, start + length) for start, length in extents)
+        if values[index].shape != part.shape:
+            raise CheckpointError(f"a slice of shape {part.shape} does not fit its place, {values[index].shape}")
         values[index] = part
         filled[index] = True
     if not filled.all():

@@ -75,7 +75,9 @@ class Watch(AbstractContextManager["Watch"]):
             self._state = None
 
     def epoch_end(self, runs: Sequence[CandidateRun], stages: Stages, best: CandidateRun) -> None:
-        """After an epoch and its validation."""
+        """After an epoch and its validation; nothing where no candidate could finish it."""
+        if not best.progress.losses:
+            return
         if self.file is not None:
             self.file.keep(state_of(runs, stages, self.notes, self.seconds))
         numbers = {"train_loss": best.progress.losses[-1], "lr": float(best.eager.optimizer.param_groups[0]["lr"])}

@@ -382,3 +382,14 @@ def test_an_interrupt_while_writing_leaves_the_meta_device_as_it_was(monkeypatch
     with pytest.raises(KeyboardInterrupt):
         apply_plan(plan, checkpoint, model)
     assert all(array is before[name] for name, array in model.named_parameters())
+
+
+def test_rows_that_would_keep_initial_values_need_memory():
+    """A table with more rows than the source: the others have no values on the meta device."""
+    with torch.device("meta"):
+        model = net(3, 4)
+    checkpoint = checkpoint_of(arrays_of(net(3, 2)))
+    plan = plan_reuse(checkpoint, model, adapt={"hidden1": "first rows"})
+    with pytest.raises(PlanError, match="has none on the meta device: create this layer on the CPU"):
+        apply_plan(plan, checkpoint, model)
+    assert all(parameter.is_meta for parameter in model.parameters())

@@ -237,6 +237,8 @@ def _refuse_other_numbers(row: Row, arrays: Sequence[np.ndarray], result: np.nda
 
 def _values_of(tensor: Tensor) -> np.ndarray:
     """Its values; what NumPy does not know as float32, which holds them exactly."""
+    if tensor.is_meta:
+        raise PlanError("the rest keeps initial values, and has none on the meta device: create this layer on the CPU")
     values = tensor.detach().cpu()
     is_narrow = values.dtype.is_floating_point and values.dtype not in (torch.float64, torch.float32, torch.float16)
     return (values.float() if is_narrow else values).numpy()

@@ -14,7 +14,6 @@ from typed import typed
 @pytest.mark.parametrize("shell", completion.SHELLS)
 def test_the_script_of_a_shell_knows_commands_options_and_files(shell):
     """Those of the present command line."""
-    pytest.importorskip("shtab")
     done = typed("completion", shell)
     assert done.code == 0
     assert all(word in done.output for word in ("predict", "skip-unreadable", "cache"))
@@ -22,7 +21,6 @@ def test_the_script_of_a_shell_knows_commands_options_and_files(shell):
 
 def test_bash_takes_the_script(tmp_path):
     """It completes a command by its beginning, and the name of a file where a path is asked for."""
-    pytest.importorskip("shtab")
     (tmp_path / "script").write_text(typed("completion", "bash").output)
     (tmp_path / "job.toml").touch()
     code = 'source ./script; COMP_WORDS=({}); COMP_CWORD={}; _shtab_regraft; echo "${{COMPREPLY[@]}}"'

@@ -36,7 +36,7 @@ def script_for(parser: ArgumentParser, shell: str) -> str:
     for part in _parsers(parser):
         for action in part._actions:
             if action.type is Path:
-                action.complete = shtab.FILE  # type: ignore[attr-defined]  # how shtab is told so
+                action.complete = shtab.FILE  # type: ignore[attr-defined]  # shtab reads it
     return str(shtab.complete(parser, shell))
 
 

@@ -142,8 +142,9 @@ def nodes_of_graph(graph: memoryview) -> dict[str, GraphNode]:
     return dict(_proto_node(field_bytes(node)) for number, node in fields(graph) if number == 1)
 
 
-def _proto_node(message: memoryview) -> tuple[str, GraphNode]:
-    name, op, inputs = "", "", []
+def node_fields(message: memoryview) -> tuple[str, str, list[str], list[memoryview]]:
+    """Name, operation, inputs and the entries of attributes of a NodeDef."""
+    name, op, inputs = "", "", list[str]()
     entries: list[memoryview] = []
     for number, value in fields(message):
         if number == 1:
@@ -154,6 +155,11 @@ def _proto_node(message: memoryview) -> tuple[str, GraphNode]:
             inputs.append(field_text(value))
         elif number == 5:
             entries.append(field_bytes(value))
+    return name, op, inputs, entries
+
+
+def _proto_node(message: memoryview) -> tuple[str, GraphNode]:
+    name, op, inputs, entries = node_fields(message)
     attributes = _ProtoAttributes(entries)
     return name, GraphNode(op, _sources(inputs), attributes, attributes.tensor() if op == "Const" else memoryview(b""))
 

@@ -15,7 +15,7 @@ from regraft.containers.protobuf import Value, field_bytes, field_int, field_tex
 from regraft.errors import CheckpointError
 from regraft.formats.tensor_bundle import DTYPES
 from regraft.formats.tensor_proto import varints
-from regraft.formats.tensorflow_nodes import decimal
+from regraft.formats.tensorflow_nodes import decimal, node_fields
 
 Settings = Mapping[str, Any]
 _JSON_DTYPES = {
@@ -92,18 +92,11 @@ def _operations(messages: Iterable[Value]) -> dict[str, Operation]:
 
 
 def _operation(message: memoryview) -> Operation:
-    name, op, inputs = "", "", []
+    name, op, inputs, entries = node_fields(message)
     settings: dict[str, Any] = {}
-    for number, value in fields(message):
-        if number == 1:
-            name = field_text(value)
-        elif number == 2:
-            op = field_text(value)
-        elif number == 3:
-            inputs.append(field_text(value))
-        elif number == 5:
-            pair = dict(fields(field_bytes(value)))
-            settings[field_text(pair[1])] = _attribute(field_bytes(pair.get(2, memoryview(b""))))
+    for entry in entries:
+        pair = dict(fields(entry))
+        settings[field_text(pair[1])] = _attribute(field_bytes(pair.get(2, memoryview(b""))))
     return Operation(op, name, _values(inputs), settings)
 
 

@@ -1,4 +1,4 @@
-"""What is told of a training while it runs: its beginning, each epoch, its end."""
+"""Functions that a training calls while it runs: at its beginning, after each epoch, at its end."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -74,7 +74,7 @@ class Part:
 @final
 @dataclass(frozen=True)
 class Objective:
-    """The loss of a batch: `objective(outputs, labels)` → scalar, and all that belongs to it.
+    """The loss of a batch: `objective(outputs, labels)` → scalar, with its task and parts.
 
     task     what outputs and labels mean; None where only a loss of the user knows
     parts    their sum is the loss

@@ -71,19 +71,20 @@ def _unsqueeze(translation: Translation, node: OnnxNode) -> None:
 
 
 def _expand(translation: Translation, node: OnnxNode) -> None:
-    shape = translation.integers(node.input(1))
-    if shape is None:
-        translation.emit("expand", translation.inputs(node, 0, 1), node.outputs)
-    else:
-        translation.emit("expand", translation.inputs(node, 0), node.outputs, shape=tuple(shape))
+    _by_numbers(translation, node, "expand", "shape")
 
 
 def _tile(translation: Translation, node: OnnxNode) -> None:
-    repeats = translation.integers(node.input(1))
-    if repeats is None:
-        translation.emit("tile", translation.inputs(node, 0, 1), node.outputs)
+    _by_numbers(translation, node, "tile", "repeats")
+
+
+def _by_numbers(translation: Translation, node: OnnxNode, operator: str, setting: str) -> None:
+    """An operator whose second input is a setting where its numbers are known, and an input where they are not."""
+    numbers = translation.integers(node.input(1))
+    if numbers is None:
+        translation.emit(operator, translation.inputs(node, 0, 1), node.outputs)
     else:
-        translation.emit("tile", translation.inputs(node, 0), node.outputs, repeats=tuple(repeats))
+        translation.emit(operator, translation.inputs(node, 0), node.outputs, **{setting: tuple(numbers)})
 
 
 def _slice(translation: Translation, node: OnnxNode) -> None:

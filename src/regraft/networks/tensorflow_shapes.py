@@ -188,19 +188,20 @@ def _transpose(translation: TensorFlowTranslation, operation: Operation) -> None
 
 
 def _tile(translation: TensorFlowTranslation, operation: Operation) -> None:
-    repeats = translation.integers(operation.inputs[1])
-    if repeats is None:
-        translation.emit("tile", translation.inputs(operation), operation.name)
-    else:
-        translation.emit("tile", translation.inputs(operation, 0), operation.name, repeats=tuple(repeats))
+    _by_numbers(translation, operation, "tile", "repeats")
 
 
 def _broadcast(translation: TensorFlowTranslation, operation: Operation) -> None:
-    shape = translation.integers(operation.inputs[1])
-    if shape is None:
-        translation.emit("expand", translation.inputs(operation), operation.name)
+    _by_numbers(translation, operation, "expand", "shape")
+
+
+def _by_numbers(translation: TensorFlowTranslation, operation: Operation, operator: str, setting: str) -> None:
+    """An operator whose second input is a setting where its numbers are known, and an input where they are not."""
+    numbers = translation.integers(operation.inputs[1])
+    if numbers is None:
+        translation.emit(operator, translation.inputs(operation), operation.name)
     else:
-        translation.emit("expand", translation.inputs(operation, 0), operation.name, shape=tuple(shape))
+        translation.emit(operator, translation.inputs(operation, 0), operation.name, **{setting: tuple(numbers)})
 
 
 def _fill(translation: TensorFlowTranslation, operation: Operation) -> None:

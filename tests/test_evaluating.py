@@ -1,10 +1,13 @@
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import nn
 from torch.utils.data import Subset, random_split
 
 from regraft.caching import cache_features
 from regraft.errors import DataError, TrainError
 from regraft.evaluating import Score, evaluate
+from regraft.learning.request import WeightedLoss
 from regraft.splitting import split
 from regraft.training import train
 from small_models import features_of, frozen_model, head_of, three_classes
@@ -80,3 +83,19 @@ def test_features_of_layers_that_were_unfrozen_and_not_trained_are_still_scored(
     evaluate(head, features)
     with pytest.raises(TrainError, match=r"changed or unfrozen: trunk.0.weight"):
         train(head, features)
+
+
+def test_a_weighted_loss_is_evaluated_as_it_is_trained():
+    """The loss over the set, each class by its weight, as torch's cross-entropy defines it."""
+    torch.manual_seed(0)
+    model, inputs, labels = nn.Linear(4, 3), torch.randn(30, 4), torch.arange(30) % 3
+    weights = torch.tensor([1.0, 2.0, 0.5])
+    got = evaluate(model, (inputs, labels), loss=WeightedLoss(class_weights=weights)).loss
+    assert got == pytest.approx(F.cross_entropy(model(inputs), labels, weights).item(), rel=1e-5)
+
+
+def test_weights_of_examples_are_refused():
+    """They belong to the training examples."""
+    loss = WeightedLoss(sample_weights=torch.ones(30))
+    with pytest.raises(TrainError, match="sample_weights belong to training examples"):
+        evaluate(nn.Linear(4, 3), (torch.randn(30, 4), torch.arange(30) % 3), loss=loss)

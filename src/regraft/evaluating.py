@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from regraft.errors import TrainError
 from regraft.learning.batches import in_memory
 from regraft.learning.learner import Learner
-from regraft.learning.losses import Loss
 from regraft.learning.metrics import GivenMetrics
-from regraft.learning.request import Request, remembered
+from regraft.learning.request import GivenLoss, Request, WeightedLoss, remembered
 from regraft.learning.scoring import Score, score
 from regraft.tasks.kinds import GivenTask
 from regraft.tensors.pad_values import GivenPads
@@ -21,7 +21,7 @@ def evaluate(
     dataset: object,
     *,
     task: GivenTask = None,
-    loss: Loss = None,
+    loss: GivenLoss = None,
     metrics: GivenMetrics = None,
     classes: Sequence[str] = (),
     pad: GivenPads = None,
@@ -42,6 +42,8 @@ def evaluate(
     Raises TrainError for a whole model with cached features, and for features of other frozen weights than the model
     has now; DataError for an empty data set, and for labels that do not fit (it names the example).
     """
+    if isinstance(loss, WeightedLoss) and loss.sample_weights is not None:
+        raise TrainError("sample_weights belong to training examples; evaluate counts every example alike.")
     learner = Learner(model)
     trained = remembered(learner.model)
     if trained is not None:
@@ -51,5 +53,5 @@ def evaluate(
     examples = learner.examples(dataset, classes=classes, pad=pad)
     learner.refuse_stale(examples, {}, trains=False)
     learner.refuse_padding(examples, batch_size)
-    request = Request(task, loss, metrics=metrics)
+    request = Request(task, loss, metrics)
     return score(learner, in_memory(examples, learner.device), request, batch_size=batch_size, metrics=metrics)

@@ -15,7 +15,7 @@ from regraft.errors import DataError, TrainError
 from regraft.evaluating import Score, evaluate
 from regraft.labels import Labels
 from regraft.learning.learner import Learner
-from regraft.learning.request import WeightedLoss
+from regraft.learning.request import Request, WeightedLoss
 from regraft.training import train
 
 
@@ -203,7 +203,7 @@ def _of_fold(training: dict[str, Any], indices: Tensor) -> dict[str, Any]:
 def _asked(training: dict[str, Any]) -> dict[str, Any]:
     """The arguments that `evaluate` shares with `train`; task and loss are those of the training."""
     asked: dict[str, Any] = {name: training[name] for name in ("classes", "pad") if name in training}
-    loss = training.get("loss")
+    loss = Request(loss=training.get("loss")).plain_loss
     return {**asked, "loss": loss, "task": training.get("task")} if callable(loss) else asked
 
 

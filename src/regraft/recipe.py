@@ -130,7 +130,7 @@ def reuse(job: Job | str | Path, *, resume: bool = False, tell: Tell = lambda li
             examples[TRAIN],
             validation=examples.get("validation"),
             task=request.task,
-            loss=request.weighted_loss,
+            loss=request.loss,
             metrics=request.metrics,
             pad=pad,
             solver=watched(ready.solvers, unfinished.checkpoints(resume=resume), loggers),

@@ -25,7 +25,7 @@ from regraft.learning.objective import Objective
 from regraft.learning.old_keywords import solvers_from
 from regraft.learning.optimizers import make_optimizer
 from regraft.learning.rates import make_rates
-from regraft.learning.request import GivenLoss, Request, as_weighted, remember, request_for
+from regraft.learning.request import GivenLoss, Request, remember
 from regraft.learning.resuming import watch_of
 from regraft.learning.schedules import Schedule
 from regraft.learning.solvers import Exact, Solver, Steps, as_list, as_solvers, needs_of_validation
@@ -86,10 +86,9 @@ def train(
     """
     solvers = solvers_from(solver, old) if old or isinstance(solver, str) else as_solvers(solver)
     steps = next((given for given in solvers if isinstance(given, Steps)), Steps())
-    weights = as_weighted(loss)
-    request = request_for(task, weights, metrics)
+    request = Request(task, loss, metrics)
     learner = Learner(model_or_head)
-    data = _with_weights(learner.examples(data, classes=classes, pad=pad), weights.sample_weights)
+    data = _with_weights(learner.examples(data, classes=classes, pad=pad), request.weights.sample_weights)
     if validation is not None:
         validation = learner.examples(validation, classes=data.classes or classes, pad=pad)
     _check_options(model_or_head, solvers, steps.schedule, has_validation=validation is not None)

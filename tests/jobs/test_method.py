@@ -42,7 +42,7 @@ def test_classes_of_positions_are_balanced_by_all_of_them():
     labels = [torch.tensor([0, 0, 0, -100]), torch.tensor([1])]
     rows = Rows({}, labels, Target("token-classification", ("a", "b")), Preparation(), ids=["0", "1"], where="here")
     request = request_of(TrainSection(class_weights="balanced"), Chosen(rows, torch.tensor([1, 0])))
-    assert request.class_weights == pytest.approx([4 / (2 * 3), 4 / (2 * 1)])
+    assert request.weights.class_weights == pytest.approx([4 / (2 * 3), 4 / (2 * 1)])
 
 
 def test_what_is_monitored_has_to_be_computed():

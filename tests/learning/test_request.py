@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from regraft.errors import DataError, TrainError
-from regraft.learning.request import Request, remember, remembered
+from regraft.learning.request import Request, WeightedLoss, remember, remembered
 from regraft.tasks.kinds import as_task
 
 LOGITS, LABELS = torch.randn(6, 3), torch.tensor([0, 1, 2, 0, 0, 0])
@@ -19,10 +19,18 @@ def module_of(objective):
 
 
 def test_class_weights_and_smoothing_are_settings_of_cross_entropy():
-    loss = module_of(Request(class_weights="balanced", label_smoothing=0.1).objective(LOGITS, LABELS, every=LABELS))
+    loss = module_of(
+        Request(loss=WeightedLoss(class_weights="balanced", label_smoothing=0.1)).objective(
+            LOGITS, LABELS, every=LABELS
+        )
+    )
     assert loss.weight.tolist() == pytest.approx([0.5, 2, 2])
     assert loss.label_smoothing == 0.1
-    assert module_of(Request(class_weights=[1, 2, 3]).objective(LOGITS, LABELS)).weight.tolist() == [1, 2, 3]
+    assert module_of(Request(loss=WeightedLoss(class_weights=[1, 2, 3])).objective(LOGITS, LABELS)).weight.tolist() == [
+        1,
+        2,
+        3,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -33,14 +41,18 @@ def test_class_weights_and_smoothing_are_settings_of_cross_entropy():
         ({"class_weights": "balanced"}, "counts all labels, and this data set gives them one by one"),
         ({"class_weights": [1.0, 1, 1], "loss": nn.CrossEntropyLoss()}, "settings of cross-entropy by name"),
         ({"class_weights": [1.0, 1, 1], "loss": lambda o, _: o.sum()}, "and label_smoothing are settings"),
-        ({"is_weighted": True, "loss": lambda o, _: o.sum()}, "sample_weights cannot be used with a function of your"),
+        ({"sample_weights": [1, 1, 1], "loss": lambda o, _: o}, "sample_weights cannot be used with a function of"),
         ({"loss": {"a": "huber"}}, "The loss is a dictionary of a, and the labels are one tensor"),
-        ({"metrics": ["auc"]}, "no metric 'auc'"),
     ],
 )  # fmt: skip
 def test_settings_that_do_not_fit_are_refused(settings, text):
     with pytest.raises((TrainError, DataError), match=text):
-        Request(**settings).objective(LOGITS, LABELS)
+        Request(loss=WeightedLoss(**settings)).objective(LOGITS, LABELS)
+
+
+def test_an_unknown_metric_is_refused():
+    with pytest.raises(TrainError, match="no metric 'auc'"):
+        Request(metrics=["auc"]).objective(LOGITS, LABELS)
 
 
 def test_unknown_names_are_refused_at_once():
@@ -79,7 +91,7 @@ def test_several_outputs_have_a_loss_each():
 def test_how_a_model_was_trained_is_remembered_and_functions_are_let_go():
     model = nn.Linear(2, 3)
     assert remembered(model) is None
-    remember(model, Request(label_smoothing=0.1).objective(LOGITS, LABELS), ["a", "b", "c"])
+    remember(model, Request(loss=WeightedLoss(label_smoothing=0.1)).objective(LOGITS, LABELS), ["a", "b", "c"])
     assert remembered(model).known.label_smoothing == 0.1
     assert remembered(model).classes == ("a", "b", "c")
     remember(model, Request(loss=lambda o, _: o.sum()).objective(LOGITS, LABELS), ())

@@ -12,7 +12,7 @@ from regraft.learning.checkpoints import Checkpoints
 from regraft.learning.losses import balanced_weights
 from regraft.learning.metrics import higher_is_better
 from regraft.learning.old_keywords import translated
-from regraft.learning.request import ClassWeights, Request
+from regraft.learning.request import ClassWeights, Request, WeightedLoss
 from regraft.learning.solvers import Exact, Solver, Steps
 from regraft.tasks.kinds import as_task
 
@@ -45,7 +45,8 @@ def request_of(section: TrainSection, dataset: Labelled) -> Request:
     if weights == "balanced" and dataset.labels is None and dataset.classes:
         positions = torch.cat([dataset.label_of(index).reshape(-1) for index in range(len(dataset))])
         weights = balanced_weights(positions, len(dataset.classes)).tolist()
-    return Request(dataset.target.task, section.loss, weights, section.label_smoothing, section.metrics)
+    loss = WeightedLoss(section.loss, weights, section.label_smoothing)
+    return Request(dataset.target.task, loss, section.metrics)
 
 
 def monitored(solvers: Sequence[Solver], request: Request) -> None:

@@ -62,7 +62,7 @@ def studies_of(
     examples  part → what `trained` takes
     """
     training: dict[str, Any] = {
-        "task": request.task, "loss": request.weighted_loss, "metrics": request.metrics,
+        "task": request.task, "loss": request.loss, "metrics": request.metrics,
         "solver": list(solvers), "pad": pad, "seeds": range(section.seeds),
     }  # fmt: skip
     studies, data = [], examples["train"]

@@ -49,42 +49,36 @@ class WeightedLoss:
 GivenLoss = Loss | WeightedLoss
 
 
-def as_weighted(loss: GivenLoss) -> WeightedLoss:
-    """The loss with its weights."""
-    return loss if isinstance(loss, WeightedLoss) else WeightedLoss(loss)
-
-
 @final
 @dataclass(frozen=True)
 class Request:
     """What `train` and `evaluate` are asked for.
 
-    task             a name, a value, or a dictionary for several outputs; None: inferred
-    loss             a name, a function, or a dictionary for several outputs; None: that of the task
-    class_weights    "balanced", or one weight for each class
-    label_smoothing  as nn.CrossEntropyLoss takes it
-    metrics          names and torchmetrics objects; None: those of the task
-    is_weighted      whether the examples have weights
+    task     a name, a value, or a dictionary for several outputs; None: inferred
+    loss     a name, a function, a dictionary for several outputs, or a `WeightedLoss`; None: that of the task
+    metrics  names and torchmetrics objects; None: those of the task
 
     Raises TrainError for unknown names.
     """
 
     task: GivenTask = None
-    loss: Loss = None
-    class_weights: ClassWeights = None
-    label_smoothing: float = 0.0
+    loss: GivenLoss = None
     metrics: GivenMetrics = None
-    is_weighted: bool = False
 
     def __post_init__(self) -> None:
-        refuse_unknown_losses(self.loss)
+        refuse_unknown_losses(self.plain_loss)
         if self.task is not None:
             as_task(self.task)
 
     @property
-    def weighted_loss(self) -> WeightedLoss:
-        """The loss as `train` takes it; weights of examples are not part of a request."""
-        return WeightedLoss(self.loss, self.class_weights, self.label_smoothing)
+    def weights(self) -> WeightedLoss:
+        """The loss with its weights."""
+        return self.loss if isinstance(self.loss, WeightedLoss) else WeightedLoss(self.loss)
+
+    @property
+    def plain_loss(self) -> Loss:
+        """The loss without its weights."""
+        return self.weights.loss
 
     def objective(self, outputs: Any, labels: Any, *, every: Any = None, model: nn.Module | None = None) -> Objective:
         """The objective for outputs and labels like these.
@@ -97,35 +91,37 @@ class Request:
         parts = self._parts(task, outputs, every)
         if task is not None:
             refuse_unknown_metrics(task, self.metrics)
-        made = Objective(task, parts, reason, watched_of(self.loss))
+        made = Objective(task, parts, reason, watched_of(self.plain_loss))
         if made.is_own:
             self._refuse_settings("a function of your own")
         return made
 
     def _task(self, outputs: Any, labels: Any, every: Any, model: nn.Module | None) -> tuple[AnyTask | None, str]:
         if self.task is not None:
-            return _ignoring(as_task(self.task), self.loss), ""
-        known = _known_name(self.loss)
+            return _ignoring(as_task(self.task), self.plain_loss), ""
+        known = _known_name(self.plain_loss)
         if known is None:
             return _quietly(outputs, labels, every, model)
         task, reason = infer_task(outputs, labels, every=every, loss=known, model=model)
-        return _ignoring(task, self.loss), reason
+        return _ignoring(task, self.plain_loss), reason
 
     def _parts(self, task: AnyTask | None, outputs: Any, every: Any) -> tuple[Part, ...]:
-        if isinstance(self.loss, Mapping) and not isinstance(task, Several):
-            raise TrainError(f"The loss is a dictionary of {', '.join(self.loss)}, and the labels are one tensor.")
+        if isinstance(self.plain_loss, Mapping) and not isinstance(task, Several):
+            raise TrainError(
+                f"The loss is a dictionary of {', '.join(self.plain_loss)}, and the labels are one tensor."
+            )
         if isinstance(task, Several):
             return self._parts_of(task)
         if task is None:
-            assert callable(self.loss), "other losses have a task"
-            return (Part(self.loss),)
-        loss = self.loss
+            assert callable(self.plain_loss), "other losses have a task"
+            return (Part(self.plain_loss),)
+        loss = self.plain_loss
         assert not isinstance(loss, Mapping), "refused above"
         return (Part(self._with_settings(_loss_of(loss, task), loss, task.size(outputs), every), task),)
 
     def _parts_of(self, task: Several) -> tuple[Part, ...]:
         """The losses of several outputs: one function of the user for all, or one loss for each."""
-        loss = self.loss
+        loss = self.plain_loss
         if callable(loss) and known_loss(loss) is None:
             return (Part(loss),)
         self._refuse_settings("several tasks")
@@ -142,7 +138,7 @@ class Request:
         self, made: KnownLoss | LossFunction, given: OneLoss | None, classes: int, every: Any
     ) -> KnownLoss | LossFunction:
         """The loss with class weights and label smoothing, where they are passed."""
-        if self.class_weights is None and not self.label_smoothing:
+        if self.weights.class_weights is None and not self.weights.label_smoothing:
             return made
         if not isinstance(given, str | None) or not isinstance(made, KnownLoss) or made.name != "cross_entropy":
             raise TrainError(
@@ -151,15 +147,15 @@ class Request:
                 advice=[Advice("loss", "cross_entropy", "use them in cross-entropy")],
             )
         assert isinstance(made.module, nn.CrossEntropyLoss), "cross-entropy by name"
-        made.module.label_smoothing = self.label_smoothing
-        made.module.weight = _class_weights(self.class_weights, classes, every)
+        made.module.label_smoothing = self.weights.label_smoothing
+        made.module.weight = _class_weights(self.weights.class_weights, classes, every)
         return made
 
     def _refuse_settings(self, what: str) -> None:
         given = {
-            "class_weights": self.class_weights is not None,
-            "label_smoothing": bool(self.label_smoothing),
-            "sample_weights": self.is_weighted,
+            "class_weights": self.weights.class_weights is not None,
+            "label_smoothing": bool(self.weights.label_smoothing),
+            "sample_weights": self.weights.sample_weights is not None,
         }
         names = [name for name, is_given in given.items() if is_given]
         if names:
@@ -201,12 +197,6 @@ def remembered(model: nn.Module) -> Trained | None:
     """How `train` has trained this module last; None when it has not."""
     trained = model.__dict__.get(_TRAINED)
     return trained if isinstance(trained, Trained) else None
-
-
-def request_for(task: GivenTask, loss: WeightedLoss, metrics: GivenMetrics) -> Request:
-    """What `train` is asked for."""
-    is_weighted = loss.sample_weights is not None
-    return Request(task, loss.loss, loss.class_weights, loss.label_smoothing, metrics, is_weighted=is_weighted)
 
 
 def _known_name(loss: Loss) -> str | None:

@@ -109,8 +109,12 @@ def reuse(job: Job | str | Path, *, resume: bool = False, tell: Tell = lambda li
     job = job if isinstance(job, Job) else Job.from_file(Path(job))
     out = job.path(job.out.folder)
     refuse_existing(out, overwrite=job.out.overwrite, foreign=foreign_entries, keep=inputs_of(job))
-    unfinished = Unfinished(out)
-    unfinished.begin(resume=resume, overwrite=job.out.overwrite)
+    with Unfinished(out, resume=resume, overwrite=job.out.overwrite) as unfinished:
+        return _reuse_in(out, job, unfinished, tell)
+
+
+def _reuse_in(out: Path, job: Job, unfinished: Unfinished, tell: Tell) -> Run:
+    """All steps, in their order."""
     watch = Stopwatch()
     torch.manual_seed(job.train.seed)  # the fresh layers' initial weights
 
@@ -133,7 +137,7 @@ def reuse(job: Job | str | Path, *, resume: bool = False, tell: Tell = lambda li
             loss=request.loss,
             metrics=request.metrics,
             pad=pad,
-            solver=watched(ready.solvers, unfinished.checkpoints(resume=resume), loggers),
+            solver=watched(ready.solvers, unfinished.checkpoints(), loggers),
             seed=job.train.seed,
         )
     for stage in history.stages:
@@ -144,7 +148,6 @@ def reuse(job: Job | str | Path, *, resume: bool = False, tell: Tell = lambda li
     record = record_of(job, ready, examples[TRAIN], history, evaluated, watch.seconds)
     record = replace(record, studies=tuple(studies))
     write_run(out, job, ready.model, record, ready.data[TRAIN], epochs=unfinished.epochs)
-    unfinished.remove()
     return Run(out, ready.model, record)
 
 

@@ -28,7 +28,6 @@ def root(request, tmp_path):
     root = {"here": str(tmp_path / "f"), "memory": f"memory://{tmp_path.name}/f", "local": f"file://{tmp_path}/f"}
     for seed in (0, 1):
         cache_features(tiny_trunk(seed), tiny_data(), root[request.param], batch_size=8)
-        time.sleep(0.02)
     (tmp_path / "f" / "mine").mkdir(parents=True)
     return root[request.param]
 

@@ -96,20 +96,20 @@ def test_consecutive_epochs_have_nothing_in_common(rows, small_groups):
 
 def test_the_next_group_is_read_while_one_is_used(rows, small_groups, monkeypatch):
     """By another thread."""
-    readers, read = [], StoredRows.read
-    monkeypatch.setattr(
-        StoredRows,
-        "read",
-        lambda self, *given: (readers.append(threading.current_thread().name), read(self, *given))[1],
-    )
+    readers, second, read = [], threading.Event(), StoredRows.read
+
+    def noted(self, *given):
+        readers.append(threading.current_thread().name)
+        if len(readers) == 2:
+            second.set()
+        return read(self, *given)
+
+    monkeypatch.setattr(StoredRows, "read", noted)
     order = torch.arange(COUNT)
     batches = streamed(rows, order.split(groups_of(rows, order)), [4] * 15, lambda some: some)
 
     next(batches)
-    for _ in range(200):
-        if len(readers) >= 2:
-            break
-        threading.Event().wait(0.01)
+    assert second.wait(600)
 
     assert len(readers) == 2
     assert all(name.startswith("regraft-features") for name in readers)

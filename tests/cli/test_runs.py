@@ -13,6 +13,7 @@ import time
 import pytest
 
 from commands import regraft
+from typed import typed
 
 
 @pytest.fixture
@@ -68,27 +69,48 @@ def test_an_existing_run_is_refused_unless_told(run_folder):
     assert regraft("reuse", job, "--overwrite").returncode == 0
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stopped_job_leaves_no_half_written_run(job_file, number, code):
-    """A person who changed their mind, a system that ends its processes; the exit codes that shells expect."""
+STOPS = pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+
+
+def names_beside(job_file):
+    """What there is in the job's folder."""
+    return {path.name for path in job_file.parent.iterdir()} - {"__pycache__"}
+
+
+@STOPS
+def test_a_job_that_is_stopped_before_its_training_leaves_nothing(job_file, monkeypatch, number, code):
+    """The signal comes while the model is built; the exit code is the one that shells expect."""
+    own = job_file.parent / "net.py"
+    own.write_text(
+        f"import signal\n{own.read_text()}".replace("    return", f"    signal.raise_signal({number})\n    return")
+    )
+    before, codes = names_beside(job_file), []
+    monkeypatch.setattr(os, "_exit", codes.append)
+
+    done = typed("reuse", job_file)
+
+    assert codes == [code]
+    assert done.errors == "Stopped; nothing half-written was left.\n"
+    assert names_beside(job_file) == before
+
+
+@STOPS
+def test_a_job_that_is_stopped_while_it_trains_keeps_its_finished_epochs(job_file, number, code):
+    """And says how to go on. The signal comes from another process, after the first epoch."""
     words = [sys.executable, "-m", "regraft", "reuse", job_file, "--set", "train.epochs=1000000"]
     words += ["--set", "train.optimizer=sgd"]
-    started = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    before = {path.name for path in job_file.parent.iterdir()}
-    time.sleep(0.1)
-    for line in started.stdout:
-        if "bytes per example" in line:  # the plan is applied, training begins
-            break
-    time.sleep(1)
-    os.killpg(started.pid, number)
-    try:
-        _, told = started.communicate(timeout=600)
-    finally:
-        started.kill()
-    assert started.returncode == code, told
-    assert "Stopped; nothing half-written was left" in told
-    assert "Traceback" not in told
-    assert {path.name for path in job_file.parent.iterdir()} - {"__pycache__"} == before
+    before, epochs = names_beside(job_file), job_file.parent / "run.unfinished" / "epochs.csv"
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as started:
+        while not epochs.exists() and started.poll() is None:
+            time.sleep(0.01)
+        started.send_signal(number)
+        errors = started.stderr.read()
+
+    assert started.returncode == code, errors
+    assert f"the finished epochs are kept; go on with: regraft reuse {job_file} --resume" in errors
+    assert "Stopped; nothing half-written was left" in errors
+    assert names_beside(job_file) == {*before, "run.unfinished"}
+    assert {path.name for path in epochs.parent.iterdir()} == {"training.pt", "epochs.csv"}
 
 
 def test_a_run_of_a_stranger_is_used_without_executing_its_code(run_folder):

@@ -55,7 +55,7 @@ def test_a_damaged_file_is_named(tmp_path):
 def test_a_failed_write_leaves_the_last_state(tmp_path, monkeypatch):
     """Whole or not at all."""
     opened(tmp_path).keep(STATE)
-    monkeypatch.setattr(torch, "save", lambda *args: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr(torch, "save", lambda *args: (_ for _ in ()).throw(OSError(28, "disk full")))
     with pytest.raises(OSError, match="disk full"):
         opened(tmp_path).keep({**STATE, "seconds": []})
     monkeypatch.undo()

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from regraft.errors import Advice, SaveError
 from regraft.foundation.wording import listed
@@ -31,28 +32,32 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
-    """Write the file so that a reader sees the old content or the new one, never a part.
+    """Write the file so that a reader sees the old content or the new one, never a part. As `whole_file`."""
+    with whole_file(path) as file:
+        file.write(utf8(content) if isinstance(content, str) else content)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """An open file that becomes `path` when the block ends well, and vanishes when it does not.
 
     Its folder is created where it is missing. Temporary file beside it → fsync → rename → fsync of the folder.
     Raises OSError with the system's reason and the name of this file; the old file is then untouched.
     """
-    data = utf8(content) if isinstance(content, str) else content
     # Not mkstemp: it makes files that only their owner may read, whatever the umask says.
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("xb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:  # after Ctrl-C too; it is gone where all went well
         with suppress(OSError):
             temporary.unlink()
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
     sync_folder(path.parent)
 
 
@@ -87,8 +92,8 @@ def whole_folder(
     refuse_existing(path, overwrite=overwrite, foreign=foreign, keep=keep)
     path = Path(os.path.abspath(path))  # without "..", and the same when the working directory changes
     temporary = _beside(path, "part")
-    temporary.mkdir()  # not mkdtemp, whose 0700 would hide the result from the user's colleagues
     try:
+        temporary.mkdir()  # not mkdtemp, whose 0700 would hide the result from the user's colleagues
         yield temporary
         try:
             refuse_existing(path, overwrite=overwrite, foreign=foreign, keep=keep)
@@ -120,13 +125,15 @@ def refuse_existing(
         raise SaveError(f"{path} is a file; expected a folder to be created. Choose another name.")
     if path.is_dir():
         _refuse_to_replace(path, overwrite, foreign, {"the working directory": Path.cwd(), **(keep or {})})
+    probe = _beside(path, "try")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        probe = _beside(path, "try")
         probe.mkdir()
-        probe.rmdir()
     except OSError as error:
         raise SaveError(f"The folder {path} cannot be created: {error}. Choose another folder.") from error
+    finally:  # after Ctrl-C too
+        with suppress(OSError):
+            probe.rmdir()
 
 
 def _refuse_to_replace(

@@ -1,10 +1,7 @@
 """The state of a training in a file, from which it goes on after an interruption as if there had been none."""
 
-import os
-import secrets
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -12,7 +9,7 @@ from typing import Any, final
 import torch
 
 from regraft.errors import TrainError
-from regraft.foundation.files import sync_folder
+from regraft.foundation.files import whole_file
 from regraft.foundation.wording import counted, one_line
 
 FILE = "training.pt"
@@ -95,20 +92,9 @@ class CheckpointFile:
         """Write the last state, where it is not written yet."""
         if self._waiting is None:
             return
-        state, self._waiting = self._waiting, None
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(f".{FILE}.{os.getpid()}-{secrets.token_hex(4)}")
-        try:
-            with temporary.open("xb") as file:
-                torch.save({"form": FORM, "identity": self.identity, **state}, file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self.path)
-        except BaseException:
-            with suppress(OSError):
-                temporary.unlink()
-            raise
-        sync_folder(self.path.parent)
+        with whole_file(self.path) as file:
+            torch.save({"form": FORM, "identity": self.identity, **self._waiting}, file)
+        self._waiting = None  # only now: what Ctrl-C interrupts is written at the end of the training
         self._written = time.monotonic()
 
     def _load(self) -> dict[str, Any]:

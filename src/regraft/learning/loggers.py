@@ -2,10 +2,12 @@
 
 import csv
 from collections.abc import Callable, Mapping, Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any, final
 
 from regraft.errors import TrainError
+from regraft.foundation.files import write_whole
 from regraft.learning.callbacks import Callback, EpochEnd
 
 
@@ -21,16 +23,17 @@ class CsvLogger(Callback):
         """Append a row; the first one replaces those of epochs that are run again."""
         row = {"epoch": str(end.epoch), "seconds": f"{end.seconds:.3f}", **{k: repr(v) for k, v in end.numbers.items()}}
         if self._names == list(row):
-            self._write([row], "a")
+            with self.path.open("a", newline="", encoding="utf-8") as file:
+                file.write(self._lines(row))
             return
         before = [old for old in self._rows() if int(old["epoch"]) < end.epoch] if end.epoch else []
         self._names = list(row)
-        self._write([dict(zip(row, row, strict=True)), *before, row], "w")
+        write_whole(self.path, self._lines(dict(zip(row, row, strict=True)), *before, row))
 
-    def _write(self, rows: list[dict[str, str]], mode: str) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open(mode, newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, self._names, extrasaction="ignore", lineterminator="\n").writerows(rows)
+    def _lines(self, *rows: dict[str, str]) -> str:
+        text = StringIO()
+        csv.DictWriter(text, self._names, extrasaction="ignore", lineterminator="\n").writerows(rows)
+        return text.getvalue()
 
     def _rows(self) -> list[dict[str, str]]:
         if not self.path.is_file():

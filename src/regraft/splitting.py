@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from regraft.cuts.batches import Batch, batch_of
 from regraft.cuts.beside import POOLS, Wanted
-from regraft.cuts.cut import Cut, Leaf, describe_cut, gradient_note, tied_note
-from regraft.cuts.dataflow import Ancestors, sources
+from regraft.cuts.cut import Cut
 from regraft.cuts.fingerprint import SettingsWatch, class_name, computation_of, setting_texts, source_hash
 from regraft.cuts.head_run import run_head
-from regraft.cuts.program import Features, Program
-from regraft.cuts.record import RecordedOperation, values_in
+from regraft.cuts.modes import ProvenModes, ancestors_of_leaves, layers_of_trunk, operations_of_trunk, whole_cut
+from regraft.cuts.pickled import OUTDATED, digest_of_code, refuse_other_cut
+from regraft.cuts.program import Features
+from regraft.cuts.record import values_in
 from regraft.cuts.row_rounding import BATCH_ROWS, batch_sizes, difference_of_copies, repeated_rows, same_rows
 from regraft.cuts.search import Proven, Search, record_sizes
 from regraft.cuts.trunk_run import run_trunk, run_trunk_from
@@ -28,8 +29,6 @@ from regraft.foundation.patterns import Patterns, choose, choose_whole
 from regraft.tensors.fingerprints import hash_description
 from regraft.tensors.keeping import undisturbed
 from regraft.tensors.trees import map_tree
-
-ProvenModes = Mapping[bool, Proven]  # mode (whether training) → its proven program
 
 
 class FeatureExtractor(ABC):
@@ -74,12 +73,36 @@ class Trunk(FeatureExtractor):
         self.model = model
         before = SettingsWatch(dict(model.named_modules()))
         self.modes, self.example = _proven_modes(model, batch, wanted, (False,) if only_evaluation else (True, False))
-        self.cut = _whole_cut(model, self.modes)
+        self.cut = whole_cut(model, self.modes)
         self._rounding: dict[int, float] = {}  # batch size → measured row_rounding
-        layers = {name: module for name, module in model.named_modules() if name in _layers_of(self.modes)}
+        own = layers_of_trunk(self.modes)
+        layers = {name: module for name, module in model.named_modules() if name in own}
         self._settings = SettingsWatch(layers)
         self._settings.keep_steady(before)
         self.cut = self.cut_for(BATCH_ROWS)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "code": digest_of_code()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """From a pickle of another version of regraft the model is split again: what is recorded changes with versions.
+
+        Raises SplitError where another cut results than the one that was pickled.
+        """
+        if state.pop("code", None) != digest_of_code():
+            state = self._split_again(state)
+        self.__dict__.update(state)
+
+    @staticmethod
+    def _split_again(state: dict[str, Any]) -> dict[str, Any]:
+        modes: ProvenModes = state["modes"]
+        batch = next(iter(modes.values())).program.batch
+        try:
+            trunk = Trunk(state["model"], batch, only_evaluation=True not in modes)
+        except Exception as error:
+            raise SplitError(f"{OUTDATED}\n{error}") from error
+        refuse_other_cut(state["cut"], trunk.cut)
+        return vars(trunk)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Features:
         """The features of a batch: leaf name → tensor. They have no gradients; nothing changes in the model.
@@ -120,7 +143,7 @@ class Trunk(FeatureExtractor):
     def reads_values(self) -> bool:
         """Whether the path of the forward to the leaves depends on values of tensors, not on their shapes alone."""
         programs = [proven.program for proven in self.modes.values()]
-        return any(operation.needs_data for program in programs for operation in _trunk_operations(program))
+        return any(operation.needs_data for program in programs for operation in operations_of_trunk(program))
 
     @property
     def batch(self) -> Batch:
@@ -155,7 +178,7 @@ class Trunk(FeatureExtractor):
         names = {
             value.name
             for proven in self.modes.values()
-            for value in map(proven.trunk.record.values.__getitem__, _trunk_of(proven.trunk).values)
+            for value in map(proven.trunk.record.values.__getitem__, ancestors_of_leaves(proven.trunk).values)
             if value.kind in ("parameter", "buffer")
         }
         state = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
@@ -164,8 +187,8 @@ class Trunk(FeatureExtractor):
     def describe(self) -> dict[str, Any]:
         """The layers before the cut with their settings and sources, and the operations that they ran."""
         modules = dict(self.model.named_modules())
-        operations = {p.trunk: _trunk_operations(p.trunk) for p in self.modes.values()}
-        names = sorted(_layers_of(self.modes))
+        operations = {p.trunk: operations_of_trunk(p.trunk) for p in self.modes.values()}
+        names = sorted(layers_of_trunk(self.modes))
         classes = sorted({type(modules[name]) for name in names}, key=lambda cls: cls.__qualname__)
         return {
             "modules": {name: f"{class_name(type(modules[name]))}({modules[name].extra_repr()})" for name in names},
@@ -334,26 +357,6 @@ def _of_all_modes(model: nn.Module, modes: ProvenModes, run: Callable[[bool], Fe
     return features
 
 
-def _trunk_of(program: Program) -> Ancestors:
-    """The values and operations that the leaves are computed from, and those by which the forward decides."""
-    live = program.choice.flow.live
-    decisions = [o for o in program.record.operations if o.needs_data and live.isdisjoint(o.inputs)]
-    read = [value for operation in decisions for value in operation.inputs]
-    trunk = sources(program.record, [*program.leaves.values(), *read])
-    return Ancestors(trunk.values, trunk.operations | {operation.index for operation in decisions})
-
-
-def _trunk_operations(program: Program) -> list[RecordedOperation]:
-    """The operations of the trunk, in order."""
-    return [program.record.operations[index] for index in sorted(_trunk_of(program).operations)]
-
-
-def _layers_of(modes: ProvenModes) -> set[str]:
-    """The names of the modules that ran an operation of the trunk."""
-    programs = [proven.trunk for proven in modes.values()]
-    return {program.record.layer_of(operation) for program in programs for operation in _trunk_operations(program)}
-
-
 def _refuse_compiled(model: nn.Module) -> None:
     """A compiled model is one piece of code, which neither shows its layers nor rounds as they do."""
     if isinstance(model, torch.jit.ScriptModule):
@@ -364,23 +367,6 @@ def _refuse_compiled(model: nn.Module) -> None:
                 f"{name or 'The model'} is compiled, so its layers cannot be run one by one with equal rounding.\n"
                 "Split the model before it is compiled (`torch.compile(model)` keeps it as `_orig_mod`)."
             )
-
-
-def _whole_cut(model: nn.Module, modes: ProvenModes) -> Cut:
-    """The leaves of every mode: a head that was trained on the features is evaluated on them too."""
-    programs = [proven.trunk for proven in modes.values()]
-    by_row = all(program.by_row for program in programs)
-    cuts = [describe_cut(program.record, program.sizes, program.choice, by_row=by_row) for program in programs]
-    leaves: dict[str, Leaf] = {}
-    for cut in cuts:
-        leaves = leaves | {leaf.name: leaf for leaf in cut.leaves if leaf.name not in leaves}
-    names: dict[nn.Parameter, list[str]] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        names.setdefault(parameter, []).append(name)
-    proven = next(iter(modes.values()))
-    notes = [cuts[0].note, tied_note(proven.program.record, {each[0]: each for each in names.values()})]
-    notes += [gradient_note(proven.without_gradient)]
-    return replace(cuts[0], leaves=tuple(leaves.values()), note="\n".join(filter(None, notes)))
 
 
 def _with_one_name_each(modes: ProvenModes) -> tuple[ProvenModes, Features]:

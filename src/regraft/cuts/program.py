@@ -58,6 +58,9 @@ class RowLayout:
         return torch.empty_strided(tensor.shape, wanted, dtype=tensor.dtype, device=tensor.device).copy_(tensor)
 
 
+LeafRows = RowLayout  # its name in trunks that were pickled by earlier versions
+
+
 @dataclass(frozen=True)
 class Guards:
     """What the proof of a program has shown: in what later batches may differ from the example.

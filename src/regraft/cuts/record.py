@@ -140,6 +140,9 @@ class RecordedOperation:
         return sum(step.flops for step in self.steps)
 
 
+Step, Operation = RecordedStep, RecordedOperation  # their names in trunks that were pickled by earlier versions
+
+
 @dataclass(frozen=True)
 class Call:
     """One run of a module's forward.

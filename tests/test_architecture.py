@@ -12,8 +12,8 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 # The one rule: a module may know the types and the functions of those before it, and of its own folder.
 ORDER = [
     "errors", "foundation", "arrays", "operations", "tensors", "labels",
-    "examples", "tasks", "tf_layers", "containers", "formats", "reading", "plans", "plan", "matching", "loading",
-    "networks", "building",
+    "sources", "examples", "tasks", "tf_layers", "containers", "formats", "reading", "plans", "plan", "matching",
+    "loading", "networks", "building",
     "verifying", "cuts", "freezing", "splitting", "inputs", "contracts", "datasets", "stores", "caches", "caching",
     "learning", "training", "evaluating", "collecting", "protocols", "depths", "layer_heads", "advising", "jobs",
     "model_record", "saving", "exports", "exporting", "answers", "predicting", "scoring_runs", "reports", "reporting",
@@ -120,7 +120,8 @@ def test_show_needs_no_torch():
 def test_the_product_names_no_foreign_framework_at_import():
     """Optional libraries are imported inside the function that needs them."""
     optional = {"h5py", "onnx", "msgpack", "tensorstore", "gguf", "flatbuffers", "timm", "torchvision", "sklearn",
-                "jinja2", "matplotlib", "fsspec", "pyarrow", "tensorflow", "keras", "jax"}  # fmt: skip
+                "jinja2", "matplotlib", "fsspec", "pyarrow", "tensorflow", "keras", "jax",
+                "datasets", "webdataset", "transformers", "peft"}  # fmt: skip
     early = {
         name_of(path): node.lineno
         for path in MODULES

@@ -4,13 +4,15 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-from regraft.caches.computing import compute
+from regraft.caches.computing import Computed, compute
 from regraft.caches.features import Features
+from regraft.caches.one_pass import compute_stream
 from regraft.caches.options import Engine, Options
 from regraft.caches.precision import Precision
 from regraft.caches.sampling import samples_of
 from regraft.errors import CacheError
-from regraft.examples import as_examples, with_pads
+from regraft.examples import Examples, as_examples, with_pads
+from regraft.sources.streams import is_stream
 from regraft.splitting import FeatureExtractor, Trunk
 from regraft.stores.folder import FolderStore
 from regraft.stores.store import Store
@@ -28,7 +30,9 @@ def cache_features(
 ) -> Features:  # fmt: skip
     """The trunk's output for each example of a data set, computed once.
 
-    dataset     a torch data set of (input, label) pairs, the pair of tensors (inputs, labels), or Examples
+    dataset     a torch data set of (input, label) pairs, the pair of tensors (inputs, labels), or Examples; a Hugging
+                Face data set, an Arrow table, a DataLoader; or a stream of pairs, which is read once: any of torch's
+                iterable data sets, a streaming data set of Hugging Face, a WebDataset
     store       None keeps the features in memory; a path or an fsspec URL in that folder; or a Store
     batch_size  of the trunk's runs; part of the key, since other sizes round differently
     views       stored augmented copies of each example, drawn with fixed seeds
@@ -66,9 +70,29 @@ def cache_features(
     settings = Engine(runtime=engine) if isinstance(engine, str) else engine
     options = Options(kept, batch_size, precision, settings, head, epochs, tell)
     with kept_generators():
+        if is_stream(dataset):
+            return Features(_of_stream(trunk, dataset, options, views, data_id, classes, pad))
         hashed = kept is not None or precision != "float32"
-        examples = as_examples(dataset, classes=classes)
-        if isinstance(trunk, Trunk):
-            examples = with_pads(examples, trunk.model, pad)
+        examples = _examples(trunk, dataset, classes, pad)
         samples = samples_of(examples, views=views, data_id=data_id, hashed=hashed)
         return Features(compute(trunk, samples, options))
+
+
+def _examples(trunk: FeatureExtractor, dataset: Any, classes: Sequence[str], pad: GivenPads) -> Examples:
+    """The data set as examples whose shorter inputs end in what the trunk's model expects."""
+    examples = as_examples(dataset, classes=classes)
+    return with_pads(examples, trunk.model, pad) if isinstance(trunk, Trunk) else examples
+
+
+def _of_stream(
+    trunk: FeatureExtractor, stream: Any, options: Options, views: int, data_id: str | None, classes: Sequence[str],
+    pad: GivenPads,
+) -> Computed:  # fmt: skip
+    """The features of a stream. Raises CacheError for what needs examples by their number."""
+    if views > 1 or data_id is not None:
+        name = "views" if views > 1 else "data_id"
+        raise CacheError(
+            f"{name} needs examples that can be read by their number, and a {type(stream).__name__} is read once from "
+            f"the start. Leave {name} out, or pass list(data), if it fits in memory."
+        )
+    return compute_stream(trunk, stream, options, lambda pairs: _examples(trunk, pairs, classes, pad))

@@ -2,9 +2,8 @@
 
 import os
 from abc import ABC, abstractmethod
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from inspect import signature
 from types import MappingProxyType
 from typing import Any
@@ -12,11 +11,18 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset, Subset, TensorDataset, default_collate
+from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset, default_collate
 
 from regraft.errors import DataError
 from regraft.foundation.wording import shape_text
 from regraft.labels import Labels, batch_of, columns_in, count_of, filled, label_columns, subset_of, whole_labels
+from regraft.sources.arrow import is_arrow, table_examples
+from regraft.sources.fetching import fetched_ahead, in_processes
+from regraft.sources.hugging_face import HuggingFaceRows, is_hugging_face, refuse_several
+from regraft.sources.loaders import CollatedRows, has_own_collate, process_options, refuse_order
+from regraft.sources.named_rows import named_columns
+from regraft.sources.source import Source
+from regraft.sources.streams import READ_ONCE, is_stream
 from regraft.tensors.keeping import kept_generators
 from regraft.tensors.pad_values import GivenPads, config_pad_id, pad_values
 from regraft.tensors.padding import longest, padded_to
@@ -86,6 +92,11 @@ class _Selected(Examples):
     def gather(self, indices: Tensor) -> tuple[Inputs, Labels]:
         return self.examples.gather(self.indices[indices])
 
+    def content_ids(self, indices: Sequence[int] | None = None) -> Sequence[str] | None:
+        """Those of the other examples."""
+        own = self.indices if indices is None else self.indices[torch.tensor(list(indices), dtype=torch.int64)]
+        return self.examples.content_ids(own.tolist())
+
 
 class TensorExamples(Examples):
     """Examples whose tensors lie in memory or on a device: a batch is one `index_select` per tensor."""
@@ -121,13 +132,19 @@ class DatasetExamples(Examples):
     Sequences may have different lengths: the shorter ones of a batch are filled up. An example of another size that is
     no sequence raises DataError.
 
-    classes  the names of the classes, where labels are texts
-    pads     what shorter inputs end in, by their path; zeros where none is given
+    classes    the names of the classes, where labels are texts
+    pads       what shorter inputs end in, by their path; zeros where none is given
+    processes  options of the DataLoader that fetches in other processes; {} fetches in threads
     """
 
-    def __init__(self, dataset: Dataset[Any], classes: Sequence[str] = (), pads: Pads = MappingProxyType({})) -> None:
+    def __init__(
+        self, dataset: Dataset[Any], classes: Sequence[str] = (), pads: Pads = MappingProxyType({}), *,
+        processes: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:  # fmt: skip
         self.dataset: Any = dataset
-        self.classes, self.pads = tuple(classes), dict(pads)
+        self.pads, self.processes = dict(pads), dict(processes)
+        self.labels = dataset.labels if isinstance(dataset, Source) else None
+        self.classes = tuple(classes) or (dataset.classes if isinstance(dataset, Source) else ())
         self._sizes: Counter[Shapes] = Counter()  # of the inputs fetched so far
 
     def __len__(self) -> int:
@@ -143,15 +160,19 @@ class DatasetExamples(Examples):
         return collated(rows, self.classes, self.pads)
 
     def in_order(self, blocks: Sequence[Tensor], *, workers: int | None = None) -> Iterator[Batch]:
-        """Fetched ahead, by one thread for each core where `workers` is None.
+        """Fetched ahead, by one thread for each core where `workers` is None, or by the processes of a DataLoader.
 
-        Threads are enough: image decoding and NumPy release the interpreter's lock.
+        Threads are enough where image decoding and NumPy do the work: these release the interpreter's lock.
         """
+        if self.processes and workers is None:
+            return in_processes(self._batch, blocks, **self.processes)
         return fetched_ahead(self.gather, blocks, (os.cpu_count() or 1) if workers is None else workers)
 
     def subset(self, indices: Tensor) -> "DatasetExamples":
         """A torch `Subset` of the data set."""
-        return DatasetExamples(Subset(self.dataset, indices.tolist()), self.classes, self.pads)
+        is_source = isinstance(self.dataset, Source)
+        part = self.dataset.subset(indices) if is_source else Subset(self.dataset, indices.tolist())
+        return DatasetExamples(part, self.classes, self.pads, processes=self.processes)
 
     def content_ids(self, indices: Sequence[int] | None = None) -> Sequence[str] | None:
         """Those of the data set, when it has a method `content_ids(indices=None)`."""
@@ -168,6 +189,8 @@ class DatasetExamples(Examples):
         chosen = indices.tolist()
         fetch_many = getattr(self.dataset, "__getitems__", None)
         rows = fetch_many(chosen) if fetch_many else [self.dataset[index] for index in chosen]
+        if all(isinstance(row, dict) for row in rows):
+            rows = [named_columns(list(row), "the data set").pair(row) for row in rows]
         for index, row in zip(chosen, rows, strict=True):
             if not isinstance(row, (tuple, list)) or len(row) != 2:
                 raise DataError(
@@ -176,6 +199,9 @@ class DatasetExamples(Examples):
                 )
         self._refuse_broken(chosen, [row[0] for row in rows])
         return [tuple(row) for row in rows]
+
+    def _batch(self, indices: Tensor) -> Batch:
+        return (indices, *self.gather(indices))
 
     def _refuse_broken(self, indices: Sequence[int], inputs: Sequence[Inputs]) -> None:
         shapes = [shapes_in(each) for each in inputs]
@@ -214,29 +240,6 @@ def _is_other_image(shape: tuple[int, ...], usual: tuple[int, ...]) -> bool:
         return True
     is_length_alone = shape[1:] == usual[1:] and (len(shape) != 3 or max(shape[0], usual[0]) > CHANNELS)
     return len(shape) >= 3 and not is_length_alone
-
-
-def fetched_ahead(
-    gather: Callable[[Tensor], tuple[Inputs, Labels]], blocks: Sequence[Tensor], workers: int
-) -> Iterator[Batch]:
-    """(indices, inputs, labels) for each block, fetched by `gather` in so many threads; 0 fetches when asked."""
-    if workers == 0:
-        yield from ((block, *gather(block)) for block in blocks)
-        return
-    with ThreadPoolExecutor(workers, thread_name_prefix="regraft-examples") as pool:
-        ahead: deque[tuple[Tensor, Future[Any]]] = deque()
-        try:
-            for block in blocks:
-                ahead.append((block, pool.submit(gather, block)))
-                if len(ahead) > 2 * workers:  # bounds memory: at most this many batches wait
-                    ready, future = ahead.popleft()
-                    yield (ready, *future.result())
-            while ahead:
-                ready, future = ahead.popleft()
-                yield (ready, *future.result())
-        finally:
-            for _, future in ahead:
-                future.cancel()
 
 
 def collated(
@@ -287,7 +290,9 @@ def shapes_in(inputs: Inputs) -> Shapes | None:
 def as_examples(data: Any, *, classes: Sequence[str] = (), pads: Pads = MappingProxyType({})) -> Examples:
     """Whole-batch access to `data`: Examples as they are, (inputs, labels) of tensors or arrays, or any torch data set.
 
-    A `torch.utils.data.Subset` of Examples becomes a subset of their own kind.
+    Also a Hugging Face data set, an Arrow table (`sources.named_rows` says which column is the label) and a DataLoader,
+    of which data set, collate_fn and worker processes are taken. A `torch.utils.data.Subset` of Examples or of these
+    becomes a subset of their own kind.
 
     classes  the names of the classes, where labels are texts; the texts of a whole list of labels are sorted where none
              are given
@@ -295,16 +300,26 @@ def as_examples(data: Any, *, classes: Sequence[str] = (), pads: Pads = MappingP
 
     Raises DataError when it is none of these or holds no example.
     """
+    refuse_several(data)
     if isinstance(data, Examples):
         examples = data
-    elif isinstance(data, Subset) and isinstance(data.dataset, Examples | Subset):
+    elif is_stream(data):
+        raise DataError(READ_ONCE.format(kind=type(data).__name__))
+    elif isinstance(data, DataLoader):
+        examples = _of_loader(data, classes, pads)
+    elif is_hugging_face(data):
+        examples = DatasetExamples(HuggingFaceRows(data), classes, pads)
+    elif is_arrow(data):
+        inputs, labels, names = table_examples(data, classes)
+        examples = TensorExamples(inputs, labels, names)
+    elif isinstance(data, Subset) and (isinstance(data.dataset, Examples | Subset) or is_hugging_face(data.dataset)):
         inner = as_examples(data.dataset, classes=classes, pads=pads)
         examples = inner.subset(torch.as_tensor(data.indices, dtype=torch.int64))
     elif isinstance(data, TensorDataset) and len(data.tensors) == 2:
         examples = TensorExamples(data.tensors[0], data.tensors[1])
     elif isinstance(data, tuple) and len(data) == 2 and _are_whole_columns(*data):
-        inputs: Inputs = map_tree(torch.from_numpy, data[0], kind=np.ndarray)
-        examples = TensorExamples(inputs, *whole_labels(data[1], classes))
+        columns: Inputs = map_tree(torch.from_numpy, data[0], kind=np.ndarray)
+        examples = TensorExamples(columns, *whole_labels(data[1], classes))
     elif hasattr(data, "__getitem__") and hasattr(data, "__len__"):
         examples = DatasetExamples(data, classes, pads)
     else:
@@ -317,13 +332,26 @@ def as_examples(data: Any, *, classes: Sequence[str] = (), pads: Pads = MappingP
     return examples
 
 
+def _of_loader(loader: DataLoader[Any], classes: Sequence[str], pads: Pads) -> Examples:
+    """The examples of a DataLoader, fetched by as many processes as it has."""
+    refuse_order(loader)
+    if has_own_collate(loader):
+        examples: Examples = DatasetExamples(CollatedRows(loader.dataset, loader.collate_fn), classes, pads)
+    else:
+        examples = as_examples(loader.dataset, classes=classes, pads=pads)
+    if isinstance(examples, DatasetExamples):
+        examples.processes = process_options(loader)
+    return examples
+
+
 def with_pads(examples: Examples, model: nn.Module, pad: GivenPads) -> Examples:
     """The examples whose shorter inputs end in what the model expects, see `pad_values`."""
     if not isinstance(examples, DatasetExamples) or (pad is None and config_pad_id(model) is None):
         return examples
     with kept_generators():
         (first, _), *_ = examples.fetch(torch.zeros(1, dtype=torch.int64))
-    return DatasetExamples(examples.dataset, examples.classes, pad_values(model, first, pad))
+    pads = pad_values(model, first, pad)
+    return DatasetExamples(examples.dataset, examples.classes, pads, processes=examples.processes)
 
 
 def _are_whole_columns(inputs: Any, labels: Any) -> bool:

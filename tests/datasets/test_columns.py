@@ -59,3 +59,36 @@ def test_missing_columns_and_texts_are_named(tmp_path):
         refuse_missing_columns(tmp_path / "t.csv", {"a": [1]}, ["a", "b", "c"])
     with pytest.raises(DataError, match="text of row 2 is ' ', expected a text"):
         texts_of(tmp_path / "t.csv", "text", ["a", " "])
+
+
+@pytest.mark.parametrize("suffix", [".arrow", ".feather", ".parquet"])
+def test_arrow_files_are_tables(tmp_path, suffix):
+    """IPC files and parquet."""
+    import pyarrow as pa
+    from pyarrow import feather, parquet
+
+    table = pa.table({"x": [1.5, 2.5], "label": ["a", "b"]})
+    write = parquet.write_table if suffix == ".parquet" else feather.write_feather
+    write(table, tmp_path / f"t{suffix}")
+    assert read_columns(tmp_path / f"t{suffix}") == {"x": [1.5, 2.5], "label": ["a", "b"]}
+
+
+def test_files_of_hugging_faces_library_keep_the_names_of_classes(tmp_path):
+    """Its own cache is a stream; its parquet files hold numbers and the names."""
+    from datasets import ClassLabel, Dataset, Features, Value
+
+    kinds = Features({"x": Value("int64"), "label": ClassLabel(names=["no", "yes"])})
+    data = Dataset.from_dict({"x": [1, 2], "label": [1, -1]}, features=kinds)
+    data.to_parquet(tmp_path / "t.parquet")
+    data.save_to_disk(tmp_path / "saved")
+    stream = next((tmp_path / "saved").glob("*.arrow"))
+    assert read_columns(tmp_path / "t.parquet")["label"] == ["yes", None]
+    assert read_columns(stream)["x"] == [1, 2]
+
+
+@pytest.mark.parametrize("suffix", [".arrow", ".parquet"])
+def test_damaged_arrow_files_are_named(tmp_path, suffix):
+    """With the library's reason."""
+    (tmp_path / f"t{suffix}").write_bytes(b"PAR1 no table")
+    with pytest.raises(DataError, match=rf"t\{suffix} cannot be read as a"):
+        read_columns(tmp_path / f"t{suffix}")

@@ -1,6 +1,7 @@
 """Tables of paths and labels."""
 
 import pytest
+import torch
 
 from regraft.contracts.preparation import Preparation
 from regraft.datasets.labelled import Target
@@ -67,3 +68,18 @@ def test_classes_that_are_whole_numbers_are_ordered_by_value(image_folder):
     (image_folder / "list.csv").write_text("\n".join(["path,label", *rows]))
     target = Target("classification")
     assert open_table(image_folder / "list.csv", CONTRACT, target=target).classes == ("1", "2", "10")
+
+
+def test_images_as_bytes_are_read_from_the_table(tmp_path, image_folder):
+    """In a binary column, as in one of Hugging Face's structures."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    content = [(image_folder / f"{name}/0.png").read_bytes() for name in ("cat", "dog")]
+    cells = {"plain": content, "hf": [{"bytes": each, "path": None} for each in content]}
+    opened = []
+    for name, column in cells.items():
+        parquet.write_table(pa.table({"image": column, "label": ["a", "b"]}), tmp_path / f"{name}.parquet")
+        opened.append(open_table(tmp_path / f"{name}.parquet", Preparation(InputContract((4, 4)))))
+    assert torch.equal(opened[0][1][0], opened[1][1][0])
+    assert opened[0].ids == ("plain.parquet[0]", "plain.parquet[1]")

@@ -29,7 +29,7 @@ from regraft.foundation.wording import counted
 from regraft.labels import Labels
 from regraft.splitting import FeatureExtractor
 from regraft.stores.memory import MemoryStore
-from regraft.stores.store import Store
+from regraft.stores.store import Entry, Store
 from regraft.tensors.fingerprints import digest_of
 
 
@@ -67,6 +67,7 @@ class Computed:
     frozen     name → digest of each parameter and buffer that they were computed by
     options    that they were computed with, to compute deeper ones likewise
     classes    the names of the classes, where labels were given as texts
+    entry      that holds the rows; None when they live in memory alone
     """
 
     rows: Rows
@@ -78,6 +79,7 @@ class Computed:
     frozen: Mapping[str, str]
     options: Options
     classes: tuple[str, ...] = ()
+    entry: Entry | None = None
 
 
 def compute(trunk: FeatureExtractor, samples: Samples, options: Options) -> Computed:
@@ -137,11 +139,11 @@ def _in_store(run: Runner, samples: Samples, store: Store, options: Options, sta
     rows.refresh()
     if not was_checked:  # few rows were there, and the look before missed them
         check_reused(run, samples, rows, before, options)
-    kept, positions = _kept(store, rows, positions_of(samples, rows.index()), options.precision)
+    kept, positions = kept_rows(store, rows, positions_of(samples, rows.index()), options.precision)
     reused, seconds = len(samples) - builder.computed, time.perf_counter() - started
     differences = _rounding(run, samples, options)
     built = Built(builder.computed, reused, seconds, kept.bytes, differences, cost if builder.computed else None)
-    return _computed(run, kept, positions, samples, entry.key, built, options)
+    return replace(_computed(run, kept, positions, samples, entry.key, built, options), entry=entry)
 
 
 def _computed(
@@ -190,7 +192,7 @@ def _rounding(run: Runner, samples: Samples, options: Options) -> dict[str, Roun
     return rounding(exact, run(inputs), options.precision, options.head)
 
 
-def _kept(store: Store, rows: StoredRows, positions: Tensor, precision: str) -> tuple[Rows, Tensor | None]:
+def kept_rows(store: Store, rows: StoredRows, positions: Tensor, precision: str) -> tuple[Rows, Tensor | None]:
     """The rows where they are used from, and each example's positions there; None where they are its own number."""
     size = positions.numel() * sum(leaf.bytes_per_example for leaf in rows.leaves)
     limit = memory_budget() if store.memory_bytes is None else store.memory_bytes

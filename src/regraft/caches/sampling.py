@@ -3,16 +3,14 @@
 import hashlib
 import multiprocessing
 import os
-import pickle
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, final
+from typing import final
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from regraft.caches.randomness import probes, refuse_random, refuse_redrawn, refuse_unseeded, seed_all
 from regraft.datasets.labelled import Labelled
@@ -23,11 +21,11 @@ from regraft.examples import (
     Pads,
     Shapes,
     TensorExamples,
-    fetched_ahead,
     has_lengths,
     shapes_in,
 )
 from regraft.labels import Labels, batch_of, count_of, joined, same_labels, subset_of
+from regraft.sources.fetching import fetched_ahead, in_processes
 from regraft.tensors.fingerprints import ID_BYTES, input_ids, named_ids
 from regraft.tensors.keeping import generator_states, kept_generators, own_generators, position_of
 from regraft.tensors.padding import padded_cat
@@ -127,6 +125,8 @@ class Samples:
         if self.views > 1:
             wanted = min(_processes() if workers is None else workers, len(blocks) // 2)
             fetched = in_processes(self.fetch, blocks, wanted if one_by_one else 0)
+        elif isinstance(self.examples, DatasetExamples) and self.examples.processes and workers is None:
+            fetched = in_processes(self.fetch, blocks, **self.examples.processes)
         else:
             wanted = (_cores() if one_by_one else 0) if workers is None else workers
             fetched = (batch for _, batch, _ in fetched_ahead(self._fetch_pair, blocks, wanted))
@@ -290,31 +290,6 @@ def join(parts: Sequence[Inputs], pads: Pads = MappingProxyType({})) -> Inputs:
     fills = [pads.get(path, 0) for path, _ in named_tensors(parts[0])] if pads else [0] * len(tensors_of(parts[0]))
     columns = iter(list(map(padded_cat, zip(*map(tensors_of, parts), strict=True), fills)))
     return map_tree(lambda _: next(columns), parts[0])
-
-
-@final
-class _Blocks(Dataset[Any]):
-    """Blocks of rows as a data set of what is fetched for them, in bytes: these need no shared memory."""
-
-    def __init__(self, fetch: Callable[[Tensor], SampleBatch], blocks: Sequence[Tensor]) -> None:
-        self.fetch, self.blocks = fetch, blocks
-
-    def __len__(self) -> int:
-        return len(self.blocks)
-
-    def __getitem__(self, number: int) -> bytes:
-        return pickle.dumps(self.fetch(self.blocks[number]))
-
-
-def in_processes(
-    fetch: Callable[[Tensor], SampleBatch], blocks: Sequence[Tensor], workers: int
-) -> Iterator[SampleBatch]:
-    """What is fetched for each block, in their order; by so many processes, 0 for this one."""
-    if workers < 1:
-        yield from map(fetch, blocks)
-        return
-    for content in DataLoader(_Blocks(fetch, blocks), batch_size=None, num_workers=workers):
-        yield pickle.loads(content)  # noqa: S301 - from a process of our own
 
 
 def _first(labels: Labels) -> object:

@@ -1,21 +1,25 @@
-"""The columns of a table: .csv, .parquet, .jsonl, or a data set that Hugging Face's library has saved in a folder."""
+"""The columns of a table: .csv, .parquet, .arrow, .jsonl, tar shards, or a data set that `datasets` has saved."""
 
 import csv
+import importlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from regraft.datasets.shards import is_shards, read_shards
 from regraft.errors import DataError
 from regraft.foundation.wording import listed
 
-Columns = dict[str, list[Any]]  # name → a value for each row; those of a .csv are texts
+Columns = dict[str, Sequence[Any]]  # name → a value for each row; those of a .csv are texts
 HF_FILES = ("state.json", "dataset_info.json")  # beside the rows of a data set saved by `save_to_disk`
 HF_PARTS = "dataset_dict.json"  # of several
 
 
 def is_table(path: Path) -> bool:
-    """Whether this file or folder is read as a table."""
+    """Whether this file, folder or pattern is read as a table."""
+    if is_shards(path):
+        return True
     if path.is_dir():
         return (path / HF_PARTS).is_file() or all((path / name).is_file() for name in HF_FILES)
     return path.suffix.lower() in READERS
@@ -23,8 +27,11 @@ def is_table(path: Path) -> bool:
 
 def read_columns(table: Path) -> Columns:
     """The columns of a table. Raises DataError when it cannot be read or has no rows."""
-    columns = _read_hf(table) if table.is_dir() else READERS[table.suffix.lower()](table)
-    if not columns or not next(iter(columns.values())):
+    if is_shards(table):
+        columns = read_shards(table)
+    else:
+        columns = _read_hf(table) if table.is_dir() else READERS[table.suffix.lower()](table)
+    if not columns or not len(next(iter(columns.values()))):
         raise DataError(f"{table} has no rows below its header." if table.suffix == ".csv" else f"{table} has no rows.")
     return columns
 
@@ -70,11 +77,42 @@ def _read_csv(table: Path) -> Columns:
 
 
 def _read_parquet(table: Path) -> Columns:
+    parquet = _pyarrow(table, "parquet")
     try:
-        from pyarrow import parquet
+        return _arrow_columns(parquet.read_table(table))
+    except (OSError, ValueError) as error:  # the library's own errors are ValueErrors
+        raise DataError(f"{table} cannot be read as a parquet file: {error}") from error
+
+
+def _read_arrow(table: Path) -> Columns:
+    """An IPC file (also called Feather), or an IPC stream, as Hugging Face's library keeps it."""
+    ipc, pyarrow = _pyarrow(table, "ipc"), _pyarrow(table, "lib")
+    try:
+        with pyarrow.memory_map(str(table)) as source:
+            try:
+                return _arrow_columns(ipc.open_file(source).read_all())
+            except pyarrow.ArrowInvalid:
+                source.seek(0)
+                return _arrow_columns(ipc.open_stream(source).read_all())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{table} cannot be read as an Arrow file: {error}") from error
+
+
+def _pyarrow(table: Path, module: str) -> Any:
+    try:
+        return importlib.import_module(f"pyarrow.{module}")
     except ImportError as error:
-        raise DataError(f"{table} is a parquet file; reading it needs: pip install 'regraft[table]'") from error
-    columns: Columns = parquet.read_table(table).to_pydict()
+        raise DataError(f"Reading {table} needs pyarrow: pip install 'regraft[table]'") from error
+
+
+def _arrow_columns(table: Any) -> Columns:
+    """The columns of an Arrow table, with the names of classes where Hugging Face's library wrote it."""
+    columns: Columns = table.to_pydict()
+    facts = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
+    for name, kind in facts.get("info", {}).get("features", {}).items():
+        names = kind.get("names") if isinstance(kind, dict) and kind.get("_type") == "ClassLabel" else None
+        if names and name in columns:
+            columns[name] = [None if value is None or value < 0 else names[value] for value in columns[name]]
     return columns
 
 
@@ -131,4 +169,6 @@ def _hf_column(datasets: Any, rows: Any, name: str) -> list[Any]:
     return values
 
 
-READERS: dict[str, Callable[[Path], Columns]] = {".csv": _read_csv, ".parquet": _read_parquet, ".jsonl": _read_jsonl}
+READERS: dict[str, Callable[[Path], Columns]] = {
+    ".csv": _read_csv, ".parquet": _read_parquet, ".arrow": _read_arrow, ".feather": _read_arrow, ".jsonl": _read_jsonl,
+}  # fmt: skip

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from regraft.contracts.sound import SoundContract
 from regraft.contracts.text import Tokens
+from regraft.datasets.shards import ShardFiles
 from regraft.errors import Advice, DataError
 from regraft.foundation.files import sha256_of
 from regraft.inputs import InputContract
@@ -50,7 +51,8 @@ class FileColumn(InputColumn):
     read      path and content → the input; the content is None for a file on disk
     how       what the inputs depend on beside the files: contract and decoder, as text
     noun      "image" or "sound", for messages
-    contents  the bytes of files that are stored in a data set; None for files on disk
+    contents  the bytes of files that are stored in a data set, None for files on disk; or files in shards, which are
+              known by their place
     """
 
     def __init__(
@@ -58,7 +60,7 @@ class FileColumn(InputColumn):
         contents: Sequence[bytes | None] | None = None,
     ) -> None:  # fmt: skip
         self.paths, self.read, self.how, self.noun = list(paths), read, how, noun
-        self.contents = list(contents) if contents is not None else [None] * len(self.paths)
+        self.contents: Sequence[bytes | None] = contents if contents is not None else [None] * len(self.paths)
 
     def __getitem__(self, index: int) -> Tensor:
         try:
@@ -67,7 +69,7 @@ class FileColumn(InputColumn):
             raise self._all_problems(error) from error
 
     def content_ids(self, indices: Sequence[int]) -> list[str]:
-        """Each file's SHA-256 with `how`. Reads files, decodes none."""
+        """Each file's SHA-256, or its place in a shard, with `how`. Reads files, decodes none."""
         with ThreadPoolExecutor() as pool:
             return [f"{digest} {self.how}" for digest in pool.map(self._digest, indices)]
 
@@ -77,6 +79,8 @@ class FileColumn(InputColumn):
             return [index for index, bad in enumerate(pool.map(self._is_unreadable, range(len(self.paths)))) if bad]
 
     def _digest(self, index: int) -> str:
+        if isinstance(self.contents, ShardFiles):
+            return self.contents.content_id(index)
         content = self.contents[index]
         if content is not None:
             return hashlib.sha256(content).hexdigest()

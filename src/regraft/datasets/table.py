@@ -14,6 +14,7 @@ from regraft.datasets.input_columns import InputColumn, NumberColumn, TokenColum
 from regraft.datasets.labelled import UNDECIDED, Target
 from regraft.datasets.masks import MASK_COLUMNS, MaskColumn
 from regraft.datasets.rows import Rows
+from regraft.datasets.shards import ShardFiles
 from regraft.datasets.targets import targets_of
 from regraft.datasets.texts import is_tagged, next_tokens, tagged_words, text_column
 from regraft.errors import DataError
@@ -74,7 +75,7 @@ def input_columns(
         inputs["text"] = text_column(table, columns, preparation.text, special=special)
     if preparation.sound is not None:
         refuse_missing_columns(table, columns, [preparation.sound.column])
-        paths, _ = _files(table, columns[preparation.sound.column])
+        paths = _on_disk(table, columns[preparation.sound.column], "sound")
         inputs["sound"] = sound_column(paths, preparation.sound)
     if preparation.numbers is not None:
         names = preparation.numbers.columns
@@ -86,10 +87,12 @@ def input_columns(
     return inputs, preparation
 
 
-def _files(table: Path, values: Sequence[Any]) -> tuple[list[Path], list[bytes | None]]:
+def _files(table: Path, values: Sequence[Any]) -> tuple[list[Path], Sequence[bytes | None]]:
     """The paths in a column, and the files' contents where the data set holds them."""
+    if isinstance(values, ShardFiles):
+        return values.paths, values
     home = table if table.is_dir() else table.parent
-    cells = [value if isinstance(value, dict) else {"path": value} for value in values]
+    cells = [_cell(value) for value in values]
     contents: list[bytes | None] = [cell.get("bytes") for cell in cells]
     paths = [home / str(cell.get("path") or f"row-{row}") for row, cell in enumerate(cells, start=1)]
     absent = [path for path, content in zip(paths, contents, strict=True) if content is None and not path.is_file()]
@@ -99,6 +102,21 @@ def _files(table: Path, values: Sequence[Any]) -> tuple[list[Path], list[bytes |
     return paths, contents
 
 
+def _cell(value: Any) -> dict[str, Any]:
+    """A cell of a column of files: a path, the bytes of a file, or both as Hugging Face's library keeps them."""
+    if isinstance(value, dict):
+        return value
+    return {"bytes": value} if isinstance(value, bytes) else {"path": value}
+
+
+def _on_disk(table: Path, values: Sequence[Any], noun: str) -> list[Path]:
+    """The paths in a column of files that are read from disk. Raises DataError where the data set holds their bytes."""
+    paths, contents = _files(table, values)
+    if isinstance(contents, ShardFiles) or any(content is not None for content in contents):
+        raise DataError(f"{table} holds the bytes of its {noun}s. Unpack them: {noun}s are read from files on disk.")
+    return paths
+
+
 def _masks(table: Path, columns: Columns, preparation: Preparation, target: Target) -> tuple[MaskColumn, Target]:
     """The masks in a column of paths."""
     if preparation.image is None:
@@ -106,7 +124,7 @@ def _masks(table: Path, columns: Columns, preparation: Preparation, target: Targ
     name = target.columns[0] if target.columns else column_named(table, columns, MASK_COLUMNS)
     refuse_missing_columns(table, columns, [name])
     images, _ = _files(table, columns[column_named(table, columns, PATH_COLUMNS)])
-    paths, _ = _files(table, columns[name])
+    paths = _on_disk(table, columns[name], "mask")
     masks = MaskColumn(images, paths, preparation.image, replace(target, columns=(name,)))
     return masks, masks.target
 
@@ -123,5 +141,8 @@ def _ids_of(table: Path, columns: Columns, inputs: dict[str, InputColumn]) -> li
     """The path of each image as the table has it, or the number of the row."""
     if "image" in inputs:
         values = columns[column_named(table, columns, PATH_COLUMNS)]
-        return [str(value.get("path") if isinstance(value, dict) else value) for value in values]
+        if isinstance(values, ShardFiles):
+            return [f"{member.shard.name}/{member.name}" for member in values.members]
+        paths = [_cell(value).get("path") for value in values]
+        return [f"{table.name}[{row}]" if path is None else str(path) for row, path in enumerate(paths)]
     return [f"{table.name}[{row}]" for row in range(len(next(iter(columns.values()))))]

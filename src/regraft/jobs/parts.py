@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from regraft.datasets.labelled import Chosen, Labelled, pick_per_class, random_split, stratified_split
-from regraft.datasets.opening import open_data
+from regraft.datasets.opening import has_data, open_data
 from regraft.errors import DataError
 from regraft.foundation.wording import as_toml, counted
 from regraft.jobs.factories import factory_file
@@ -32,7 +32,7 @@ def inputs_of(job: Job) -> dict[str, Path]:
 def refuse_missing_data(job: Job) -> None:
     """Raise DataError that names every path of [data] at which there is nothing."""
     paths = {"train": job.data.train, "validation": job.data.validation, "test": job.data.test}
-    missing = {name: path for name, path in paths.items() if isinstance(path, str) and not job.path(path).exists()}
+    missing = {name: path for name, path in paths.items() if isinstance(path, str) and not has_data(job.path(path))}
     if missing:
         lines = [f"  [data] {name} = {as_toml(path)}: {job.path(path)}" for name, path in missing.items()]
         raise DataError("\n".join(["These data do not exist:", *lines]))

@@ -6,6 +6,7 @@ from functools import partial
 from itertools import product
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.optim import Optimizer
@@ -24,9 +25,11 @@ from regraft.learning.metrics import GivenMetrics, higher_is_better
 from regraft.learning.objective import Objective
 from regraft.learning.old_keywords import solvers_from
 from regraft.learning.optimizers import make_optimizer
+from regraft.learning.rank_checks import refuse_unlike, refuse_whole_batches
+from regraft.learning.ranks import Ranks, ranks_of
 from regraft.learning.rates import make_rates
 from regraft.learning.request import GivenLoss, Request, remember
-from regraft.learning.resuming import watch_of
+from regraft.learning.resuming import identity_of, watch_of
 from regraft.learning.schedules import Schedule
 from regraft.learning.solvers import Exact, Solver, Steps, as_list, as_solvers, needs_of_validation
 from regraft.learning.stages import Stages, schedule_problems
@@ -92,10 +95,11 @@ def train(
     if validation is not None:
         validation = learner.examples(validation, classes=data.classes or classes, pad=pad)
     _check_options(model_or_head, solvers, steps.schedule, has_validation=validation is not None)
-    source = partial(BatchSource, order=steps.order, batch_size=steps.batch_size, seed=seed)
+    ranks = ranks_of(next((given.group for given in solvers if given.group is not None), None))
+    source = partial(BatchSource, order=steps.order, batch_size=steps.batch_size, seed=seed, ranks=ranks)
     stages = Stages(model_or_head, data, validation, steps.schedule, epochs=steps.epochs, source=source)
     with kept_modes(learner.model), stages:
-        history, objective = _train(stages, solvers, steps, request, seed)
+        history, objective = _train(stages, solvers, steps, request, seed, ranks)
         stages.check_frozen()
     remember(learner.model, objective, data.classes)
     return history
@@ -106,7 +110,7 @@ def _with_weights(examples: Examples, weights: Any) -> Examples:
 
 
 def _train(
-    stages: Stages, solvers: Sequence[Solver], steps: Steps, request: Request, seed: int
+    stages: Stages, solvers: Sequence[Solver], steps: Steps, request: Request, seed: int, ranks: Ranks
 ) -> tuple[History, Objective]:
     """Try the options out, then train by the first solver that can."""
     parameters = stages.unfreeze_all()
@@ -122,20 +126,24 @@ def _train(
         objective, check = try_out(stages.learner, examples, request, steps.precision)
         monitor = _monitor(steps, objective, request.metrics)
         solver, layer, note = _choose(solvers, stages.learner, examples, objective)
-        torch.manual_seed(seed)
+        if ranks.are_several:
+            refuse_unlike(ranks, stages.learner, examples, identity_of(steps, objective, stages, seed))
+        torch.manual_seed(seed if ranks.is_first else _mixed(seed, ranks.rank))
         if isinstance(solver, Exact) and layer is not None and isinstance(examples, TensorExamples):
             decays, size = as_list(solver.weight_decay), steps.batch_size
             history = solve_head(
                 stages.learner, layer, examples, stages.held_out, objective, decays, batch_size=size,
-                metrics=request.metrics,
+                metrics=request.metrics, ranks=ranks,
             )  # fmt: skip
         else:
+            if ranks.are_several:
+                refuse_whole_batches(ranks, stages.learner, objective, examples)
             optimizers = optimizers or _optimizers(stages.model, parameters, steps)
-            runs = [_candidate(stages.learner, *made, steps, objective, monitor) for made in optimizers]
-            watch = watch_of(steps, objective, stages, seed)
+            runs = [_candidate(stages.learner, *made, steps, objective, monitor, ranks) for made in optimizers]
+            watch = watch_of(steps, objective, stages, seed, ranks)
             with watch:
                 history = descend(
-                    runs, stages, objective, check, metrics=request.metrics, trace=_trace_of(steps),
+                    runs, stages, objective, check, metrics=request.metrics, trace=_trace_of(steps, ranks),
                     prepare=partial(_prepare, steps), watch=watch,
                 )  # fmt: skip
                 watch.callbacks.train_end(history)
@@ -143,10 +151,16 @@ def _train(
     return replace(history, notes=(str(objective), note, *history.notes), task=name), objective
 
 
-def _trace_of(steps: Steps) -> Trace | None:
+def _mixed(seed: int, rank: int) -> int:
+    """Another seed for each rank, so that dropout draws other masks for its examples."""
+    return int(np.random.SeedSequence([seed % (1 << 64), rank]).generate_state(1, np.uint64)[0])
+
+
+def _trace_of(steps: Steps, ranks: Ranks) -> Trace | None:
     """How a faster step is made; None where the eager one is to run."""
     owns_update = isinstance(steps.optimizer, str | None) and steps.lr_schedule is None
-    return partial(trace_step, owns_update=owns_update) if steps.traced and steps.accumulate == 1 else None
+    can_trace = steps.traced and steps.accumulate == 1 and not ranks.are_several
+    return partial(trace_step, owns_update=owns_update) if can_trace else None
 
 
 def _monitor(steps: Steps, objective: Objective, metrics: GivenMetrics) -> Monitor:
@@ -191,12 +205,13 @@ def _optimizers(
 
 def _candidate(
     learner: Learner, lr: Any, weight_decay: float | None, optimizer: Optimizer, steps: Steps, objective: Objective,
-    monitor: Monitor,
+    monitor: Monitor, ranks: Ranks,
 ) -> CandidateRun:  # fmt: skip
     eager = EagerStep(
-        learner, objective, optimizer, clip_value=steps.clip_value, clip_norm=steps.clip_norm, precision=steps.precision
-    )
-    if steps.accumulate > 1:
+        learner, objective, optimizer, clip_value=steps.clip_value, clip_norm=steps.clip_norm,
+        precision=steps.precision, ranks=ranks,
+    )  # fmt: skip
+    if steps.accumulate > 1 or ranks.are_several:
         eager.refuse_no_accumulation()
     return CandidateRun(Settings(lr, weight_decay, steps.patience, monitor, steps.accumulate), eager)
 

@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import DataLoader, Subset, TensorDataset, random_split
 
 from regraft.caches.rows import StoredRows
+from regraft.caches.streaming import block_rows
 from regraft.caching import cache_features
 from regraft.errors import CacheError
 from regraft.evaluating import evaluate
@@ -195,6 +196,16 @@ def test_a_subset_of_views_has_their_views():
     for view in range(2):
         rows = some.view(view).gather(torch.arange(2))[0]["hidden"]
         assert torch.equal(rows, every.view(view).gather(torch.tensor([7, 2]))[0]["hidden"])
+
+
+def test_several_processes_read_a_store_by_blocks_of_their_own(features):
+    """Each example belongs to one of them; blocks are rows that lie together."""
+    masks = [features.read_by(rank, 3) for rank in range(3)]
+    assert torch.equal(torch.stack(masks).sum(0), torch.ones(200, dtype=torch.int64))
+    if isinstance(features.rows, StoredRows):
+        owner = torch.stack(masks).int().argmax(0)[features._in_storage_order]
+        rows = block_rows(features.rows, features.positions[:, 0])
+        assert all(len(block.unique()) == 1 for block in owner.split(rows))
 
 
 def test_features_print_what_they_hold():

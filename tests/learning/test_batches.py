@@ -9,6 +9,7 @@ from regraft.caching import cache_features
 from regraft.errors import TrainError
 from regraft.examples import TensorExamples
 from regraft.learning.batches import BatchSource, as_batches, in_memory, shuffled
+from regraft.learning.ranks import Ranks
 from regraft.learning.solvers import Steps
 from regraft.splitting import split
 from regraft.stores.folder import FolderStore
@@ -110,3 +111,18 @@ def test_features_in_memory_are_gathered_as_whole_tensors():
 def test_batches_without_sense_are_refused(order):
     with pytest.raises(TrainError, match=r"no batch, or an empty one|has the index -1"):
         as_batches(order, 5)
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+def test_several_processes_share_each_batch(streamed, is_streamed):
+    """Together they take what one alone takes, batch by batch; a part may be empty."""
+    data = streamed(20) if is_streamed else (torch.arange(20.0)[:, None], torch.arange(20) % 3)
+    whole = source_of(data, batch_size=4).epoch(1)
+    parts = [source_of(data, batch_size=4, ranks=Ranks(rank, 3)).epoch(1) for rank in range(3)]
+    fetched = [list(part) for part in parts]
+    for number, batch in enumerate(whole.indices):
+        shared = torch.cat([batches[number][0] for batches in fetched])
+        assert torch.equal(shared.sort().values, batch.sort().values)
+    for indices, inputs, _ in (batch for batches in fetched for batch in batches if len(batch[0])):
+        rows = first_column(inputs) if is_streamed else inputs[:, 0]
+        assert torch.equal(rows, indices.float())

@@ -124,3 +124,26 @@ def test_a_metric_of_another_task_says_what_does_not_fit():
 def test_the_class_of_torchmetrics_depends_on_the_task():
     assert type(constructed("auroc", as_task("multilabel"), 1)).__name__ == "BinaryAUROC"
     assert type(constructed("mean_iou", as_task("segmentation"), 3)).__name__ == "MulticlassJaccardIndex"
+
+
+def test_sets_of_several_processes_merge_to_that_of_all_batches():
+    """Names and objects; a process without a batch adds nothing."""
+    outputs, labels = torch.randn(30, 3), torch.arange(30) % 3
+    metrics = ["f1", "auroc", torchmetrics.classification.MulticlassCohenKappa(3)]
+    merged = MetricSet(as_task("classification"), metrics)
+    for rows in (slice(0, 0), slice(0, 11), slice(11, None)):
+        part = MetricSet(as_task("classification"), metrics)
+        if rows.stop != 0:
+            part.add(outputs[rows], labels[rows])
+        merged.merge(part.statistics, part.objects)
+    assert merged.values() == pytest.approx(valued("classification", metrics, outputs, labels))
+
+
+def test_a_metric_that_cannot_be_merged_is_named():
+    """torchmetrics says which: those that need all values at once."""
+    metrics = [torchmetrics.regression.PearsonCorrCoef()]
+    first, second = (MetricSet(as_task("regression"), metrics) for _ in range(2))
+    for one in (first, second):
+        one.add(torch.randn(5, 1), torch.randn(5, 1))
+    with pytest.raises(TrainError, match=r"PearsonCorrCoef\) cannot be computed by several processes"):
+        first.merge(second.statistics, second.objects)

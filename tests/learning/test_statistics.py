@@ -77,3 +77,22 @@ def test_metrics_of_numbers_are_those_of_scikit_learn(targets):
 @pytest.mark.parametrize("task", ["classification", "multilabel", "regression"])
 def test_nothing_counted_is_no_number(task):
     assert all(value != value for value in statistics_of(as_task(task), 3).values().values())
+
+
+@pytest.mark.parametrize(
+    ("task", "labels"),
+    [
+        ("classification", torch.arange(20) % 3),
+        ("multilabel", (torch.arange(60) % 2).view(20, 3)),
+        ("regression", torch.arange(60.0).view(20, 3) + 1e4),
+    ],
+)
+def test_sums_of_several_processes_merge_to_those_of_all_rows(task, labels):
+    """One of them has seen nothing."""
+    scores = torch.randn(20, 3)
+    merged = statistics_of(as_task(task), 3, wanted=HIGHER_IS_BETTER)
+    for rows in (slice(0, 7), slice(7, 7), slice(7, None)):
+        part = statistics_of(as_task(task), 3, wanted=HIGHER_IS_BETTER)
+        part.add(scores[rows], labels[rows])
+        merged.merge(part)
+    assert merged.values() == pytest.approx(summed(task, 3, scores, labels).values(), rel=1e-6)  # float32 sums

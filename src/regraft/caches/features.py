@@ -16,7 +16,7 @@ from regraft.caches.computing import Computed, compute
 from regraft.caches.costs import Cost
 from regraft.caches.rows import HeldRows, StoredRows
 from regraft.caches.sampling import samples_of
-from regraft.caches.streaming import groups_of, shuffled_groups, streamed
+from regraft.caches.streaming import block_rows, groups_of, shuffled_groups, streamed
 from regraft.errors import CacheError, DataError
 from regraft.examples import Examples
 from regraft.foundation.showing import html_table
@@ -204,10 +204,29 @@ class Features(Dataset[Any], Examples):
         self, batch_size: int, *, epoch: int = 0, seed: int = 0, drop_last: bool = False
     ) -> Iterator[FeatureBatch]:
         """(indices, inputs, labels) for each batch of `order(epoch, seed=seed)`, the next group read ahead."""
-        chosen = self.for_epoch(epoch, seed=seed)
-        groups = chosen._groups(epoch, seed)
-        order = torch.cat(groups).split(batch_size)
-        yield from chosen._in_order(groups, [batch for batch in order if len(batch) == batch_size or not drop_last])
+        order = self.order(epoch, seed=seed).split(batch_size)
+        batches = [batch for batch in order if len(batch) == batch_size or not drop_last]
+        return self.given_batches(batches, epoch=epoch, seed=seed)
+
+    def given_batches(self, batches: Sequence[Tensor], *, epoch: int = 0, seed: int = 0) -> Iterator[FeatureBatch]:
+        """(indices, inputs, labels) for each of these batches, the next group read ahead.
+
+        batches  index tensors that follow one another as in `order(epoch, seed=seed)`; examples may be left out
+        """
+        chosen, wanted = self.for_epoch(epoch, seed=seed), torch.zeros(len(self), dtype=torch.bool)
+        for batch in batches:
+            wanted[batch] = True
+        groups = [group[wanted[group]] for group in chosen._groups(epoch, seed)]
+        yield from chosen._in_order([group for group in groups if len(group)], batches)
+
+    def read_by(self, rank: int, count: int) -> Tensor:
+        """Which examples this one of several processes reads (count,) bool: every so many-th block of a store."""
+        numbers = torch.arange(len(self))
+        if isinstance(self.rows, StoredRows):
+            rows = block_rows(self.rows, self._positions(numbers))
+            blocks = torch.div(numbers, rows, rounding_mode="floor")
+            numbers = torch.empty_like(blocks).index_copy_(0, self._in_storage_order, blocks)
+        return numbers % count == rank
 
     def in_order(self, blocks: Sequence[Tensor], *, workers: int | None = None) -> Iterator[FeatureBatch]:
         """(indices, inputs, labels) for each block of indices; from a store read ahead. Of several views the first."""

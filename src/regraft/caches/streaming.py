@@ -36,20 +36,33 @@ def shuffled_groups(rows: StoredRows, in_storage_order: Tensor, positions: Tenso
     """
     generator = torch.Generator().manual_seed(seed)
     ends = rows.row_bytes(positions).cumsum(0)
-    mean = max(1, -(-int(ends[-1]) // len(ends)))
-    limit = max(BLOCK_BYTES, min(group_bytes(rows), mean * len(positions) // 16))
-    block_rows = max(1, min(BLOCK_BYTES, limit // BLOCKS) // mean)
+    limit, count = _group_limit(rows, ends), block_rows(rows, positions)
     blocks, permuted = (
-        torch.split(in_storage_order, block_rows),
-        torch.randperm(-(-len(ends) // block_rows), generator=generator),
+        torch.split(in_storage_order, count),
+        torch.randperm(-(-len(ends) // count), generator=generator),
     )
-    block_ends = ends[torch.arange(block_rows, len(ends) + block_rows, block_rows).clamp(max=len(ends)) - 1]
+    block_ends = ends[torch.arange(count, len(ends) + count, count).clamp(max=len(ends)) - 1]
     block_bytes = block_ends.diff(prepend=torch.zeros(1, dtype=torch.int64))[permuted]
     groups: list[Tensor] = []
     for chosen in torch.split(permuted, _packed(block_bytes, limit)):
         group = torch.cat([blocks[block] for block in chosen.tolist()])
         groups.append(group[torch.randperm(len(group), generator=generator)])
     return groups
+
+
+def block_rows(rows: StoredRows, positions: Tensor) -> int:
+    """How many neighbouring rows of these are permuted, and read, as one."""
+    ends = rows.row_bytes(positions).cumsum(0)
+    return max(1, min(BLOCK_BYTES, _group_limit(rows, ends) // BLOCKS) // _mean_of(ends))
+
+
+def _group_limit(rows: StoredRows, ends: Tensor) -> int:
+    return max(BLOCK_BYTES, min(group_bytes(rows), _mean_of(ends) * len(ends) // 16))
+
+
+def _mean_of(ends: Tensor) -> int:
+    """Bytes of a row; `ends` are those of all rows, added up."""
+    return max(1, -(-int(ends[-1]) // len(ends)))
 
 
 def groups_of(rows: StoredRows, positions: Tensor) -> list[int]:

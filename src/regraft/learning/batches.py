@@ -12,8 +12,8 @@ from torch import Tensor
 from regraft.caches.features import Features
 from regraft.errors import TrainError
 from regraft.examples import Batch, Examples, TensorExamples, as_examples
-from regraft.labels import filled, joined
 from regraft.learning.learner import resident
+from regraft.learning.ranks import ALONE, Ranks
 
 Order = Callable[[int], Sequence[Tensor | np.ndarray]]  # epoch (from 0) → its batches, each an array of indices
 
@@ -23,17 +23,18 @@ Order = Callable[[int], Sequence[Tensor | np.ndarray]]  # epoch (from 0) → its
 class Epoch:
     """One epoch: the indices of each batch, known beforehand. Iterating fetches the batches.
 
-    stream  fetches the batches itself, in this order; None: each is gathered by its indices
+    indices  of several ranks those of this one's part, which may be empty
+    stream   fetches batches of these indices in this order; None: each is gathered by its indices
     """
 
     examples: Examples
     indices: list[Tensor]
-    stream: Callable[[], Iterator[Batch]] | None = None
+    stream: Callable[[list[Tensor]], Iterator[Batch]] | None = None
 
     def __iter__(self) -> Iterator[Batch]:
-        if self.stream is None:
-            return self.examples.in_order(self.indices)
-        return _merge_surplus(self.stream(), len(self.indices))
+        fetched = (self.stream or self.examples.in_order)([batch for batch in self.indices if len(batch)])
+        for batch in self.indices:
+            yield next(fetched) if len(batch) else (batch, {}, {})
 
 
 @final
@@ -43,13 +44,18 @@ class BatchSource:
     data    what `as_examples` takes. Features of several views give another view of each example in each epoch;
             features larger than memory are read block by block, in an order that suits the store
     order   None shuffles by seed
+    ranks   each process takes every so many-th example of a batch; of features that are read from a store those of
+            its own blocks
     """
 
-    def __init__(self, data: object, device: torch.device, *, order: Order | None, batch_size: int, seed: int) -> None:
+    def __init__(
+        self, data: object, device: torch.device, *, order: Order | None, batch_size: int, seed: int,
+        ranks: Ranks = ALONE,
+    ) -> None:  # fmt: skip
         self.data = as_examples(data)
         self.examples = in_memory(self.data, device)
         self.batch_size, self.seed = batch_size, seed
-        self.order = order
+        self.order, self.ranks = order, ranks
 
     def epoch(self, number: int) -> Epoch:
         """The epoch of this number, from 0. Raises TrainError for an order that cannot be followed."""
@@ -58,9 +64,13 @@ class BatchSource:
             examples = data.for_epoch(number, seed=seed)
             if self.order is None:
                 indices = merge_last(list(torch.split(data.order(number, seed=seed), size)), size)
-                return Epoch(examples, indices, partial(data.batches, size, epoch=number, seed=seed))
+                if self.ranks.are_several:
+                    is_mine = data.read_by(self.ranks.rank, self.ranks.count)
+                    indices = [batch[is_mine[batch]] for batch in indices]
+                return Epoch(examples, indices, partial(data.given_batches, epoch=number, seed=seed))
         order = self.order or shuffled(len(examples), size, seed)
-        return Epoch(examples, as_batches(order(number), len(examples)))
+        every = as_batches(order(number), len(examples))
+        return Epoch(examples, [batch[self.ranks.rank :: self.ranks.count] for batch in every])
 
 
 def in_memory(examples: Examples, device: torch.device) -> Examples:
@@ -101,16 +111,3 @@ def as_batches(order: Sequence[Tensor | np.ndarray], count: int) -> list[Tensor]
         wrong = lowest if lowest < 0 else highest
         raise TrainError(f"The order has the index {wrong}, and there are {count} examples: 0 to {count - 1}.")
     return batches
-
-
-def _merge_surplus(batches: Iterator[Batch], count: int) -> Iterator[Batch]:
-    """The batches as `merge_last` makes them: what comes after so many is added to the last one."""
-    waiting: list[Batch] = []
-    for number, batch in enumerate(batches):
-        waiting.append(batch)
-        if number < count - 1:
-            yield waiting.pop()
-    if waiting:
-        indices, inputs, labels = zip(*waiting, strict=True)
-        together = {leaf: torch.cat([rows[leaf] for rows in inputs]) for leaf in inputs[0]}
-        yield torch.cat(indices), together, filled(joined(labels))

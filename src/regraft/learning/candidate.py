@@ -18,6 +18,7 @@ from regraft.learning.history import Candidate
 from regraft.learning.learner import Learner, State, to_device
 from regraft.learning.losses import all_finite, unweighted
 from regraft.learning.optimizers import LearningRate
+from regraft.learning.ranks import Ranks
 from regraft.learning.rates import Rates
 from regraft.learning.scoring import Score
 from regraft.tasks.task import LabelCheck
@@ -178,12 +179,22 @@ class CandidateRun:
         self.kept: State = {}
         self.own: OwnState | None = None
         self._losses: list[Tensor] = []  # of the present epoch
-        self._counts: list[int] = []
+        self._counts: list[int | Tensor] = []
 
     @property
     def learner(self) -> Learner:
         """What is trained now."""
         return self.eager.learner
+
+    @property
+    def ranks(self) -> Ranks:
+        """The processes that train it."""
+        return self.eager.ranks
+
+    @property
+    def adds_gradients(self) -> bool:
+        """Whether several batches, or the parts of a batch that other ranks have, make one update."""
+        return self.settings.accumulate > 1 or self.ranks.are_several
 
     @contextmanager
     def in_model(self) -> Iterator[None]:
@@ -219,11 +230,13 @@ class CandidateRun:
                 self._refuse_not_finite(epoch)
 
     def train_on_groups(self, batches: Iterable[Batch], check: LabelCheck | None, epoch: int) -> None:
-        """As `train_on`, with one update for each `accumulate` batches."""
+        """As `train_on`, with one update for each `accumulate` batches of all ranks."""
         prepared = self._prepared(batches, check)
         while group := list(islice(prepared, self.settings.accumulate)):
-            self._losses.append(self.eager.accumulate([(inputs, labels) for _, inputs, labels in group]))
-            self._counts.append(sum(len(indices) for indices, _, _ in group))
+            mine = [(inputs, labels) for indices, inputs, labels in group if len(indices)]
+            loss, count = self.eager.accumulate(mine, sum(len(indices) for indices, _, _ in group))
+            self._losses.append(loss)
+            self._counts.append(count)
             self._after_update()
         self._refuse_not_finite(epoch)
 
@@ -231,7 +244,7 @@ class CandidateRun:
         """The batches on the model's device, their labels looked at."""
         device = self.learner.device
         for indices, inputs, labels in batches:
-            if check is not None:
+            if check is not None and len(indices):
                 check.look(unweighted(labels), indices)
             if device.type == "cpu":
                 yield indices, inputs, labels
@@ -245,14 +258,17 @@ class CandidateRun:
             self.rates.after_update()
 
     def refuse_diverged(self, epoch: int) -> None:
-        """Raise TrainError where a loss of the epoch, or a weight after it, is not finite."""
+        """Raise TrainError where a loss of the epoch, or a weight after it, is not finite, or not that of all ranks."""
         self._refuse_not_finite(epoch)
         if not all_finite(list(self.learner.parameters)):
             raise _diverged(f"The weights are not finite after the last step of epoch {epoch}, counted from 0")
+        if self.ranks.are_several:
+            frozen = self.learner.frozen_tensors()
+            self.ranks.align({name: t for name, t in self.learner.tensors().items() if name not in frozen})
 
     def finish_epoch(self, score: Score | None) -> None:
         """Record the epoch's mean loss and its validation score; remember the model's weights if they are to stay."""
-        counts = torch.tensor(self._counts, dtype=torch.float64)
+        counts = torch.tensor([float(count) for count in self._counts], dtype=torch.float64)
         mean = (torch.stack(self._losses).double().cpu() * counts).sum() / counts.sum()
         self._losses, self._counts = [], []
         self.progress.losses.append(float(mean))

@@ -14,6 +14,7 @@ from regraft.learning.eager_step import EagerStep, TrainingStep
 from regraft.learning.history import History
 from regraft.learning.metrics import GivenMetrics
 from regraft.learning.objective import Objective
+from regraft.learning.ranks import ALONE, Ranks
 from regraft.learning.resuming import Watch
 from regraft.learning.scoring import Score, score
 from regraft.learning.stages import Stages
@@ -61,7 +62,7 @@ def descend(
             for run in running:
                 if run.progress.is_running:
                     with run.in_model(), run.scored_weights():
-                        run.finish_epoch(validation_score(stages, objective, metrics))
+                        run.finish_epoch(validation_score(stages, objective, metrics, run.ranks))
             best = best_of(runs)
             watch.epoch_end(runs, stages, best)
             advance(0, note=str(best.progress))
@@ -80,14 +81,19 @@ def begin_stage(
     watch.put_back(runs)
     stages.learner.model.train()
     if trace is None:
-        several = runs[0].settings.accumulate > 1
-        return ["eager step: several batches make one update" if several else "eager step, as passed"]
+        return [_note_of_eager(runs[0])]
     epoch, notes = stages.source.epoch(number), list[str]()
     for run in runs:
         with run.in_model():
             run.step = traced = trace(run.eager, epoch, stages.epochs_of(number))
             notes.append(traced.note)
     return list(dict.fromkeys(notes))
+
+
+def _note_of_eager(run: CandidateRun) -> str:
+    if run.ranks.are_several:
+        return f"eager step: {run.ranks.count} processes take a part of each batch, and their gradients are summed"
+    return "eager step: several batches make one update" if run.adds_gradients else "eager step, as passed"
 
 
 def refreshed(step: TrainingStep, epoch: int) -> str:
@@ -107,8 +113,10 @@ def run_epoch(
         for run in runs:
             if run.progress.is_running:
                 with run.in_model(), run.failing(alone=alone):
-                    (run.train_on if run.settings.accumulate == 1 else run.train_on_groups)(group, check, number)
+                    (run.train_on_groups if run.adds_gradients else run.train_on)(group, check, number)
     if check is not None:
+        for seen in runs[0].ranks.gathered(check) if runs[0].ranks.are_several else ():
+            check.merge(seen)
         check.finish()
     for run in runs:
         if run.progress.is_running:
@@ -116,12 +124,12 @@ def run_epoch(
                 run.refuse_diverged(number)
 
 
-def validation_score(stages: Stages, objective: Objective, metrics: GivenMetrics) -> Score | None:
+def validation_score(stages: Stages, objective: Objective, metrics: GivenMetrics, ranks: Ranks = ALONE) -> Score | None:
     """The score on the validation examples; None without."""
     if stages.held_out is None:
         return None
     size = stages.source.batch_size
-    return score(stages.learner, stages.held_out, objective, batch_size=size, metrics=metrics)
+    return score(stages.learner, stages.held_out, objective, batch_size=size, metrics=metrics, ranks=ranks)
 
 
 def history_of(runs: Sequence[CandidateRun], stages: Stages, notes: Sequence[str], seconds: Sequence[float]) -> History:

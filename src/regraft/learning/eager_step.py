@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
+from functools import partial, reduce
 from inspect import Parameter, signature
 from typing import Any, Literal, final
 
@@ -13,6 +13,7 @@ from regraft.errors import TrainError
 from regraft.foundation.wording import near_names
 from regraft.learning.learner import Learner
 from regraft.learning.objective import Objective
+from regraft.learning.ranks import ALONE, Ranks
 from regraft.tensors.trees import Inputs
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -30,6 +31,7 @@ class EagerStep:
     loss is scaled up while gradients are computed; a step whose gradients overflow is skipped, and the scale halved
     (torch.amp.GradScaler; Micikevicius et al., "Mixed precision training", 2018).
 
+    ranks        the processes that make each update together
     scaler       None but for "float16"
     reevaluates  whether the optimizer evaluates the loss itself, several times a step, as torch's LBFGS does
     """
@@ -43,8 +45,9 @@ class EagerStep:
         clip_value: float | None = None,
         clip_norm: float | None = None,
         precision: str = "float32",
+        ranks: Ranks = ALONE,
     ) -> None:
-        self.learner, self.objective, self.optimizer = learner, objective, optimizer
+        self.learner, self.objective, self.optimizer, self.ranks = learner, objective, optimizer, ranks
         self.clip_value, self.clip_norm, self.precision = clip_value, clip_norm, precision
         self.reevaluates = signature(optimizer.step).parameters["closure"].default is Parameter.empty
         self.scaler = torch.amp.GradScaler(learner.device.type) if precision == "float16" else None
@@ -83,21 +86,26 @@ class EagerStep:
 
     def refuse_no_accumulation(self) -> None:
         """Raise TrainError where the gradients of several batches are not those of one large batch."""
+        way_out = "accumulate=1" if self.ranks is ALONE else "one process"
         if self.reevaluates:
-            raise TrainError(f"{type(self.optimizer).__name__} evaluates the loss several times a step: accumulate=1.")
+            raise TrainError(f"{type(self.optimizer).__name__} evaluates the loss several times a step: {way_out}.")
         if len(self.objective.parts) > 1 and not self.objective.counts_examples:
             raise TrainError(
-                "accumulate adds the gradients of several batches by the number of their labels, and these tasks have "
-                "positions without labels, or weights, in different numbers. Train with accumulate=1."
+                "The gradients of the parts of a batch are added by the number of their labels, and these tasks have "
+                f"positions without labels, or weights, in different numbers. Train with {way_out}."
             )
 
-    def accumulate(self, batches: Sequence[tuple[Inputs, Any]]) -> Tensor:
-        """Update the parameters by several batches as by one of all their examples; returns the loss of all of them.
+    def accumulate(self, batches: Sequence[tuple[Inputs, Any]], examples: int) -> tuple[Tensor, Tensor]:
+        """Update the parameters by several batches, of all ranks, as by one of all their examples.
+
+        examples  in the batches of this rank
+        returns   the loss of all batches, and how many examples they have
 
         The gradients of the batches are added up, each by what its loss is divided by, so that they are those of the
         large batch but for the order of the sums. Layers that look at the whole batch (BatchNorm) see the small ones.
         """
-        loss, total = torch.zeros((), device=self.learner.device), torch.zeros((), device=self.learner.device)
+        device = self.learner.device
+        loss, total, count = (torch.tensor(float(number), device=device) for number in (0, 0, examples))
         self.optimizer.zero_grad(set_to_none=True)
         for inputs, labels in batches:
             with torch.enable_grad():
@@ -108,6 +116,8 @@ class EagerStep:
                 part = torch.where(torch.as_tensor(weight, device=part.device) > 0, part * weight, 0.0)
                 torch.autograd.backward(part if self.scaler is None else self.scaler.scale(part))
             loss, total = loss + part.detach(), total + weight
+        if self.ranks.are_several:
+            loss, total, count = self._summed(torch.stack([loss.float(), total.float(), count]))
         divisor = 1.0 if self.objective.parts[0].is_sum else total.clamp(min=torch.finfo(total.dtype).tiny)
         if self.scaler is not None:
             self.scaler.unscale_(self.optimizer)
@@ -116,7 +126,23 @@ class EagerStep:
                 parameter.grad /= divisor
         self.clip_gradients()
         self._update()
-        return loss / divisor
+        return loss / divisor, count
+
+    def _summed(self, numbers: Tensor) -> Tensor:
+        """Sum the gradients and these numbers over all ranks, in one message; returns the numbers.
+
+        A parameter without a gradient in every rank keeps none, so that an optimizer leaves it alone.
+        """
+        parameters = self.learner.parameters
+        dtype = reduce(torch.promote_types, (parameter.dtype for parameter in parameters), numbers.dtype)
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad.to_dense() for p in parameters]
+        has_gradient = torch.tensor([p.grad is not None for p in parameters], dtype=dtype, device=numbers.device)
+        pieces = [*(gradient.reshape(-1) for gradient in gradients), has_gradient, numbers]
+        summed = self.ranks.sum(torch.cat([piece.to(dtype) for piece in pieces]))
+        *summed_gradients, is_there, totals = summed.split([piece.numel() for piece in pieces])
+        for parameter, values, ranks in zip(parameters, summed_gradients, is_there.tolist(), strict=True):
+            parameter.grad = values.view_as(parameter).to(parameter.dtype) if ranks else None
+        return numbers.copy_(totals)
 
     def _update(self) -> None:
         if self.scaler is None:

@@ -13,6 +13,8 @@ from typing import final
 import torch
 from torch import Tensor
 
+from regraft.learning.ranks import ALONE, Ranks
+
 TOLERANCE = 1e-6  # stop when the next step promises less than this part of the loss
 MOST_ITERATIONS = 300
 MEMORY = 10  # pairs that L-BFGS remembers; 30 saved no evaluation
@@ -40,23 +42,36 @@ class Solution:
 
 
 def solve_linear(
-    features: Tensor, labels: Tensor, classes: int, weight_decays: Sequence[float], *, has_bias: bool = True
-) -> list[Solution]:
+    features: Tensor, labels: Tensor, classes: int, weight_decays: Sequence[float], *, has_bias: bool = True,
+    ranks: Ranks = ALONE,
+) -> list[Solution]:  # fmt: skip
     """The minima of mean cross-entropy + ½ · weight_decay · |weight|², one for each strength.
 
     features       (count, columns) float32
     labels         (count,) int64, 0 … classes - 1
     weight_decays  each above 0: 1 / (count · C) is what scikit-learn calls C. The bias is not penalised
+    ranks          processes that have the same features, and each sum over a part of them. All return the solution
+                   of rank 0, which leads
 
-    Deterministic for a number of threads. Within 1e-6 of the lowest loss, relative, as a rule.
+    Deterministic for a number of threads and processes. Within 1e-6 of the lowest loss, relative, as a rule.
     """
     centre = _far_centre(features) if has_bias else None
-    moved = features if centre is None else features - centre
-    problem = _Problem(moved, labels, classes, has_bias=has_bias)
+    if ranks.are_several:
+        centre = ranks.from_first(centre)
+    moved = features if centre is None else features - centre.to(features.device)
+    problem = _Problem(moved, labels, classes, has_bias=has_bias, ranks=ranks)
+    solutions = _solved(problem, classes, weight_decays, centre) if ranks.is_first else problem.follow()
+    return ranks.from_first(solutions)
+
+
+def _solved(problem: "_Problem", classes: int, weight_decays: Sequence[float], centre: Tensor | None) -> list[Solution]:
+    """The solutions, found by rank 0."""
+    features, has_bias = problem.features, problem.has_bias
     decays = torch.tensor(weight_decays, dtype=torch.float64, device=features.device)
     start = features.new_zeros(len(weight_decays), classes, problem.columns + has_bias)
     points, iterations = _minimise(problem, start, decays)
     losses = problem.evaluate(points, torch.zeros_like(decays)).value
+    problem.end()
     return [
         Solution(
             float(decay), point[:, : problem.columns], _bias(point, centre) if has_bias else None, float(loss),
@@ -106,14 +121,44 @@ class _Point:
 class _Problem:
     """Cross-entropy of a linear map over all examples, for several maps at once."""
 
-    def __init__(self, features: Tensor, labels: Tensor, classes: int, *, has_bias: bool) -> None:
+    def __init__(self, features: Tensor, labels: Tensor, classes: int, *, has_bias: bool, ranks: Ranks = ALONE) -> None:
         self.columns, self.count, self.has_bias = features.shape[1], len(features), has_bias
+        self.features, self.classes, self.ranks = features, classes, ranks
         rows = max(256, BLOCK_VALUES // max(self.columns, classes))
-        self.blocks = list(zip(torch.split(features, rows), torch.split(labels, rows), strict=True))
-        self.spectrum, self.axes = self._moments(features)
+        mine = slice(self.count * ranks.rank // ranks.count, self.count * (ranks.rank + 1) // ranks.count)
+        self.blocks = list(zip(torch.split(features[mine], rows), torch.split(labels[mine], rows), strict=True))
+        if ranks.is_first:
+            self.spectrum, self.axes = self._moments(features)
+
+    def follow(self) -> list[Solution]:
+        """Add this rank's sums wherever rank 0 evaluates, until it ends; nothing is solved here."""
+        count = torch.zeros((), dtype=torch.int64, device=self.features.device)
+        while several := int(self.ranks.copy_from_first(count)):
+            points = self.features.new_empty(several, self.classes, self.columns + self.has_bias)
+            self._sums(self.ranks.copy_from_first(points))
+        return []
+
+    def end(self) -> None:
+        """Let the other ranks end."""
+        self._lead(0)
+
+    def _lead(self, several: int) -> None:
+        """Let the other ranks evaluate so many points."""
+        if self.ranks.are_several:
+            self.ranks.copy_from_first(torch.tensor(several, device=self.features.device))
 
     def evaluate(self, points: Tensor, decays: Tensor) -> _Point:
         """Losses with their penalties, gradients, and mean p (1 - p) for each class."""
+        self._lead(len(points))
+        sums = self._sums(self.ranks.copy_from_first(points.contiguous()))
+        value, gradient, curvature = sums.value, sums.gradient / self.count, sums.curvature
+        weight = points[..., : self.columns]
+        gradient[..., : self.columns] += decays.float()[:, None, None] * weight
+        penalty = 0.5 * decays * weight.square().sum((1, 2), dtype=torch.float64)
+        return _Point(value / self.count + penalty, gradient, curvature / self.count)
+
+    def _sums(self, points: Tensor) -> _Point:
+        """Sums over the examples of all ranks, without penalties."""
         several, classes, width = points.shape
         maps = points.reshape(several * classes, width)
         weight = maps[:, : self.columns]
@@ -132,11 +177,8 @@ class _Problem:
             gradient[:, : self.columns].addmm_(flat, rows)
             if self.has_bias:
                 gradient[:, -1] += flat.sum(1)
-        gradient = (gradient / self.count).view_as(points)
-        weight = points[..., : self.columns]
-        gradient[..., : self.columns] += decays.float()[:, None, None] * weight
-        penalty = 0.5 * decays * weight.square().sum((1, 2), dtype=torch.float64)
-        return _Point(value / self.count + penalty, gradient, curvature / self.count)
+        sums = (value, gradient.view_as(points), curvature)
+        return _Point(*(self.ranks.sum(values) if self.ranks.are_several else values for values in sums))
 
     def undo_curvature(self, vectors: Tensor, curvature: Tensor, decays: Tensor) -> Tensor:
         """The vectors times the first guess of the inverse curvature."""

@@ -17,6 +17,7 @@ from regraft.learning.learner import Learner
 from regraft.learning.metrics import GivenMetrics
 from regraft.learning.objective import Objective
 from regraft.learning.operator_recording import NotFlatError, record
+from regraft.learning.ranks import ALONE, Ranks
 from regraft.learning.scoring import Score, score
 from regraft.tasks.outputs import find_logits
 from regraft.tensors.keeping import kept_modes
@@ -59,18 +60,21 @@ def _refuse_types(layer: nn.Linear, examples: TensorExamples) -> None:
 
 def solve_head(
     learner: Learner, layer: nn.Linear, examples: TensorExamples, held_out: Examples | None, objective: Objective,
-    weight_decays: Sequence[float | None], *, batch_size: int, metrics: GivenMetrics = None,
+    weight_decays: Sequence[float | None], *, batch_size: int, metrics: GivenMetrics = None, ranks: Ranks = ALONE,
 ) -> History:  # fmt: skip
-    """Put the optimum into the layer; of several strengths the one with the lowest validation loss."""
+    """Put the optimum into the layer; of several strengths the one with the lowest validation loss.
+
+    ranks  the processes that solve and score together
+    """
     (features,) = tensors_of(examples.inputs)
     features = features.reshape(len(examples), -1)
     strengths = _strengths(weight_decays, features, by_validation=held_out is not None)
     began = time.perf_counter()
     solutions = solve_linear(
-        features, examples.labels.long(), layer.out_features, strengths, has_bias=layer.bias is not None
-    )  # fmt: skip
+        features, examples.labels.long(), layer.out_features, strengths, has_bias=layer.bias is not None, ranks=ranks
+    )
     seconds = time.perf_counter() - began
-    by_validation = partial(score, asked=objective, batch_size=batch_size, metrics=metrics)
+    by_validation = partial(score, asked=objective, batch_size=batch_size, metrics=metrics, ranks=ranks)
     scores = [_score_of(layer, solution, learner, held_out, by_validation) for solution in solutions]
     losses = [0.0 if score is None else math.inf if math.isnan(score.loss) else score.loss for score in scores]
     best = losses.index(min(losses))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from regraft.errors import TrainError
 from regraft.foundation.wording import near_names
+from regraft.learning.ranks import TRAIN_ALONE
 from regraft.learning.statistics import HIGHER_IS_BETTER, ClassScore, ClassStatistics, Statistics, statistics_of
 from regraft.tasks.classes import Classes
 from regraft.tasks.kinds import AnyTask
@@ -54,6 +55,28 @@ class MetricSet:
             for name, metric in self.objects.items():
                 self._update(name, metric, scores, values, targets)
 
+    def merge(self, statistics: Statistics | None, objects: Mapping[str, Any]) -> None:
+        """Count what the set of another process has counted. Raises TrainError for a metric that cannot be merged."""
+        if statistics is None:
+            return
+        if self.statistics is None:
+            self.statistics, self.objects = statistics, dict(objects)
+            return
+        self.statistics.merge(statistics)
+        for name, metric in objects.items():
+            mine = self.objects[name]
+            if not metric.update_called or not mine.update_called:
+                self.objects[name] = metric if metric.update_called else mine
+                continue
+            try:
+                mine.merge_state(metric)
+            except (RuntimeError, TypeError, ValueError) as error:
+                raise TrainError(
+                    f"The metric {name} ({type(mine).__name__}) cannot be computed by several processes: {error}\n"
+                    "Leave it out of the metrics of train, and call evaluate with it after training.",
+                    advice=[TRAIN_ALONE],
+                ) from error
+
     def values(self) -> dict[str, float]:
         """Name → value, in the order in which they were asked for; those of the task only where there are pairs."""
         if self.statistics is None:
@@ -81,6 +104,8 @@ class MetricSet:
         for name, metric in self.wanted.items():
             if not isinstance(metric, str) or metric not in self.statistics.names:  # objects compare as metrics
                 made = constructed(metric, self.task, size) if isinstance(metric, str) else metric.clone()
+                made.sync_on_compute = False  # by itself it would wait for other processes of torch.distributed
+                made._to_sync = False
                 self.objects[name] = made.to(device)
 
     def _update(self, name: str, metric: Any, scores: Tensor, values: Tensor, targets: Tensor) -> None:

@@ -19,6 +19,7 @@ from regraft.learning.checkpoints import CheckpointFile
 from regraft.learning.history import Stage
 from regraft.learning.learner import State
 from regraft.learning.objective import Objective
+from regraft.learning.ranks import ALONE, Ranks
 from regraft.learning.scoring import Score
 from regraft.learning.solvers import Steps
 from regraft.learning.stages import Stages
@@ -34,11 +35,14 @@ Plain = dict[str, Any]
 class Watch(AbstractContextManager["Watch"]):
     """Keeps the state of a training after each epoch, calls the callbacks, and puts a state back.
 
-    file  None: nothing is kept
+    file   None: nothing is kept. Of several ranks the first alone reads and writes it
+    ranks  the processes that train together
     """
 
-    def __init__(self, file: CheckpointFile | None, callbacks: Callbacks, settings: Mapping[str, Any]) -> None:
-        self.file, self.callbacks, self.settings = file, callbacks, settings
+    def __init__(
+        self, file: CheckpointFile | None, callbacks: Callbacks, settings: Mapping[str, Any], ranks: Ranks = ALONE
+    ) -> None:
+        self.file, self.callbacks, self.settings, self.ranks = file, callbacks, settings, ranks
         self.notes, self.seconds = list[str](), list[float]()
         self._state: Plain | None = None
 
@@ -54,7 +58,8 @@ class Watch(AbstractContextManager["Watch"]):
 
         Raises TrainError for a state of another training.
         """
-        self._state = self.file.read() if self.file is not None else None
+        if self.file is not None:
+            self._state = self.ranks.from_first(self.file.read() if self.ranks.is_first else None)
         if self._state is not None:
             restore_progress(self._state, runs, stages)
             done = len(self._state["seconds"])
@@ -66,12 +71,12 @@ class Watch(AbstractContextManager["Watch"]):
     def put_back(self, runs: Sequence[CandidateRun]) -> None:
         """The weights and optimizers, once; the runs have begun the stage."""
         if self._state is not None:
-            restore_tensors(self._state, runs)
+            restore_tensors(self._state, runs, self.ranks)
 
     def put_back_generators(self) -> None:
         """The generators of random numbers, once, just before the epoch with which the training goes on."""
         if self._state is not None:
-            restore_generators(self._state)
+            restore_generators(self._state, self.ranks)
             self._state = None
 
     def epoch_end(self, runs: Sequence[CandidateRun], stages: Stages, best: CandidateRun) -> None:
@@ -79,24 +84,29 @@ class Watch(AbstractContextManager["Watch"]):
         if not best.progress.losses:
             return
         if self.file is not None:
-            self.file.keep(state_of(runs, stages, self.notes, self.seconds))
+            state = state_of(runs, stages, self.notes, self.seconds, self.ranks)
+            if self.ranks.is_first:
+                self.file.keep(state)
         numbers = {"train_loss": best.progress.losses[-1], "lr": float(best.eager.optimizer.param_groups[0]["lr"])}
         for score in best.progress.scores[-1:]:
             numbers |= {f"validation_{name}": score.value(name) for name in ("loss", *score.metrics)}
         self.callbacks.epoch_end(EpochEnd(len(self.seconds) - 1, stages.epochs, numbers, self.seconds[-1]))
 
 
-def watch_of(steps: Steps, objective: Objective, stages: Stages, seed: int) -> Watch:
-    """What keeps the state of this training and calls its callbacks."""
+def watch_of(steps: Steps, objective: Objective, stages: Stages, seed: int, ranks: Ranks = ALONE) -> Watch:
+    """What keeps the state of this training and calls its callbacks, those of rank 0."""
     settings = {"solver": str(steps), "task": _task_name(objective), "loss": objective.name, "seed": seed}
     kept = steps.kept_in
-    file = None if kept is None else CheckpointFile(kept, _identity_of(steps, objective, stages, seed))
-    return Watch(file, Callbacks(steps.callbacks), settings)
+    file = None if kept is None else CheckpointFile(kept, identity_of(steps, objective, stages, seed, ranks))
+    return Watch(file, Callbacks(steps.callbacks if ranks.is_first else ()), settings, ranks)
 
 
-def _identity_of(steps: Steps, objective: Objective, stages: Stages, seed: int) -> dict[str, str]:
+def identity_of(
+    steps: Steps, objective: Objective, stages: Stages, seed: int, ranks: Ranks = ALONE
+) -> dict[str, str]:  # fmt: skip
     """What must be the same when a training goes on, but for the number of epochs where no rate depends on it."""
-    names = [entry.name for entry in fields(steps) if entry.repr and (entry.name != "epochs" or steps.lr_schedule)]
+    left_out = {"group"} if steps.lr_schedule else {"group", "epochs"}
+    names = [entry.name for entry in fields(steps) if entry.repr and entry.name not in left_out]
     digest = hashlib.sha256(repr(sorted(stages.digests.items())).encode()).hexdigest()[:16]
     shapes = {name: tuple(p.shape) for name, p in stages.model.named_parameters() if p.requires_grad}
     return {
@@ -109,6 +119,7 @@ def _identity_of(steps: Steps, objective: Objective, stages: Stages, seed: int) 
         "validation examples": str(0 if stages.held_out is None else len(stages.held_out)),
         "trainable parameters": str(shapes),
         "frozen tensors": f"sha256 {digest}",
+        **({"processes": str(ranks.count)} if ranks.are_several else {}),
     }
 
 
@@ -128,11 +139,16 @@ def _digest_of_labels(labels: Any) -> str:
     return hashlib.sha256("".join(map(digest_of, tensors)).encode()).hexdigest()[:16] if tensors else "unknown"
 
 
-def state_of(runs: Sequence[CandidateRun], stages: Stages, notes: Sequence[str], seconds: Sequence[float]) -> Plain:
-    """The state after an epoch: tensors are copies, all else is plain data."""
+def state_of(
+    runs: Sequence[CandidateRun], stages: Stages, notes: Sequence[str], seconds: Sequence[float], ranks: Ranks = ALONE
+) -> Plain:
+    """The state after an epoch: tensors are copies, all else is plain data.
+
+    ranks  processes of which each has generators of its own; all else is the same in all
+    """
     return {
-        "runs": [_state_of_run(run) for run in runs],
-        "generators": _plain_generators(generator_states()),
+        "runs": [_state_of_run(run, ranks) for run in runs],
+        "generators": _of_all(ranks, generator_states()),
         "begun": [asdict(stage) for stage in stages.begun],
         "notes": list(notes),
         "seconds": list(seconds),
@@ -155,24 +171,34 @@ def restore_progress(state: Plain, runs: Sequence[CandidateRun], stages: Stages)
     ]
 
 
-def restore_tensors(state: Plain, runs: Sequence[CandidateRun]) -> None:
+def restore_tensors(state: Plain, runs: Sequence[CandidateRun], ranks: Ranks = ALONE) -> None:
     """Put back weights, optimizers, rates and averages. After the runs have begun the stage."""
     for run, values in zip(runs, state["runs"], strict=True):
-        _restore_run(run, values)
+        _restore_run(run, values, ranks)
 
 
-def restore_generators(state: Plain) -> None:
+def restore_generators(state: Plain, ranks: Ranks = ALONE) -> None:
     """Put back the generators of random numbers, just before the epoch with which it goes on."""
-    _as_generators(state["generators"]).restore()
+    _own(ranks, state["generators"]).restore()
 
 
-def _state_of_run(run: CandidateRun) -> Plain:
+def _of_all(ranks: Ranks, generators: GeneratorStates) -> Any:
+    """The generators of this process; of several a list by rank."""
+    plain = _plain_generators(generators)
+    return ranks.gathered(plain) if ranks.are_several else plain
+
+
+def _own(ranks: Ranks, kept: Any) -> GeneratorStates:
+    return _as_generators(kept[ranks.rank] if ranks.are_several else kept)
+
+
+def _state_of_run(run: CandidateRun, ranks: Ranks) -> Plain:
     own = run.own
     weights = run.learner.state() if own is None else own.values
     return {
         "weights": _copied(weights),
         "kept": _copied(run.kept),
-        "generators": None if own is None else _plain_generators(own.generators),
+        "generators": None if own is None else _of_all(ranks, own.generators),
         "optimizer": _deep_copied(run.eager.optimizer.state_dict()),
         "scaler": None if run.eager.scaler is None else run.eager.scaler.state_dict(),
         "rates": None if run.rates is None else _deep_copied(run.rates.scheduler.state_dict()),
@@ -183,13 +209,13 @@ def _state_of_run(run: CandidateRun) -> Plain:
     }
 
 
-def _restore_run(run: CandidateRun, values: Plain) -> None:
+def _restore_run(run: CandidateRun, values: Plain, ranks: Ranks) -> None:
     if run.own is None:
         run.learner.restore(values["weights"])
     else:
         tensors = run.learner.tensors()
         run.own.values = {name: value.to(tensors[name].device) for name, value in values["weights"].items()}
-        run.own.generators = _as_generators(values["generators"])
+        run.own.generators = _own(ranks, values["generators"])
     run.eager.optimizer.load_state_dict(values["optimizer"])
     if run.eager.scaler is not None:
         run.eager.scaler.load_state_dict(values["scaler"])

@@ -14,8 +14,9 @@ from regraft.learning.learner import Learner, to_device
 from regraft.learning.losses import unweighted
 from regraft.learning.metrics import GivenMetrics, metric_sets
 from regraft.learning.objective import Objective, Part
+from regraft.learning.ranks import ALONE, Ranks
 from regraft.learning.request import Request
-from regraft.learning.statistics import ClassScore
+from regraft.learning.statistics import ClassScore, Statistics
 from regraft.tasks.classes import Classes
 from regraft.tasks.outputs import find_output
 from regraft.tasks.several import label_parts
@@ -71,24 +72,49 @@ class Score:
 
 
 def score(
-    learner: Learner, examples: Examples, asked: Objective | Request, *, batch_size: int, metrics: GivenMetrics = None
-) -> Score:
+    learner: Learner, examples: Examples, asked: Objective | Request, *, batch_size: int, metrics: GivenMetrics = None,
+    ranks: Ranks = ALONE,
+) -> Score:  # fmt: skip
     """The learner's score on all examples, in eval mode, in their own order; modes are left as they were.
 
     asked   a request becomes an objective on the first batch
+    ranks   each process scores every so many-th batch by an objective, and all return the score of all batches
 
     Raises DataError that names the example when a label does not fit the task.
     """
+    if ranks.are_several and isinstance(asked, Objective):
+        return _score_by_ranks(learner, examples, asked, batch_size, metrics, ranks)
+    totals = _totals(learner, examples, asked, all_indices(examples), batch_size, metrics)
+    assert totals is not None, "there are examples"
+    return totals.score()
+
+
+def _score_by_ranks(
+    learner: Learner, examples: Examples, objective: Objective, batch_size: int, metrics: GivenMetrics, ranks: Ranks
+) -> Score:
+    mine = all_indices(examples).split(batch_size)[ranks.rank :: ranks.count]
+    totals = _totals(learner, examples, objective, torch.cat(mine), batch_size, metrics) if mine else None
+    every = _Totals(objective, metrics)
+    for counted in ranks.gathered(None if totals is None else totals.counted()):
+        if counted is not None:
+            every.merge(counted)
+    return ranks.from_first(every.score())
+
+
+def _totals(
+    learner: Learner, examples: Examples, asked: Objective | Request, order: Tensor, batch_size: int,
+    metrics: GivenMetrics,
+) -> "_Totals | None":  # fmt: skip
+    """Sums over the examples of `order` (count,) int64; None where there are none."""
     totals: _Totals | None = None
     with kept_modes(learner.model), torch.no_grad():
         learner.model.eval()
-        for indices, inputs, labels in batches(examples, all_indices(examples), batch_size):
+        for indices, inputs, labels in batches(examples, order, batch_size):
             labels = to_device(unweighted(labels), learner.device)
             outputs = learner.outputs(to_device(inputs, learner.device))
             totals = totals or _Totals(_made(asked, outputs, labels, examples, learner), metrics)
             totals.add(outputs, labels, indices)
-    assert totals is not None, "there are examples"
-    return totals.score()
+    return totals
 
 
 def _made(asked: Objective | Request, outputs: Any, labels: Any, examples: Examples, learner: Learner) -> Objective:
@@ -97,6 +123,17 @@ def _made(asked: Objective | Request, outputs: Any, labels: Any, examples: Examp
         return asked
     every = None if examples.labels is None else unweighted(examples.labels)
     return asked.objective(outputs, labels, every=every, model=learner.model)
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """What one of several processes has counted, see `_Totals`. `sets` holds statistics and metrics by prefix."""
+
+    examples: int
+    losses: list[Tensor | float]
+    weights: list[Tensor | float]
+    answers: Tensor | None
+    sets: dict[str, tuple[Statistics | None, dict[str, Any]]]
 
 
 class _Totals:
@@ -128,6 +165,21 @@ class _Totals:
                 one.add(find_output(outputs, part_name), label_parts(labels)[part_name])
             else:
                 one.add(outputs, labels)
+
+    def counted(self) -> "_Counted":
+        """What was counted, without the objective: for another process."""
+        sets = {prefix: (one.statistics, one.objects) for prefix, (_, one) in self.sets.items()}
+        return _Counted(self.examples, self.losses, self.weights, self.answers, sets)
+
+    def merge(self, other: "_Counted") -> None:
+        """Count what another process has counted; its tensors are on the CPU."""
+        self.examples += other.examples
+        self.losses = [mine + theirs for mine, theirs in zip(self.losses, other.losses, strict=True)]
+        self.weights = [mine + theirs for mine, theirs in zip(self.weights, other.weights, strict=True)]
+        if other.answers is not None:
+            self.answers = other.answers if self.answers is None else self.answers + other.answers
+        for prefix, (statistics, objects) in other.sets.items():
+            self.sets[prefix][1].merge(statistics, objects)
 
     def score(self) -> Score:
         """The numbers, fetched from the device once."""

@@ -13,6 +13,7 @@ from regraft.learning.callbacks import GivenCallback
 from regraft.learning.checkpoints import Checkpoints
 from regraft.learning.eager_step import PRECISIONS, Precision
 from regraft.learning.optimizers import OPTIMIZERS, Optimizer
+from regraft.learning.ranks import GivenGroup
 from regraft.learning.rates import Every, LRSchedule, needs_validation, schedule_form_problems
 from regraft.learning.schedules import EPOCHS, Schedule, form_problems
 
@@ -59,6 +60,8 @@ class Steps:
                   an interruption with the same weights in the end
     callbacks     functions that are called after each epoch with an `EpochEnd`, and `Callback`s such as
                   `CsvLogger("epochs.csv")` or `TensorBoardLogger("logs")`
+    group         the processes that train together: each takes a part of every batch, and gradients are summed. None:
+                  all processes where torch.distributed is initialised, else this one. "alone", or a process group
 
     Raises TrainError with all problems at once for values that make no sense.
     """
@@ -84,6 +87,7 @@ class Steps:
     schedule: Schedule | None = None
     checkpoints: Checkpoints | str | Path | None = field(default=None, repr=False)
     callbacks: Sequence[GivenCallback] = field(default=(), repr=False)
+    group: GivenGroup = None
 
     def __post_init__(self) -> None:
         _freeze_lists(self, "lr", "weight_decay")
@@ -91,6 +95,7 @@ class Steps:
         problems += [text for name in _POSITIVE for text in _number_problems(name, getattr(self, name))]
         problems += _number_problems("weight_decay", self.weight_decay, zero=True)
         problems += self._name_problems()
+        problems += _group_problems(self.group)
         problems += schedule_form_problems(self.lr_schedule, self.lr_arguments, self.lr_every, self.warmup)
         problems += _number_problems("warmup", self.warmup, zero=True)
         if self.ema is not None and not (isinstance(self.ema, Real) and 0 < float(self.ema) < 1):
@@ -130,15 +135,17 @@ class Exact:
     weight_decay  the w in mean loss + ½·w·|weight|². None tries seven values where there are validation examples to
                   choose by, and else takes 1/count (C = 1 in scikit-learn). Of several, the one with the lowest
                   validation loss stays
+    group         the processes that share the work, as for `Steps`: each sums over a part of the examples
 
     Raises TrainError for values that make no sense.
     """
 
     weight_decay: Rates = None
+    group: GivenGroup = None
 
     def __post_init__(self) -> None:
         _freeze_lists(self, "weight_decay")
-        _refuse("Exact", _number_problems("weight_decay", self.weight_decay, zero=True))
+        _refuse("Exact", _number_problems("weight_decay", self.weight_decay, zero=True) + _group_problems(self.group))
 
     def __repr__(self) -> str:
         return _call_text(self)
@@ -188,6 +195,12 @@ def _freeze_lists(solver: Solver, *names: str) -> None:
         value = getattr(solver, name)
         if isinstance(value, Iterable) and not isinstance(value, str | Mapping):
             object.__setattr__(solver, name, tuple(value))
+
+
+def _group_problems(group: GivenGroup) -> list[str]:
+    if not isinstance(group, str) or group == "alone":
+        return []
+    return [f'group is {group!r}, expected "alone" or a process group of torch.distributed']
 
 
 def _count_problems(name: str, value: object) -> list[str]:

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from math import exp, nan
-from typing import final
+from typing import Self, final
 
 import torch
 import torch.nn.functional as F
@@ -55,6 +55,10 @@ class Statistics(ABC):
         """Count the rows of a batch, as `Task.pairs` gives them."""
 
     @abstractmethod
+    def merge(self, other: Self) -> None:
+        """Count what the other has counted, of other rows of the same task."""
+
+    @abstractmethod
     def values(self) -> dict[str, float]:
         """Each metric's value; NaN where nothing was counted."""
 
@@ -98,7 +102,13 @@ class ClassStatistics(Statistics):
             self.surprise = self.surprise.to(labels.device) + F.cross_entropy(scores.float(), labels, reduction="sum")
         if self.has_table:
             counts = torch.bincount(labels * self.classes + predicted, minlength=self.classes**2)
-            self.table = counts if self.table is None else self.table + counts
+            self.table = _added(self.table, counts)
+
+    def merge(self, other: Self) -> None:
+        """Sums of sums."""
+        self.count += other.count
+        self.right, self.surprise = self.right + other.right, self.surprise + other.surprise
+        self.table = _added(self.table, other.table)
 
     def confusion(self) -> Tensor | None:
         """(classes, classes) int64 on the CPU: rows are true, columns predicted; None where it is not kept."""
@@ -151,8 +161,11 @@ class LabelStatistics(Statistics):
         known = labels >= 0
         yes, predicted = labels == 1, (self.task.activate(scores) > 0.5) & known
         rows = [yes & predicted, yes, predicted, (yes == predicted) & known, known]
-        counts = torch.stack([row.sum(0) for row in rows])
-        self.counts = counts if self.counts is None else self.counts + counts
+        self.counts = _added(self.counts, torch.stack([row.sum(0) for row in rows]))
+
+    def merge(self, other: Self) -> None:
+        """Sums of sums."""
+        self.counts = _added(self.counts, other.counts)
 
     def values(self) -> dict[str, float]:
         """`accuracy` is the share of single labels that are right; the others are means over the labels."""
@@ -198,12 +211,20 @@ class NumberStatistics(Statistics):
         if not len(labels):
             return
         values, labels = scores.double().cpu(), labels.double().cpu()
-        self.absolute = self.absolute + (values - labels).abs().sum(0)
-        self.squared = self.squared + (values - labels).square().sum(0)
-        apart, total = labels.mean(0) - self.mean, self.count + len(labels)
-        spread = (labels - labels.mean(0)).square().sum(0)
-        self.spread = self.spread + spread + apart.square() * (self.count * len(labels) / total)
-        self.mean, self.count = self.mean + apart * (len(labels) / total), total
+        batch = NumberStatistics()
+        batch.count, batch.mean = len(labels), labels.mean(0)
+        batch.absolute, batch.squared = (values - labels).abs().sum(0), (values - labels).square().sum(0)
+        batch.spread = (labels - batch.mean).square().sum(0)
+        self.merge(batch)
+
+    def merge(self, other: "NumberStatistics") -> None:
+        """The other's sums, with the spread between both means."""
+        if not other.count:
+            return
+        self.absolute, self.squared = self.absolute + other.absolute, self.squared + other.squared
+        apart, total = other.mean - self.mean, self.count + other.count
+        self.spread = self.spread + other.spread + apart.square() * (self.count * other.count / total)
+        self.mean, self.count = self.mean + apart * (other.count / total), total
 
     def values(self) -> dict[str, float]:
         """Means over the targets; R² is NaN where a target has one value only."""
@@ -212,6 +233,10 @@ class NumberStatistics(Statistics):
         explained = torch.where(self.spread > 0, 1 - self.squared / self.spread, nan)
         values = [(self.absolute / self.count).mean(), (self.squared / self.count).mean(), explained.mean()]
         return dict(zip(self.names, map(float, values), strict=True))
+
+
+def _added(left: Tensor | None, right: Tensor | None) -> Tensor | None:
+    return right if left is None else left if right is None else left + right
 
 
 def _class_scores(hits: Tensor, support: Tensor, predicted: Tensor) -> tuple[ClassScore, ...]:

@@ -151,6 +151,11 @@ class ClassCheck(LabelCheck):
         if len(self.seen) < 2:
             self.seen |= self._extremes(labels)
 
+    def merge(self, other: LabelCheck) -> None:
+        """Labels that another process has seen."""
+        if isinstance(other, ClassCheck):
+            self.seen |= other.seen
+
     def finish(self) -> None:
         """Raise DataError when all labels seen were the same, or there was none."""
         if len(self.seen) == 1:

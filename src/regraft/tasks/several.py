@@ -69,6 +69,11 @@ class _ChecksByPart(LabelCheck):
             with naming(name):
                 check.look(given[name], indices)
 
+    def merge(self, other: LabelCheck) -> None:
+        """Merge each check."""
+        for name, check in other.checks.items() if isinstance(other, _ChecksByPart) else ():
+            self.checks[name].merge(check)
+
     def finish(self) -> None:
         """Finish each check."""
         for name, check in self.checks.items():

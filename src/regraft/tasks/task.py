@@ -17,6 +17,9 @@ class LabelCheck(ABC):
         indices  (batch,) their indices in the data set; None: they are the whole data set in its own order
         """
 
+    def merge(self, other: "LabelCheck") -> None:  # noqa: B027  # most checks remember nothing
+        """Take what another process has seen of the same data set."""
+
     def finish(self) -> None:  # noqa: B027  # most checks have nothing to say at the end
         """Raise DataError when all labels seen teach nothing."""
 

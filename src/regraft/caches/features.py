@@ -1,9 +1,11 @@
 """Features: the cut's values, one row per example, as a plain data set and as whole batches."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from operator import itemgetter
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, final
 
@@ -14,6 +16,8 @@ from torch.utils.data import Dataset
 
 from regraft.caches.computing import Computed, compute
 from regraft.caches.costs import Cost
+from regraft.caches.feature_files import hugging_face_of, read_features, write_features
+from regraft.caches.feature_tables import table_of
 from regraft.caches.rows import HeldRows, StoredRows
 from regraft.caches.sampling import samples_of
 from regraft.caches.streaming import block_rows, groups_of, shuffled_groups, streamed
@@ -245,6 +249,32 @@ class Features(Dataset[Any], Examples):
         if not isinstance(self.labels, Tensor):
             raise DataError("scikit-learn takes one array of labels, and these are several, or of different lengths.")
         return torch.cat(flat, dim=1).cpu().numpy(), self.labels.cpu().numpy()
+
+    def to_arrow(self, *, ids: Sequence[str] | None = None) -> Any:
+        """A `pyarrow.Table`: `id`, a column of lists for each leaf, `label`; class names and origin as metadata.
+
+        ids  a text for each example; without them the ids of the store, where the features come from one
+
+        Of several views each is a row, numbered in the column `view`. Memory is shared where possible.
+        """
+        return table_of(self._computed, torch.arange(len(self) * self.views), ids=ids)
+
+    def to_datasets(self, *, ids: Sequence[str] | None = None) -> Any:
+        """A Hugging Face `datasets.Dataset` of the columns of `to_arrow`, with named classes."""
+        return hugging_face_of(self._computed, ids=ids)
+
+    def write(self, path: str | os.PathLike[str], *, ids: Sequence[str] | None = None) -> None:
+        """Write them for other tools: .parquet, .arrow or .feather, or without suffix a Hugging Face folder."""
+        write_features(self._computed, Path(path), ids=ids)
+
+    @staticmethod
+    def read(source: Any) -> "Features":
+        """Features that `write`, `to_arrow` or `to_datasets` made: a path, a table or a data set; equal bit for bit.
+
+        Training refuses them with a model whose frozen weights are others. An .arrow file is used where it lies.
+        Raises DataError for data that regraft did not write.
+        """
+        return Features(read_features(source))
 
     def _with(self, *, positions: Tensor) -> "Features":
         return Features(replace(self._computed, positions=positions))

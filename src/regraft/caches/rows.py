@@ -45,10 +45,13 @@ class Rows(ABC):
 
 @final
 class HeldRows(Rows):
-    """Whole columns in memory or on a device, in each leaf's own dtype."""
+    """Whole columns in memory or on a device, in each leaf's own dtype.
 
-    def __init__(self, columns: Mapping[str, Column]) -> None:
-        self.columns = dict(columns)
+    ids  (rows, 16) uint8 by which a store knows them; None where nobody asked for ids
+    """
+
+    def __init__(self, columns: Mapping[str, Column], ids: np.ndarray | None = None) -> None:
+        self.columns, self.ids = dict(columns), ids
 
     def gather(self, positions: Tensor) -> dict[str, Tensor]:
         """One `index_select` for each leaf."""
@@ -59,10 +62,11 @@ class HeldRows(Rows):
 
     def select(self, positions: Tensor) -> "HeldRows":
         """The rows at these positions alone."""
-        return HeldRows({
+        columns = {
             leaf: column.reordered(positions) if isinstance(column, Ragged) else column[positions.to(column.device)]
             for leaf, column in self.columns.items()
-        })  # fmt: skip
+        }
+        return HeldRows(columns, None if self.ids is None else self.ids[positions.numpy()])
 
     @property
     def tensors(self) -> dict[str, Tensor] | None:
@@ -156,7 +160,8 @@ class StoredRows(Rows):
                     0, some, self._column(leaf, self._by_part(wanted), None).index_select(0, wanted_indices)
                 )
             columns[leaf.name] = out
-        return HeldRows(columns)
+        ids = [part.ids for part in self.parts]
+        return HeldRows(columns, np.concatenate(ids)[positions.numpy()] if ids else None)
 
     def row_bytes(self, positions: Tensor) -> Tensor:
         """Bytes of each of these rows (count,) int64, in the leaves' own dtypes."""

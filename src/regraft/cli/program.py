@@ -12,7 +12,7 @@ from functools import partial
 from io import TextIOWrapper
 
 from regraft import __version__
-from regraft.cli import caches, checkpoints, completion, plans, runs, starting
+from regraft.cli import caches, checkpoints, completion, features, plans, runs, starting
 from regraft.cli.printing import warn
 from regraft.errors import RegraftError
 from regraft.foundation.progress import stoppable
@@ -68,7 +68,7 @@ def parser() -> ArgumentParser:
     )
     whole.add_argument("--version", action="version", version=f"regraft {__version__}")
     commands = whole.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for group in (checkpoints, plans, starting, runs, caches):
+    for group in (checkpoints, plans, starting, runs, features, caches):
         group.add_to(commands)
     completion.add_to(commands, whole)
     return whole

@@ -1,28 +1,21 @@
 """The documentation is true: its Python runs and prints what it says, its links and quoted messages exist."""
 
 import ast
-import os
 import re
-import subprocess
-import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import get_args
 
 import pytest
 
+import forked
+
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
 # A block of Python, and the block of text behind it: what the Python prints, where "…" is any text.
 BLOCK = re.compile(r"^```python\n(.*?)^```$(?:\s*^```text\n(.*?)^```$)?", re.MULTILINE | re.DOTALL)
-# torchvision has no CPU build here (vision_stub.py). tests/ leaves the path again: its folder `datasets` would hide the
-# library of that name.
-SETUP = f"""
-import sys
-sys.path.insert(0, {str(ROOT / "tests")!r})
-import vision_stub
-sys.path.pop(0)
+SETUP = """
 import torch
 torch.manual_seed(0)
 """
@@ -58,10 +51,7 @@ def test_every_block_of_a_page_runs_and_prints_what_the_page_shows(page, tmp_pat
     script = tmp_path / "page.py"
     script.write_text(f"{setup}\n" + "".join(f"{code}\nprint({BETWEEN!r})\n" for code, _ in blocks), encoding="utf-8")
 
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", script], cwd=tmp_path, capture_output=True, text=True, timeout=900,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "PYTHONUTF8": "1", "CUDA_VISIBLE_DEVICES": ""},
-    )  # fmt: skip
+    done = forked.run(script, cwd=tmp_path, env={"CUDA_VISIBLE_DEVICES": ""}, warn=False)
 
     assert done.returncode == 0, done.stderr
     for (_, shown), printed in zip(blocks, done.stdout.split(BETWEEN), strict=False):

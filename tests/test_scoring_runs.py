@@ -8,13 +8,13 @@ from sklearn.metrics import precision_recall_fscore_support
 from torch import nn
 
 import regraft
-from commands import regraft as command
 from regraft.contracts.numbers import NumberContract
 from regraft.contracts.preparation import Preparation
 from regraft.errors import DataError, SaveError
 from regraft.recipe import predict, reuse
 from regraft.saving import Factory
 from regraft.scoring_runs import score_run
+from typed import typed
 
 LINEAR = Factory("torch.nn:Linear", {"in_features": 1, "out_features": 2})
 
@@ -54,12 +54,12 @@ def test_the_score_of_a_job_is_found_again(job_file):
     assert found.score.accuracy == run.record.scores["test"].accuracy
     right = [answer.label == answer.name.split("/")[-2] for answer in predict(run.folder, [test])]
     assert sum(right) / len(right) == found.score.accuracy
-    done = command("evaluate", run.folder, test, "--json", "--metric", "f1")
-    assert done.returncode == 0, done.stderr
-    written = json.loads(done.stdout)
+    done = typed("evaluate", run.folder, test, "--json", "--metric", "f1")
+    assert (done.code, done.errors) == (0, "")
+    written = json.loads(done.output)
     assert (written["accuracy"], written["classes"]) == (found.score.accuracy, ["dark", "light"])
     assert set(written["metrics"]) == {"f1"}
-    assert "support" in command("evaluate", run.folder, test).stdout
+    assert "support" in typed("evaluate", run.folder, test).output
 
 
 def test_labels_that_training_did_not_know_are_refused(saved):

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from commands import regraft
+import forked
 from typed import typed
 
 
@@ -41,12 +41,20 @@ def theirs(tmp_path):
         ),
     ],
 )
-def test_errors_are_a_sentence_and_an_exit_code(tmp_path, words, code, told):
+def test_errors_are_a_sentence_and_an_exit_code(tmp_path, monkeypatch, words, code, told):
     """1 for what regraft refuses, 2 for wrong usage; never a traceback."""
-    done = regraft(*words, cwd=tmp_path)
-    assert done.returncode == code
-    assert told in done.stderr
-    assert "Traceback" not in done.stderr
+    monkeypatch.chdir(tmp_path)
+    done = typed(*words)
+    assert done.code == code
+    assert told in done.errors
+    assert "Traceback" not in done.errors
+
+
+def test_the_exit_code_is_that_of_the_process(tmp_path):
+    """As a shell sees it."""
+    done = forked.run("-m", "regraft", "show", "none.npz", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("CheckpointError: The file none.npz does not exist.")
 
 
 def test_no_words_print_the_commands():
@@ -123,7 +131,7 @@ def test_an_error_about_a_foreign_name_cannot_write_to_the_terminal(tmp_path):
     "words",
     [["show", "pipe"], ["plan", "pipe", "--model", "torch.nn:ReLU"], ["predict", "run", "pipe"]],
 )  # fmt: skip
-def test_a_named_pipe_is_refused_and_not_waited_for(tmp_path, words):
+def test_a_named_pipe_is_refused_and_not_waited_for(tmp_path, monkeypatch, words):
     """Nobody writes into it."""
     from torch import nn
 
@@ -134,6 +142,7 @@ def test_a_named_pipe_is_refused_and_not_waited_for(tmp_path, words):
     model = nn.Linear(2, 2)
     factory = Factory("torch.nn:Linear", {"in_features": 2, "out_features": 2})
     save(model, tmp_path / "run", classes=["a", "b"], factory=factory)
-    done = regraft(*words, cwd=tmp_path)
-    assert done.returncode == 1
-    assert "Error: " in done.stderr
+    monkeypatch.chdir(tmp_path)
+    done = typed(*words)
+    assert done.code == 1
+    assert "Error: " in done.errors

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,21 +13,28 @@ import time
 
 import pytest
 
-from commands import regraft
+import forked
+from jobs import write_job
 from typed import typed
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The folder of a job and its finished run, and the command that ran it."""
+    folder = tmp_path_factory.mktemp("job")
+    return folder, forked.run("-m", "regraft", "reuse", write_job(folder), "--set", "train.epochs=2")
+
+
 @pytest.fixture
-def run_folder(job_file):
-    """A finished run."""
-    done = regraft("reuse", job_file)
-    assert done.returncode == 0, done.stderr
-    return job_file.parent / "run"
+def run_folder(finished, tmp_path):
+    """A finished run beside its job, of one's own."""
+    shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
+    return tmp_path / "run"
 
 
-def test_a_job_prints_the_plan_and_the_result_without_bars(job_file):
+def test_a_job_prints_the_plan_and_the_result_without_bars(finished):
     """Standard error is no terminal here: no progress bar, no escape codes."""
-    done = regraft("reuse", job_file, "--set", "train.epochs=2")
+    done = finished[1]
     assert (done.returncode, done.stderr) == (0, "")
     assert "6 reused" in done.stdout
     assert "accuracy" in done.stdout
@@ -36,9 +44,9 @@ def test_a_job_prints_the_plan_and_the_result_without_bars(job_file):
 def test_predictions_come_as_text_json_and_csv(run_folder):
     """One line, one object, one row for each image."""
     images = run_folder.parent / "test"
-    text = regraft("predict", run_folder, images).stdout.splitlines()
-    objects = json.loads(regraft("predict", run_folder, images, "--json").stdout)
-    rows = list(csv.DictReader(io.StringIO(regraft("predict", run_folder, images, "--csv").stdout)))
+    text = typed("predict", run_folder, images).output.splitlines()
+    objects = json.loads(typed("predict", run_folder, images, "--json").output)
+    rows = list(csv.DictReader(io.StringIO(typed("predict", run_folder, images, "--csv").output)))
     assert len(text) == len(objects) == len(rows) == 16
     assert objects[0]["label"] == rows[0]["class"]
 
@@ -47,7 +55,7 @@ def test_a_files_name_makes_no_line_of_its_own(run_folder):
     """One line for each answer, whatever the folder is called."""
     images = run_folder.parent / "te\nst\x1b[2J"
     (run_folder.parent / "test").rename(images)
-    printed = regraft("predict", run_folder, images).stdout
+    printed = typed("predict", run_folder, images).output
     assert len(printed.splitlines()) == 16
     assert "\x1b" not in printed
 
@@ -56,17 +64,17 @@ def test_damaged_images_are_skipped_when_asked_and_named_on_standard_error(run_f
     """What the error advises is an option of the command."""
     image = run_folder.parent / "test" / "dark" / "00.png"
     image.write_bytes(b"damaged")
-    assert "--skip-unreadable" in regraft("predict", run_folder, image).stderr
-    done = regraft("predict", run_folder, run_folder.parent / "test", "--skip-unreadable")
-    assert (done.returncode, len(done.stdout.splitlines())) == (0, 15)
-    assert done.stderr == f"note: 1 unreadable image skipped: {image}\n"
+    assert "--skip-unreadable" in typed("predict", run_folder, image).errors
+    done = typed("predict", run_folder, run_folder.parent / "test", "--skip-unreadable")
+    assert (done.code, len(done.output.splitlines())) == (0, 15)
+    assert done.errors == f"note: 1 unreadable image skipped: {image}\n"
 
 
 def test_an_existing_run_is_refused_unless_told(run_folder):
     """--overwrite replaces it."""
     job = run_folder.parent / "job.toml"
-    assert "exists already; nothing was changed" in regraft("reuse", job).stderr
-    assert regraft("reuse", job, "--overwrite").returncode == 0
+    assert "exists already; nothing was changed" in typed("reuse", job).errors
+    assert typed("reuse", job, "--overwrite").code == 0
 
 
 STOPS = pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -113,8 +121,9 @@ def test_a_job_that_is_stopped_while_it_trains_keeps_its_finished_epochs(job_fil
     assert {path.name for path in epochs.parent.iterdir()} == {"training.pt", "epochs.csv"}
 
 
-def test_a_run_of_a_stranger_is_used_without_executing_its_code(run_folder):
+def test_a_run_of_a_stranger_is_used_without_executing_its_code(run_folder, monkeypatch):
     """--help says that the folder's code is executed, and --model builds by one's own instead."""
+    monkeypatch.chdir(run_folder.parent)
     own = (run_folder / "net.py").read_text()
     (run_folder.parent / "own.py").write_text(own)
     bomb = "open('executed', 'w').close()\n" + own
@@ -124,21 +133,19 @@ def test_a_run_of_a_stranger_is_used_without_executing_its_code(run_folder):
     (run_folder / "regraft.json").write_text(json.dumps(record))
     words = ["predict", run_folder, run_folder.parent / "test", "--model", "own.py:net"]
 
-    done = regraft(*words, cwd=run_folder.parent)
+    done = typed(*words)
 
-    assert (done.returncode, len(done.stdout.splitlines())) == (0, 16), done.stderr
+    assert (done.code, len(done.output.splitlines())) == (0, 16), done.errors
     assert not (run_folder.parent / "executed").exists()
-    assert "Executes the code in the run folder" in regraft("predict", "--help").stdout
-    assert regraft(*words[:3], cwd=run_folder.parent).returncode == 0
+    assert "Executes the code in the run folder" in typed("predict", "--help").output
+    assert typed(*words[:3]).code == 0
     assert (run_folder.parent / "executed").exists()
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
 def test_a_full_disk_under_the_output_ends_no_training(job_file):
     """The run is there; the exit code says that the result could not be printed."""
-    with open("/dev/full", "w") as full:
-        words = [sys.executable, "-m", "regraft", "reuse", job_file]
-        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, timeout=600)
+    done = forked.run("-m", "regraft", "reuse", job_file, output="/dev/full")
     assert done.returncode != 0
     assert "note: the output cannot be written: No space left on device" in done.stderr
     assert "Traceback" not in done.stderr
@@ -148,12 +155,12 @@ def test_a_full_disk_under_the_output_ends_no_training(job_file):
 def test_advice_on_a_job_prints_a_table_and_writes_the_chart(job_file):
     """Nothing is trained; --json is the numbers alone."""
     chart = job_file.parent / "chart.svg"
-    done = regraft("advise", job_file, "--svg", chart)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "every example predicted by the others" in done.stdout
+    done = typed("advise", job_file, "--svg", chart)
+    assert (done.code, done.errors) == (0, "")
+    assert "every example predicted by the others" in done.output
     assert chart.read_text().startswith('<svg xmlns="http://www.w3.org/2000/svg"')
     assert not (job_file.parent / "run").exists()
-    told = json.loads(regraft("advise", job_file, "--json", "--set", "advise.control=false").stdout)
+    told = json.loads(typed("advise", job_file, "--json", "--set", "advise.control=false").output)
     assert [row["name"] for row in told["rows"]] == ["(the input)", "4", "(all layers)"]
     assert told["rows"][1]["shuffled"] is None
 

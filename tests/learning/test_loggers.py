@@ -51,23 +51,81 @@ def test_tensorboard_reads_the_curves(tmp_path):
     assert [point.value for point in points] == pytest.approx(history.train_loss, rel=1e-6)  # stored as float32
 
 
+class Clients:
+    """Stand-ins with the interfaces of wandb 0.31 and mlflow 3.17, with which the loggers were tried offline."""
+
+    def __init__(self, monkeypatch, *, is_active=False):
+        self.calls = []
+        session = SimpleNamespace(
+            log=lambda numbers, step: self.note("wandb.log", numbers, step=step),
+            finish=lambda exit_code=None: self.note("wandb.finish", exit_code=exit_code),
+            config=SimpleNamespace(update=lambda values, allow_val_change: self.note("wandb.config", values)),
+        )
+
+        def init(config, **options):
+            self.note("wandb.init", config, **options)
+            return session
+
+        wandb = SimpleNamespace(run=session if is_active else None, init=init)
+        mlflow = SimpleNamespace(
+            active_run=lambda: object() if is_active else None,
+            start_run=lambda **options: self.note("mlflow.start_run", **options),
+            log_params=lambda values: self.note("mlflow.log_params", values),
+            log_metrics=lambda values, step: self.note("mlflow.log_metrics", values, step=step),
+            end_run=lambda status: self.note("mlflow.end_run", status=status),
+        )
+        monkeypatch.setitem(sys.modules, "wandb", wandb)
+        monkeypatch.setitem(sys.modules, "mlflow", mlflow)
+
+    def note(self, name, *args, **options):
+        self.calls.append((name, *args, options))
+
+    def names(self):
+        return [name for name, *_ in self.calls]
+
+
 def test_wandb_and_mlflow_are_called_by_their_own_clients(monkeypatch):
     """Begin, a log for each epoch, end."""
-    calls = []
-
-    def note(name, result=None):
-        return lambda *args, **options: calls.append((name, options)) or result
-
-    session = SimpleNamespace(log=note("log"), finish=note("finish"))
-    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=note("init", session)))
-    mlflow = {name: note(name) for name in ("start_run", "log_params", "log_metrics", "end_run")}
-    monkeypatch.setitem(sys.modules, "mlflow", SimpleNamespace(**mlflow))
-    run(WandbLogger(project="p"), MlflowLogger(run_name="r"))
-    assert [name for name, _ in calls] == [
-        "init", "start_run", "log_params", "log", "log_metrics", "log", "log_metrics", "finish", "end_run",
+    clients = Clients(monkeypatch)
+    history = run(WandbLogger(project="p"), MlflowLogger(run_name="r"))
+    assert clients.names() == [
+        "wandb.init", "mlflow.start_run", "mlflow.log_params", "wandb.log", "mlflow.log_metrics", "wandb.log",
+        "mlflow.log_metrics", "wandb.finish", "mlflow.end_run",
     ]  # fmt: skip
-    assert calls[0][1]["project"] == "p"
-    assert [options["step"] for name, options in calls if name == "log"] == [0, 1]
+    assert clients.calls[0][-1] == {"project": "p"}
+    logs = [(numbers["train_loss"], options["step"]) for name, numbers, options in clients.calls[3:7] if "log" in name]
+    assert sorted({*logs}, key=lambda log: log[1]) == list(zip(history.train_loss, (0, 1), strict=True))
+    assert clients.calls[-2:] == [("wandb.finish", {"exit_code": 0}), ("mlflow.end_run", {"status": "FINISHED"})]
+
+
+def test_a_run_that_is_open_already_is_used_and_left_open(monkeypatch):
+    """As in `with mlflow.start_run():` around the training."""
+    clients = Clients(monkeypatch, is_active=True)
+    run(WandbLogger(), MlflowLogger())
+    assert not {"wandb.init", "wandb.finish", "mlflow.start_run", "mlflow.end_run"} & {*clients.names()}
+    assert clients.names().count("wandb.log") == clients.names().count("mlflow.log_metrics") == 2
+
+
+def test_an_interrupted_training_ends_its_run_as_failed(monkeypatch):
+    """The services show what did not come to its end."""
+
+    def stop(end):
+        raise KeyboardInterrupt
+
+    clients = Clients(monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        run(WandbLogger(project="p"), MlflowLogger(run_name="r"), stop)
+    assert clients.calls[-2:] == [("wandb.finish", {"exit_code": 1}), ("mlflow.end_run", {"status": "FAILED"})]
+
+
+def test_mlflow_gets_names_and_values_that_it_takes(monkeypatch):
+    """Names without other letters, and parameters that are not too long."""
+    clients = Clients(monkeypatch)
+    logger = MlflowLogger(run_name="r")
+    logger.train_begin({"solver": "x" * 9000})
+    logger.epoch_end(EpochEnd(0, 1, {"f1 (of 1%)": 0.5}))
+    assert len(clients.calls[1][1]["solver"]) == 500
+    assert clients.calls[2][1] == {"f1 _of 1__": 0.5}
 
 
 @pytest.mark.parametrize("name", ["wandb", "mlflow"])

@@ -1,6 +1,7 @@
 """Callbacks that write the numbers of each epoch: into a .csv, to TensorBoard, Weights & Biases or MLflow."""
 
 import csv
+import re
 from collections.abc import Callable, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
@@ -9,6 +10,10 @@ from typing import Any, final
 from regraft.errors import TrainError
 from regraft.foundation.files import write_whole
 from regraft.learning.callbacks import Callback, EpochEnd
+from regraft.learning.history import History
+
+LONGEST_PARAMETER = 500  # letters; MLflow refuses longer ones (6,000 since version 2.9)
+UNFIT = re.compile(r"[^\w\-. :/]")  # letters that no name of a metric has in MLflow
 
 
 @final
@@ -78,7 +83,7 @@ class TensorBoardLogger(Callback):
 class WandbLogger(Callback):
     """The numbers of each epoch in a run of Weights & Biases, by its own client.
 
-    options  of `wandb.init`: project="…", mode="offline"
+    options  of `wandb.init`: project="…", mode="offline". Without any, a run that is open already is used and left open
 
     Raises TrainError without the library wandb.
     """
@@ -90,26 +95,37 @@ class WandbLogger(Callback):
             raise TrainError("WandbLogger writes by the library wandb: pip install wandb") from error
         self._wandb, self.options = wandb, options
         self._run: Any = None
+        self._is_own, self._has_ended = True, False
 
     def train_begin(self, settings: Mapping[str, Any]) -> None:
         """Begin a run with the settings as its configuration."""
-        self._run = self._wandb.init(config=dict(settings), **self.options)
+        self._has_ended, self._is_own = False, bool(self.options) or self._wandb.run is None
+        if self._is_own:
+            self._run = self._wandb.init(config=dict(settings), **self.options)
+        else:
+            self._run = self._wandb.run
+            self._run.config.update(dict(settings), allow_val_change=True)
 
     def epoch_end(self, end: EpochEnd) -> None:
         """Log the numbers with the epoch as their step."""
         self._run.log(dict(end.numbers), step=end.epoch)
 
+    def train_end(self, history: History) -> None:
+        """The training has come to its end."""
+        self._has_ended = True
+
     def close(self) -> None:
-        """Finish the run."""
-        if self._run is not None:
-            self._run.finish()
+        """Finish the run, as failed where the training did not come to its end."""
+        if self._run is not None and self._is_own:
+            self._run.finish(exit_code=0 if self._has_ended else 1)
 
 
 @final
 class MlflowLogger(Callback):
     """The numbers of each epoch in a run of MLflow, by its own client.
 
-    options  of `mlflow.start_run`: run_name="…", experiment_id="…"
+    options  of `mlflow.start_run`: run_name="…", experiment_id="…". Without any, a run that is active already is used
+             and left active
 
     Raises TrainError without the library mlflow.
     """
@@ -120,22 +136,28 @@ class MlflowLogger(Callback):
         except ImportError as error:
             raise TrainError("MlflowLogger writes by the library mlflow: pip install mlflow") from error
         self._mlflow, self.options = mlflow, options
-        self._is_open = False
+        self._is_own = self._has_ended = False
 
     def train_begin(self, settings: Mapping[str, Any]) -> None:
-        """Begin a run with the settings as its parameters."""
-        self._mlflow.start_run(**self.options)
-        self._is_open = True
-        self._mlflow.log_params(dict(settings))
+        """Begin a run with the settings as its parameters, each cut to the length that MLflow takes."""
+        self._has_ended, self._is_own = False, bool(self.options) or self._mlflow.active_run() is None
+        if self._is_own:
+            self._mlflow.start_run(**self.options)
+        self._mlflow.log_params({name: str(value)[:LONGEST_PARAMETER] for name, value in settings.items()})
 
     def epoch_end(self, end: EpochEnd) -> None:
         """Log the numbers with the epoch as their step."""
-        self._mlflow.log_metrics(dict(end.numbers), step=end.epoch)
+        self._mlflow.log_metrics({UNFIT.sub("_", name): value for name, value in end.numbers.items()}, step=end.epoch)
+
+    def train_end(self, history: History) -> None:
+        """The training has come to its end."""
+        self._has_ended = True
 
     def close(self) -> None:
-        """End the run."""
-        if self._is_open:
-            self._mlflow.end_run()
+        """End the run, as failed where the training did not come to its end."""
+        if self._is_own:
+            self._mlflow.end_run(status="FINISHED" if self._has_ended else "FAILED")
+            self._is_own = False
 
 
 def loggers_named(names: Sequence[str], folder: Path) -> list[Callback]:

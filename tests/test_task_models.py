@@ -1,15 +1,20 @@
 """Everyday tasks on models as people have them: the head on cached features, the whole model and a plain loop agree."""
 
 import copy
+import math
 import os
 from functools import partial
+from operator import mul
 
 import pytest
 import torch
 import torch.nn.functional as F
+from sklearn import metrics
 from torch import nn
 
 from regraft.caching import cache_features
+from regraft.collecting import predictions
+from regraft.errors import DataError
 from regraft.evaluating import evaluate
 from regraft.examples import as_examples, call
 from regraft.freezing import freeze
@@ -173,7 +178,7 @@ def plain_loop(model, rows, batches, loss):
     examples, losses = as_examples(rows), []
     model.train()
     for _ in range(EPOCHS):
-        values = []
+        values, counts = [], []
         for indices in batches:
             inputs, labels = examples.gather(indices)
             value = loss(call(model, inputs), labels)
@@ -181,8 +186,41 @@ def plain_loop(model, rows, batches, loss):
             value.backward()
             optimizer.step()
             values.append(float(value.detach()))
-        losses.append(sum(values) / len(values))
+            counts.append(float(known(labels).sum()) if torch.is_tensor(labels) else len(indices))
+        losses.append(sum(map(mul, values, counts)) / sum(counts))
     return losses
+
+
+def known(labels):
+    """Where there is a label."""
+    return (labels != -100) & (labels != 255)
+
+
+def metrics_by_hand(name, outputs, labels):
+    """The metrics of each task, by scikit-learn."""
+    if name == "two_targets":
+        ages = labels["age"].float(), outputs["age"][:, 0]
+        return {
+            "kind.accuracy": metrics.accuracy_score(labels["kind"], outputs["kind"].argmax(1)),
+            "age.mean_absolute_error": metrics.mean_absolute_error(*ages),
+            "age.r2": metrics.r2_score(*ages),
+        }
+    logits = outputs if torch.is_tensor(outputs) else outputs.logits
+    if name == "several_labels":
+        return {
+            "accuracy": float(((logits > 0) == (labels == 1)).float().mean()),
+            "f1": metrics.f1_score(labels, logits > 0, average="macro", zero_division=0),
+        }
+    if name == "gpt2":
+        logits, labels = logits[:, :-1], labels[:, 1:]
+    rows = (logits.movedim(1, -1) if name == "unet" else logits)[known(labels)]
+    true, predicted = labels[known(labels)], rows.argmax(1)
+    by_hand = {"accuracy": metrics.accuracy_score(true, predicted)}
+    if name == "unet":
+        by_hand["mean_iou"] = metrics.jaccard_score(true, predicted, average="macro", zero_division=0)
+    if name in ("gpt2", "t5"):
+        by_hand["perplexity"] = math.exp(metrics.log_loss(true, rows.double().softmax(1), labels=range(20)))
+    return by_hand
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -212,4 +250,77 @@ def test_head_whole_model_and_plain_loop_agree(name):
     reference.eval()
     every, labels = as_examples(rows).gather(torch.arange(len(rows)))
     with torch.no_grad():
-        assert score.loss == pytest.approx(float(loss(call(reference, every), labels)), rel=1e-4)
+        outputs = call(reference, every)
+        assert score.loss == pytest.approx(float(loss(outputs, labels)), rel=1e-4)
+        assert score.metrics == pytest.approx(metrics_by_hand(name, outputs, labels), rel=1e-3)
+
+
+def segformer():
+    torch.manual_seed(0)
+    config = transformers.SegformerConfig(
+        num_labels=3, hidden_sizes=[8, 8], num_encoder_blocks=2, depths=[1, 1], sr_ratios=[1, 1], decoder_hidden_size=8,
+        num_attention_heads=[1, 1], strides=[4, 2], patch_sizes=[7, 3], mlp_ratios=[1, 1], classifier_dropout_prob=0.0,
+    )  # fmt: skip
+    return transformers.SegformerForSemanticSegmentation(config)
+
+
+def test_masks_of_more_pixels_than_outputs_are_learned_as_by_the_models_own_loss():
+    """SegFormer gives a quarter of the height and width."""
+    model, reference = segformer(), segformer()
+    images, masks = torch.randn(4, 3, 16, 24), torch.randint(3, (4, 16, 24))
+    masks[:, 0] = 255
+    for each in (model, reference):
+        freeze(each, "segformer")
+    trunk, head = split(model, images[:2])
+    features = cache_features(trunk, (images, masks))
+    ignoring = nn.CrossEntropyLoss(ignore_index=255)
+    solver = Steps(optimizer=sgd, epochs=2, order=lambda _: [torch.arange(4)])
+    history = train(head, features, loss=ignoring, solver=solver)
+    optimizer, losses = sgd([p for p in reference.parameters() if p.requires_grad]), []
+    reference.train()
+    reference.segformer.eval()
+    for _ in range(2):
+        optimizer.zero_grad()
+        value = reference(images, labels=masks).loss
+        value.backward()
+        optimizer.step()
+        losses.append(float(value.detach()))
+
+    assert history.train_loss == pytest.approx(losses, rel=1e-5)
+    assert "the outputs of 4 × 6 are enlarged to the 16 × 24 of the masks" in history.notes[0]
+    answers = predictions(head, features)
+    assert answers.outputs.shape == (4, 3, 4, 6)
+    assert answers.probabilities.shape == (4, 3, 16, 24)
+    expected = answers.probabilities.argmax(1)[masks != 255] == masks[masks != 255]
+    assert evaluate(head, features).accuracy == pytest.approx(float(expected.float().mean()))
+
+
+def test_masks_of_another_size_are_refused():
+    """No whole number of pixels for each output: a mask that was resized otherwise than its image."""
+    with pytest.raises(DataError, match="takes whole numbers of the shape"):
+        evaluate(nn.Conv2d(1, 3, 1), (torch.randn(2, 1, 14, 14), torch.zeros(2, 16, 16).long()), task="segmentation")
+
+
+@pytest.mark.parametrize("name", ["bert", "gpt2"])
+def test_a_mask_is_made_of_texts_that_are_padded(name):
+    """The whole model on padded batches gives what each text alone gives; so do features of a trunk with a mask."""
+    torch.manual_seed(0)
+    settings = {"vocab_size": 20, "num_labels": 2, "pad_token_id": 1}
+    if name == "bert":
+        model = transformers.BertForSequenceClassification(transformers.BertConfig(**settings, **SMALL))
+    else:
+        config = transformers.GPT2Config(n_embd=16, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0, **settings)
+        model = transformers.GPT2ForSequenceClassification(config)
+    model.eval()
+    rows = [({"input_ids": torch.randint(2, 20, (3 + index % 3,))}, index % 2) for index in range(6)]
+    with torch.no_grad():
+        alone = torch.cat([model(input_ids=inputs["input_ids"][None]).logits for inputs, _ in rows])
+
+    by_model = predictions(model, rows)
+    freeze(model, "bert|transformer")
+    ids = torch.randint(2, 20, (2, 7))
+    trunk, head = split(model, input_ids=ids, attention_mask=torch.ones_like(ids))
+    by_head = predictions(head, cache_features(trunk, rows))
+
+    assert torch.allclose(by_model.outputs, alone, atol=1e-6)  # other lengths, other order of sums
+    assert torch.allclose(by_head.outputs, alone, atol=1e-6)

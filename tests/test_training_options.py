@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, update_bn
 
 from regraft.caching import cache_features
 from regraft.errors import DataError, TrainError
@@ -126,7 +127,7 @@ def test_patterns_have_their_own_rates():
 def test_averaged_weights_are_scored_and_kept():
     inputs, labels = three_classes()
     model, reference = small(), small()
-    history = train(model, (inputs, labels), validation=(inputs, labels), solver=in_order(ema=0.9))
+    history = train(model, (inputs, labels), validation=(inputs, labels), solver=in_order(averaging=0.9))
     averages = [p.detach().clone() for p in reference.parameters()]
 
     def after(_):
@@ -136,6 +137,63 @@ def test_averaged_weights_are_scored_and_kept():
     plain_loop(reference, lambda o, i: F.cross_entropy(o, LABELS[i]), after)
     assert all(torch.allclose(a, p, atol=1e-6) for a, p in zip(averages, model.parameters(), strict=True))
     assert history.validation_loss[-1] == pytest.approx(evaluate(model, (inputs, labels)).loss)
+
+
+def test_the_mean_of_the_last_epochs_has_its_own_statistics_of_batches():
+    """As torch's AveragedModel and update_bn give them, in each epoch and in the end."""
+    inputs, labels = three_classes()
+
+    def network():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+
+    model, reference = network(), network()
+    solver = in_order(averaging="swa", averaging_start=1)
+    history = train(model, (inputs, labels), validation=(inputs, labels), solver=solver)
+    average, optimizer, losses = AveragedModel(reference), sgd(reference.parameters()), []
+    for epoch in range(3):
+        reference.train()
+        for indices in BATCHES:
+            optimizer.zero_grad()
+            F.cross_entropy(reference(inputs[indices]), labels[indices]).backward()
+            optimizer.step()
+        if epoch >= 1:
+            average.update_parameters(reference)
+            update_bn([inputs[indices] for indices in BATCHES], average)
+            losses.append(float(F.cross_entropy(average.eval()(inputs), labels).detach()))
+
+    assert history.validation_loss[2] == pytest.approx(losses[1], rel=1e-5)
+    assert torch.allclose(model[1].running_var, average.module[1].running_var, rtol=1e-5)
+    assert torch.allclose(model[0].weight, average.module[0].weight, atol=1e-6)
+
+
+@pytest.mark.parametrize("loss", [nn.CrossEntropyLoss(ignore_index=255), WeightedLoss(class_weights=[1.0, 5.0, 0.5])])
+def test_the_loss_of_an_epoch_is_over_all_its_labels(loss):
+    """With weights that do not move, it is the loss of the whole set, as `evaluate` gives it."""
+    inputs, labels = torch.randn(9, 5, 4), torch.randint(3, (9, 5))
+    if not isinstance(loss, WeightedLoss):
+        labels[:6, 1:] = 255
+    model = nn.Linear(4, 3)
+    solver = Steps(optimizer=lambda p: torch.optim.SGD(p, lr=0.0), epochs=1, batch_size=4)
+    history = train(model, (inputs, labels), task="token-classification", loss=loss, solver=solver)
+    assert history.train_loss[0] == pytest.approx(evaluate(model, (inputs, labels)).loss, rel=1e-5)
+
+
+def test_an_interrupt_gives_the_history_of_the_finished_epochs():
+    """And the task and loss of the training stay known."""
+
+    def stop(end):
+        if end.epoch == 1:
+            raise KeyboardInterrupt
+
+    model, data = small(), three_classes()
+    weighted = WeightedLoss(class_weights=[1.0, 2.0, 0.5])
+    with pytest.raises(KeyboardInterrupt, match="interrupted after 2 finished epochs") as got:
+        train(model, data, validation=data, loss=weighted, solver=in_order(callbacks=[stop]))
+    history = got.value.history
+    assert (history.epochs, history.stopped_because) == (2, "interrupted after 2 finished epochs")
+    assert history.notes[0].startswith("task: classification")
+    assert evaluate(model, data).loss == pytest.approx(history.validation_loss[1])
 
 
 def test_the_best_epoch_is_that_of_the_monitored_metric():

@@ -46,7 +46,8 @@ def cache_features(
     classes     the names of the classes in their order, where labels are texts; the texts of a whole list of labels are
                 sorted where none are given
     pad         what shorter inputs end in: {"input_ids": 1}. None: the pad id that the model's configuration has for
-                token ids, and zeros
+                token ids, and zeros. An attention_mask is made where the trunk was split with one and the data have
+                none
     head        with it, `features.built.rounding` has what a lower precision changes at the head's outputs
     epochs      of the training to come: when caching takes longer than it saves, it is refused before the build
     tell        is called with the cost in a sentence before the build, measured on a batch: bytes, seconds, when it
@@ -81,7 +82,7 @@ def cache_features(
 def _examples(trunk: FeatureExtractor, dataset: Any, classes: Sequence[str], pad: GivenPads) -> Examples:
     """The data set as examples whose shorter inputs end in what the trunk's model expects."""
     examples = as_examples(dataset, classes=classes)
-    return with_pads(examples, trunk.model, pad) if isinstance(trunk, Trunk) else examples
+    return with_pads(examples, trunk.model, pad, taken=trunk.batch.kwargs) if isinstance(trunk, Trunk) else examples
 
 
 def _of_stream(

@@ -16,7 +16,7 @@ from regraft.learning.losses import unweighted
 from regraft.learning.request import remembered
 from regraft.tasks.kinds import AnyTask, GivenTask, as_task
 from regraft.tasks.outputs import find_logits, find_output
-from regraft.tasks.several import Several
+from regraft.tasks.several import Several, label_parts
 from regraft.tensors.keeping import kept_modes
 from regraft.tensors.pad_values import GivenPads
 from regraft.tensors.trees import map_tree, tensors_of
@@ -28,8 +28,8 @@ class Predictions:
 
     outputs        (count, …) logits or numbers; a dict of them for several outputs. Shorter rows end in NaN
     labels         (count, …) as in the data set; shorter sequences end in -100 or NaN
-    probabilities  softmax or sigmoid of the outputs by the task, the numbers themselves for a regression; None where
-                   the task is not known
+    probabilities  softmax or sigmoid of the outputs by the task, the numbers themselves for a regression; in the size
+                   of the masks for a segmentation. None where the task is not known
     """
 
     outputs: Any
@@ -67,7 +67,7 @@ def predictions(
             made = _answer(learner.outputs(to_device(inputs, learner.device)), known)
             _refuse_no_rows(made, len(indices))
             outputs.append(to_device(made, torch.device("cpu")))
-            probabilities.append(to_device(_activated(made, known), torch.device("cpu")))
+            probabilities.append(to_device(_activated(made, known, unweighted(given)), torch.device("cpu")))
             labels.append(to_device(unweighted(given), torch.device("cpu")))
     rows = None if known is None else filled(joined(probabilities))
     return Predictions(filled(joined(outputs)), filled(joined(labels)), rows)
@@ -81,10 +81,12 @@ def _answer(outputs: Any, task: AnyTask | None) -> Any:
     return map_tree(torch.clone, outputs) if logits is None else logits
 
 
-def _activated(outputs: Any, task: AnyTask | None) -> Any:
+def _activated(outputs: Any, task: AnyTask | None, labels: Labels) -> Any:
+    """What the task makes of the outputs, in the size of the labels."""
     if isinstance(task, Several):
-        return {name: part.probabilities(outputs[name]) for name, part in task.tasks.items()}
-    return None if task is None else task.probabilities(outputs)
+        parts = label_parts(labels)
+        return {n: part.probabilities(part.fitted(outputs[n], parts[n])) for n, part in task.tasks.items()}
+    return None if task is None else task.probabilities(task.fitted(outputs, labels))
 
 
 def _refuse_no_rows(outputs: Any, count: int) -> None:

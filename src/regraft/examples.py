@@ -3,7 +3,7 @@
 import os
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from inspect import signature
 from types import MappingProxyType
 from typing import Any
@@ -24,15 +24,13 @@ from regraft.sources.named_rows import named_columns
 from regraft.sources.source import Source
 from regraft.sources.streams import READ_ONCE, is_stream
 from regraft.tensors.keeping import kept_generators
-from regraft.tensors.pad_values import GivenPads, config_pad_id, pad_values
-from regraft.tensors.padding import longest, padded_to
+from regraft.tensors.pad_values import GivenPads, config_pad_id, missing_masks, pad_values, takes_mask, with_masks
+from regraft.tensors.padding import Shapes, is_sequence, longest, padded_to
 from regraft.tensors.trees import Inputs, find_in, leaves_of, map_tree, named_tensors, tensors_of
 
-CHANNELS = 4  # of an image at most: red, green, blue, alpha
 FEW, MOST = 4, 0.75  # examples, and the part of them, that make a size the usual one
 Batch = tuple[Tensor, Inputs, Labels]  # indices, inputs, labels
 Pads = Mapping[str, float]  # path of an input ("input_ids", "0", "" for a single one) → what its shorter rows end in
-Shapes = tuple[tuple[int, ...], ...]  # of the tensors of one example's input, in order
 
 
 class Examples(ABC):
@@ -135,14 +133,17 @@ class DatasetExamples(Examples):
     classes    the names of the classes, where labels are texts
     pads       what shorter inputs end in, by their path; zeros where none is given
     processes  options of the DataLoader that fetches in other processes; {} fetches in threads
+    masks      mask that is made → token ids that it belongs to
+    masked     whether masks are made of examples of one length, too
     """
 
     def __init__(
         self, dataset: Dataset[Any], classes: Sequence[str] = (), pads: Pads = MappingProxyType({}), *,
-        processes: Mapping[str, Any] = MappingProxyType({}),
+        processes: Mapping[str, Any] = MappingProxyType({}), masks: Mapping[str, str] = MappingProxyType({}),
+        masked: bool = False,
     ) -> None:  # fmt: skip
         self.dataset: Any = dataset
-        self.pads, self.processes = dict(pads), dict(processes)
+        self.pads, self.processes, self.masks, self.masked = dict(pads), dict(processes), dict(masks), masked
         self.labels = dataset.labels if isinstance(dataset, Source) else None
         self.classes = tuple(classes) or (dataset.classes if isinstance(dataset, Source) else ())
         self._sizes: Counter[Shapes] = Counter()  # of the inputs fetched so far
@@ -172,7 +173,9 @@ class DatasetExamples(Examples):
         """A torch `Subset` of the data set."""
         is_source = isinstance(self.dataset, Source)
         part = self.dataset.subset(indices) if is_source else Subset(self.dataset, indices.tolist())
-        return DatasetExamples(part, self.classes, self.pads, processes=self.processes)
+        return DatasetExamples(
+            part, self.classes, self.pads, processes=self.processes, masks=self.masks, masked=self.masked
+        )
 
     def content_ids(self, indices: Sequence[int] | None = None) -> Sequence[str] | None:
         """Those of the data set, when it has a method `content_ids(indices=None)`."""
@@ -185,7 +188,7 @@ class DatasetExamples(Examples):
         return None if every is None else [every[index] for index in indices]
 
     def fetch(self, indices: Tensor) -> list[tuple[Any, Any]]:
-        """The pairs (input, label) at `indices`."""
+        """The pairs (input, label) at `indices`; with the masks that are made, where their lengths differ."""
         chosen = indices.tolist()
         fetch_many = getattr(self.dataset, "__getitems__", None)
         rows = fetch_many(chosen) if fetch_many else [self.dataset[index] for index in chosen]
@@ -198,6 +201,8 @@ class DatasetExamples(Examples):
                     "For several inputs return ((a, b), label) or ({'name': a}, label)."
                 )
         self._refuse_broken(chosen, [row[0] for row in rows])
+        if self.masks and (self.masked or has_lengths(rows)):
+            return [(with_masks(inputs, self.masks), label) for inputs, label in rows]
         return [tuple(row) for row in rows]
 
     def _batch(self, indices: Tensor) -> Batch:
@@ -218,28 +223,6 @@ class DatasetExamples(Examples):
                     "another example.\nResize or pad it in the data set, or leave it out. Sequences may have different "
                     "lengths: whole numbers such as tokens, or numbers with a mask among the inputs."
                 )
-
-
-def is_sequence(tensors: Sequence[Tensor], usual: Shapes, *, is_usual: bool) -> bool:
-    """Whether an example of another size is a sequence of another length, which may be filled up with zeros.
-
-    An image (three dimensions or more) of another height, width or number of channels is not. Neither are numbers alone
-    where nearly all examples have one size: a row that lost its end.
-
-    usual     the sizes that occur most often
-    is_usual  whether nearly all examples have them
-    """
-    others = [(tensor, size) for tensor, size in zip(tensors, usual, strict=False) if tuple(tensor.shape) != size]
-    if len(tensors) != len(usual) or any(_is_other_image(tuple(tensor.shape), size) for tensor, size in others):
-        return False
-    return not is_usual or not all(tensor.is_floating_point() for tensor, _ in others)
-
-
-def _is_other_image(shape: tuple[int, ...], usual: tuple[int, ...]) -> bool:
-    if len(shape) != len(usual):
-        return True
-    is_length_alone = shape[1:] == usual[1:] and (len(shape) != 3 or max(shape[0], usual[0]) > CHANNELS)
-    return len(shape) >= 3 and not is_length_alone
 
 
 def collated(
@@ -344,14 +327,29 @@ def _of_loader(loader: DataLoader[Any], classes: Sequence[str], pads: Pads) -> E
     return examples
 
 
-def with_pads(examples: Examples, model: nn.Module, pad: GivenPads) -> Examples:
-    """The examples whose shorter inputs end in what the model expects, see `pad_values`."""
-    if not isinstance(examples, DatasetExamples) or (pad is None and config_pad_id(model) is None):
+def with_pads(
+    examples: Examples, model: nn.Module, pad: GivenPads, *, taken: Collection[str] | None = None
+) -> Examples:
+    """The examples whose shorter inputs end in what the model expects, with a mask of that where they have none.
+
+    See `pad_values` and `missing_masks`.
+
+    taken  the arguments with which the model is always called, masks among them; None: those that its `forward` takes
+    """
+    if not isinstance(examples, DatasetExamples) or not _may_be_padded(model, pad):
         return examples
     with kept_generators():
         (first, _), *_ = examples.fetch(torch.zeros(1, dtype=torch.int64))
-    pads = pad_values(model, first, pad)
-    return DatasetExamples(examples.dataset, examples.classes, pads, processes=examples.processes)
+    pads, masks = pad_values(model, first, pad), missing_masks(model, first, taken)
+    if masks and "" in pads:  # a single input gets its name beside its mask
+        pads = {masks["attention_mask"]: pads[""]}
+    return DatasetExamples(
+        examples.dataset, examples.classes, pads, processes=examples.processes, masks=masks, masked=taken is not None
+    )
+
+
+def _may_be_padded(model: nn.Module, pad: GivenPads) -> bool:
+    return pad is not None or config_pad_id(model) is not None or takes_mask(model)
 
 
 def _are_whole_columns(inputs: Any, labels: Any) -> bool:

@@ -70,7 +70,7 @@ def _answers(
     by_index: dict[int, Answer] = {}
     for indices, inputs in batches_of(examples, size, skipped):
         outputs = _outputs(model, inputs, examples.names[indices[0]])
-        by_index |= dict(zip(indices, reader.answers(outputs, examples, indices), strict=True))
+        by_index |= dict(zip(indices, reader.answers(outputs, inputs, examples, indices), strict=True))
         advance(len(indices))
     return [by_index[index] for index in sorted(by_index)]
 

@@ -13,10 +13,10 @@ from torch.optim import Optimizer
 
 from regraft.errors import Advice, TrainError
 from regraft.examples import Examples, TensorExamples
-from regraft.learning.averaging import MovingAverage
+from regraft.learning.averaging import AveragedWeights
 from regraft.learning.batches import BatchSource
 from regraft.learning.candidate import CandidateRun, Monitor, Settings
-from regraft.learning.descent import Trace, descend
+from regraft.learning.descent import Trace, descend, interrupts_with_history
 from regraft.learning.eager_step import EagerStep
 from regraft.learning.history import Candidate, History, Stage
 from regraft.learning.learner import Learner
@@ -70,7 +70,8 @@ def train(
                 `regraft.WeightedLoss(…)`. None: that of the task
     metrics     names ("f1", "auroc" …) or torchmetrics objects, for the validation; None: those of the task
     classes     the names of the classes in their order, where labels are texts
-    pad         what shorter inputs end in: {"input_ids": 1}. None: the pad id of the model's configuration, and zeros
+    pad         what shorter inputs end in: {"input_ids": 1}. None: the pad id of the model's configuration, and zeros.
+                Where token ids are padded and a model takes an attention_mask that the data lack, it is made
     solver      `regraft.Steps(…)` for gradient steps, `regraft.Exact(…)` for the optimum of a linear head. None takes
                 `Exact()` for one linear layer on features in memory under cross-entropy, `Steps()` for any other head.
                 Of a list the first that can train the head
@@ -85,7 +86,8 @@ def train(
     Raises before anything changes: TrainError for options that make no sense or a head without trainable parameters,
     DataError for empty data, a task that is not certain, labels that do not fit it, or one class only. Whatever ends
     training early (a loss that is not a number, Ctrl-C) leaves the weights of the last finished epoch, with `patience`
-    of the best one. Raises TrainError when a frozen tensor has changed.
+    of the best one; Ctrl-C raises `learning.history.TrainingInterrupted`, a KeyboardInterrupt with the `history` of the
+    finished epochs. Raises TrainError when a frozen tensor has changed.
     """
     solvers = solvers_from(solver, old) if old or isinstance(solver, str) else as_solvers(solver)
     steps = next((given for given in solvers if isinstance(given, Steps)), Steps())
@@ -99,9 +101,8 @@ def train(
     source = partial(BatchSource, order=steps.order, batch_size=steps.batch_size, seed=seed, ranks=ranks)
     stages = Stages(model_or_head, data, validation, steps.schedule, epochs=steps.epochs, source=source)
     with kept_modes(learner.model), stages:
-        history, objective = _train(stages, solvers, steps, request, seed, ranks)
+        history = _train(stages, solvers, steps, request, seed, ranks)
         stages.check_frozen()
-    remember(learner.model, objective, data.classes)
     return history
 
 
@@ -111,7 +112,7 @@ def _with_weights(examples: Examples, weights: Any) -> Examples:
 
 def _train(
     stages: Stages, solvers: Sequence[Solver], steps: Steps, request: Request, seed: int, ranks: Ranks
-) -> tuple[History, Objective]:
+) -> History:
     """Try the options out, then train by the first solver that can."""
     parameters = stages.unfreeze_all()
     if not parameters:
@@ -128,6 +129,8 @@ def _train(
         solver, layer, note = _choose(solvers, stages.learner, examples, objective)
         if ranks.are_several:
             refuse_unlike(ranks, stages.learner, examples, identity_of(steps, objective, stages, seed))
+        described = partial(_described, objective, note)
+        remember(stages.model, objective, examples.classes)
         torch.manual_seed(seed if ranks.is_first else _mixed(seed, ranks.rank))
         if isinstance(solver, Exact) and layer is not None and isinstance(examples, TensorExamples):
             decays, size = as_list(solver.weight_decay), steps.batch_size
@@ -141,14 +144,19 @@ def _train(
             optimizers = optimizers or _optimizers(stages.model, parameters, steps)
             runs = [_candidate(stages.learner, *made, steps, objective, monitor, ranks) for made in optimizers]
             watch = watch_of(steps, objective, stages, seed, ranks)
-            with watch:
+            with interrupts_with_history(runs, stages, watch, described), watch:
                 history = descend(
                     runs, stages, objective, check, metrics=request.metrics, trace=_trace_of(steps, ranks),
                     prepare=partial(_prepare, steps), watch=watch,
                 )  # fmt: skip
                 watch.callbacks.train_end(history)
+    return described(history)
+
+
+def _described(objective: Objective, note: str, history: History) -> History:
+    """The history with the task, the loss and the solver in its notes."""
     name = "" if objective.task is None else objective.task.name
-    return replace(history, notes=(str(objective), note, *history.notes), task=name), objective
+    return replace(history, notes=(str(objective), note, *history.notes), task=name)
 
 
 def _mixed(seed: int, rank: int) -> int:
@@ -218,8 +226,8 @@ def _candidate(
 
 def _prepare(steps: Steps, run: CandidateRun, updates: int) -> None:
     """Give a candidate its scheduler and its average, where they are asked for."""
-    if steps.ema is not None:
-        run.average = MovingAverage(float(steps.ema))
+    if steps.averaging is not None:
+        run.average = AveragedWeights(*steps.averaged)
     if steps.lr_schedule is not None:
         run.rates = make_rates(
             steps.lr_schedule, run.eager.optimizer, updates, arguments=steps.lr_arguments, every=steps.lr_every,

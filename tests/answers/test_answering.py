@@ -17,9 +17,9 @@ from regraft.inputs import InputContract
 TWO = Unlabelled(["a", "b"], lambda index: None)
 
 
-def answers(target, outputs, examples=TWO, **options):
+def answers(target, outputs, examples=TWO, inputs=(), **options):
     """Of all examples."""
-    return Reader(target, Preparation(), **options).answers(outputs, examples, range(len(examples)))
+    return Reader(target, Preparation(), **options).answers(outputs, inputs, examples, range(len(examples)))
 
 
 def test_several_labels_may_apply():
@@ -53,11 +53,11 @@ def test_a_mask_has_the_size_of_its_image_and_the_values_of_training(tmp_path):
     scores[0, 1, :, 2:] = 1
     reader = Reader(Target("segmentation", ("ground", "car"), mask_values=(0, 200)),
                     Preparation(InputContract((4, 4), resize="crop")), tmp_path / "masks")  # fmt: skip
-    (answer,) = reader.answers(scores, examples, [0])
+    (answer,) = reader.answers(scores, torch.zeros(1, 3, 4, 4), examples, [0])
     pixels = np.asarray(Image.open(answer.mask))
     assert pixels[0].tolist() == [255, 255, 0, 0, 200, 200, 255, 255]
     assert answer.shares == {"ground": 0.25, "car": 0.25}
-    again = reader.answers(scores, examples, [0])
+    again = reader.answers(scores, torch.zeros(1, 3, 4, 4), examples, [0])
     assert Path(again[0].mask).name == "a-2.png"  # nothing is replaced
 
 

@@ -66,7 +66,7 @@ def test_the_weights_of_the_kept_epoch_are_remembered():
     for number, loss in enumerate([3.0, 1.0, 2.0]):
         with torch.no_grad():
             model.weight.fill_(number + 1)
-        run._losses, run._counts = [torch.tensor(1.0), torch.tensor(4.0)], [2, 1]
+        run._losses, run._weights = [torch.tensor(1.0), torch.tensor(4.0)], [2, 1]
         run.finish_epoch(score(loss))
     assert float(run.kept["weight"][0]) == 2.0
     assert run.progress.losses == [2.0] * 3

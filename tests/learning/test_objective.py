@@ -1,5 +1,7 @@
 """The loss of a batch, part by part."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -16,7 +18,7 @@ PLAIN = Part(known_loss("cross_entropy"), as_task("classification"))
 def test_one_part_is_its_loss():
     objective = Objective(as_task("classification"), (PLAIN,))
     assert torch.equal(objective(LOGITS, LABELS), F.cross_entropy(LOGITS, LABELS))
-    assert objective.weight(LOGITS, LABELS) == 5
+    assert objective.weight(LABELS) == 5
     assert objective.is_plain_cross_entropy
     assert objective.counts_examples
     assert not objective.is_own
@@ -56,11 +58,28 @@ def test_weights_of_examples_reach_every_position():
     assert float(part.value(outputs, weighted)) == pytest.approx(
         float((each * factors).sum() / factors.sum()), rel=1e-6
     )
-    assert float(part.weight(outputs, weighted)) == 10
+    assert float(part.weight(weighted)) == 10
+
+
+@pytest.mark.parametrize("task", ["multilabel", "regression"])
+def test_weights_of_examples_leave_out_labels_that_are_not_known(task):
+    """Each weight stays with its example where others have no label."""
+    outputs, labels = torch.randn(4, 2), torch.tensor([[1.0, -1], [-1, -1], [0, 1], [-1, 0]])
+    part = Part(known_loss(as_task(task).loss), as_task(task, ignore=-1))
+    weights = torch.tensor([[4.0], [9.0], [1.0], [2.0]])
+    weighted = WeightedLabels(labels, weights[:, 0])
+
+    single = copy.copy(part.loss.module)
+    single.reduction = "none"
+    factors = weights * (labels != -1)
+    expected = (single(outputs, labels) * factors).sum() / factors.sum()
+
+    assert float(part.value(outputs, weighted)) == pytest.approx(float(expected), rel=1e-6)
+    assert float(part.weight(weighted)) == float(factors.sum())
 
 
 def test_a_sum_is_no_mean():
     part = Part(known_loss(nn.MSELoss(reduction="sum")), as_task("regression"))
     assert part.is_sum
-    assert Objective(as_task("regression"), (part,)).weight(LOGITS, LOGITS) == 1
+    assert Objective(as_task("regression"), (part,)).weight(LOGITS) == 1
     assert watched_of({"a": part.loss.module, "b": "huber"}) == (part.loss.module,)

@@ -85,3 +85,12 @@ def test_the_new_form_does_not_warn():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         train(nn.Linear(4, 3), (torch.randn(6, 4), torch.arange(6) % 3), solver=Exact())
+
+
+def test_arguments_of_steps_are_shown_in_their_place():
+    """Also under the names that other libraries give them."""
+    with pytest.raises(TypeError) as refused:
+        train(TwoParts(), three_classes(), epochs=2, lr=[0.1], lr_scheduler="cosine")
+    assert str(refused.value) == (
+        "train() takes no argument lr_scheduler. Pass solver=regraft.Steps(epochs=2, lr=[0.1], lr_schedule='cosine')."
+    )

@@ -67,7 +67,8 @@ OPTIONS = {
     "plateau": {"lr_schedule": "plateau", "lr_arguments": {"patience": 0}},
     "step": {"lr_schedule": "MultiStepLR", "lr_arguments": {"milestones": [1, 2]}},
     "accumulated": {"accumulate": 2},
-    "averaged": {"ema": 0.9},
+    "averaged": {"averaging": 0.9},
+    "mean": {"averaging": "swa", "averaging_start": 0.3},
     "several rates": {"lr": [0.1, 0.001]},
     "patience": {"patience": 2, "lr": 0.1},
     "float16": {"precision": "float16"},
@@ -93,7 +94,7 @@ def test_a_resumed_training_ends_in_the_same_weights(tmp_path, name, cached):
 @pytest.mark.parametrize("cached", [False, True])
 def test_gradual_unfreezing_goes_on_in_its_stage(tmp_path, after, cached):
     """Before, at and behind the epoch in which layers are unfrozen."""
-    options = {"epochs": EPOCHS, "batch_size": 6, "schedule": {0: "6", 2: "[23]"}, "ema": 0.9}
+    options = {"epochs": EPOCHS, "batch_size": 6, "schedule": {0: "6", 2: "[23]"}, "averaging": 0.9}
     weights, history = trained(Steps(**options), cached=cached)
     again, other = resumed(tmp_path, options, cached=cached, after=after)
     assert all(torch.equal(weights[part], again[part]) for part in weights)

@@ -79,3 +79,21 @@ def test_what_is_no_solver_is_refused(solver):
 def test_a_schedule_has_no_alternative():
     with pytest.raises(TrainError, match=r"A schedule needs gradient steps: pass solver=Steps\(schedule=…\) alone"):
         as_solvers([Exact(), Steps(schedule={0: "head"})])
+
+
+def test_averaging_has_one_name():
+    """`ema` is its name in earlier versions."""
+    with pytest.warns(DeprecationWarning, match=r"Pass averaging=0.9\."):
+        assert Steps(ema=0.9) == Steps(averaging=0.9)
+    assert Steps(averaging="swa", epochs=8).averaged == (None, 6)
+    assert Steps(averaging="swa", averaging_start=3, epochs=8).averaged == (None, 3)
+    assert Steps(averaging=0.9).averaged == (0.9, 0)
+    with pytest.raises(TrainError, match=r"averaging is 2, expected a number between 0 and 1, the decay of an EMA, or"):
+        Steps(averaging=2)
+
+
+def test_functions_and_optimizers_are_shown_by_name():
+    """On one line."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1)
+    assert str(Steps(optimizer=optimizer)) == "Steps(optimizer=SGD(…))"
+    assert str(Steps(optimizer=torch.optim.SGD)) == "Steps(optimizer=SGD)"

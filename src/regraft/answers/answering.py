@@ -22,6 +22,7 @@ from regraft.foundation.wording import counted
 from regraft.inputs import unfit
 from regraft.tasks.kinds import TASKS
 from regraft.tasks.outputs import find_logits
+from regraft.tensors.trees import Inputs, tensors_of
 
 YES = 0.5  # the probability from which a label applies
 
@@ -37,8 +38,11 @@ class Reader:
     preparation: Preparation
     masks: Path | None = None
 
-    def answers(self, outputs: Any, examples: Unlabelled, indices: Sequence[int]) -> list[Answer]:
-        """The answer for each of these examples. Raises DataError for outputs that do not fit task and names."""
+    def answers(self, outputs: Any, inputs: Inputs, examples: Unlabelled, indices: Sequence[int]) -> list[Answer]:
+        """The answer for each of these examples. Raises DataError for outputs that do not fit task and names.
+
+        inputs  of the examples: a model may give masks of fewer pixels than its images
+        """
         names = [examples.names[index] for index in indices]
         logits = find_logits(outputs)
         if logits is None or logits.ndim < 1 or len(logits) != len(names):
@@ -52,6 +56,8 @@ class Reader:
         task = self.target.task or "classification"
         if logits.ndim < 2 and task not in ("regression", "multilabel"):
             raise _no_scores(logits, len(names))
+        for image in (tensor for tensor in tensors_of(inputs) if tensor.ndim == 4):
+            logits = TASKS[task].fitted(logits, image[:, 0])
         probabilities = TASKS[task].probabilities(logits).float()
         return MAKERS[task](self, probabilities, examples, indices)
 

@@ -26,6 +26,8 @@ def solvers_of(section: TrainSection) -> list[Solver]:
         return [Exact(**section_values(section.exact))]
     values = {entry.name: getattr(section.steps_keys, entry.name) for entry in fields(StepsTable)}
     keys = {name: value for name, value in values.items() if value is not None}
+    if "ema" in keys:  # its name in earlier jobs
+        keys["averaging"] = keys.pop("ema")
     return translated(section.solver, keys) if section.steps is None else [Steps(**keys)]
 
 

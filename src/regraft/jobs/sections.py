@@ -198,6 +198,8 @@ class StepsTable:
     lr_every: Literal["update", "epoch"] | None = None
     warmup: NotNegative | None = None
     accumulate: Count | None = None
+    averaging: Annotated[float, Number, Field(gt=0, lt=1)] | Literal["swa"] | None = None
+    averaging_start: NotNegative | None = None
     ema: Annotated[float, Number, Field(gt=0, lt=1)] | None = None
     monitor: str | None = None
 

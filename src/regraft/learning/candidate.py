@@ -2,21 +2,21 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
 
 from regraft.errors import TrainError
 from regraft.examples import Batch
-from regraft.learning.averaging import MovingAverage
-from regraft.learning.eager_step import EagerStep, TrainingStep
+from regraft.learning.averaging import AveragedWeights, statistics_of_batches
+from regraft.learning.eager_step import EagerStep, TrainingStep, lower_precision
 from regraft.learning.history import Candidate
 from regraft.learning.learner import Learner, State, to_device
-from regraft.learning.losses import all_finite, unweighted
+from regraft.learning.losses import WeightedLabels, all_finite, unweighted
 from regraft.learning.optimizers import LearningRate
 from regraft.learning.ranks import Ranks
 from regraft.learning.rates import Rates
@@ -175,11 +175,11 @@ class CandidateRun:
         self.step: TrainingStep = eager
         self.progress = Progress(settings.patience, monitor=settings.monitor)
         self.rates: Rates | None = None
-        self.average: MovingAverage | None = None
+        self.average: AveragedWeights | None = None
         self.kept: State = {}
         self.own: OwnState | None = None
         self._losses: list[Tensor] = []  # of the present epoch
-        self._counts: list[int | Tensor] = []
+        self._weights: list[Tensor | int] = []  # what each of them counts
 
     @property
     def learner(self) -> Learner:
@@ -221,10 +221,10 @@ class CandidateRun:
 
     def train_on(self, batches: Iterable[Batch], check: LabelCheck | None, epoch: int) -> None:
         """Step through the batches. Raises TrainError at the first check that finds a loss that is not finite."""
-        step, losses, counts = self.step, self._losses, self._counts
+        step, losses, weights = self.step, self._losses, self._weights
         for indices, inputs, labels in self._prepared(batches, check):
             losses.append(step(inputs, labels))
-            counts.append(len(indices))
+            weights.append(self._weight(indices, labels))
             self._after_update()
             if len(losses) % CHECK_EVERY == 0:
                 self._refuse_not_finite(epoch)
@@ -233,10 +233,11 @@ class CandidateRun:
         """As `train_on`, with one update for each `accumulate` batches of all ranks."""
         prepared = self._prepared(batches, check)
         while group := list(islice(prepared, self.settings.accumulate)):
-            mine = [(inputs, labels) for indices, inputs, labels in group if len(indices)]
-            loss, count = self.eager.accumulate(mine, sum(len(indices) for indices, _, _ in group))
+            loss, weight = self.eager.accumulate(
+                [(inputs, labels) for indices, inputs, labels in group if len(indices)]
+            )
             self._losses.append(loss)
-            self._counts.append(count)
+            self._weights.append(weight)
             self._after_update()
         self._refuse_not_finite(epoch)
 
@@ -251,9 +252,15 @@ class CandidateRun:
             else:
                 yield indices, to_device(inputs, device), to_device(labels, device)
 
+    def _weight(self, indices: Tensor, labels: Any) -> Tensor | int:
+        """What the loss of a batch counts among those of the epoch."""
+        objective = self.eager.objective
+        counts_examples = objective.counts_examples and not isinstance(labels, WeightedLabels)
+        return len(indices) if counts_examples else objective.weight(labels)
+
     def _after_update(self) -> None:
         if self.average is not None:
-            self.average.update()
+            self.average.after_update()
         if self.rates is not None:
             self.rates.after_update()
 
@@ -268,10 +275,10 @@ class CandidateRun:
 
     def finish_epoch(self, score: Score | None) -> None:
         """Record the epoch's mean loss and its validation score; remember the model's weights if they are to stay."""
-        counts = torch.tensor([float(count) for count in self._counts], dtype=torch.float64)
-        mean = (torch.stack(self._losses).double().cpu() * counts).sum() / counts.sum()
-        self._losses, self._counts = [], []
-        self.progress.losses.append(float(mean))
+        weights = torch.stack([torch.as_tensor(weight).double().cpu() for weight in self._weights])
+        total = (torch.stack(self._losses).double().cpu() * weights).sum()
+        self._losses, self._weights = [], []
+        self.progress.losses.append(float(total if self.eager.objective.is_sum else total / weights.sum()))
         if score is not None:
             self.progress.scores.append(score)
         if self.progress.kept_epoch == len(self.progress.losses) - 1:
@@ -280,13 +287,22 @@ class CandidateRun:
             self.rates.after_epoch(None if score is None else self.settings.monitor.badness(score))
 
     @contextmanager
-    def scored_weights(self) -> Iterator[None]:
-        """The model has the weights that are scored and kept: their average, where there is one."""
-        if self.average is None:
+    def scored_weights(self, epoch: int, batches: Iterable[Batch]) -> Iterator[None]:
+        """The model has the weights that are scored and kept: their average, where there is one.
+
+        batches  of the epoch, on which the statistics of BatchNorm are those of the average
+        """
+        average = self.average
+        if average is not None:
+            average.after_epoch(epoch)
+        if average is None or not average.is_apart(epoch):
             yield
-        else:
-            with self.average.in_model():
-                yield
+            return
+        precision, inputs = self.eager.precision, (inputs for _, inputs, _ in batches)
+        with average.in_model(), ExitStack() as stack:
+            with lower_precision(precision, self.learner.device):
+                stack.enter_context(statistics_of_batches(self.learner, inputs))
+            yield
 
     @contextmanager
     def failing(self, *, alone: bool) -> Iterator[None]:

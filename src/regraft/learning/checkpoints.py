@@ -70,7 +70,7 @@ class CheckpointFile:
                 f"{self.path} has {finished} of a training that can go on. Pass Checkpoints(…, resume=True) to go on, "
                 "or another folder."
             )
-        theirs: dict[str, str] = state["identity"]
+        theirs = _present_names(state["identity"])
         other = [name for name in self.identity | theirs if theirs.get(name) != self.identity.get(name)]
         if other:
             lines = [
@@ -106,6 +106,13 @@ class CheckpointFile:
         if form != FORM:
             raise TrainError(f"{self.path} was written by another version of regraft. Start again in another folder.")
         return state
+
+
+def _present_names(identity: Mapping[str, str]) -> dict[str, str]:
+    """What was recorded before `ema` was named `averaging`, as it is recorded now."""
+    if "ema" not in identity:
+        return dict(identity)
+    return {"averaging_start": "0.75", **{"averaging" if name == "ema" else name: v for name, v in identity.items()}}
 
 
 def _short(value: str | None) -> str:

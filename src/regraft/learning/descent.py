@@ -3,15 +3,17 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 
 from regraft.errors import TrainError
 from regraft.examples import Batch
 from regraft.foundation.progress import progress_bar
+from regraft.foundation.wording import counted
 from regraft.learning.batches import Epoch
 from regraft.learning.candidate import CandidateRun, OwnState, best_of
 from regraft.learning.eager_step import EagerStep, TrainingStep
-from regraft.learning.history import History
+from regraft.learning.history import History, TrainingInterrupted
 from regraft.learning.metrics import GivenMetrics
 from regraft.learning.objective import Objective
 from regraft.learning.ranks import ALONE, Ranks
@@ -61,7 +63,7 @@ def descend(
             check = None
             for run in running:
                 if run.progress.is_running:
-                    with run.in_model(), run.scored_weights():
+                    with run.in_model(), run.scored_weights(number, epoch):
                         run.finish_epoch(validation_score(stages, objective, metrics, run.ranks))
             best = best_of(runs)
             watch.epoch_end(runs, stages, best)
@@ -153,6 +155,33 @@ def history_of(runs: Sequence[CandidateRun], stages: Stages, notes: Sequence[str
         stages=tuple(stages.begun),
         notes=(*notes, *stages.notes()),
     )
+
+
+@contextmanager
+def interrupts_with_history(
+    runs: Sequence[CandidateRun], stages: Stages, watch: Watch, described: Callable[[History], History]
+) -> Iterator[None]:
+    """A KeyboardInterrupt of the block says what was reached, with the history of the finished epochs.
+
+    described  completes a history
+
+    Raises TrainingInterrupted where an epoch is finished.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        best = best_of(runs).progress
+        if not best.losses or type(error) is not KeyboardInterrupt:  # a kind of the user's own stays what it is
+            raise
+        where = f"interrupted after {counted(len(best.losses), 'finished epoch')}"
+        history = history_of(runs, stages, list(dict.fromkeys(watch.notes)), watch.seconds)
+        way = "" if watch.file else ' Pass Steps(checkpoints="folder") to be able to go on after an interruption.'
+        reason = f"{error}. " if error.args else ""
+        kept = f"The model has the weights of epoch {best.kept_epoch}, counted from 0."
+        raise TrainingInterrupted(
+            f"{reason}The training was {where}. {kept} The exception has the `history` of these epochs.{way}",
+            described(replace(history, stopped_because=where)),
+        ) from error
 
 
 @contextmanager

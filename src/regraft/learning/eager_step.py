@@ -95,30 +95,31 @@ class EagerStep:
                 f"positions without labels, or weights, in different numbers. Train with {way_out}."
             )
 
-    def accumulate(self, batches: Sequence[tuple[Inputs, Any]], examples: int) -> tuple[Tensor, Tensor]:
+    def accumulate(self, batches: Sequence[tuple[Inputs, Any]]) -> tuple[Tensor, Tensor]:
         """Update the parameters by several batches, of all ranks, as by one of all their examples.
 
-        examples  in the batches of this rank
-        returns   the loss of all batches, and how many examples they have
+        returns  the loss of all batches, and what it counts among several, see `Objective.weight`
 
         The gradients of the batches are added up, each by what its loss is divided by, so that they are those of the
         large batch but for the order of the sums. Layers that look at the whole batch (BatchNorm) see the small ones.
         """
         device = self.learner.device
-        loss, total, count = (torch.tensor(float(number), device=device) for number in (0, 0, examples))
+        loss, total = torch.zeros((), device=device), torch.zeros((), device=device)
         self.optimizer.zero_grad(set_to_none=True)
         for inputs, labels in batches:
             with torch.enable_grad():
                 with lower_precision(self.precision, self.learner.device):
                     outputs = self.learner.outputs(inputs)
                     part = self.objective(outputs, labels)
-                weight = self.objective.weight(outputs, labels)
+                weight = self.objective.weight(labels)
                 part = torch.where(torch.as_tensor(weight, device=part.device) > 0, part * weight, 0.0)
                 torch.autograd.backward(part if self.scaler is None else self.scaler.scale(part))
             loss, total = loss + part.detach(), total + weight
         if self.ranks.are_several:
-            loss, total, count = self._summed(torch.stack([loss.float(), total.float(), count]))
-        divisor = 1.0 if self.objective.parts[0].is_sum else total.clamp(min=torch.finfo(total.dtype).tiny)
+            loss, total = self._summed(torch.stack([loss.float(), total.float()]))
+        if self.objective.is_sum:
+            total = torch.ones_like(total)
+        divisor = total.clamp(min=torch.finfo(total.dtype).tiny)
         if self.scaler is not None:
             self.scaler.unscale_(self.optimizer)
         for parameter in self.learner.parameters:
@@ -126,7 +127,7 @@ class EagerStep:
                 parameter.grad /= divisor
         self.clip_gradients()
         self._update()
-        return loss / divisor, count
+        return loss / divisor, total
 
     def _summed(self, numbers: Tensor) -> Tensor:
         """Sum the gradients and these numbers over all ranks, in one message; returns the numbers.

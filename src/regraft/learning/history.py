@@ -61,12 +61,24 @@ class Stage:
         return f"{text}; {own}" if own else text
 
 
+class TrainingInterrupted(KeyboardInterrupt):
+    """Ctrl-C in a training that has finished an epoch.
+
+    history  of the finished epochs, whose weights the model has
+    """
+
+    def __init__(self, text: str, history: "History") -> None:
+        super().__init__(text)
+        self.history = history
+
+
 @dataclass(frozen=True, repr=False)
 class History:
     """What training did, one entry per epoch that was run; of several candidates, that of the best one.
 
-    train_loss           mean loss over the epoch's examples, each measured before its step; a batch counts by its
-                         examples
+    train_loss           over the epoch's examples, as `validation_loss` is over its own: a batch counts by what its
+                         mean is divided by. Each batch is measured before its step. A loss of your own, and several
+                         tasks with weights or positions without labels, count by examples
     validation_loss      after the epoch; empty without validation examples
     validation_accuracy  after the epoch; None where the labels are no class numbers
     validation_metrics   name → value after each epoch

@@ -108,7 +108,7 @@ class KnownLoss:
         value: Tensor = self.module(outputs, labels)
         return value
 
-    def weights(self, outputs: Tensor, labels: Tensor) -> Tensor | None:
+    def weights(self, labels: Tensor) -> Tensor | None:
         """What each label counts in the mean; None where each counts 1."""
         loss = self.module
         if not isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss) or labels.is_floating_point():
@@ -118,23 +118,23 @@ class KnownLoss:
             return known
         return loss.weight.to(labels.device)[labels.masked_fill(~known, 0)] * known
 
-    def total_weight(self, outputs: Tensor, labels: Tensor) -> Tensor | int:
+    def total_weight(self, labels: Tensor) -> Tensor | int:
         """What the mean of a batch is divided by."""
-        weights = self.weights(outputs, labels)
+        weights = self.weights(labels)
         if weights is not None:
             return weights.sum()
         is_probabilities = isinstance(self.module, nn.CrossEntropyLoss)
         return labels.numel() // labels.shape[1] if is_probabilities else labels.numel()
 
     def weighted(self, outputs: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-        """The weighted mean of a batch: Σ weight · loss / Σ weight, over all labels of each example.
+        """The weighted mean of a batch: Σ weight · loss / Σ weight, over all labels.
 
-        weights  (batch,) of the examples
+        weights  (losses,) of each label
         """
         single: Any = copy.copy(self.module)
         single.reduction = "none"
-        losses, counts = single(outputs, labels), self.weights(outputs, labels)
-        each = weights.to(losses.dtype).repeat_interleave(losses.numel() // len(weights)).reshape(losses.shape)
+        losses, counts = single(outputs, labels), self.weights(labels)
+        each = weights.to(losses.dtype).reshape(losses.shape)
         total: Tensor = (losses * each).sum() / (each if counts is None else each * counts).sum()
         return total
 

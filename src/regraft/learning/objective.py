@@ -7,6 +7,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from regraft.labels import IGNORED
 from regraft.learning.losses import KnownLoss, LossFunction, WeightedLabels, name_of_loss
 from regraft.tasks.kinds import AnyTask
 from regraft.tasks.outputs import find_output
@@ -43,32 +44,29 @@ class Part:
 
     def value(self, outputs: Any, labels: Any) -> Tensor:
         """The loss of a batch, times the factor."""
-        value = self._value(*self._chosen(outputs, labels))
+        if self.key is not None:
+            outputs, labels = find_output(outputs, self.key), label_parts(labels)[self.key]
+        value = self._value(outputs, labels)
         return value if self.factor == 1 else value * self.factor
 
-    def weight(self, outputs: Any, labels: Any) -> Tensor | int:
+    def weight(self, labels: Any) -> Tensor | int:
         """What the mean of a batch is divided by: the number of its examples for a function of the user."""
-        outputs, labels = self._chosen(outputs, labels)
+        labels = labels if self.key is None else label_parts(labels)[self.key]
         if not isinstance(self.loss, KnownLoss) or self.task is None:
             return len(tensors_of(labels)[0])
         if not isinstance(labels, WeightedLabels):
-            return self.loss.total_weight(*self.task.aligned(outputs, labels))
-        aligned, target = self.task.aligned(outputs, labels.labels)
-        counts = self.loss.weights(aligned, target)
-        each = labels.weights.repeat_interleave(len(target) // len(labels.weights))
-        return each.sum() if counts is None else (each.reshape(-1, *[1] * (target.ndim - 1)) * counts).sum()
+            return self.loss.total_weight(self.task.counted(labels))
+        counts = self.loss.weights(self.task.counted(labels.labels))
+        each = self.task.spread(labels.weights, labels.labels)
+        return each.sum() if counts is None else (each * counts.reshape(-1)).sum()
 
     def _value(self, outputs: Any, labels: Any) -> Tensor:
         if not isinstance(self.loss, KnownLoss) or self.task is None:
             return self.loss(outputs, labels)
         if isinstance(labels, WeightedLabels):
-            return self.loss.weighted(*self.task.aligned(outputs, labels.labels), labels.weights)
+            weights = self.task.spread(labels.weights, labels.labels)
+            return self.loss.weighted(*self.task.aligned(outputs, labels.labels), weights)
         return self.loss(*self.task.aligned(outputs, labels))
-
-    def _chosen(self, outputs: Any, labels: Any) -> tuple[Any, Any]:
-        if self.key is None:
-            return outputs, labels
-        return find_output(outputs, self.key), label_parts(labels)[self.key]
 
 
 @final
@@ -80,12 +78,14 @@ class Objective:
     parts    their sum is the loss
     reason   how the task was found, in a few words; "" where it was passed
     watched  the user's functions and modules, in which a setting may change between epochs
+    note     what is done to the outputs before they are compared; "" for nothing
     """
 
     task: AnyTask | None
     parts: tuple[Part, ...]
     reason: str = ""
     watched: tuple[Callable[..., Any], ...] = ()
+    note: str = ""
 
     def __call__(self, outputs: Any, labels: Any) -> Tensor:
         """The loss of a batch."""
@@ -112,18 +112,37 @@ class Objective:
     @property
     def counts_examples(self) -> bool:
         """Whether the loss of a batch is divided by its examples (or a multiple), whatever the labels are."""
-        return all(isinstance(p.loss, KnownLoss) and p.loss.counts_labels and p.task is not None
-                   and (p.task.name == "classification" or p.task.ignore is None) for p in self.parts)  # fmt: skip
+        return all(isinstance(part.loss, KnownLoss) and part.loss.counts_labels and _has_all(part.task)
+                   for part in self.parts)  # fmt: skip
 
-    def weight(self, outputs: Any, labels: Any) -> Tensor | int:
-        """What the mean of a batch counts among several: 1 for a sum."""
-        return 1 if self.parts[0].is_sum else self.parts[0].weight(outputs, labels)
+    @property
+    def is_sum(self) -> bool:
+        """Whether the loss of a set is the sum over its batches, not a mean."""
+        return len(self.parts) == 1 and self.parts[0].is_sum
+
+    def weight(self, labels: Any) -> Tensor | int:
+        """What the loss of a batch counts among several: what it is divided by, and 1 for a sum.
+
+        The examples, where the parts of several tasks are divided by different numbers.
+        """
+        if self.is_sum:
+            return 1
+        if len(self.parts) == 1:
+            return self.parts[0].weight(labels)
+        return len(tensors_of(labels)[0])
 
     def __str__(self) -> str:
         if self.task is None:
             return f"task: unknown, as the loss is a function of your own ({self.name}); pass task= for its metrics"
         why = f", because {self.reason}" if self.reason else ", as passed"
-        return f"task: {self.task.name}{why}; loss: {self.name}"
+        return f"task: {self.task.name}{why}; loss: {self.name}" + (f"; {self.note}" if self.note else "")
+
+
+def _has_all(task: Task | None) -> bool:
+    """Whether every position has a label: a single class for each example is never left out."""
+    if task is None:
+        return False
+    return task.ignore is None or (task.name == "classification" and task.ignore == IGNORED)
 
 
 def watched_of(loss: object) -> tuple[Callable[..., Any], ...]:

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from regraft.errors import TrainError
@@ -12,6 +13,21 @@ OLD_SOLVERS, OLD_STEPS = ("steps", "lbfgs"), ("auto", "eager")
 BOTH = ("weight_decay", "batch_size")  # given alone, these left the choice to the head and the loss
 KEYWORDS = ["step", "optimizer", "lr", "weight_decay", "epochs", "batch_size", "patience", "clip_value", "clip_norm",
             "precision", "order", "schedule"]  # fmt: skip
+OTHER_NAMES = {
+    "lr_scheduler": "lr_schedule",
+    "lr_scheduler_type": "lr_schedule",
+    "scheduler": "lr_schedule",
+    "learning_rate": "lr",
+    "num_epochs": "epochs",
+    "num_train_epochs": "epochs",
+    "warmup_ratio": "warmup",
+    "warmup_steps": "warmup",
+    "gradient_accumulation_steps": "accumulate",
+    "accumulate_grad_batches": "accumulate",
+    "max_grad_norm": "clip_norm",
+    "ema_decay": "averaging",
+    "swa": "averaging",
+}  # as other libraries call the arguments of `Steps`
 NEW_KEYWORDS = ["validation", "task", "loss", "metrics", "classes", "pad", "solver", "seed"]
 
 
@@ -39,11 +55,20 @@ def solvers_from(solver: object, old: Mapping[str, object]) -> list[Solver]:
 
 
 def _refuse_unknown(old: Mapping[str, object]) -> None:
-    for name in old:
-        if name not in KEYWORDS:
-            near = near_names(name, [*NEW_KEYWORDS, *KEYWORDS[1:]])
-            method = f"The arguments of the method, {KEYWORDS[1]} to {KEYWORDS[-1]}, go into solver=Steps(…)."
-            raise TypeError(f"train() got an unexpected keyword argument {name!r}. {near} {method}")
+    """Raise TypeError that shows what to pass for an argument of `Steps`, also for another usual name of it."""
+    unknown = [name for name in old if name not in KEYWORDS]
+    if not unknown:
+        return
+    known = [field.name for field in fields(Steps)]
+    meant = {name: OTHER_NAMES.get(name, name) for name in old}
+    if all(name in known for name in meant.values()):
+        given = ", ".join(f"{name}={old[other]!r}" for other, name in meant.items())
+        raise TypeError(f"train() takes no argument {', '.join(unknown)}. Pass solver=regraft.Steps({given}).")
+    near = near_names(unknown[0], [*NEW_KEYWORDS, *known])
+    raise TypeError(
+        f"train() got an unexpected keyword argument {unknown[0]!r}. {near} The arguments of the method, {KEYWORDS[1]} "
+        f"to {KEYWORDS[-1]}, go into solver=Steps(…)."
+    )
 
 
 def translated(solver: str | None, given: Mapping[str, Any]) -> list[Solver]:

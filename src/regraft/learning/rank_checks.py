@@ -100,14 +100,14 @@ def _loss(
             inputs, labels = (to_device(values, learner.device) for values in examples.gather(indices))
             torch.manual_seed(seed)
             outputs = learner.outputs(inputs)
-            weight = objective.weight(outputs, labels)
+            weight = objective.weight(labels)
             value = objective(outputs, labels).double() * weight
             loss, total = (
                 loss + torch.where(torch.as_tensor(weight, device=value.device) > 0, value, 0.0),
                 total + weight,
             )
     learner.restore(state)
-    return loss if objective.parts[0].is_sum else loss / total
+    return loss if objective.is_sum else loss / total
 
 
 def _looks_of(examples: Examples) -> Tensor:

@@ -91,7 +91,8 @@ class Request:
         parts = self._parts(task, outputs, every)
         if task is not None:
             refuse_unknown_metrics(task, self.metrics)
-        made = Objective(task, parts, reason, watched_of(self.plain_loss))
+        note = task.note(outputs, labels) if isinstance(task, Task) and isinstance(labels, Tensor) else ""
+        made = Objective(task, parts, reason, watched_of(self.plain_loss), note)
         if made.is_own:
             self._refuse_settings("a function of your own")
         return made

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from regraft.errors import TrainError
 from regraft.foundation.wording import counted
-from regraft.learning.averaging import MovingAverage
+from regraft.learning.averaging import AveragedWeights
 from regraft.learning.callbacks import Callbacks, EpochEnd
 from regraft.learning.candidate import CandidateRun
 from regraft.learning.checkpoints import CheckpointFile
@@ -105,7 +105,7 @@ def identity_of(
     steps: Steps, objective: Objective, stages: Stages, seed: int, ranks: Ranks = ALONE
 ) -> dict[str, str]:  # fmt: skip
     """What must be the same when a training goes on, but for the number of epochs where no rate depends on it."""
-    left_out = {"group"} if steps.lr_schedule else {"group", "epochs"}
+    left_out = {"group"} if steps.depends_on_epochs else {"group", "epochs"}
     names = [entry.name for entry in fields(steps) if entry.repr and entry.name not in left_out]
     digest = hashlib.sha256(repr(sorted(stages.digests.items())).encode()).hexdigest()[:16]
     shapes = {name: tuple(p.shape) for name, p in stages.model.named_parameters() if p.requires_grad}
@@ -227,7 +227,7 @@ def _restore_run(run: CandidateRun, values: Plain, ranks: Ranks) -> None:
             run.average.averages[cast(nn.Parameter, tensors[name])].copy_(saved)
 
 
-def _average_by_name(run: CandidateRun, average: MovingAverage) -> State:
+def _average_by_name(run: CandidateRun, average: AveragedWeights) -> State:
     names = {parameter: name for name, parameter in run.learner.model.named_parameters()}
     return {names[parameter]: values.clone() for parameter, values in average.averages.items()}
 

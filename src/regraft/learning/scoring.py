@@ -154,7 +154,7 @@ class _Totals:
             task.check(outputs, labels).look(labels, indices)
         for number, part in enumerate(self.objective.parts):
             value = part.value(outputs, labels).double()
-            weight = torch.as_tensor(1 if part.is_sum else part.weight(outputs, labels), device=value.device)
+            weight = torch.as_tensor(1 if part.is_sum else part.weight(labels), device=value.device)
             self.losses[number] = self.losses[number] + torch.where(weight > 0, value * weight, 0.0)
             self.weights[number] = self.weights[number] + weight
         self.examples += len(tensors_of(labels)[0])

@@ -1,10 +1,13 @@
 """Training methods as values: `Steps` descends batch by batch, `Exact` finds the optimum of a linear head."""
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import InitVar, dataclass, field, fields
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Literal, final
+
+import torch
 
 from regraft.errors import TrainError
 from regraft.foundation.wording import near_names
@@ -19,6 +22,7 @@ from regraft.learning.schedules import EPOCHS, Schedule, form_problems
 
 _COUNTS = ("epochs", "batch_size", "patience", "accumulate")
 _POSITIVE = ("lr", "clip_value", "clip_norm")
+Averaging = float | Literal["swa"]
 Rates = float | Sequence[float] | Mapping[str, float] | None  # None: the default; several: all are tried
 
 
@@ -42,7 +46,12 @@ class Steps:
     warmup        for "constant", "linear", "cosine": the part of all updates (below 1), or their number, in which lr
                   rises from near 0
     accumulate    batches for each update: the gradients are those of one batch of all their examples
-    ema           decay of a moving average of the weights, 0.999 for instance; the averages are scored and kept
+    averaging     average the weights; the averages are scored and kept. A number is the decay of an exponential moving
+                  average (EMA), 0.999 for instance. "swa" is the mean of the weights at the ends of the last epochs
+                  (stochastic weight averaging). Statistics of BatchNorm layers that train are then computed again on
+                  the training examples after each epoch
+    averaging_start  of "swa": its first epoch, from 0, or below 1 the part of the epochs before it
+    ema           deprecated: averaging=0.999
     patience      stop after this many epochs without a better validation, and restore the weights of the best epoch
     monitor       by which number of the validation the best epoch is chosen: "loss", or the name of a metric
     clip_value    limit each gradient to ± this value
@@ -76,7 +85,8 @@ class Steps:
     lr_every: Every | None = None
     warmup: float = 0.0
     accumulate: int = 1
-    ema: float | None = None
+    averaging: Averaging | None = None
+    averaging_start: float = 0.75
     patience: int | None = None
     monitor: str = "loss"
     clip_value: float | None = None
@@ -88,9 +98,15 @@ class Steps:
     checkpoints: Checkpoints | str | Path | None = field(default=None, repr=False)
     callbacks: Sequence[GivenCallback] = field(default=(), repr=False)
     group: GivenGroup = None
+    ema: InitVar[float | None] = None
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, ema: float | None) -> None:
         _freeze_lists(self, "lr", "weight_decay")
+        if ema is not None:
+            warnings.warn(
+                f"Steps(ema={ema!r}) is deprecated. Pass averaging={ema!r}.", DeprecationWarning, stacklevel=3
+            )
+            object.__setattr__(self, "averaging", ema)
         problems = [text for name in _COUNTS for text in _count_problems(name, getattr(self, name))]
         problems += [text for name in _POSITIVE for text in _number_problems(name, getattr(self, name))]
         problems += _number_problems("weight_decay", self.weight_decay, zero=True)
@@ -98,8 +114,7 @@ class Steps:
         problems += _group_problems(self.group)
         problems += schedule_form_problems(self.lr_schedule, self.lr_arguments, self.lr_every, self.warmup)
         problems += _number_problems("warmup", self.warmup, zero=True)
-        if self.ema is not None and not (isinstance(self.ema, Real) and 0 < float(self.ema) < 1):
-            problems.append(f"ema is {self.ema!r}, expected a number between 0 and 1")
+        problems += self._averaging_problems()
         if self.schedule is not None:
             problems += form_problems(self.schedule, 0 if _count_problems("epochs", self.epochs) else self.epochs)
         _refuse("Steps", problems)
@@ -112,6 +127,26 @@ class Steps:
         """Where the state is kept after each epoch; None for nowhere."""
         given = self.checkpoints
         return Checkpoints(given) if isinstance(given, str | Path) else given
+
+    @property
+    def depends_on_epochs(self) -> bool:
+        """Whether an epoch does something else where more of them follow."""
+        return self.lr_schedule is not None or (self.averaging == "swa" and self.averaging_start < 1)
+
+    @property
+    def averaged(self) -> tuple[float | None, int]:
+        """The decay of the average, None for the mean, and the epoch with which the mean begins."""
+        if self.averaging != "swa":
+            return float(self.averaging or 0), 0
+        start = self.averaging_start * self.epochs if self.averaging_start < 1 else self.averaging_start
+        return None, min(round(start), self.epochs - 1)
+
+    def _averaging_problems(self) -> list[str]:
+        problems = _number_problems("averaging_start", self.averaging_start, zero=True)
+        given = self.averaging
+        if given not in (None, "swa") and not (isinstance(given, Real) and 0 < float(given) < 1):
+            problems.append(f'averaging is {given!r}, expected a number between 0 and 1, the decay of an EMA, or "swa"')
+        return problems
 
     def _name_problems(self) -> list[str]:
         problems = []
@@ -231,5 +266,12 @@ def _refuse(method: str, problems: Sequence[str]) -> None:
 def _call_text(solver: Solver) -> str:
     """The constructor call with the arguments that differ from their defaults."""
     values = [(field.name, getattr(solver, field.name), field.default) for field in fields(solver) if field.repr]
-    given = ", ".join(f"{name}={value!r}" for name, value, default in values if value not in (default, {}))
+    given = ", ".join(f"{name}={_value_text(value)}" for name, value, default in values if value not in (default, {}))
     return f"{type(solver).__name__}({given})"
+
+
+def _value_text(value: object) -> str:
+    """A value on one line; functions and optimizers by their names."""
+    if isinstance(value, torch.optim.Optimizer):
+        return f"{type(value).__name__}(…)"
+    return getattr(value, "__qualname__", type(value).__name__) if callable(value) else repr(value)

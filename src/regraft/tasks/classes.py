@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, final
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from regraft.errors import Advice, DataError
@@ -12,6 +13,7 @@ from regraft.tasks.outputs import logits_of
 from regraft.tasks.task import LabelCheck, Task, example_of, first_row
 
 PROBABILITY_ATOL = 1e-3  # of a row's sum: probabilities of many classes in bfloat16 or float16 round by less
+COARSEST = range(2, 65)  # pixels of a mask, along each axis, for one output
 MOST_CLASSES = 1000  # of a confusion matrix and of metrics by class; a vocabulary has more
 
 
@@ -24,6 +26,7 @@ class Classes(Task):
     ignore      the label of positions without one; -100, with which sequences of labels are padded, is always one, too
     shift       how many positions later an output's label stands: 1 for a causal language model, whose labels are the
                 token ids themselves
+    enlarges    outputs (batch, classes, height, width) of fewer pixels than the masks are brought to their size
     """
 
     name: str = "classification"
@@ -32,10 +35,11 @@ class Classes(Task):
     shift: int = 0
     metrics: tuple[str, ...] = ("accuracy",)
     loss: str = "cross_entropy"
+    enlarges: bool = False
 
     def check(self, outputs: Any, labels: Any) -> LabelCheck:
         """Class numbers within the classes, or probabilities of the shape of the outputs."""
-        logits = logits_of(outputs)
+        logits = self.fitted(outputs, labels)
         self._refuse_no_classes(logits)
         if not isinstance(labels, Tensor):
             raise DataError(
@@ -50,18 +54,58 @@ class Classes(Task):
 
     def aligned(self, outputs: Any, labels: Any) -> tuple[Tensor, Tensor]:
         """Logits (batch, classes, …) and labels (batch, …); classes last: a row (count, classes) for each position."""
-        logits = logits_of(outputs)
+        logits = self.fitted(outputs, labels)
         self._refuse_no_classes(logits)
         if labels.is_floating_point():
-            return logits.movedim(self.class_axis, 1), labels.movedim(self.class_axis, 1)
-        labels = labels.long()
-        if self.ignore is not None and self.ignore != IGNORED:
-            labels = labels.masked_fill(labels == IGNORED, int(self.ignore))
+            return logits.movedim(self.class_axis, 1), self.counted(labels)
+        labels = self.counted(labels)
         if self.shift:
-            logits, labels = logits[:, : -self.shift], labels[:, self.shift :]
+            logits = logits[:, : -self.shift]
         if self.class_axis == -1 and logits.ndim > 2:
             return logits.reshape(-1, logits.shape[-1]), labels.reshape(-1)
         return logits, labels
+
+    def counted(self, labels: Any) -> Tensor:
+        """Class numbers (batch, …) without those that no output stands for; probabilities (batch, classes, …)."""
+        if labels.is_floating_point():
+            probabilities: Tensor = labels.movedim(self.class_axis, 1)
+            return probabilities
+        numbers: Tensor = labels.long()
+        if self.ignore is not None and self.ignore != IGNORED:
+            numbers = numbers.masked_fill(numbers == IGNORED, int(self.ignore))
+        return numbers[:, self.shift :] if self.shift else numbers
+
+    def spread(self, weights: Tensor, labels: Any) -> Tensor:
+        """The weight of its example for each position."""
+        seen = self.counted(labels)
+        positions = seen[:, 0] if labels.is_floating_point() else seen
+        return weights.repeat_interleave(positions.numel() // len(weights))
+
+    def fitted(self, outputs: Any, labels: Any) -> Tensor:
+        """The logits; with `enlarges`, where masks have a whole number of pixels for each output, one for each pixel.
+
+        Bilinear, as in the loss of SegFormer in transformers.
+        """
+        logits = logits_of(outputs)
+        if not self._is_coarse(logits, labels):
+            return logits
+        return F.interpolate(logits, size=labels.shape[-2:], mode="bilinear", align_corners=False)
+
+    def note(self, outputs: Any, labels: Any) -> str:
+        """Which size is brought to which."""
+        logits = logits_of(outputs)
+        if not self._is_coarse(logits, labels):
+            return ""
+        sizes = [" × ".join(map(str, tensor.shape[-2:])) for tensor in (logits, labels)]
+        return f"the outputs of {sizes[0]} are enlarged to the {sizes[1]} of the masks (bilinear)"
+
+    def _is_coarse(self, logits: Tensor, labels: Any) -> bool:
+        if not self.enlarges or self.class_axis != 1 or not isinstance(labels, Tensor):
+            return False
+        if (logits.ndim, labels.ndim) != (4, 3) or logits.shape[-2:] == labels.shape[-2:]:
+            return False
+        sizes = [*zip(logits.shape[-2:], labels.shape[-2:], strict=True)]
+        return any(all(-(-full // step) == coarse for coarse, full in sizes) for step in COARSEST)
 
     def answers(self, outputs: Any, labels: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
         """The predicted classes, the labels and whether each position has a label, all (batch, …).
@@ -70,7 +114,7 @@ class Classes(Task):
         """
         if labels.is_floating_point():
             return None
-        logits = logits_of(outputs)
+        logits = self.fitted(outputs, labels)
         if self.shift:
             logits, labels = logits[:, : -self.shift], labels[:, self.shift :]
         known = (labels >= 0) & (labels < logits.shape[self.class_axis])
@@ -84,7 +128,7 @@ class Classes(Task):
         if answers is None:
             return None
         _, labels, known = answers
-        scores = logits_of(outputs).movedim(self.class_axis, -1)
+        scores = self.fitted(outputs, labels).movedim(self.class_axis, -1)
         if self.shift:
             scores = scores[:, : -self.shift]
         return scores[known], labels[known].long()

@@ -17,7 +17,7 @@ TASKS: dict[str, Classes | Multilabel | Regression] = {
     "multilabel": Multilabel(),
     "regression": Regression(),
     "token-classification": Classes("token-classification", class_axis=-1),
-    "segmentation": Classes("segmentation", metrics=("accuracy", "mean_iou")),
+    "segmentation": Classes("segmentation", metrics=("accuracy", "mean_iou"), enlarges=True),
     "language-model": Classes("language-model", class_axis=-1, shift=1, metrics=("accuracy", "perplexity")),
     "masked-language-model": Classes("masked-language-model", class_axis=-1, metrics=("accuracy", "perplexity")),
 }

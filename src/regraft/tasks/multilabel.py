@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from regraft.errors import Advice, DataError
-from regraft.tasks.numbers import known_positions, refuse_misfit, reshaped
+from regraft.tasks.numbers import is_mark, known_positions, refuse_misfit, reshaped, spread_weights
 from regraft.tasks.outputs import logits_of
 from regraft.tasks.task import LabelCheck, Task, example_of, first_row
 
@@ -39,6 +39,14 @@ class Multilabel(Task):
         """Logits and labels of one shape and type; with `ignore` only the positions that have a label, in a line."""
         return known_positions(*reshaped(logits_of(outputs), labels), self.ignore)
 
+    def counted(self, labels: Any) -> Tensor:
+        """The labels; with `ignore` those that are known, in a line."""
+        return known_positions(labels, labels, self.ignore)[1]
+
+    def spread(self, weights: Tensor, labels: Any) -> Tensor:
+        """The weight of its example for each label that is known."""
+        return spread_weights(weights, labels, self.ignore)
+
     def pairs(self, outputs: Any, labels: Any) -> tuple[Tensor, Tensor] | None:
         """Outputs (count, labels) and labels (count, labels) of 0, 1 and -1 for one that is not known.
 
@@ -64,11 +72,6 @@ class Multilabel(Task):
         """The number of labels of an example."""
         logits = logits_of(outputs)
         return logits.shape[1] if logits.ndim > 1 else 1
-
-
-def is_mark(values: Tensor, mark: float) -> Tensor:
-    """Where the values are the mark of an unknown one, which may be NaN."""
-    return values.isnan() if mark != mark else values == mark
 
 
 @final

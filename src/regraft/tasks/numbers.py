@@ -17,8 +17,19 @@ def known_positions(outputs: Tensor, labels: Tensor, ignore: float | None) -> tu
     """Both as they are; with a mark to ignore the other positions alone, in a line."""
     if ignore is None:
         return outputs, labels
-    known = ~labels.isnan() if ignore != ignore else labels != ignore
+    known = ~is_mark(labels, ignore)
     return outputs[known], labels[known]
+
+
+def is_mark(values: Tensor, mark: float) -> Tensor:
+    """Where the values are the mark of an unknown one, which may be NaN."""
+    return values.isnan() if mark != mark else values == mark
+
+
+def spread_weights(weights: Tensor, labels: Tensor, ignore: float | None) -> Tensor:
+    """The weight of its example (batch,) for each label that is known, in a line."""
+    each = weights.reshape(-1, *[1] * (labels.ndim - 1)).expand(labels.shape)
+    return known_positions(each, labels, ignore)[0].reshape(-1)
 
 
 def refuse_misfit(task: Task, outputs: Tensor, labels: Any) -> None:

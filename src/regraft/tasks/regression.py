@@ -6,7 +6,7 @@ from typing import Any, final
 from torch import Tensor
 
 from regraft.errors import DataError
-from regraft.tasks.numbers import known_positions, refuse_misfit, reshaped
+from regraft.tasks.numbers import known_positions, refuse_misfit, reshaped, spread_weights
 from regraft.tasks.outputs import logits_of
 from regraft.tasks.task import LabelCheck, Task, example_of, first_row
 
@@ -32,6 +32,14 @@ class Regression(Task):
     def aligned(self, outputs: Any, labels: Any) -> tuple[Tensor, Tensor]:
         """Outputs and labels of one shape and type; with `ignore` only the positions that have a label, in a line."""
         return known_positions(*reshaped(logits_of(outputs), labels), self.ignore)
+
+    def counted(self, labels: Any) -> Tensor:
+        """The labels; with `ignore` those that are known, in a line."""
+        return known_positions(labels, labels, self.ignore)[1]
+
+    def spread(self, weights: Tensor, labels: Any) -> Tensor:
+        """The weight of its example for each label that is known."""
+        return spread_weights(weights, labels, self.ignore)
 
     def pairs(self, outputs: Any, labels: Any) -> tuple[Tensor, Tensor] | None:
         """Numbers (count, targets) and labels of that shape; (count,) for one target, or where some are not known."""

@@ -5,6 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
+from regraft.tasks.outputs import logits_of
+
 
 class LabelCheck(ABC):
     """Refuses labels that a task cannot learn from."""
@@ -45,6 +47,25 @@ class Task(ABC):
     @abstractmethod
     def aligned(self, outputs: Any, labels: Any) -> tuple[Tensor, Tensor]:
         """Outputs and labels in the form that torch's losses take: (batch, classes, …) and (batch, …), for instance."""
+
+    @abstractmethod
+    def counted(self, labels: Any) -> Tensor:
+        """The labels that the loss looks at: those that `aligned` gives, but for dimensions of size 1."""
+
+    @abstractmethod
+    def spread(self, weights: Tensor, labels: Any) -> Tensor:
+        """The weight of its example for each loss of a label, in a line, in the order of `aligned`.
+
+        weights  (batch,) of the examples
+        """
+
+    def fitted(self, outputs: Any, labels: Any) -> Tensor:
+        """The outputs at the positions of the labels: enlarged, where a task allows coarser outputs."""
+        return logits_of(outputs)
+
+    def note(self, outputs: Any, labels: Any) -> str:
+        """What `fitted` changes, in a few words; "" for nothing."""
+        return ""
 
     @abstractmethod
     def pairs(self, outputs: Any, labels: Any) -> tuple[Tensor, Tensor] | None:

@@ -1,6 +1,6 @@
 """What the shorter inputs of a batch end in: the pad id of the model for token ids, zeros for all else."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from inspect import signature
 
 import torch
@@ -11,6 +11,7 @@ from regraft.foundation.wording import listed
 from regraft.tensors.trees import Inputs, named_tensors
 
 IDS = ("input_ids", "decoder_input_ids")  # as models of transformers name their token ids
+MASKS = {"attention_mask": IDS[0], "decoder_attention_mask": IDS[1]}  # and the masks of their padding
 GivenPads = float | Mapping[str, float] | None
 
 
@@ -48,6 +49,28 @@ def _only(whole: list[str], given: float) -> str:
             advice=[Advice("pad", dict.fromkeys(whole[:1], given), "pad this one")],
         )
     return whole[0]
+
+
+def missing_masks(model: nn.Module, inputs: Inputs, taken: Collection[str] | None = None) -> dict[str, str]:
+    """Mask that the model takes and an example's inputs lack → the name of the token ids that it belongs to.
+
+    taken  the arguments with which the model is called, where that is fixed; None: all of its `forward`
+    """
+    names = _parameter_names(model)
+    given = {_name_of(path, names) for path, _ in named_tensors(inputs)}
+    wanted = names if taken is None else taken
+    return {mask: ids for mask, ids in MASKS.items() if mask in wanted and mask not in given and ids in given}
+
+
+def takes_mask(model: nn.Module) -> bool:
+    """Whether the model takes a mask of the padding by its usual name."""
+    return any(mask in _parameter_names(model) for mask in MASKS)
+
+
+def with_masks(inputs: Inputs, masks: Mapping[str, str]) -> Inputs:
+    """An example's inputs by name, with a mask of ones for token ids: padding ends it in zeros."""
+    named = dict(inputs) if isinstance(inputs, Mapping) else {next(iter(masks.values())): inputs}
+    return named | {mask: torch.ones_like(named[ids]) for mask, ids in masks.items()}
 
 
 def config_pad_id(model: nn.Module) -> int | None:

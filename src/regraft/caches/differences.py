@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regraft.examples import Shapes
+from regraft.tensors.padding import Shapes
 from regraft.tensors.trees import Inputs, map_tree, tensors_of
 
 # How far a value computed again may be from the stored one, relative to itself or to FEW of its row's typical values,

@@ -11,8 +11,9 @@ from regraft.caches.differences import filling_problem, tolerance_of
 from regraft.caches.ragged import ragged_leaves
 from regraft.caches.sampling import SampleBatch
 from regraft.errors import Advice, CacheError
-from regraft.examples import Shapes, call
+from regraft.examples import call
 from regraft.splitting import FeatureExtractor
+from regraft.tensors.padding import Shapes
 from regraft.tensors.trees import Inputs, map_tree
 
 FILLED_BATCHES = 4  # of which an example is computed by itself too

@@ -15,20 +15,12 @@ from torch import Tensor
 from regraft.caches.randomness import probes, refuse_random, refuse_redrawn, refuse_unseeded, seed_all
 from regraft.datasets.labelled import Labelled
 from regraft.errors import CacheError, DataError
-from regraft.examples import (
-    DatasetExamples,
-    Examples,
-    Pads,
-    Shapes,
-    TensorExamples,
-    has_lengths,
-    shapes_in,
-)
+from regraft.examples import DatasetExamples, Examples, Pads, TensorExamples, has_lengths, shapes_in
 from regraft.labels import Labels, batch_of, count_of, joined, same_labels, subset_of
 from regraft.sources.fetching import fetched_ahead, in_processes
 from regraft.tensors.fingerprints import ID_BYTES, input_ids, named_ids
 from regraft.tensors.keeping import generator_states, kept_generators, own_generators, position_of
-from regraft.tensors.padding import padded_cat
+from regraft.tensors.padding import Shapes, padded_cat
 from regraft.tensors.trees import Inputs, map_tree, named_tensors, tensors_of
 
 PROMISED = 4  # examples, the first ones, by which a promise about the data is checked

@@ -12,7 +12,6 @@ from regraft.errors import Advice, DataError, TrainError
 from regraft.examples import (
     DatasetExamples,
     Examples,
-    Shapes,
     TensorExamples,
     as_examples,
     call,
@@ -26,6 +25,7 @@ from regraft.splitting import Head, TrunkPart
 from regraft.tensors.fingerprints import digest_of
 from regraft.tensors.keeping import kept_modes, undisturbed
 from regraft.tensors.pad_values import GivenPads
+from regraft.tensors.padding import Shapes
 from regraft.tensors.trees import Inputs, map_tree, tensors_of
 
 State = dict[str, Tensor]

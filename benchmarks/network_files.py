@@ -13,27 +13,22 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from regraft.arrays import Checkpoint
-from regraft.building import planned_network
-from regraft.errors import RegraftError
-from regraft.loading import apply_plan
+from regraft.errors import RegraftError, VerifyError
+from regraft.foundation.wording import counted
 from regraft.networks.network import Network
 from regraft.networks.reading import network_of
-from regraft.networks.samples import sample_shapes
 from regraft.reading import open_checkpoint
+from regraft.runtimes.recording import Recording
+from regraft.verifying_runtime import relative, verify_with_runtime
 
-Inputs = dict[str, np.ndarray]
-Run = Callable[[Path, Inputs], list[np.ndarray]]
-EQUAL, ROUNDING, SIGMOID = 1e-5, 5.0, 2e-7
 RUN_JS = """
 const fs=require('fs'),path=require('path'),tf=require('@tensorflow/tfjs');
 let backend='cpu';try{const wasm=require('@tensorflow/tfjs-backend-wasm');backend='wasm';
@@ -55,44 +50,7 @@ console.log(JSON.stringify(out));})().catch(e=>{console.error(String(e).slice(0,
 """  # noqa: E501
 
 
-def run_onnx(path: Path, inputs: Inputs) -> list[np.ndarray]:
-    """The outputs of ONNX Runtime."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = 1, 4
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return [np.asarray(output) for output in session.run(None, inputs)]
-
-
-def run_tflite(path: Path, inputs: Inputs) -> list[np.ndarray]:
-    """The outputs of LiteRT, as real numbers."""
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-    plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-    interpreter = Interpreter(str(path), num_threads=1, experimental_op_resolver_type=plain)
-    details = interpreter.get_input_details()
-    for detail, value in zip(details, inputs.values(), strict=False):  # states are no inputs of the file
-        interpreter.resize_tensor_input(detail["index"], value.shape)
-    interpreter.allocate_tensors()
-    for detail, value in zip(details, inputs.values(), strict=False):
-        scale, zero = detail["quantization"]
-        stored = np.clip(np.round(value / scale) + zero, *_range(detail["dtype"])) if scale else value
-        interpreter.set_tensor(detail["index"], stored.astype(detail["dtype"]))
-    interpreter.invoke()
-    return [_real(interpreter.get_tensor(detail["index"]), detail) for detail in interpreter.get_output_details()]
-
-
-def _range(dtype: Any) -> tuple[int, int]:
-    return int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
-
-
-def _real(value: np.ndarray, detail: dict[str, Any]) -> np.ndarray:
-    scale, zero = detail["quantization"]
-    return (value.astype(np.float64) - zero) * scale if scale else value
-
-
-def run_tfjs(path: Path, inputs: Inputs) -> list[np.ndarray]:
+def run_tfjs(checkpoint: Checkpoint, network: Network, inputs: Mapping[str, np.ndarray]) -> Recording:
     """The outputs of TensorFlow.js."""
     with tempfile.TemporaryDirectory() as folder:
         entries = {}
@@ -103,18 +61,18 @@ def run_tfjs(path: Path, inputs: Inputs) -> list[np.ndarray]:
         (Path(folder) / "in.json").write_text(json.dumps(entries))
         script = Path(folder) / "run.js"
         script.write_text(RUN_JS)
-        done = subprocess.run(["node", str(script), str(path.resolve()), folder], capture_output=True, text=True)
+        done = subprocess.run(
+            ["node", str(script), str(checkpoint.path.resolve()), folder], capture_output=True, text=True
+        )
         if done.returncode:
             raise RuntimeError(done.stderr[-200:])
         kinds = {"float32": np.float32, "int32": np.int32, "bool": np.uint8}
         listed = json.loads(done.stdout.splitlines()[-1])
-        return [
+        values = [
             np.frombuffer((Path(folder) / o["file"]).read_bytes(), kinds[o["dtype"]]).reshape(o["shape"])
             for o in listed
         ]
-
-
-RUNTIMES: dict[str, Run] = {"onnx": run_onnx, "tflite": run_tflite, "tfjs": run_tfjs}
+        return Recording("TensorFlow.js", inputs, dict(zip(network.outputs, values, strict=False)))
 
 
 def main() -> None:
@@ -152,88 +110,26 @@ def row_of(path: Path, folder: Path) -> tuple[str, str, str, str]:
     try:
         checkpoint = open_checkpoint(path)
         network = network_of(checkpoint)
-        return name, checkpoint.format, str(len(network.nodes)), compared(checkpoint, network)
+        return name, checkpoint.format, str(len(network.nodes)), compared(checkpoint)
     except RegraftError as error:
         lines = str(error).splitlines()
         return name, path.suffix[1:], "", f"refused: {lines[0][:90]}{f' {lines[1].strip()[:90]}' if lines[1:] else ''}"
 
 
-def compared(checkpoint: Checkpoint, network: Network) -> str:
-    """How far the module's outputs are from the runtime's, in words."""
-    built = planned_network(checkpoint)
-    apply_plan(built.plan, checkpoint, built.model)
-    problem = "no runtime"
-    for shapes, most in product(sample_shapes(network.entries, {}), (100, 2)):
-        inputs = random_inputs(network, shapes, most)
-        try:
-            wanted = RUNTIMES[checkpoint.format](checkpoint.path, inputs)
-        except Exception as error:  # sizes that the network does not take, or a runtime that is not installed
-            problem = f"{type(error).__name__}: {error}"
-            continue
-        try:
-            return verdict(built.model, built.notes, inputs, wanted)
-        except RuntimeError as error:  # sizes that the runtime takes although nothing is left of the map
-            problem = f"the module: {error}"
-    return f"built, not compared ({problem[:80]})".replace("\n", " ")
-
-
-def random_inputs(network: Network, shapes: Any, most: int) -> Inputs:
-    """Numbers from 0 to 1, and whole numbers below `most`; states are zeros."""
-    rng = np.random.default_rng(0)
-    return {
-        entry.name: rng.integers(0, most, shapes[entry.name]).astype(entry.dtype)
-        if "float" not in entry.dtype
-        else rng.random(shapes[entry.name]).astype(np.float32) * ("state" not in entry.name)
-        for entry in network.entries
-    }
-
-
-def verdict(model: torch.nn.Module, notes: tuple[str, ...], inputs: Inputs, wanted: list[np.ndarray]) -> str:
-    """Equal, or how far, with the reason."""
-    turned = [name for name in inputs if any(f"takes {name} with its channels last" in note for note in notes)]
-    feed = [torch.from_numpy(x).movedim(-1, 1) if name in turned else torch.from_numpy(x) for name, x in inputs.items()]
-    results = outputs_of(model, feed)
-    worst = max(distance(result, other) for result, other in zip(results, wanted, strict=False))
-    if worst <= EQUAL:
-        return f"equal ({worst:.0e})"
-    absolute = max(float(np.abs(turned_as(a, b) - b).max()) for a, b in zip(results, wanted, strict=False))
-    if any("quantised" in note or "int8" in note for note in notes):
-        return f"near ({absolute:.0e} absolute): the runtime rounds activations to integers"
-    noise = rounding_of(model, feed, results)
-    if worst <= ROUNDING * noise:
-        return f"equal within float32 ({worst:.0e}; against float64 {noise:.0e})"
-    if absolute <= SIGMOID:
-        return f"equal within {SIGMOID:.0e} absolute ({worst:.0e}): the runtime approximates the sigmoid"
-    return f"DIFFERENT ({worst:.0e})"
-
-
-def rounding_of(model: torch.nn.Module, feed: list[torch.Tensor], results: list[np.ndarray]) -> float:
-    """How far the module's float32 is from its float64; 0 for one that makes float32 numbers by itself."""
-    double = [x.double() if x.is_floating_point() else x for x in feed]
+def compared(checkpoint: Checkpoint) -> str:
+    """How far the module's values are from the runtime's, in words."""
+    record = run_tfjs if checkpoint.format == "tfjs" else None
     try:
-        return max(distance(a, b) for a, b in zip(results, outputs_of(model.double(), double), strict=True))
-    except RuntimeError:
-        return 0.0
-
-
-def outputs_of(model: torch.nn.Module, feed: list[torch.Tensor]) -> list[np.ndarray]:
-    """The module's outputs."""
-    with torch.no_grad():
-        given = model(*feed)
-    return [value.numpy() for value in (given if isinstance(given, tuple) else (given,))]
-
-
-def turned_as(value: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """A map with its channels where the file has them."""
-    return np.moveaxis(value, 1, -1) if value.shape != wanted.shape and value.ndim > 3 else value
-
-
-def distance(value: np.ndarray, wanted: np.ndarray) -> float:
-    """The largest difference, relative to the largest number."""
-    value = turned_as(value, wanted)
-    if value.shape != wanted.shape:
-        return float("inf")
-    return float(np.abs(value.astype(np.float64) - wanted).max() / max(np.abs(wanted).max(), 1e-9))
+        result = verify_with_runtime(checkpoint, record=record)
+    except VerifyError as error:
+        if "rounds" in str(error) or "rounding" in str(error):
+            far = verify_with_runtime(checkpoint, record=record, rtol=float("inf")).outputs
+            absolute = max(output.max_error for output in far)
+            return f"near ({absolute:.0e} absolute): the runtime rounds activations to integers"
+        return f"{'DIFFERENT' if 'differs' in str(error) else 'not compared'}: {' '.join(str(error).split())[:160]}"
+    words = f"{max(map(relative, result.outputs)):.0e}"
+    words += f", {counted(len(result.steps), 'inner value')}" if result.steps else ""
+    return f"equal ({words})" + "".join(f", {note.rpartition(': ')[2]}" for note in result.notes[:1])
 
 
 def write_page(page: Path, rows: list[tuple[str, str, str, str]]) -> None:

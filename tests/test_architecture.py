@@ -13,17 +13,17 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 ORDER = [
     "errors", "foundation", "arrays", "operations", "tensors", "labels",
     "sources", "examples", "tasks", "tf_layers", "containers", "formats", "reading", "plans", "plan", "matching",
-    "loading", "networks", "building",
-    "verifying", "cuts", "freezing", "splitting", "inputs", "contracts", "datasets", "stores", "caches", "caching",
-    "learning", "training", "evaluating", "collecting", "protocols", "depths", "layer_heads", "advising", "jobs",
+    "loading", "networks", "building", "runtimes", "verifying", "verifying_runtime", "cuts", "freezing", "splitting",
+    "inputs", "contracts", "datasets", "stores", "caches", "caching", "learning", "training", "evaluating",
+    "collecting", "protocols", "depths", "layer_heads", "advising", "jobs",
     "model_record", "saving", "exports", "exporting", "answers", "predicting", "scoring_runs", "reports", "reporting",
     "comparing", "sklearn", "testing", "recipe", "demo", "cli", "__main__",
 ]  # fmt: skip
 PUBLIC_NAMES = [
-    "open_checkpoint", "plan_reuse", "apply_plan", "build_model", "verify", "advise", "head_on_layers", "freeze",
-    "unfreeze", "parameter_groups", "split", "cache_features", "train", "Steps", "Exact", "WeightedLoss", "evaluate",
-    "predictions", "cross_validate", "learning_curve", "save", "load", "write_report", "reuse", "predict", "Plan",
-    "Features", "History", "Score", "RegraftError",
+    "open_checkpoint", "plan_reuse", "apply_plan", "build_model", "verify", "verify_with_runtime", "advise",
+    "head_on_layers", "freeze", "unfreeze", "parameter_groups", "split", "cache_features", "train", "Steps", "Exact",
+    "WeightedLoss", "evaluate", "predictions", "cross_validate", "learning_curve", "save", "load",
+    "write_report", "reuse", "predict", "Plan", "Features", "History", "Score", "RegraftError",
 ]  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from golden_files import GOLDEN, golden_arrays
+from onnx_networks import node, write_onnx
 from regraft.building import build_model, planned_network, source_of
 from regraft.errors import BuildError
 from regraft.matching import plan_reuse
@@ -117,3 +118,22 @@ def test_a_head_is_a_number_of_classes():
     """Anything else is answered with the form."""
     with pytest.raises(BuildError, match=r'expected \{"classes": 6\}'):
         build_model(open_checkpoint(GOLDEN / "keras3_image.keras"), head={"outputs": 5})
+
+
+def test_layers_that_are_named_by_numbers_keep_their_names(tmp_path):
+    """As of a torch.nn.Sequential in an ONNX file: a module has no items of its own."""
+    plain = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Flatten(), nn.Linear(12, 4)).eval()
+    arrays = {name: tensor.detach().numpy() for name, tensor in plain.named_parameters()}
+    nodes = [
+        node("Conv", "x 0.weight 0.bias", "c", kernel_shape=[3, 3]),
+        node("Flatten", "c", "f"),
+        node("Gemm", "f 2.weight 2.bias", "y", transB=1),
+    ]
+    x = torch.rand(2, 2, 4, 4)
+    path = write_onnx(tmp_path / "net.onnx", nodes, {"x": x.numpy()}, arrays)
+
+    model = build_model(open_checkpoint(path))
+
+    assert model.state_dict().keys() == plain.state_dict().keys()
+    torch.testing.assert_close(model(x), plain(x))
+    assert torch.equal(pickle.loads(pickle.dumps(model))(x), model(x))

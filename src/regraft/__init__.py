@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from regraft.splitting import split
     from regraft.training import train
     from regraft.verifying import verify
+    from regraft.verifying_runtime import verify_with_runtime
 
 __version__ = "0.2.0.dev0"  # the only place: the package, `regraft --version` and saved records read it here
 
@@ -36,6 +37,7 @@ _HOMES = {
     "apply_plan": "loading",
     "build_model": "building",
     "verify": "verifying",
+    "verify_with_runtime": "verifying_runtime",
     "advise": "advising",
     "head_on_layers": "layer_heads",
     "freeze": "freezing",
@@ -68,6 +70,7 @@ __all__ = [  # in order of use
     "apply_plan",
     "build_model",
     "verify",
+    "verify_with_runtime",
     "advise",
     "head_on_layers",
     "freeze",

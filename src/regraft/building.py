@@ -32,16 +32,20 @@ CLASS = "Net"
 class Built:
     """A network that is built from its file.
 
-    model  with its initial weights, until `plan` is applied to it
-    plan   which arrays of the file fill which of the model
-    text   the source of the model's class
-    image  the image that the network takes, when its input is one
-    notes  what a user must know, in sentences
+    model    with its initial weights, until `plan` is applied to it
+    plan     which arrays of the file fill which of the model
+    text     the source of the model's class
+    network  what the file describes, with the new head
+    source   the steps of the forward, and which value of the file each gives
+    image    the image that the network takes, when its input is one
+    notes    what a user must know, in sentences
     """
 
     model: nn.Module
     plan: Plan
     text: str
+    network: Network
+    source: Source
     image: ImageInput | None
     notes: tuple[str, ...]
 
@@ -86,7 +90,7 @@ def planned_network(
     text = write_source(source, _title(network, checkpoint), class_name=CLASS)
     model = model_of_source(text)
     plan = _plan(checkpoint, model, source)
-    return Built(model.eval(), plan, text, image_input(network), (*network.notes, *source.notes))
+    return Built(model.eval(), plan, text, network, source, image_input(network), (*network.notes, *source.notes))
 
 
 def head_of(given: Mapping[str, Any]) -> Head:

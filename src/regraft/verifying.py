@@ -22,14 +22,17 @@ from regraft.tensors.trees import map_tree, tensors_of
 
 @dataclass(frozen=True)
 class Difference:
-    """How far one output is from the recorded one. `mean_error` and `max_error` are absolute."""
+    """How far one output is from the recorded one: absolute errors; `shapes` says how its shape differs."""
 
     name: str
     max_error: float
     mean_error: float
     largest: float
+    shapes: str = ""
 
     def __str__(self) -> str:
+        if self.shapes:
+            return f"{self.name}: the shape is {self.shapes}"
         sizes = f"max error {self.max_error:.2e}, mean {self.mean_error:.2e}"
         return f"{self.name}: {sizes}, values up to {self.largest:.3g}"
 
@@ -71,7 +74,7 @@ def read_golden(path: Path) -> Golden:
 
     Raises VerifyError when the file cannot be read so; nothing in it is executed.
     """
-    arrays = _arrays_of(path)
+    arrays = read_arrays(path)
     inputs, outputs = _side(arrays, "x"), _side(arrays, "y")
     if inputs is None or outputs is None:
         listed = ", ".join(arrays) or "nothing"
@@ -80,7 +83,8 @@ def read_golden(path: Path) -> Golden:
     return Golden(inputs, outputs, {name.removeprefix("layer."): arrays[name] for name in layers})
 
 
-def _arrays_of(path: Path) -> dict[str, np.ndarray]:
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays in an .npz. Raises VerifyError when the file cannot be read so; nothing in it is executed."""
     if path.exists() and not path.is_file():
         raise VerifyError(f"{path} is not a file.")
     try:

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from onnx_networks import node, write_onnx
 from typed import typed
 
 FACTORY = "import torch.nn as nn\ndef build(): return nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))\n"
@@ -210,3 +211,34 @@ def test_a_pattern_given_again_gives_one_array_to_several_layers(tmp_path):
     done = typed("plan", tmp_path / "one.safetensors", "--model", f"{tmp_path / 'net.py'}:net", *rules)
 
     assert done.output.startswith("4 reused · 0 fresh · 0 problems"), done.errors
+
+
+def test_verify_builds_a_file_and_asks_its_runtime(tmp_path):
+    """Without --model; a recording and a runtime exclude each other."""
+    x = np.array([[-1.0, 2.0]], np.float32)
+    path = write_onnx(tmp_path / "net.onnx", [node("MatMul", "x w", "y")], {"x": x}, {"w": np.eye(2, dtype=np.float32)})
+    np.savez(tmp_path / "inputs.npz", x=x)
+
+    done = typed("verify", path, "--runtime", "--inputs", tmp_path / "inputs.npz")
+
+    assert done.code == 0, done.errors
+    assert done.output.startswith("agrees with ONNX Runtime")
+    assert typed("verify", path, "--runtime", "--golden", tmp_path / "inputs.npz").code == 2
+    assert typed("verify", path).code == 2
+    assert "give --model" in typed("verify", path, "--golden", tmp_path / "inputs.npz").errors
+
+
+def test_verify_compares_a_model_with_the_runtime_of_its_plan(tmp_path):
+    """The checkpoint is the plan's."""
+    x = np.array([[-1.0, 2.0]], np.float32)
+    nodes = [node("Gemm", "x 0.weight 0.bias", "y", transB=1)]
+    arrays = {"0.weight": np.eye(2, dtype=np.float32), "0.bias": np.zeros(2, np.float32)}
+    path = write_onnx(tmp_path / "net.onnx", nodes, {"x": x}, arrays)
+    (tmp_path / "net.py").write_text("from torch import nn\ndef build(): return nn.Sequential(nn.Linear(2, 2))\n")
+    model = f"{tmp_path / 'net.py'}:build"
+    assert typed("plan", path, "--model", model, "--out", tmp_path / "plan.json").code == 0
+
+    done = typed("verify", tmp_path / "plan.json", "--model", model, "--runtime")
+
+    assert done.code == 0, done.errors
+    assert "agrees within" in done.output

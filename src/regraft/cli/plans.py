@@ -3,6 +3,7 @@
 import json
 import sys
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,6 +12,8 @@ from regraft.cli.printing import Commands, add_command, refuse_usage, say
 from regraft.errors import JobError, PlanError, SaveError
 
 if TYPE_CHECKING:  # `regraft show` answers before these are imported
+    import numpy as np
+
     from regraft.plan import Plan
 
 SPEC = "timm:NAME, torchvision:NAME, hf:FOLDER, package.module:factory, file.py:factory"
@@ -78,12 +81,32 @@ def add_to(commands: Commands) -> None:
     add("--all", dest="show_all", action="store_true", help="a row for every array")
 
     add = add_command(commands, verify)
-    add("plan", type=Path, help="a plan as JSON; its checkpoint must still be where the plan says")
-    add("--model", required=True, metavar="SPEC", help=SPEC)
+    add("plan", type=Path, help="a plan as JSON; its checkpoint must still be where the plan says. With --runtime and "
+        "without --model a checkpoint, whose network is built")  # fmt: skip
+    add("--model", default="", metavar="SPEC", help=SPEC)
     recorded = "an .npz of x, y and layer.NAME: what the source framework recorded"
-    add("--golden", type=Path, required=True, metavar="FILE", help=recorded)
+    add("--golden", type=Path, metavar="FILE", help=recorded)
+    add("--runtime", action="store_true", help="compute the outputs in the file's own runtime, which must be installed")
+    add("--inputs", type=Path, metavar="FILE", help="with --runtime: an .npz of the inputs; random ones by default")
+    add("--seed", type=int, default=0, help="with --runtime: of the random inputs")
+    add("--rtol", type=float, default=1e-5, help="with --runtime: share of an output's largest value, by default 1e-5")
     add("--model-args", **MODEL_ARGS)
     add("--atol", type=float, default=1e-5, help="the largest absolute difference; by default 1e-5")
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What is compared, as typed: see the help of `regraft verify`."""
+
+    plan: Path
+    model: str
+    golden: Path | None
+    runtime: bool
+    inputs: Path | None
+    seed: int
+    rtol: float
+    model_args: str
+    atol: float
 
 
 def plan(**typed: Any) -> None:
@@ -125,19 +148,55 @@ def _write(plan: "Plan", path: Path) -> None:
         raise SaveError(f"The plan cannot be written to {path}: {error.strerror}. Choose another folder.") from error
 
 
-def verify(plan: Path, *, model: str, golden: Path, model_args: str, atol: float) -> None:
-    """Apply a plan to a new model and compare its outputs with recorded ones. Exit 1 when they differ."""
+def verify(**typed: Any) -> None:
+    """Compare a model's outputs with those of its source framework, recorded or computed now. Exit 1 when they differ.
+
+    regraft verify plan.json --model net.py:Net --golden io.npz   a model with the plan's weights, and recorded outputs
+    regraft verify plan.json --model net.py:Net --runtime         the same, and the runtime of its checkpoint
+    regraft verify model.onnx --runtime                           the network that is built from the file
+    """
+    proof = Proof(**typed)
+    if (proof.golden is None) == (not proof.runtime):
+        refuse_usage("verify", "give --golden and a recording, or --runtime")
+    if proof.golden is not None and (not proof.model or proof.inputs is not None):
+        refuse_usage("verify", "--golden compares a model: give --model, and no --inputs")
+    if proof.model:
+        _verify_plan(proof)
+    else:
+        _verify_network(proof)
+
+
+def _verify_plan(proof: Proof) -> None:
     from regraft.jobs.factories import model_by_spec
     from regraft.loading import apply_plan
     from regraft.reading import open_checkpoint
     from regraft.verifying import read_golden
     from regraft.verifying import verify as compare
+    from regraft.verifying_runtime import golden_by_runtime
 
-    made = _plan_in(plan)
-    built = model_by_spec(model, json_arguments(model_args))
-    apply_plan(made, open_checkpoint(made.checkpoint.path), built)
-    recorded = read_golden(golden)
-    say(str(compare(built, recorded.inputs, recorded.outputs, atol=atol, intermediate=recorded.layers)))
+    made = _plan_in(proof.plan)
+    built = model_by_spec(proof.model, json_arguments(proof.model_args))
+    checkpoint = open_checkpoint(made.checkpoint.path)
+    apply_plan(made, checkpoint, built)
+    if proof.golden is not None:
+        recorded = read_golden(proof.golden)
+    else:
+        recorded = golden_by_runtime(checkpoint, made, inputs=_inputs(proof), seed=proof.seed)
+    say(str(compare(built, recorded.inputs, recorded.outputs, atol=proof.atol, intermediate=recorded.layers)))
+
+
+def _verify_network(proof: Proof) -> None:
+    from regraft.reading import open_checkpoint
+    from regraft.verifying_runtime import verify_with_runtime
+
+    checkpoint = open_checkpoint(proof.plan)
+    say(str(verify_with_runtime(checkpoint, inputs=_inputs(proof), seed=proof.seed, rtol=proof.rtol)))
+
+
+def _inputs(proof: Proof) -> "Mapping[str, np.ndarray] | None":
+    from regraft.verifying import read_arrays
+
+    return None if proof.inputs is None else read_arrays(proof.inputs)
 
 
 def _print_differences(before: Path, after: Path) -> None:

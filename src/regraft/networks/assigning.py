@@ -1,12 +1,13 @@
 """What an assignment in the code of a network sets, and the value that its variable then has."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from regraft.networks.axis_orders import Held, Order, as_stored
 from regraft.networks.network import Node
+from regraft.networks.source import StepValue
 
 
 def targets_text(node: Node, targets: Sequence[str]) -> str:
@@ -23,6 +24,12 @@ def held_of(text: str, value: Any, order: Order, flat: Any) -> Held:
     rank = value.dim()
     known = order if len(order) == rank else as_stored(rank)
     return Held(text, tuple(value.shape), str(value.dtype).removeprefix("torch."), known, flat)
+
+
+def step_values(names: Sequence[str], values: Mapping[str, Held]) -> tuple[StepValue, ...]:
+    """Which of these values are tensors that the file has with the same numbers: no sizes, no reordered flat maps."""
+    tensors = [(name, values[name]) for name in names if values[name].shape is not None and not values[name].flat]
+    return tuple(StepValue(name, value.text, value.order) for name, value in tensors)
 
 
 def are_sizes(inputs: Sequence[Held | None]) -> bool:

@@ -7,22 +7,21 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import nn
 
 from regraft.arrays import ArrayInfo
 from regraft.errors import BuildError
-from regraft.networks.assigning import are_sizes, held_of, targets_text
+from regraft.networks.assigning import are_sizes, held_of, step_values, targets_text
 from regraft.networks.axis_orders import Held, Order, as_stored, channels_second, moved, spread
 from regraft.networks.branching import branch_lines, if_text, refusal_lines
-from regraft.networks.flattened import is_flat_already, keeps_flat, reordered
-from regraft.networks.names import Paths, Variables, children_of, expression, tensor_path, variable_name
-from regraft.networks.network import Array, Entry, Literal, Network, Node, Shapes, every_node
+from regraft.networks.flattened import is_flat_already, keeps_flat
+from regraft.networks.module_tree import ModuleTree
+from regraft.networks.names import Variables, variable_name
+from regraft.networks.network import Entry, Literal, Network, Node, Shapes
 from regraft.networks.operators import Call, Operator, python
 from regraft.networks.operators_sizes import TAKE_SIZES
-from regraft.networks.placing import container, put
 from regraft.networks.runtime_functions import FRAME, HELPERS
 from regraft.networks.samples import sample_shapes
-from regraft.networks.source import Source, Statement, is_list, words_of
+from regraft.networks.source import Source, Statement, StepValue, words_of
 from regraft.networks.vocabulary import OPERATORS, RENAMING, refuse_unknown
 from regraft.networks.words import refuse_code
 
@@ -72,7 +71,7 @@ class _Emitter:
 
     def __init__(self, network: Network, infos: Mapping[str, ArrayInfo], decisions: _Decisions, shapes: Shapes) -> None:
         self.network, self.infos, self.decisions, self.shapes = network, infos, decisions, shapes
-        self.source, self.paths, self.variables = Source(), Paths(), Variables()
+        self.source, self.variables = Source(), Variables()
         self.values: dict[str, Held] = {}
         self.flattened_by: dict[str, str] = {}  # a flattened value → the value that the flatten gave
         self.renamed: dict[str, str] = {}  # a value that is another with its axes renamed → that value
@@ -81,24 +80,8 @@ class _Emitter:
         self.wishes = {entry.name: (entry.name, as_stored(len(entry.shape))) for entry in network.entries}
         self.uses = Counter(value for node in network.nodes for value in node.values)
         self.uses.update(network.outputs)
-        layers = [node.layer for node in every_node(network.nodes) if node.layer]
-        self.children = children_of([*map(self.paths.path, layers), *self._tensor_paths().values()])
-        self.lists = [path for path, names in self.children.items() if is_list(names)]
-        self.root = nn.Module()
-        for path in self.children:
-            put(self.root, path, container(path, self.children))
-        self.frame: dict[str, Any] = {**FRAME, **HELPERS, "self": self.root, "device": "meta"}
-
-    def _tensor_paths(self) -> dict[Array, str]:
-        """A path for each array that is an input of a step."""
-        self.tensors: dict[Array, str] = {}
-        arrays = [value for node in every_node(self.network.nodes) for value in node.inputs if isinstance(value, Array)]
-        layers = set(self.paths.of.values())
-        for array in dict.fromkeys(arrays):
-            path = tensor_path(array.sources[0] if array.sources else "constant")
-            home, _, leaf = path.rpartition(".")  # a layer may have an array of its own under this name
-            self.tensors[array] = self.paths.unused(f"{home}_{leaf}" if home in layers else path)
-        return self.tensors
+        self.modules = ModuleTree(network, infos, self.source)
+        self.frame: dict[str, Any] = {**FRAME, **HELPERS, "self": self.modules.root, "device": "meta"}
 
     def run(self) -> Source:
         """The whole network."""
@@ -108,7 +91,7 @@ class _Emitter:
             self._node(node)
         self._leave()
         self._improve_entries()
-        self.source.children = self.children
+        self.source.children = self.modules.children
         return self.source
 
     # --- inputs and outputs -------------------------------------------------------------------------------------------
@@ -125,6 +108,7 @@ class _Emitter:
         known = tuple(entry.shape[axis] for axis in order)
         words = ", ".join("n" if place == 0 else str(size or "any") for place, size in enumerate(known))
         self.source.inputs.append((name, f"({words})", entry.dtype))
+        self.source.entries.append(StepValue(entry.name, name, order))
         if order != as_stored(rank):
             self.source.notes.append(
                 f"The file takes {entry.name} with its channels last, the module as the second axis: ({words})."
@@ -136,12 +120,13 @@ class _Emitter:
             held = self._returned(self.values[name])
             channels_first = held.order == channels_second(held.rank) and held.rank > 3
             keeps = is_turned and channels_first
-            text = held.text if keeps else self._in_order(name, held, as_stored(held.rank)).text
+            given = held if keeps else self._in_order(name, held, as_stored(held.rank))
             if keeps and held.order != as_stored(held.rank):
                 self.source.notes.append("The output has its channels as the second axis, in the file as the last.")
             if held.flat is not None:
                 self._unflatten(name)
-            self.source.outputs.append(text)
+            self.source.outputs.append(given.text)
+            self.source.results.append(StepValue(name, given.text, given.order))
             self.source.shapes.append(words_of(held.shape))
 
     def _returned(self, value: Held) -> Held:
@@ -166,16 +151,11 @@ class _Emitter:
 
     def _node(self, node: Node) -> None:
         inputs = [self._input(node, index) for index in range(len(node.inputs))]
-        if node.operator == "if":
-            self._branch(node, inputs)
-            return
-        if self._renamed(node, inputs) or self._flatten(node, inputs):
+        ways = (self._branch, self._renamed, self._flatten, self._sizes)
+        if any(way(node, inputs) for way in ways):
             return
         operator = OPERATORS[node.operator]
-        if are_sizes(inputs) and self._sizes(node, operator, inputs):
-            return
-        first = TAKE_SIZES.get(node.operator, len(inputs))
-        inputs = [self._as_tensor(value) if index < first else value for index, value in enumerate(inputs)]
+        inputs = self._as_tensors(node, inputs)
         flat = self._flat_of(node, operator, inputs)
         arrangement = operator.arrange(node.settings, [value for value in inputs if value is not None])
         taken = iter(arrangement.inputs)
@@ -185,10 +165,10 @@ class _Emitter:
         ]
         call = self._call(node, arrangement.settings, turned)
         if operator.layer is not None:
-            call = replace(call, module=self._module(node, operator, call, flat))
+            call = replace(call, module=self.modules.layer(node, operator.layer(call), flat, self.frame))
         elif arrangement.inputs[:1] == (arrangement.output,) and node.inputs[0] in self.wishes:
             self.wishes.update(dict.fromkeys(node.outputs, self.wishes[str(node.inputs[0])]))
-        self._assign(node, operator.written(call), arrangement.output, flat, is_layer=operator.layer is not None)
+        self._assign(node, operator.written(call), arrangement.output, flat)
 
     def _call(self, node: Node, settings: Mapping[str, Any], inputs: Sequence[Held | None]) -> Call:
         """The call of a node on these inputs; `settings` are those that their order changes."""
@@ -204,51 +184,12 @@ class _Emitter:
             return self.values[given]
         if isinstance(given, Literal):
             return Held(python(given.value), None, given.dtype, plain=given.value, is_plain=True)
-        return self._tensor(given)
+        return self.modules.tensor(given)
 
-    def _as_tensor(self, value: Held | None) -> Held | None:
-        """Constants of several numbers are buffers, sizes become tensors; single numbers stay numbers."""
-        if value is None or value.shape is not None or not isinstance(value.plain, tuple):
-            return value
-        shape = tuple(torch.tensor(value.plain).shape)
-        if not value.is_plain:
-            text = f"torch.tensor({value.text}, device=device)"
-            return replace(value, text=text, shape=shape, order=as_stored(len(shape)))
-        path = self.paths.unused("constant")
-        text = f"torch.tensor({value.text}, dtype=torch.{value.dtype})"
-        self.source.constants[path] = text
-        self.root.register_buffer(path, torch.empty(shape, dtype=getattr(torch, value.dtype), device="meta"))
-        return Held(f"self.{path}", shape, value.dtype, as_stored(len(shape)))
-
-    def _tensor(self, array: Array) -> Held:
-        """An array of the checkpoint that is an input of a step: a parameter, or a buffer."""
-        name = array.sources[0] if array.sources else "constant"
-        shape, dtype = array.shape_in(self.infos), array.dtype_in(self.infos)
-        path = self.tensors[array]
-        if path not in self.source.tensors:
-            is_float = "float" in dtype
-            is_trained = is_float and not array.is_fixed and bool(array.sources) and self.infos[name].role == "weight"
-            kept_dtype = "float32" if is_float else dtype
-            self.source.tensors[path] = (array, shape, kept_dtype, is_trained)
-            self.source.arrays[path] = array
-            kept = torch.empty(shape, dtype=getattr(torch, kept_dtype), device="meta")
-            home, _, leaf = path.rpartition(".")
-            self.root.get_submodule(home).register_buffer(leaf, kept)
-        dtype = "float32" if "float" in dtype else dtype
-        return Held(expression(path, self.lists), shape, dtype, as_stored(len(shape)))
-
-    def _module(self, node: Node, operator: Operator, call: Call, flat: Any) -> str:
-        """The layer's module in the code, made when it is called first."""
-        path = self.paths.path(node.layer)
-        if path not in self.source.constructors:
-            assert operator.layer is not None
-            text = operator.layer(call)
-            self.source.constructors[path] = text
-            with torch.device("meta"):
-                put(self.root, path, eval(text, self.frame).eval())
-            for role, array in node.arrays.items():
-                self.source.arrays[f"{path}.{role}"] = reordered(array, flat, role, node.operator)
-        return expression(path, self.lists)
+    def _as_tensors(self, node: Node, inputs: Sequence[Held | None]) -> list[Held | None]:
+        """The inputs as tensors, but for those that an operator takes as sizes."""
+        first = TAKE_SIZES.get(node.operator, len(inputs))
+        return [self.modules.as_tensor(value) if index < first else value for index, value in enumerate(inputs)]
 
     # --- orders -------------------------------------------------------------------------------------------------------
 
@@ -326,16 +267,21 @@ class _Emitter:
 
     # --- statements ---------------------------------------------------------------------------------------------------
 
-    def _sizes(self, node: Node, operator: Operator, inputs: Sequence[Held | None]) -> bool:
+    def _sizes(self, node: Node, inputs: Sequence[Held | None]) -> bool:
         """Write a step on sizes, which are numbers of Python; False where it needs a tensor."""
+        write = OPERATORS[node.operator].sizes
+        if write is None or not are_sizes(inputs):
+            return False
         texts = tuple("None" if value is None else value.text for value in inputs)
-        text = operator.sizes(Call(node.settings, texts, tuple(inputs))) if operator.sizes else ""
+        text = write(Call(node.settings, texts, tuple(inputs)))
         if text:
             self._assign(node, text, (), None)
         return bool(text)
 
-    def _branch(self, node: Node, inputs: Sequence[Held | None]) -> None:
-        """Two networks, of which a condition chooses one as the module runs."""
+    def _branch(self, node: Node, inputs: Sequence[Held | None]) -> bool:
+        """Two networks, of which a condition chooses one as the module runs; False for other steps."""
+        if node.operator != "if":
+            return False
         condition = inputs[0]
         assert condition is not None
         chosen = None if condition.shape is not None else 0 if condition.plain else 1
@@ -351,7 +297,9 @@ class _Emitter:
         for name, target, value in zip(node.outputs, targets, given, strict=True):
             self.values[name] = replace(value, text=target)
             self.frame[target] = eval(value.text, taken.frame)
-        self.source.statements.append(Statement(targets, block=if_text(condition.text, lines)))
+        values = step_values(node.outputs, self.values)
+        self.source.statements.append(Statement(targets, block=if_text(condition.text, lines), values=values))
+        return True
 
     def _nested(self, network: Network, is_needed: bool) -> "tuple[_Emitter | str, list[Held]]":
         """A branch as (its emitter, what it gives); (why it cannot be written, []) for one that the sample skips."""
@@ -380,10 +328,10 @@ class _Emitter:
             if self.uses[root] == 0:
                 self.variables.release(root)
 
-    def _assign(self, node: Node, text: str, order: Order, flat: Any, *, is_layer: bool = False) -> None:
+    def _assign(self, node: Node, text: str, order: Order, flat: Any) -> None:
         self._release(node)
         targets = tuple(self.variables.take(name) for name in node.outputs)
-        path = self.paths.path(node.layer) if is_layer else ""
+        path = self.modules.path(node) if OPERATORS[node.operator].layer is not None else ""
         pattern = targets_text(node, targets)
         try:
             with torch.device("meta"):
@@ -394,4 +342,5 @@ class _Emitter:
         for name, target in zip(node.outputs, targets, strict=True):
             self.values[name] = held_of(target, self.frame[target], order, flat if keeps_flat(node) else None)
         words = ", ".join(words_of(self.values[name].shape) for name in node.outputs)
-        self.source.statements.append(Statement((pattern,), text, words, path))
+        values = step_values(node.outputs, self.values)
+        self.source.statements.append(Statement((pattern,), text, words, path, values=values))

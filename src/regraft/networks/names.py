@@ -66,11 +66,15 @@ def expression(path: str, lists: Iterable[str]) -> str:
 
     >>> expression("layer1.0.conv", ["layer1"]), expression("a.0", []), expression("stem.conv", [])
     ('self.layer1[0].conv', 'self.a["0"]', 'self.stem.conv')
+    >>> expression("0.conv", [])  # a module has no items of its own
+    'self._modules["0"].conv'
     """
     known, text, before = set(lists), "self", ""
     for part in path.split("."):
         if part.isidentifier():
             text += f".{part}"
+        elif not before:
+            text += f'._modules["{part}"]'
         else:
             text += f"[{part}]" if before in known else f'["{part}"]'
         before = f"{before}.{part}" if before else part

@@ -3,9 +3,24 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from regraft.networks.axis_orders import Order
 from regraft.networks.network import Array
 
 BATCH = 2  # of the empty tensors on which each line is tried
+
+
+@dataclass(frozen=True)
+class StepValue:
+    """A tensor that the forward computes.
+
+    name      of the value in the file
+    variable  that holds it behind the line that sets it
+    order     for each axis of the code the axis of the file
+    """
+
+    name: str
+    variable: str
+    order: Order
 
 
 @dataclass(frozen=True)
@@ -17,6 +32,7 @@ class Statement:
     comment  the shapes of what it gives
     layer    the path of the layer that it calls, "" for a step
     block    the whole statement, of one that is more than an assignment
+    values   the tensors that its targets hold, of those that the file has as they are here
     """
 
     targets: tuple[str, ...]
@@ -24,6 +40,7 @@ class Statement:
     comment: str = ""
     layer: str = ""
     block: str = ""
+    values: tuple[StepValue, ...] = ()
 
     @property
     def line(self) -> str:
@@ -36,6 +53,8 @@ class Source:
     """What a network's class consists of.
 
     inputs        (variable, shape in words, dtype) of each input
+    entries       the inputs as values of the file
+    results       the outputs as values of the file
     statements    the forward
     outputs       the expressions that it returns
     shapes        of the outputs, in words
@@ -48,6 +67,8 @@ class Source:
     """
 
     inputs: list[tuple[str, str, str]] = field(default_factory=list)
+    entries: list[StepValue] = field(default_factory=list)
+    results: list[StepValue] = field(default_factory=list)
     statements: list[Statement] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
     shapes: list[str] = field(default_factory=list)

@@ -54,6 +54,15 @@ def network_of_tflite(checkpoint: Checkpoint) -> Network:
     return replace(file.network(0, None), name=checkpoint.path.stem)
 
 
+def tensor_indices(checkpoint: Checkpoint) -> dict[str, int]:
+    """Value of the network → the index of its tensor in the first subgraph."""
+    model = root_table(mapped(checkpoint.path))
+    subgraph, constants = model.tables(2)[0], constant_names(checkpoint.path, model)[0]
+    tensors = _tensors(subgraph, constants)
+    _name_outputs(subgraph, tensors)
+    return {tensor.name: index for index, tensor in enumerate(tensors)}
+
+
 @dataclass(frozen=True)
 class _File:
     """The file, and for each subgraph which of its tensors are constants: index → name in the checkpoint."""

@@ -9,7 +9,7 @@ from regraft.networks.block_methods import Methods, methods_of, written_lines
 from regraft.networks.names import expression
 from regraft.networks.operators import python
 from regraft.networks.runtime_functions import HELPERS
-from regraft.networks.source import Source, container_text
+from regraft.networks.source import Source, container_text, is_list
 
 WIDTH = 120
 
@@ -68,7 +68,7 @@ def _escaped(text: str) -> str:
 def _constructor(source: Source, methods: Methods) -> Iterator[str]:
     yield "def __init__(self) -> None:"
     yield "    super().__init__()"
-    lists = [path for path in source.children if container_text(path, source.children) == "nn.ModuleList()"]
+    lists = [path for path, names in source.children.items() if path and is_list(names)]
     made: set[str] = set()
     for path, text in source.constructors.items():
         if path not in made and path not in methods.made:

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from regraft.networks.placing import container, put
+from regraft.networks.module_tree import container, put
 
 
 def test_a_module_keeps_what_its_placeholder_held():

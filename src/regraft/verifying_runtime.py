@@ -34,6 +34,7 @@ RUNTIMES: Mapping[str, Record] = {  # the reader's name → its source runtime
 }  # fmt: skip
 _ROUNDING = 5.0  # times the difference between float32 and float64: another order of sums differs by as much
 _APPROXIMATION = 2e-7  # of ONNX Runtime's sigmoid and LiteRT's exp, absolute; their values are up to 1
+_KINDS = "fiub"  # of NumPy's dtypes, which are compared
 _MOST = (100, 2)  # random whole numbers are below: many embeddings have 100 rows, switches are 0 or 1
 
 
@@ -92,42 +93,55 @@ def verify_with_runtime(
     installed. Raises BuildError when the network cannot be built.
     """
     run = _run(checkpoint, inputs, shapes, seed, record)
-    built, recording, computed = run.built, run.recording, run.computed
-    compared = [entry for name in computed if (entry := _compared(name, computed[name], recording)) is not None]
-    wrong = [entry for entry in compared if not _agrees(entry, rtol)]
-    noise = _rounding(built, recording.inputs, computed) if wrong else {}
-    wrong = [entry for entry in wrong if entry.max_error > _ROUNDING * noise.get(entry.name, 0.0)]
-    names = [value.name for value in built.source.results]
+    compared = _differences(run)
+    wrong, noise = _wrong(run, compared, rtol)
+    names = {value.name for value in run.built.source.results}
     outputs = tuple(entry for entry in compared if entry.name in names)
     steps = tuple(entry for entry in compared if entry.name not in names)
     if not outputs or not set(outputs).isdisjoint(wrong):
-        raise VerifyError(_refusal(built, recording, outputs, steps, wrong, rtol))
+        raise VerifyError(_refusal(run, outputs, steps, wrong, rtol))
     notes = tuple(_explained(entry, noise) for entry in outputs if relative(entry) > rtol)
-    return RuntimeVerification(recording.runtime, outputs, steps, rtol, notes)
+    return RuntimeVerification(run.recording.runtime, outputs, steps, rtol, notes)
 
 
-def _explained(output: Difference, noise: Mapping[str, float]) -> str:
+def _differences(run: "_Run") -> list[Difference]:
+    """How far each value is from the runtime's, in the order of the forward."""
+    compared = (_compared(name, value, run.recording) for name, value in run.computed.items())
+    return [entry for entry in compared if entry is not None]
+
+
+def _wrong(run: "_Run", compared: Sequence[Difference], rtol: float) -> tuple[list[Difference], float]:
+    """(what differs by more than the share and than rounding explains, how much rounding does)."""
+    wrong = [entry for entry in compared if not _agrees(entry, rtol)]
+    noise = _rounding(run.built, run.recording.inputs, run.computed) if wrong else 0.0
+    return [entry for entry in wrong if relative(entry) > _ROUNDING * noise], noise
+
+
+def _explained(output: Difference, noise: float) -> str:
     """Why an output counts as equal although it differs by more than the share."""
     if output.max_error <= _APPROXIMATION:
         return f"{output}: runtimes approximate the sigmoid and the exponential function by up to {_APPROXIMATION:g}"
-    return f"{output}: float32 differs from float64 by {noise[output.name]:.1e} here"
+    return f"{output}: float32 differs from float64 by {noise:.1e} of the largest value in this network"
 
 
 def _refusal(
-    built: Built, recording: Recording, outputs: Sequence[Difference], steps: Sequence[Difference],
-    wrong: Sequence[Difference], rtol: float,
-) -> str:  # fmt: skip
+    run: "_Run", outputs: Sequence[Difference], steps: Sequence[Difference], wrong: Sequence[Difference], rtol: float
+) -> str:
     """Which outputs differ, and the first value that does."""
+    runtime = run.recording.runtime
     if not outputs:
-        return f"{recording.runtime} shows none of the outputs, so that there is nothing to compare."
-    lines = [f"The network differs from {recording.runtime} by more than {rtol:g} of an output's largest value."]
-    lines += [f"  {entry}" for entry in outputs if entry in wrong]
+        return f"{runtime} shows none of the outputs, so that there is nothing to compare."
     first = next((entry for entry in steps if entry in wrong), None)
+    counts = counted(len(steps), "inner value")
+    where = f"None of the {counts} before them differs."
     if first is not None:
-        lines.append(f"The first of {counted(len(steps), 'inner value')} that differs is {first}.")
-    elif steps:
-        lines.append(f"None of the {counted(len(steps), 'inner value')} before them differs.")
-    return "\n".join([*lines, *(note for note in built.notes if "rounds" in note or "rounding" in note)])
+        where = f"The first of {counts} that differs is {first}."
+    return "\n".join([
+        f"The network differs from {runtime} by more than {rtol:g} of an output's largest value.",
+        *(f"  {entry}" for entry in outputs if entry in wrong),
+        *([where] if steps else []),
+        *(note for note in run.built.notes if "rounds" in note or "rounding" in note),
+    ])  # fmt: skip
 
 
 # --- what both compute ------------------------------------------------------------------------------------------------
@@ -215,17 +229,15 @@ def _computed(built: Built, inputs: Arrays, dtype: torch.dtype = torch.float32) 
     return {**values, **{value.name: in_file_order(result, value) for value, result in outputs}}
 
 
-def _rounding(built: Built, inputs: Arrays, computed: Mapping[str, Tensor]) -> dict[str, float]:
-    """How far each float32 value is from its float64 one; nothing for a network that makes float32 numbers itself."""
+def _rounding(built: Built, inputs: Arrays, computed: Mapping[str, Tensor]) -> float:
+    """How far the outputs are from those of float64, as a share of the largest value; 0 without float64."""
     try:
         exact = _computed(built, inputs, torch.float64)
-    except RuntimeError:
-        return {}
-    return {
-        name: float((exact[name].double() - value.double()).abs().max())
-        for name, value in computed.items()
-        if value.numel()
-    }
+    except RuntimeError:  # a step that makes float32 numbers itself
+        return 0.0
+    names = {value.name for value in built.source.results if computed[value.name].is_floating_point()}
+    pairs = [(exact[name], computed[name].double()) for name in names if computed[name].numel()]
+    return max((float((a - b).abs().max() / b.abs().max().clamp(min=1e-30)) for a, b in pairs), default=0.0)
 
 
 def _tensor(value: np.ndarray, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -236,7 +248,7 @@ def _tensor(value: np.ndarray, dtype: torch.dtype = torch.float32) -> Tensor:
 def _compared(name: str, computed: Tensor, recording: Recording) -> Difference | None:
     """How far a value is from the runtime's; None for a value that the runtime does not show."""
     wanted = recording.values.get(name)
-    if wanted is None or not wanted.size or wanted.dtype.kind not in "fiub":
+    if wanted is None or not wanted.size or wanted.dtype.kind not in _KINDS:
         return None
     mine, theirs = computed.double().numpy(), wanted.astype(np.float64)
     if mine.squeeze().shape == theirs.squeeze().shape:  # a condition of one value, a step axis of one step
@@ -250,7 +262,7 @@ def _compared(name: str, computed: Tensor, recording: Recording) -> Difference |
 
 
 def _agrees(difference: Difference, rtol: float) -> bool:
-    return difference.max_error <= max(rtol * difference.largest, _APPROXIMATION)
+    return difference.max_error <= max(rtol * (difference.largest or 1.0), _APPROXIMATION)
 
 
 # --- for a model that was written by hand -----------------------------------------------------------------------------
@@ -272,17 +284,21 @@ def golden_by_runtime(
     run = _run(checkpoint, inputs, shapes, seed)
     built, recording = run.built, run.recording
     given = [in_code_order(_tensor(recording.inputs[entry.name]), entry) for entry in built.source.entries]
-    shown = {name: _tensor(value) for name, value in recording.values.items() if value.dtype.kind in "fiub"}
+    shown = {name: _tensor(value) for name, value in recording.values.items() if value.dtype.kind in _KINDS}
     wanted = [in_code_order(shown[value.name], value) for value in built.source.results if value.name in shown]
+    return Golden(_single(given), _single(wanted), _layers(built, plan, shown))
+
+
+def _layers(built: Built, plan: Plan, shown: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    """Module of the plan's model → what the runtime gives for it."""
     sources = {module: names for names, module in _modules(built.plan).items()}
     modules = _modules(plan)
-    layers = {
+    return {
         modules[names]: in_code_order(shown[value.name], value).numpy()
         for statement in built.source.statements
         for value in statement.values[:1]
         if (names := sources.get(statement.layer, frozenset())) in modules and value.name in shown
     }
-    return Golden(_single(given), _single(wanted), layers)
 
 
 def _modules(plan: Plan) -> dict[frozenset[str], str]:

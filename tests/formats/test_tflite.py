@@ -73,12 +73,12 @@ def test_scales_that_do_not_fit_are_refused(tmp_path, quantised, told):
         TFLite().open(path)
 
 
-def test_sparse_tensors_are_left_out_with_a_note(tmp_path):
+def test_sparse_tensors_of_four_bits_are_left_out_with_a_note(tmp_path):
     """Nothing is guessed of them."""
     model = {
         0: ("I", 3),
         2: [{0: [{0: np.array([2], "<i4"), 1: ("b", 0), 2: ("I", 1), 3: "w"},
-                 {0: np.array([2], "<i4"), 1: ("b", 0), 2: ("I", 1), 3: "s", 6: {0: np.array([0], "<i4")}}]}],
+                 {0: np.array([2], "<i4"), 1: ("b", 17), 2: ("I", 1), 3: "s", 6: {0: np.array([0], "<i4")}}]}],
         4: [{}, {0: np.zeros(8, np.uint8)}],
     }  # fmt: skip
     (tmp_path / "m.tflite").write_bytes(flat(model, b"TFL3"))
@@ -86,7 +86,7 @@ def test_sparse_tensors_are_left_out_with_a_note(tmp_path):
     checkpoint = TFLite().open(tmp_path / "m.tflite")
 
     assert list(checkpoint) == ["w"]
-    assert checkpoint.notes == ("1 constants are texts or sparse and are left out: s.",)
+    assert checkpoint.notes == ("1 constants are texts or sparse int4 and are left out: s.",)
 
 
 def test_two_subgraphs_may_use_one_name(tmp_path):

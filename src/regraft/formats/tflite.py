@@ -19,6 +19,7 @@ from regraft.errors import CheckpointError
 from regraft.formats.format import Format
 from regraft.formats.quantised import Quantisation, unpacked_nibbles
 from regraft.formats.tflite_layers import Constants, Layers, layers_of
+from regraft.formats.tflite_sparse import Sparsity, sparsity_of
 
 _IDENTIFIER = b"TFL3"
 _VERSION = 3
@@ -31,17 +32,20 @@ _DTYPES = {
 
 @dataclass(frozen=True, slots=True)
 class _Tensor:
-    """A constant tensor: dtype as stored, where its bytes lie, and how its integers become numbers."""
+    """A constant tensor: dtype as stored, where its bytes lie, how its integers become numbers, which are stored."""
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     span: Span
     quantisation: Quantisation | None
+    sparsity: Sparsity | None = None
 
     def read(self) -> np.ndarray:
         content = self.span.read()
-        if self.dtype == "int4":
+        if self.sparsity is not None:
+            stored = self.sparsity.dense(decoded_array(content, self.dtype, (-1,)), self.shape)
+        elif self.dtype == "int4":
             stored = unpacked_nibbles(content, prod(self.shape)).reshape(self.shape)
         else:
             stored = decoded_array(content, self.dtype, self.shape)
@@ -92,7 +96,7 @@ def _opened(path: Path, model: FlatTable) -> tuple[dict[str, _Tensor], Layers, t
         values = partial(_small_values, tensors, names)
         constants = Constants(names, {name: tensors[name].dtype for name in names.values()}, values)
         layers.add(layers_of(model, subgraph, constants))
-    notes = (f"{len(skipped)} constants are texts or sparse and are left out: {', '.join(skipped[:5])}.",)
+    notes = (f"{len(skipped)} constants are texts or sparse int4 and are left out: {', '.join(skipped[:5])}.",)
     return tensors, layers, notes if skipped else ()
 
 
@@ -113,7 +117,7 @@ def _constants(
             continue
         name = _unused(table.text(3) or f"tensor_{index}", tensors)
         dtype = _DTYPES.get(table.number(1, "b"), "unknown")
-        if dtype in ("string", "unknown") or table.table(6) is not None:
+        if dtype in ("string", "unknown") or (dtype == "int4" and table.table(6) is not None):
             skipped.append(name)
             continue
         tensors[name] = _tensor(path, name, dtype, table, span)
@@ -129,6 +133,9 @@ def _small_values(tensors: Mapping[str, _Tensor], names: Mapping[int, str], inde
 
 def _tensor(path: Path, name: str, dtype: str, table: FlatTable, span: Span) -> _Tensor:
     shape = tuple(int(size) for size in table.numbers(0, "<i4"))
+    sparsity = sparsity_of(table.table(6), len(shape))
+    if sparsity is not None:
+        return _sparse(path, name, dtype, table, span, sparsity)
     if dtype == "int4":
         expected = (checked_size(shape, "int8", path=path, name=name) + 1) // 2
     else:
@@ -138,6 +145,15 @@ def _tensor(path: Path, name: str, dtype: str, table: FlatTable, span: Span) -> 
             f"{path}: {name} is {dtype} of shape {shape}, {expected} bytes, but {span.size} are stored."
         )
     return _Tensor(name, dtype, shape, span, _quantisation(path, name, dtype, shape, table.table(4)))
+
+
+def _sparse(path: Path, name: str, dtype: str, table: FlatTable, span: Span, sparsity: Sparsity) -> _Tensor:
+    """A tensor of which not all values are stored; its indices are compared with them when it is read."""
+    shape = tuple(int(size) for size in table.numbers(0, "<i4"))
+    checked_size(shape, dtype, path=path, name=name)
+    if span.size % ITEM_BYTES[dtype]:
+        raise CheckpointError(f"{path}: {name} is {dtype}, but {span.size} bytes are stored.")
+    return _Tensor(name, dtype, shape, span, _quantisation(path, name, dtype, shape, table.table(4)), sparsity)
 
 
 def _quantisation(

@@ -45,7 +45,8 @@ _ACTIVATION_OPERATORS = {14: "sigmoid", 19: "relu", 21: "relu6", 25: "softmax", 
                          117: "hard_swish", 150: "gelu"}  # fmt: skip
 _WORDS = {_PAD: "Pad", _PADV2: "Pad", _MIRROR_PAD: "MirrorPad", _RESHAPE: "Reshape", _TRANSPOSE: "Transpose",
           40: "Mean", 43: "Squeeze", 54: "PRelu"}  # fmt: skip
-_PASSED = (_DEQUANTIZE, 114)  # also quantise: they change how numbers are stored
+_DENSIFY = 124
+_PASSED = (_DEQUANTIZE, 114, _DENSIFY)  # also quantise: they change how numbers are stored
 _PADDINGS = {0: "same", 1: "valid"}
 _ACTIVATIONS = {0: "linear", 1: "relu", 2: "relu_n1_to_1", 3: "relu6", 4: "tanh", 5: "sign_bit"}
 
@@ -125,10 +126,10 @@ class _Subgraph:
         return self.result
 
     def _widen(self, operator: _Operator) -> None:
-        """float16 weights are widened by an operator before they are used: its output is the constant."""
-        if operator.code == _DEQUANTIZE and operator.inputs and operator.outputs:
+        """float16 and sparse weights are widened by an operator before they are used: its output is the constant."""
+        if operator.code in (_DEQUANTIZE, _DENSIFY) and operator.inputs and operator.outputs:
             name = self.names.get(operator.inputs[0])
-            if name is not None and self.constants.dtypes[name] == "float16":
+            if name is not None and (operator.code == _DENSIFY or self.constants.dtypes[name] == "float16"):
                 self.names[operator.outputs[0]] = name
 
     def _own(self, operator: _Operator) -> str:

@@ -128,7 +128,7 @@ _SIMPLE = {
     99: "SquaredDifference", 101: "Abs", 104: "Ceil", 105: "ReverseV2", 106: "AddN", 107: "GatherNd", 108: "Cos",
     110: "Rank", 111: "Elu", 114: "Quantize", 116: "Round", 117: "HardSwish", 123: "SelectV2", 130: "BroadcastTo",
     131: "RFFT2D", 133: "Imag", 134: "Real", 135: "ComplexAbs", 143: "ReadVariable", 144: "AssignVariable",
-    152: "Relu0To1", 158: "Sign", 156: "Atan2",
+    124: "Identity", 152: "Relu0To1", 158: "Sign", 156: "Atan2",
 }  # fmt: skip
 OPERATIONS: Mapping[int, tuple[str, Options]] = {
     **{code: (word, _none) for code, word in _SIMPLE.items()},
@@ -161,7 +161,7 @@ WORDS = {  # operators without translation, by name
     27: "SVDF", 30: "SKIP_GRAM", 31: "CALL", 32: "CUSTOM", 35: "UNIDIRECTIONAL_SEQUENCE_RNN",
     46: "BIDIRECTIONAL_SEQUENCE_RNN", 52: "BIDIRECTIONAL_SEQUENCE_LSTM", 68: "SPARSE_TO_DENSE", 80: "FAKE_QUANT",
     103: "UNIQUE", 109: "WHERE", 112: "REVERSE_SEQUENCE", 113: "MATRIX_DIAG", 119: "WHILE",
-    120: "NON_MAX_SUPPRESSION_V4", 121: "NON_MAX_SUPPRESSION_V5", 122: "SCATTER_ND", 124: "DENSIFY",
+    120: "NON_MAX_SUPPRESSION_V4", 121: "NON_MAX_SUPPRESSION_V5", 122: "SCATTER_ND",
     125: "SEGMENT_SUM", 132: "CONV_3D", 136: "HASHTABLE", 137: "HASHTABLE_FIND", 141: "CONV_3D_TRANSPOSE",
     145: "BROADCAST_ARGS", 146: "RANDOM_STANDARD_NORMAL", 147: "BUCKETIZE", 148: "RANDOM_UNIFORM",
     149: "MULTINOMIAL", 151: "DYNAMIC_UPDATE_SLICE",

@@ -37,7 +37,9 @@ def record_tflite(checkpoint: Checkpoint, network: Network, inputs: Arrays) -> R
         taken[name] = real(numbers, detail).astype(inputs[name].dtype)
     interpreter.invoke()
     shown = {detail["index"]: detail for detail in interpreter.get_tensor_details()}
-    known = [(name, indices[name]) for name in values_of(network) if indices.get(name) in shown]
+    outputs = {detail["index"] for detail in interpreter.get_output_details()}
+    states = {name for name in network.outputs if indices.get(name) not in outputs}
+    known = [(name, indices[name]) for name in values_of(network) - states if indices.get(name) in shown]
     values = {name: real(interpreter.get_tensor(index), shown[index]) for name, index in known}
     return Recording(f"LiteRT {version('ai-edge-litert')}", taken, values)
 

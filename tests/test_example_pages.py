@@ -79,14 +79,13 @@ def test_the_vehicles_job_runs_from_a_clone(tmp_path):
 
 
 def test_the_vehicles_job_learns_from_twenty_labels_a_class(tmp_path):
-    """The job file with fewer examples; 0.85 was measured over seeds, chance is 0.17."""
-    photographs = SHARED / "data/vehicle_types"
-    settings = [f"data.{part}='{photographs / part}'" for part in ("train", "test")]
-    settings += ["data.per_class=20", f"out.folder='{tmp_path / 'run'}'", f"cache.folder='{tmp_path / 'features'}'"]
+    """The job file with other examples; 0.85 was measured over seeds, chance is 0.17; tested on the clone's 150."""
+    settings = [f"data.train='{SHARED / 'data/vehicle_types/train'}'", "data.per_class=20"]
+    settings += [f"out.folder='{tmp_path / 'run'}'", f"cache.folder='{tmp_path / 'features'}'"]
     run = reuse(Job.from_file(EXAMPLES / "vehicles/job.toml", settings))
     metrics = json.loads((run.folder / "metrics.json").read_text())
     assert metrics["test"]["accuracy"] > 0.75
-    assert metrics["test"]["count"] == 1200
+    assert metrics["test"]["count"] == 150
 
 
 def test_the_chapters_job_file_runs(tmp_path):

@@ -253,34 +253,36 @@ def _count_nonfinite(array: np.ndarray) -> int:
     return int(array.size - np.isfinite(array).sum()) if array.dtype.kind in "fc" else 0
 
 
+_Holders = Mapping[int, Sequence[tuple[dict[str, Any], str]]]  # id of a tensor → where modules hold it
+
+
 def _write(staged: list[_Staged], model: nn.Module) -> None:
     """Copy all values into the tensors; put the old ones back when anything stops it, an interrupt included."""
     old: list[tuple[Tensor, Tensor]] = []
     holders = _holders(model) if any(item.tensor.is_meta for item in staged) else {}
     uses = Counter(source for item in staged for source in item.row.sources)
     try:
-        with torch.no_grad():
-            while staged:
-                item = staged.pop()  # frees the new values as the old ones are kept: the memory does not grow
-                old.append((item.tensor, item.tensor.detach().clone()))
-                if item.tensor.is_meta:
-                    is_shared = any(uses[source] > 1 for source in item.row.sources)
-                    _hold(item.values.clone() if is_shared else item.values, item.tensor, holders)
-                else:
-                    item.tensor.copy_(item.values)
+        while staged:
+            item = staged.pop()  # frees the new values as the old ones are kept: the memory does not grow
+            old.append((item.tensor, item.tensor.detach().clone()))
+            is_shared = item.tensor.is_meta and any(uses[source] > 1 for source in item.row.sources)
+            _put(item.values.clone() if is_shared else item.values, item.tensor, holders)
     except BaseException as error:
-        with torch.no_grad():
-            for tensor, values in old:
-                if tensor.is_meta:
-                    _hold(tensor, tensor, holders)
-                elif not torch.equal(tensor, values):
-                    tensor.copy_(values)
+        for tensor, values in old:
+            if tensor.is_meta or not torch.equal(tensor, values):
+                _put(values, tensor, holders)
         if isinstance(error, RuntimeError):
             raise PlanError(f"{item.row.target} cannot be written: {error}; nothing was changed.") from error
         raise
 
 
-_Holders = Mapping[int, Sequence[tuple[dict[str, Any], str]]]  # id of a tensor → where modules hold it
+@torch.no_grad()
+def _put(values: Tensor, tensor: Tensor, holders: _Holders) -> None:
+    """Copy the values into the tensor; where it has no memory, the modules hold the values in its place."""
+    if not tensor.is_meta:
+        tensor.copy_(values)
+    else:
+        _hold(tensor if values.is_meta else values, tensor, holders)
 
 
 def _holders(model: nn.Module) -> _Holders:

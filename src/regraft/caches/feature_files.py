@@ -13,7 +13,7 @@ from regraft.caches.computing import Computed
 from regraft.caches.feature_tables import LABEL, computed_from, facts_in, facts_of, table_of
 from regraft.caches.rows import HeldRows
 from regraft.errors import DataError
-from regraft.foundation.files import whole_file, whole_folder
+from regraft.foundation.files import atomic_file, whole_folder
 from regraft.labels import count_of
 
 PARQUET, ARROW = (".parquet",), (".arrow", ".feather")
@@ -34,7 +34,7 @@ def write_features(computed: Computed, path: Path, *, ids: Sequence[str] | None 
     slices = _slices(computed)
     tables = (table_of(computed, rows, ids=ids) for rows in slices)
     first = next(tables)
-    with whole_file(path) as file, _writer(path, file, first.schema) as writer:
+    with atomic_file(path) as file, _writer(path, file, first.schema) as writer:
         writer.write_table(first)
         for table in tables:
             writer.write_table(table)

@@ -80,25 +80,36 @@ def outputs_beside(
 
     Raises SplitError that names every layer whose output cannot cross.
     """
-    pool = wanted.pool
     named: dict[str, int] = {}
     problems: dict[str, str] = {}
     for layer in wanted.layers:
         fit, problem = _fit_outputs(record, sizes, flow, layer, unfit)
         named |= {f"{layer}#{number}" if number > 1 else layer: value for number, value in enumerate(fit, 1)}
-        is_crossed = bool(fit) or (not pool and any(name.startswith(f"{layer}.") for name in taken))
-        problems |= {} if is_crossed else {layer: problem}
+        if not fit and (wanted.pool or not any(name.startswith(f"{layer}.") for name in taken)):
+            problems[layer] = problem
     named = dict(sorted(named.items(), key=lambda pair: pair[1]))  # as the forward makes them
-    found = {name: mean_of(record, sizes, value) for name, value in named.items()} if pool else {}
-    problems |= {name: _no_channels(record.values[named[name]]) for name, mean in found.items() if mean is None}
+    if not wanted.pool:
+        _refuse(problems)
+        return Beside(named, {})
+    means: dict[str, Mean] = {}
+    for name, value in named.items():
+        mean = mean_of(record, sizes, value)
+        if mean is None:
+            problems[name] = _no_channels(record.values[value])
+        else:
+            means[f"mean({name})"] = mean
+    _refuse(problems)
+    return Beside({f"mean({name})": value for name, value in named.items()}, means)
+
+
+def _refuse(problems: Mapping[str, str]) -> None:
+    """Raise SplitError with the reason of each layer that cannot cross."""
     if problems:
         reasons = "\n".join(f"  {layer}: {reason}" for layer, reason in problems.items())
         raise SplitError(
             f"{counted(len(problems), 'output')} of `at` cannot cross:\n{reasons}\nLeave out of `at`: "
             f"{listed([*problems])}."
         )
-    means = {f"mean({name})": mean for name, mean in found.items() if mean is not None}
-    return Beside({f"mean({name})" if pool else name: value for name, value in named.items()}, means)
 
 
 def _fit_outputs(

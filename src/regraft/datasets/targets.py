@@ -49,17 +49,13 @@ def _inferred(table: Path, columns: Columns, names: Sequence[str], target: Targe
     values = [value for name in names for value in columns[name]]
     if target.separator is not None or isinstance(values[0], list):
         return "multilabel"
-    if all(str(value).lower() in YES_OR_NO for value in values) and len(names) > 1:
+    if len(names) > 1 and all(str(value).lower() in YES_OR_NO for value in values):
         return "multilabel"
     numbers = _as_numbers(values)
     if numbers is None:
-        if len(names) > 1:
-            raise DataError(
-                f"{table}: {_has(names)} Several columns of class names are several tasks, and a job has one.\nTrain "
-                "one job for each column, on one [cache] folder; or write each class as a column of 0 and 1."
-            )
+        _refuse_several_tasks(table, names)
         return "classification"
-    if not all(number.is_integer() for number in numbers):
+    if any(not number.is_integer() for number in numbers):
         return "regression"
     if len(names) == 1 and set(numbers) == set(range(len(set(numbers)))):
         return "classification"  # 0 to n - 1: the model's outputs are compared with their count before it is trained
@@ -85,15 +81,30 @@ def _classes(table: Path, columns: Columns, target: Target) -> tuple[Tensor, Tar
     return labels, replace(target, classes=tuple(names))
 
 
+def _refuse_several_tasks(table: Path, names: Sequence[str]) -> None:
+    if len(names) > 1:
+        raise DataError(
+            f"{table}: {_has(names)} Several columns of class names are several tasks, and a job has one.\nTrain "
+            "one job for each column, on one [cache] folder; or write each class as a column of 0 and 1."
+        )
+
+
 def _several_labels(table: Path, columns: Columns, target: Target) -> tuple[Tensor, Target]:
     """A row of 0 and 1: a column for each label, or one column of lists."""
     if len(target.columns) > 1:
-        names = target.columns
-        wrong = [(name, value) for name in names for value in columns[name] if str(value).lower() not in YES_OR_NO]
-        if wrong:
-            raise DataError(f"{table}: {wrong[0][0]} has the value {wrong[0][1]!r}; expected 0 or 1 for each label.")
-        rows = [[str(value).lower() in ("1", "1.0", "true") for value in columns[name]] for name in names]
-        return torch.tensor(rows).t().float().contiguous(), replace(target, classes=tuple(names))
+        return _columns_of_labels(table, columns, target.columns), replace(target, classes=tuple(target.columns))
+    return _lists_of_labels(table, columns, target)
+
+
+def _columns_of_labels(table: Path, columns: Columns, names: Sequence[str]) -> Tensor:
+    wrong = [(name, value) for name in names for value in columns[name] if str(value).lower() not in YES_OR_NO]
+    if wrong:
+        raise DataError(f"{table}: {wrong[0][0]} has the value {wrong[0][1]!r}; expected 0 or 1 for each label.")
+    rows = [[str(value).lower() in ("1", "1.0", "true") for value in columns[name]] for name in names]
+    return torch.tensor(rows).t().float().contiguous()
+
+
+def _lists_of_labels(table: Path, columns: Columns, target: Target) -> tuple[Tensor, Target]:
     column = target.columns[0]
     lists = [_labels_in(table, column, value, target.separator) for value in columns[column]]
     seen = [label for labels in lists for label in labels]

@@ -50,13 +50,7 @@ def tagged_words(
     refuse_missing_columns(table, columns, [contract.column, name])
     words = [_words(table, contract.column, row, value) for row, value in enumerate(columns[contract.column], start=1)]
     tags = [_words(table, name, row, value) for row, value in enumerate(columns[name], start=1)]
-    uneven = [row for row, pair in enumerate(zip(words, tags, strict=True), start=1) if len(pair[0]) != len(pair[1])]
-    if uneven:
-        row = uneven[0]
-        raise DataError(
-            f"{table}: row {row} has {counted(len(words[row - 1]), 'word')} and {counted(len(tags[row - 1]), 'tag')}; "
-            "each word needs one tag."
-        )
+    _refuse_uneven(table, words, tags)
     seen = [tag for row in tags for tag in row]
     names = class_names(seen) if target.classes is None else list(target.classes)
     refuse_unknown_classes(seen, names, prefix=f"{table}: ")
@@ -64,6 +58,15 @@ def tagged_words(
     tokens, labels, _, cut = TextEncoder(contract).encode_words(words, [[numbers[tag] for tag in row] for row in tags])
     column = TokenColumn(tokens, _cut_notes(cut, contract))
     return column, labels, replace(target, task="token-classification", columns=(name,), classes=tuple(names))
+
+
+def _refuse_uneven(table: Path, words: Sequence[Sequence[str]], tags: Sequence[Sequence[str]]) -> None:
+    for row, (own, marks) in enumerate(zip(words, tags, strict=True), start=1):
+        if len(own) != len(marks):
+            raise DataError(
+                f"{table}: row {row} has {counted(len(own), 'word')} and {counted(len(marks), 'tag')}; each word needs "
+                "one tag."
+            )
 
 
 def next_tokens(tokens: Sequence[Tokens]) -> list[Tensor]:

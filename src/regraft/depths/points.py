@@ -79,14 +79,13 @@ def points_of_places(record: Record, sizes: Sizes, places: Sequence[str]) -> lis
     """
     points, missing = [], []
     for place in places:
-        name = place.removeprefix(INPUT_OF)
-        calls = [call for call in record.calls if call.name == name][:1]
-        values = [v for call in calls for v in (values_in(call.output) if name == place else call.arguments)][:1]
-        found = [
-            (record.values[v].operation, _point(record, sizes, v, place, record.values[v].operation)) for v in values
-        ]
-        points += [(at, point) for at, point in found if point is not None]
-        missing += [] if any(point for _, point in found) else [place]
+        value = _value_at(record, place)
+        operation = -1 if value is None else record.values[value].operation
+        point = None if value is None else _point(record, sizes, value, place, operation)
+        if point is None:
+            missing.append(place)
+        else:
+            points.append((operation, point))
     if missing:
         raise SplitError(
             f"No mean can be taken of {', '.join(missing)}: the layer does not run on the example, its output has no "
@@ -177,6 +176,14 @@ def _layer_before(record: Record, made: int) -> str:
     times = sorted(ends)
     position = bisect_right(times, made)
     return ends[times[position - 1]].name if position else record.calls[1].name
+
+
+def _value_at(record: Record, place: str) -> int | None:
+    """The first output of the layer, or the first input of "input of layer", at its first call."""
+    name = place.removeprefix(INPUT_OF)
+    call = next((call for call in record.calls if call.name == name), None)
+    values = () if call is None else values_in(call.output) if name == place else call.arguments
+    return next(iter(values), None)
 
 
 def _last_of_each(points: Sequence[Point], same: float) -> list[Point]:

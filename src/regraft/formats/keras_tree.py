@@ -37,12 +37,18 @@ def weights_of_tree(
             yield from _container(child, layer, path)
         elif key == "optimizer" and not path:
             yield from (replace(weight, is_state=True) for weight in weights_of_tree(child, None, key))
-        elif key == "cell" and (layer is None or not layer.children):
-            yield from weights_of_tree(child, layer, path, class_name, owner)
-        elif key in _ATTENTION_PARTS and class_name in ATTENTION:
-            yield from _attention_part(child, f"{path}/{_ATTENTION_PARTS[key]}", class_name, owner)
         elif key != "vars":
-            yield from _attribute(child, key, layer, path)
+            yield from _weights_of_child(child, key, layer, path, class_name, owner)
+
+
+def _weights_of_child(
+    child: Group, key: str, layer: KerasLayer | None, path: str, class_name: str, owner: str
+) -> Iterator[Weight]:
+    if key == "cell" and (layer is None or not layer.children):
+        return weights_of_tree(child, layer, path, class_name, owner)
+    if key in _ATTENTION_PARTS and class_name in ATTENTION:
+        return _attention_part(child, f"{path}/{_ATTENTION_PARTS[key]}", class_name, owner)
+    return _attribute(child, key, layer, path)
 
 
 def _children(group: Group) -> list[tuple[str, Group]]:

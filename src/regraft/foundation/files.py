@@ -32,13 +32,13 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
-    """Write the file so that a reader sees the old content or the new one, never a part. As `whole_file`."""
-    with whole_file(path) as file:
+    """Write the file so that a reader sees the old content or the new one, never a part. As `atomic_file`."""
+    with atomic_file(path) as file:
         file.write(utf8(content) if isinstance(content, str) else content)
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """An open file that becomes `path` when the block ends well, and vanishes when it does not.
 
     Its folder is created where it is missing. Temporary file beside it → fsync → rename → fsync of the folder.

@@ -9,7 +9,7 @@ from typing import Any, final
 import torch
 
 from regraft.errors import TrainError
-from regraft.foundation.files import whole_file
+from regraft.foundation.files import atomic_file
 from regraft.foundation.wording import counted, one_line
 
 FILE = "training.pt"
@@ -92,7 +92,7 @@ class CheckpointFile:
         """Write the last state, where it is not written yet."""
         if self._waiting is None:
             return
-        with whole_file(self.path) as file:
+        with atomic_file(self.path) as file:
             torch.save({"form": FORM, "identity": self.identity, **self._waiting}, file)
         self._waiting = None  # only now: what Ctrl-C interrupts is written at the end of the training
         self._written = time.monotonic()

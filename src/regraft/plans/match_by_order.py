@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from itertools import pairwise
 from typing import TypeVar
 
@@ -24,17 +24,8 @@ def match_orders(ours: Mapping[str, Hashable], theirs: Mapping[str, Hashable]) -
     pairs = same_names(ours, theirs)
     mine = _skeletons(_without(pairs, ours))
     others = _skeletons(_without(set(pairs.values()), theirs))
-    partners = _partners(mine, others)
-    ambiguous: dict[str, tuple[str, ...]] = {}
-    for signature, skeletons in mine.items():
-        alike = others.get(signature, {})
-        every = tuple(name for candidates in alike.values() for name in candidates)
-        for skeleton, names in skeletons.items():
-            candidates = alike.get(partners.get(skeleton, ""), [])
-            if _agree(names, candidates):
-                pairs.update(zip(names, candidates, strict=True))
-            elif every:
-                ambiguous.update(dict.fromkeys(names, every))
+    numbered, ambiguous = _by_running_number(mine, others)
+    pairs |= numbered
     settled = {**pairs, **_unique_in_one_order(ours, theirs, pairs)}
     while more := _between_pairs(ours, theirs, settled) or _last_of_their_kind(ours, theirs, settled):
         settled |= more
@@ -64,6 +55,23 @@ def _unique_in_one_order(
     }
 
 
+def _by_running_number(mine: _Skeletons, others: _Skeletons) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
+    """The pairs of layers whose names differ by numbers alone; and for the others of ours all that they may be."""
+    partners = _partners(mine, others)
+    pairs: dict[str, str] = {}
+    ambiguous: dict[str, tuple[str, ...]] = {}
+    for signature, skeletons in mine.items():
+        alike = others.get(signature, {})
+        every = tuple(name for candidates in alike.values() for name in candidates)
+        for skeleton, names in skeletons.items():
+            candidates = alike.get(partners.get(skeleton, ""), [])
+            if _agree(names, candidates):
+                pairs.update(zip(names, candidates, strict=True))
+            elif every:
+                ambiguous.update(dict.fromkeys(names, every))
+    return pairs, ambiguous
+
+
 def _between_pairs(
     ours: Mapping[str, Hashable], theirs: Mapping[str, Hashable], pairs: Mapping[str, str]
 ) -> dict[str, str]:
@@ -77,13 +85,20 @@ def _between_pairs(
     their_gaps = dict(_gaps(theirs, set(pairs.values())))
     for (first, last), mine in _gaps(ours, set(pairs)):
         others = their_gaps.get((pairs.get(first, ""), pairs.get(last, "")), [])
-        if Counter(ours[name] for name in mine) == Counter(theirs[name] for name in others):
-            for signature in {ours[name] for name in mine}:
-                names = [name for name in mine if ours[name] == signature]
-                candidates = [name for name in others if theirs[name] == signature]
+        alike, their_alike = _by_signature(ours, mine), _by_signature(theirs, others)
+        if {key: len(names) for key, names in alike.items()} == {key: len(names) for key, names in their_alike.items()}:
+            for signature, names in alike.items():
+                candidates = their_alike[signature]
                 if len(names) == 1 or _are_numbered(names, candidates):
                     settled |= dict(zip(names, candidates, strict=True))
     return settled
+
+
+def _by_signature(layers: Mapping[str, Hashable], names: Iterable[str]) -> dict[Hashable, list[str]]:
+    grouped: dict[Hashable, list[str]] = {}
+    for name in names:
+        grouped.setdefault(layers[name], []).append(name)
+    return grouped
 
 
 def _last_of_their_kind(

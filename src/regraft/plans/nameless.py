@@ -54,15 +54,16 @@ def _place(name: str) -> tuple[int, ...]:
 
 def _possible(layers: Sequence[Layer], sources: Sources, left_out: Collection[str]) -> Iterator[list[str]]:
     """The lists of the model's arrays that a file of this layout may follow: all, without counters, only parameters."""
-    layout = sources.layout or ""
-    known = [_leaves(layout, layer) for layer in layers]
-    if not all(known):
-        return
-    every = [(layer, leaf) for layer, leaves in zip(layers, known, strict=True) for leaf in leaves]
+    every: list[tuple[Layer, str]] = []
+    for layer in layers:
+        leaves = _leaves(sources.layout or "", layer)
+        if not leaves:
+            return
+        every += [(layer, leaf) for leaf in leaves]
     for pairs in (every, [pair for pair in every if _array_of(*pair) not in left_out]):
-        yield [layer.full(leaf) for layer, leaf in pairs]
-        yield [layer.full(leaf) for layer, leaf in pairs if leaf != "num_batches_tracked"]
-        yield [layer.full(leaf) for layer, leaf in pairs if _is_parameter(layer, leaf)]
+        without_counters = [pair for pair in pairs if pair[1] != "num_batches_tracked"]
+        for chosen in (pairs, without_counters, [pair for pair in pairs if _is_parameter(*pair)]):
+            yield [layer.full(leaf) for layer, leaf in chosen]
 
 
 def _array_of(layer: Layer, leaf: str) -> str:

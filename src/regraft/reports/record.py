@@ -2,8 +2,9 @@
 
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -19,6 +20,7 @@ from regraft.reports.confusion import ClassScore, Confusion, confusion_of
 from regraft.reports.outcomes import Outcomes
 from regraft.reports.task_results import TaskResult
 
+T = TypeVar("T")
 TRAIN = "train"
 PARTS = ("test", "validation", TRAIN)  # the order in which they are shown; the first gives the main result
 
@@ -138,11 +140,11 @@ class RunRecord:
         main = next((score for part, score in self.accuracies.items() if part != TRAIN), None)
         if main is None or not main.confusion or self.result is not None:
             return None
-        own = [sum(row) for row in main.confusion]
-        known = self.counts.get(TRAIN) or own
-        most = max(range(len(own)), key=lambda index: known[index] if index < len(known) else 0)
+        counts = [sum(row) for row in main.confusion]
+        trained = [*(self.counts.get(TRAIN) or counts), *[0] * len(counts)][: len(counts)]
+        most = trained.index(max(trained))
         name = self.classes[most] if most < len(self.classes) else str(most)
-        return Baseline(name, own[most] / (sum(own) or 1), 1 / len(own))
+        return Baseline(name, counts[most] / (sum(counts) or 1), 1 / len(counts))
 
     @property
     def calibration(self) -> Calibration | None:
@@ -162,19 +164,19 @@ class RunRecord:
         return scores | {
             "seconds": dict(self.seconds),
             "epochs": self.history.epochs if self.history else 0,
-            "cut": self.cut and _cut_metrics(self.cut, self.cost),
+            "cut": _if_given(self.cut, lambda cut: _cut_metrics(cut, self.cost)),
             "frozen": list(self.frozen),
-            "parameters": self.parameters and asdict(self.parameters),
-            "history": self.history and _history_metrics(self.history),
+            "parameters": _if_given(self.parameters, asdict),
+            "history": _if_given(self.history, _history_metrics),
             "notes": list(self.notes),
             "classes": list(self.classes),
             "counts": {part: list(counts) for part, counts in self.counts.items()},
-            "per_class": self.confusion and [_class_metrics(score) for score, _ in self.confusion.table],
+            "per_class": _if_given(self.confusion, _table_metrics),
             "confusion": next((list(map(list, score.confusion)) for score in self.accuracies.values()), None),
-            "baseline": self.baseline and asdict(self.baseline),
-            "advice": self.advice and self.advice.to_dict(),
-            "calibration": self.calibration and asdict(self.calibration),
-            "result": self.result and self.result.to_dict(),
+            "baseline": _if_given(self.baseline, asdict),
+            "advice": _if_given(self.advice, DepthAdvice.to_dict),
+            "calibration": _if_given(self.calibration, asdict),
+            "result": _if_given(self.result, TaskResult.to_dict),
             "studies": [study.to_dict() for study in self.studies],
         }
 
@@ -195,6 +197,10 @@ def machine_text() -> str:
 def dtype_text(dtype: torch.dtype) -> str:
     """torch.float32 → "float32"."""
     return str(dtype).removeprefix("torch.")
+
+
+def _if_given(value: T | None, metrics_of: Callable[[T], object]) -> object:
+    return None if value is None else metrics_of(value)
 
 
 def _cut_metrics(cut: Cut, cost: str) -> dict[str, object]:
@@ -239,6 +245,10 @@ def score_text(score: Score) -> str:
 def known_accuracies(history: History) -> list[float]:
     """The accuracy after each epoch; empty where the labels are no class numbers."""
     return [accuracy for accuracy in history.validation_accuracy if accuracy is not None]
+
+
+def _table_metrics(confusion: Confusion) -> list[dict[str, object]]:
+    return [_class_metrics(score) for score, _ in confusion.table]
 
 
 def _class_metrics(score: ClassScore) -> dict[str, object]:

@@ -63,7 +63,7 @@ Attribute = Literal[
     "depth_multiplier", "data_format", "kernel_axes", "alpha", "beta", "use_bias", "activation", "recurrent_activation",
     "activations", "gate_order", "reset_after", "go_backwards", "return_sequences", "direction", "merge", "num_heads",
     "num_query_heads", "num_key_value_heads", "head_dim", "value_dim", "flatten_order", "flatten_channels",
-    "flatten_axes", "flatten_sizes", "folded_batch_norm", "row_order", "norm_offset",
+    "flatten_axes", "flatten_sizes", "folded_batch_norm", "row_order", "norm_offset", "function", "masked",
 ]  # fmt: skip
 Facts = dict[Attribute, object]  # of one layer
 

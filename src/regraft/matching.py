@@ -93,7 +93,7 @@ def plan_reuse(
 
     takers = takers_of(rows, with_own_pads(layers, ours), sources)
     settings = (
-        *compare_settings(checkpoint.requirements, takers, sources.layout),
+        *compare_settings(checkpoint.requirements, takers, sources.layout, sources.types()),
         *left_behind(rest, takers, sources),
         *given_rows,
         *_compared_functions(model, layers, rows, sources, ours),
@@ -138,7 +138,7 @@ def still_differing(plan: Plan, checkpoint: Checkpoint, model: nn.Module) -> tup
     sources = gather_sources(checkpoint, layout=plan.layout, ema=ema)
     layers, ours = describe_model(model), traced(model) if sources.wiring.inputs else None
     takers = takers_of(plan.rows, with_own_pads(layers, ours), sources)
-    settings = compare_settings(checkpoint.requirements, takers, sources.layout)
+    settings = compare_settings(checkpoint.requirements, takers, sources.layout, sources.types())
     compared = (*settings, *_compared_functions(model, layers, plan.rows, sources, ours))
     accepted = {_difference_of(row) for row in plan.requirements if row.status == "accepted"}
     return tuple(row for row in compared if row.is_problem and _difference_of(row) not in accepted)
@@ -220,7 +220,9 @@ def _compared_functions(
         return ()
     mine, theirs = resolved_inputs(layers, sources, ours)
     pairs = _layer_pairs(layers, rows, sources)
-    return FunctionComparison(mine, theirs, pairs, ours, partial(can_change, model)).rows()
+    used = {sources.owners[source] for row in rows if row.is_reused for source in row.sources}
+    folded = used - set(pairs.values())
+    return FunctionComparison(mine, theirs, pairs, folded, ours, partial(can_change, model)).rows()
 
 
 def _layer_pairs(layers: Sequence[Layer], rows: Sequence[Row], sources: Sources) -> dict[str, str]:

@@ -119,7 +119,7 @@ def test_pooling_tells_its_window_strides_and_padding():
         ("a", "pool"): "max", ("a", "pool_size"): [3, 2], ("a", "strides"): [3, 2], ("a", "padding"): "same",
     }  # fmt: skip
     assert (found["b", "pool"], found["b", "pool_size"], found["b", "strides"]) == ("average", [4], [2])
-    assert not [key for key in found if key[0] == "c"]
+    assert {key: value for key, value in found.items() if key[0] == "c"} == {("c", "function"): "global max"}
 
 
 def test_a_flatten_of_a_map_with_its_channels_first():
@@ -197,3 +197,17 @@ def test_a_dense_layer_behind_a_permuted_map_computes_what_keras_computes(dims, 
 
     got = model(torch.from_numpy(maps.transpose(0, 3, 1, 2).copy())).detach().numpy()
     np.testing.assert_allclose(got, flat @ kernel, rtol=1e-5, atol=1e-5)  # another order of the same sums
+
+
+@pytest.mark.parametrize(
+    ("layers", "is_masked"),
+    [
+        ([("e", "Embedding", {"mask_zero": True}), ("d", "Dropout", {}), ("r", "LSTM", {})], True),
+        ([("m", "Masking", {}), ("r", "GRU", {})], True),
+        ([("e", "Embedding", {"mask_zero": False}), ("r", "LSTM", {})], False),
+        ([("e", "Embedding", {"mask_zero": True}), ("c", "Conv1D", {}), ("r", "LSTM", {})], False),
+    ],
+)
+def test_a_recurrent_layer_knows_of_the_mask_before_it(layers, is_masked):
+    """Keras skips the steps; a convolution ends the mask."""
+    assert facts(*layers).get(("r", "masked"), False) is is_masked

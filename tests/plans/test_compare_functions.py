@@ -111,12 +111,120 @@ def test_a_pooling_that_the_model_lacks_is_put_where_it_belongs():
     assert ours(torch.randn(1, 2, 8, 8)).shape == (1, 2)
 
 
-def test_an_activation_that_is_not_known_is_not_compared():
+def test_an_operation_without_a_name_is_a_problem_where_one_side_alone_has_it():
     class Own(nn.Module):
         def forward(self, x):
-            return x.clamp(0, 3)
+            return torch.special.entr(x)
 
-    assert not told(plan_reuse(source_of(Net()), Net(act=Own, pool=SameMaxPool2d(3, 2)), match="structure"))
+    ours = Net(act=Own, pool=SameMaxPool2d(3, 2))
+    same = source_of(Net(), a=([], "Conv2D", {}), o=(["a"], "Own", {}), p=(["o"], "MaxPooling2D", POOL))
+
+    assert told(plan_reuse(source_of(Net()), ours, match="structure")) == {"act.special_entr": ("relu", "special_entr")}
+    assert not told(plan_reuse(same, ours, match="structure"))
+
+
+class Scaled(nn.Module):
+    """conv → × 2.5 → fc"""
+
+    def __init__(self, factor=2.5):
+        super().__init__()
+        self.a, self.c, self.factor = nn.Conv2d(2, 3, 1), nn.Conv2d(3, 2, 1), factor
+
+    def forward(self, x):
+        return self.c(self.a(x) * self.factor)
+
+
+def scaled_source(*facts):
+    """conv → the steps of these facts → fc"""
+    arrays = keras_arrays_of({"a": nn.Conv2d(2, 3, 1), "c": nn.Conv2d(3, 2, 1)})
+    layers = {"a": ([], "Conv2D", {}), **{f"s{n}": (["a" if n == 0 else f"s{n - 1}"], *f) for n, f in enumerate(facts)}}
+    layers["c"] = ([list(layers)[-1]], "Conv2D", {})
+    rows = [
+        Requirement(layer, attribute, value)
+        for layer, (inputs, operation, more) in layers.items()
+        for attribute, value in {"inputs": inputs, "operation": operation, **more}.items()
+    ]
+    return checkpoint_of(arrays, layout="tensorflow", requirements=tuple(rows))
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        ([("Multiply", {"function": [2.5, 0.0]})], {}),
+        ([("Multiply", {"function": [5.0, 0.0]}), ("Multiply", {"function": [0.5, 0.0]})], {}),
+        ([("Multiply", {"function": [2.0, 0.0]})], {"mul": ("times 2", "times 2.5")}),
+        ([], {"mul": ("no operation", "times 2.5")}),
+        ([("Multiply", {"function": [2.5, 0.0]}), ("Abs", {"function": "abs"})], {"c.0": ("abs", "no operation")}),
+        ([("Lambda", {})], {"mul": ("Lambda", "times 2.5")}),
+    ],
+)
+def test_numbers_between_two_layers_are_compared(facts, expected):
+    assert told(plan_reuse(scaled_source(*facts), Scaled())) == expected
+
+
+def test_what_a_network_does_to_its_own_input_is_shown_but_stops_nothing():
+    """Whoever feeds the model may have scaled the pixels already."""
+    rescaled = source_of(
+        Net(pool=SameMaxPool2d(3, 2)),
+        i=([], "Rescaling", {"function": [1 / 255, -1.0]}),
+        a=(["i"], "Conv2D", {"activation": "relu"}),
+    )
+
+    plan = plan_reuse(rescaled, Net(pool=SameMaxPool2d(3, 2)), match="structure")
+
+    assert not plan.problems
+    assert [row.note for row in plan.requirements if row.name == "input"] == [
+        "the source's network does this to its input: times 0.00392157 plus -1; the model: no operation"
+    ]
+
+
+class Joined(nn.Module):
+    """Two convolutions of one input, joined."""
+
+    def __init__(self, join):
+        super().__init__()
+        self.a, self.b, self.c, self.join = nn.Conv2d(2, 3, 1), nn.Conv2d(2, 3, 1), nn.Conv2d(3, 2, 1), join
+
+    def forward(self, x):
+        return self.c(self.join(self.a(x), self.b(x)))
+
+
+def joined_source(operation):
+    arrays = keras_arrays_of({name: nn.Conv2d(2, 3, 1) for name in "ab"} | {"c": nn.Conv2d(3, 2, 1)})
+    wiring = {"a": ([], "Conv2D"), "b": ([], "Conv2D"), "j": (["a", "b"], operation), "c": (["j"], "Conv2D")}
+    rows = [row for layer, (inputs, word) in wiring.items()
+            for row in (Requirement(layer, "inputs", inputs), Requirement(layer, "operation", word))]  # fmt: skip
+    return checkpoint_of(arrays, layout="tensorflow", requirements=tuple(rows))
+
+
+@pytest.mark.parametrize(
+    ("operation", "join", "expected"),
+    [
+        ("Subtract", torch.sub, {}),
+        ("Add", lambda a, b: b + a, {}),
+        ("Maximum", torch.maximum, {}),
+        ("Subtract", torch.add, {"c.inputs": ("a - b", "a + b")}),
+        ("Subtract", lambda a, b: b - a, {"c.inputs": ("a - b", "b - a")}),
+        ("Multiply", torch.add, {"c.inputs": ("a · b", "a + b")}),
+        ("Concatenate", lambda a, b: torch.cat([b[:, :0], a], 1), {"c.inputs": ("a, b", "b, a")}),
+        ("Add", lambda a, b: a, {"c.inputs": ("a + b", "a")}),
+    ],
+)
+def test_layers_that_are_joined_otherwise_are_a_problem(operation, join, expected):
+    """Names and shapes fit, and the values would be others."""
+    assert told(plan_reuse(joined_source(operation), Joined(join))) == expected
+
+
+def test_a_layer_of_the_file_between_two_of_ours_is_missed():
+    """A norm without statistics leaves no array that the model could miss."""
+    arrays = keras_arrays_of({"a": nn.Conv2d(2, 3, 1), "c": nn.Conv2d(3, 2, 1)})
+    arrays |= {"n/gamma": torch.ones(3).numpy(), "n/beta": torch.zeros(3).numpy()}
+    wiring = {"a": ([], "Conv2D"), "n": (["a"], "LayerNormalization"), "c": (["n"], "Conv2D")}
+    rows = [row for layer, (inputs, word) in wiring.items()
+            for row in (Requirement(layer, "inputs", inputs), Requirement(layer, "operation", word))]  # fmt: skip
+    checkpoint = checkpoint_of(arrays, layout="tensorflow", requirements=tuple(rows))
+
+    assert told(plan_reuse(checkpoint, Scaled(1.0))) == {"c.inputs": ("n", "a")}
 
 
 def test_names_that_fit_are_compared_as_well():

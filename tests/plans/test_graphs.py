@@ -2,8 +2,8 @@
 
 import pytest
 
-from regraft.plans.graphs import Node, bare, combined, match_graphs, unstepped
-from regraft.plans.steps import UNKNOWN, Activation, Step
+from regraft.plans.graphs import Node, bare, combined, joined, match_graphs, unstepped
+from regraft.plans.steps import UNKNOWN, Activation, Affine, Named, Step
 
 CONV, NORM = ("conv", (8, 8, 3, 3)), ("batch_norm", 8)
 
@@ -79,7 +79,9 @@ def test_a_layer_of_another_shape_ends_the_pairing_behind_it():
     ("word", "parts", "expected"),
     [
         ("relu", ["a"], "a"),
-        ("mul", ["a", "a"], "a"),
+        ("mul", ["a", "a"], (Step(Named("power 2")), "a")),
+        ("add", ["a", "a"], (Step(Affine(2.0)), "a")),
+        ("max", ["a", "a"], "a"),
         ("cat", [("cat", "a", "b"), "a"], ("cat", ("cat", "a", "b"), "a")),
         ("matmul", ["a", "b"], ("matmul", "a", "b")),
         ("relu", [], ""),
@@ -116,3 +118,18 @@ def test_pairing_sees_no_steps_and_no_brackets_in_sums(expression, expected):
 def test_a_value_times_its_own_gate_is_an_activation(word, parts, step):
     """Exporters write activations so that their format has not; anything else of one value is not compared."""
     assert unstepped(combined(word, parts))[0][0] == step
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ((RELU, ("Subtract", "a", (RELU, "b"))), ("sub", "a", "b")),
+        (("truediv", "a", "b"), ("div", "a", "b")),
+        (("cat", ("cat", "a", "b"), "c"), ("cat", "a", "b", "c")),
+        (("add", ("matmul", "a", "b"), "c"), None),
+        ("a", "a"),
+    ],
+)
+def test_operations_that_are_the_same_everywhere_keep_their_word(expression, expected):
+    """Others may be cut into other pieces by a framework, and prove nothing."""
+    assert joined(expression) == expected

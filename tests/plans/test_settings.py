@@ -97,3 +97,37 @@ def test_an_eps_that_nobody_tells_is_assumed_but_not_in_torchs_own_files(layout,
 
     assert [row.status for row in rows] == (["assumed"] if told else [])
     assert all(told in row.note for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "module", "expected"),
+    [
+        ("RMSNormalization", nn.LayerNorm(4, bias=False), [("RMS norm", "layer norm")]),
+        ("LayerNormalization", nn.RMSNorm(4), [("layer norm", "RMS norm")]),
+        ("LayerNormalization", nn.GroupNorm(1, 4), [("layer norm", "group norm")]),
+        ("InstanceNormalization", nn.GroupNorm(4, 4), []),
+        ("LayerNormalization", nn.LayerNorm(4), []),
+        ("MyNorm", nn.LayerNorm(4), []),
+    ],
+)
+def test_a_norm_of_another_kind_is_a_problem(theirs, module, expected):
+    """Their arrays have the same shapes, and they compute something else."""
+    (layer,) = describe_model(nn.ModuleDict({"layer": module}))
+
+    rows = compare_settings((), {"theirs": [layer]}, "torch", {"theirs": theirs})
+
+    assert [(row.required, row.found) for row in rows if row.is_problem] == expected
+
+
+def test_steps_that_a_mask_leaves_out_are_a_problem_of_the_layer_behind_it():
+    (row,) = rows_of(nn.LSTM(2, 3), ("masked", True))
+
+    assert row.is_problem
+    assert "pack_padded_sequence" in row.note
+
+
+@pytest.mark.parametrize(("merge", "is_problem"), [("concat", False), ("sum", True)])
+def test_both_directions_are_joined_alike(merge, is_problem):
+    (row,) = rows_of(nn.LSTM(2, 3, bidirectional=True), ("merge", merge))
+
+    assert row.is_problem is is_problem

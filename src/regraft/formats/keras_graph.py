@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
+from typing import Any
 
-from regraft.arrays import Requirement
+from regraft.arrays import Facts, Requirement, requirements_for
 from regraft.formats.keras_config import KerasLayer, feeding_names
+from regraft.formats.keras_functions import operation_function
 
 _MODELS = frozenset({"Functional", "Model", "Sequential"})
 
@@ -28,8 +30,12 @@ def _of_model(model: KerasLayer, outer: tuple[str, ...]) -> Iterator[Requirement
             yield from _of_model(layer, feeding)
         else:
             yield from _connection(layer.path, feeding, layer.class_name)
-    for name, (class_name, inputs) in _operations(model).items():
-        yield from _connection(_path(model, name), _feeding(model, inputs, outer), class_name)
+            yield from requirements_for(layer.path, _of_old_operation(layer, model))
+    for name, entry in _operations(model).items():
+        path = _path(model, name)
+        feeding = _feeding(model, feeding_names(entry["inbound_nodes"]), outer)
+        yield from _connection(path, feeding, str(entry.get("class_name")))
+        yield from requirements_for(path, operation_function(entry))
 
 
 def _feeding(model: KerasLayer, names: Sequence[str], outer: tuple[str, ...]) -> tuple[str, ...]:
@@ -42,17 +48,22 @@ def _connection(path: str, feeding: Sequence[str], class_name: str) -> Iterator[
     yield Requirement(path, "operation", class_name)
 
 
-def _operations(model: KerasLayer) -> dict[str, tuple[str, tuple[str, ...]]]:
-    """Bare operations (a sum written with +), which are no layers: name → (what it does, what feeds it)."""
-    entries = model.settings.get("layers")
-    listed = [entry for entry in entries if isinstance(entry, Mapping)] if isinstance(entries, list) else []
-    named = {str(entry.get("name") or ""): entry for entry in listed if "inbound_nodes" in entry}
+def _operations(model: KerasLayer) -> dict[str, Mapping[str, Any]]:
+    """Bare operations (a sum written with +), which are no layers: name → the entry in the model's list."""
     layers = {"", *(child.name for child in model.children)}
-    return {
-        name: (str(entry.get("class_name")), feeding_names(entry["inbound_nodes"]))
-        for name, entry in named.items()
-        if name not in layers
-    }
+    return {name: entry for name, entry in _entries(model).items() if name not in layers and "inbound_nodes" in entry}
+
+
+def _entries(model: KerasLayer) -> dict[str, Mapping[str, Any]]:
+    """The entries of the model's list by their names."""
+    listed = model.settings.get("layers")
+    entries = [entry for entry in listed if isinstance(entry, Mapping)] if isinstance(listed, list) else []
+    return {str(entry.get("name") or ""): entry for entry in entries}
+
+
+def _of_old_operation(layer: KerasLayer, model: KerasLayer) -> Facts:
+    """What an operation of Keras 2 computes, which is a layer there."""
+    return operation_function(_entries(model).get(layer.name, {})) if "OpL" in layer.class_name else {}
 
 
 def _path(model: KerasLayer, name: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from regraft.arrays import Attribute, Facts, Requirement, requirements_for
 from regraft.formats.flattening import SPATIAL, flatten_facts
 from regraft.formats.keras_config import KerasLayer, Settings
+from regraft.formats.keras_functions import layer_function
 
 WEIGHTS = {  # class → weights in the order in which Keras creates them; a bias may be off
     "Dense": ("kernel", "bias"),
@@ -142,7 +143,7 @@ def _facts(layer: KerasLayer) -> Facts:
         facts["activation"] = _activation(settings["activation"])
     elif kind in _ACTIVATION_LAYERS:
         facts["activation"] = _ACTIVATION_LAYERS[kind](settings)
-    return facts
+    return facts | layer_function(kind, settings, layer.shape)
 
 
 def _chosen(settings: Settings, *keys: Attribute) -> Facts:
@@ -210,7 +211,6 @@ _ACTIVATION_LAYERS: dict[str, Callable[[Settings], str]] = {
     "ReLU": _rectified,
     "LeakyReLU": lambda settings: f"leaky_relu({settings.get('negative_slope', settings.get('alpha', 0.3)):g})",
     "ELU": lambda settings: f"elu({settings.get('alpha', 1.0):g})",
-    "Softmax": lambda settings: "softmax",
 }
 
 
@@ -274,8 +274,10 @@ _KEEPS_CHANNELS = _TRANSPARENT | {
 
 
 def _from_neighbours(layer: KerasLayer, model: KerasLayer) -> Facts:
-    """What the layers before this one determine: explicit padding, and the order of a flattened map."""
+    """What the layers before this one determine: explicit padding, a mask, and the order of a flattened map."""
     kind = layer.class_name
+    if kind in _MASKED:
+        return {"masked": True} if any(map(_makes_mask, _masking(layer, model))) else {}
     if kind in ("Conv2D", "Conv1D", "DepthwiseConv2D", "SeparableConv2D") and layer.settings.get("padding") == "valid":
         before = _before(layer, model)
         if before is not None and before.class_name in ("ZeroPadding1D", "ZeroPadding2D"):
@@ -285,6 +287,25 @@ def _from_neighbours(layer: KerasLayer, model: KerasLayer) -> Facts:
         if before is not None and before.class_name == "Flatten":
             return _flattened(before, model)
     return {}
+
+
+# What skips the steps that a mask leaves out, and what a mask does not pass.
+_MASKED = ("LSTM", "GRU", "SimpleRNN", "RNN", "Bidirectional", *ATTENTION)
+_ENDS_MASK = re.compile(r"(?:Separable|Depthwise)?Conv.*|.*Pooling.*|Flatten|Reshape|Permute|Lambda")
+
+
+def _masking(layer: KerasLayer, model: KerasLayer) -> Iterator[KerasLayer]:
+    """The layers whose mask may reach this one; Keras 3 lists the mask behind the map that it belongs to."""
+    for _ in model.children:
+        before = model.child(layer.inputs[0]) if layer.inputs else None
+        if before is None or _ENDS_MASK.fullmatch(before.class_name):
+            return
+        yield before
+        layer = before
+
+
+def _makes_mask(layer: KerasLayer) -> bool:
+    return layer.class_name == "Masking" or (layer.class_name == "Embedding" and bool(layer.settings.get("mask_zero")))
 
 
 def _before(layer: KerasLayer, model: KerasLayer) -> KerasLayer | None:

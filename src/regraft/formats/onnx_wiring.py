@@ -1,9 +1,10 @@
 """Who feeds whom in an ONNX graph: between its layers, joins, poolings and activations; shapes and numbers are none."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from math import prod
 
 from regraft.arrays import Facts, Requirement, requirements_for
+from regraft.formats.onnx_functions import function_facts
 from regraft.formats.onnx_graph import OnnxLayer, reshaped_tensor, used_as_number
 from regraft.formats.onnx_nodes import OnnxGraph, OnnxNode, origin
 from regraft.formats.onnx_padding import own_padding, spatial_pads
@@ -12,14 +13,11 @@ from regraft.formats.onnx_padding import own_padding, spatial_pads
 _FIRST_ONLY = frozenset(
     {
         "Reshape", "Expand", "Slice", "Pad", "Resize", "Upsample", "Tile", "Unsqueeze", "Squeeze", "ReduceMean", "Clip",
+        "ReduceMax", "ReduceSum", "ReduceMin", "ReduceL2",
         "Split", "Gather", "Dropout", "TopK", "LSTM", "GRU", "RNN", "PRelu", "BatchNormalization",
     }
 )  # fmt: skip
 _NO_MAPS = frozenset({"Shape", "Size", "Constant", "ConstantOfShape", "Range"})
-_ACTIVATIONS = {
-    "Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh", "HardSwish": "hard_swish", "Selu": "selu", "Mish": "mish",
-    "Softplus": "softplus", "Softmax": "softmax",
-}  # fmt: skip
 
 
 def onnx_wiring(graph: OnnxGraph, layers: list[OnnxLayer]) -> Iterator[Requirement]:
@@ -114,44 +112,14 @@ def _facts(graph: OnnxGraph, node: OnnxNode) -> Facts:
     if kind == "Pad":
         sides = spatial_pads(graph, node) if graph.text(node, "mode", "constant") == "constant" else None
         return {"pad": sides} if sides else {}
-    if kind in _ACTIVATIONS:
-        return {"activation": _ACTIVATIONS[kind]}
-    return {"activation": _WITH_NUMBERS[kind](graph, node)} if kind in _WITH_NUMBERS else {}
-
-
-def _leaky_relu(graph: OnnxGraph, node: OnnxNode) -> str:
-    return f"leaky_relu({graph.real(node, 'alpha', 0.01):g})"
-
-
-def _elu(graph: OnnxGraph, node: OnnxNode) -> str:
-    return f"elu({graph.real(node, 'alpha', 1.0):g})"
-
-
-def _gelu(graph: OnnxGraph, node: OnnxNode) -> str:
-    return "gelu_tanh" if graph.text(node, "approximate") == "tanh" else "gelu"
-
-
-def _hard_sigmoid(graph: OnnxGraph, node: OnnxNode) -> str:
-    is_torchs = abs(graph.real(node, "alpha", 0.2) - 1 / 6) < 1e-4 and graph.real(node, "beta", 0.5) == 0.5
-    return "hard_sigmoid" if is_torchs else "hard_sigmoid of another slope"
-
-
-def _clip(graph: OnnxGraph, node: OnnxNode) -> str:
-    bounds = [graph.number(name) for name in node.inputs[1:3]]
-    bounds = bounds or [graph.real(node, "min", -1.0), graph.real(node, "max", -1.0)]
-    return "relu6" if bounds == [0.0, 6.0] else "clip"
-
-
-_WITH_NUMBERS: dict[str, Callable[[OnnxGraph, OnnxNode], str]] = {
-    "LeakyRelu": _leaky_relu, "Elu": _elu, "Gelu": _gelu, "HardSigmoid": _hard_sigmoid, "Clip": _clip,
-}  # fmt: skip
+    return function_facts(graph, node)
 
 
 def _pooling(graph: OnnxGraph, node: OnnxNode) -> Facts:
     """Window, strides, padding; nothing for windows with holes, which are another function."""
     size = graph.integers(node, "kernel_shape")
     if any(step != 1 for step in graph.integers(node, "dilations")):
-        return {}
+        return {"function": "max pooling with holes"} if node.operator == "MaxPool" else {}
     return {
         "pool": "max" if node.operator == "MaxPool" else "average",
         "pool_size": size,

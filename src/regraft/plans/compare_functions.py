@@ -1,29 +1,32 @@
 """The steps between paired layers, compared: another pooling or activation is a row of the plan."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import groupby, takewhile, zip_longest
 
 from regraft.errors import Advice
 from regraft.foundation.patterns import exact_pattern
-from regraft.plans.graphs import Expression, bare, same_inputs, stepped, unstepped
+from regraft.plans.graphs import Expression, bare, is_join, joined, same_inputs, stepped, unstepped
 from regraft.plans.module_graph import Traced
 from regraft.plans.rows import RequirementRow, Setting
 from regraft.plans.steps import (
     Absent,
     Activation,
+    Affine,
     CallStep,
     Function,
     ModuleStep,
+    Named,
     Pool,
     Step,
     StepKind,
     Unknown,
     ZeroPad,
     merged,
+    simplified,
 )
 
-_KINDS: Mapping[StepKind, type[Pool | Activation]] = {"pool": Pool, "activation": Activation}
+_KINDS: Mapping[StepKind, tuple[type, ...]] = {"pool": (Pool,), "activation": (Activation,), "step": (Affine, Named)}
 Resolved = Mapping[str, Expression]  # layer → what feeds it, in layers that were paired and steps
 Place = ModuleStep | CallStep
 _NOTHING: Expression = ("nothing known",)
@@ -36,6 +39,7 @@ class FunctionComparison:
 
     ours, theirs  layer → what feeds it; "" is a network's output
     pairs         our layer → theirs
+    folded        their layers without a layer of ours whose arrays fill others, as those of a norm that is folded
     traced        where ours does what
     can_change    whether `apply_plan` can make a place of the model do a step
     """
@@ -43,6 +47,7 @@ class FunctionComparison:
     ours: Resolved
     theirs: Resolved
     pairs: Mapping[str, str]
+    folded: Set[str]
     traced: Traced
     can_change: Callable[[Place, Function | Absent], bool]
 
@@ -53,7 +58,8 @@ class FunctionComparison:
             mine, other = self.ours.get(layer, _NOTHING), self.theirs.get(source, _NOTHING)
             call = self.traced.calls.get(layer)
             where = None if call is None else replace(call, operand=0)
-            for row in self._compared(mine, other, where, source) if self._is_same(mine, other) else ():
+            compared = self._compared(mine, other, where, source) if self._is_same(mine, other) else ()
+            for row in (*compared, *self._fed_otherwise(layer, mine, other, source)):
                 rows[row.name] = _both(rows.get(row.name, row), row)
         return (*rows.values(), *self._output_row())
 
@@ -61,22 +67,54 @@ class FunctionComparison:
         """Whether both are known, and the same layers feed them."""
         return _NOTHING not in (mine, other) and same_inputs(bare(mine), bare(other), self.pairs)
 
+    def _fed_otherwise(self, layer: str, mine: Expression, other: Expression, source: str) -> Iterator[RequirementRow]:
+        """A row for a layer that other layers feed, or the same ones joined otherwise, where both sides are known."""
+        ours, theirs = joined(mine), joined(other)
+        if _NOTHING in (mine, other) or ours is None or theirs is None:
+            return
+        named = _renamed(ours, self.pairs)
+        # A norm that the file has folded comes from the layer that feeds it; a separable layer is two of ours.
+        is_one = source in _leaves(named) or any(leaf.startswith(f"{source} (") for leaf in _leaves(theirs))
+        is_known = _leaves(ours) <= {"", *self.pairs} and not _leaves(theirs) & self.folded
+        if is_known and not is_one and not same_inputs(named, theirs, {}):
+            row = RequirementRow(Setting(layer, "inputs"), _join_text(theirs), _join_text(named), "differs", source)
+            note = "Names and shapes fit, but the network of the file connects its layers otherwise."
+            yield replace(self._with_advice(row), note=note)
+
     def _compared(
-        self, mine: Expression, other: Expression, where: Place | None, source: str, carried: Carried = ((), ())
+        self,
+        mine: Expression,
+        other: Expression,
+        where: Place | None,
+        source: str,
+        carried: Carried = ((), ()),
+        *,
+        is_mixed: bool = False,
     ) -> Iterator[RequirementRow]:
-        """The rows of everything between a layer and those that feed it; a step is added at `where`."""
+        """The rows of everything between a layer and those that feed it; a step is added at `where`.
+
+        is_mixed   inside an operation that the two may cut into other pieces, as attention: numbers are not compared
+        """
         (my_steps, my_inner), (their_steps, their_inner) = unstepped(mine), unstepped(other)
         steps: Carried = ((*carried[0], *my_steps), (*carried[1], *their_steps))
         is_leaf = isinstance(my_inner, str) or isinstance(their_inner, str)
         is_alike = not is_leaf and my_inner[0] == "cat" and all(map(_is_activation, (*steps[0], *steps[1])))
         if not is_alike:  # an activation is the same before a concatenation as behind it
-            yield from self._steps(*steps, where, source)
+            rows = self._steps(*steps, where, source, is_mixed=is_mixed)
+            is_input = my_inner == their_inner == ""
+            yield from map(_at_input, rows) if is_input else rows
             steps = ((), ())
         if not isinstance(my_inner, str) and not isinstance(their_inner, str):
-            yield from self._parts(my_inner, their_inner, source, steps)
+            yield from self._parts(my_inner, their_inner, source, steps, is_mixed=is_mixed or not is_join(my_inner))
 
     def _parts(
-        self, mine: tuple[Expression, ...], other: tuple[Expression, ...], source: str, carried: Carried
+        self,
+        mine: tuple[Expression, ...],
+        other: tuple[Expression, ...],
+        source: str,
+        carried: Carried,
+        *,
+        is_mixed: bool,
     ) -> Iterator[RequirementRow]:
         """The rows of what lies before each part of a sum, product or concatenation."""
         twins = self._twins(mine, other)
@@ -87,7 +125,7 @@ class FunctionComparison:
             twins = self._twins(mine, other) or []
         for index, (part, twin) in enumerate(zip(mine[1:], twins, strict=False)):
             inside = None if join is None else replace(join, operand=index)
-            yield from self._compared(part, twin, inside, source, carried)
+            yield from self._compared(part, twin, inside, source, carried, is_mixed=is_mixed)
 
     def _twins(self, mine: tuple[Expression, ...], other: tuple[Expression, ...]) -> list[Expression] | None:
         """Their parts in the order of ours; None when they are put together in another order."""
@@ -101,17 +139,33 @@ class FunctionComparison:
         return twins
 
     def _steps(
-        self, mine: Sequence[Step], theirs: Sequence[Step], where: Place | None, source: str
+        self, mine: Sequence[Step], theirs: Sequence[Step], where: Place | None, source: str, *, is_mixed: bool
     ) -> Iterator[RequirementRow]:
-        """The rows of one path between two layers. What is not known on a side is not compared there."""
+        """The rows of one path between two layers. What neither side can name is not compared."""
+        mine, theirs = simplified(mine), simplified(theirs)
         is_open = _have(Unknown, (*mine, *theirs))
         # A padding of the model's own stays where it is, whatever is done to the pooling behind it.
         pads_itself = _have(ZeroPad, mine)
         for kind in _KINDS:
             ours, others = _without_common_end(_of_kind(merged(mine), kind), _of_kind(merged(theirs), kind))
-            if not is_open or (kind != "activation" and len(ours) == len(others)):
+            is_compared = not is_open or (kind != "activation" and len(ours) == len(others))
+            if is_compared and not (is_mixed and kind == "step"):
                 can_change = not pads_itself and (len(ours) == len(others) or len(ours) + len(others) == 1)
                 yield from self._rows_of_kind(kind, ours, others, where, source, can_change=can_change)
+        if is_open and not is_mixed:
+            yield from self._unnamed(mine, theirs, where, source)
+
+    def _unnamed(
+        self, mine: Sequence[Step], theirs: Sequence[Step], where: Place | None, source: str
+    ) -> Iterator[RequirementRow]:
+        """A row where one side alone does something that has no name here: then the two are not proven alike."""
+        if _have(Unknown, mine) == _have(Unknown, theirs):
+            return
+        ours, others = _without_common_end(_uncompared(mine, theirs), _uncompared(theirs, mine))
+        subject = next((step.where for step in ours if step.where is not None), where) or ModuleStep("", "step")
+        row = RequirementRow(subject, _steps_text(others), _steps_text(ours), "differs", source)
+        note = "One of the two is an operation that is not compared: see that the model computes what the file does."
+        yield replace(self._with_advice(row), note=note)
 
     def _rows_of_kind(
         self,
@@ -152,7 +206,7 @@ class FunctionComparison:
         mine, other = self.ours.get("", _NOTHING), self.theirs.get("", _NOTHING)
         if not self._is_same(mine, other):
             return
-        current, required = (_activations_text(unstepped(side)[0]) for side in (mine, other))
+        current, required = (_output_text(unstepped(side)[0]) for side in (mine, other))
         if current != required:
             note = f"the source's output has {required}, the model's has {current}"
             yield RequirementRow(Setting("", "output"), required, current, "accepted", "", note)
@@ -166,8 +220,57 @@ def _is_activation(step: Step) -> bool:
     return isinstance(step.function, Activation)
 
 
-def _activations_text(steps: Sequence[Step]) -> str:
-    return " of ".join(str(step.function) for step in _of_kind(steps, "activation")) or "no activation"
+def _output_text(steps: Sequence[Step]) -> str:
+    shown = [step for step in simplified(steps) if isinstance(step.function, Activation | Affine | Named)]
+    return " of ".join(dict.fromkeys(str(step.function) for step in shown)) or "no activation"
+
+
+def _steps_text(steps: Sequence[Step]) -> str:
+    """The steps in the order in which they are done."""
+    return ", ".join(dict.fromkeys(str(step.function) for step in reversed(steps))) or "nothing"
+
+
+def _uncompared(steps: Sequence[Step], others: Sequence[Step]) -> list[Step]:
+    """The steps without paddings, and without those of a kind that both sides have as often: these were compared."""
+    return [step for step in steps if not isinstance(step.function, ZeroPad) and not _is_counted(step, steps, others)]
+
+
+def _is_counted(step: Step, steps: Sequence[Step], others: Sequence[Step]) -> bool:
+    kinds: list[StepKind] = [kind for kind in ("pool", "step") if isinstance(step.function, _KINDS[kind])]
+    return any(len(_of_kind(steps, kind)) == len(_of_kind(others, kind)) for kind in kinds)
+
+
+def _at_input(row: RequirementRow) -> RequirementRow:
+    """What a network does to its own input is shown: whoever gives the input may have done it already."""
+    if any(isinstance(side, Pool | Activation) or side == Named("flip") for side in (row.required, row.found)):
+        return row
+    note = f"the source's network does this to its input: {row.required}; the model: {row.found}"
+    return replace(row, subject=Setting("", "input"), status="accepted", adoptable=False, note=note, advice=())
+
+
+def _renamed(expression: Expression, names: Mapping[str, str]) -> Expression:
+    if isinstance(expression, str):
+        return names.get(expression, expression)
+    return (expression[0], *(_renamed(part, names) for part in expression[1:]))
+
+
+def _leaves(expression: Expression) -> set[str]:
+    if isinstance(expression, str):
+        return {expression}
+    return set().union(*map(_leaves, expression[1:]))
+
+
+_JOIN_WORDS = {"add": " + ", "mul": " · ", "sub": " - ", "div": " / ", "cat": ", "}
+
+
+def _join_text(expression: Expression) -> str:
+    """The layers that feed one, joined: "conv1 + (conv2 · conv3)"."""
+    if isinstance(expression, str):
+        return expression or "the input"
+    word = _JOIN_WORDS.get(expression[0])
+    parts = [_join_text(part) for part in expression[1:]]
+    inner = [f"({part})" if isinstance(each, tuple) else part for part, each in zip(parts, expression[1:], strict=True)]
+    return word.join(inner) if word else f"{expression[0]}({', '.join(parts)})"
 
 
 def _flat(expression: tuple[Expression, ...], word: str) -> tuple[Expression, ...]:

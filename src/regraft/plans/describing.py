@@ -113,6 +113,8 @@ _MORE_SETTINGS: tuple[tuple[tuple[type[nn.Module], ...], Callable[[Any], dict[st
     ),
     ((nn.RNN, nn.RNNCell), lambda module: {"activation": module.nonlinearity}),
     ((nn.RNNBase, nn.RNNCellBase, ResetBeforeGRU), lambda module: {"go_backwards": False}),
+    ((nn.RNNBase, ResetBeforeGRU, nn.MultiheadAttention), lambda module: {"masked": False}),
+    ((nn.RNNBase,), lambda module: {"merge": "concat"} if module.bidirectional else {}),
     ((nn.GroupNorm,), lambda module: {"groups": module.num_groups}),
     ((nn.GRU, nn.GRUCell), lambda module: {"reset_after": True}),
     ((ResetBeforeGRU,), lambda module: {"reset_after": False}),

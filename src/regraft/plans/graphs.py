@@ -8,10 +8,11 @@ what they do is compared afterwards.
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, permutations
+from itertools import chain, takewhile
 from typing import Any
 
-from regraft.plans.steps import UNKNOWN, Activation, Step
+from regraft.plans.gates import gate
+from regraft.plans.steps import UNKNOWN, Step
 
 Expression = str | tuple[Any, ...]
 _JOINS = frozenset({"add", "mul", "cat"})
@@ -41,13 +42,14 @@ class Matches:
 def combined(word: str, parts: Sequence[Expression]) -> Expression:
     """The expression of an operation on its inputs; of equal inputs one is enough, a single one is looked through.
 
-    >>> combined("cat", ["a", "b"]), combined("mul", ["a", "a"]), combined("relu", ["a"])
+    >>> combined("cat", ["a", "b"]), combined("max", ["a", "a"]), combined("relu", ["a"])
     (('cat', 'a', 'b'), 'a', 'a')
     """
     if len(parts) < 2:
         return parts[0] if parts else ""
     if word != "cat" and len({bare(part) for part in parts}) == 1:
-        return parts[0] if len(set(parts)) == 1 else _gated(word, parts)
+        is_kept = word not in ("add", "mul") and len(set(parts)) == 1
+        return parts[0] if is_kept else _gated(word, parts)
     return (word, *parts)
 
 
@@ -76,6 +78,44 @@ def bare(expression: Expression) -> Expression:
     return flat[0] if word != "cat" and len(set(flat)) == 1 else (word, *flat)
 
 
+# Other operations on two maps, in one word for all their spellings.
+_WORDS = {
+    "sub": "sub", "subtract": "sub", "div": "div", "truediv": "div", "divide": "div", "maximum": "max", "max": "max",
+    "minimum": "min", "min": "min", "average": "average", "mean": "average",
+}  # fmt: skip
+
+
+def joined(expression: Expression) -> Expression | None:
+    """The expression without its steps, where every operation in it is one of a few that are the same everywhere.
+
+    >>> joined(("add", "a", ("add", "b", "c"))), joined(("Subtract", "a", "b")), joined(("matmul", "a", "b"))
+    (('add', 'a', 'b', 'c'), ('sub', 'a', 'b'), None)
+    """
+    _, inner = unstepped(expression)
+    if isinstance(inner, str):
+        return inner
+    word = inner[0] if inner[0] in _JOINS else join_word(str(inner[0]))
+    parts = [joined(part) for part in inner[1:]]
+    if word is None or None in parts:
+        return None
+    flat = tuple(chain.from_iterable(_flattened(part, word) for part in parts if part is not None))
+    return flat[0] if word in ("add", "mul") and len(set(flat)) == 1 else (word, *flat)
+
+
+def join_word(operation: str) -> str | None:
+    """One word for the spellings of an operation on two maps that is no sum, product or concatenation.
+
+    >>> join_word("Subtract"), join_word("truediv"), join_word("MatMul")
+    ('sub', 'div', None)
+    """
+    return _WORDS.get(operation.lower())
+
+
+def is_join(expression: Expression) -> bool:
+    """Whether it is a sum, a product or a concatenation."""
+    return isinstance(expression, tuple) and expression[0] in _JOINS
+
+
 def _flattened(part: Expression, word: str) -> Sequence[Expression]:
     """The parts of a sum inside a sum, of a concatenation inside another; else the part itself."""
     is_inside = word != "mul" and isinstance(part, tuple) and part[0] == word
@@ -91,19 +131,26 @@ def unstepped(expression: Expression) -> tuple[tuple[Step, ...], Expression]:
     return tuple(steps), expression
 
 
-# x · sigmoid(x), as exporters write the activations that their format lacks.
-_GATES = {
-    Activation("sigmoid"): Step(Activation("silu")),
-    Activation("hard_sigmoid"): Step(Activation("hard_swish")),
-}
-
-
 def _gated(word: str, parts: Sequence[Expression]) -> Expression:
     """A sum or product of one value, taken several ways: a known activation, or a step that is not compared."""
-    for plain, gate in permutations(parts, 2) if word == "mul" and len(parts) == 2 else ():
-        if isinstance(gate, tuple) and gate[1] == plain and gate[0].function in _GATES:
-            return (_GATES[gate[0].function], plain)
-    return (UNKNOWN, bare(parts[0]))
+    paths = _paths(parts)
+    if paths is None:
+        return (UNKNOWN, bare(parts[0]))
+    common, inner, own = paths
+    functions = gate(word, own)
+    if functions is None:
+        return (UNKNOWN, bare(parts[0]))
+    return stepped((*map(Step, functions), *common), inner)
+
+
+def _paths(parts: Sequence[Expression]) -> tuple[tuple[Step, ...], Expression, list[tuple[Step, ...]]] | None:
+    """(the steps that all ways have first, the value before them, each way's own steps); None for several values."""
+    steps, inners = zip(*map(unstepped, parts), strict=True)
+    if len(set(inners)) > 1:
+        return None
+    backwards = [list(reversed(path)) for path in steps]
+    same = len(list(takewhile(lambda several: len(set(several)) == 1, zip(*backwards, strict=False))))
+    return steps[0][len(steps[0]) - same :], inners[0], [path[: len(path) - same] for path in steps]
 
 
 def match_graphs(ours: Graph, theirs: Graph) -> Matches:

@@ -20,7 +20,7 @@ from regraft.plans.recurrent_layouts import Facts
 from regraft.plans.renaming import dotted
 from regraft.plans.signatures import kind_of_signature, signature_of, source_signature
 from regraft.plans.sources import JOINS, Sources, Wiring, parent_of
-from regraft.plans.steps import UNKNOWN, Step
+from regraft.plans.steps import Step, Unknown
 
 _BY = "matched by structure"
 _UNTRACED = "the model's forward cannot be traced"
@@ -210,7 +210,7 @@ def _steps_inside(layer: str, group: _Group | None, wiring: Wiring) -> tuple[Ste
     """What a layer without arrays does; of a layer whose kind is not known, nothing is."""
     if group is None:
         return wiring.steps(layer, has_arrays=False)
-    return (UNKNOWN,) if group.signature is None else ()
+    return (Step(Unknown(wiring.operation.get(layer, ""))),) if group.signature is None else ()
 
 
 def _graph(signatures: Mapping[str, Hashable], inputs: Mapping[str, Expression]) -> Graph:

@@ -91,7 +91,7 @@ class _Reader:
 
     def read(self, node: fx.Node, call: CallStep) -> None:
         """Keep what the node computes."""
-        parts = [self.values[source] for source in node.all_input_nodes if source in self.values]
+        parts = [self.values[source] for source in _sources(node) if source in self.values]
         target = str(node.target)
         if node.op == "output":
             self.output = combined("outputs", parts)
@@ -189,6 +189,12 @@ def _follows(graph: fx.Graph) -> dict[str, str]:
         if before is not None and before.op == "call_module" and len(before.users) == 1:
             pairs[str(node.target)] = str(before.target)
     return pairs
+
+
+def _sources(node: fx.Node) -> list[fx.Node]:
+    """The nodes that a node takes; x twice for x · x."""
+    twice = [argument for argument in node.args if isinstance(argument, fx.Node)]
+    return twice if len(twice) == 2 and twice[0] is twice[1] else node.all_input_nodes
 
 
 def _is_size(node: fx.Node) -> bool:

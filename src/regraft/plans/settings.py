@@ -73,17 +73,22 @@ def _own_sources(row: Row, layer: Layer, sources: Sources) -> list[str]:
 
 
 def compare_settings(
-    requirements: Sequence[Requirement], takers: Takers, layout: str | None
+    requirements: Sequence[Requirement], takers: Takers, layout: str | None, types: Mapping[str, str] | None = None
 ) -> tuple[RequirementRow, ...]:
-    """One row for each fact that a module can show, met or different; and for each norm whose eps is not recorded."""
+    """One row for each fact that a module can show, met or different; and for each norm whose eps is not recorded.
+
+    types   source layer → the source framework's word for it
+    """
     strides = {each.layer: each.value for each in requirements if each.attribute == "strides"}
     rows = _by_name(
         _compare(requirement, layer, layout, strides.get(requirement.layer))
         for requirement in requirements
         for layer in takers.get(requirement.layer, ())
     )
-    assumed = _by_name(_assumed_eps(layer, source, layout) for source, layers in takers.items() for layer in layers)
-    return tuple({**rows, **assumed, **rows}.values())  # first what is known, which counts
+    pairs = [(source, layer) for source, layers in takers.items() for layer in layers]
+    norms = _by_name(_compare_norms(layer, source, types or {}) for source, layer in pairs)
+    assumed = _by_name(_assumed_eps(layer, source, layout) for source, layer in pairs)
+    return tuple({**rows, **assumed, **rows, **norms}.values())  # first what is known, which counts
 
 
 def _by_name(rows: Iterable[RequirementRow | None]) -> dict[str, RequirementRow]:
@@ -234,9 +239,35 @@ def _fix_by_hand(layer: Layer, row: RequirementRow) -> str:
         return "Replace the layer by regraft.tf_layers.KerasConvTranspose2d."
     if attribute == "go_backwards":
         return "The source reads its steps from last to first: pass x.flip(1) to the layer."
+    if attribute == "masked":
+        return (
+            "The source skips the steps that its mask leaves out (mask_zero, Masking): pass packed sequences "
+            "(torch.nn.utils.rnn.pack_padded_sequence) or a key_padding_mask, then accept this."
+        )
     if attribute == "reset_after" and not required:
         return "Replace the layer by regraft.tf_layers.ResetBeforeGRU, which takes the same arrays."
     return f"Build the layer with {attribute}={required!r}."
+
+
+_NORMS = {"rms": "RMS norm", "layernorm": "layer norm", "group": "group norm", "instance": "instance norm"}
+
+
+def _norm_of(class_name: str) -> str:
+    """Which norm a class is, by its name; "" for others."""
+    name = class_name.lower().replace("_", "")
+    known = (norm for word, norm in _NORMS.items() if word in name)
+    return next(known, "") if "norm" in name and "batch" not in name else ""
+
+
+def _compare_norms(layer: Layer, source_layer: str, types: Mapping[str, str]) -> RequirementRow | None:
+    """The row of a norm of another kind: their arrays have the same shapes. A group for each channel is an instance."""
+    required, current = _norm_of(types.get(source_layer, "")), _norm_of(layer.class_name)
+    if layer.kind != "norm" or not required or not current or required == current:
+        return None
+    if {required, current} == {"group norm", "instance norm"}:
+        return None
+    row = RequirementRow(Setting(layer.name, "norm"), required, current, "differs", source_layer)
+    return replace(row, note=f"Build the layer as a {required}.", advice=setting_advice(row))
 
 
 def _assumed_eps(layer: Layer, source_layer: str, layout: str | None) -> RequirementRow | None:

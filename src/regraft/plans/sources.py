@@ -8,6 +8,7 @@ from itertools import chain
 
 from regraft.arrays import ArrayInfo, Checkpoint, Requirement, Role
 from regraft.errors import Advice, PlanError
+from regraft.plans.graphs import join_word
 from regraft.plans.layouts import deduced_layout, known_layout
 from regraft.plans.recurrent_layouts import Facts
 from regraft.plans.renaming import Renames, dotted, rename_all, unwrapped
@@ -50,7 +51,8 @@ class Wiring:
         """What a layer does beside its arrays, the last step first."""
         facts, operation = self.facts.get(layer, {}), self.operation.get(layer, "")
         if not has_arrays:
-            is_join = operation in JOINS and len(self.inputs[layer]) > 1  # of one value and a number, it is a step
+            is_join = len(self.inputs[layer]) > 1 and (operation in JOINS or join_word(operation) is not None)
+            # Of one value and a number, it is a step.
             return () if is_join else steps_of_facts(operation, facts)
         if "recurrent_activation" in facts or operation in _RECURRENT:
             return ()  # what these call their activation works inside of them, at every step in time
@@ -102,6 +104,10 @@ class Sources:
     def facts_of(self, names: Sequence[str]) -> Facts:
         """What the file records of the layers of these arrays, together."""
         return {key: value for name in names for key, value in self.facts.get(name, {}).items()}
+
+    def types(self) -> dict[str, str]:
+        """Layer → the source framework's word for it, where the file records it."""
+        return {self.owners[name]: info.layer_type for name, info in self.infos.items() if info.layer_type}
 
     def layers_around(self, name: str) -> list[str]:
         """The array's layer, and those around it of which the file records something: lstm for lstm/lstm_cell."""

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import Any, Literal
 
-StepKind = Literal["pool", "activation"]
+StepKind = Literal["pool", "activation", "step"]
 Sides = tuple[tuple[int, int], ...]
-_WORDS: dict[StepKind, str] = {"pool": "pooling", "activation": "activation"}
+_WORDS: dict[StepKind, str] = {"pool": "pooling", "activation": "activation", "step": "operation"}
 # Activations whose results are never below 0: zeros around a map then do not change a maximum.
 NONNEGATIVE = frozenset({"relu", "relu6", "sigmoid", "hard_sigmoid", "softmax", "softplus"})
 
@@ -63,10 +63,47 @@ class ZeroPad:
 
 
 @dataclass(frozen=True)
+class Named:
+    """Another function that both sides can name alike, with its numbers: "resize bilinear", "times 2.5"."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class Affine:
+    """x · factor + summand, with numbers that are the same everywhere on a map. Equal to six digits is equal."""
+
+    factor: float = 1.0
+    summand: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "factor", float(f"{self.factor:.6g}"))
+        object.__setattr__(self, "summand", float(f"{self.summand:.6g}"))
+
+    def __str__(self) -> str:
+        words = [f"times {self.factor:g}"] * (self.factor != 1) + [f"plus {self.summand:g}"] * (self.summand != 0)
+        return " ".join(words) or "times 1"
+
+    def after(self, first: "Affine") -> "Affine":
+        """Both in one, where `first` is done before.
+
+        >>> Affine(2.0).after(Affine(0.5, 1.0))
+        Affine(factor=1.0, summand=2.0)
+        """
+        return Affine(self.factor * first.factor, self.factor * first.summand + self.summand)
+
+
+@dataclass(frozen=True)
 class Unknown:
-    """A function that is not compared."""
+    """A function that is not compared with another."""
 
     name: str = ""
+
+    def __str__(self) -> str:
+        return self.name or "an operation"
 
 
 @dataclass(frozen=True)
@@ -79,7 +116,7 @@ class Absent:
         return f"no {_WORDS[self.kind]}"
 
 
-Function = Pool | Activation | ZeroPad | Unknown
+Function = Pool | Activation | Affine | Named | ZeroPad | Unknown
 
 
 @dataclass(frozen=True)
@@ -171,21 +208,24 @@ def _sides_of_text(text: str) -> Sides:
 # Operations of the source frameworks that change no value, or only its position.
 _INERT = re.compile(
     r"InputLayer|.*Dropout.*|Flatten|Reshape|Permute|Identity|Linear|Cast|Squeeze|Unsqueeze|Transpose|Split|Slice|"
-    r"ActivityRegularization|GaussianNoise|Global\w+|ReduceMean|Masking|QuantizeLinear|DequantizeLinear|Concat|"
-    r"Concatenate|Input|Data"
+    r"ActivityRegularization|GaussianNoise|Global(?:Average|Avg|average)\w*|ReduceMean|Masking|QuantizeLinear|DequantizeLinear|Concat|"
+    r"Concatenate|Input|Data|DepthToSpace|SpaceToDepth|Expand|Tile|RepeatVector|Gather|GatherV2|StridedSlice|"
+    r"Cropping.*|ExpandDims|GetItem|Swapaxes|Moveaxis|SlicingOpLambda|Repeat|Take|SplitV|StopGradient|Mean|Placeholder.*|Unstack|Pack|Unpack|SpaceToBatchND|BatchToSpaceND"
 )
 _OTHER_NAMES = {
     "swish": "silu", "leakyrelu": "leaky_relu", "hardswish": "hard_swish", "hardsigmoid": "hard_sigmoid",
-    "hard_silu": "hard_swish", "re_lu": "relu",
+    "hard_silu": "hard_swish", "re_lu": "relu", "log_softmax": "log_softmax", "logsoftmax": "log_softmax",
 }  # fmt: skip
 _KNOWN = re.compile(
-    r"relu|relu6|silu|gelu|gelu_tanh|hard_swish|hard_sigmoid|sigmoid|tanh|elu|selu|softplus|softmax|mish|"
-    r"(?:leaky_relu|elu)\([\d.]+\)"
+    r"relu|relu6|silu|gelu|gelu_tanh|hard_swish|hard_sigmoid|sigmoid|tanh|elu|selu|softplus|softmax|mish|quick_gelu|"
+    r"softsign|log_softmax|(?:leaky_relu|elu|celu)\([\d.]+\)|clip\([-\d.]+, [-\d.]+\)"
 )
 
 
-def activation(word: str) -> Activation | Unknown | None:
+def activation(word: str, unknown: type[Named] | type[Unknown] = Unknown) -> Activation | Named | Unknown | None:
     """The activation that a framework calls so; None for one that changes nothing.
+
+    unknown   what a word is that names no known activation
 
     >>> activation("Swish"), activation("linear"), activation("my_own")
     (Activation(name='silu'), None, Unknown(name='my_own'))
@@ -194,7 +234,7 @@ def activation(word: str) -> Activation | Unknown | None:
     name = _OTHER_NAMES.get(stem, stem) + bracket + number
     if name in ("linear", "identity", ""):
         return None
-    return Activation(name) if _KNOWN.fullmatch(name) else Unknown(word)
+    return Activation(name) if _KNOWN.fullmatch(name) else unknown(word)
 
 
 def steps_of_facts(operation: str, facts: Mapping[str, Any]) -> tuple[Step, ...]:
@@ -209,9 +249,18 @@ def steps_of_facts(operation: str, facts: Mapping[str, Any]) -> tuple[Step, ...]
         function = ZeroPad(_sides(facts["pad"]))
     elif "activation" in facts:
         function = activation(str(facts["activation"]))
+    elif "function" in facts:
+        return (Step(_function_of_fact(facts["function"])),)
     else:
         function = None if not operation or _INERT.fullmatch(operation) else Unknown(operation)
     return () if function is None else (Step(function),)
+
+
+def _function_of_fact(value: Any) -> Function:
+    """[factor, summand], or the name of a function."""
+    if isinstance(value, list):
+        return Affine(*map(float, value))
+    return activation(str(value), unknown=Named) or Affine()
 
 
 def _pool_of_facts(facts: Mapping[str, Any]) -> Pool | Unknown:
@@ -225,6 +274,34 @@ def _pool_of_facts(facts: Mapping[str, Any]) -> Pool | Unknown:
 
 def _sides(pairs: Any) -> Sides:
     return tuple((int(low), int(high)) for low, high in pairs)
+
+
+def simplified(steps: Sequence[Step]) -> tuple[Step, ...]:
+    """The steps, the last first, where products and sums with numbers in a row are one, or none if they change nothing.
+
+    >>> simplified([Step(Affine(2.0)), Step(Affine(0.5))])
+    ()
+    """
+    kept: list[Step] = []
+    for step in steps:
+        later = kept[-1].function if kept else None
+        if isinstance(later, Affine) and isinstance(step.function, Affine):
+            kept[-1] = replace(kept[-1], function=later.after(step.function))
+        else:
+            kept.append(step)
+    return _with_hard_sigmoids([step for step in kept if step.function != Affine()])
+
+
+# relu6(x + 3) / 6, as MobileNetV3's authors write it.
+_HARD_SIGMOID = (Affine(1 / 6), Activation("relu6"), Affine(1.0, 3.0))
+
+
+def _with_hard_sigmoids(steps: Sequence[Step]) -> tuple[Step, ...]:
+    for start in range(len(steps) - 2):
+        if tuple(step.function for step in steps[start : start + 3]) == _HARD_SIGMOID:
+            made = replace(steps[start], function=Activation("hard_sigmoid"))
+            return _with_hard_sigmoids((*steps[:start], made, *steps[start + 3 :]))
+    return tuple(steps)
 
 
 def merged(steps: Sequence[Step]) -> tuple[Step, ...]:

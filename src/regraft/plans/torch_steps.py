@@ -14,6 +14,7 @@ from regraft.plans.steps import (
     CallStep,
     Function,
     ModuleStep,
+    Named,
     Pool,
     Sides,
     Step,
@@ -21,17 +22,20 @@ from regraft.plans.steps import (
     ZeroPad,
     activation,
 )
+from regraft.plans.torch_functions import arithmetic, is_taking, named_call, named_function
 from regraft.tf_layers import PaddedPool
 
 _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU, "relu6": nn.ReLU6, "silu": nn.SiLU, "gelu": nn.GELU, "gelu_tanh": lambda: nn.GELU("tanh"),
     "hard_swish": nn.Hardswish, "hard_sigmoid": nn.Hardsigmoid, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh,
-    "selu": nn.SELU, "softplus": nn.Softplus, "mish": nn.Mish,
+    "selu": nn.SELU, "softplus": nn.Softplus, "mish": nn.Mish, "softsign": nn.Softsign,
 }  # fmt: skip
-_WITH_NUMBER: dict[str, Callable[[float], nn.Module]] = {"leaky_relu": nn.LeakyReLU, "elu": nn.ELU}
+_WITH_NUMBER: dict[str, Callable[..., nn.Module]] = {
+    "leaky_relu": nn.LeakyReLU, "elu": nn.ELU, "celu": nn.CELU, "clip": nn.Hardtanh,
+}  # fmt: skip
 _INERT_MODULES = (
     nn.Identity, nn.Flatten, nn.Unflatten, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d,
-    nn.modules.dropout._DropoutNd,
+    nn.modules.dropout._DropoutNd, nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle, nn.Fold, nn.Unfold,
 )  # fmt: skip
 # timm's and torchvision's, by name: neither is imported.
 _INERT_NAMES = frozenset(
@@ -41,7 +45,11 @@ _INERT_CALLS = frozenset(
     {
         "mean", "flatten", "reshape", "view", "permute", "transpose", "contiguous", "dropout", "adaptive_avg_pool2d",
         "adaptive_avg_pool1d", "squeeze", "unsqueeze", "getitem", "chunk", "split", "unbind", "to", "float", "expand",
-        "type_as", "clone", "detach", "t", "flatten_",
+        "type_as", "clone", "detach", "t", "flatten_", "repeat", "expand_as", "roll", "unflatten", "movedim",
+        "swapaxes", "narrow", "select", "index_select", "half", "bfloat16", "double", "cpu", "cuda", "pixel_shuffle",
+        "pixel_unshuffle", "channel_shuffle", "view_as", "reshape_as", "unfold", "tile", "moveaxis", "gather", "stack",
+        "squeeze_", "unsqueeze_", "dropout1d", "dropout2d", "dropout3d", "drop_path", "stochastic_depth", "checkpoint",
+        "adaptive_avg_pool3d", "is_floating_point", "cat",
     }
 )  # fmt: skip
 _POOL_CALL = re.compile(r"(?:max|avg)_pool[123]d")
@@ -52,25 +60,25 @@ def steps_of_module(module: nn.Module, name: str) -> tuple[Step, ...]:
     """What a module without arrays does, the last step first; none for one that changes no value."""
     if isinstance(module, _INERT_MODULES) or type(module).__name__ in _INERT_NAMES:
         return ()
-    function = _pool_of_module(module) or _pad_of_module(module) or _activation_of(module)
-    kind = {Pool: "pool", Activation: "activation"}.get(type(function))
+    function = _pool_of_module(module) or _pad_of_module(module) or named_function(module) or _activation_of(module)
+    kind = {Pool: "pool", Activation: "activation", Named: "step"}.get(type(function))
     return (Step(function, ModuleStep(name, kind) if kind else None),)  # type: ignore[arg-type]  # a StepKind
 
 
 def steps_of_call(word: str, args: Sequence[Any], kwargs: Mapping[str, Any], where: CallStep) -> tuple[Step, ...]:
     """What a call of a function with one tensor does."""
-    if word in _INERT_CALLS:
+    if word in _INERT_CALLS and not is_taking(word, args):
         return ()
-    function: Function = Unknown(word)
     if _POOL_CALL.fullmatch(word):
-        function = _pool_of_call(word, args, kwargs)
-    elif word == "pad" and _adds_zeros(args, kwargs):
-        function = _zero_pad(kwargs["pad"] if "pad" in kwargs else args[1])
-    elif word == "gelu" and kwargs.get("approximate") == "tanh":
-        function = Activation("gelu_tanh")
-    elif len(args) == 1:
-        function = activation(word.rstrip("_")) or function
-    return (Step(function, where),)
+        return (Step(_pool_of_call(word, args, kwargs), where),)
+    if word == "pad" and _adds_zeros(args, kwargs):
+        return (Step(_zero_pad(kwargs["pad"] if "pad" in kwargs else args[1]), where),)
+    if word == "glu":  # a half times the sigmoid of the other: where halves are taken, graphs show x · sigmoid(x)
+        return (Step(Activation("silu"), where),)
+    function = arithmetic(word, args) or named_call(word, args, kwargs)
+    if function is None and len(args) == 1:
+        function = activation(word.rstrip("_"))
+    return (Step(function or Unknown(word), where),)
 
 
 def _adds_zeros(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
@@ -89,6 +97,8 @@ def _pool_of_module(module: nn.Module) -> Pool | None:
         counts = kind == "average" and bool(getattr(module, "count_include_pad", False))
         return Pool(kind, _each(module.kernel_size, 2), _each(module.stride, 2), "same", counts)
     if isinstance(module, _MaxPoolNd):
+        if set(_each(module.dilation, 1)) != {1}:
+            return None
         return _pool("max", _rank(module), module.kernel_size, module.stride, module.padding, module.ceil_mode)
     if isinstance(module, _AvgPoolNd):
         settings: Any = module  # torch types none of them
@@ -138,16 +148,14 @@ def _each(value: Any, rank: int) -> tuple[int, ...]:
     return numbers * rank if len(numbers) == 1 else numbers
 
 
-def _activation_of(module: nn.Module) -> Activation | Unknown:
+def _activation_of(module: nn.Module) -> Function:
     """The activation; unknown for a module that is none of torch's or timm's."""
     if isinstance(module, nn.GELU):
         return Activation("gelu_tanh" if module.approximate == "tanh" else "gelu")
     if isinstance(module, nn.LeakyReLU):
         return Activation(f"leaky_relu({module.negative_slope:g})")
-    if isinstance(module, nn.ELU):
-        return Activation(f"elu({module.alpha:g})")
-    if isinstance(module, nn.Softmax):
-        return Activation("softmax")
+    if isinstance(module, nn.ELU | nn.CELU):
+        return Activation(f"{type(module).__name__.lower()}({module.alpha:g})")
     name = type(module).__name__  # timm has classes of its own: Swish, GELU, HardSwishMe
     return activation(name) or Unknown(name)
 
@@ -164,7 +172,7 @@ def module_for(function: Function | Absent) -> nn.Module | None:
         return _pooling(function)
     name, _, number = function.name.partition("(") if isinstance(function, Activation) else ("", "", "")
     if number:
-        return _WITH_NUMBER[name](float(number.rstrip(")")))
+        return _WITH_NUMBER[name](*map(float, number.rstrip(")").split(",")))
     return _ACTIVATIONS[name]() if name in _ACTIVATIONS else None
 
 

@@ -1,4 +1,4 @@
-"""Writes a saved model for use without regraft: ONNX, torch.export, safetensors, timm, transformers."""
+"""Writes a saved model for use without regraft: ONNX, torch.export, safetensors, timm, transformers, Keras, TF1."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,14 +12,16 @@ from torch import Tensor, nn
 from regraft.errors import SaveError
 from regraft.exports.exported import Exported
 from regraft.exports.hubs import write_timm, write_transformers
+from regraft.exports.keras_file import write_keras
 from regraft.exports.onnx import write_onnx
 from regraft.exports.state import write_state
+from regraft.exports.tensorflow1 import write_tensorflow1
 from regraft.exports.torch_program import write_program
 from regraft.foundation.wording import near_names
 from regraft.model_record import ModelRecord
 from regraft.saving import load, read_record
 
-ExportFormat = Literal["onnx", "torch-export", "safetensors", "timm", "hf"]
+ExportFormat = Literal["onnx", "torch-export", "safetensors", "timm", "hf", "keras", "tf1"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ TARGETS: Mapping[ExportFormat, Target] = {
     "safetensors": Target("exported.safetensors", write_state),
     "timm": Target("timm-model", write_timm),
     "hf": Target("hf-model", write_transformers),
+    "keras": Target("model.keras", write_keras),
+    "tf1": Target("tf1-checkpoint", write_tensorflow1),
 }
 
 
@@ -50,8 +54,9 @@ def export(
     """Write the model of a run, or of a folder that `save` wrote, in another format; gives the path.
 
     to     "onnx" (checked against ONNX Runtime), "torch-export" (a program that runs without the model's code),
-           "safetensors" (the plain state dict), "timm" or "hf" (folders that these libraries load)
-    out    a file, or a folder for "timm" and "hf"; by default beside the run
+           "safetensors" (the plain state dict), "timm" or "hf" (folders that these libraries load), "keras" or "tf1" (a
+           Keras file, a folder with a TensorFlow 1 checkpoint, for a model whose layers came from there)
+    out    a file, or a folder for "timm", "hf" and "tf1"; by default beside the run
     model  a module for the weights; without it the run's recorded factory is executed: only for runs that you trust
     shape  of one input without the batch, where the run does not record it
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:  # commands answer --help before this is imported
     from regraft.predicting import Answer
 
 
+FORMATS = ("onnx", "torch-export", "safetensors", "timm", "hf", "keras", "tf1")  # of an export
+
+
 def add_to(commands: Commands) -> None:
     """The commands and their arguments."""
     add = add_command(commands, run_job, "reuse")
@@ -78,7 +81,7 @@ def _add_for_runs(commands: Commands) -> None:
 
     add = add_command(commands, export)
     add("run", type=Path, help="a run folder")
-    add("--to", required=True, choices=("onnx", "torch-export", "safetensors", "timm", "hf"), help="the format")
+    add("--to", required=True, choices=FORMATS, help="the format")
     add("--out", type=Path, metavar="PATH", help="the file or folder to write; by default beside the run")
     add("--shape", metavar="3,224,224", help="of one input, where the run does not record it")
     add("--model", metavar="SPEC", help="build the model by this instead of the code in the run folder")
@@ -225,7 +228,7 @@ def compare(runs: list[Path], *, out: Path | None, as_json: bool) -> None:
 
 
 def export(run: Path, *, to: str, out: Path | None, shape: str | None, model: str | None, model_args: str) -> None:
-    """Write a run's model for use without regraft: onnx, torch-export, safetensors, timm, hf.
+    """Write a run's model for use without regraft: onnx, torch-export, safetensors, timm, hf, keras, tf1.
 
     Executes the code in the run folder that builds its model: only for runs that you trust.
     For any other run give --model SPEC, your own code; then nothing of the folder is executed.

@@ -13,7 +13,7 @@ from regraft.containers.spans import Span
 from regraft.errors import CheckpointError
 
 MAGIC = bytes.fromhex("57fb808b247547db")
-_FOOTER_BYTES = 48
+FOOTER_BYTES = 48
 _TRAILER_BYTES = 5  # compression type, masked CRC-32C of block and type
 _LARGE_BLOCK = 1 << 20
 _MOST_KEY_BYTES_PER_BYTE = 64  # shared beginnings shrink real names far less; without a limit 1 MB could become 100 GB
@@ -24,7 +24,7 @@ def is_table(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             size = file.seek(0, 2)
-            if size < _FOOTER_BYTES:
+            if size < FOOTER_BYTES:
                 return False
             file.seek(size - len(MAGIC))
             return file.read() == MAGIC
@@ -44,7 +44,7 @@ class Table:
         self.size = path.stat().st_size
         if not is_table(path):
             raise CheckpointError(f"{path} is not a TensorFlow table: it does not end with the magic number of one.")
-        footer = Span(path, self.size - _FOOTER_BYTES, _FOOTER_BYTES).read()
+        footer = Span(path, self.size - FOOTER_BYTES, FOOTER_BYTES).read()
         try:
             position = _handle(footer, 0)[2]  # the first handle is of the meta-index, which TensorFlow leaves empty
             offset, size, _ = _handle(footer, position)

@@ -25,7 +25,8 @@ _CELL = re.compile(r"(lstm|gru|simple_rnn|conv_lstm\dd?|cu_dnnlstm|cu_dnngru)_ce
 _KERAS_1 = re.compile(r"_(W|b|U|[WUb]_[ifcozrh]|running_mean|running_std)(:0)?$")
 _MOST_TEXT_PER_BYTE, _FREE_TEXT = 64, 1 << 16  # descriptions compress to a tenth
 _PROJECTIONS = ("query", "key", "value", "attention_output")
-_MEMBERS = {"config.json", "model.weights.h5"}
+WEIGHTS_MEMBER = "model.weights.h5"
+_MEMBERS = {"config.json", WEIGHTS_MEMBER}
 _NO_DESCRIPTION = (
     "The file holds weights without the model's configuration: it does not record eps, padding, strides and "
     "activations. Layer types are known only where the weights determine them."
@@ -51,15 +52,10 @@ class KerasH5(Format):
         """The weights in the order of the model's layers, named `layer/weight`."""
         with opened(Span(path, 0, path.stat().st_size)) as root:
             _refuse_keras_1(root, path)
-            described = root.text("model_config")
-            model = read_config(described, path) if described else None
             group = root.child("model_weights") or root
-            if group.texts("layer_names") is not None:
-                weights = [*_by_layer_names(group, model), *_optimizer(root)]
-            elif model is None and not holds_group(root, "vars"):
+            if group.texts("layer_names") is None and not root.text("model_config") and not holds_group(root, "vars"):
                 return open_plain(root)
-            else:
-                weights = list(weights_of_tree(root, model, ""))
+            model, weights = _h5_weights(root, path)
         return _checkpoint(path, self.name, weights, model)
 
 
@@ -84,7 +80,7 @@ class KerasArchive(Format):
         missing = sorted(_MEMBERS - archive.members.keys())
         if missing:
             raise CheckpointError(f"{path}: the archive holds no {' and no '.join(missing)}. It is not a Keras model.")
-        member = archive.members["model.weights.h5"]
+        member = archive.members[WEIGHTS_MEMBER]
         if member.is_deflated:
             raise CheckpointError(
                 f"{path}: refused, the weights are compressed inside the archive, which Keras never does.\n"
@@ -97,6 +93,31 @@ class KerasArchive(Format):
         with opened(archive.span(member)) as root:
             weights = list(weights_of_tree(root, model, ""))
         return _checkpoint(path, self.name, weights, model)
+
+
+def places_in(path: Path) -> tuple[dict[str, Located], int]:
+    """(name → where the array lies, offset of the HDF5 file) of a `.keras` or `.h5` file, for arrays in one piece."""
+    if path.suffix == ".keras":
+        archive = ZipArchive(path)
+        span = archive.span(archive.members[WEIGHTS_MEMBER])
+        model = read_config(archive.read(archive.members["config.json"]).decode("utf-8", "replace"), path)
+        with opened(span) as root:
+            weights = list(weights_of_tree(root, model, ""))
+    else:
+        span = Span(path, 0, path.stat().st_size)
+        with opened(span) as root:
+            _, weights = _h5_weights(root, path)
+    return {weight.name: weight.array for weight in weights if isinstance(weight.array, Located)}, span.offset
+
+
+def _h5_weights(root: Group, path: Path) -> tuple[KerasLayer | None, list[Weight]]:
+    """The configuration and the weights of an HDF5 file that Keras wrote."""
+    described = root.text("model_config")
+    model = read_config(described, path) if described else None
+    group = root.child("model_weights") or root
+    if group.texts("layer_names") is not None:
+        return model, [*_by_layer_names(group, model), *_optimizer(root)]
+    return model, list(weights_of_tree(root, model, ""))
 
 
 def _checkpoint(path: Path, name: str, weights: list[Weight], model: KerasLayer | None) -> Checkpoint:

@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from regraft.caches import building
+from regraft.caches import building, planning
 from regraft.caches.options import CANARIES
 from regraft.caching import cache_features
 from regraft.cuts.cut import Cut, Leaf
@@ -73,7 +73,7 @@ def build(root: Path, log: Path, *, file_bytes: int = 0, as_nobody: bool = False
         return pid
     status = 1
     try:
-        building.PART_ROWS, building.WAIT_S = PART, 0.02
+        planning.PART_BYTES, planning.LEAST_PARTS, building.WAIT_S = PART * WIDTH * 4, 1, 0.02
         if file_bytes:
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))

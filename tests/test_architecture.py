@@ -21,8 +21,8 @@ ORDER = [
 ]  # fmt: skip
 PUBLIC_NAMES = [
     "open_checkpoint", "plan_reuse", "apply_plan", "build_model", "verify", "verify_with_runtime", "advise",
-    "head_on_layers", "freeze", "unfreeze", "parameter_groups", "split", "cache_features", "train", "Steps", "Exact",
-    "WeightedLoss", "evaluate", "predictions", "cross_validate", "learning_curve", "save", "load",
+    "head_on_layers", "freeze", "unfreeze", "parameter_groups", "split", "cache_features", "fill_features", "train",
+    "Steps", "Exact", "WeightedLoss", "evaluate", "predictions", "cross_validate", "learning_curve", "save", "load",
     "write_report", "reuse", "predict", "Plan", "Features", "History", "Score", "RegraftError",
 ]  # fmt: skip
 

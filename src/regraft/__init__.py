@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from regraft.advising import advise
     from regraft.building import build_model
     from regraft.caches.features import Features
-    from regraft.caching import cache_features
+    from regraft.caching import cache_features, fill_features
     from regraft.collecting import predictions
     from regraft.errors import RegraftError
     from regraft.evaluating import Score, evaluate
@@ -45,6 +45,7 @@ _HOMES = {
     "parameter_groups": "freezing",
     "split": "splitting",
     "cache_features": "caching",
+    "fill_features": "caching",
     "train": "training",
     "Steps": "learning.solvers",
     "Exact": "learning.solvers",
@@ -78,6 +79,7 @@ __all__ = [  # in order of use
     "parameter_groups",
     "split",
     "cache_features",
+    "fill_features",
     "train",
     "Steps",
     "Exact",

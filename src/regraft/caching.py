@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-from regraft.caches.computing import Computed, compute
+from regraft.caches.computing import Computed, Filled, compute, fill
 from regraft.caches.features import Features
 from regraft.caches.one_pass import compute_stream
 from regraft.caches.options import Engine, Options
@@ -61,26 +61,57 @@ def cache_features(
     Raises CacheError when the data set draws at random (and views is 1), when the store cannot be read or written, and
     when rows of the store are not what the trunk gives now.
     """
-    if views < 1:
-        raise CacheError(f"views is {views}; expected 1 or more.")
+    options = _options(store, batch_size, precision, engine, head=head, epochs=epochs, tell=tell)
+    with kept_generators():
+        if is_stream(dataset):
+            return Features(_of_stream(trunk, dataset, options, views, data_id, classes, pad))
+        hashed = options.store is not None or precision != "float32"
+        examples = _examples(trunk, dataset, classes, pad)
+        return Features(compute(trunk, samples_of(examples, views=views, data_id=data_id, hashed=hashed), options))
+
+
+def fill_features(
+    trunk: FeatureExtractor, dataset: Any, store: Store | str | os.PathLike[str], *, batch_size: int = 64,
+    views: int = 1, precision: Precision = "float32", engine: Engine | EngineName = "exact", data_id: str | None = None,
+    pad: GivenPads = None, wait: bool = True,
+) -> Filled:  # fmt: skip
+    """Compute this process's share of the features into a store, and hold none of them: a worker beside others.
+
+    Start it in any number of processes and machines with the same arguments. Each leases a part before it reads its
+    inputs, computes and commits it, and goes on with the next one that nobody has; `engine=Engine(share=Share(2, 8))`
+    says where it begins. What a worker that dies had leased is computed by the others. Afterwards `cache_features`
+    takes the features from the store. The arguments are those of `cache_features`, which decide the key.
+
+    wait  for the parts of other workers: on return every row is in the store. False returns as soon as no part is free
+
+    Raises CacheError when the store cannot be read or written, when it cannot exclude one builder while another
+    computes, and, where the share's count is more than 1, for data whose inputs have no names: each worker would have
+    to read every input. See `data_id`.
+    """
+    options = _options(store, batch_size, precision, engine)
+    if is_stream(dataset):
+        raise CacheError(
+            f"A {type(dataset).__name__} is read once from the start, so several workers cannot share it. Pass data "
+            "with a length, whose examples are read by their number, or fill the store with cache_features."
+        )
+    with kept_generators():
+        examples = _examples(trunk, dataset, (), pad)
+        return fill(trunk, samples_of(examples, views=views, data_id=data_id, hashed=True), options, wait=wait)
+
+
+def _options(
+    store: Store | str | os.PathLike[str] | None, batch_size: int, precision: str, engine: Engine | str, **others: Any
+) -> Options:  # fmt: skip
     if store == "":
         raise CacheError(
             "The store is an empty text. Pass the path of a folder, or None to keep the features in memory."
         )
     kept = FolderStore(os.fspath(store)) if isinstance(store, (str, os.PathLike)) else store
     settings = Engine(runtime=engine) if isinstance(engine, str) else engine
-    options = Options(kept, batch_size, precision, settings, head, epochs, tell)
-    with kept_generators():
-        if is_stream(dataset):
-            return Features(_of_stream(trunk, dataset, options, views, data_id, classes, pad))
-        hashed = kept is not None or precision != "float32"
-        examples = _examples(trunk, dataset, classes, pad)
-        samples = samples_of(examples, views=views, data_id=data_id, hashed=hashed)
-        return Features(compute(trunk, samples, options))
+    return Options(kept, batch_size, precision, settings, **others)
 
 
 def _examples(trunk: FeatureExtractor, dataset: Any, classes: Sequence[str], pad: GivenPads) -> Examples:
-    """The data set as examples whose shorter inputs end in what the trunk's model expects."""
     examples = as_examples(dataset, classes=classes)
     return with_pads(examples, trunk.model, pad, taken=trunk.batch.kwargs) if isinstance(trunk, Trunk) else examples
 

@@ -3,19 +3,21 @@
 import pytest
 import torch
 
-from regraft.caches import building
-from regraft.caches.building import Builder, columns_in_memory, part_rows, storage_order
-from regraft.caches.options import Options
+from regraft.caches import planning
+from regraft.caches.building import Builder, columns_in_memory
+from regraft.caches.options import Engine, Options, Share
 from regraft.caches.running import Runner
 from regraft.caches.sampling import Samples
-from regraft.examples import TensorExamples
+from regraft.errors import CacheError
+from regraft.examples import TensorExamples, as_examples
 from regraft.stores.folder import FolderStore
-from trunks import leaf_of, tiny_data, tiny_trunk
+from trunks import tiny_data, tiny_trunk
 
 
-def build(trunk, data, entry, batch_size=8):
+def build(trunk, data, entry, share=Share()):  # noqa: B008 - a frozen value
     """All rows of the data in the entry."""
-    builder = Builder(Runner(trunk), Samples(TensorExamples(*data)), entry, Options(batch_size=batch_size))
+    options = Options(batch_size=8, engine=Engine(share=share))
+    builder = Builder(Runner(trunk), Samples(TensorExamples(*data)), entry, options)
     builder.build()
     return builder
 
@@ -23,28 +25,13 @@ def build(trunk, data, entry, batch_size=8):
 @pytest.fixture
 def small_parts(monkeypatch):
     """Sixteen rows a part."""
-    monkeypatch.setattr(building, "PART_ROWS", 16)
+    monkeypatch.setattr(planning, "PART_BYTES", 16 * 16)
+    monkeypatch.setattr(planning, "LEAST_PARTS", 1)
 
 
 def files_of(root):
     """Every file with its bytes."""
     return {path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file()}
-
-
-def test_parts_hold_whole_batches():
-    """At most 32 MiB and 2,048 rows, never less than a batch."""
-    assert part_rows([leaf_of("x", (50,))], 64) == 2048
-    assert part_rows([leaf_of("x", (1 << 20,))], 3) == 6
-    assert part_rows([leaf_of("x", (1 << 24,))], 64) == 64
-
-
-def test_rows_lie_in_random_order_with_the_rest_last():
-    """A fixed one: every builder has the same."""
-    order = storage_order(43, 8)
-    assert torch.equal(order.sort().values, torch.arange(43))
-    assert torch.equal(order[40:], torch.arange(40, 43))
-    assert not torch.equal(order[:40], torch.arange(40))
-    assert torch.equal(order, storage_order(43, 8))
 
 
 def test_every_build_of_the_same_data_writes_the_same_bytes(tmp_path, small_parts):
@@ -114,3 +101,67 @@ def test_in_memory_rows_lie_in_the_data_sets_order():
     columns = columns_in_memory(Runner(trunk), samples, Options(batch_size=8))
     assert torch.equal(columns["hidden"][:8], trunk.module(inputs[:8]))
     assert torch.equal(samples.labels, labels)
+
+
+class Fetched(torch.utils.data.Dataset):
+    """Examples with names, that notes which were read."""
+
+    def __init__(self, count):
+        self.inputs, self.labels = tiny_data(count)
+        self.read = []
+
+    def __len__(self):
+        return len(self.inputs)
+
+    def __getitem__(self, index):
+        self.read.append(index)
+        return self.inputs[index], self.labels[index]
+
+    def content_ids(self, indices=None):
+        """Known without reading."""
+        return [f"example {index}" for index in (range(len(self)) if indices is None else indices)]
+
+
+def test_two_builders_read_and_compute_each_input_once_in_all(tmp_path, small_parts):
+    """A part is leased before it is read. The second one begins while the first is amid its part."""
+    data, trunk, other = [Fetched(200), Fetched(200)], tiny_trunk(), tiny_trunk()
+    entries = [FolderStore(tmp_path / "a").entry("k", {}) for _ in range(2)]
+    first, second = (
+        Builder(Runner(trunk), Samples(as_examples(some)), entry,
+                Options(batch_size=8, engine=Engine(share=Share(number, 2), workers=0)))
+        for number, (trunk, some, entry) in enumerate(zip([trunk, other], data, entries, strict=True))
+    )  # fmt: skip
+    plain, left = trunk.module.forward, []
+
+    def with_another(x):
+        if trunk.calls == 2:  # in the middle of its second part
+            left.extend(second.build(wait=False))
+        return plain(x)
+
+    trunk.module.forward = with_another
+    assert first.build() == []
+
+    alone = FolderStore(tmp_path / "b").entry("k", {})
+    Builder(Runner(tiny_trunk()), Samples(as_examples(Fetched(200))), alone, Options(batch_size=8)).build()
+    assert [len(part.rows) for part in left] == [16]
+    assert sorted(data[0].read + data[1].read) == list(range(200))
+    assert first.computed + second.computed == 200
+    assert files_of(tmp_path / "a") == files_of(tmp_path / "b")
+
+
+def test_builders_of_inputs_without_names_are_refused(tmp_path):
+    """Each would read all. Tensors in memory are hashed by each: they cost no reading."""
+    pairs = [(x, int(y)) for x, y in zip(*tiny_data(40), strict=True)]
+    builder = Builder(Runner(tiny_trunk()), Samples(as_examples(pairs)), FolderStore(tmp_path).entry("k", {}),
+                      Options(batch_size=8, engine=Engine(share=Share(1, 2))))  # fmt: skip
+    with pytest.raises(CacheError, match=r"(?s)the inputs have no names.*method content_ids") as error:
+        builder.build()
+    assert [(advice.argument, advice.value) for advice in error.value.advice] == [("data_id", "flowers-v1")]
+    assert build(tiny_trunk(), tiny_data(40), FolderStore(tmp_path).entry("k", {}), Share(1, 2)).computed == 40
+
+
+def test_a_share_and_the_whole_write_the_same_files(tmp_path, small_parts):
+    """Whether ids are known first or read with the inputs."""
+    for name, share in (("a", Share()), ("b", Share(1, 2))):
+        build(tiny_trunk(), tiny_data(43), FolderStore(tmp_path / name).entry("k", {}), share)
+    assert files_of(tmp_path / "a") == files_of(tmp_path / "b")

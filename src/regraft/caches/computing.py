@@ -82,16 +82,29 @@ class Computed:
     entry: Entry | None = None
 
 
+@final
+@dataclass(frozen=True)
+class Filled:
+    """What a call of `fill_features` did.
+
+    computed  rows that it computed
+    missing   rows that other builders still compute; 0 when every row is in the store
+    seconds   that it took
+    key       of the store's entry
+    """
+
+    computed: int
+    missing: int
+    seconds: float
+    key: str
+
+
 def compute(trunk: FeatureExtractor, samples: Samples, options: Options) -> Computed:
     """The features of the samples, computed or read from the options' store.
 
     Raises CacheError as `cache_features` does.
     """
-    if not trunk.cut.by_row:
-        raise CacheError(
-            f"The features cannot be cached by example: {trunk.cut.note}\nTrain the model itself, or split it at an "
-            'earlier layer, at="…".'
-        )
+    _refuse_dependent(trunk)
     frozen = _digests(trunk)
     started = time.perf_counter()
     trunk, runtime = choose_runtime(trunk, samples, options)
@@ -102,12 +115,26 @@ def compute(trunk: FeatureExtractor, samples: Samples, options: Options) -> Comp
         computed = _in_memory(run, samples, options, started)
     else:
         computed = _in_store(run, samples, options.store or MemoryStore(), options, started)
+    _refuse_changed(trunk, frozen, computed.key)
+    return replace(computed, frozen=frozen, built=replace(computed.built, runtime=runtime))
+
+
+def _refuse_dependent(trunk: FeatureExtractor) -> None:
+    """Raise CacheError when the trunk's values for an example depend on the others of its batch."""
+    if not trunk.cut.by_row:
+        raise CacheError(
+            f"The features cannot be cached by example: {trunk.cut.note}\nTrain the model itself, or split it at an "
+            'earlier layer, at="…".'
+        )
+
+
+def _refuse_changed(trunk: FeatureExtractor, frozen: Mapping[str, str], key: str) -> None:
+    """Raise CacheError when the frozen weights are not those that they were."""
     if _digests(trunk) != frozen:
         raise CacheError(
             "Frozen weights changed while the features were computed, so they match no state of the model.\n"
-            f"{'Clear the entry ' + computed.key + ', and call' if computed.key else 'Call'} cache_features again."
+            f"{'Clear the entry ' + key + ', and call' if key else 'Call'} cache_features again."
         )
-    return replace(computed, frozen=frozen, built=replace(computed.built, runtime=runtime))
 
 
 def _digests(trunk: FeatureExtractor) -> dict[str, str]:
@@ -134,8 +161,9 @@ def _in_store(run: Runner, samples: Samples, store: Store, options: Options, sta
         options.tell(note)
     cost = _cost(run, samples, before, options)
     with progress_bar("features", len(samples)) as advance:
-        builder = Builder(run, samples, entry, options, advance=advance)
+        builder = Builder(run, samples, entry, options, stored=before, advance=advance)
         builder.build()
+    samples.fetch_labels(options.engine.workers)
     rows.refresh()
     if not was_checked:  # few rows were there, and the look before missed them
         check_reused(run, samples, rows, before, options)
@@ -144,6 +172,28 @@ def _in_store(run: Runner, samples: Samples, store: Store, options: Options, sta
     differences = _rounding(run, samples, options)
     built = Built(builder.computed, reused, seconds, kept.bytes, differences, cost if builder.computed else None)
     return replace(_computed(run, kept, positions, samples, entry.key, built, options), entry=entry)
+
+
+def fill(trunk: FeatureExtractor, samples: Samples, options: Options, *, wait: bool) -> Filled:
+    """Compute a share of what the options' store lacks, and hold nothing.
+
+    Raises CacheError as `fill_features` does.
+    """
+    started = time.perf_counter()
+    _refuse_dependent(trunk)
+    assert options.store is not None, "a worker fills a store"
+    frozen = _digests(trunk)
+    trunk, _ = choose_runtime(trunk, samples, options)
+    run, manifest = Runner(trunk, options.engine.compute), manifest_of(trunk, options)
+    entry = options.store.entry(key_of(manifest), manifest)
+    rows = StoredRows(entry, run.leaves)
+    stored = rows.index()
+    check_reused(run, samples, rows, stored, options)
+    with progress_bar("features", len(samples)) as advance:
+        builder = Builder(run, samples, entry, options, stored=stored, advance=advance)
+        missing = sum(len(part.rows) for part in builder.build(wait=wait))
+    _refuse_changed(trunk, frozen, entry.key)
+    return Filled(builder.computed, missing, time.perf_counter() - started, entry.key)
 
 
 def _computed(

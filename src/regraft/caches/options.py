@@ -15,6 +15,32 @@ CANARIES = 8
 
 @final
 @dataclass(frozen=True)
+class Share:
+    """Which of several builders of one store this is: number `number` of `count`, counted from 0.
+
+    Builders begin at different parts, and each computes the parts that no other has leased. So a share is where a
+    builder begins and no limit: what a dead builder leaves is computed by the others.
+
+    Raises CacheError for a number that is not below the count.
+    """
+
+    number: int = 0
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.number < self.count:
+            raise CacheError(
+                f"Share({self.number}, {self.count}): the number must be from 0 to count - 1, so at most "
+                f"{self.count - 1}."
+            )
+
+    def first(self, parts: int) -> int:
+        """The part of so many with which this builder begins."""
+        return self.number * parts // self.count
+
+
+@final
+@dataclass(frozen=True)
 class Engine:
     """How the trunk is run.
 
@@ -25,12 +51,14 @@ class Engine:
               ones of a random sample
     runtime   "exact" runs the model's own forward; "fast" compiles the trunk where that is faster and changes features
               by at most 1e-5 of the largest value of a row: part of the key
+    share     which of several processes this is that fill one store, so that they begin at different parts
     """
 
     compute: str = "float32"
     workers: int | None = None
     canaries: int = CANARIES
     runtime: str = "exact"
+    share: Share = Share()
 
 
 @final

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from regraft.caches.randomness import probes, refuse_random, refuse_redrawn, refuse_unseeded, seed_all
 from regraft.datasets.labelled import Labelled
-from regraft.errors import CacheError, DataError
+from regraft.errors import Advice, CacheError, DataError
 from regraft.examples import DatasetExamples, Examples, Pads, TensorExamples, has_lengths, shapes_in
 from regraft.labels import Labels, batch_of, count_of, joined, same_labels, subset_of
 from regraft.sources.fetching import fetched_ahead, in_processes
@@ -23,6 +23,7 @@ from regraft.tensors.keeping import generator_states, kept_generators, own_gener
 from regraft.tensors.padding import Shapes, padded_cat
 from regraft.tensors.trees import Inputs, map_tree, named_tensors, tensors_of
 
+HASHED_ROWS = 1024  # that are read together where nothing is computed for them
 PROMISED = 4  # examples, the first ones, by which a promise about the data is checked
 
 
@@ -113,18 +114,65 @@ class Samples:
                  set. None: one for each core where examples are fetched one by one
         """
         blocks = rows.split(batch_size) if len(rows) else ()
-        one_by_one = isinstance(self.examples, DatasetExamples)
+        return self.fetched(blocks, min(self.workers(workers), len(blocks) // 2) if self.views > 1 else workers)
+
+    def fetched(self, blocks: Iterable[Tensor], workers: int | None = None) -> Iterator[SampleBatch]:
+        """A batch for each block of rows, fetched ahead: a few blocks for each worker are asked for in advance."""
         if self.views > 1:
-            wanted = min(_processes() if workers is None else workers, len(blocks) // 2)
-            fetched = in_processes(self.fetch, blocks, wanted if one_by_one else 0)
+            fetched = in_processes(self.fetch, blocks, self.workers(workers))
         elif isinstance(self.examples, DatasetExamples) and self.examples.processes and workers is None:
             fetched = in_processes(self.fetch, blocks, **self.examples.processes)
         else:
-            wanted = (_cores() if one_by_one else 0) if workers is None else workers
-            fetched = (batch for _, batch, _ in fetched_ahead(self._fetch_pair, blocks, wanted))
+            fetched = (batch for _, batch, _ in fetched_ahead(self._fetch_pair, blocks, self.workers(workers)))
         for batch in fetched:
             self._keep(batch)
             yield batch
+
+    def workers(self, wanted: int | None) -> int:
+        """How many threads, or processes, fetch; `wanted` None chooses."""
+        if self.views > 1:
+            return (_processes() if wanted is None else wanted) if self.one_by_one else 0
+        if isinstance(self.examples, DatasetExamples) and self.examples.processes and wanted is None:
+            return int(self.examples.processes["num_workers"])
+        return (_cores() if self.one_by_one else 0) if wanted is None else wanted
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether each example is fetched by itself."""
+        return isinstance(self.examples, DatasetExamples)
+
+    @property
+    def can_be_shared(self) -> bool:
+        """Whether every builder can know all ids at little cost."""
+        return self.named or (self.views == 1 and isinstance(self.examples, TensorExamples))
+
+    def know_ids(self) -> None:
+        """Read and hash all inputs, where they lie in memory, so that every builder knows all ids.
+
+        Raises CacheError where each of several builders would have to read every input from where it is kept.
+        """
+        if self.ids_known:
+            return
+        if not self.can_be_shared:
+            raise CacheError(
+                "Several builders share this store, and the inputs have no names: each builder would read every input "
+                "to know which features are missing.\nUse a data set that knows its inputs without reading them (image "
+                "files, a table, a method content_ids).",
+                advice=[Advice("data_id", "flowers-v1", "promise that example i has the same input in every run")],
+            )
+        for rows in torch.arange(len(self)).split(HASHED_ROWS):
+            self.ids[rows.numpy()] = input_ids(self.examples.gather(rows)[0], len(rows))
+        self.ids_known = True
+
+    def fetch_labels(self, workers: int | None = None) -> None:
+        """Fetch the examples of which no label is known yet."""
+        if self.known_labels is not None:
+            return
+        is_known = torch.zeros(len(self.examples), dtype=torch.bool)
+        for examples, _ in self._fetched_labels:
+            is_known[examples] = True
+        for _ in self.batches((~is_known).nonzero().flatten() * self.views, HASHED_ROWS, workers=workers):
+            pass
 
     def fetch(self, rows: Tensor) -> SampleBatch:
         """The inputs, labels and ids of these rows. An example that is filled up keeps the id of what it was."""
@@ -187,8 +235,10 @@ class Samples:
 
     def _keep(self, batch: SampleBatch) -> None:
         examples = torch.div(batch.rows, self.views, rounding_mode="floor")
-        if not self.named:
+        if not self.ids_known:
             self.ids[batch.rows.numpy()] = batch.ids
+        elif len(changed := batch.rows[torch.from_numpy((batch.ids != self.ids[batch.rows.numpy()]).any(1))]):
+            raise changed_meanwhile([row // self.views for row in changed.tolist()])
         if self.known_labels is None:
             self._fetched_labels.append((examples, batch.labels))
         elif not same_labels(known := subset_of(self.known_labels, examples), batch.labels):
@@ -236,6 +286,8 @@ class Samples:
 
 def samples_of(examples: Examples, *, views: int, data_id: str | None, hashed: bool) -> Samples:
     """The rows of the examples, after a check that they can be fetched again. Raises CacheError when they cannot."""
+    if views < 1:
+        raise CacheError(f"views is {views}; expected 1 or more.")
     if views == 1:
         refuse_random(examples)
     samples = Samples(examples, views=views, data_id=data_id, hashed=hashed)

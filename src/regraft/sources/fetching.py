@@ -2,10 +2,11 @@
 
 import pickle
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar, final
 
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -19,32 +20,32 @@ T = TypeVar("T")
 class _Blocks(Dataset[Any]):
     """Blocks of rows as a data set of what is fetched for them, in bytes: these need no shared memory."""
 
-    def __init__(self, fetch: Callable[[Tensor], Any], blocks: Sequence[Tensor]) -> None:
-        self.fetch, self.blocks = fetch, blocks
+    def __init__(self, fetch: Callable[[Tensor], Any]) -> None:
+        self.fetch = fetch
 
-    def __len__(self) -> int:
-        return len(self.blocks)
-
-    def __getitem__(self, number: int) -> bytes:
-        return pickle.dumps(self.fetch(self.blocks[number]))
+    def __getitem__(self, rows: list[int]) -> bytes:
+        return pickle.dumps(self.fetch(torch.tensor(rows)))
 
 
 def in_processes(
-    fetch: Callable[[Tensor], T], blocks: Sequence[Tensor], num_workers: int, **options: Any
+    fetch: Callable[[Tensor], T], blocks: Iterable[Tensor], num_workers: int, **options: Any
 ) -> Iterator[T]:
     """What is fetched for each block, in their order; by so many processes, 0 for this one.
+
+    The blocks are asked for while the ones before are fetched.
 
     options  of the DataLoader that starts the processes
     """
     if num_workers < 1:
         yield from map(fetch, blocks)
         return
-    for content in DataLoader(_Blocks(fetch, blocks), batch_size=None, num_workers=num_workers, **options):
+    rows = (block.tolist() for block in blocks)
+    for content in DataLoader(_Blocks(fetch), batch_size=None, sampler=rows, num_workers=num_workers, **options):
         yield pickle.loads(content)  # noqa: S301 - from a process of our own
 
 
 def fetched_ahead(
-    gather: Callable[[Tensor], tuple[Inputs, Labels]], blocks: Sequence[Tensor], workers: int
+    gather: Callable[[Tensor], tuple[Inputs, Labels]], blocks: Iterable[Tensor], workers: int
 ) -> Iterator[tuple[Tensor, Inputs, Labels]]:
     """(indices, inputs, labels) for each block, fetched by `gather` in so many threads; 0 fetches when asked."""
     if workers == 0:

@@ -23,6 +23,7 @@ from regraft.stores.store import Entry, Part, Store
 from regraft.tensors.fingerprints import as_bytes, canonical_json
 
 MANIFEST = "manifest.json"
+FEW = 32  # parts that are looked up one by one
 
 
 @final
@@ -93,6 +94,22 @@ class FolderEntry(Entry):
                     record.check_size(self.place)
                     self._records[name] = record
         return [self._records[name].part for name in sorted(self._records)]
+
+    def lacking(self, names: Sequence[str]) -> set[str]:
+        """Few names are looked up by themselves, however many parts there are."""
+        unknown = set(names) - self._records.keys()
+        if len(unknown) > FEW:
+            self.parts()
+            return unknown - self._records.keys()
+        return {name for name in unknown if not self._is_committed(name)}
+
+    def _is_committed(self, name: str) -> bool:
+        try:
+            self.place.size(f"parts/{name}.json")
+            self.place.size(f"parts/{read_commit(self.place, name, key=self.key).file}")
+        except FileNotFoundError:
+            return False
+        return True
 
     def commit(self, name: str, ids: np.ndarray, tensors: Mapping[str, Tensor]) -> Part:
         """Write the shard, then its record: without the record the shard does not count."""

@@ -55,6 +55,10 @@ class Entry(ABC):
         Raises CacheError when there is no room or no permission; parts committed before stay valid.
         """
 
+    def lacking(self, names: Sequence[str]) -> set[str]:
+        """Those of these parts that are not committed now, by whichever builder."""
+        return set(names) - {part.name for part in self.parts()}
+
     @abstractmethod
     def read(self, part: Part, name: str, start: int, stop: int) -> Tensor:
         """Rows start … stop - 1 of one tensor of the part, on the CPU or the store's device; not to be written to.

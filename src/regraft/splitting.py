@@ -20,9 +20,8 @@ from regraft.cuts.head_run import run_head
 from regraft.cuts.modes import ProvenModes, ancestors_of_leaves, layers_of_trunk, operations_of_trunk, whole_cut
 from regraft.cuts.pickled import OUTDATED, digest_of_code, refuse_other_cut
 from regraft.cuts.program import Features
-from regraft.cuts.record import values_in
+from regraft.cuts.proving_modes import proven_modes
 from regraft.cuts.row_rounding import BATCH_ROWS, batch_sizes, difference_of_copies, repeated_rows, same_rows
-from regraft.cuts.search import Proven, Search, record_sizes
 from regraft.cuts.trunk_run import run_trunk, run_trunk_from
 from regraft.errors import SplitError
 from regraft.foundation.patterns import Patterns, choose, choose_whole
@@ -72,9 +71,10 @@ class Trunk(FeatureExtractor):
     ) -> None:
         self.model = model
         before = SettingsWatch(dict(model.named_modules()))
-        self.modes, self.example = _proven_modes(model, batch, wanted, (False,) if only_evaluation else (True, False))
+        self.modes, self.example = proven_modes(model, batch, wanted, (False,) if only_evaluation else (True, False))
         self.cut = whole_cut(model, self.modes)
-        self._rounding: dict[int, float] = {}  # batch size → measured row_rounding
+        is_steady = all(proven.is_steady for proven in self.modes.values())
+        self._rounding = {batch.rows: 0.0} if is_steady else {}  # batch size → measured row_rounding
         own = layers_of_trunk(self.modes)
         layers = {name: module for name, module in model.named_modules() if name in own}
         self._settings = SettingsWatch(layers)
@@ -326,27 +326,6 @@ def _wanted(model: nn.Module, at: Patterns, pool: str | None) -> Wanted:
     return Wanted(tuple(choose_whole(names, at)), tuple(choose(names, at)), pool)
 
 
-def _proven_modes(
-    model: nn.Module, batch: Batch, wanted: Wanted | None, tried: Sequence[bool]
-) -> tuple[ProvenModes, Features]:
-    """A proven program for each mode in which the model runs, and the features of the example."""
-    modes: dict[bool, Proven] = {}
-    failures = []
-    for is_training in tried:
-        try:
-            record, sizes = record_sizes(model, batch, is_training=is_training)
-            if not values_in(record.calls[0].output):
-                raise SplitError("its output holds no tensor, so that nothing could be compared.")
-        except Exception as error:  # BatchNorm cannot train on one row: the head then works in evaluation only
-            failures.append(error)
-            continue
-        search = Search(model, record, sizes, batch, wanted=wanted, is_training=is_training)
-        modes[is_training] = search.proven()
-    if not modes:
-        raise SplitError(f"The model cannot run the example: {failures[0]}{batch.how_to_unpack()}") from failures[0]
-    return _with_one_name_each(modes)
-
-
 def _of_all_modes(model: nn.Module, modes: ProvenModes, run: Callable[[bool], Features]) -> Features:
     """The leaves of every mode. The present mode comes first: the model may not run the batch in the other."""
     features: Features = {}
@@ -367,17 +346,3 @@ def _refuse_compiled(model: nn.Module) -> None:
                 f"{name or 'The model'} is compiled, so its layers cannot be run one by one with equal rounding.\n"
                 "Split the model before it is compiled (`torch.compile(model)` keeps it as `_orig_mod`)."
             )
-
-
-def _with_one_name_each(modes: ProvenModes) -> tuple[ProvenModes, Features]:
-    """The modes and the features of the example; a leaf of evaluation that differs in training gets another name."""
-    by_mode = {is_training: proven.features for is_training, proven in modes.items()}
-    features, modes = by_mode.get(True, {}), dict(modes)
-    for name, rows in by_mode.get(False, {}).items():
-        other = features.get(name)
-        is_same = other is None or (rows.shape == other.shape and torch.equal(rows, other))
-        own_name = name if is_same else f"{name} (evaluation)"
-        if not is_same:
-            modes[False] = modes[False].renamed(name, own_name)
-        features = features | {own_name: rows}
-    return modes, features

@@ -23,7 +23,7 @@ class Grows(nn.Module):
 
 def learnt(*, lengths=(6, 4), rows=3):
     model, x = Grows(), torch.zeros(2, 8, 4)
-    record = record_forward(model, (x,), {})
+    record, _ = record_forward(model, (x,), {})
     runs = {
         ROWS: [(rows, shapes_of_forward(model, (torch.zeros(rows, 8, 4),), {}))],
         "length": [(n, shapes_of_forward(model, (torch.zeros(2, n, 4),), {})) for n in lengths],
@@ -69,7 +69,7 @@ def test_numbers_that_do_not_grow_with_sizes_are_told():
             return x, float(len(x))
 
     model = Counts()
-    record = record_forward(model, (torch.zeros(2, 3),), {})
+    record, _ = record_forward(model, (torch.zeros(2, 3),), {})
     sizes = learn_sizes(record, {ROWS: 2}, {ROWS: [(3, shapes_of_forward(model, (torch.zeros(3, 3),), {}))]})
     assert sizes.unstable == {0}
     assert sizes.outputs == {0: record.calls[0].output}
@@ -77,7 +77,7 @@ def test_numbers_that_do_not_grow_with_sizes_are_told():
 
 def test_without_another_number_of_rows_no_shape_is_told():
     """But for the example's own sizes."""
-    record = record_forward(Grows(), (torch.zeros(2, 8, 4),), {})
+    record, _ = record_forward(Grows(), (torch.zeros(2, 8, 4),), {})
     sizes = learn_sizes(record, {ROWS: 2}, {})
     value = values_in(record.calls[0].output)[0]
     assert sizes.shape(record, value, {ROWS: 2}) == (2, 8, 4)
@@ -92,7 +92,7 @@ def test_examples_and_places_in_one_dimension_are_a_product():
             return x.reshape(-1, 4)
 
     model, runs = Merges(), {ROWS: [(3, 8)], "length": [(6, 6), (4, 4)]}
-    record = record_forward(model, (torch.zeros(2, 8, 4),), {})
+    record, _ = record_forward(model, (torch.zeros(2, 8, 4),), {})
     seen = {
         symbol: [(n, shapes_of_forward(model, (torch.zeros(3 if symbol == ROWS else 2, t, 4),), {})) for n, t in points]
         for symbol, points in runs.items()

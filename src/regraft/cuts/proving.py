@@ -1,6 +1,7 @@
 """Prove that trunk and head together are the model: outputs, gradients and buffers equal in every bit."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
 from itertools import zip_longest
@@ -8,6 +9,7 @@ from itertools import zip_longest
 import torch
 from torch import Tensor, nn
 
+from regraft.cuts.backward_graph import backward_graph
 from regraft.cuts.batches import Arguments
 from regraft.cuts.dataflow import trained_values
 from regraft.cuts.frozen import is_frozen
@@ -15,7 +17,7 @@ from regraft.cuts.head_run import HeadRun
 from regraft.cuts.placeholders import Stub
 from regraft.cuts.program import Guards, Program
 from regraft.cuts.record import Record, Value, values_in
-from regraft.cuts.trunk_run import TrunkRun, run_trunk
+from regraft.cuts.trunk_run import TrunkRun, run_model, run_trunk
 from regraft.errors import FreezeError, RegraftError, SplitError
 from regraft.tensors.keeping import undisturbed
 from regraft.tensors.trees import copied, dense, opaque_objects, same_values, tensors_of
@@ -40,17 +42,58 @@ class Outcome:
     opaque: list[Opaque]
 
 
+Step = Callable[[nn.Module, Callable[[], object]], Outcome]  # how much of a step to run and to compare
+
+
+def training_step(model: nn.Module, forward: Callable[[], object]) -> Outcome:
+    """The outputs, the gradients for a loss in which every element of the outputs counts, and the buffers."""
+    with torch.enable_grad():
+        return outcome_of(model, forward(), _gradients)
+
+
+def graph_step(model: nn.Module, forward: Callable[[], object]) -> Outcome:
+    """The outputs, what a backward pass would compute from, and the buffers: equal gradients without computing them."""
+    with torch.enable_grad():
+        return outcome_of(model, forward(), backward_graph)
+
+
+def forward_step(model: nn.Module, forward: Callable[[], object]) -> Outcome:
+    """The outputs and the buffers of a forward without gradients."""
+    with torch.no_grad():
+        return outcome_of(model, forward())
+
+
 def model_step(model: nn.Module, arguments: Arguments, *, is_training: bool) -> Outcome:
     """Outputs, gradients and buffers of a step of the unsplit model, by name. Nothing changes in the model.
 
     Raises SplitError when the model cannot make one.
     """
     args, kwargs = copied(arguments)
-    with undisturbed(model, is_training=is_training):
-        try:
-            return _step(model, lambda: model(*args, **kwargs))
-        except Exception as error:  # the model's own forward and backward may say anything
-            raise SplitError(f"The model itself fails in a training step on the example: {error}") from error
+    with undisturbed(model, is_training=is_training), _in_its_own_words():
+        return training_step(model, lambda: model(*args, **kwargs))
+
+
+def model_step_with_features(program: Program, arguments: Arguments, step: Step) -> tuple[Outcome, TrunkRun]:
+    """A step of the unsplit model and the run of the trunk, which is a part of it. Nothing changes in the model."""
+    runs: list[TrunkRun] = []
+
+    def forward() -> object:
+        run, output = run_model(program, copied(arguments))
+        runs.append(run)
+        return output
+
+    with undisturbed(program.model, is_training=program.is_training), _in_its_own_words():
+        outcome = step(program.model, forward)
+    return outcome, runs[0]
+
+
+@contextmanager
+def _in_its_own_words() -> Iterator[None]:
+    """Turn what the model's own forward and backward raise into a SplitError."""
+    try:
+        yield
+    except Exception as error:
+        raise SplitError(f"The model itself fails in a training step on the example: {error}") from error
 
 
 def watched_trunk(program: Program, guards: Guards, arguments: Arguments) -> TrunkRun:
@@ -61,9 +104,11 @@ def watched_trunk(program: Program, guards: Guards, arguments: Arguments) -> Tru
 
 def prove(
     program: Program, features: Mapping[str, Tensor], expected: Outcome,
-    given: Callable[[Arguments], Arguments] = lambda arguments: arguments,
+    given: Callable[[Arguments], Arguments] = lambda arguments: arguments, step: Step = training_step,
 ) -> Guards:  # fmt: skip
-    """Run a step of the head, on the model's arguments as `given` makes them, and compare it with a `model_step`.
+    """Run a step of the head, on the model's arguments as `given` makes them, and compare it with one of the model.
+
+    expected  what the same `step` of the model gave
 
     Gives the lengths that the head took from the example, and the classes of outputs that it cannot fill. Raises
     DifferenceError when anything differs by a bit.
@@ -71,7 +116,7 @@ def prove(
     with undisturbed(program.model, is_training=program.is_training):
         try:
             run = HeadRun(program, features)
-            got = _step(program.model, lambda: run.run(given))
+            got = step(program.model, lambda: run.run(given))
         except RegraftError:
             raise
         except Exception as error:  # the model's own forward may say anything to a tensor of a wrong shape
@@ -103,6 +148,12 @@ def mixing_leaves(
         is_same = same_values(others[name][indices], again[name][indices])
         mixing += [] if is_same and _same_rows(expected, others[name][indices]) else [name]
     return mixing
+
+
+def same_in_another_batch(features: Mapping[str, Tensor], others: Mapping[str, Tensor], order: Tensor) -> bool:
+    """Whether every row has the same bits in another batch, in which it lies at another index; see `mixing_leaves`."""
+    known = (order >= 0).nonzero()[:, 0]
+    return all(torch.equal(rows[order[known].to(rows.device)], others[name][known]) for name, rows in features.items())
 
 
 def _same_rows(rows: Tensor, others: Tensor) -> bool:
@@ -162,13 +213,17 @@ def _is_channels_last(value: Value) -> bool:
     return value.stride[1] == 1 and value.stride[-1] >= value.shape[1]
 
 
-def _step(model: nn.Module, forward: Callable[[], object]) -> Outcome:
-    """The outcome of one training step."""
-    with torch.enable_grad():
-        whole = forward()
-        outputs = [dense(tensor) for tensor in tensors_of(whole)]
-        result = {f"output {index}": tensor.detach() for index, tensor in enumerate(outputs)}
-        result |= _gradients(model, [tensor for tensor in outputs if tensor.requires_grad])
+Gradients = Callable[[nn.Module, list[Tensor]], Mapping[str, Tensor]]
+
+
+def outcome_of(model: nn.Module, whole: object, gradients: Gradients = lambda model, outputs: {}) -> Outcome:
+    """The outcome of a forward that gave this.
+
+    gradients  what is to be compared of the gradients of those outputs that require them
+    """
+    outputs = [dense(tensor) for tensor in tensors_of(whole)]
+    result = {f"output {index}": tensor.detach() for index, tensor in enumerate(outputs)}
+    result |= gradients(model, [tensor for tensor in outputs if tensor.requires_grad])
     buffers = {f"buffer {name}": dense(buffer.clone()) for name, buffer in model.named_buffers()}
     return Outcome(result | buffers, opaque_objects(whole))
 

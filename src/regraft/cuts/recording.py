@@ -35,17 +35,18 @@ Signature = tuple[int, int, tuple[int, ...], tuple[int, ...], torch.dtype]
 DEPTH = 4  # containers in containers: a cache of keys and values is an object with a list of objects
 
 
-def record_forward(model: nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object]) -> Record:
-    """Run `model(*args, **kwargs)` once without gradients, in its present mode, and record it.
+def record_forward(model: nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object]) -> tuple[Record, object]:
+    """Run `model(*args, **kwargs)` once without gradients, in its present mode: its record, and the output itself.
 
     The run moves running statistics and draws random numbers as any forward does: the caller restores them.
     """
     recorder = _Recorder(model)
     inputs = recorder.register_inputs(args, dict(kwargs))
     with torch.no_grad(), shadowed_forwards(recorder.shadows()), _Operators(recorder), _Functions(recorder):
-        model(*args, **kwargs)
+        output: object = model(*args, **kwargs)
     calls = tuple(call for call in recorder.calls if call is not None)
-    return Record(tuple(recorder.values), tuple(recorder.operations), calls, inputs, tuple(recorder.python_draws))
+    values, operations = tuple(recorder.values), tuple(recorder.operations)
+    return Record(values, operations, calls, inputs, tuple(recorder.python_draws)), output
 
 
 @dataclass

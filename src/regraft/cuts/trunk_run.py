@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from regraft.cuts.arguments import Pair, by_name, pairs
+from regraft.cuts.batches import Arguments
 from regraft.cuts.head_run import HeadRun
 from regraft.cuts.operators import function_name
 from regraft.cuts.program import Features, Guards, Layout, Program, another_path
@@ -38,6 +39,25 @@ def run_trunk(program: Program, guards: Guards, args: tuple[object, ...], kwargs
     """
     run = TrunkRun(program, _checked_symbols(program, guards, args, kwargs))
     return run.follow(lambda: program.model(*args, **kwargs), _beside_the_example(program, guards, args, kwargs))
+
+
+# In evaluation they take a fused kernel, unless functions are watched.
+_FUSED = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder)
+
+
+def is_changed_by_watching(program: Program) -> bool:
+    """Whether the model computes with other kernels, which round otherwise, while the trunk's leaves are caught."""
+    return bool(program.given_by_operations) and any(isinstance(module, _FUSED) for module in program.modules.values())
+
+
+def run_model(program: Program, arguments: Arguments) -> tuple["TrunkRun", object]:
+    """Run the whole forward, and take the features on the way: a run of the trunk, and the model's output."""
+    (args, kwargs), outputs = arguments, list[object]()
+    run = TrunkRun(program, _checked_symbols(program, Guards(), args, kwargs), goes_on=True)
+    run.follow(
+        lambda: outputs.append(program.model(*args, **kwargs)), _beside_the_example(program, Guards(), args, kwargs)
+    )
+    return run, outputs[0]
 
 
 def run_trunk_from(
@@ -79,12 +99,13 @@ def _beside_the_example(
 class TrunkRun:
     """One run of the trunk of a program; calls are followed in the order in which the recording made them.
 
+    goes_on   whether the forward goes on behind the last leaf, as the model's own does
     features  leaf name → rows, captured so far
     layouts   leaf value → how the forward laid the leaf out in memory
     """
 
-    def __init__(self, program: Program, symbols: Symbols) -> None:
-        self.program, self.symbols = program, symbols
+    def __init__(self, program: Program, symbols: Symbols, *, goes_on: bool = False) -> None:
+        self.program, self.symbols, self.goes_on = program, symbols, goes_on
         self.features: Features = {}
         self.layouts: dict[int, Layout] = {}
         self.inputs: dict[int, Tensor] = {}
@@ -148,7 +169,7 @@ class TrunkRun:
 
     def stop_when_whole(self) -> None:
         """End the run when nothing is missing."""
-        if len(self.features) == len(self.program.leaves):
+        if len(self.features) == len(self.program.leaves) and not self.goes_on:
             raise _Captured
 
     def shadow(self, name: str) -> Forward:

@@ -31,6 +31,7 @@ WORKLOADS = {
     "W5": "head_step.py",
     "W6": "w6_startup.py",
     "W7": "w7_growth.py",
+    "W8": "w8_split.py",
 }
 HEAVY_PEERS = {"W1"}  # TensorFlow, Keras, Lightning
 UNPINNED = ("h5py==",)  # TensorFlow 2.21 needs a version below 3.15

@@ -301,8 +301,9 @@ def split(
 
     The example is run in training and in evaluation mode, with one row more and, for sequences, with other lengths:
     which shows how sizes grow. Outputs, gradients and buffers of model and head are proven equal bit by bit before
-    anything is returned, and that no example's features depend on the rest of its batch. How far the
-    processor rounds a row by its index in the batch is measured: `trunk.cut.row_rounding`. The model is left as it was.
+    anything is returned, and that no example's features depend on the rest of its batch: about six forwards and two
+    backward passes of the example (docs/why/splitting.md says which run proves what). How far the processor rounds a
+    row by its index in the batch is measured: `trunk.cut.row_rounding`. The model is left as it was.
 
     Raises SplitError for a model that cannot be cut or proven equal, for a layer of `at` whose output cannot cross (it
     is not frozen, has no row for each example, or has no axis that is known to hold the channels, for its mean),

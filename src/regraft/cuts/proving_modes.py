@@ -14,6 +14,7 @@ from regraft.cuts.record import values_in
 from regraft.cuts.search import Recording, Search, record_example
 from regraft.errors import SplitError
 
+
 def proven_modes(
     model: nn.Module, batch: Batch, wanted: Wanted | None, tried: Sequence[bool]
 ) -> tuple[ProvenModes, Features]:

@@ -32,6 +32,8 @@ WORKLOADS = {
     "W6": "w6_startup.py",
     "W7": "w7_growth.py",
     "W8": "w8_split.py",
+    "W9": "w9_predict.py",
+    "W10": "w10_busy.py",
 }
 HEAVY_PEERS = {"W1"}  # TensorFlow, Keras, Lightning
 UNPINNED = ("h5py==",)  # TensorFlow 2.21 needs a version below 3.15

@@ -25,7 +25,7 @@ def test_a_trunk_that_an_earlier_version_pickled_is_split_again(monkeypatch):
     assert [leaf.name for leaf in trunk.cut.leaves] == ["3"]
     assert head.trunk is trunk
 
-    monkeypatch.setattr(splitting, "_proven_modes", None)  # a pickle of this version is taken as it is
+    monkeypatch.setattr(splitting, "proven_modes", None)  # a pickle of this version is taken as it is
     again = pickle.loads(pickle.dumps(trunk))
     assert torch.equal(again(x)["3"], trunk(x)["3"])
 
@@ -38,6 +38,6 @@ def test_a_pickled_trunk_whose_cut_cannot_be_made_again_is_refused(monkeypatch):
     monkeypatch.setattr(splitting, "digest_of_code", lambda: "a later version")
     with pytest.raises(SplitError, match=r"(?s)by another version .* It cuts the model elsewhere"):
         pickle.loads(pickled)
-    monkeypatch.setattr(splitting, "_proven_modes", None)
+    monkeypatch.setattr(splitting, "proven_modes", None)
     with pytest.raises(SplitError, match=r"by another version .* Load the model and call `split` with"):
         pickle.loads(pickled)

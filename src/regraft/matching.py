@@ -111,7 +111,7 @@ def _doubted(
     is_list   the arrays had no names, and were matched in order
     """
     rows = doubt_orders(rows, layers, methods, sources.layout)
-    rows = doubt_values(rows, sources, methods)
+    rows = doubt_values(rows, sources, methods, layers)
     return doubt_squares(rows, layers, methods, sources.layout) if is_list else tuple(rows)
 
 

@@ -95,3 +95,11 @@ def test_an_expanded_tensor_is_read_unless_it_would_outgrow_its_file(tmp_path):
     np.testing.assert_array_equal(open_checkpoint(tmp_path / "m.pt").read("row"), [[0] * 4, [1] * 4, [2] * 4])
     with pytest.raises(CheckpointError, match="or the tensor was expanded"):
         open_checkpoint(tmp_path / "bomb.pt")
+
+
+def test_a_view_that_torch_negates_when_it_reads_is_refused(tmp_path):
+    """The file holds the other sign, and a flag."""
+    torch.save({"w": torch.imag(torch.ones(3, dtype=torch.complex64).conj())}, tmp_path / "a.pt")
+
+    with pytest.raises(CheckpointError, match="resolve_neg"):
+        open_checkpoint(tmp_path / "a.pt")

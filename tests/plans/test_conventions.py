@@ -95,3 +95,48 @@ def test_a_norm_that_holds_one_more_is_a_problem(word, expected):
 
     assert plan.problems[0].advice[0].value == {"output_norm.weight": "minus 1"}
     assert model.output_norm.weight.tolist() == expected
+
+
+class Joined(nn.Module):
+    """Queries, keys and values of one projection, by heads or by parts."""
+
+    def __init__(self, name, *, by_heads):
+        super().__init__()
+        self.name, self.by_heads = name, by_heads
+        setattr(self, name, nn.Linear(4, 3 * HEADS * SIZE))
+
+    def forward(self, x):
+        rows = getattr(self, self.name)(x)
+        return rows.view(len(x), HEADS, 3, SIZE).transpose(1, 2) if self.by_heads else rows.view(len(x), 3, HEADS, SIZE)
+
+
+@pytest.mark.parametrize(("by_heads", "word"), [(True, "parts first"), (False, "heads first")])
+def test_a_projection_joined_in_another_order_is_a_problem_with_the_word_that_mends_it(by_heads, word):
+    names = ("query_key_value", "qkv") if by_heads else ("qkv", "query_key_value")
+    theirs, ours = Joined(names[0], by_heads=by_heads), Joined(names[1], by_heads=not by_heads)
+    checkpoint = checkpoint_of(arrays_of(theirs), layout="torch")
+    rename = {rf"{names[0]}\.(.*)": rf"{names[1]}.\1"}
+
+    asked = plan_reuse(checkpoint, ours, rename=rename)
+    plan = plan_reuse(checkpoint, ours, rename=rename, adapt={".*": f"{word} of 3 in {HEADS} heads"})
+    apply_plan(plan, checkpoint, ours)
+
+    x = torch.randn(3, 4)
+    assert [row.advice[0].value for row in asked.problems] == [
+        {f"{names[1]}.{leaf}": f"{word} of 3 in HEADS heads"} for leaf in ("weight", "bias")
+    ]
+    assert torch.allclose(ours(x), theirs(x), atol=1e-6)  # other rows, other order of sums
+
+
+def test_a_weight_without_an_average_is_not_filled_raw_in_silence():
+    """Statistics have no averages of their own: they are taken."""
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    arrays = arrays_of(model) | {f"ema.{name}": array for name, array in arrays_of(model).items() if name == "0.weight"}
+    checkpoint = checkpoint_of(arrays, layout="torch", roles={"ema.0.weight": "ema"})
+
+    plan = plan_reuse(checkpoint, model, ema=True)
+    answered = plan_reuse(checkpoint, model, ema=True, adapt={r"0\.bias|1\..*": "as stored"})
+
+    assert {row.name for row in plan.problems} == {"0.bias", "1.weight", "1.bias"}
+    assert "none of this weight" in plan.problems[0].note
+    assert not answered.problems

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from in_memory import arrays_of, checkpoint_of
@@ -47,8 +48,34 @@ def test_what_belongs_to_a_reused_layer_is_a_problem(leaf):
 
 
 def test_a_layer_that_the_model_does_not_have_is_no_problem():
-    """A head that is left out, and a layer inside a module that owns an array of its own."""
-    model = nn.Sequential(nn.Linear(3, 2))
-    source = arrays_of(model) | {"head.weight": np.ones((2, 2), "float32"), "0.inner.weight": np.ones(2, "float32")}
+    """A head that is left out, and a layer inside a module of layers that owns an array of its own."""
+    model = nn.Sequential(nn.Linear(3, 2), nn.Module())
+    model[1].table = nn.Parameter(torch.zeros(2))
+    source = arrays_of(model) | {"head.weight": np.ones((2, 2), "float32"), "1.inner.weight": np.ones(2, "float32")}
 
     assert not plan_reuse(checkpoint_of(source, layout="torch"), model).problems
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["0.adapter.down.weight", "0.weight_fake_quant.scale", "0.vera_lambda_b.default", "0.boft_R.default",
+     "0.trainable_tokens_delta.default"],
+)  # fmt: skip
+def test_what_works_inside_a_reused_layer_is_a_problem(name):
+    """A linear layer has no layers inside: what the file has there changes what it computes."""
+    model = nn.Sequential(nn.Linear(3, 2))
+    source = arrays_of(model) | {name: np.ones((2, 2), "float32")}
+
+    assert [row.layer for row in plan_reuse(checkpoint_of(source, layout="torch"), model).problems] == ["0"]
+
+
+def test_what_replaces_a_module_is_missed_where_the_original_is_taken():
+    model = nn.Sequential(nn.Linear(3, 2))
+    arrays = arrays_of(model)
+    original = {f"0.original_module.{name[2:]}": array for name, array in arrays.items()}
+    saved = {f"0.modules_to_save.default.{name[2:]}": array for name, array in arrays.items()}
+    rename = {r"0\.original_module\.(.*)": r"0.\1"}
+
+    plan = plan_reuse(checkpoint_of(original | saved, layout="torch"), model, rename=rename)
+
+    assert len(plan.problems) == 2

@@ -21,7 +21,8 @@ _SLOT_WORDS = (
 # Under which trainers keep the moving averages of a whole network; plans take these roots off the names.
 EMA_ROOTS = (
     "ema", "ema_model", "model_ema", "ema_state_dict", "state_dict_ema", "ema_params", "params_ema", "ema_weights",
-    "shadow_params",
+    "shadow_params", "averaged_model", "ema_net", "net_ema", "swa_model", "swa_state_dict", "g_ema", "ema_generator",
+    "ema_state",
 )  # fmt: skip
 # Names that frameworks write and nobody gives to a layer.
 _CERTAIN: tuple[tuple[Role, Callable[[str], object]], ...] = (
@@ -68,7 +69,8 @@ _FIRST_SLOT_WORD = re.compile(rf"^(?:{_SLOTS})[/.]")
 # Parts that every name with a role has, in small letters.
 _SUSPICIOUS = (
     "ada", "opt", "moment", "rmsprop", "ftrl", "lamb", "lars", "sgd", "gradientdescent", "beta1_power", "beta2_power",
-    "exp_avg", "movingaverage", "ema", "shadow", "step", "save_counter", "iter", "epoch", "keras_api",
+    "exp_avg", "movingaverage", "averaged", "swa_",
+    "ema", "shadow", "step", "save_counter", "iter", "epoch", "keras_api",
 )  # fmt: skip
 
 

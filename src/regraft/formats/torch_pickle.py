@@ -134,7 +134,12 @@ def storage_of(identity: Any) -> Storage:
     return Storage(key, dtype, count)
 
 
-def _tensor(storage: Storage, offset: int, shape: Any, strides: Any, *_: Any) -> PickledTensor:
+def _tensor(
+    storage: Storage, offset: int, shape: Any, strides: Any, _: Any = None, __: Any = None, bits: Any = None
+) -> PickledTensor:
+    """bits   of a view that torch negates or conjugates only when it is read, as `x.conj().imag`"""
+    if isinstance(bits, dict) and any(bits.values()):
+        raise TypeError("a tensor is a negated or conjugated view; save it as `tensor.resolve_conj().resolve_neg()`")
     return _view(storage, storage.dtype, offset, shape, strides)
 
 

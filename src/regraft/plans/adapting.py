@@ -105,6 +105,15 @@ def _part(match: re.Match[str], got: Shape, target: Shape) -> Operations:
     return (*apart, Take(0, (number - 1) * rows, number * rows))
 
 
+def _joined_parts(match: re.Match[str], got: Shape, target: Shape) -> Operations:
+    """Rows of several parts that are stored as one array: all of a part together, or all parts of a head together."""
+    count, heads = int(match["count"]), int(match["heads"])
+    if not count or not heads or got[0] % (count * heads):
+        raise PlanError(f"{got[0]} rows are not {count} parts in {heads} heads.")
+    sizes = (heads, count) if match["first"] == "parts" else (count, heads)
+    return (PermuteFlat(0, (*sizes, got[0] // (count * heads)), (1, 0, 2)),)
+
+
 def _first_rows(_: re.Match[str], got: Shape, target: Shape) -> Operations:
     return None if got == target else (KeepRest(target[0]),)
 
@@ -152,6 +161,12 @@ ADAPTATIONS = (
         "part 1 of 3: these rows of an array that joins three (qkv); part 1 of 3 in 12 heads: where each head has all",
         1,
         _part,
+    ),
+    Adaptation(
+        r"(?P<first>parts|heads) first of (?P<count>\d+) in (?P<heads>\d+) heads?",
+        "parts first of 3 in 12 heads: rows that join q, k, v head by head (GPT-NeoX) to all of q, then k, then v",
+        1,
+        _joined_parts,
     ),
     Adaptation(
         "first rows", "first rows: for more classes or tokens than the source has, which stay fresh", 1, _first_rows

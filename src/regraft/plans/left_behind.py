@@ -18,6 +18,8 @@ from regraft.plans.sources import Sources
 
 WITH_BIAS = ("conv", "depthwise", "conv_transpose", "dense")
 
+_WHOLE = (*WITH_BIAS, "batch_norm", "norm", "embedding")  # kinds whose modules have no layers inside
+_SAVED = re.compile(r"(?P<layer>.+)\.modules_to_save\.[^.]+(?:\..+)?")  # of PEFT: what replaces the original module
 _VARIANCE = re.compile(rf".*[./](?:{VARIANCE})(?::\d+)?")
 # Tables that a network computes for itself: no weights, and the same in every network of its kind.
 _TABLES = re.compile(
@@ -50,9 +52,14 @@ def _is_table(name: str, sources: Sources) -> bool:
 
 
 def _layers_of(name: str, takers: Takers, sources: Sources) -> list[str]:
-    """The reused source layer that the array belongs to: its own, or the one that it adapts; none for others."""
-    owner, adapter = sources.owners[name], ADAPTER.fullmatch(name)
+    """The reused source layer that the array belongs to: its own, or the one that it adapts or is part of."""
+    owner, adapter, saved = sources.owners[name], ADAPTER.fullmatch(name), _SAVED.fullmatch(name)
     possible = [owner] if adapter is None else [owner, adapter["layer"], f"{adapter['layer']}.base_layer"]
+    possible += [] if saved is None else [f"{saved['layer']}.original_module"]
+    # What lies below a layer works inside of it: a bottleneck, an observer, a table of deltas.
+    ends = [index for index, letter in enumerate(owner) if letter == "."]
+    around = [owner[:end] for end in reversed(ends)]
+    possible += [layer for layer in around if all(taker.kind in _WHOLE for taker in takers.get(layer, ()))]
     return [layer for layer in possible if layer in takers][:1]
 
 

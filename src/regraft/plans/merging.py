@@ -19,7 +19,7 @@ _DEFAULT_EPS = {"torch": 1e-5, "flax": 1e-5, "tensorflow": 1e-3}  # of the frame
 _DOWN = re.compile(r"lora_A|lora_down|lora_a")
 _UP = re.compile(r"lora_B|lora_up|lora_b")
 # The second half of an adapter's names: ".base_layer" is what holds the layer's own arrays then.
-ADAPTER = re.compile(r"(?P<layer>.+?)\.(?:lora_\w+|hada_\w+|lokr_\w+|ia3_\w+|oft_\w+|dora_\w+)(?:\..+)?")
+ADAPTER = re.compile(r"(?P<layer>.+?)\.(?:lora_\w+|hada_\w+|lokr_\w+|ia3_\w+|b?oft_\w+|dora_\w+|vera_\w+)(?:\..+)?")
 
 
 def merge_as_requested(

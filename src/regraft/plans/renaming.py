@@ -14,7 +14,8 @@ Renames = Mapping[str, str | Sequence[str]]  # pattern of a source name → our 
 # Names that trainers and savers put around a whole network: they say nothing of the network itself.
 WRAPPERS = (
     "module", "_orig_mod", "model", "state_dict", "model_state_dict", "net", "network", "params", "batch_stats",
-    "variables", "target", "optimizer.target", "state", "_model", *EMA_ROOTS,
+    "variables", "target", "optimizer.target", "state", "_model", "best_model", "best_state_dict",
+    "best_model_state_dict", "model_best", "best_params", "best_weights", *EMA_ROOTS,
 )  # fmt: skip
 
 # Names that a compiled, sharded or checkpointed part of a network gets, anywhere in it: no user writes them.

@@ -89,6 +89,7 @@ class Sources:
     owners        source name → its layer; of every array of the file
     wiring        how the layers are connected
     renamed       the sources that a rule of the user renamed
+    raw           with averages requested: the weights that have none
     notes         what was assumed
     """
 
@@ -99,6 +100,7 @@ class Sources:
     owners: Mapping[str, str] = field(default_factory=dict)
     wiring: Wiring = field(default_factory=Wiring)
     renamed: frozenset[str] = frozenset()
+    raw: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
 
     def facts_of(self, names: Sequence[str]) -> Facts:
@@ -149,6 +151,7 @@ def gather_sources(
         owners=owners,
         wiring=wiring,
         renamed=by_rule,
+        raw=without_average(checkpoint, usable),
         notes=notes,
     )
 
@@ -189,6 +192,12 @@ def _usable(checkpoint: Checkpoint, *, ema: bool) -> dict[str, ArrayInfo]:
         raise PlanError(f"{checkpoint.path} has no moving averages of weights.")
     averaged = {name for average in averages for name in _possible_weights(average)}
     return averages | {name: info for name, info in weights.items() if _plain_name(name) not in averaged}
+
+
+def without_average(checkpoint: Checkpoint, usable: Mapping[str, ArrayInfo]) -> frozenset[str]:
+    """The weights among usable arrays of which some are moving averages: these have none."""
+    roles = {name: checkpoint[name].role for name in usable}
+    return frozenset(name for name, role in roles.items() if role == "weight" and "ema" in roles.values())
 
 
 def _of_role(role: Role, checkpoint: Checkpoint) -> dict[str, ArrayInfo]:

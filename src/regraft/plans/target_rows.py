@@ -138,9 +138,11 @@ def _missing(target: _Target, absence: Absence) -> Row:
 def _codes(source: str, array: TargetArray, infos: Mapping[str, ArrayInfo]) -> str:
     """Why the source may hold codes of a quantised model, which a cast would take for weights; "" when it does not."""
     dtype = infos[source].dtype
+    if dtype.startswith("complex") and not array.dtype.startswith("complex"):
+        return f"The source holds {dtype} numbers, whose imaginary parts a cast would drop."
     scales = [source + end for end in _SCALES if source + end in infos]
     are_numbers = array.dtype == dtype or not array.dtype.startswith(("float", "bfloat", "complex"))
-    if are_numbers or not dtype.startswith(("int", "uint", "float8", "float4") if scales else ("int", "uint")):
+    if are_numbers or not dtype.startswith(("int", "uint", "float8", "float4") if scales else ("int", "uint", "bool")):
         return ""
     origin = f"{scales[0]} scales them" if scales else "the file does not record what they stand for"
     return (

@@ -5,6 +5,7 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
+import one_thread  # noqa: F401  # before torch is imported
 import vision_stub  # noqa: F401  # before any test imports torchvision or timm
 from jobs import write_job
 

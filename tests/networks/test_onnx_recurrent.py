@@ -65,7 +65,8 @@ def test_weights_that_torch_wrote_and_the_graph_rearranges_are_the_layers_own(tm
 
 
 REFUSED = [
-    ("GRU", {}, "", "it resets the state before its product"),
+    ("GRU", {"activations": ["HardSigmoid", "Tanh"], "activation_alpha": [0.1]}, "", "a slope of its own"),
+    ("GRU", {"activations": ["Elu", "Tanh"]}, "", "its activations are elu, tanh"),
     ("LSTM", {"activations": ["Sigmoid", "Relu", "Tanh"]}, "", "its activations are sigmoid, relu, tanh"),
     ("LSTM", {"clip": 3.0}, "", "it clips its values"),
     ("LSTM", {}, "lengths", "the sequences have lengths of their own"),
@@ -83,3 +84,43 @@ def test_a_recurrent_layer_that_torch_does_not_have_is_refused(tmp_path, operato
 
     with pytest.raises(BuildError, match=text):
         build_onnx(path)
+
+
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+def test_a_gru_that_resets_before_its_product_is_a_layer_of_each_direction(tmp_path, direction):
+    """ONNX' default, which torch's GRU is not; with both biases, first states, and as classes of the source."""
+    directions = 1 + (direction == "bidirectional")
+    nodes = [node("GRU", "x rnn.W rnn.R rnn.B  h0", "y h", hidden_size=HIDDEN, direction=direction)]
+    inputs = {"x": X, "h0": floats(directions, BATCH, HIDDEN, seed=4)}
+
+    built = compare(tmp_path, nodes, inputs, weights("GRU", directions), outputs=("y", "h"), tolerance=1e-5)
+
+    assert len([name for name in built.model.state_dict() if name.endswith("weight_ih_l0")]) == directions
+
+
+@pytest.mark.parametrize(
+    ("operator", "activations"),
+    [("LSTM", ["HardSigmoid", "Relu", "Relu"]), ("GRU", ["HardSigmoid", "Tanh"]), ("RNN", ["Sigmoid"])],
+)
+def test_other_activations_are_a_layer_of_its_own(tmp_path, operator, activations):
+    """The gates of the file's, and batch first where it says so."""
+    outputs = ("y", "h", "c") if operator == "LSTM" else ("y", "h")
+    nodes = [node(operator, "x rnn.W rnn.R rnn.B", " ".join(outputs), hidden_size=HIDDEN, activations=activations)]
+
+    compare(tmp_path, nodes, {"x": X}, weights(operator, 1), outputs=outputs, tolerance=1e-5)
+
+
+def test_an_lstm_of_integers_has_the_numbers_that_they_stand_for(tmp_path):
+    """onnxruntime's DynamicQuantizeLSTM; it rounds inputs and states, the network does not."""
+    rng = np.random.default_rng(0)
+    kernels = {"rnn.W": (1, INPUTS, 4 * HIDDEN), "rnn.R": (1, HIDDEN, 4 * HIDDEN)}
+    arrays = {name: rng.integers(-127, 128, shape).astype(np.int8) for name, shape in kernels.items()}
+    arrays |= {"W_scale": np.array([0.004], np.float32), "R_scale": np.array([0.004], np.float32),
+               "zero": np.array([0], np.int8), "rnn.B": floats(1, 8 * HIDDEN)}  # fmt: skip
+    inputs = "x rnn.W rnn.R rnn.B     W_scale zero R_scale zero"
+    nodes = [node("DynamicQuantizeLSTM", inputs, "y h c", hidden_size=HIDDEN, domain="com.microsoft")]
+
+    built = compare(tmp_path, nodes, {"x": X}, arrays, outputs=("y", "h", "c"), tolerance=0.02)
+
+    assert any("quantised" in note for note in built.notes)
+    assert isinstance(built.model.rnn, nn.LSTM)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from tests.onnx_networks import build_onnx, compare, floats, node, write_onnx
 
 from regraft.errors import BuildError
@@ -141,3 +142,22 @@ def test_a_slice_that_torch_does_not_have_is_refused(tmp_path, bound, step):
 
     with pytest.raises(BuildError, match="it goes backwards from -1 to"):
         build_onnx(path)
+
+
+def test_a_padding_by_computed_widths(tmp_path):
+    """As tf2onnx writes "same": the widths depend on the size of the map; parts of a list of sizes stay sizes."""
+    arrays = {"three": np.array([3], np.int64), "zero4": np.zeros(4, np.int64), "zero3": np.zeros(3, np.int64)}
+    nodes = [
+        node("Shape", "x", "shape"),
+        node("Split", "shape", "n c h w", axis=0),
+        node("Mod", "w three", "rest"),
+        node("Concat", "zero4 zero3 rest", "widths", axis=0),
+        node("Pad", "x widths", "y"),
+    ]
+
+    built = compare(tmp_path, nodes, {"x": floats(2, 3, 4, 5)}, arrays)
+
+    assert "pad_sizes(x, " in built.text
+    assert "torch.tensor(" not in built.text
+    with torch.no_grad():
+        assert built.model(torch.zeros(2, 3, 4, 7)).shape == (2, 3, 4, 8)

@@ -86,3 +86,14 @@ def test_blocks_become_batches_and_back():
 
     assert batches.shape == (8, 2, 4, 2)
     assert torch.equal(runtime.batch_to_space(batches, (2, 2), ((0, 1), (1, 2))), x)
+
+
+@pytest.mark.parametrize("as_given", [list, torch.tensor])
+def test_padding_by_computed_widths(as_given):
+    """ONNX lists all widths before and then all behind, TensorFlow both of each axis; lists, or tensors."""
+    x = torch.ones(1, 2)
+
+    assert torch.equal(
+        runtime.pad_sizes(x, as_given([0, 1, 0, 2]), 5.0, by_axis=False), torch.tensor([[5.0, 1, 1, 5, 5]])
+    )
+    assert torch.equal(runtime.pad_sizes(x, as_given([0, 1, 0, 2]), 5.0, by_axis=True)[1], torch.full((4,), 5.0))

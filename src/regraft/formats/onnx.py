@@ -54,7 +54,7 @@ class Onnx(Format):
         names = readable_names(layers, graph)
         infos = _infos(graph, layers, names)
         if not infos:
-            raise CheckpointError(f"{path}: the graph holds no tensors: its weights are inputs. Export it with them.")
+            raise CheckpointError(f"{path}: {_without_tensors(graph)}")
         try:
             requirements = (*_requirements(graph, layers), *onnx_wiring(graph, layers))
         except CheckpointError as error:
@@ -66,6 +66,14 @@ class Onnx(Format):
             files=tuple(dict.fromkeys((path, *files_of([graph.tensors[original[name]] for name in infos])))),
             requirements=requirements, notes=_notes(graph),
         )  # fmt: skip
+
+
+def _without_tensors(graph: OnnxGraph) -> str:
+    """Why there is nothing to reuse."""
+    others = sorted({node.operator for node in graph.nodes if node.domain == "ai.onnx.ml"})
+    if others:
+        return f"the graph holds no tensors: it is made of {', '.join(others)}, which have no layers to reuse."
+    return "the graph holds no tensors: its weights are inputs. Export it with them."
 
 
 def _infos(graph: OnnxGraph, layers: list[OnnxLayer], names: dict[str, str]) -> dict[str, ArrayInfo]:

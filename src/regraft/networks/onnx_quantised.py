@@ -17,6 +17,7 @@ from regraft.networks.drafting import UnsupportedError
 from regraft.networks.network import Input, Literal
 from regraft.networks.onnx_layers import LAYERS
 from regraft.networks.onnx_numbers import NUMBERS
+from regraft.networks.onnx_recurrent import RECURRENT
 from regraft.networks.onnx_translation import Translate, Translation
 
 NOTE = (
@@ -122,6 +123,14 @@ def _integer_product(operator: str, translation: Translation, node: OnnxNode) ->
     translation.dtypes[node.outputs[0]] = "float32"
 
 
+def _cell(translation: Translation, node: OnnxNode) -> None:
+    """ONNX Runtime's LSTM of integers; it rounds inputs and states to integers as it runs."""
+    _note(translation)
+    if not all(isinstance(translation.graph.tensors.get(node.input(index)), Dequantised) for index in (1, 2)):
+        raise UnsupportedError("the file does not record the scale of its weights as a constant beside them")
+    RECURRENT["LSTM"](translation, replace(node, operator="LSTM", domain="", inputs=node.inputs[:8]))
+
+
 def _cut_off(
     translation: Translation, node: OnnxNode, operator: str, inputs: list[str], names: tuple[str, str]
 ) -> None:
@@ -199,6 +208,6 @@ QUANTISED: Mapping[str, Translate] = {
     "QLinearLeakyRelu": partial(_unary, "LeakyRelu"), "QLinearAveragePool": partial(_unary, "AveragePool"),
     "QLinearGlobalAveragePool": partial(_unary, "GlobalAveragePool"), "QLinearConcat": _joined,
     "QLinearSoftmax": partial(_unary, "Softmax"),
-    "Mul": partial(_scaled, "Mul"), "Div": partial(_scaled, "Div"),
+    "DynamicQuantizeLSTM": _cell, "Mul": partial(_scaled, "Mul"), "Div": partial(_scaled, "Div"),
     "Floor": partial(_rounded, "Floor"), "Round": partial(_rounded, "Round"), "Cast": partial(_rounded, "Cast"),
 }  # fmt: skip

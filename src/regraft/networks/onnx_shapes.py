@@ -196,11 +196,15 @@ def _pad(translation: Translation, node: OnnxNode) -> None:
     graph, mode = translation.graph, translation.graph.text(node, "mode", "constant")
     if mode not in ("constant", "reflect", "edge"):
         raise UnsupportedError(f"its mode is {mode}")
-    widths = graph.integers(node, "pads") or graph.integers(node, "paddings")
-    widths = translation.needed_integers(node.input(1), "widths") if node.input(1) else widths
     value = translation.number(node.input(2)) if node.input(2) else graph.real(node, "value", 0.0)
     if value is None:
         raise UnsupportedError("its value is computed as the network runs")
+    if node.input(1) and translation.integers(node.input(1)) is None and not node.input(3) and mode == "constant":
+        inputs = translation.inputs(node, 0, 1)
+        translation.emit("pad_sizes", inputs, node.outputs, value=value, by_axis=False)
+        return
+    widths = graph.integers(node, "pads") or graph.integers(node, "paddings")
+    widths = translation.needed_integers(node.input(1), "widths") if node.input(1) else widths
     half = len(widths) // 2
     pads = tuple((widths[index], widths[half + index]) for index in range(half))
     axes = translation.needed_integers(node.input(3), "axes") if node.input(3) else None

@@ -173,6 +173,7 @@ INDEXING: Mapping[str, Operator] = {
     "select_rows": Operator(_function("select_rows"), file_order),
     "subscript": Operator(_subscript, file_order),
     "slice_sizes": Operator(_function("slice_sizes"), file_order),
+    "pad_sizes": Operator(_function("pad_sizes", "value", "by_axis"), file_order),
     "slice_masked": Operator(_function("slice_masked", "steps", "begin_mask", "end_mask", "shrink_mask"), file_order),
     "space_to_batch": Operator(_function("space_to_batch", "block", "sides"), file_order),
     "batch_to_space": Operator(_function("batch_to_space", "block", "sides"), file_order),

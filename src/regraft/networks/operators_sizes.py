@@ -1,6 +1,6 @@
 """How operators are written for sizes: numbers of Python, and tuples of them, which no tensor is made for."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -136,9 +136,19 @@ def _stack(call: Call) -> str:
     return "" if any(_is_many(call, index) for index in range(len(call.texts))) else _concat(call)
 
 
+def _chunk(call: Call) -> str:
+    """Equal parts of a tuple."""
+    count, length = call.settings["count"], len(_numbers(_held(call, 0).plain))
+    return "" if length % count else _parts(call, [length // count] * count)
+
+
 def _split(call: Call) -> str:
     """Parts of a tuple."""
-    sizes, start, parts = call.settings["sizes"], 0, []
+    return _parts(call, call.settings["sizes"])
+
+
+def _parts(call: Call, sizes: Sequence[int]) -> str:
+    start, parts = 0, []
     for size in sizes:
         parts.append(f"{_operand(call.texts[0])}[{start}:{start + size}]")
         start += size
@@ -163,7 +173,7 @@ SIZES: Mapping[str, Write] = {
     "where": _elementwise("{1} if {0} else {2}"), "identity": lambda call: call.texts[0], "cast": _cast,
     "concat": _concat, "unsqueeze": _unsqueeze, "squeeze": _first, "reshape": _reshape, "gather": _gather,
     "slice": _slice, "slice_between": _slice_between,
-    "stack": _stack, "unstack": lambda call: call.texts[0], "split": _split, "index": _index,
+    "stack": _stack, "unstack": lambda call: call.texts[0], "split": _split, "chunk": _chunk, "index": _index,
     "prod": _reduce("math.prod({0})"), "sum": _reduce("sum({0})"), "max": _reduce("max({0})"),
     "min": _reduce("min({0})"), "numel": lambda call: f"len({call.texts[0]})" if _is_many(call, 0) else "1",
     "shape": lambda call: f"(len({call.texts[0]}),)" if _is_many(call, 0) else "()",
@@ -178,5 +188,5 @@ def with_sizes(operators: Mapping[str, Operator]) -> Mapping[str, Operator]:
 # Operator → the first of its inputs that are sizes of Python, and stay so.
 TAKE_SIZES: Mapping[str, int] = {
     "reshape": 1, "reshape_keeping": 1, "expand": 1, "tile": 1, "slice_between": 1, "slice_sizes": 1,
-    "slice_masked": 1, "resize_to": 1, "resize_to_map": 1, "fill": 0, "range": 0,
+    "slice_masked": 1, "pad_sizes": 1, "resize_to": 1, "resize_to_map": 1, "fill": 0, "range": 0,
 }  # fmt: skip

@@ -204,8 +204,9 @@ class RecurrentLayer(nn.Module):
         act, gate = (getattr(self, "f_" + name) for name in (self.activation, self.gates))
         if self.kind == "gru" and not self.reset_after:
             both = 2 * self.hidden
-            r, z = gate(step[:, :both] + F.linear(h, self.weight_hh_l0[:both])).chunk(2, 1)
-            new = act(step[:, both:] + F.linear(r * h, self.weight_hh_l0[both:]))
+            inner = step if self.bias_hh_l0 is None else step + self.bias_hh_l0
+            r, z = gate(inner[:, :both] + F.linear(h, self.weight_hh_l0[:both])).chunk(2, 1)
+            new = act(inner[:, both:] + F.linear(r * h, self.weight_hh_l0[both:]))
             return z * h + (1 - z) * new, c
         inner = F.linear(h, self.weight_hh_l0, self.bias_hh_l0)
         if self.kind == "rnn":

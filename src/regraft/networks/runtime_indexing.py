@@ -95,6 +95,14 @@ def pad_axes(x: Tensor, pads: Sequence[Sequence[int]], axes: Sequence[int], mode
     return x
 
 
+def pad_sizes(x: Tensor, widths: Any, value: float, by_axis: bool) -> Tensor:
+    """Padding by widths that are computed: before and after for each axis, or all before and then all after."""
+    flat = widths.flatten().tolist() if isinstance(widths, Tensor) else numbers(widths)
+    rank = x.dim()
+    pairs = [flat[2 * axis : 2 * axis + 2] if by_axis else [flat[axis], flat[axis + rank]] for axis in range(rank)]
+    return torch.nn.functional.pad(x, [width for pair in reversed(pairs) for width in pair], value=value)
+
+
 def select_rows(condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """x where the condition holds, else y; a condition of fewer axes is of the first ones."""
     return torch.where(condition.reshape(condition.shape + (1,) * (x.dim() - condition.dim())), x, y)

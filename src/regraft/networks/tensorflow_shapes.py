@@ -241,8 +241,13 @@ def _reverse(translation: TensorFlowTranslation, operation: Operation) -> None:
 def _pad(translation: TensorFlowTranslation, operation: Operation) -> None:
     sides = translation.constant(operation.inputs[1])
     value = translation.number(operation.inputs[2]) if len(operation.inputs) > 2 else 0.0
-    if sides is None or sides.ndim != 2 or value is None:
-        raise UnsupportedError("its widths or its value are computed as the network runs")
+    if value is None:
+        raise UnsupportedError("its value is computed as the network runs")
+    if sides is None and operation.op != "MirrorPad":
+        translation.emit("pad_sizes", translation.inputs(operation, 0, 1), operation.name, value=value, by_axis=True)
+        return
+    if sides is None or sides.ndim != 2:
+        raise UnsupportedError("its widths are computed as the network runs")
     mode = str(operation.settings.get("mode") or "constant").lower() if operation.op == "MirrorPad" else "constant"
     pads = tuple((int(before), int(after)) for before, after in sides)
     if translation.is_integer(operation.inputs[0]):

@@ -15,6 +15,7 @@ from regraft.arrays import Checkpoint
 from regraft.errors import BuildError
 from regraft.loading import apply_plan
 from regraft.matching import plan_of_pairs
+from regraft.networks.damage import refused_damage
 from regraft.networks.emitting import emit
 from regraft.networks.heads import Head, with_head
 from regraft.networks.network import Network
@@ -86,7 +87,8 @@ def planned_network(
     network = network_of(checkpoint)
     if head is not None:
         network = with_head(network, checkpoint, head_of(head))
-    source = emit(network, checkpoint, shapes)
+    with refused_damage(checkpoint.path):
+        source = emit(network, checkpoint, shapes)
     text = write_source(source, _title(network, checkpoint), class_name=CLASS)
     model = model_of_source(text)
     plan = _plan(checkpoint, model, source)

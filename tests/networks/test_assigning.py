@@ -1,5 +1,6 @@
 """What an assignment sets."""
 
+import pytest
 import torch
 
 from regraft.networks.assigning import are_sizes, held_of, targets_text
@@ -26,3 +27,10 @@ def test_sizes_are_numbers_of_python():
     assert are_sizes([size, None, size])
     assert not are_sizes([size, tensor])
     assert not are_sizes([])
+
+
+@pytest.mark.parametrize("value", [1 << 64, (2, -(1 << 64)), (1,) * 5000])
+def test_sizes_that_no_tensor_has_are_refused(value):
+    """Steps that square or double them would never end."""
+    with pytest.raises(OverflowError, match="sizes are computed that no tensor has"):
+        held_of("x", value, (), None)

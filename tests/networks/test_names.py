@@ -1,5 +1,8 @@
 """Names that torch and Python take."""
 
+import pytest
+from torch import nn
+
 from regraft.networks.names import Paths, Variables, children_of, expression, module_path, tensor_path, variable_name
 
 
@@ -31,3 +34,18 @@ def test_a_variable_is_free_when_its_value_is_used_up():
     assert [variables.take("a"), variables.take("b")] == ["x", "y"]
     variables.release("a")
     assert variables.take("c") == "x"
+
+
+@pytest.mark.parametrize("name", ["\uff3f\uff3fclass\uff3f\uff3f", "\uff46orward", "__class__", "training", "forward"])
+def test_a_layer_replaces_nothing_of_its_module(name):
+    """Python reads full-width letters as plain ones."""
+    assert not hasattr(nn.Module(), module_path(name))
+    assert module_path(name).isascii()
+
+
+@pytest.mark.parametrize("name", ["device", "tuple", "take", "self", "torch", "\uff53elf", "2x", "", "\u00b2"])
+def test_a_variable_hides_nothing_that_the_code_uses(name):
+    """Helpers, built-in functions, torch."""
+    variable = variable_name(name)
+    assert variable.isidentifier()
+    assert variable not in {"device", "tuple", "take", "self", "torch"}

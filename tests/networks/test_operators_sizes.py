@@ -58,3 +58,10 @@ def test_every_form_is_of_an_operator():
     assert SIZES.keys() <= OPERATORS.keys()
     assert TAKE_SIZES.keys() <= OPERATORS.keys()
     assert with_sizes({"add": OPERATORS["relu"]})["add"].sizes is SIZES["add"]
+
+
+def test_a_power_that_would_take_for_ever_is_no_size():
+    """A small file must not make a large number."""
+    held = [Held(repr(value), plain=value) for value in (3, 10**9)]
+
+    assert SIZES["pow"](Call({}, ("3", "1000000000"), tuple(held))) == ""

@@ -35,7 +35,7 @@ def test_inputs_and_constants_are_looked_at_too():
     entry = Entry("image", (None, 6), f"float32, {CALL}")
     literal = Node("add", ("image", Literal((1, 2), f"int64)) or ({CALL}")), ("y",))
 
-    with pytest.raises(BuildError, match="the input image has the setting"):
+    with pytest.raises(BuildError, match="the input image has the shape"):
         refuse_code(Network((entry,), (), ("image",)))
     with pytest.raises(BuildError, match="add y has the setting"):
         refuse_code(Network((IMAGE,), (literal,), ("y",)))
@@ -44,3 +44,17 @@ def test_inputs_and_constants_are_looked_at_too():
 def test_words_and_equations_pass():
     settings = {"mode": "nearest", "equation": "...ab, bc -> ...ac", "size": (2, 2), "scale": None}
     refuse_code(Network((IMAGE,), (Node("einsum", ("image",), ("y",), settings),), ("y",)))
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [((None, f'"""\n{CALL}\n"""'), "float32"), ((None, -1), "float32"), ((None, 1 << 40), "float32"),
+     ((None, True), "float32"), ((2,) * 40, "float32"), ((None, 3), "load")],
+)  # fmt: skip
+def test_an_input_has_sizes_and_a_dtype_of_torch(shape, dtype, capsys):
+    """Its sizes are written into the docstring of the source."""
+    network = Network((Entry("image", shape, dtype),), (Node("relu", ("image",), ("y",)),), ("y",))
+
+    with pytest.raises(BuildError, match="Refused: the input image has the shape"):
+        emit(network, {}, {"image": (2, 3)})
+    assert capsys.readouterr().out == ""

@@ -151,7 +151,9 @@ def _chosen(settings: Settings, *keys: Attribute) -> Facts:
 
 
 def _norm(settings: Settings) -> Facts:
-    return {"eps": float(settings.get("epsilon", 1e-3)), **_chosen(settings, "axis", "center", "scale", "groups")}
+    eps = settings.get("epsilon", 1e-3)
+    known: Facts = {"eps": float(eps)} if isinstance(eps, int | float) else {}  # a damaged file has another value
+    return {**known, **_chosen(settings, "axis", "center", "scale", "groups")}
 
 
 def _batch_norm(settings: Settings) -> Facts:

@@ -3,6 +3,7 @@
 Source: tensorflow/core/framework/{graph,node_def,attr_value}.proto.
 """
 
+import re
 from abc import ABC, abstractmethod
 from base64 import b64decode
 from collections.abc import Iterable, Mapping
@@ -120,7 +121,8 @@ class _JsonAttributes(Attributes):
         return [_decoded(value) for value in self._list(name, "s")]
 
     def integers(self, name: str) -> list[int]:
-        return [int(value) for value in self._list(name, "i") if isinstance(value, str | int) and len(str(value)) < 20]
+        texts = [str(value) for value in self._list(name, "i") if isinstance(value, str | int)]
+        return [int(text) for text in texts if re.fullmatch(r"-?\d{1,19}", text, re.ASCII)]
 
     def real(self, name: str) -> float:
         value = self._value(name, "f")
@@ -134,7 +136,12 @@ def _decoded(value: object) -> str:
     """A text; the converter writes bytes in base64, and some versions as a list of numbers."""
     if isinstance(value, list):
         return bytes(code & 255 for code in value if isinstance(code, int)).decode("utf-8", "replace")
-    return b64decode(value, validate=False).decode("utf-8", "replace") if isinstance(value, str) else ""
+    if not isinstance(value, str):
+        return ""
+    try:
+        return b64decode(value, validate=False).decode("utf-8", "replace")
+    except ValueError:  # a damaged file has another text
+        return ""
 
 
 def nodes_of_graph(graph: memoryview) -> dict[str, GraphNode]:
@@ -171,7 +178,8 @@ def nodes_of_json(graph: JsonObject) -> dict[str, GraphNode]:
     for node in listed if isinstance(listed, list) else ():
         try:
             inputs = _sources(str(name) for name in node.get("input", ()))
-            nodes[str(node["name"])] = GraphNode(str(node["op"]), inputs, _JsonAttributes(node.get("attr") or {}))
+            attributes = _JsonAttributes(dict(node.get("attr") or {}))
+            nodes[str(node["name"])] = GraphNode(str(node["op"]), inputs, attributes)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise CheckpointError(f"a node of the graph is damaged ({error!r:.100})") from error
     return nodes

@@ -9,6 +9,8 @@ from regraft.networks.axis_orders import Held, Order, as_stored
 from regraft.networks.network import Node
 from regraft.networks.source import StepValue
 
+_LARGEST, _MOST_SIZES = 1 << 63, 4096
+
 
 def targets_text(node: Node, targets: Sequence[str]) -> str:
     """The left side of the assignment; recurrent layers give their states in a tuple."""
@@ -20,10 +22,18 @@ def targets_text(node: Node, targets: Sequence[str]) -> str:
 def held_of(text: str, value: Any, order: Order, flat: Any) -> Held:
     """The value of a variable: a tensor in this order of axes, or sizes of Python."""
     if not isinstance(value, Tensor):
+        _check_sizes(value)
         return Held(text, None, "int64", plain=value)
     rank = value.dim()
     known = order if len(order) == rank else as_stored(rank)
     return Held(text, tuple(value.shape), str(value.dtype).removeprefix("torch."), known, flat)
+
+
+def _check_sizes(value: Any) -> None:
+    """Raise OverflowError for numbers that no size is: steps that square or double them would never end."""
+    numbers = value if isinstance(value, tuple) else (value,)
+    if len(numbers) > _MOST_SIZES or any(isinstance(number, int) and abs(number) > _LARGEST for number in numbers):
+        raise OverflowError("sizes are computed that no tensor has")
 
 
 def step_values(names: Sequence[str], values: Mapping[str, Held]) -> tuple[StepValue, ...]:

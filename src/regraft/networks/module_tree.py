@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from regraft.arrays import ArrayInfo
+from regraft.errors import BuildError
 from regraft.networks.axis_orders import Held, as_stored
 from regraft.networks.flattened import reordered
 from regraft.networks.names import Paths, children_of, expression, tensor_path
@@ -87,10 +88,20 @@ class ModuleTree:
         if path not in self.source.constructors:
             self.source.constructors[path] = text
             with torch.device("meta"):
-                put(self.root, path, eval(text, frame).eval())  # a constructor of the vocabulary, of checked words
+                module = eval(text, frame).eval()  # a constructor of the vocabulary, of checked words
+            self._compare(node, module)
+            put(self.root, path, module)
             for role, array in node.arrays.items():
                 self.source.arrays[f"{path}.{role}"] = reordered(array, flat, role, node.operator)
         return expression(path, self.lists)
+
+    def _compare(self, node: Node, module: nn.Module) -> None:
+        """Raise BuildError for settings that ask for other arrays than the file has: they may be very large."""
+        state = module.state_dict()
+        for role, array in node.arrays.items():
+            expected, given = tuple(state[role].shape), array.shape_in(self.infos)
+            if expected != given:
+                raise BuildError(f"The layer {node.layer} needs a {role} of shape {expected}, the file has {given}.")
 
 
 def put(root: nn.Module, path: str, module: nn.Module) -> None:

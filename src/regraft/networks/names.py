@@ -1,13 +1,18 @@
 """Names of a file's layers as torch and Python take them: paths of modules, attributes, variables."""
 
+import builtins
 import keyword
 import re
 from collections.abc import Iterable, Sequence
+from unicodedata import normalize
 
 from torch import nn
 
+from regraft.networks.runtime_functions import FRAME, HELPERS
+
 _RESERVED = frozenset(dir(nn.Module())) | {"nn", "F", "torch"}
 _IN_DICT = frozenset(dir(nn.ModuleDict()))
+_USED = frozenset({"self", "device", *dir(builtins), *FRAME, *HELPERS})  # by the code beside its own variables
 
 
 def module_path(layer: str) -> str:
@@ -32,7 +37,7 @@ def tensor_path(name: str) -> str:
 
 
 def _legal(part: str) -> str:
-    name = re.sub(r"\W", "_", part)
+    name = re.sub(r"\W", "_", normalize("NFKC", part))  # Python reads identifiers in this form
     name = f"n{name}" if name.startswith("__") else name  # Python would put the class's name before it
     return f"{name}_" if name in _RESERVED or name in _IN_DICT or keyword.iskeyword(name) else name
 
@@ -129,6 +134,6 @@ def variable_name(text: str) -> str:
     >>> variable_name("input:0"), variable_name("class")
     ('input_0', 'class_')
     """
-    name = re.sub(r"\W", "_", text).strip("_") or "x"
-    name = f"x_{name}" if name[0].isdigit() else name
-    return f"{name}_" if keyword.iskeyword(name) or name in ("self", "torch", "nn", "F", "Tensor") else name
+    name = re.sub(r"\W", "_", normalize("NFKC", text)).strip("_") or "x"
+    name = name if name.isidentifier() else f"x_{name}"
+    return f"{name}_" if keyword.iskeyword(name) or name in _USED else name

@@ -8,6 +8,7 @@ from regraft.networks.axis_orders import Held
 from regraft.networks.operators import Call, Operator, python
 
 Write = Callable[[Call], str]
+_MOST_POWER = 63  # exponents of a size
 
 
 def _held(call: Call, index: int) -> Held:
@@ -44,6 +45,13 @@ def _elementwise(text: str) -> Write:
         return f"tuple({inner} for {', '.join(names[index] for index in many)} in zip({pairs}, strict=True))"
 
     return write
+
+
+def _power(call: Call) -> str:
+    """Powers of small exponents: others are no sizes, and would take for ever."""
+    if any(not -_MOST_POWER <= number <= _MOST_POWER for number in _numbers(_held(call, 1).plain)):
+        return ""
+    return _elementwise("{0} ** {1}")(call)
 
 
 def _divided(call: Call) -> str:
@@ -125,13 +133,6 @@ def _reduce(text: str) -> Write:
     return write
 
 
-def _fill(call: Call) -> str:
-    """A tuple of one value, as long as the first size says."""
-    if not isinstance(_held(call, 0).plain, tuple) or len(_held(call, 0).plain) != 1:
-        return ""
-    return f"({python(call.settings['value'])},) * {_operand(_first(call))}"
-
-
 def _stack(call: Call) -> str:
     return "" if any(_is_many(call, index) for index in range(len(call.texts))) else _concat(call)
 
@@ -162,7 +163,7 @@ def _index(call: Call) -> str:
 SIZES: Mapping[str, Write] = {
     "add": _elementwise("{0} + {1}"), "sub": _elementwise("{0} - {1}"), "mul": _elementwise("{0} * {1}"),
     "div": _elementwise("{0} / {1}"), "div_trunc": _divided, "floor_div": _elementwise("{0} // {1}"),
-    "mod": _elementwise("{0} % {1}"), "pow": _elementwise("{0} ** {1}"), "neg": _elementwise("-{0}"),
+    "mod": _elementwise("{0} % {1}"), "pow": _power, "neg": _elementwise("-{0}"),
     "floor": _elementwise("{0} // 1"), "ceil": _elementwise("-(-{0} // 1)"), "sqrt": _elementwise("{0} ** 0.5"),
     "abs": _elementwise("abs({0})"), "reciprocal": _elementwise("1 / {0}"),
     "equal": _elementwise("{0} == {1}"), "not_equal": _elementwise("{0} != {1}"), "less": _elementwise("{0} < {1}"),

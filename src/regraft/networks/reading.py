@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from regraft.arrays import Checkpoint
 from regraft.errors import BuildError
 from regraft.networks.caffe import caffe_network
+from regraft.networks.damage import refused_damage
 from regraft.networks.keras import keras_network
 from regraft.networks.mxnet import mxnet_network
 from regraft.networks.network import Network
@@ -37,10 +38,11 @@ _TRANSLATIONS: Mapping[str, Callable[[Checkpoint], Network | None]] = {
 def network_of(checkpoint: Checkpoint) -> Network:
     """The network that the checkpoint's file describes; what has no translation is in `untranslated`.
 
-    Raises BuildError when the file describes none.
+    Raises BuildError when the file describes none, or when its description is damaged.
     """
     translation = _TRANSLATIONS.get(checkpoint.format)
-    network = translation(checkpoint) if translation else None
+    with refused_damage(checkpoint.path):
+        network = translation(checkpoint) if translation else None
     if network is None:
         raise BuildError(
             f"{checkpoint.path} holds weights without a description of their network ({checkpoint.format}). "

@@ -12,6 +12,7 @@ from regraft.learning.request import GivenLoss, Request, WeightedLoss, remembere
 from regraft.learning.scoring import Score, score
 from regraft.tasks.kinds import GivenTask
 from regraft.tensors.pad_values import GivenPads
+from regraft.tensors.threads import threads_for
 
 __all__ = ["Score", "evaluate"]
 
@@ -54,4 +55,5 @@ def evaluate(
     learner.refuse_stale(examples, {}, trains=False)
     learner.refuse_padding(examples, batch_size)
     request = Request(task, loss, metrics)
-    return score(learner, in_memory(examples, learner.device), request, batch_size=batch_size, metrics=metrics)
+    with threads_for(learner.work_of(batch_size)):
+        return score(learner, in_memory(examples, learner.device), request, batch_size=batch_size, metrics=metrics)

@@ -3,6 +3,7 @@
 The trunk is all that depends only on inputs and frozen layers; the head is the rest. Both run the model's own forward.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -27,6 +28,7 @@ from regraft.errors import SplitError
 from regraft.foundation.patterns import Patterns, choose, choose_whole
 from regraft.tensors.fingerprints import hash_description
 from regraft.tensors.keeping import undisturbed
+from regraft.tensors.threads import threads_for
 from regraft.tensors.trees import map_tree
 
 
@@ -34,6 +36,7 @@ class FeatureExtractor(ABC):
     """What computes features: called with a batch, it gives leaf name → one row per example."""
 
     cut: Cut
+    step_work = math.inf  # floating-point operations of the model for a batch: how many threads share it
 
     @abstractmethod
     def __call__(self, *args: Any, **kwargs: Any) -> Features:
@@ -73,6 +76,8 @@ class Trunk(FeatureExtractor):
         before = SettingsWatch(dict(model.named_modules()))
         self.modes, self.example = proven_modes(model, batch, wanted, (False,) if only_evaluation else (True, False))
         self.cut = whole_cut(model, self.modes)
+        record = next(iter(self.modes.values())).program.record
+        self.step_work = record.work_of(record.operations) / batch.rows * BATCH_ROWS
         is_steady = all(proven.is_steady for proven in self.modes.values())
         self._rounding = {batch.rows: 0.0} if is_steady else {}  # batch size → measured row_rounding
         own = layers_of_trunk(self.modes)
@@ -112,9 +117,12 @@ class Trunk(FeatureExtractor):
         """
         self.refuse_changed_settings()
         modes = self.modes
-        return _of_all_modes(
-            self.model, modes, lambda mode: run_trunk(modes[mode].trunk, modes[mode].guards, args, kwargs).features
-        )
+
+        def run(mode: bool) -> Features:
+            return run_trunk(modes[mode].trunk, modes[mode].guards, args, kwargs).features
+
+        with threads_for(self.step_work):
+            return _of_all_modes(self.model, modes, run)
 
     def refuse_changed_settings(self) -> None:
         """Raise SplitError that names the settings of frozen layers (eps, a flag) that have changed since the split."""
@@ -213,7 +221,7 @@ class TrunkPart(FeatureExtractor):
     """
 
     def __init__(self, trunk: Trunk, shallower: Trunk) -> None:
-        self.trunk, self.shallower, self.cut = trunk, shallower, trunk.cut
+        self.trunk, self.shallower, self.cut, self.step_work = trunk, shallower, trunk.cut, trunk.step_work
 
     def __call__(self, features: Mapping[str, Tensor] | None = None, /, **leaves: Tensor) -> Features:
         """The deeper features of a batch, from its shallower ones as a dictionary or by their names."""
@@ -224,7 +232,8 @@ class TrunkPart(FeatureExtractor):
             new, old = modes[mode], before[mode]
             return run_trunk_from(new.trunk, new.guards, old.program, old.guards, given).features
 
-        return _of_all_modes(self.trunk.model, modes, run)
+        with threads_for(self.step_work):
+            return _of_all_modes(self.trunk.model, modes, run)
 
     def cut_for(self, batch_size: int) -> Cut:
         """As `Trunk.cut_for`."""
@@ -250,6 +259,13 @@ class Head(nn.Module):
     def __init__(self, trunk: Trunk) -> None:
         super().__init__()
         self.trunk, self.model, self.training = trunk, trunk.model, trunk.model.training
+
+    @property
+    def example_work(self) -> float:
+        """Floating-point operations of a forward of the head for one example, roughly."""
+        program = next(iter(self.trunk.modes.values())).program
+        repeated = [program.record.operations[index] for index in program.choice.repeated]
+        return program.record.work_of(repeated) / program.batch.rows
 
     def recut(self) -> tuple[TrunkPart, "Head"]:
         """After more layers were frozen: what computes deeper features from this head's, and the head for those.

@@ -39,6 +39,7 @@ from regraft.learning.weighting import weighted
 from regraft.tasks.kinds import GivenTask
 from regraft.tensors.keeping import kept_generators, kept_modes
 from regraft.tensors.pad_values import GivenPads
+from regraft.tensors.threads import threads_for
 
 __all__ = ["Candidate", "History", "Stage", "train"]
 
@@ -134,17 +135,19 @@ def _train(
         torch.manual_seed(seed if ranks.is_first else _mixed(seed, ranks.rank))
         if isinstance(solver, Exact) and layer is not None and isinstance(examples, TensorExamples):
             decays, size = as_list(solver.weight_decay), steps.batch_size
-            history = solve_head(
-                stages.learner, layer, examples, stages.held_out, objective, decays, batch_size=size,
-                metrics=request.metrics, ranks=ranks,
-            )  # fmt: skip
+            with threads_for(stages.learner.work_of(len(examples))):
+                history = solve_head(
+                    stages.learner, layer, examples, stages.held_out, objective, decays, batch_size=size,
+                    metrics=request.metrics, ranks=ranks,
+                )  # fmt: skip
         else:
             if ranks.are_several:
                 refuse_whole_batches(ranks, stages.learner, objective, examples)
             optimizers = optimizers or _optimizers(stages.model, parameters, steps)
             runs = [_candidate(stages.learner, *made, steps, objective, monitor, ranks) for made in optimizers]
             watch = watch_of(steps, objective, stages, seed, ranks)
-            with interrupts_with_history(runs, stages, watch, described), watch:
+            work = 3 * stages.learner.work_of(steps.batch_size)  # a backward pass takes twice as long as its forward
+            with interrupts_with_history(runs, stages, watch, described), watch, threads_for(work):
                 history = descend(
                     runs, stages, objective, check, metrics=request.metrics, trace=_trace_of(steps, ranks),
                     prepare=partial(_prepare, steps), watch=watch,

@@ -31,6 +31,7 @@ from regraft.splitting import FeatureExtractor
 from regraft.stores.memory import MemoryStore
 from regraft.stores.store import Entry, Store
 from regraft.tensors.fingerprints import digest_of
+from regraft.tensors.threads import threads_for
 
 
 @final
@@ -107,14 +108,15 @@ def compute(trunk: FeatureExtractor, samples: Samples, options: Options) -> Comp
     _refuse_dependent(trunk)
     frozen = _digests(trunk)
     started = time.perf_counter()
-    trunk, runtime = choose_runtime(trunk, samples, options)
-    if runtime.note and options.tell is not None:
-        options.tell(runtime.note)
-    run = Runner(trunk, options.engine.compute)
-    if options.store is None and options.precision == "float32":
-        computed = _in_memory(run, samples, options, started)
-    else:
-        computed = _in_store(run, samples, options.store or MemoryStore(), options, started)
+    with threads_for(trunk.step_work):
+        trunk, runtime = choose_runtime(trunk, samples, options)
+        if runtime.note and options.tell is not None:
+            options.tell(runtime.note)
+        run = Runner(trunk, options.engine.compute)
+        if options.store is None and options.precision == "float32":
+            computed = _in_memory(run, samples, options, started)
+        else:
+            computed = _in_store(run, samples, options.store or MemoryStore(), options, started)
     _refuse_changed(trunk, frozen, computed.key)
     return replace(computed, frozen=frozen, built=replace(computed.built, runtime=runtime))
 

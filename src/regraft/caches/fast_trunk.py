@@ -39,6 +39,7 @@ class FastTrunk(FeatureExtractor):
 
     def __init__(self, exact: Trunk, runtime: str, rows: int) -> None:
         self.exact, self.cut, self.runtime, self.rows = exact, exact.cut, runtime, rows
+        self.step_work = exact.step_work
         self._shapes: list[torch.Size] = []
         self._compiled: Compiled | None = None
 

@@ -11,8 +11,10 @@ from regraft.cuts.modes import ProvenModes
 from regraft.cuts.program import Features
 from regraft.cuts.proving_together import proven_together
 from regraft.cuts.record import values_in
+from regraft.cuts.row_rounding import BATCH_ROWS
 from regraft.cuts.search import Recording, Search, record_example
 from regraft.errors import SplitError
+from regraft.tensors.threads import threads_for
 
 
 def proven_modes(
@@ -29,11 +31,13 @@ def proven_modes(
     def search(mode: bool, recording: Recording) -> Search:
         return Search(model, recording.record, recording.sizes, batch, wanted=wanted, is_training=mode)
 
-    modes = proven_together({mode: search(mode, each) for mode, each in recordings.items()}, recordings)
-    if not modes:
-        for mode, recording in recordings.items():
-            own = record_example(model, batch, is_training=mode) if recording.is_borrowed else recording
-            modes[mode] = search(mode, own).proven()
+    first = next(iter(recordings.values())).record
+    with threads_for(first.work_of(first.operations) / batch.rows * BATCH_ROWS):
+        modes = proven_together({mode: search(mode, each) for mode, each in recordings.items()}, recordings)
+        if not modes:
+            for mode, recording in recordings.items():
+                own = record_example(model, batch, is_training=mode) if recording.is_borrowed else recording
+                modes[mode] = search(mode, own).proven()
     return _with_one_name_each(modes)
 
 

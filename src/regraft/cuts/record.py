@@ -5,7 +5,8 @@ A *value* is a tensor's content at a moment: views of one storage share it, an i
 for it: they show what was read and written. A *call* is one run of a module's forward.
 """
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -13,6 +14,9 @@ import torch
 from torch import Tensor
 
 from regraft.tensors.trees import Placeholder, find_in
+
+_NOT_COUNTED = ("lstm", "gru", "rnn")
+OPERATIONS_OF_AN_ELEMENT = 10  # of a norm or an activation; memory limits them
 
 
 @dataclass(frozen=True)
@@ -207,6 +211,16 @@ class Record:
     def input_values(self) -> frozenset[int]:
         """The values of the inputs."""
         return frozenset(value.index for value in self.values if value.kind == "input")
+
+    def work_of(self, operations: Iterable[RecordedOperation]) -> float:
+        """Floating-point operations of these, roughly; infinite where torch's formulas miss the costly ones."""
+        work = 0.0
+        for operation in operations:
+            elements = sum(math.prod(self.values[value].shape) for value in operation.writes)
+            work += operation.flops + OPERATIONS_OF_AN_ELEMENT * elements
+            if any(word in operation.name for word in _NOT_COUNTED):
+                return math.inf
+        return work
 
     def computed_from(self, value: int) -> list[int]:
         """The values from which a value was computed directly."""

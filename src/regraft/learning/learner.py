@@ -1,5 +1,6 @@
 """What is trained and scored: a whole model, or the head of a split one, called in the same form."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, final
 
@@ -55,6 +56,10 @@ class Learner:
     def device(self) -> torch.device:
         """The device of the model's parameters."""
         return next((tensor.device for tensor in self.model.parameters()), torch.device("cpu"))
+
+    def work_of(self, count: int) -> float:
+        """Floating-point operations of a forward of so many examples, roughly; infinite where nobody knows them."""
+        return count * self.head.example_work if isinstance(self.head, Head) and self.part is None else math.inf
 
     def outputs(self, inputs: Inputs) -> Any:
         """The model's outputs for a batch: a head is called with its features, a model by `examples.call`."""

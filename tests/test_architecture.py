@@ -17,7 +17,7 @@ ORDER = [
     "inputs", "contracts", "datasets", "stores", "caches", "caching", "learning", "training", "evaluating",
     "collecting", "protocols", "depths", "layer_heads", "advising", "jobs",
     "model_record", "saving", "exports", "exporting", "answers", "predicting", "scoring_runs", "reports", "reporting",
-    "comparing", "sklearn", "testing", "recipe", "demo", "cli", "__main__",
+    "comparing", "sklearn", "testing", "recipe", "filling", "demo", "cli", "__main__",
 ]  # fmt: skip
 PUBLIC_NAMES = [
     "open_checkpoint", "plan_reuse", "apply_plan", "build_model", "verify", "verify_with_runtime", "advise",
@@ -120,7 +120,7 @@ def test_show_needs_no_torch():
 def test_the_product_names_no_foreign_framework_at_import():
     """Optional libraries are imported inside the function that needs them."""
     optional = {"h5py", "onnx", "msgpack", "tensorstore", "gguf", "flatbuffers", "timm", "torchvision", "sklearn",
-                "jinja2", "matplotlib", "fsspec", "pyarrow", "tensorflow", "keras", "jax",
+                "jinja2", "matplotlib", "fsspec", "pyarrow", "ray", "tensorflow", "keras", "jax",
                 "datasets", "webdataset", "transformers", "peft"}  # fmt: skip
     early = {
         name_of(path): node.lineno

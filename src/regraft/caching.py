@@ -1,14 +1,18 @@
 """Compute the cut's values once for each example, and keep them where they can be trusted."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 from regraft.caches.computing import Computed, Filled, compute, fill
 from regraft.caches.features import Features
 from regraft.caches.one_pass import compute_stream
-from regraft.caches.options import Engine, Options
+from regraft.caches.options import Engine, Options, Share
 from regraft.caches.precision import Precision
+from regraft.caches.ray_workers import Ray
+from regraft.caches.running import device_of
 from regraft.caches.sampling import samples_of
 from regraft.errors import CacheError
 from regraft.examples import Examples, as_examples, with_pads
@@ -24,9 +28,9 @@ EngineName = Literal["exact", "fast"]
 
 def cache_features(
     trunk: FeatureExtractor, dataset: Any, store: Store | str | os.PathLike[str] | None = None, *, batch_size: int = 64,
-    views: int = 1, precision: Precision = "float32", engine: Engine | EngineName = "exact", data_id: str | None = None,
-    classes: Sequence[str] = (), pad: GivenPads = None, head: Callable[[Any], Any] | None = None,
-    epochs: int | None = None, tell: Callable[[str], None] | None = None,
+    views: int = 1, precision: Precision = "float32", engine: Engine | Ray | EngineName = "exact",
+    data_id: str | None = None, classes: Sequence[str] = (), pad: GivenPads = None,
+    head: Callable[[Any], Any] | None = None, epochs: int | None = None, tell: Callable[[str], None] | None = None,
 ) -> Features:  # fmt: skip
     """The trunk's output for each example of a data set, computed once.
 
@@ -39,7 +43,8 @@ def cache_features(
     precision   "float32" is exact; "bfloat16", "float16", "int8" are smaller (see `features.built.rounding`)
     engine      "exact" runs the model's own forward. "fast" measures which compiled copy of the trunk is fastest on two
                 batches, and uses it where its features are within 1e-5 of the largest value of a row: see
-                `features.built.runtime`. Or an `Engine`
+                `features.built.runtime`. An `Engine` has more settings. `Ray(workers=8)` lets workers on a Ray
+                cluster fill the store, which all of them see
     data_id     a promise: under this name, example i has the same input in every run, so inputs are not hashed. Without
                 it every input is read and hashed, so that an edited one is noticed. Examples whose features are stored
                 are not even read when the data set is a `regraft.datasets.labelled.Labelled`, which states its labels
@@ -61,7 +66,11 @@ def cache_features(
     Raises CacheError when the data set draws at random (and views is 1), when the store cannot be read or written, and
     when rows of the store are not what the trunk gives now.
     """
-    options = _options(store, batch_size, precision, engine, head=head, epochs=epochs, tell=tell)
+    settings = engine.engine if isinstance(engine, Ray) else engine
+    options = _options(store, batch_size, precision, settings, head=head, epochs=epochs, tell=tell)
+    if isinstance(engine, Ray):
+        same = {"batch_size": batch_size, "views": views, "precision": precision, "data_id": data_id, "pad": pad}
+        _fill_by_workers(engine, trunk, dataset, options.store, same)
     with kept_generators():
         if is_stream(dataset):
             return Features(_of_stream(trunk, dataset, options, views, data_id, classes, pad))
@@ -89,11 +98,7 @@ def fill_features(
     to read every input. See `data_id`.
     """
     options = _options(store, batch_size, precision, engine)
-    if is_stream(dataset):
-        raise CacheError(
-            f"A {type(dataset).__name__} is read once from the start, so several workers cannot share it. Pass data "
-            "with a length, whose examples are read by their number, or fill the store with cache_features."
-        )
+    _refuse_stream(dataset)
     with kept_generators():
         examples = _examples(trunk, dataset, (), pad)
         return fill(trunk, samples_of(examples, views=views, data_id=data_id, hashed=True), options, wait=wait)
@@ -128,3 +133,38 @@ def _of_stream(
             f"the start. Leave {name} out, or pass list(data), if it fits in memory."
         )
     return compute_stream(trunk, stream, options, lambda pairs: _examples(trunk, pairs, classes, pad))
+
+
+def _refuse_stream(dataset: Any) -> None:
+    """Raise CacheError for data that several processes cannot share."""
+    if is_stream(dataset):
+        raise CacheError(
+            f"A {type(dataset).__name__} is read once from the start, so several workers cannot share it. Pass data "
+            "with a length, whose examples are read by their number (a Hugging Face data set over Parquet, for "
+            "instance), or fill the store with cache_features alone."
+        )
+
+
+def _fill_by_workers(
+    workers: Ray, trunk: FeatureExtractor, dataset: Any, store: Store | None, same: Mapping[str, Any]
+) -> None:
+    """Let workers fill the store. Raises CacheError for what other processes cannot see or be sent."""
+    if not isinstance(store, FolderStore):
+        raise CacheError(
+            "Workers on Ray share a store: pass a folder that all nodes see, or a URL such as s3://bucket/features."
+        )
+    _refuse_stream(dataset)
+    on_gpu = device_of(trunk).type == "cuda"
+    if on_gpu != bool(workers.gpus):
+        way_out = "Pass gpus=1." if on_gpu else 'Call model.to("cuda").'
+        raise CacheError(
+            f"The model is on the {'GPU' if on_gpu else 'CPU'}, and each worker has {workers.gpus:g} GPUs. Features of "
+            f"both round differently, so they are not mixed. {way_out}"
+        )
+    workers.run(partial(_fill_share, trunk, dataset, store.absolute(), workers.engine, same))
+
+
+def _fill_share(
+    trunk: FeatureExtractor, dataset: Any, store: Store, engine: Engine, same: Mapping[str, Any], share: Share
+) -> Filled:
+    return fill_features(trunk, dataset, store, engine=replace(engine, share=share), **same)

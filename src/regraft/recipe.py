@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from regraft.caches.features import Features
+from regraft.caches.options import Share
 from regraft.contracts.text import padding_of
 from regraft.datasets.labelled import Labelled
 from regraft.depths.depth_advice import DepthAdvice
@@ -28,6 +29,7 @@ from regraft.jobs.advice import spelled, spelled_for
 from regraft.jobs.features import features_of
 from regraft.jobs.heads import advice_for, needs_advice, with_head
 from regraft.jobs.job import Job
+from regraft.jobs.launching import joined
 from regraft.jobs.layers import freeze_layers
 from regraft.jobs.method import monitored, request_of, solvers_of, watched
 from regraft.jobs.parts import cached_besides, inputs_of, notes_of, open_parts, refuse_missing_data
@@ -38,6 +40,7 @@ from regraft.jobs.understood import refuse_misfit, shared_notes, understood
 from regraft.jobs.unfinished import EPOCHS_FILE, Unfinished
 from regraft.learning.history import History
 from regraft.learning.loggers import CsvLogger, loggers_named
+from regraft.learning.ranks import Ranks
 from regraft.learning.request import Request
 from regraft.learning.solvers import Solver
 from regraft.loading import apply_plan
@@ -104,22 +107,28 @@ def reuse(job: Job | str | Path, *, resume: bool = False, tell: Tell = lambda li
     resume  go on with a training by gradient steps that was interrupted: its finished epochs are in RUN.unfinished
     tell    is given sentences for the user as the work goes on: the plan, the cut, the cost of the cache
 
+    Processes that torchrun or srun has started together share the features and the training; the first one writes.
+
     Raises the error of the step that cannot go on; no run folder is left then.
     """
     job = job if isinstance(job, Job) else Job.from_file(Path(job))
     out = job.path(job.out.folder)
-    refuse_existing(out, overwrite=job.out.overwrite, foreign=foreign_entries, keep=inputs_of(job))
-    with Unfinished(out, resume=resume, overwrite=job.out.overwrite) as unfinished:
-        return _reuse_in(out, job, unfinished, tell)
+    with joined() as ranks:
+        refuse_existing(out, overwrite=job.out.overwrite, foreign=foreign_entries, keep=inputs_of(job))
+        unfinished = Unfinished(out, resume=resume, overwrite=job.out.overwrite)
+        if not ranks.is_first:
+            return _reuse_in(out, job, unfinished, lambda line: None, ranks)
+        with unfinished:
+            return _reuse_in(out, job, unfinished, tell, ranks)
 
 
-def _reuse_in(out: Path, job: Job, unfinished: Unfinished, tell: Tell) -> Run:
-    """All steps, in their order."""
+def _reuse_in(out: Path, job: Job, unfinished: Unfinished, tell: Tell, ranks: Ranks) -> Run:
+    """All steps, in their order; of several processes the first alone writes."""
     watch = Stopwatch()
     torch.manual_seed(job.train.seed)  # the fresh layers' initial weights
 
     ready = prepared(job, watch, tell)
-    trained, examples = with_features(ready, job, watch, tell)
+    trained, examples = with_features(ready, job, watch, tell, Share(ranks.rank, ranks.count))
     is_cached = isinstance(trained, Head)
     request, pad = ready.request, None if is_cached else padding_of(ready.data[TRAIN].preparation.text)
     studies: list[Study] = []
@@ -147,7 +156,9 @@ def _reuse_in(out: Path, job: Job, unfinished: Unfinished, tell: Tell) -> Run:
 
     record = record_of(job, ready, examples[TRAIN], history, evaluated, watch.seconds)
     record = replace(record, studies=tuple(studies))
-    write_run(out, job, ready.model, record, ready.data[TRAIN], epochs=unfinished.epochs)
+    if ranks.is_first:
+        write_run(out, job, ready.model, record, ready.data[TRAIN], epochs=unfinished.epochs)
+    ranks.wait()
     return Run(out, ready.model, record)
 
 
@@ -190,7 +201,7 @@ def prepared(job: Job, watch: Stopwatch, tell: Tell) -> Prepared:
 
 
 def with_features(
-    ready: Prepared, job: Job, watch: Stopwatch, tell: Tell
+    ready: Prepared, job: Job, watch: Stopwatch, tell: Tell, share: Share
 ) -> tuple[nn.Module | Head, Mapping[str, Labelled | Features]]:
     """What is trained on what: the head on features, or the whole model where caching is off or does not pay."""
     if job.cache.use is False:
@@ -198,7 +209,7 @@ def with_features(
     trunk, head = call(partial(split, ready.model), ready.inputs)
     tell(str(trunk.cut))
     with watch("features"):
-        features = features_of(trunk, head, ready.data, job, tell)
+        features = features_of(trunk, head, ready.data, job, tell, share)
     return (head, features) if features else (ready.model, ready.data)
 
 

@@ -22,6 +22,7 @@ def features(job: Path, *, out: Path, part: str, settings: list[str] | None) -> 
     import torch
 
     from regraft.caches.features import Features
+    from regraft.caches.options import Share
     from regraft.foundation.stopwatch import Stopwatch
     from regraft.jobs.job import Job
     from regraft.recipe import prepared, with_features
@@ -31,7 +32,7 @@ def features(job: Path, *, out: Path, part: str, settings: list[str] | None) -> 
     ready = prepared(whole, Stopwatch(), lambda line: None)
     if part not in ready.data:
         refuse_usage("features", f"--part {part!r}: the job has {', '.join(ready.data)}")
-    _, made = with_features(ready, whole, Stopwatch(), lambda line: None)
+    _, made = with_features(ready, whole, Stopwatch(), lambda line: None, Share())
     computed, data = made[part], ready.data[part]
     assert isinstance(computed, Features), "cache.use is true"
     computed.with_labels(computed.labels, classes=data.classes).write(out, ids=data.ids)

@@ -1,4 +1,4 @@
-"""`regraft reuse`, `predict`, `compare` and `demo`: run a job, use its model, compare runs, see all on small data."""
+"""`regraft reuse`, `fill`, `predict`, `compare` and `demo`: run a job, use its model, see all on small data."""
 
 import csv
 import json
@@ -34,6 +34,13 @@ def add_to(commands: Commands) -> None:
     add("--resume", action="store_true", help="go on with a training that was interrupted")
     add("--learning-curve", metavar="N,N,…", help="also score trainings on so many labels, as [study] counts")
     add("--skip-unreadable", action="store_true", help="go on without damaged files, with a note")
+    add("--cluster", choices=("auto", "ray", "none"), help="compute the features on Ray, as [cluster] engine")
+
+    add = add_command(commands, fill)
+    add("job", type=Path, help="a job.toml; its features are computed into [cache] folder, and nothing is trained")
+    add("--set", dest="settings", action="append", metavar="SECTION.KEY=VALUE", help="override a key; repeatable")
+    add("--share", metavar="N/COUNT", help="which of how many processes this is, from 0; else as the launcher tells")
+    add("--wait", action="store_true", help="for the other processes, until all features are there")
 
     add = add_command(commands, advise)
     add("job", type=Path, help="a job.toml; its model is restored and looked at, and nothing is trained")
@@ -90,24 +97,49 @@ def _add_for_runs(commands: Commands) -> None:
 
 def run_job(
     job: Path, *, settings: list[str] | None, overwrite: bool, resume: bool, learning_curve: str | None,
-    skip_unreadable: bool,
+    skip_unreadable: bool, cluster: str | None,
 ) -> None:  # fmt: skip
-    """The main job: restore, freeze, cache, train, evaluate, save, report."""
+    """The main job: restore, freeze, cache, train, evaluate, save, report.
+
+    Processes that torchrun or srun starts share the work: torchrun --nproc-per-node 2 -m regraft reuse job.toml
+    """
     from regraft.errors import SaveError
     from regraft.jobs.job import Job
+    from regraft.jobs.launching import is_first
     from regraft.jobs.unfinished import Unfinished
     from regraft.recipe import reuse
 
     extra = ["out.overwrite=true"] * overwrite + ["data.skip_unreadable=true"] * skip_unreadable
+    if cluster:
+        extra.append(f"cluster.engine={cluster}")
     if learning_curve:
         extra.append(f"study.counts=[{learning_curve}]")
     whole = Job.from_file(job, [*(settings or []), *extra])
     try:
-        say(reuse(whole, resume=resume, tell=_say_if_possible).summary())
+        run = reuse(whole, resume=resume, tell=_say_if_possible)
+        if is_first():
+            say(run.summary())
     except BaseException as error:
         if not isinstance(error, SaveError) and Unfinished(whole.path(whole.out.folder)).has_epochs():
             warn(f"note: the finished epochs are kept; go on with: regraft reuse {job} --resume")
         raise
+
+
+def fill(job: Path, *, settings: list[str] | None, share: str | None, wait: bool) -> None:
+    """Compute a job's features in this process and any others, and train nothing; `reuse` finds them.
+
+    Start it as often as there are processors, on all machines that see the folder of [cache]. A Slurm array needs no
+    option: sbatch --array=0-15 --wrap "regraft fill job.toml"
+    """
+    from regraft.caches.options import Share
+    from regraft.filling import fill as fill_features
+    from regraft.jobs.job import Job
+
+    number, _, count = (share or "").partition("/")
+    if share and not (number.isdecimal() and count.isdecimal()):
+        refuse_usage("fill", f"--share {share!r} is not two numbers, as in 3/16")
+    chosen = Share(int(number), int(count)) if share else None
+    fill_features(Job.from_file(job, settings or []), share=chosen, wait=wait, tell=_say_if_possible)
 
 
 def advise(job: Path, *, settings: list[str] | None, as_json: bool, svg: Path | None) -> None:

@@ -18,7 +18,7 @@ SECTIONS = {
     "model": ("head",),
     "freeze": ("layers", "trainable", "upto"),
     "data": ("skip_unreadable",),
-    "cache": ("views", "flip", "shift", "precision", "batch_size", "engine"),
+    "cache": ("folder", "views", "flip", "shift", "precision", "batch_size", "engine"),
     "train": ("task", "loss"),
     "train.steps": ("schedule", "patience"),
     "out": ("overwrite",),

@@ -26,6 +26,7 @@ from regraft.jobs.sections import (
     AdviseSection,
     CacheSection,
     CheckpointSection,
+    ClusterSection,
     DataSection,
     FreezeSection,
     HeadSection,
@@ -70,6 +71,7 @@ class Job:
     sound: SoundContract | None = None
     numbers: NumberContract | None = None
     cache: CacheSection = CacheSection()
+    cluster: ClusterSection = ClusterSection()
     train: TrainSection = TrainSection()
     study: StudySection = StudySection()
     out: OutSection = OutSection()

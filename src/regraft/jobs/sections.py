@@ -180,6 +180,23 @@ class CacheSection:
 
 
 @dataclass(frozen=True, config=STRICT_KEYS)
+class ClusterSection:
+    """[cluster]: processes that compute the features.
+
+    engine   "ray" starts workers on a Ray cluster; "none" leaves the work to this process and those that a launcher has
+             started beside it (torchrun, srun); "auto" takes Ray where RAY_ADDRESS names a cluster
+    workers  on Ray; without it as many as the cluster has room for
+    cpus     that Ray reserves for each worker
+    address  of the Ray cluster; without it that of RAY_ADDRESS, else Ray is started on this machine
+    """
+
+    engine: Literal["none", "ray", "auto"] = "none"
+    workers: Count | None = None
+    cpus: NotNegative = 1
+    address: str | None = None
+
+
+@dataclass(frozen=True, config=STRICT_KEYS)
 class StepsTable:
     """[train.steps]: gradient steps, as `regraft.Steps`; what is left out has the default there."""
 

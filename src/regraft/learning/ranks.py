@@ -72,6 +72,11 @@ class Ranks:
             dist.broadcast(values, self._first, group=self.group)
         return values
 
+    def wait(self) -> None:
+        """Return when all processes are here."""
+        if self.are_several:
+            dist.barrier(group=self.group)
+
     def refuse_different(self, facts: Mapping[str, str]) -> None:
         """Raise TrainError, in every process, when the facts (name → text) are not the same in all of them."""
         every = self.gathered(dict(facts))

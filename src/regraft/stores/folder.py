@@ -62,6 +62,11 @@ class FolderStore(Store):
             )
         return FolderEntry(place, key, stale_s=self.stale_s)
 
+    def absolute(self) -> "FolderStore":
+        """The same store for a process with another working folder."""
+        root = self.root if "://" in str(self.root) else Path(self.root).absolute()
+        return FolderStore(root, memory_bytes=self.memory_bytes, stale_s=self.stale_s)
+
     def manifests(self) -> dict[str, Mapping[str, Any]]:
         """Those that can be read."""
         place, manifests = place_of(self.root), dict[str, Mapping[str, Any]]()

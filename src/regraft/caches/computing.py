@@ -2,7 +2,8 @@
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, final
@@ -22,6 +23,7 @@ from regraft.caches.rows import HeldRows, Rows, StoredRows
 from regraft.caches.running import Runner
 from regraft.caches.runtimes import EXACT, Runtime, choose_runtime, fast_engine_note
 from regraft.caches.sampling import Samples
+from regraft.caches.worker_reports import Reporter
 from regraft.cuts.cut import Cut
 from regraft.errors import CacheError, DoesNotPayError
 from regraft.foundation.progress import progress_bar
@@ -162,8 +164,9 @@ def _in_store(run: Runner, samples: Samples, store: Store, options: Options, sta
     if not len(before) and options.tell is not None and (note := _outdated(store, manifest)):
         options.tell(note)
     cost = _cost(run, samples, before, options)
-    with progress_bar("features", len(samples)) as advance:
-        builder = Builder(run, samples, entry, options, stored=before, advance=advance)
+    with _reported(entry, samples, before, options) as report:
+        builder = Builder(run, samples, entry, options, stored=before, advance=report.advance)
+        report.computed = lambda: builder.computed
         builder.build()
     samples.fetch_labels(options.engine.workers)
     rows.refresh()
@@ -174,6 +177,16 @@ def _in_store(run: Runner, samples: Samples, store: Store, options: Options, sta
     differences = _rounding(run, samples, options)
     built = Built(builder.computed, reused, seconds, kept.bytes, differences, cost if builder.computed else None)
     return replace(_computed(run, kept, positions, samples, entry.key, built, options), entry=entry)
+
+
+@contextmanager
+def _reported(entry: Entry, samples: Samples, stored: Index, options: Options) -> Iterator[Reporter]:
+    """What the builder of the block does is shown here, and reported in the entry for other processes."""
+    with (
+        progress_bar("features", len(samples)) as advance,
+        Reporter(entry, samples, stored=len(stored), share=options.engine.share, advance=advance) as report,
+    ):
+        yield report
 
 
 def fill(trunk: FeatureExtractor, samples: Samples, options: Options, *, wait: bool) -> Filled:
@@ -191,8 +204,9 @@ def fill(trunk: FeatureExtractor, samples: Samples, options: Options, *, wait: b
     rows = StoredRows(entry, run.leaves)
     stored = rows.index()
     check_reused(run, samples, rows, stored, options)
-    with progress_bar("features", len(samples)) as advance:
-        builder = Builder(run, samples, entry, options, stored=stored, advance=advance)
+    with _reported(entry, samples, stored, options) as report:
+        builder = Builder(run, samples, entry, options, stored=stored, advance=report.advance)
+        report.computed = lambda: builder.computed
         missing = sum(len(part.rows) for part in builder.build(wait=wait))
     _refuse_changed(trunk, frozen, entry.key)
     return Filled(builder.computed, missing, time.perf_counter() - started, entry.key)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, final
 
 from regraft.caches.keys import LAYOUT, key_of
+from regraft.caches.worker_reports import FOLDER as WORKERS
 from regraft.errors import CacheError
 from regraft.foundation.wording import bytes_text, counted, listed, near_names, one_line, seconds_text
 from regraft.stores.folder import MANIFEST
@@ -20,7 +21,7 @@ from regraft.stores.places import place_of
 from regraft.stores.records import CommitRecord, read_commit
 
 KEY = re.compile(r"[0-9a-f]{32}")  # what may be cleared: a folder that somebody put there himself is never touched
-FOLDERS = ("parts", "builds", "leases")  # of an entry, beside its manifest
+FOLDERS = ("parts", "builds", "leases", WORKERS)  # of an entry, beside its manifest
 OWN_FILE = re.compile(rf"{re.escape(MANIFEST)}|({'|'.join(FOLDERS)})(/[^/]+\.(json|safetensors|lock))?")
 READ_BYTES = 16 << 20
 
@@ -81,7 +82,7 @@ def verify_entry(root: str | Path, key: str) -> list[str]:
 
     Raises CacheError when there is no such entry.
     """
-    place = _place(root, key)
+    place = place_in(root, key)
     problems = _manifest_problems(place, key)
     recorded = key if _manifest(place).get("layout") == LAYOUT else None
     for name in _part_names(place):
@@ -114,7 +115,7 @@ def clear_entries(
     chosen = list(_chosen(entries, key, older_than_s, keep_bytes))
     removed = [entry for entry in entries if entry in chosen and entry.state != "building"]
     for entry in removed:
-        _refuse_foreign(_place(root, entry.key), entry.key)
+        _refuse_foreign(place_in(root, entry.key), entry.key)
     place = place_of(root)
     place.sweep("")
     for entry in removed:
@@ -176,7 +177,8 @@ def _by_key(entries: Sequence[StoredEntry], key: str) -> list[StoredEntry]:
     return matches
 
 
-def _place(root: str | Path, key: str) -> Place:
+def place_in(root: str | Path, key: str) -> Place:
+    """An entry's place. Raises CacheError where there is none."""
     keys = _keys(root)
     if key not in keys:
         raise CacheError(f"There is no entry {key!r} in {root}. {near_names(key, keys)}")
@@ -184,7 +186,7 @@ def _place(root: str | Path, key: str) -> Place:
 
 
 def _look_at(root: str | Path, key: str) -> StoredEntry:
-    place = _place(root, key)
+    place = place_in(root, key)
     problems = _manifest_problems(place, key)
     manifest = {} if problems else _manifest(place)
     recorded = key if manifest.get("layout") == LAYOUT else None

@@ -10,11 +10,17 @@ def add_to(commands: Commands) -> None:
     summary = "Look at, check and clear stored features."
     cache = commands.add_parser("cache", help=summary, description=summary)
     inner = cache.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for function in (cache_ls, cache_verify, cache_clear):
+    for function in (cache_ls, cache_verify):
         add = add_command(inner, function, function.__name__.removeprefix("cache_"))
         add("folder", help="a feature folder, or a URL that fsspec knows")
         if function is not cache_ls:
             add("--key", help="the key of one entry, or its beginning")
+    add = add_command(inner, cache_progress, "progress")
+    add("folder", help="a feature folder, or a URL that fsspec knows")
+    add("--price", type=float, metavar="NUMBER", help="of a worker for an hour: also print the cost so far")
+    add = add_command(inner, cache_clear, "clear")
+    add("folder", help="a feature folder, or a URL that fsspec knows")
+    add("--key", help="the key of one entry, or its beginning")
     add("--older-than-days", type=float, metavar="DAYS", help="entries to which nothing was added for so long")
     add("--keep-gb", type=float, metavar="GB", help="the oldest entries, until the rest is no larger")
 
@@ -27,6 +33,14 @@ def cache_ls(folder: str) -> None:
     say(entries_table(entries))
     if any(entry.state == "changed" for entry in entries):
         sys.exit(1)
+
+
+def cache_progress(folder: str, *, price: float | None) -> None:
+    """How far all workers of each build are: rows, throughput, expected end, cost so far, and what has stopped any."""
+    from regraft.caches.build_progress import progress_in
+
+    builds = progress_in(folder)
+    say("\n".join(line for build in builds for line in build.lines(price)) or "no worker has left a report")
 
 
 def cache_verify(folder: str, *, key: str | None) -> None:

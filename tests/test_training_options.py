@@ -263,3 +263,13 @@ def test_the_score_has_the_task_and_loss_of_the_training():
     with torch.no_grad():
         expected = F.binary_cross_entropy_with_logits(model(inputs), several)
     assert score.loss == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_a_batch_without_labels_is_said_to_have_none():
+    """Its mean loss is 0 / 0; larger batches have some."""
+    inputs, labels = torch.randn(8, 5, 4), torch.randint(3, (8, 5))
+    labels[:4] = -100
+    model = nn.Linear(4, 3)
+    solver = Steps(epochs=1, order=lambda _: torch.arange(8).split(4))
+    with pytest.raises(TrainError, match="Step 0 of epoch 0, both counted from 0, has no label"):
+        train(model, (inputs, labels), solver=solver)

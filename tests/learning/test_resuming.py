@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from regraft import Steps, cache_features, freeze, split, train
+from regraft import Steps, WeightedLoss, cache_features, freeze, split, train
 from regraft.errors import TrainError
 from regraft.learning.checkpoints import Checkpoints
 
@@ -132,3 +132,20 @@ def test_another_training_is_refused(tmp_path, change, seed, words):
     trained(Steps(**options, checkpoints=tmp_path))
     with pytest.raises(TrainError, match=rf"(?s)is of another training.*{words}"):
         trained(Steps(**{**options, **change}, checkpoints=Checkpoints(tmp_path, resume=True)), seed=seed)
+
+
+def test_other_inputs_and_other_class_weights_are_another_training(tmp_path):
+    """Also where names, counts and labels are the same."""
+    inputs, labels = torch.randn(12, 4), torch.arange(12) % 3
+
+    def run(inputs, weights, **options):
+        loss = WeightedLoss(class_weights=weights)
+        train(torch.nn.Linear(4, 3), (inputs, labels), loss=loss, solver=Steps(epochs=2, **options))
+
+    run(inputs, [1.0, 2.0, 3.0], checkpoints=tmp_path)
+    again = Checkpoints(tmp_path, resume=True)
+    run(inputs, [1.0, 2.0, 3.0], checkpoints=again)
+    with pytest.raises(TrainError, match="inputs: "):
+        run(inputs + 1, [1.0, 2.0, 3.0], checkpoints=again)
+    with pytest.raises(TrainError, match="loss settings: "):
+        run(inputs, [1.0, 2.0, 4.0], checkpoints=again)

@@ -333,6 +333,12 @@ class CandidateRun:
         bad = (~torch.isfinite(torch.stack(self._losses))).nonzero()
         if len(bad):
             step = int(bad[0])
+            if not float(self._weights[step]):
+                raise TrainError(
+                    f"Step {step} of epoch {epoch}, both counted from 0, has no label: all positions of its examples "
+                    "are ignored, or weigh 0, so that its mean loss is 0 / 0.\nLeave such examples out, or take larger "
+                    "batches; accumulate=2 adds up the labels of two batches."
+                )
             loss = float(self._losses[step])
             raise _diverged(f"The loss is {loss} at step {step} of epoch {epoch}, both counted from 0")
 

@@ -15,6 +15,7 @@ from regraft.foundation.wording import counted, one_line
 FILE = "training.pt"
 LEAST_S = 5.0  # between two writes, where epochs are shorter
 FORM = 1
+LATER = ("inputs", "task settings", "loss settings")  # what earlier versions did not record
 LONGEST = 200  # letters of a value that differs
 
 
@@ -71,7 +72,8 @@ class CheckpointFile:
                 "or another folder."
             )
         theirs = _present_names(state["identity"])
-        other = [name for name in self.identity | theirs if theirs.get(name) != self.identity.get(name)]
+        names = [name for name in self.identity | theirs if name in theirs or name not in LATER]
+        other = [name for name in names if theirs.get(name) != self.identity.get(name)]
         if other:
             lines = [
                 f"  {name}: {_short(theirs.get(name))} there, {_short(self.identity.get(name))} now" for name in other

@@ -78,6 +78,14 @@ class KnownLoss:
         return _NAMES[type(self.module)]
 
     @property
+    def settings(self) -> str:
+        """All settings, class weights among them."""
+        module = self.module
+        values = {name: getattr(module, name) for name in module.__constants__} | dict(module.named_buffers())
+        values = {name: v.tolist() if isinstance(v, Tensor) else v for name, v in sorted(values.items())}
+        return f"{type(module).__name__}{values}"
+
+    @property
     def is_sum(self) -> bool:
         """Whether the loss of a batch is a sum, not a mean."""
         return bool(self.module.reduction == "sum")

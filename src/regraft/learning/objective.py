@@ -42,6 +42,13 @@ class Part:
         """The name of the loss."""
         return self.loss.name if isinstance(self.loss, KnownLoss) else name_of_loss(self.loss)
 
+    @property
+    def settings(self) -> str:
+        """The settings of a loss of torch and the factor, as a text; "" for a function of the user."""
+        if not isinstance(self.loss, KnownLoss):
+            return ""
+        return f"{self.loss.settings} × {self.factor:g}"
+
     def value(self, outputs: Any, labels: Any) -> Tensor:
         """The loss of a batch, times the factor."""
         if self.key is not None:

@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from regraft.caches.features import Features
 from regraft.errors import TrainError
+from regraft.examples import DatasetExamples, Examples, TensorExamples
 from regraft.foundation.wording import counted
 from regraft.learning.averaging import AveragedWeights
 from regraft.learning.callbacks import Callbacks, EpochEnd
@@ -29,6 +31,7 @@ from regraft.tensors.keeping import GeneratorStates, generator_states
 from regraft.tensors.trees import tensors_of
 
 Plain = dict[str, Any]
+SAMPLED = 64  # rows of the inputs, by which a data set is known again
 
 
 @final
@@ -112,9 +115,12 @@ def identity_of(
     return {
         **{name: _named(getattr(steps, name)) for name in names},
         "task": _task_name(objective),
+        "task settings": repr(objective.task),
         "loss": objective.name,
+        "loss settings": "; ".join(part.settings for part in objective.parts),
         "seed": str(seed),
         "training examples": str(len(stages.source.examples)),
+        "inputs": _digest_of_inputs(stages.source.examples),
         "labels": _digest_of_labels(stages.source.examples.labels),
         "validation examples": str(0 if stages.held_out is None else len(stages.held_out)),
         "trainable parameters": str(shapes),
@@ -132,6 +138,14 @@ def _named(value: object) -> str:
     if isinstance(value, torch.optim.Optimizer):
         return f"{type(value).__name__} {value.defaults}"
     return getattr(value, "__qualname__", type(value).__name__) if callable(value) else repr(value)
+
+
+def _digest_of_inputs(examples: Examples) -> str:
+    """Of some rows of tensors, spread over all; "unknown" for examples that are fetched one by one, maybe at random."""
+    if isinstance(examples, DatasetExamples) or not isinstance(examples, TensorExamples | Features):
+        return "unknown"
+    rows = torch.linspace(0, len(examples) - 1, min(len(examples), SAMPLED)).long()
+    return _digest_of_labels(examples.gather(rows)[0])
 
 
 def _digest_of_labels(labels: Any) -> str:

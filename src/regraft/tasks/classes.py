@@ -257,4 +257,6 @@ def _misfit(task: Classes, logits: Tensor, labels: Tensor) -> DataError:
     if labels.is_floating_point():
         numbers = Advice("task", "regression", "learn numbers instead of classes")
         return DataError(text + "\nConvert class numbers with labels.long().", advice=[numbers])
+    if logits.ndim > 2:
+        return DataError(text + "\nBring outputs and labels to one size: resize images and masks alike.")
     return DataError(text + "\nGive each position one class number, for example with labels.reshape(len(labels)).")

@@ -13,12 +13,11 @@ from regraft.contracts.numbers import NumberContract
 from regraft.contracts.preparation import Preparation
 from regraft.contracts.sound import SoundContract
 from regraft.contracts.text import TextContract
-from regraft.datasets.labelled import Target
+from regraft.datasets.labelled import Target, TargetTask
 from regraft.errors import PlanError, SaveError
 from regraft.inputs import InputContract
 from regraft.plans.rows import RequirementRow
 from regraft.plans.rows_json import requirement_from_json
-from regraft.tasks.kinds import TaskName
 
 HF_CONFIG = "config.json"  # of a model of transformers, copied into the saved folder
 RECORD_FILE, RECORD_VERSION = "regraft.json", 1
@@ -65,7 +64,7 @@ class ModelRecord:
     adopted     settings that the plan changed in the model, as in plan.json
     frozen      names of the parameters that did not train
     text, sound, numbers, arguments   with `inputs` the preparation of all inputs; the tokenizer is in the folder
-    task, columns, separator, mask_values   what the labels are, as in `regraft.datasets.labelled.Target`
+    task, columns, separator, mask_values, parts   what the labels are, as in `regraft.datasets.labelled.Target`
     tokenizer   the tokenizer's files in the folder, with their SHA-256
     outputs     "classes": scores of classes of which one applies, what `predict` answers; else the name of the loss by
                 which the model was trained; None for a model of which that is not known
@@ -84,10 +83,11 @@ class ModelRecord:
     arguments: dict[str, str] = field(default_factory=dict)
     tokenizer: dict[str, str] = field(default_factory=dict)
     classes: tuple[str, ...] | None = None
-    task: TaskName | None = None
+    task: TargetTask | None = None
     columns: tuple[str, ...] = ()
     separator: str | None = None
     mask_values: tuple[int, ...] = ()
+    parts: tuple[Target, ...] = ()
     adopted: tuple[dict[str, Any], ...] = ()
     frozen: tuple[str, ...] = ()
     outputs: str | None = None
@@ -98,7 +98,7 @@ class ModelRecord:
     @property
     def target(self) -> Target:
         """What the labels are."""
-        return Target(self.task, self.classes, self.columns, self.separator, self.mask_values)
+        return Target(self.task, self.classes, self.columns, self.separator, self.mask_values, self.parts)
 
     def preparation_in(self, folder: Path) -> Preparation:
         """How the inputs are prepared, for the model saved in this folder."""

@@ -297,7 +297,7 @@ def predict(
     """
     record = read_record(run)
     task = record.task or "classification"
-    if task not in ("regression", "language-model") and not record.classes:
+    if task not in ("regression", "language-model", "several") and not record.classes:
         raise SaveError(f"{run} does not record the classes of its model. Save it with classes=[…] to predict by it.")
     # None: nothing is known, as for models saved by earlier versions
     if record.task is None and record.outputs not in ("classes", None):

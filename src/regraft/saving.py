@@ -108,6 +108,7 @@ def write_model(
         columns=target.columns,
         separator=target.separator,
         mask_values=target.mask_values,
+        parts=target.parts,
         adopted=tuple(requirement_to_json(row) for row in adopted),
         outputs=outputs or _outputs_of(model),
         frozen=tuple(name for name, parameter in model.named_parameters() if not parameter.requires_grad),

@@ -10,7 +10,7 @@ from torch import nn
 from regraft.contracts.text import padding_of
 from regraft.datasets.labelled import Labelled, Target
 from regraft.datasets.opening import open_data
-from regraft.errors import SaveError
+from regraft.errors import DataError, SaveError
 from regraft.evaluating import Score, evaluate
 from regraft.foundation.wording import one_line
 from regraft.learning.losses import Loss
@@ -96,7 +96,7 @@ def score_run(
     dataset = _opened(record, folder, Path(data), labels, skip_unreadable)
     pad = padding_of(dataset.preparation.text)
     made = load(folder, model=model)
-    score = evaluate(made, dataset, task=dataset.target.task, loss=loss, metrics=metrics, pad=pad)
+    score = evaluate(made, dataset, task=dataset.target.given_task, loss=loss, metrics=metrics, pad=pad)
     return RunScore(str(run), str(data), score, dataset.target, dataset.notes)
 
 
@@ -109,6 +109,10 @@ def _opened(record: ModelRecord, folder: Path, data: Path, labels: Sequence[str]
                 "regraft.evaluate(model, data, task=…)."
             )
         target = replace(target, task="classification")
+    if labels and target.parts:
+        raise DataError(
+            f"The columns of the labels have the names of the model's outputs: {', '.join(target.columns)}."
+        )
     if labels:
         target = replace(target, columns=tuple(labels))
     preparation = record.preparation_in(folder)

@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from regraft.answers.answers import Answer, Labels, Mask, NextToken, Numbers, Prediction, Tags
+from regraft.answers.answers import Answer, Labels, Mask, NextToken, Numbers, Parts, Prediction, Tags
 from regraft.answers.unlabelled import Unlabelled
 from regraft.contracts.preparation import Preparation
 from regraft.contracts.text import TextEncoder
@@ -21,7 +21,7 @@ from regraft.errors import DataError
 from regraft.foundation.wording import counted
 from regraft.inputs import unfit
 from regraft.tasks.kinds import TASKS
-from regraft.tasks.outputs import find_logits
+from regraft.tasks.outputs import find_logits, find_output
 from regraft.tensors.trees import Inputs, tensors_of
 
 YES = 0.5  # the probability from which a label applies
@@ -43,6 +43,8 @@ class Reader:
 
         inputs  of the examples: a model may give masks of fewer pixels than its images
         """
+        if self.target.parts:
+            return self._parts(outputs, inputs, examples, indices)
         names = [examples.names[index] for index in indices]
         logits = find_logits(outputs)
         if logits is None or logits.ndim < 1 or len(logits) != len(names):
@@ -54,12 +56,24 @@ class Reader:
             bad = names[int((~logits.isfinite()).reshape(len(names), -1).any(1).nonzero()[0])]
             raise DataError(f"The model's outputs for {bad} are not finite. Does the example hold NaN or infinity?")
         task = self.target.task or "classification"
+        assert task != "several", "it has parts"
         if logits.ndim < 2 and task not in ("regression", "multilabel"):
             raise _no_scores(logits, len(names))
         for image in (tensor for tensor in tensors_of(inputs) if tensor.ndim == 4):
             logits = TASKS[task].fitted(logits, image[:, 0])
         probabilities = TASKS[task].probabilities(logits).float()
         return MAKERS[task](self, probabilities, examples, indices)
+
+    def _parts(self, outputs: Any, inputs: Inputs, examples: Unlabelled, indices: Sequence[int]) -> list[Answer]:
+        """The answers of several tasks, each by a reader of its own."""
+        answers: dict[str, list[Answer]] = {}
+        for part in self.target.parts:
+            output = find_output(outputs, name := part.columns[0])
+            if output is None:
+                raise DataError(f"The model gives a {type(outputs).__name__} without an output {name!r}.")
+            answers[name] = Reader(part, self.preparation).answers(output, inputs, examples, indices)
+        rows = zip(*answers.values(), strict=True)
+        return [Parts(row[0].name, dict(zip(answers, row, strict=True))) for row in rows]
 
     @cached_property
     def encoder(self) -> TextEncoder:

@@ -148,3 +148,25 @@ class NextToken(Answer):
     def rows(self) -> list[dict[str, object]]:
         """The token and its probability."""
         return [{"next": self.token, "probability": f"{self.probability:.6f}"}]
+
+
+@final
+@dataclass(frozen=True)
+class Parts(Answer):
+    """The answer of each of several tasks, by the name of its column."""
+
+    name: str
+    parts: Mapping[str, Answer]
+
+    def text(self) -> str:
+        """Each name with its answer; a number stands behind its name already."""
+        texts = ((name, answer.text()) for name, answer in self.parts.items())
+        return ", ".join(text if text.startswith(f"{one_line(name)} ") else f"{name} {text}" for name, text in texts)
+
+    def rows(self) -> list[dict[str, object]]:
+        """A column for each answer, and for its probabilities."""
+        row: dict[str, object] = {}
+        for name, answer in self.parts.items():
+            (_, value), *others = answer.rows()[0].items()
+            row |= {name: value, **{f"{name} {other}": number for other, number in others}}
+        return [row]

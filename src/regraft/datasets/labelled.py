@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Literal, final
 
 import torch
 from torch import Tensor
@@ -13,26 +13,38 @@ from regraft.contracts.preparation import Preparation
 from regraft.errors import DataError
 from regraft.foundation.wording import counted, near_names
 from regraft.labels import class_names
-from regraft.tasks.kinds import TaskName
+from regraft.tasks.kinds import GivenTask, TaskName
+
+TargetTask = TaskName | Literal["several"]
 
 
 @dataclass(frozen=True)
 class Target:
     """What the labels of examples are.
 
-    task         the name of the task; None leaves it to the data, where these are certain
+    task         the name of the task; None leaves it to the data, where these are certain. "several": one for each part
     classes      names of the classes, or of the labels of which several may apply, in the order of the model's outputs;
                  () for numbers; None leaves them to the data
     columns      of a table; () takes the column that has one of the known names
     separator    between the labels of a cell, where several may apply
     mask_values  the value of a mask's pixels for each class; () for the numbers of the classes themselves
+    parts        of several tasks: what each column is. The model has an output of each column's name
     """
 
-    task: TaskName | None = None
+    task: TargetTask | None = None
     classes: tuple[str, ...] | None = None
     columns: tuple[str, ...] = ()
     separator: str | None = None
     mask_values: tuple[int, ...] = ()
+    parts: tuple["Target", ...] = ()
+
+    @property
+    def given_task(self) -> GivenTask:
+        """The task as `train` takes it: a name, or the names by column."""
+        if not self.parts:
+            assert self.task != "several", "it has parts"
+            return self.task
+        return {part.columns[0]: part.given_task for part in self.parts}  # type: ignore[misc]  # a part has one task
 
 
 UNDECIDED = Target()

@@ -30,7 +30,7 @@ class Rows(Labelled):
     def __init__(
         self,
         columns: Mapping[str, InputColumn],
-        labels: Tensor | Sequence[Tensor],
+        labels: Tensor | Sequence[Any],
         target: Target,
         preparation: Preparation,
         *,

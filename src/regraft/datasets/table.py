@@ -38,7 +38,7 @@ def open_table(
         table, columns, preparation, words=is_tagged(columns, preparation.text),
         special=target.task != "language-model",
     )  # fmt: skip
-    labels: Tensor | Sequence[Tensor]
+    labels: Tensor | Sequence[Any]
     if preparation.text is not None and "text" not in inputs:
         inputs["text"], labels, target = tagged_words(table, columns, preparation.text, target)
     elif target.task == "language-model":

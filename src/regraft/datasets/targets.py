@@ -1,31 +1,47 @@
 """Labels from columns: what they are, and their values; numbers are never taken for names of classes by chance."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import torch
 from torch import Tensor
 
 from regraft.contracts.numbers import number_rows
 from regraft.datasets.columns import Columns, column_named, refuse_missing_columns
-from regraft.datasets.labelled import Target, refuse_unknown_classes
+from regraft.datasets.labelled import Target, TargetTask, refuse_unknown_classes
 from regraft.errors import Advice, DataError
 from regraft.foundation.wording import counted, listed
 from regraft.labels import class_names
-from regraft.tasks.kinds import TaskName
 
 LABEL_COLUMNS = ("label", "class", "target", "category", "labels", "tags", "ner_tags")
 YES_OR_NO = {"0", "1", "0.0", "1.0", "false", "true"}
 
 
-def targets_of(table: Path, columns: Columns, target: Target) -> tuple[Tensor, Target]:
+@final
+class PartLabels(Sequence[dict[str, Tensor]]):
+    """The labels of several tasks: for each row column → label.
+
+    columns  of all rows: name → (count, …)
+    """
+
+    def __init__(self, columns: Mapping[str, Tensor]) -> None:
+        self.columns = dict(columns)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+    def __getitem__(self, row: int) -> dict[str, Tensor]:  # type: ignore[override]  # no slices
+        return {name: column[row] for name, column in self.columns.items()}
+
+
+def targets_of(table: Path, columns: Columns, target: Target) -> tuple[Tensor | PartLabels, Target]:
     """The labels of all rows, and what they are.
 
     target   what is known: the task, the columns, and for further data of the same task the classes
     returns  (count,) int64 for classes, (count, labels) float32 of 0 and 1 where several may apply, and (count,) or
-             (count, columns) float32 for numbers
+             (count, columns) float32 for numbers; these by column for several tasks
 
     Raises DataError for a missing column or label, a class that is not known, and where only the user can say whether
     numbers are classes.
@@ -35,6 +51,8 @@ def targets_of(table: Path, columns: Columns, target: Target) -> tuple[Tensor, T
     for name in names:
         _refuse_empty(table, name, columns[name])
     target = replace(target, columns=names, task=target.task or _inferred(table, columns, names, target))
+    if target.task == "several":
+        return _parts(table, columns, target)
     make = MAKERS.get(target.task or "")
     if make is None:
         raise DataError(
@@ -44,7 +62,7 @@ def targets_of(table: Path, columns: Columns, target: Target) -> tuple[Tensor, T
     return make(table, columns, target)
 
 
-def _inferred(table: Path, columns: Columns, names: Sequence[str], target: Target) -> TaskName:
+def _inferred(table: Path, columns: Columns, names: Sequence[str], target: Target) -> TargetTask:
     """The task, where the labels leave no doubt."""
     values = [value for name in names for value in columns[name]]
     if target.separator is not None or isinstance(values[0], list):
@@ -53,8 +71,7 @@ def _inferred(table: Path, columns: Columns, names: Sequence[str], target: Targe
         return "multilabel"
     numbers = _as_numbers(values)
     if numbers is None:
-        _refuse_several_tasks(table, names)
-        return "classification"
+        return "several" if len(names) > 1 else "classification"
     if any(not number.is_integer() for number in numbers):
         return "regression"
     if len(names) == 1 and set(numbers) == set(range(len(set(numbers)))):
@@ -69,6 +86,29 @@ def _inferred(table: Path, columns: Columns, names: Sequence[str], target: Targe
     )
 
 
+def _parts(table: Path, columns: Columns, target: Target) -> tuple[PartLabels, Target]:
+    """The labels of each column by its own task, which is inferred where nobody has said it."""
+    parts = target.parts or tuple(replace(target, task=None, columns=(name,)) for name in target.columns)
+    labels, known, open_ones = dict[str, Tensor](), list[Target](), list[DataError]()
+    for part in parts:
+        try:
+            values, made = targets_of(table, columns, part)
+        except DataError as error:
+            open_ones.append(error)
+            continue
+        assert isinstance(values, Tensor), "a part has one task"
+        labels[part.columns[0]] = values
+        known.append(made)
+    if open_ones:
+        tasks = {made.columns[0]: made.task for made in known}
+        ways = {part.columns[0]: tasks.get(part.columns[0], part.task or "…") for part in parts}
+        raise DataError(
+            "\n".join(error.text for error in open_ones),
+            advice=[Advice("task", ways, "say what each column is")] if any(e.advice for e in open_ones) else [],
+        )
+    return PartLabels(labels), replace(target, parts=tuple(known), classes=())
+
+
 def _classes(table: Path, columns: Columns, target: Target) -> tuple[Tensor, Target]:
     """One class for each row."""
     if len(target.columns) != 1:
@@ -79,14 +119,6 @@ def _classes(table: Path, columns: Columns, target: Target) -> tuple[Tensor, Tar
     numbers = {name: number for number, name in enumerate(names)}
     labels = torch.tensor([numbers[value] for value in values], dtype=torch.int64)
     return labels, replace(target, classes=tuple(names))
-
-
-def _refuse_several_tasks(table: Path, names: Sequence[str]) -> None:
-    if len(names) > 1:
-        raise DataError(
-            f"{table}: {_has(names)} Several columns of class names are several tasks, and a job has one.\nTrain "
-            "one job for each column, on one [cache] folder; or write each class as a column of 0 and 1."
-        )
 
 
 def _several_labels(table: Path, columns: Columns, target: Target) -> tuple[Tensor, Target]:

@@ -2,7 +2,7 @@
 
 import os
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from regraft.contracts.sound import SoundContract
 from regraft.contracts.text import TextContract
 from regraft.datasets.labelled import Target
 from regraft.errors import JobError
-from regraft.foundation.wording import as_toml, expected, near_names, refused
+from regraft.foundation.wording import as_toml, expected, listed, near_names, refused
 from regraft.inputs import InputContract
 from regraft.jobs.contradictions import Toml, contradictions, table_of
 from regraft.jobs.sections import (
@@ -32,6 +32,7 @@ from regraft.jobs.sections import (
     HeadSection,
     ModelSection,
     OutSection,
+    PartTask,
     PlanSection,
     StepsTable,
     StudySection,
@@ -124,8 +125,12 @@ class Job:
     def target(self) -> Target:
         """What the job says of the labels."""
         columns = [self.data.labels] if isinstance(self.data.labels, str) else self.data.labels
+        task = self.train.task
+        if isinstance(task, Mapping):
+            return _several(task, columns or list(task), self.data.separator)
+        loss = self.train.loss if isinstance(self.train.loss, str) else ""
         return Target(
-            self.train.task or TASK_OF_LOSS.get(self.train.loss or ""),
+            task or TASK_OF_LOSS.get(loss or ""),
             None if self.data.classes is None else tuple(self.data.classes),
             tuple(columns or ()),
             self.data.separator,
@@ -137,6 +142,15 @@ class Job:
         if "\0" in value:
             raise JobError(f"The path {value!r} holds a null character, which no path can have.")
         return Path(os.path.normpath(self.folder / value))
+
+
+def _several(task: Mapping[str, PartTask], columns: Sequence[str], separator: str | None) -> Target:
+    """What each column of labels is. Raises JobError for a task of a column that is not among the labels."""
+    unknown = [name for name in task if name not in columns]
+    if unknown:
+        raise JobError(f"[train] task names {listed(unknown)}, and [data] labels are {listed(list(columns))}.")
+    parts = tuple(Target(task.get(name), None, (name,), separator) for name in columns)
+    return Target("several", None, tuple(columns), separator, parts=parts)
 
 
 def _in_words(problem: ErrorDetails, data: Toml) -> list[str]:

@@ -48,7 +48,7 @@ def request_of(section: TrainSection, dataset: Labelled) -> Request:
         positions = torch.cat([dataset.label_of(index).reshape(-1) for index in range(len(dataset))])
         weights = balanced_weights(positions, len(dataset.classes)).tolist()
     loss = WeightedLoss(section.loss, weights, section.label_smoothing)
-    return Request(dataset.target.task, loss, section.metrics)
+    return Request(dataset.target.given_task, loss, section.metrics)
 
 
 def monitored(solvers: Sequence[Solver], request: Request) -> None:

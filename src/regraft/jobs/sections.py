@@ -46,6 +46,7 @@ def _no_truth(value: T) -> T:
 JobTask = Literal[
     "classification", "multilabel", "regression", "token-classification", "segmentation", "language-model"
 ]
+PartTask = Literal["classification", "multilabel", "regression"]
 JobLoss = Literal["cross_entropy", "binary_cross_entropy", "mean_squared_error", "mean_absolute_error", "huber"]
 Number = BeforeValidator(_no_truth)
 Count = Annotated[int, Number, Field(ge=1)]
@@ -232,9 +233,10 @@ class ExactTable:
 class TrainSection(StepsTable):
     """[train]: task, loss, seed, and the method in a table of its own, [train.steps] or [train.exact].
 
-    task             what the labels are, where the data leave it open
+    task             what the labels are, where the data leave it open; for several tasks {column = "task"}
     class_weights    "balanced", or a number for each class
-    metrics          for the validation and the scores, by name; without it those of the task
+    metrics          for the validation and the scores, by name; without it those of the task. Of several tasks by
+                     column
     log              services that each epoch is logged to, beside epochs.csv
 
     Without a table the method is chosen as `train` chooses. The keys of [train.steps] may also stand in [train] itself,
@@ -242,11 +244,11 @@ class TrainSection(StepsTable):
     without a solver weight_decay and batch_size leave the choice to `train`.
     """
 
-    task: JobTask | None = None
-    loss: JobLoss | None = None
+    task: JobTask | Mapping[str, PartTask] | None = None
+    loss: JobLoss | Mapping[str, JobLoss] | None = None
     class_weights: Literal["balanced"] | list[NotNegative] | None = None
     label_smoothing: Annotated[float, Number, Field(ge=0, lt=1)] = 0.0
-    metrics: list[str] | None = None
+    metrics: list[str] | Mapping[str, list[str]] | None = None
     log: list[Literal["tensorboard", "wandb", "mlflow"]] = field(default_factory=list)
     seed: Annotated[int, Number, Field(ge=0, lt=1 << 63)] = 0  # what a generator of torch takes
     steps: StepsTable | None = None

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from regraft.datasets.duplicates import shared_examples
-from regraft.datasets.labelled import Labelled
+from regraft.datasets.labelled import Labelled, Target
 from regraft.errors import Advice, DataError
 from regraft.examples import call
 from regraft.foundation.wording import counted, listed, shape_text
 from regraft.learning.request import Request
 from regraft.tasks.classes import Classes
-from regraft.tasks.kinds import AnyTask, as_task
-from regraft.tasks.outputs import find_logits
+from regraft.tasks.kinds import as_task
+from regraft.tasks.outputs import find_logits, find_output
 from regraft.tasks.regression import Regression
 from regraft.tasks.several import Several
 from regraft.tensors.keeping import undisturbed
@@ -30,7 +30,7 @@ def understood(parts: Mapping[str, Labelled], inputs: Inputs) -> str:
     lines = [f"{part:<10} {_counts_of(dataset)}" for part, dataset in parts.items()]
     named = inputs.items() if isinstance(inputs, dict) else [("", tensor) for tensor in tensors_of(inputs)]
     samples = [f"{name} {_sample_of(tensor)}".strip() for name, tensor in named]
-    return "\n".join([f"task       {parts['train'].target.task}", *lines, f"inputs     {'; '.join(samples)}"])
+    return "\n".join([f"task       {_task_text(parts['train'].target)}", *lines, f"inputs     {'; '.join(samples)}"])
 
 
 def shared_notes(parts: Mapping[str, Labelled]) -> list[str]:
@@ -64,20 +64,35 @@ def refuse_misfit(model: nn.Module, inputs: Inputs, labels: Any, dataset: Labell
             f"The model fails on the first training examples, of shape {shapes}: {type(error).__name__}: {error}\n"
             f"Give it examples that it takes: see [input] in the job.{named}"
         ) from error
-    logits = find_logits(outputs)
-    if logits is None or logits.ndim < 1:
-        given = type(outputs).__name__ if logits is None else "a single number"
-        raise DataError(f"The model gives {given} for a batch; a job trains models with outputs for each example.")
-    assert dataset.target.task is not None, "known of every opened data set"
-    task = as_task(dataset.target.task)
-    _refuse_other_count(task, logits, dataset)
+    target = dataset.target
+    assert target.given_task is not None, "known of every opened data set"
+    task = as_task(target.given_task)
+    for part, output in _outputs_by_part(outputs, target):
+        _refuse_other_count(part, output, dataset)
     task.check(outputs, labels).look(labels)
     request.objective(outputs, labels, every=dataset.labels, model=model)
 
 
-def _refuse_other_count(task: AnyTask, logits: Tensor, dataset: Labelled) -> None:
+def _outputs_by_part(outputs: Any, target: Target) -> list[tuple[Target, Tensor]]:
+    """What each output is. Raises DataError where the model has none for a part."""
+    parts = target.parts or (target,)
+    found = [find_output(outputs, part.columns[0]) if target.parts else find_logits(outputs) for part in parts]
+    if target.parts and any(output is None for output in found):
+        names = listed([part.columns[0] for part in parts])
+        raise DataError(
+            f"The model gives a {type(outputs).__name__} for a batch, and the labels are {names}: return a dictionary "
+            "with an output for each of these names."
+        )
+    if any(output is None or output.ndim < 1 for output in found):
+        given = type(outputs).__name__ if found[0] is None else "a single number"
+        raise DataError(f"The model gives {given} for a batch; a job trains models with outputs for each example.")
+    return [(part, output) for part, output in zip(parts, found, strict=True) if output is not None]
+
+
+def _refuse_other_count(target: Target, logits: Tensor, dataset: Labelled) -> None:
     """Raise DataError when the outputs are not as many as the classes, labels or numbers of the data."""
-    if isinstance(task, Several) or dataset.target.task == "language-model":  # a vocabulary has no names here
+    task = as_task(target.given_task or "classification")
+    if isinstance(task, Several) or target.task == "language-model":  # a vocabulary has no names here
         return
     if isinstance(task, Classes) and (logits.ndim < 2 or (task.name == "classification" and logits.ndim != 2)):
         raise DataError(
@@ -85,17 +100,24 @@ def _refuse_other_count(task: AnyTask, logits: Tensor, dataset: Labelled) -> Non
             "for each class."
         )
     count = task.size(logits)
-    noun, names = ("class/classes", dataset.classes) if isinstance(task, Classes) else ("label", dataset.classes)
+    classes = target.classes or ()
+    noun, names = ("class/classes", classes) if isinstance(task, Classes) else ("label", classes)
     if isinstance(task, Regression):
-        noun, names = "number", dataset.target.columns or tuple(map(str, range(_columns_of(dataset))))
+        noun, names = "number", target.columns or tuple(map(str, range(_columns_of(dataset))))
     if count != len(names):
         key = "num_labels" if dataset.preparation.text is not None else "num_classes"
         raise DataError(
             f"The model has {counted(count, 'output')}, and the training data have {counted(len(names), noun)}: "
             f"{listed(names)}.\nGive the model one output for each {noun.partition('/')[0]}, as in [model] args = "
             f"{{{key} = {len(names)}}}.",
-            advice=[Advice("task", "regression", "predict the labels as numbers")] if count == 1 else [],
+            advice=[_as_numbers(target, dataset.target)] if count == 1 else [],
         )
+
+
+def _as_numbers(part: Target, whole: Target) -> Advice:
+    """The advice to learn the labels of a part, or of all, as numbers."""
+    tasks = {other.columns[0]: "regression" if other is part else other.task for other in whole.parts}
+    return Advice("task", tasks or "regression", "predict the labels as numbers")
 
 
 def _columns_of(dataset: Labelled) -> int:
@@ -106,6 +128,10 @@ def _columns_of(dataset: Labelled) -> int:
 def _counts_of(dataset: Labelled) -> str:
     """ "720 examples of 10 classes: bag 72, boot 71 …"; what the labels are for other tasks."""
     examples, labels, names = counted(len(dataset), "example"), dataset.labels, dataset.classes
+    if dataset.target.parts:
+        rows = [dataset.label_of(index) for index in range(len(dataset))]
+        known = [(part, torch.stack([row[part.columns[0]] for row in rows])) for part in dataset.target.parts]
+        return "; ".join([examples, *(f"{part.columns[0]}: {_values_text(part, values)}" for part, values in known)])
     match dataset.target.task:
         case "classification" if labels is not None:
             counts = torch.bincount(labels, minlength=len(names)).tolist()
@@ -120,6 +146,20 @@ def _counts_of(dataset: Labelled) -> str:
             noun = "token" if dataset.target.task == "token-classification" else "pixel"
             return f"{examples} with one of {counted(len(names), 'class/classes')} for each {noun}: {listed(names)}"
     return f"{examples}; each token is predicted from those before it"
+
+
+def _values_text(part: Target, values: Tensor) -> str:
+    """What the labels of one of several tasks are."""
+    names = part.classes or ()
+    if part.task == "regression":
+        return f"from {values.min():.4g} to {values.max():.4g}, mean {values.double().mean():.4g}"
+    counts = values.sum(0) if part.task == "multilabel" else torch.bincount(values, minlength=len(names))
+    return _each(names, [int(count) for count in counts.tolist()])
+
+
+def _task_text(target: Target) -> str:
+    """ "classification", or "kind classification, age regression"."""
+    return ", ".join(f"{part.columns[0]} {part.task}" for part in target.parts) or str(target.task)
 
 
 def _each(names: Sequence[str], counts: Sequence[int]) -> str:

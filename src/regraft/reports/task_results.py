@@ -65,7 +65,10 @@ class TaskResult:
 
 
 def measure_name(name: str) -> str:
-    """The heading of a metric."""
+    """The heading of a metric; of several tasks with the name of its part."""
+    part, dot, name = name.rpartition(".")
+    if dot:
+        return f"{part}: {measure_name(name)}"
     return MEASURES.get(name, name.replace("_", " ").capitalize())
 
 
@@ -77,6 +80,8 @@ def task_result_of(
     examples  of the part, as `trained` takes them: features, or the data set itself
     """
     target, training = data["train"].target, data["train"]
+    if target.parts:
+        return _several_parts(trained, examples, data[part], training, part)
     if target.task == "regression":
         return _numbers(trained, examples, data[part], training, part)
     if target.task == "multilabel":
@@ -118,6 +123,38 @@ def _numbers(trained: nn.Module, examples: object, dataset: Labelled, training: 
         ),
         (heads, *rows),
     )
+
+
+def _several_parts(
+    trained: nn.Module, examples: object, dataset: Labelled, training: Labelled, part: str
+) -> TaskResult:
+    """Each column's answers beside its labels, and what the usual label or the mean would reach."""
+    known = predictions(trained, examples, task=training.target.given_task)
+    rows = [training.label_of(index) for index in range(len(training))]
+    columns: list[tuple[str, Sequence[str]]] = [("name", dataset.ids)]
+    numbers, baseline = list[NumberColumn](), dict[str, float]()
+    for target in training.target.parts:
+        name = target.columns[0]
+        true, outputs = known.labels[name].reshape(len(dataset), -1), known.outputs[name].reshape(len(dataset), -1)
+        usual = torch.stack([row[name] for row in rows])
+        if target.task == "regression":
+            true, outputs, mean = true[:, 0].double(), outputs[:, 0].double(), usual.double().mean()
+            numbers.append(NumberColumn(name, tuple(true.tolist()), tuple(outputs.tolist())))
+            baseline[f"{name}.mean_absolute_error"] = float((true - mean).abs().mean())
+            cells = [[f"{cell:.9g}" for cell in values.tolist()] for values in (true, outputs)]
+        elif target.task == "classification":
+            names, most = target.classes or (), int(torch.bincount(usual).argmax())
+            baseline[f"{name}.accuracy"] = float((true == most).double().mean())
+            cells = [[names[int(cell)] for cell in values] for values in (true[:, 0], outputs.argmax(1))]
+        else:
+            always, names = (usual.double().mean(0) >= YES).double(), target.classes or ()
+            baseline[f"{name}.accuracy"] = float((true == always).double().mean())
+            yes = known.probabilities[name].reshape(len(dataset), -1)
+            cells = [[_joined(names, row) for row in values.tolist()] for values in (true, yes)]
+        columns += [(f"true {name}", cells[0]), (f"predicted {name}", cells[1])]
+    heads, values = zip(*columns, strict=True)
+    answers = (tuple(heads), *zip(*values, strict=True))
+    return TaskResult("several", part, "the usual label", baseline, columns=tuple(numbers), answers=answers)
 
 
 def _r2(true: Tensor, predicted: Tensor) -> float:

@@ -44,7 +44,7 @@ def test_labels_are_what_they_say_they_are(columns, target, task, classes, value
          r"(?s)numbers such as 5, 10, 30\. They may be classes.*task=\"regression\".*task=\"classification\""),
         ({"label": [1, 2, 3]}, Target(), "only you know which"),
         ({"label": ["a", " "]}, Target(), "1 row has no label, the first in line 3"),
-        ({"a": ["x"], "b": ["y"]}, Target(columns=("a", "b")), "several tasks, and a job has one"),
+        ({"a": ["x"], "b": ["7"]}, Target(columns=("a", "b")), r'(?s)such as 7.*task=\{"a": "class.*"b": "…"\}'),
         ({"labels": ["red round"]}, Target("multilabel"), r"expected a list of labels.*\n.*separator"),
         ({"a": ["1"], "b": ["2"]}, Target("multilabel", None, ("a", "b")), "b has the value '2'; expected 0 or 1"),
         ({"label": ["old"]}, Target("regression"), "label of row 1 is 'old', expected a number"),
@@ -59,3 +59,14 @@ def test_labels_that_leave_a_doubt_are_refused(columns, target, words):
     """A column of ages is never a list of class names."""
     with pytest.raises(DataError, match=words):
         targets_of(TABLE, columns, target)
+
+
+def test_columns_of_names_are_several_tasks():
+    """Each column by its own names, and further data by the same ones."""
+    columns = {"kind": ["car", "bus"], "size": ["l", "s"]}
+    labels, target = targets_of(TABLE, columns, Target(columns=("kind", "size")))
+    assert (target.task, target.given_task) == ("several", {"kind": "classification", "size": "classification"})
+    assert [part.classes for part in target.parts] == [("bus", "car"), ("l", "s")]
+    assert {name: int(value) for name, value in labels[0].items()} == {"kind": 1, "size": 0}
+    again, _ = targets_of(TABLE, {"kind": ["car"], "size": ["s"]}, target)
+    assert (len(again), int(again[0]["kind"]), int(again[0]["size"])) == (1, 1, 1)

@@ -7,7 +7,7 @@ import pytest
 from regraft.caches import precision as caches_precision
 from regraft.errors import JobError
 from regraft.jobs.job import Job
-from regraft.jobs.sections import CacheSection, ExactTable, PlanSection, StepsTable, TrainSection
+from regraft.jobs.sections import CacheSection, ExactTable, PartTask, PlanSection, StepsTable, TrainSection
 from regraft.learning import eager_step as stepping
 from regraft.learning.losses import LOSSES
 from regraft.learning.old_keywords import OLD_SOLVERS
@@ -224,7 +224,7 @@ def test_each_problem_is_one_line_with_key_value_and_what_is_allowed(job_file):
         '  [train] precision is "float8": expected "float32", "bfloat16" or "float16". Did you mean "float32"?',
         f"""  {schedule}: the pattern 'b(' {compiled} 1. {escape}""",
         '  [train] loss is "mse": expected "cross_entropy", "binary_cross_entropy", "mean_squared_error", '
-        '"mean_absolute_error" or "huber"',
+        '"mean_absolute_error", "huber" or a table, as in {a = "cross_entropy"}',
         '  [train] solver is "newton": expected "steps" or "lbfgs"',
         "  [freeze] has layers and upto: expected only one of layers, trainable, upto",
         f"  {schedule}: the schedule has no entry for epoch 0, which names the layers that train first",
@@ -278,9 +278,10 @@ def test_a_job_names_what_the_steps_know():
     assert get_args(get_args(train["optimizer"])[0]) == tuple(OPTIMIZERS)
     assert get_args(get_args(train["solver"])[0]) == OLD_SOLVERS
     assert StepsTable.__dataclass_fields__.keys() <= Steps.__dataclass_fields__.keys() - {"traced", "order"}
-    assert ExactTable.__dataclass_fields__.keys() == Exact.__dataclass_fields__.keys()
+    assert ExactTable.__dataclass_fields__.keys() == Exact.__dataclass_fields__.keys() - {"group"}
     assert set(get_args(get_args(train["loss"])[0])) <= set(LOSSES)
     assert set(get_args(get_args(train["task"])[0])) <= set(TASKS)
+    assert set(get_args(PartTask)) <= set(TASKS)
     assert get_args(get_args(train["precision"])[0]) == tuple(stepping.PRECISIONS)
     assert get_args(cache["precision"]) == caches_precision.PRECISIONS
     assert plan["match"] == get_type_hints(plan_reuse)["match"]

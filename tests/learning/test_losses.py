@@ -108,3 +108,13 @@ def test_labels_come_without_their_weights():
     assert unweighted(LABELS) is LABELS
     assert all_finite([torch.ones(2)])
     assert not all_finite([torch.tensor([float("inf")])])
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_settings_of_a_loss_tell_it_from_others(name):
+    """Class weights among them."""
+    loss = known_loss(name)
+    assert loss.settings == known_loss(name).settings
+    assert "'reduction': 'mean'" in loss.settings
+    weighted = known_loss(nn.BCEWithLogitsLoss(pos_weight=torch.tensor([2.0])))
+    assert "'pos_weight': [2.0]" in weighted.settings

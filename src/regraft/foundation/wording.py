@@ -207,7 +207,11 @@ def _list(answer: str) -> str:
 def _table(key: Any, value: Any) -> str:
     if key is int:
         return f"the layers of each epoch from 0, as in {_SCHEDULE} or --set 'train.steps.schedule={_SCHEDULE}'"
-    return 'a table of texts, as in {"a" = "b"}' if value is str else "a table, as in {a = 1}"
+    if value is str:
+        return 'a table of texts, as in {"a" = "b"}'
+    if get_origin(value) is Literal:
+        return f"a table, as in {{a = {toml_text(get_args(value)[0])}}}"
+    return "a table, as in {a = 1}"
 
 
 def _described(marks: Sequence[Any]) -> list[str]:

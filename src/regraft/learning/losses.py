@@ -81,9 +81,9 @@ class KnownLoss:
     def settings(self) -> str:
         """All settings, class weights among them."""
         module = self.module
-        values = {name: getattr(module, name) for name in module.__constants__} | dict(module.named_buffers())
-        values = {name: v.tolist() if isinstance(v, Tensor) else v for name, v in sorted(values.items())}
-        return f"{type(module).__name__}{values}"
+        own = {name: value for name, value in vars(module).items() if not name.startswith("_") and name != "training"}
+        values = sorted((own | dict(module.named_buffers())).items())
+        return f"{type(module).__name__}{ {name: v.tolist() if isinstance(v, Tensor) else v for name, v in values} }"
 
     @property
     def is_sum(self) -> bool:

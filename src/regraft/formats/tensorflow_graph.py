@@ -21,6 +21,7 @@ from regraft.containers.spans import mapped
 from regraft.errors import CheckpointError
 from regraft.formats.tensor_bundle import DTYPES
 from regraft.formats.tensor_proto import proto_values
+from regraft.formats.tensorflow_flattening import flattening
 from regraft.formats.tensorflow_nodes import GraphNode, decimal, nodes_of_graph, tensor_dtype_and_shape
 from regraft.formats.tensorflow_wiring import tensorflow_wiring
 
@@ -130,7 +131,8 @@ class TensorFlowGraph:
         if kind == "BatchNormalization":
             return {"eps": node.attributes.real("epsilon")}
         if kind == "Dense":
-            return {"kernel_axes": ["out", "in"]} if node.attributes.flag("transpose_b") else {}
+            turned: Facts = {"kernel_axes": ["out", "in"]} if node.attributes.flag("transpose_b") else {}
+            return turned | flattening(self.nodes, node, self.constant)
         return self._convolution(node)
 
     def _add_bias(self, node: GraphNode, layers: Mapping[str, GraphLayer], owned: set[str]) -> None:
@@ -138,6 +140,9 @@ class TensorFlowGraph:
         if node.op not in ("BiasAdd", "Add", "AddV2") or len(node.inputs) != 2:
             return
         for before, other in (node.inputs, node.inputs[::-1]):
+            squeeze = self.nodes.get(before)
+            if squeeze is not None and squeeze.op == "Squeeze" and squeeze.inputs:  # a convolution along one axis
+                before = squeeze.inputs[0]
             layer, array = layers.get(before), self._array(other)
             if layer is None or array is None or array in owned:
                 continue
@@ -168,6 +173,9 @@ class TensorFlowGraph:
         if dilation := settings.integers("dilations")[space]:
             facts["dilation"] = dilation
         before = self.nodes.get(node.inputs[0]) if node.inputs and node.op != "Conv2DBackpropInput" else None
+        if before is not None and before.op == "ExpandDims" and node.op == "Conv2D":  # along one axis alone
+            along = {"strides": facts["strides"][1:], "dilation": dilation[1:]}  # type: ignore[index]  # a list
+            facts |= {key: numbers for key, numbers in along.items() if numbers}  # type: ignore[misc]  # attributes
         if before is not None and before.op in ("Pad", "PadV2", "MirrorPad"):
             facts |= self._padded(node.inputs[0], before, padding, space)
         elif before is not None and before.op == "SpaceToBatchND":

@@ -9,6 +9,7 @@ from itertools import chain
 from regraft.errors import Advice, PlanError, UndecidableError
 from regraft.foundation.wording import counted
 from regraft.operations.joins import Fill
+from regraft.operations.moves import PermuteFlat
 from regraft.operations.operation import Operation
 from regraft.plans.adapting import in_turn
 from regraft.plans.layers import ORIENTED, Layer
@@ -256,7 +257,10 @@ def _decided(pairing: Pairing, layer: Layer, leaf: str, is_translated: bool, lay
 
 def _suspected(pairing: Pairing, layer: Layer, sources: Sources, channels: int) -> Pairing:
     """The pairing, or the problem that its inputs may be a flattened map in another order."""
-    if pairing.problem or "flatten_order" in sources.facts_of(pairing.sources):
+    facts = sources.facts_of(pairing.sources)
+    if "flatten_order" in facts:
+        return _with_own_channels(pairing, layer, facts, channels)
+    if pairing.problem:
         return pairing
     places = layer.arrays["weight"].shape[1] // channels
     note = (
@@ -270,6 +274,17 @@ def _suspected(pairing: Pairing, layer: Layer, sources: Sources, channels: int) 
         answers=_FLATTENED,
         advice=flatten_advice(layer, channels),
     )
+
+
+def _with_own_channels(pairing: Pairing, layer: Layer, facts: Facts, channels: int) -> Pairing:
+    """The pairing; where the file records the order of a map alone, the model's own layers show its channels."""
+    axes, inputs = facts.get("flatten_axes"), layer.arrays["weight"].shape[1]
+    is_last = facts["flatten_order"] == "channels_last" or axes == ["w", "h", "c"]
+    if not pairing.problem or not is_last or "flatten_channels" in facts or inputs % channels or axes:
+        return pairing
+    order = PermuteFlat(1, (inputs // channels, channels), (1, 0))
+    note = f"the file flattens (h, w, c), and the map before it has {channels} channels in the model"
+    return replace(pairing, operations=(*pairing.operations, order), problem=None, note=note, advice=())
 
 
 def _absent_arrays(layer: Layer, below: Below, rules: Rules, pairings: Mapping[str, Pairing]) -> dict[str, Pairing]:

@@ -1,0 +1,75 @@
+"""In which order a TensorFlow graph flattens a map before a dense layer: by Reshape, data_format and Transpose."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from regraft.arrays import Facts
+from regraft.formats.flattening import SPATIAL, flatten_facts
+from regraft.formats.tensorflow_nodes import GraphNode
+
+# What gives a map and records where its channels are.
+_MAPS = frozenset({
+    "Conv2D", "DepthwiseConv2dNative", "Conv3D", "MaxPool", "AvgPool", "MaxPool3D", "AvgPool3D", "FusedBatchNorm",
+    "FusedBatchNormV2", "FusedBatchNormV3", "_FusedConv2D",
+})  # fmt: skip
+# What keeps every value at its place; a map is the first of several inputs.
+_KEEPS = frozenset({
+    "Identity", "Cast", "StopGradient", "CheckNumerics", "PlaceholderWithDefault", "Relu", "Relu6", "LeakyRelu", "Elu",
+    "Selu", "Sigmoid", "Tanh", "Softplus", "Softmax", "Add", "AddV2", "Sub", "Mul", "RealDiv", "BiasAdd", "Pad",
+    "PadV2", "Switch", "Merge", "BatchToSpaceND", "SpaceToBatchND",
+})  # fmt: skip
+_MOST_STEPS = 64
+
+
+def flattening(
+    nodes: Mapping[str, GraphNode], product: GraphNode, constant: Callable[[str], np.ndarray | None]
+) -> Facts:
+    """`flatten_order` and what belongs to it, of the dense layer that this MatMul is; nothing where it is not recorded.
+
+    constant   gives the values of a small constant
+    """
+    reshape = _behind(nodes, product)
+    is_at_each_place = any("Tensordot" in name for name in product.inputs)  # a Dense that keeps height and width
+    if reshape is None or reshape.op not in ("Reshape", "Flatten") or is_at_each_place:
+        return {}
+    sizes = constant(reshape.inputs[1]) if len(reshape.inputs) > 1 else None
+    if sizes is not None and sizes.size != 2:
+        return {}
+    before, order = _behind(nodes, reshape), None
+    if before is not None and before.op == "Transpose" and len(before.inputs) > 1:
+        axes = constant(before.inputs[1])
+        order = [] if axes is None else [int(axis) for axis in axes.reshape(-1)]
+        before = _behind(nodes, before)
+    stored = _axes(nodes, before)
+    if not stored:
+        return {}
+    if order is None:
+        return flatten_facts(stored, [], None)
+    is_known = order[:1] == [0] and sorted(order) == list(range(len(stored) + 1))
+    return flatten_facts([stored[axis - 1] for axis in order[1:]] if is_known else ["?"], [], None)
+
+
+def _axes(nodes: Mapping[str, GraphNode], node: GraphNode | None) -> list[str]:
+    """The axes of the map that a node gives, without the batch; none where they are not recorded."""
+    squeezed: list[int] = []
+    if node is not None and node.op == "Squeeze":  # as behind a convolution along one axis
+        squeezed, node = node.attributes.integers("squeeze_dims"), _behind(nodes, node)
+    if node is None or node.op not in _MAPS:
+        return []
+    spatial = SPATIAL[3 if node.op.endswith("3D") else 2]
+    axes = ["c", *spatial] if node.attributes.text("data_format").startswith("NC") else [*spatial, "c"]
+    gone = {number % (len(axes) + 1) for number in squeezed}
+    left = [axis for number, axis in enumerate(axes, 1) if number not in gone]
+    names = iter(SPATIAL.get(len(left) - 1, []))
+    return [axis if axis == "c" else next(names, axis) for axis in left]
+
+
+def _behind(nodes: Mapping[str, GraphNode], node: GraphNode) -> GraphNode | None:
+    """The node that gives the first input, past all that keep every value at its place."""
+    for _ in range(_MOST_STEPS):
+        before = nodes.get(node.inputs[0]) if node.inputs else None
+        if before is None or before.op not in _KEEPS:
+            return before
+        node = before
+    return None

@@ -35,6 +35,7 @@ from regraft.plans.match_by_structure import pair_by_structure, resolved_inputs
 from regraft.plans.merging import merge_as_requested
 from regraft.plans.module_graph import Traced, traced
 from regraft.plans.nameless import are_nameless, doubt_squares, named_by_order
+from regraft.plans.peft_names import completed
 from regraft.plans.rows import RequirementRow, Row
 from regraft.plans.settings import compare_settings, takers_of, with_choices, with_own_pads
 from regraft.plans.sources import Sources, gather_sources
@@ -72,9 +73,10 @@ def plan_reuse(
     """
     if match not in ("names", "structure"):
         raise PlanError(f'There is no method {match!r} to match layers. Methods: "names", "structure".')
-    sources = gather_sources(checkpoint, rename=rename, layout=layout, ema=ema)
+    asked = completed(model, checkpoint, rename, fresh)
+    sources = gather_sources(checkpoint, rename=asked.rename, layout=layout, ema=ema)
     layers = describe_model(model)
-    choices = _choices(layers, reuse, fresh, adapt)
+    choices = _choices(layers, reuse, asked.fresh, adapt)
     is_list = are_nameless(sources)
     sources = named_by_order(sources, layers, choices.left_out(layers_by_array(layers)))
     ours = traced(model) if match == "structure" or sources.wiring.inputs else None
@@ -99,7 +101,13 @@ def plan_reuse(
         *_compared_functions(model, layers, rows, sources, ours),
     )
     rows, settings = _with_choices(rows, settings, accept, adopt, model)
-    notes = (*checkpoint.notes, *sources.notes, *(sources.wiring.notes() if ours is None else ()), *matched.notes)
+    notes = (
+        *checkpoint.notes,
+        *asked.notes,
+        *sources.notes,
+        *(sources.wiring.notes() if ours is None else ()),
+        *matched.notes,
+    )
     return Plan(identity_of(checkpoint), sources.layout, (*rows, *rest), settings, notes)
 
 

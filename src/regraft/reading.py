@@ -7,6 +7,7 @@ from pathlib import Path
 from regraft.arrays import Checkpoint
 from regraft.errors import CheckpointError
 from regraft.formats.format import HEAD_BYTES, Format
+from regraft.formats.hub_files import hub_file, is_hub_name
 from regraft.formats.index_of_shards import INDEX_SUFFIX, is_shard, join_shards, read_index
 from regraft.formats.readers import FORMATS
 from regraft.formats.unknown import unknown
@@ -19,14 +20,15 @@ _PREFERRED_INDEX = ".safetensors" + INDEX_SUFFIX  # a folder may hold the same w
 def open_checkpoint(path: str | PathLike[str], *, formats: Sequence[Format] | None = None) -> Checkpoint:
     """The named arrays of a checkpoint of any known framework; only names, shapes and dtypes are read.
 
-    path      a file; a folder that holds one checkpoint; or the prefix of a TensorFlow checkpoint's files
+    path      a file; a folder that holds one checkpoint; the prefix of a TensorFlow checkpoint's files; or hf:ID or
+              timm:NAME for weights that these libraries have downloaded (an absent one is not downloaded)
     formats   the readers to choose from; None is all of `regraft.formats.readers.FORMATS`. For a reader of your own
               pass `(*FORMATS, Mine())`
 
     Nothing in the file is executed. Raises CheckpointError when there is no such file, its format is unknown, several
     readers or several files are possible, or the file is damaged or refused.
     """
-    target = Path(path).expanduser()
+    target = hub_file(str(path)) if is_hub_name(str(path)) and not Path(path).exists() else Path(path).expanduser()
     readers = FORMATS if formats is None else tuple(formats)
     if target.exists() and not target.is_file() and not target.is_dir():  # a named pipe would be waited for
         raise CheckpointError(f"{target} is neither a file nor a folder.")

@@ -17,6 +17,7 @@ from regraft.contracts.sound import SoundContract
 from regraft.contracts.text import TextContract
 from regraft.datasets.labelled import Target
 from regraft.errors import JobError
+from regraft.formats.hub_files import hub_file, is_hub_name
 from regraft.foundation.wording import as_toml, expected, listed, near_names, refused
 from regraft.inputs import InputContract
 from regraft.jobs.contradictions import Toml, contradictions, table_of
@@ -138,9 +139,11 @@ class Job:
         )
 
     def path(self, value: str) -> Path:
-        """A path of the job, relative to its folder."""
+        """A path of the job, relative to its folder; hf:ID and timm:NAME as the file that they name, if it is there."""
         if "\0" in value:
             raise JobError(f"The path {value!r} holds a null character, which no path can have.")
+        if is_hub_name(value) and not (self.folder / value).exists():
+            return hub_file(value, self.folder)
         return Path(os.path.normpath(self.folder / value))
 
 

@@ -28,21 +28,25 @@ from regraft.caches.options import Engine
 from regraft.splitting import Head, Trunk
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "gpu.md"
-ROUNDS = 5
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How large everything is: images, their pixels, the batch, epochs of the whole job, width of the networks."""
+    """How large everything is: images, their pixels, the batch, epochs of the whole job, width of the networks.
+
+    rounds and steps: how often each contender is measured, and training steps in one measurement.
+    """
 
     images: int = 4096
     pixels: int = 224
     batch: int = 256
     epochs: int = 10
     width: int = 64
+    rounds: int = 5
+    steps: int = 20
 
 
-QUICK = Sizes(images=16, pixels=28, batch=4, epochs=1, width=8)
+QUICK = Sizes(images=8, pixels=28, batch=4, epochs=1, width=8, rounds=1, steps=2)
 
 
 class Block(nn.Module):
@@ -289,13 +293,13 @@ def measure_step(bench: Bench, name: str) -> dict[str, Callable[[], object]]:
     optimizer = torch.optim.SGD(head.parameters(), lr=1e-3)
 
     def step(forward: Callable[[], Tensor]) -> None:
-        for _ in range(20):
+        for _ in range(bench.sizes.steps):
             optimizer.zero_grad()
             F.cross_entropy(forward(), labels).backward()
             optimizer.step()
 
     return {
-        "20 steps of the head": lambda: step(lambda: head(features)),
+        f"{bench.sizes.steps} steps of the head": lambda: step(lambda: head(features)),
         "of the model": lambda: step(lambda: model(batch)),
     }
 
@@ -344,7 +348,7 @@ def measure_rows(bench: Bench) -> Iterator[str]:
         for name in NETWORKS:
             runs = measure(bench, name)
             memory = {contender: bench.peak_mb(run) for contender, run in runs.items()}  # warms up, too
-            rounds = 1 if title == "whole job" else ROUNDS
+            rounds = 1 if title == "whole job" else bench.sizes.rounds
             samples = [{contender: bench.seconds(run) for contender, run in runs.items()} for _ in range(rounds)]
             first = next(iter(runs))
             for contender in runs:

@@ -1,9 +1,8 @@
 """The GPU's checks and measurements run on the CPU too, with tiny networks."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
+
+import forked
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -12,9 +11,7 @@ def test_the_gpu_script_runs_on_the_cpu():
     """Every check holds, and each contender has its row; the page of a real GPU is left alone."""
     page = ROOT / "docs" / "gpu.md"
     before = page.read_bytes() if page.exists() else None
-    command = [sys.executable, "-W", "ignore", str(ROOT / "benchmarks" / "gpu.py"), "--device", "cpu", "--quick"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    done = forked.run(ROOT / "benchmarks" / "gpu.py", "--device", "cpu", "--quick", warn=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Error" not in done.stdout
     for text in (

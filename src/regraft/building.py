@@ -15,6 +15,7 @@ from regraft.arrays import Checkpoint
 from regraft.errors import BuildError
 from regraft.loading import apply_plan
 from regraft.matching import plan_of_pairs
+from regraft.networks.chain import chain_network
 from regraft.networks.damage import refused_damage
 from regraft.networks.emitting import emit
 from regraft.networks.heads import Head, with_head
@@ -56,6 +57,7 @@ def build_model(
     *,
     head: Mapping[str, Any] | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
+    chain: Mapping[str, Any] | None = None,
 ) -> nn.Module:
     """The network that the checkpoint's file describes, with its weights, in eval mode.
 
@@ -63,13 +65,16 @@ def build_model(
             what is behind it; {"classes": 6, "layer": "conv_preds"} replaces another layer
     shapes  input → a shape at which the network works, where its file leaves sizes free and only some are possible:
             {"input": (1, 576)}
+    chain   of a plain list of arrays, such as an .npz or a Theano pickle: what it does not record, so that its
+            convolutions and dense layers are built in their order: {"activation": "relu", "layout": "theano"};
+            convolutions also need "image": [1, 28, 28], "padding", "stride" and "pool"
 
     The layers are torch's own, under the names of the file; a name's "/" becomes ".". Images have their channels as the
     second axis, whatever the file says. The class's source is what `regraft code` prints.
 
     Raises BuildError when the file describes no network, or with everything in it that has no translation.
     """
-    built = planned_network(checkpoint, head=head, shapes=shapes)
+    built = planned_network(checkpoint, head=head, shapes=shapes, chain=chain)
     apply_plan(built.plan, checkpoint, built.model)
     return built.model
 
@@ -79,12 +84,10 @@ def planned_network(
     *,
     head: Mapping[str, Any] | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
+    chain: Mapping[str, Any] | None = None,
 ) -> Built:
-    """The network with its plan, which is not applied yet, as `build_model`.
-
-    shapes  input → a shape at which the network works, where its file leaves sizes free and only some are possible
-    """
-    network = network_of(checkpoint)
+    """The network with its plan, which is not applied yet; the arguments are those of `build_model`."""
+    network = network_of(checkpoint) if chain is None else chain_network(checkpoint, chain)
     if head is not None:
         network = with_head(network, checkpoint, head_of(head))
     with refused_damage(checkpoint.path):

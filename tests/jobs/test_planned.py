@@ -54,7 +54,7 @@ def test_the_head_of_the_file_can_be_kept_or_another_replaced(job):
     ("more", "message"),
     [
         ({"plan": {"fresh": ["logits"]}}, r"\[plan\] fresh has no effect"),
-        ({"model": {"factory": "checkpoint", "args": {"classes": 3}}}, r"\[model\] args has no effect"),
+        ({"model": {"factory": "checkpoint", "args": {"classes": 3}}}, r"\[model\] args.classes has no effect"),
     ],
 )
 def test_keys_without_an_effect_are_refused(job, more, message):

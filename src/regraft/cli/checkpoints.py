@@ -4,7 +4,10 @@ import gc
 import sys
 from pathlib import Path
 
+from regraft.cli.plans import json_arguments
 from regraft.cli.printing import Commands, add_command, refuse_usage, say
+
+_CHAIN = '{"activation": "relu", "layout": "theano"}'
 
 
 def add_to(commands: Commands) -> None:
@@ -17,6 +20,7 @@ def add_to(commands: Commands) -> None:
     add = add_command(commands, code)
     add("checkpoint", type=Path, help="a checkpoint that describes its network")
     add("--classes", type=int, metavar="N", help="a new head of N outputs in place of the last dense layer")
+    add("--chain", metavar="JSON", help=f"what a plain list of arrays does not record: '{_CHAIN}'")
     add("--layer", default="", metavar="NAME", help="the layer that the new head replaces")
 
 
@@ -52,7 +56,7 @@ def _show_operators(checkpoint: Path) -> None:
         sys.exit(1)
 
 
-def code(checkpoint: Path, *, classes: int | None, layer: str) -> None:
+def code(checkpoint: Path, *, classes: int | None, layer: str, chain: str | None) -> None:
     """The network of a checkpoint as PyTorch source that needs only torch."""
     from regraft.building import planned_network
     from regraft.reading import open_checkpoint
@@ -60,4 +64,5 @@ def code(checkpoint: Path, *, classes: int | None, layer: str) -> None:
     if layer and classes is None:
         refuse_usage("code", "--layer names what a new head replaces: give --classes as well")
     head = {"classes": classes, "layer": layer} if classes is not None else None
-    say(planned_network(open_checkpoint(checkpoint), head=head).text.rstrip())
+    described = None if chain is None else json_arguments(chain, "--chain", _CHAIN)
+    say(planned_network(open_checkpoint(checkpoint), head=head, chain=described).text.rstrip())

@@ -216,14 +216,14 @@ def _plan_in(path: Path) -> "Plan":
         raise PlanError(f"{path}: {error}") from error
 
 
-def json_arguments(text: str) -> dict[str, Any]:
-    """The value of --model-args. Raises JobError when it is not a JSON object."""
+def json_arguments(text: str, option: str = "--model-args", example: str = '{"num_classes": 6}') -> dict[str, Any]:
+    """The value of an option. Raises JobError when it is not a JSON object."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise JobError(f"--model-args {text!r} is not JSON: {error}. Expected '{{\"num_classes\": 6}}'.") from error
+        raise JobError(f"{option} {text!r} is not JSON: {error}. Expected '{example}'.") from error
     if not isinstance(value, dict):
-        raise JobError(f"--model-args {text!r} is not a JSON object. Expected '{{\"num_classes\": 6}}'.")
+        raise JobError(f"{option} {text!r} is not a JSON object. Expected '{example}'.")
     return value
 
 

@@ -53,7 +53,7 @@ def planned_model(job: Job) -> Planned:
 def _from_checkpoint(job: Job) -> Planned:
     """The network of the checkpoint, with a new head for the classes of the data unless the job says otherwise."""
     idle = [f"[plan] {key}" for key, value in section_values(job.plan).items() if value != getattr(PlanSection(), key)]
-    idle += ["[model] args"] if job.model.args else []
+    idle += [f"[model] args.{key}" for key in job.model.args if key not in ("chain", "shapes")]
     if idle:
         raise JobError(
             f'{", ".join(idle)} has no effect with [model] factory = "checkpoint": the layers of the network are those '
@@ -61,7 +61,7 @@ def _from_checkpoint(job: Job) -> Planned:
         )
     checkpoint = open_checkpoint(job.path(job.checkpoint.path))
     with spelled_for("job"):
-        built = planned_network(checkpoint, head=_head(job))
+        built = planned_network(checkpoint, head=_head(job), **job.model.args)
     refuse_unknown_layers(built.model, job)
     return Planned(built.model, checkpoint, built.plan, built.image, built.notes)
 

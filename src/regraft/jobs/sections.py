@@ -69,7 +69,8 @@ class CheckpointSection:
 class ModelSection:
     """[model]: the new model; `factory` is a SPEC, `args` are given to it.
 
-    The factory "checkpoint" builds the network that the checkpoint itself describes.
+    The factory "checkpoint" builds the network that the checkpoint itself describes; its args are `chain` and `shapes`
+    of `build_model`.
 
     head    of that network: without it, a new one for the classes of the data in place of the last layer;
             {layer = "conv_preds"} replaces another layer, {classes = 6} has other outputs, false keeps the file's

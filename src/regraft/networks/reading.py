@@ -46,6 +46,7 @@ def network_of(checkpoint: Checkpoint) -> Network:
     if network is None:
         raise BuildError(
             f"{checkpoint.path} holds weights without a description of their network ({checkpoint.format}). "
-            "Write the network in torch and match it: plan_reuse(checkpoint, model)."
+            "Write the network in torch and match it: plan_reuse(checkpoint, model). When the file is a plain list of "
+            'dense layers or convolutions, describe it: chain={"activation": "relu", "layout": "tensorflow"}.'
         )
     return network

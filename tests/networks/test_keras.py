@@ -20,5 +20,7 @@ def test_everything_without_a_translation_is_named():
 
     keras._Walk(builder).model(read_config(text, Path("s.json")), ["i"])
 
-    assert [str(entry) for entry in builder.untranslated] == ["Lambda shift"]
+    assert [str(entry) for entry in builder.untranslated] == [
+        "Lambda shift: its function is code of Python, which is not run: use a layer of Keras in its place"
+    ]
     assert [node.operator for node in builder.nodes] == ["relu"]

@@ -1,10 +1,13 @@
 """Keras' joins and shapes as steps."""
 
 import pytest
+import torch
 
 from keras_layers import layer_call, steps
 from regraft.networks import keras_shapes as translate
+from regraft.networks.emitting import emit
 from regraft.networks.keras_builder import RefusedError
+from regraft.networks.network import Entry, Network
 
 
 def test_an_average_of_three_is_their_sum_by_three():
@@ -47,3 +50,31 @@ def test_a_resizing_that_the_backends_compute_differently_is_refused():
     old = layer_call("Resizing", settings, is_keras_3=False)
     translate.resizing(old)
     assert steps(old)[0][1]["coordinates"] == "tf_half_pixel_for_nn"
+
+
+@pytest.mark.parametrize(
+    ("shapes", "axes"), [(((2, 3), (2, 3)), 1), (((2, 4, 3), (2, 5, 3)), -1), (((2, 4, 3), (2, 4, 5)), (1, 1))]
+)
+def test_a_dot_sums_over_one_axis_of_each(shapes, axes):
+    """As keras.layers.Dot: the axes that remain of both; of two vectors a column."""
+    call = layer_call("Dot", {"axes": list(axes) if isinstance(axes, tuple) else axes}, inputs=("a", "b"))
+    output = translate.dot(call)
+    entries = tuple(Entry(name, (None, *shape[1:])) for name, shape in zip("ab", shapes, strict=True))
+    source = emit(Network(entries, tuple(call.builder.nodes), (output,)), {})
+    a, b = (torch.randn(shape) for shape in shapes)
+
+    frame = {"torch": torch, "a": a, "b": b}
+    exec(source.statements[0].line, frame)
+
+    wanted = {
+        2: lambda: (a * b).sum(1, keepdim=True),
+        3: lambda: a @ b.transpose(1, 2) if axes == -1 else a.transpose(1, 2) @ b,
+    }[a.dim()]()
+    torch.testing.assert_close(frame[source.outputs[0]], wanted)
+
+
+def test_a_dot_of_normalised_inputs_is_refused():
+    """And one over the batch."""
+    for settings in ({"axes": 1, "normalize": True}, {"axes": 0}, {}):
+        with pytest.raises(RefusedError):
+            translate.dot(layer_call("Dot", settings, inputs=("a", "b")))

@@ -29,6 +29,15 @@ def _ranks(stem: str, ranks: str = "123") -> list[str]:
     return [stem.replace("#", rank) for rank in ranks]
 
 
+def _refusal(reason: str) -> Translation:
+    """The translation of a class that is refused."""
+
+    def refuse(call: LayerCall) -> str:
+        raise RefusedError(reason)
+
+    return refuse
+
+
 TRANSLATIONS: Mapping[str, Translation] = {
     **_each(convolutions.conv, *_ranks("Conv#D"), *_ranks("Convolution#D")),
     **_each(convolutions.depthwise, *_ranks("DepthwiseConv#D", "12")),
@@ -59,6 +68,10 @@ TRANSLATIONS: Mapping[str, Translation] = {
         "RandomZoom", "RandomContrast", "RandomTranslation", "RandomBrightness",
     ),
     "Identity": lambda call: call.x,
+    "Dot": shapes.dot,
+    "Lambda": _refusal("its function is code of Python, which is not run: use a layer of Keras in its place"),
+    "Masking": _refusal("it hides steps from the layers behind it: leave it out and pass sequences without padding"),
+    **_each(_refusal("torch has no such layer"), *_ranks("ConvLSTM#D"), "AdditiveAttention"),
     **_each(shapes.join, "Add", "Multiply", "Maximum", "Minimum", "Average", "Subtract"),
     "Concatenate": shapes.concatenate,
     "Flatten": shapes.flatten,

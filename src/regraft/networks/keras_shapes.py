@@ -22,6 +22,17 @@ def concatenate(call: LayerCall) -> str:
     return call.step("concat", *call.inputs, axis=int(call.settings.get("axis", call.settings.get("concat_axis", -1))))
 
 
+def dot(call: LayerCall) -> str:
+    """Dot: the products of two tensors over one axis of each, for each example."""
+    axes = call.settings.get("axes")
+    if call.settings.get("normalize") or len(call.inputs) != 2:
+        raise RefusedError("it normalises its inputs" if call.settings.get("normalize") else "it has no two inputs")
+    pair = (axes, axes) if isinstance(axes, int) else tuple(axes or ())
+    if len(pair) != 2 or 0 in pair:
+        raise RefusedError(f"its axes {axes!r}")
+    return call.step("batch_dot", *call.inputs, axes=pair)
+
+
 def flatten(call: LayerCall) -> str:
     """Flatten; of channels first, Keras moves the channels last before it flattens."""
     if is_last(call):

@@ -59,6 +59,16 @@ def _gather_sizes(call: Call) -> str:
     return f"{call.texts[0]}[{call.texts[1]}]"
 
 
+def _batch_dot(call: Call) -> str:
+    """The sum over one axis of each of two tensors, for each example; a number for each is a column."""
+    (first, second), ranks = call.settings["axes"], [value.rank for value in call.values if value is not None]
+    left, right = list("abcdefgh"[: ranks[0]]), ["a", *"ijklmnop"[: ranks[1] - 1]]
+    right[second % ranks[1]] = left[first % ranks[0]]
+    kept = [letter for letter in [*left, *right[1:]] if letter != left[first % ranks[0]]]
+    text = f'torch.einsum("{"".join(left)},{"".join(right)}->{"".join(kept)}", {call.texts[0]}, {call.texts[1]})'
+    return f"{text}.unsqueeze(-1)" if len(kept) == 1 else text
+
+
 def _global(name: str) -> Callable[[Call], str]:
     def write(call: Call) -> str:
         return f"{call.texts[0]}.{name}({python(tuple(range(2, call.first.rank)))}, keepdim=True)"
@@ -172,6 +182,7 @@ INDEXING: Mapping[str, Operator] = {
     "full_like": Operator("torch.full_like({0}, {value})", any_order),
     "select_rows": Operator(_function("select_rows"), file_order),
     "subscript": Operator(_subscript, file_order),
+    "batch_dot": Operator(_batch_dot, file_order),
     "slice_sizes": Operator(_function("slice_sizes"), file_order),
     "pad_sizes": Operator(_function("pad_sizes", "value", "by_axis"), file_order),
     "slice_masked": Operator(_function("slice_masked", "steps", "begin_mask", "end_mask", "shrink_mask"), file_order),

@@ -70,3 +70,17 @@ def test_columns_of_names_are_several_tasks():
     assert {name: int(value) for name, value in labels[0].items()} == {"kind": 1, "size": 0}
     again, _ = targets_of(TABLE, {"kind": ["car"], "size": ["s"]}, target)
     assert (len(again), int(again[0]["kind"]), int(again[0]["size"])) == (1, 1, 1)
+
+
+def test_an_empty_cell_has_none_of_several_labels():
+    """With a separator; a single column of 0 and 1 is one yes or no."""
+    labels, target = targets_of(TABLE, {"tags": ["a;b", "", "b"]}, Target(columns=("tags",), separator=";"))
+    assert target.classes == ("a", "b")
+    assert labels.tolist() == [[1, 1], [0, 0], [0, 1]]
+    labels, target = targets_of(TABLE, {"sold": ["1", "0", "true"]}, Target("multilabel", columns=("sold",)))
+    assert (labels.tolist(), target.classes) == ([[1], [0], [1]], ("sold",))
+
+
+def test_a_column_that_is_named_twice_is_refused():
+    with pytest.raises(DataError, match="the labels name a more than once"):
+        targets_of(TABLE, {"a": ["x"], "b": ["y"]}, Target(columns=("a", "b", "a")))

@@ -106,3 +106,23 @@ def test_copies_and_pickles_of_a_model_keep_how_it_was_trained():
     for same in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):  # our own
         assert remembered(same).loss_name == remembered(model).loss_name
         assert remembered(same).classes == ("a", "b", "c")
+
+
+@pytest.mark.parametrize(
+    ("task", "loss", "labels", "words"),
+    [
+        ("multilabel", "cross_entropy", torch.ones(2, 3), "The loss is cross_entropy, and the task is multilabel"),
+        ("regression", nn.CrossEntropyLoss(), torch.ones(2, 3), "the task is regression"),
+        ("classification", "huber", torch.zeros(2).long(), "learned by cross_entropy"),
+    ],
+)
+def test_a_loss_of_another_task_is_refused(task, loss, labels, words):
+    """It would train something else than what is scored and predicted."""
+    with pytest.raises(TrainError, match=words):
+        Request(task, loss).objective(torch.randn(2, 3), labels)
+
+
+def test_a_loss_of_another_task_is_refused_for_a_part():
+    outputs, labels = {"a": torch.randn(2, 3)}, {"a": torch.zeros(2).long()}
+    with pytest.raises(TrainError, match="The loss of a is huber"):
+        Request({"a": "classification"}, {"a": "huber"}).objective(outputs, labels)

@@ -16,7 +16,8 @@ from regraft.foundation.wording import counted, listed
 from regraft.labels import class_names
 
 LABEL_COLUMNS = ("label", "class", "target", "category", "labels", "tags", "ner_tags")
-YES_OR_NO = {"0", "1", "0.0", "1.0", "false", "true"}
+YES = {"1", "1.0", "true"}
+YES_OR_NO = {"0", "0.0", "false", *YES}
 
 
 @final
@@ -48,8 +49,10 @@ def targets_of(table: Path, columns: Columns, target: Target) -> tuple[Tensor | 
     """
     names = target.columns or (column_named(table, columns, LABEL_COLUMNS),)
     refuse_missing_columns(table, columns, names)
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise DataError(f"{table}: the labels name {listed(twice)} more than once. Name each column once.")
     for name in names:
-        _refuse_empty(table, name, columns[name])
+        _refuse_empty(table, name, columns[name], allows_blank=target.separator is not None)
     target = replace(target, columns=names, task=target.task or _inferred(table, columns, names, target))
     if target.task == "several":
         return _parts(table, columns, target)
@@ -138,6 +141,9 @@ def _columns_of_labels(table: Path, columns: Columns, names: Sequence[str]) -> T
 
 def _lists_of_labels(table: Path, columns: Columns, target: Target) -> tuple[Tensor, Target]:
     column = target.columns[0]
+    if target.separator is None and all(str(value).lower() in YES_OR_NO for value in columns[column]):
+        yes = [[str(value).lower() in YES] for value in columns[column]]
+        return torch.tensor(yes).float(), replace(target, classes=(column,))
     lists = [_labels_in(table, column, value, target.separator) for value in columns[column]]
     seen = [label for labels in lists for label in labels]
     names = tuple(class_names(seen)) if target.classes is None else target.classes
@@ -171,9 +177,10 @@ MAKERS: dict[str, Callable[[Path, Columns, Target], tuple[Tensor, Target]]] = {
 }
 
 
-def _refuse_empty(table: Path, name: str, values: Sequence[Any]) -> None:
-    """Raise DataError for rows without a label; an empty list of labels is one."""
-    empty = [row for row, value in enumerate(values) if value is None or (isinstance(value, str) and not value.strip())]
+def _refuse_empty(table: Path, name: str, values: Sequence[Any], *, allows_blank: bool) -> None:
+    """Raise DataError for rows without a label; an empty list of labels is one, and a blank cell may be."""
+    blank = [isinstance(value, str) and not value.strip() and not allows_blank for value in values]
+    empty = [row for row, value in enumerate(values) if value is None or blank[row]]
     if empty:
         where = f"line {empty[0] + 2}" if table.suffix.lower() == ".csv" else f"row {empty[0] + 1}"
         raise DataError(f"{table}: {counted(len(empty), 'row', 'has/have')} no {name}, the first in {where}.")

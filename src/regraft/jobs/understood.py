@@ -110,14 +110,20 @@ def _refuse_other_count(target: Target, logits: Tensor, dataset: Labelled) -> No
             f"The model has {counted(count, 'output')}, and the training data have {counted(len(names), noun)}: "
             f"{listed(names)}.\nGive the model one output for each {noun.partition('/')[0]}, as in [model] args = "
             f"{{{key} = {len(names)}}}.",
-            advice=[_as_numbers(target, dataset.target)] if count == 1 else [],
+            advice=_of_one_output(target, dataset.target) if count == 1 else [],
         )
 
 
-def _as_numbers(part: Target, whole: Target) -> Advice:
-    """The advice to learn the labels of a part, or of all, as numbers."""
-    tasks = {other.columns[0]: "regression" if other is part else other.task for other in whole.parts}
-    return Advice("task", tasks or "regression", "predict the labels as numbers")
+def _of_one_output(part: Target, whole: Target) -> list[Advice]:
+    """What one output can learn from the labels of a part, or of all."""
+
+    def task(name: str) -> Any:
+        return {other.columns[0]: name if other is part else other.task for other in whole.parts} or name
+
+    advice = [Advice("task", task("regression"), "predict the labels as numbers")]
+    if part.classes == ("0", "1"):
+        advice.insert(0, Advice("task", task("multilabel"), "learn yes or no"))
+    return advice
 
 
 def _columns_of(dataset: Labelled) -> int:
@@ -137,15 +143,22 @@ def _counts_of(dataset: Labelled) -> str:
             counts = torch.bincount(labels, minlength=len(names)).tolist()
             return f"{examples} of {counted(len(names), 'class/classes')}: {_each(names, counts)}"
         case "multilabel" if labels is not None:
-            return f"{examples} with {counted(len(names), 'label')}, of which several may apply: " + _each(
-                names, [int(count) for count in labels.sum(0).tolist()]
-            )
+            return f"{examples} with {_labels_text(names, labels)}"
         case "regression" if labels is not None:
             return f"{examples}; to predict: {_ranges_of(dataset, labels)}"
         case "token-classification" | "segmentation":
             noun = "token" if dataset.target.task == "token-classification" else "pixel"
             return f"{examples} with one of {counted(len(names), 'class/classes')} for each {noun}: {listed(names)}"
     return f"{examples}; each token is predicted from those before it"
+
+
+def _labels_text(names: Sequence[str], labels: Tensor) -> str:
+    """ "3 labels, of which several may apply: red 20, round 7, soft 12; 4 examples have none"."""
+    counts = [int(count) for count in labels.sum(0).tolist()]
+    without = int((labels == 0).reshape(len(labels), -1).all(1).sum())
+    kinds = "yes or no" if len(names) == 1 else f"{counted(len(names), 'label')}, of which several may apply"
+    none = f"; {counted(without, 'example', 'has/have')} none" if without else ""
+    return f"{kinds}: {_each(names, counts)}{none}"
 
 
 def _values_text(part: Target, values: Tensor) -> str:

@@ -23,7 +23,7 @@ from regraft.learning.objective import Objective, Part, watched_of
 from regraft.tasks.classes import Classes
 from regraft.tasks.inference import infer_task
 from regraft.tasks.kinds import AnyTask, GivenTask, as_task
-from regraft.tasks.several import Several
+from regraft.tasks.several import Several, label_parts
 from regraft.tasks.task import Task
 
 ClassWeights = str | Sequence[float] | Tensor | None
@@ -95,6 +95,8 @@ class Request:
         made = Objective(task, parts, reason, watched_of(self.plain_loss), note)
         if made.is_own:
             self._refuse_settings("a function of your own")
+        for part in parts:
+            _refuse_other_loss(part, labels if part.key is None else label_parts(labels)[part.key])
         return made
 
     def _task(self, outputs: Any, labels: Any, every: Any, model: nn.Module | None) -> tuple[AnyTask | None, str]:
@@ -241,6 +243,21 @@ def _loss_of(loss: OneLoss | None, task: Task) -> KnownLoss | LossFunction:
     if isinstance(task, Classes) and isinstance(made.module, nn.CrossEntropyLoss) and task.ignore is not None:
         made.module.ignore_index = int(task.ignore)
     return made
+
+
+def _refuse_other_loss(part: Part, labels: Any) -> None:
+    """Raise TrainError for a loss of torch by which the task of a part cannot be learned from such labels."""
+    if not isinstance(part.loss, KnownLoss) or part.task is None:
+        return
+    is_by_class = isinstance(part.task, Classes) and isinstance(labels, Tensor) and not labels.is_floating_point()
+    wants_classes = part.loss.name == "cross_entropy"
+    if is_by_class != wants_classes and (is_by_class or not isinstance(part.task, Classes)):
+        where = "" if part.key is None else f" of {part.key}"
+        raise TrainError(
+            f"The loss{where} is {part.loss.name}, and the task is {part.task.name}, which is learned by "
+            f"{part.task.loss}.",
+            advice=[Advice("loss", part.task.loss, "use the loss of the task")] if part.key is None else [],
+        )
 
 
 def _class_weights(weights: ClassWeights, classes: int, every: Any) -> Tensor | None:

@@ -96,11 +96,11 @@ def exit_status(pid: int) -> int:
 
 
 def files_of(root: Path) -> dict[str, bytes]:
-    """The files that readers use: no leases, no marks, no incomplete files."""
+    """The files of parts: no leases, marks, incomplete files, nor catalogues, which join what one builder commits."""
     return {
         str(path.relative_to(root)): path.read_bytes()
         for path in sorted(root.rglob("*"))
-        if path.is_file() and not path.name.startswith(".") and path.parent.name not in ("leases", "builds")
+        if path.is_file() and not path.name.startswith(".") and path.parent.name not in ("leases", "builds", "catalog")
     }
 
 
@@ -132,7 +132,7 @@ class Bench:
         time.sleep(self.chance.random() * self.duration)
         os.kill(pid, signal.SIGKILL)
         exit_status(pid)
-        seen = {name: content for name, content in files_of(root).items() if name.endswith(".json")}
+        seen = {name: content for name, content in files_of(root).items() if name.endswith((".json", ".record"))}
         assert seen.items() <= self.files.items(), "a record that no undisturbed builder writes"
         assert exit_status(build(root, log)) == 0, "the resumed build failed"
         assert files_of(root) == self.files, "the resumed cache differs from an undisturbed one"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -11,13 +12,18 @@ import torch
 
 from regraft.caches import keys
 from regraft.caches.keys import key_of
-from regraft.caches.maintenance import clear_entries, entries_table, list_entries, verify_entries, verify_entry
+from regraft.caches.maintenance import (
+    clear_entries,
+    entries_table,
+    list_entries,
+    tidy_entries,
+    verify_entries,
+    verify_entry,
+)
 from regraft.caching import cache_features
 from regraft.errors import CacheError
 from regraft.freezing import freeze
 from regraft.splitting import split
-from regraft.stores import folder
-from regraft.stores.records import make_record, read_commit
 from trunks import tiny_data, tiny_trunk
 from typed import typed
 
@@ -107,15 +113,18 @@ def test_an_entry_of_another_layout_is_told_and_never_used(tmp_path, monkeypatch
     assert sorted(entry.state for entry in list_entries(tmp_path)) == ["outdated", "whole"]
 
 
-def test_an_entry_of_the_layout_before_is_outdated_not_changed(tmp_path, monkeypatch):
-    """Its records did not name their entry."""
-    monkeypatch.setattr(keys, "LAYOUT", 2)
-    monkeypatch.setattr(folder, "make_record", lambda *given, key: make_record(*given, key=""))
-    monkeypatch.setattr(folder, "read_commit", lambda place, name, key: read_commit(place, name, key=None))
+def test_an_entry_of_an_earlier_layout_is_outdated_not_changed(tmp_path, monkeypatch):
+    """Its records are others and lie elsewhere: only the disk that it takes is known."""
+    monkeypatch.setattr(keys, "LAYOUT", 3)
     key = cache_features(tiny_trunk(), tiny_data(), tmp_path).key
     monkeypatch.undo()
+    for name in ("records", "catalog"):
+        shutil.rmtree(tmp_path / key / name, ignore_errors=True)
+    (tmp_path / key / "parts" / "p1.json").write_text("{}")
     (old,) = list_entries(tmp_path)
-    assert (old.state, old.rows, verify_entry(tmp_path, key)) == ("outdated", 40, [])
+    assert (old.state, old.rows, old.bytes > 640, verify_entry(tmp_path, key)) == ("outdated", 0, True, [])
+    assert tidy_entries(tmp_path) == {}
+    assert [entry.key for entry in clear_entries(tmp_path, key=key)] == [key]
 
 
 @pytest.mark.parametrize("manifest", [[1], "text", {"trunk": [], "cut": 3}, {"trunk": {"modules": [1]}, "cut": [[1]]}])
@@ -157,7 +166,7 @@ def test_old_entries_are_cleared_by_age(tmp_path):
         cache_features(tiny_trunk(seed), tiny_data(), tmp_path)
     first, second, third = list_entries(tmp_path)
     for entry, days in ((first, 10), (second, -10), (third, 1)):
-        for record in (tmp_path / entry.key / "parts").glob("*.json"):
+        for record in (tmp_path / entry.key).glob("*/*.record"):
             os.utime(record, (0, time.time() - days * 86400))
     assert [entry.key for entry in clear_entries(tmp_path, older_than_s=5 * 86400)] == [first.key]
 
@@ -206,6 +215,9 @@ def test_the_command_line_says_the_same(tmp_path):
     shard.write_bytes(b"short")
     listed = typed("cache", "ls", folder)
     assert (listed.code, f"{key}  changed" in listed.output) == (1, True)
+    (tmp_path / key / "parts" / "left-aa.safetensors").touch()
+    assert typed("cache", "tidy", folder).output == f"{key}  1 removed\n"
+    assert typed("cache", "tidy", folder, "--key", key[:8]).output == f"{key}  nothing to remove\n"
     assert typed("cache", "clear", folder, "--older-than-days", "1").output == "nothing to remove\n"
     assert key in typed("cache", "clear", folder, "--key", key[:6]).output
     assert typed("cache", "ls", folder).output == "no stored features\n"

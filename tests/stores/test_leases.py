@@ -125,11 +125,35 @@ def test_an_owner_that_was_taken_for_dead_does_not_fight(place):
     """It stops beating when somebody else's name is in the file."""
     first = Leases(place, stale_s=0.1)
     first.acquire("work")
-    place.write("leases/work.lock", [ELSEWHERE])
-    time.sleep(0.15)
-    assert place.read("leases/work.lock") == ELSEWHERE
+    place.create("leases/work~1.lock", ELSEWHERE)
+    while first._held:
+        time.sleep(0.01)
     first.release("work")
-    assert place.read("leases/work.lock") == ELSEWHERE
+    assert place.read("leases/work~1.lock") == ELSEWHERE
+
+
+def test_a_lease_is_taken_turn_by_turn_and_given_back_whole(place):
+    """However many owners have died."""
+    for turn in ("", "~1", "~2"):
+        place.create(f"leases/work{turn}.lock", DEAD)
+    leases = Leases(place)
+    assert leases.acquire("work")
+    assert place.names("leases") == ["work.lock", "work~1.lock", "work~2.lock", "work~3.lock"]
+    assert not Leases(place).acquire("work")
+    assert leases.living() == ["work"]
+    leases.release("work")
+    assert place.names("leases") == []
+
+
+def test_dead_leases_are_cleared_and_living_ones_stay(place):
+    """And those of work that has been done, whoever held them."""
+    place.create("leases/dead.lock", DEAD)
+    place.create("leases/elsewhere.lock", ELSEWHERE)
+    leases = Leases(place)
+    assert leases.clear_dead() == ["leases/dead.lock"]
+    assert leases.living() == ["elsewhere"]
+    leases.clear({"elsewhere"})
+    assert place.names("leases") == []
 
 
 def test_only_a_process_of_this_machine_can_be_known_dead():

@@ -4,6 +4,7 @@ import errno
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -65,14 +66,28 @@ def test_of_two_creators_one_wins(place):
     assert place.read("f/lock") == b"first"
 
 
-def test_a_file_is_removed_only_while_it_is_what_it_was(place):
-    """Another one's stays, and one that is not there is no error."""
+def test_a_file_is_removed(place):
+    """And one that is not there is no error."""
     place.create("f/lock", b"first")
-    assert not place.remove_if("f/lock", b"other")
-    assert place.read("f/lock") == b"first"
-    assert place.remove_if("f/lock", b"first")
-    assert not place.remove_if("f/lock", b"first")
+    place.remove_file("f/lock")
+    place.remove_file("f/lock")
     assert place.names("f") == []
+
+
+def test_a_listing_tells_sizes_and_times(place):
+    """Nobody has to ask for each file."""
+    before = time.time()
+    place.write("f/a", [b"12345"])
+    place.write("f/.half", [b""])
+    ((name, facts),) = place.files("f").items()
+    assert (name, facts.size) == ("a", 5)
+    assert abs(facts.changed - before) < 600
+    assert place.files("nowhere") == {}
+
+
+def test_places_whose_files_one_of_several_machines_creates(place):
+    """A folder, and what this process alone sees."""
+    assert place.excludes()
 
 
 def test_a_file_is_created_with_its_content(tmp_path, monkeypatch):

@@ -26,6 +26,7 @@ from regraft.caches.ragged import encode_column
 from regraft.caches.rows import StoredRows
 from regraft.caches.running import Rows, Runner
 from regraft.caches.sampling import SampleBatch, Samples
+from regraft.errors import CacheError
 from regraft.stores.store import Entry
 from regraft.tensors.ragged import Column, column_of
 
@@ -113,15 +114,26 @@ class Builder:
         Raises CacheError when the store cannot take a part; what was committed stays, and the next build goes on.
         """
         if self.share.count > 1:
+            self._refuse_sharing()
             self.samples.know_ids()
         try:
-            missing = self._compute_all(self._plan() if self.samples.ids_known else self._read_through(), wait)
+            parts = self._plan() if self.samples.ids_known else self._read_through()
+            missing = self._compute_all(parts, wait)
         finally:
             for lease in list(self._leased):
                 self._release(lease)
         if not missing:
-            self.entry.finish(self._mark)
+            self.entry.finish(self._mark, {part.lease for part in parts})
         return missing
+
+    def _refuse_sharing(self) -> None:
+        """Raise CacheError when the store cannot keep two builders from the same part."""
+        if not self.entry.excludes():
+            raise CacheError(
+                "Several builders cannot share this store: it has no exclusive creation of a file, so two of them "
+                "could compute the same part.\nUse a folder that all machines see, or an object store (s3://, gs://, "
+                "abfs://) whose server keeps the condition of a put (If-None-Match)."
+            )
 
     def _plan(self) -> list[PlannedPart]:
         """All missing parts, in the order in which this builder tries them. Nothing is read."""
@@ -135,10 +147,13 @@ class Builder:
         return beginning_at(parts, self.share)
 
     def _begin(self) -> None:
-        """Note the build in the entry, once."""
+        """Note the build in the entry, once. The parts are cut as whoever began it first has cut them."""
         if not self._has_begun:
             self._has_begun = True
-            self.entry.begin(self._mark, {"rows": len(self.samples)})
+            facts = self.entry.begin(self._mark, {"rows": len(self.samples), "part_rows": self.part_rows})
+            noted = facts.get("part_rows")
+            if isinstance(noted, int) and noted > 0 and noted % self.batch_size == 0:
+                self.part_rows = noted
 
     def _missing(self, ids: np.ndarray) -> np.ndarray:
         """Which rows neither the store had at the start nor this builder has seen: the second of two equal inputs."""
@@ -149,11 +164,12 @@ class Builder:
     def _compute_all(self, parts: Sequence[PlannedPart], wait: bool) -> list[PlannedPart]:
         """Compute the parts, again and again those that others had leased: their builders may die."""
         pause_s = WAIT_S
-        while parts := self._still_missing(parts):
+        while parts:
             before = self.computed
             self._compute_free(parts)
-            parts = [*parts[self._tried :], *parts[: self._tried]]  # the next round begins where this one ended
-            if self.computed > before:
+            # The next round begins where this one ended.
+            parts = self._still_missing([*parts[self._tried :], *parts[: self._tried]])
+            if self.computed > before or not parts:
                 pause_s = WAIT_S
             elif self._vain >= len(parts):
                 if not wait:

@@ -9,7 +9,7 @@ from regraft.caches.running import device_of
 from regraft.splitting import FeatureExtractor
 from regraft.tensors.fingerprints import hash_description, hash_tensors
 
-LAYOUT = 3  # of the entry's folder; a change makes new entries
+LAYOUT = 4  # of the entry's folder; a change makes new entries
 
 
 def key_of(manifest: dict[str, Any]) -> str:

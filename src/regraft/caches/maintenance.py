@@ -5,8 +5,9 @@ import json
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import accumulate, compress
+from itertools import accumulate, chain, compress
 from pathlib import Path
 from typing import Any, final
 
@@ -14,15 +15,17 @@ from regraft.caches.keys import LAYOUT, key_of
 from regraft.caches.worker_reports import FOLDER as WORKERS
 from regraft.errors import CacheError
 from regraft.foundation.wording import bytes_text, counted, listed, near_names, one_line, seconds_text
-from regraft.stores.folder import MANIFEST
+from regraft.stores.folder import FOLDERS as STORE_FOLDERS
+from regraft.stores.folder import MANIFEST, FolderEntry
 from regraft.stores.leases import Leases
-from regraft.stores.place import Place
+from regraft.stores.place import FileFacts, Place
 from regraft.stores.places import place_of
-from regraft.stores.records import CommitRecord, read_commit
+from regraft.stores.records import CommitRecord, RecordTable, changed_shard
 
 KEY = re.compile(r"[0-9a-f]{32}")  # what may be cleared: a folder that somebody put there himself is never touched
-FOLDERS = ("parts", "builds", "leases", WORKERS)  # of an entry, beside its manifest
-OWN_FILE = re.compile(rf"{re.escape(MANIFEST)}|({'|'.join(FOLDERS)})(/[^/]+\.(json|safetensors|lock))?")
+FOLDERS = (*STORE_FOLDERS, WORKERS)  # of an entry, beside its manifest
+OWN_FILE = re.compile(rf"{re.escape(MANIFEST)}|({'|'.join(FOLDERS)})(/[^/]+\.(json|record|safetensors|lock))?")
+LOOKERS = 8  # entries that are looked at at once
 READ_BYTES = 16 << 20
 
 
@@ -56,7 +59,10 @@ def list_entries(root: str | Path) -> list[StoredEntry]:
 
     Raises CacheError when the folder does not exist.
     """
-    return sorted((_look_at(root, key) for key in _keys(root)), key=lambda entry: (entry.age_s, entry.key))
+    with ThreadPoolExecutor(LOOKERS, thread_name_prefix="regraft-entries") as pool:
+        now = time.time()  # one for all: the order of ages is that of the writing
+        entries = pool.map(lambda key: _look_at(root, key, now), _keys(root))
+        return sorted(entries, key=lambda entry: (entry.age_s, entry.key))
 
 
 def entries_table(entries: Sequence[StoredEntry]) -> str:
@@ -83,17 +89,27 @@ def verify_entry(root: str | Path, key: str) -> list[str]:
     Raises CacheError when there is no such entry.
     """
     place = place_in(root, key)
-    problems = _manifest_problems(place, key)
-    recorded = key if _manifest(place).get("layout") == LAYOUT else None
-    for name in _part_names(place):
-        try:
-            record = read_commit(place, name, key=recorded)
-            record.check_size(place)
-            if _sha256(place, record) != record.sha256:
-                problems.append(f"{place.where(f'parts/{record.file}')} is not what was written. Remove it.")
-        except CacheError as error:
-            problems.append(str(error))
-    return problems
+    manifest = _manifest(place)
+    problems = _manifest_problems(place, key, manifest)
+    if manifest.get("layout", LAYOUT) != LAYOUT:
+        return problems
+    tables, unreadable = _tables(place, key)
+    shards = (_shard_problems(place, table.record(row)) for table in tables for row in range(len(table)))
+    return [*problems, *unreadable, *dict.fromkeys(chain.from_iterable(shards))]
+
+
+def tidy_entries(root: str | Path, key: str | None = None) -> dict[str, list[str]]:
+    """Remove what dead builders have left in each entry, or in one: the files that were removed, by key.
+
+    These are half-written files, leases of processes that no longer run, shards without a record, and records that are
+    in a catalogue too. Of an entry that is being built only the first two are removed. Raises CacheError when there is
+    no such entry.
+    """
+    keys = _keys(root) if key is None else [entry.key for entry in _by_key(list_entries(root), key)]
+    places = {key: _place_of(root, key) for key in keys}
+    return {
+        key: FolderEntry(place, key).tidy() for key, place in places.items() if _manifest(place).get("layout") == LAYOUT
+    }
 
 
 def verify_entries(root: str | Path, keys: Iterable[str] = ()) -> dict[str, list[str]]:
@@ -182,28 +198,63 @@ def place_in(root: str | Path, key: str) -> Place:
     keys = _keys(root)
     if key not in keys:
         raise CacheError(f"There is no entry {key!r} in {root}. {near_names(key, keys)}")
+    return _place_of(root, key)
+
+
+def _place_of(root: str | Path, key: str) -> Place:
     return place_of(f"{root}/{key}" if "://" in str(root) else Path(root) / key)
 
 
-def _look_at(root: str | Path, key: str) -> StoredEntry:
-    place = place_in(root, key)
-    problems = _manifest_problems(place, key)
-    manifest = {} if problems else _manifest(place)
-    recorded = key if manifest.get("layout") == LAYOUT else None
-    rows = size = 0
-    changed = 0.0
-    present = set(place.names("parts"))
-    for name in _part_names(place):
-        try:
-            record = read_commit(place, name, key=recorded)
-            changed = max(changed, place.changed(f"parts/{name}.json"))
-            if record.file in present:
-                record.check_size(place)
-                rows, size = rows + record.part.count, size + record.size
-        except CacheError as error:
-            problems.append(str(error))
-    age = max(0.0, time.time() - (changed or place.changed(MANIFEST))) if changed or not problems else 0.0
+def _look_at(root: str | Path, key: str, now: float) -> StoredEntry:
+    place = _place_of(root, key)
+    manifest = _manifest(place)
+    problems = _manifest_problems(place, key, manifest)
+    shards, records = place.files("parts"), {**place.files("records"), **place.files("catalog")}
+    if manifest.get("layout", LAYOUT) == LAYOUT:
+        tables, unreadable = _tables(place, key)
+        rows, size, wrong = _totals(tables, shards, place)
+        problems += [*unreadable, *wrong]
+    else:  # what an earlier version stored: only the disk that it takes is known
+        rows, size, records = 0, sum(facts.size for facts in shards.values()), shards
+    manifest = {} if problems else manifest
+    changed = max((facts.changed for facts in records.values()), default=0.0)
+    age = max(0.0, now - (changed or place.changed(MANIFEST))) if changed or not problems else 0.0
     return StoredEntry(key, *_words(manifest), rows, size, age, _state(place, manifest, problems), tuple(problems))
+
+
+def _tables(place: Place, key: str) -> tuple[list[RecordTable], list[str]]:
+    """The records of an entry, and what is wrong with them."""
+    try:
+        return list(FolderEntry(place, key).tables()), []
+    except CacheError as error:
+        return [], [str(error)]
+
+
+def _totals(
+    tables: Iterable[RecordTable], shards: Mapping[str, FileFacts], place: Place
+) -> tuple[int, int, list[str]]:  # fmt: skip
+    """Rows and bytes of the shards that are there, and a sentence for each of another size than was written."""
+    rows = size = 0
+    problems, seen = list[str](), set[str]()
+    for table in tables:
+        for row, (name, file, expected) in enumerate(table.files()):
+            if name in seen or file not in shards:
+                continue
+            seen.add(name)
+            if shards[file].size != expected:
+                what = f"it has {shards[file].size} bytes, expected {expected}"
+                problems.append(str(changed_shard(place, table.record(row), what)))
+            rows, size = rows + int(table.columns["rows"][row]), size + expected
+    return rows, size, problems
+
+
+def _shard_problems(place: Place, record: CommitRecord) -> list[str]:
+    """What is wrong with a shard, all of which is read."""
+    try:
+        is_whole = _sha256(place, record) == record.sha256
+    except OSError as error:
+        return [f"{place.where(f'parts/{record.file}')} cannot be read: {error}"]
+    return [] if is_whole else [f"{place.where(f'parts/{record.file}')} is not what was written. Remove it."]
 
 
 def _state(place: Place, manifest: Mapping[str, Any], problems: Sequence[str]) -> str:
@@ -251,19 +302,15 @@ def _manifest(place: Place) -> dict[str, Any]:
     return manifest if isinstance(manifest, dict) else {}
 
 
-def _manifest_problems(place: Place, key: str) -> list[str]:
-    is_whole = key_of(_manifest(place)) == key
+def _manifest_problems(place: Place, key: str, manifest: dict[str, Any]) -> list[str]:
+    is_whole = key_of(manifest) == key
     return [] if is_whole else [f"{place.where(MANIFEST)} is missing or not the manifest of this key. Clear the entry."]
 
 
-def _part_names(place: Place) -> list[str]:
-    return [name.removesuffix(".json") for name in place.names("parts") if name.endswith(".json")]
-
-
-def _sha256(place: Place, record: CommitRecord) -> str:
+def _sha256(place: Place, record: CommitRecord) -> bytes:
     total, file = hashlib.sha256(), place.opened(f"parts/{record.file}")
     for start in range(0, record.size, READ_BYTES):
         content = bytearray(min(READ_BYTES, record.size - start))
         file.read_into(memoryview(content), [(start, start + len(content))])
         total.update(content)
-    return total.hexdigest()
+    return total.digest()

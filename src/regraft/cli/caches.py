@@ -10,7 +10,7 @@ def add_to(commands: Commands) -> None:
     summary = "Look at, check and clear stored features."
     cache = commands.add_parser("cache", help=summary, description=summary)
     inner = cache.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for function in (cache_ls, cache_verify):
+    for function in (cache_ls, cache_verify, cache_tidy):
         add = add_command(inner, function, function.__name__.removeprefix("cache_"))
         add("folder", help="a feature folder, or a URL that fsspec knows")
         if function is not cache_ls:
@@ -52,6 +52,14 @@ def cache_verify(folder: str, *, key: str | None) -> None:
         say("\n  ".join([f"{entry}  {'changed' if problems else 'verified'}", *problems]))
     if any(problems_of.values()):
         sys.exit(1)
+
+
+def cache_tidy(folder: str, *, key: str | None) -> None:
+    """Remove what dead builders left: half-written files, leases, shards without a record. Features stay."""
+    from regraft.caches.maintenance import tidy_entries
+
+    for entry, files in tidy_entries(folder, key).items():
+        say(f"{entry}  {f'{len(files)} removed' if files else 'nothing to remove'}")
 
 
 def cache_clear(folder: str, *, key: str | None, older_than_days: float | None, keep_gb: float | None) -> None:

@@ -1,12 +1,13 @@
 """Features in a folder, here or remote: safetensors shards with commit records, filled by any number of builders."""
 
 import errno
+import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, final
-from zlib import crc32
 
 import numpy as np
 import torch
@@ -15,15 +16,20 @@ from torch import Tensor
 from regraft.errors import CacheError
 from regraft.foundation.wording import bytes_text
 from regraft.stores.leases import STALE_S, Leases
-from regraft.stores.place import OpenFile, Place
+from regraft.stores.place import Place
 from regraft.stores.places import place_of
-from regraft.stores.records import BLOCK_BYTES, CommitRecord, changed_shard, make_record, read_commit, record_text
+from regraft.stores.records import CommitRecord, RecordTable, changed_shard, make_record, read_table
+from regraft.stores.shard_reading import ShardReader
 from regraft.stores.shards import DTYPES
 from regraft.stores.store import Entry, Part, Store
 from regraft.tensors.fingerprints import as_bytes, canonical_json
 
 MANIFEST = "manifest.json"
+FOLDERS = ("parts", "records", "catalog", "builds", "leases")  # of an entry, beside its manifest
 FEW = 32  # parts that are looked up one by one
+CATALOGUED = 1024  # records that a builder joins in one file
+LEAST_CATALOGUED = 16  # records that are worth one at the end of a build
+READERS = 16  # files that are read at once where there are many
 
 
 @final
@@ -78,62 +84,79 @@ class FolderStore(Store):
 
 @final
 class FolderEntry(Entry):
-    """One key's folder: parts/NAME.json is the commit record of parts/NAME-CHECKSUM.safetensors."""
+    """One key's folder.
+
+    parts/NAME-CHECKSUM.safetensors  the shard of a part
+    records/NAME.record              its commit record: without it the shard does not count
+    catalog/NAME.record              the records of many parts once more, so that opening an entry reads few files
+    """
 
     def __init__(self, place: Place, key: str, *, stale_s: float = STALE_S) -> None:
         self.place, self.key = place, key
         self.leases = Leases(place, stale_s=stale_s)
-        self._records: dict[str, CommitRecord] = {}
+        self._tables: list[RecordTable] = []
+        self._rows: dict[str, tuple[RecordTable, int]] = {}  # of each part whose record has been read
+        self._read: set[str] = set()  # files of records
+        self._lost: set[str] = set()  # parts whose shard was removed by hand: it takes its rows with it
+        self._readers: dict[str, ShardReader] = {}
+        self._own: list[CommitRecord] = []  # committed by this process, and in no catalogue yet
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopened, (self.place, self.key, self.leases.stale_s)
 
     def parts(self) -> list[Part]:
-        """The committed parts. New records are read and the sizes of their shards compared; no shard is read."""
-        names = self.place.names("parts")
-        present = set(names)
-        for name in [name.removesuffix(".json") for name in names if name.endswith(".json")]:
-            if name not in self._records:
-                record = read_commit(self.place, name, key=self.key)
-                if record.file in present:  # a shard that was removed by hand takes its rows with it
-                    record.check_size(self.place)
-                    self._records[name] = record
-        return [self._records[name].part for name in sorted(self._records)]
+        """The committed parts. New records are read, and the sizes of all shards compared; no shard is read."""
+        self._load()
+        present = self.place.files("parts")
+        self._lost = set()
+        for table in self._tables:
+            for name, file, size in table.files():
+                if file not in present:
+                    self._lost.add(name)
+                elif present[file].size != size:
+                    raise changed_shard(
+                        self.place, self._record(name), f"it has {present[file].size} bytes, expected {size}"
+                    )
+        return [table.part(row) for name, (table, row) in sorted(self._rows.items()) if name not in self._lost]
 
     def lacking(self, names: Sequence[str]) -> set[str]:
-        """Few names are looked up by themselves, however many parts there are."""
-        unknown = set(names) - self._records.keys()
-        if len(unknown) > FEW:
-            self.parts()
-            return unknown - self._records.keys()
-        return {name for name in unknown if not self._is_committed(name)}
+        """Few names are looked up by themselves, however many parts there are; of many one listing is read."""
+        unknown = {name for name in names if name not in self._rows or name in self._lost}
+        if len(unknown) <= FEW:
+            return {name for name in unknown if name in self._lost or not self._has_record(name)}
+        recorded = {file.removesuffix(".record") for file in self.place.names("records")}
+        self._load_catalogues()
+        return {name for name in unknown - recorded if name not in self._rows} | (unknown & self._lost)
 
-    def _is_committed(self, name: str) -> bool:
+    def _has_record(self, name: str) -> bool:
         try:
-            self.place.size(f"parts/{name}.json")
-            self.place.size(f"parts/{read_commit(self.place, name, key=self.key).file}")
+            self.place.read(f"records/{name}.record")
         except FileNotFoundError:
             return False
         return True
 
     def commit(self, name: str, ids: np.ndarray, tensors: Mapping[str, Tensor]) -> Part:
         """Write the shard, then its record: without the record the shard does not count."""
-        if name in self._records:
-            return self._records[name].part
-        facts, chunks = make_record(name, ids, tensors, key=self.key)
-        record = CommitRecord(facts)
+        if name in self._rows and name not in self._lost:
+            return self._record(name).part
+        record, chunks = make_record(name, ids, tensors, key=self.key)
+        table = RecordTable.of([record])
         try:
-            # The checksum is in the shard's name: builders on machines that round differently never mix their files.
             self.place.write(f"parts/{record.file}", chunks)
-            self.place.write(f"parts/{name}.json", [record_text(facts)])
+            self.place.write(f"records/{name}.record", [table.content()])
         except OSError as error:
             raise cannot_write(self.place, f"parts/{record.file}", error, record.size) from error
-        self._records[name] = read_commit(self.place, name, key=self.key)
-        return self._records[name].part
+        self._add(table)
+        self._lost.discard(name)
+        self._readers.pop(name, None)
+        self._own.append(record)
+        if len(self._own) >= CATALOGUED:
+            self._catalogue()
+        return record.part
 
     def read(self, part: Part, name: str, start: int, stop: int) -> Tensor:
         """A copy of the rows."""
-        tensor = self._records[part.name].tensors[name]
+        tensor = self._reader(part.name).record.tensors[name]
         out = torch.empty((stop - start, *tensor.shape[1:]), dtype=DTYPES[tensor.dtype])
         self.read_into(out, name, [(part, [(start, stop)])])
         return out
@@ -142,18 +165,11 @@ class FolderEntry(Entry):
         """From the files into `out`, and nowhere between."""
         content, filled = as_bytes(out).data, 0
         for part, runs in pieces if content.nbytes else ():
-            record = self._records[part.name]
-            tensor = record.tensors[name]
-            ranges = [tensor.rows(start, stop) for start, stop in runs]
-            size = sum(last - first for first, last in ranges)
-            try:
-                self._read_checked(record, content[filled : filled + size], ranges)
-            except OSError as error:
-                raise CacheError(
-                    f"{self.place.where(f'parts/{record.file}')} cannot be read: {error.strerror or error}.\n"
-                    "Run again: what is missing is computed again."
-                ) from error
-            filled += size
+            filled += self._reader(part.name).read_into(content[filled:], name, runs)
+
+    def excludes(self) -> bool:
+        """Whether the place lets one of several machines create a file."""
+        return self.place.excludes()
 
     def lease(self, name: str) -> bool:
         """Whether this process holds the lease now. Raises CacheError when the folder cannot be written."""
@@ -166,60 +182,103 @@ class FolderEntry(Entry):
         """Remove the lease."""
         self.leases.release(name)
 
-    def begin(self, work: str, facts: Mapping[str, Any]) -> None:
-        """Leave a mark that stays when the build is interrupted; take away what dead builders left half-written."""
+    def begin(self, work: str, facts: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Leave a mark that stays when the build is interrupted; take away what dead builders left behind."""
+        mark = f"builds/{work}.json"
         try:
-            for folder in ("parts", "leases", "builds"):
-                self.place.sweep(folder)
-            self.place.write(f"builds/{work}.json", [canonical_json(facts).encode()])
+            self.tidy()
+            if self.place.create(mark, canonical_json(facts).encode()):
+                return facts
+            with suppress(OSError, ValueError, TypeError):  # finished just now, or not what was written
+                return dict(json.loads(self.place.read(mark)))
         except OSError as error:
-            raise cannot_write(self.place, f"builds/{work}.json", error) from error
+            raise cannot_write(self.place, mark, error) from error
+        return facts
 
-    def finish(self, work: str) -> None:
-        """Remove the mark. One that stays (the folder is read-only now) does no harm: `ls` lists the entry as
-        interrupted.
+    def finish(self, work: str, leases: Collection[str] = ()) -> None:
+        """Remove the mark and what is left of these leases, and join the records.
+
+        What stays (the folder is read-only now) does no harm: `ls` lists the entry as interrupted.
         """
         with suppress(OSError):
-            self.place.remove(f"builds/{work}.json")
+            if len(self._own) >= LEAST_CATALOGUED:
+                self._catalogue()
+            self.place.remove_file(f"builds/{work}.json")
+            self.leases.clear(leases)
 
-    def _read_checked(self, record: CommitRecord, content: memoryview, ranges: Sequence[tuple[int, int]]) -> None:
-        """Read, once nobody has written to the file between its check and the end of the reading."""
-        file = self.place.opened(f"parts/{record.file}")
-        while True:
-            stamp = file.stamp()
-            if stamp != record.stamp:
-                record.is_checked = False
-                record.checked[:] = False
-                record.stamp = stamp
-            if not record.is_checked:
-                self._check(record, file, ranges)
-            self._fill(record, file, content, ranges)
-            if file.stamp() == stamp:
-                return
+    def tidy(self) -> list[str]:
+        """Remove what dead builders left behind; the files that were removed.
 
-    def _check(self, record: CommitRecord, file: OpenFile, ranges: Sequence[tuple[int, int]]) -> None:
-        """Compare the blocks that hold these bytes with their checksums, each once."""
-        for first, last in ranges:
-            for block in range(first // BLOCK_BYTES, -(-last // BLOCK_BYTES)):
-                if not record.checked[block]:
-                    self._check_block(record, file, block)
-        record.is_checked = bool(record.checked.all())
+        That is leases of processes that no longer run, and, while nobody builds, shards without a record. Whoever
+        writes a shard has held a lease since before, and holds it until the record is there: so the shards are listed
+        first, then the leases, then the records.
+        """
+        for folder in FOLDERS:
+            self.place.sweep(folder)
+        shards = self.place.names("parts")
+        leases, removed = self.leases.clear_dead(), list[str]()
+        if not self.leases.living():
+            self._load()
+            recorded = {file for table in self._tables for _, file, _size in table.files()}
+            removed += [f"parts/{file}" for file in shards if file not in recorded]
+            removed += [f"records/{name}.record" for name in self._catalogued() & self._loose()]
+        for file in removed:
+            self.place.remove_file(file)
+        return leases + removed
 
-    def _check_block(self, record: CommitRecord, file: OpenFile, block: int) -> None:
-        start = block * BLOCK_BYTES
-        content = np.empty(min(BLOCK_BYTES, record.size - start), np.uint8)
-        self._fill(record, file, content.data, [(start, start + len(content))])
-        if crc32(content.data) != record.checksums[block]:
-            raise changed_shard(self.place, record, f"bytes from {start} on are not those that were written")
-        record.checked[block] = True
+    def tables(self) -> Iterator[RecordTable]:
+        """The records, read now."""
+        self._load()
+        yield from self._tables
 
-    def _fill(
-        self, record: CommitRecord, file: OpenFile, content: memoryview, ranges: Sequence[tuple[int, int]]
-    ) -> None:  # fmt: skip
-        if file.read_into(content, ranges) != len(content):
-            raise changed_shard(
-                self.place, record, f"it ends before byte {ranges[-1][1]}, expected {record.size} bytes"
-            )
+    def _load(self) -> None:
+        """Read the records that are new: first the catalogues, then what is in none of them."""
+        loose = self._loose()
+        self._load_catalogues()
+        try:
+            self._read_files([f"records/{name}.record" for name in sorted(loose - self._rows.keys())])
+        except FileNotFoundError:  # it went into a catalogue meanwhile
+            self._load()
+
+    def _load_catalogues(self) -> None:
+        files = [f"catalog/{file}" for file in self.place.names("catalog")]
+        self._read_files([file for file in files if file not in self._read])
+
+    def _loose(self) -> set[str]:
+        """Names of the parts that have a record of their own."""
+        return {file.removesuffix(".record") for file in self.place.names("records")}
+
+    def _catalogued(self) -> set[str]:
+        """Names of the parts that are in a catalogue."""
+        return {name for table in self._tables if len(table) > 1 for name, _, _ in table.files()}
+
+    def _read_files(self, files: Sequence[str]) -> None:
+        with ThreadPoolExecutor(READERS, thread_name_prefix="regraft-records") as pool:
+            tables = pool.map(lambda file: read_table(self.place, file, key=self.key), files)
+            for file, table in zip(files, tables, strict=True):
+                self._add(table)
+                self._read.add(file)
+
+    def _add(self, table: RecordTable) -> None:
+        self._tables.append(table)
+        for row, name in enumerate(table.part_names()):
+            self._rows.setdefault(name, (table, row))
+
+    def _catalogue(self) -> None:
+        """Join the records of this process in one file, named by what it holds."""
+        table = RecordTable.of(self._own)
+        name = hashlib.sha256("\n".join(table.part_names()).encode()).hexdigest()[:16]
+        self.place.write(f"catalog/c{name}.record", [table.content()])
+        self._own = []
+
+    def _record(self, name: str) -> CommitRecord:
+        table, row = self._rows[name]
+        return table.record(row)
+
+    def _reader(self, name: str) -> ShardReader:
+        if name not in self._readers:
+            self._readers[name] = ShardReader(self.place, self._record(name))
+        return self._readers[name]
 
 
 def _reopened(place: Place, key: str, stale_s: float) -> FolderEntry:

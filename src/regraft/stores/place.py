@@ -2,10 +2,17 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 Chunk = bytes | memoryview
 Range = tuple[int, int]  # first byte, and the byte after the last one
+
+
+class FileFacts(NamedTuple):
+    """What a listing tells of a file: its bytes, and when it was written, in seconds since 1970."""
+
+    size: int
+    changed: float
 
 
 class Place(ABC):
@@ -18,6 +25,10 @@ class Place(ABC):
     @abstractmethod
     def names(self, folder: str = "") -> list[str]:
         """The names of the files and folders directly in `folder`, sorted; none when it does not exist."""
+
+    @abstractmethod
+    def files(self, folder: str = "") -> dict[str, FileFacts]:
+        """The same names with what a listing tells of each, so that nobody has to ask for every file."""
 
     @abstractmethod
     def size(self, name: str) -> int:
@@ -48,8 +59,12 @@ class Place(ABC):
         """Remove the file or the folder with all in it; nothing when it is not there."""
 
     @abstractmethod
-    def remove_if(self, name: str, content: bytes) -> bool:
-        """Remove a small file when this is its content; whether this call did. Of several callers at once one does."""
+    def remove_file(self, name: str) -> None:
+        """Remove the file; nothing when it is not there."""
+
+    @abstractmethod
+    def excludes(self) -> bool:
+        """Whether `create` lets one win of several machines: else a lease may have two owners."""
 
     def sweep(self, folder: str) -> None:  # noqa: B027 a place may leave nothing half-written
         """Remove what writers that no longer run have left half-written in the folder."""

@@ -5,8 +5,8 @@ import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
@@ -14,11 +14,10 @@ from typing import Any, final
 
 from regraft.errors import CacheError
 from regraft.foundation.files import sync_folder
-from regraft.stores.place import Chunk, OpenFile, Place, Range
+from regraft.stores.place import Chunk, FileFacts, OpenFile, Place, Range
 from regraft.stores.processes import machine, started
 from regraft.stores.remote_place import RemotePlace
 
-_REMOVING = Lock()
 # What systems say that cannot link files (FAT, some network folders).
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
 OPEN_FILES = 64  # that a place keeps open for reading: a cache may have more shards than a process may open
@@ -49,6 +48,19 @@ class LocalPlace(Place):
             return sorted(entry.name for entry in (self.root / folder).iterdir() if not entry.name.startswith("."))
         except (FileNotFoundError, NotADirectoryError):
             return []
+
+    def files(self, folder: str = "") -> dict[str, FileFacts]:
+        """As the system keeps them beside the names."""
+        try:
+            entries = [entry for entry in os.scandir(self.root / folder) if not entry.name.startswith(".")]
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+        facts = dict[str, FileFacts]()
+        for entry in entries:
+            with suppress(FileNotFoundError):  # removed meanwhile
+                stat = entry.stat()
+                facts[entry.name] = FileFacts(stat.st_size, stat.st_mtime)
+        return facts
 
     def size(self, name: str) -> int:
         """Bytes of the file."""
@@ -128,14 +140,14 @@ class LocalPlace(Place):
             path.unlink(missing_ok=True)
         self._opened.cache_clear()
 
-    def remove_if(self, name: str, content: bytes) -> bool:
-        """Compared, then removed, by one caller at a time: a live file never vanishes, not for a moment."""
-        path = self.root / name
-        with suppress(FileNotFoundError), _one_at_a_time(path.with_name(".removing")):
-            if path.read_bytes() == content:
-                path.unlink()
-                return True
-        return False
+    def remove_file(self, name: str) -> None:
+        """Unlinked."""
+        (self.root / name).unlink(missing_ok=True)
+        self._opened.cache_clear()
+
+    def excludes(self) -> bool:
+        """A link or an exclusive creation has one winner, on network file systems too."""
+        return True
 
     def _open(self, name: str, _process: int) -> "LocalFile":
         """Each process opens files of its own: a forked one would share the place where the next read begins."""
@@ -192,17 +204,6 @@ def place_of(root: str | Path) -> Place:
     if isinstance(system, fsspec.get_filesystem_class("file")):
         return LocalPlace(Path(path))
     return RemotePlace(system, path, text)
-
-
-@contextmanager
-def _one_at_a_time(lock: Path) -> Iterator[None]:
-    """Alone among threads, and among processes where files can be locked; a dead process frees its lock."""
-    with _REMOVING, lock.open("ab") as file:
-        with suppress(ImportError, OSError):  # no fcntl on Windows, no locks on some network file systems
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _machine_tag() -> str:

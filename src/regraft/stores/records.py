@@ -1,8 +1,13 @@
-"""Commit records: what a shard holds, for which entry, its size and checksums."""
+"""Commit records: what shards hold, for which entry, their sizes and checksums; one, or a thousand in one file.
+
+A file of records is a table: 8 bytes of length, a JSON head, the columns as raw bytes, and a SHA-256 of all before. A
+commit record is a table of one part, a catalogue one of many, so there is one reader for both.
+"""
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from math import prod
 from typing import Any, final
 from zlib import crc32
@@ -18,57 +23,37 @@ from regraft.stores.store import Part
 from regraft.tensors.fingerprints import ID_BYTES, canonical_json
 
 BLOCK_BYTES = 1 << 20  # what is checked at once: small enough for single rows, large enough for the check to be cheap
+SHA_BYTES = 32
+
+Layout = dict[str, StoredTensor]
 
 
 @final
+@dataclass(frozen=True, eq=False)
 class CommitRecord:
-    """A commit record: what the shard holds, its rows' ids, its size and checksums.
+    """What one shard holds, its size and checksums.
 
-    checked     which blocks of the shard have been compared with their checksums
-    is_checked  whether all have been
-    stamp       of the shard when its checks began
-
-    Raises ValueError for facts that do not describe a shard.
+    key         of the entry that it was written for
+    checksums   (blocks,) uint32, CRC-32 of each block of the shard
     """
 
-    def __init__(self, facts: Mapping[str, Any]) -> None:
-        self.key, self.file = str(facts.get("key", "")), str(facts["file"])
-        self.size, self.sha256 = int(facts["size"]), str(facts["sha256"])
-        self.tensors = {
-            name: StoredTensor(str(dtype), tuple(map(int, shape)), int(start), int(stop))
-            for name, (dtype, shape, start, stop) in facts["tensors"].items()
-        }
-        self.checksums = [int(checksum) for checksum in facts["crc32"]]
-        self.checked = np.zeros(len(self.checksums), bool)
-        self.is_checked = False
-        self.stamp: Any = "never read"
-        ids = np.frombuffer(bytes.fromhex(facts["ids"]), np.uint8).reshape(-1, ID_BYTES)
-        shapes = {name: (tensor.dtype, tensor.shape) for name, tensor in self.tensors.items()}
-        self.part = Part(str(facts["name"]), ids, shapes)
-        if not all(map(self._fits, self.tensors.values())) or len(self.checksums) != -(-self.size // BLOCK_BYTES):
-            raise ValueError("the tensors or checksums are not those of a shard of this size")
+    key: str
+    part: Part
+    size: int
+    sha256: bytes
+    tensors: Layout
+    checksums: np.ndarray
 
-    def check_size(self, place: Place) -> None:
-        """Raise CacheError when the shard is shorter or longer than it was."""
-        try:
-            size = place.size(f"parts/{self.file}")
-        except OSError as error:
-            raise CacheError(f"{place.where(f'parts/{self.file}')} cannot be read: {error}") from error
-        if size != self.size:
-            raise changed_shard(place, self, f"it has {size} bytes, expected {self.size}")
-
-    def _fits(self, tensor: StoredTensor) -> bool:
-        """Whether the tensor lies in the shard and has as many bytes as its shape needs."""
-        if tensor.dtype not in DTYPES or min(tensor.shape, default=0) < 0:
-            return False
-        needed = DTYPES[tensor.dtype].itemsize * prod(tensor.shape)
-        return 0 <= tensor.start <= tensor.stop <= self.size and tensor.stop - tensor.start == needed
+    @property
+    def file(self) -> str:
+        """The shard's name. It has the checksum, so builders that round differently never mix their files."""
+        return f"{self.part.name}-{self.sha256[:4].hex()}.safetensors"
 
 
 def make_record(
     name: str, ids: np.ndarray, tensors: Mapping[str, Tensor], *, key: str
-) -> tuple[dict[str, Any], list[bytes | memoryview]]:
-    """The facts of a shard's record, and the shard's bytes in pieces.
+) -> tuple[CommitRecord, list[bytes | memoryview]]:
+    """The record of a shard, and the shard's bytes in pieces.
 
     key  of the entry; a record that was copied from another one is refused by it
     """
@@ -89,43 +74,104 @@ def make_record(
                 running = 0
     if size % BLOCK_BYTES:
         checksums.append(running)
-    facts = {
-        "key": key,
-        "name": name,
-        "rows": len(ids),
-        "ids": ids.tobytes().hex(),
-        "file": f"{name}-{total.hexdigest()[:8]}.safetensors",
-        "size": size,
-        "sha256": total.hexdigest(),
-        "crc32": checksums,
-        "tensors": {leaf: [t.dtype, list(t.shape), t.start, t.stop] for leaf, t in stored.items()},
-    }
-    return facts, chunks
+    part = Part(name, ids.copy(), {leaf: (tensor.dtype, tensor.shape) for leaf, tensor in stored.items()})
+    return CommitRecord(key, part, size, total.digest(), stored, np.array(checksums, "<u4")), chunks
 
 
-def record_text(facts: Mapping[str, Any]) -> bytes:
-    """The record's file: its facts with a checksum of themselves."""
-    return canonical_json({**facts, "checksum": _checksum(facts)}).encode()
+@final
+class RecordTable:
+    """The records of many parts as columns: few bytes and no Python object for each."""
+
+    def __init__(
+        self, key: str, names: np.ndarray, layouts: Sequence[Layout], columns: Mapping[str, np.ndarray]
+    ) -> None:
+        self.key, self.names, self.layouts, self.columns = key, names, list(layouts), columns
+        self._row_ends = np.cumsum([0, *columns["rows"]])
+        self._block_ends = np.cumsum([0, *_blocks(columns["sizes"])])
+        shapes = [{leaf: (tensor.dtype, tensor.shape) for leaf, tensor in layout.items()} for layout in self.layouts]
+        self._shapes: list[dict[str, tuple[str, tuple[int, ...]]]] = shapes
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @staticmethod
+    def of(records: Sequence[CommitRecord]) -> "RecordTable":
+        """The table of these records of one entry, in the order of their names."""
+        records = sorted(records, key=lambda record: record.part.name)
+        numbers: dict[str, int] = {}
+        layout = [numbers.setdefault(_layout_text(record.tensors), len(numbers)) for record in records]
+        columns = {
+            "rows": np.array([record.part.count for record in records], "<i8"),
+            "sizes": np.array([record.size for record in records], "<i8"),
+            "layout": np.array(layout, "<i4"),
+            "sha256": np.frombuffer(b"".join(record.sha256 for record in records), np.uint8).reshape(-1, SHA_BYTES),
+            "crc32": np.concatenate([record.checksums for record in records]),
+            "ids": np.concatenate([record.part.ids for record in records]),
+        }
+        names = np.array([record.part.name.encode() for record in records])
+        return RecordTable(records[0].key, names, [_layout_of(json.loads(text)) for text in numbers], columns)
+
+    def part_names(self) -> list[str]:
+        """The names of all parts."""
+        return [name.decode() for name in self.names.tolist()]
+
+    def files(self) -> Iterator[tuple[str, str, int]]:
+        """Name, shard and the shard's size of each part."""
+        starts = [row.hex() for row in np.ascontiguousarray(self.columns["sha256"][:, :4]).view("V4")[:, 0].tolist()]
+        for name, start, size in zip(self.part_names(), starts, self.columns["sizes"].tolist(), strict=True):
+            yield name, f"{name}-{start}.safetensors", size
+
+    def part(self, row: int) -> Part:
+        """The part in this row."""
+        ids = self.columns["ids"][self._row_ends[row] : self._row_ends[row + 1]]
+        return Part(self.names[row].decode(), ids, self._shapes[self.columns["layout"][row]])
+
+    def record(self, row: int) -> CommitRecord:
+        """The record in this row."""
+        checksums = self.columns["crc32"][self._block_ends[row] : self._block_ends[row + 1]]
+        return CommitRecord(
+            self.key,
+            self.part(row),
+            int(self.columns["sizes"][row]),
+            self.columns["sha256"][row].tobytes(),
+            self.layouts[self.columns["layout"][row]],
+            checksums,
+        )
+
+    def content(self) -> bytes:
+        """The file's bytes."""
+        head = {
+            "key": self.key,
+            "names": [name.decode() for name in self.names],
+            "layouts": [json.loads(_layout_text(layout)) for layout in self.layouts],
+            "columns": {name: [column.dtype.str, list(column.shape)] for name, column in self.columns.items()},
+        }
+        text = canonical_json(head).encode()
+        text += b" " * (-(8 + len(text)) % 8)
+        columns = [np.ascontiguousarray(self.columns[name]).tobytes() for name in sorted(self.columns)]
+        body = b"".join([len(text).to_bytes(8, "little"), text, *columns])
+        return body + hashlib.sha256(body).digest()
 
 
-def read_commit(place: Place, name: str, *, key: str | None) -> CommitRecord:
-    """The commit record of a part of the entry `key`; None reads one of a layout that did not record it.
+def read_table(place: Place, file: str, *, key: str) -> RecordTable:
+    """The records in a file of the entry `key`.
 
-    Raises CacheError that names the file when it is not what was written, or was written for another entry.
+    Raises FileNotFoundError, and CacheError that names the file when it is not what was written, or was written for
+    another entry.
     """
-    path = f"parts/{name}.json"
-    record = _decoded(place, path, name)
-    if record is None:
-        raise CacheError(
-            f"{place.where(path)} has changed since it was written: its checksum does not fit.\n"
-            "Nothing of this part is used. Remove the file and run again: only its rows are computed again."
-        )
-    if key is not None and record.key != key:
-        raise CacheError(
-            f"{place.where(path)} belongs to the entry {record.key}, and was copied into {key}.\n"
-            "Nothing of this part is used. Remove the file and run again: only its rows are computed again."
-        )
-    return record
+    try:
+        content = place.read(file)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise CacheError(f"{place.where(file)} cannot be read: {error}") from error
+    table = decode(content)
+    way_out = "Nothing of this part is used. Remove the file and run again: only its rows are computed again."
+    if table is None:
+        raise CacheError(f"{place.where(file)} has changed since it was written: its checksum does not fit.\n{way_out}")
+    if table.key != key:
+        raise CacheError(f"{place.where(file)} belongs to the entry {table.key}, and was copied into {key}.\n{way_out}")
+    return table
 
 
 def changed_shard(place: Place, record: CommitRecord, what: str) -> CacheError:
@@ -137,17 +183,63 @@ def changed_shard(place: Place, record: CommitRecord, what: str) -> CacheError:
     )
 
 
-def _decoded(place: Place, path: str, name: str) -> CommitRecord | None:
-    """The record in a file; None when that is not what was written."""
+def decode(content: bytes) -> RecordTable | None:
+    """The table in the bytes of a file; None when they are not what was written."""
+    body = content[:-SHA_BYTES]
+    if hashlib.sha256(body).digest() != content[-SHA_BYTES:]:
+        return None
     try:
-        facts = json.loads(place.read(path))
-        checksum = facts.pop("checksum")
-        return CommitRecord(facts) if checksum == _checksum(facts) and facts["name"] == name else None
-    except OSError as error:
-        raise CacheError(f"{place.where(path)} cannot be read: {error}") from error
-    except (ValueError, KeyError, AttributeError, TypeError, RecursionError, OverflowError):
+        start = 8 + int.from_bytes(body[:8], "little")
+        head = json.loads(body[8:start])
+        columns = dict[str, np.ndarray]()
+        for name, (dtype, shape) in sorted(head["columns"].items()):
+            kind, count = np.dtype(str(dtype)), prod(map(int, shape))
+            columns[str(name)] = np.frombuffer(body, kind, count, start).reshape(shape)
+            start += count * kind.itemsize
+        names = np.array([str(name).encode() for name in head["names"]])
+        table = RecordTable(str(head["key"]), names, list(map(_layout_of, head["layouts"])), columns)
+        return table if start == len(body) and _fits(table) else None
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError, OverflowError, IndexError):
         return None
 
 
-def _checksum(facts: Mapping[str, Any]) -> str:
-    return hashlib.sha256(canonical_json(facts).encode()).hexdigest()
+def _fits(table: RecordTable) -> bool:
+    """Whether the columns are as long as the parts need, and the tensors lie in their shards."""
+    columns, count = table.columns, len(table)
+    rows, sizes, layout = columns["rows"], columns["sizes"], columns["layout"]
+    lengths = [len(columns[name]) for name in ("rows", "sizes", "layout", "sha256")]
+    if not count or lengths != [count] * 4 or min(rows.min(), sizes.min(), layout.min()) < 0:
+        return False
+    if columns["ids"].shape != (rows.sum(), ID_BYTES) or len(columns["crc32"]) != _blocks(sizes).sum():
+        return False
+    smallest = np.full(len(table.layouts), np.iinfo(np.int64).max)
+    np.minimum.at(smallest, layout, sizes)
+    return all(
+        _lies_within(tensor, int(size))
+        for tensors, size in zip(table.layouts, smallest, strict=True)
+        for tensor in tensors.values()
+    )
+
+
+def _lies_within(tensor: StoredTensor, size: int) -> bool:
+    """Whether the tensor lies in a shard of this size and has as many bytes as its shape needs."""
+    if tensor.dtype not in DTYPES or min(tensor.shape, default=0) < 0:
+        return False
+    needed = DTYPES[tensor.dtype].itemsize * prod(tensor.shape)
+    return 0 <= tensor.start <= tensor.stop <= size and tensor.stop - tensor.start == needed
+
+
+def _blocks(sizes: np.ndarray) -> np.ndarray:
+    """Blocks of shards of these sizes."""
+    return -(-sizes // BLOCK_BYTES)
+
+
+def _layout_text(layout: Layout) -> str:
+    return canonical_json({leaf: [t.dtype, list(t.shape), t.start, t.stop] for leaf, t in layout.items()})
+
+
+def _layout_of(facts: Mapping[str, Any]) -> Layout:
+    return {
+        str(leaf): StoredTensor(str(dtype), tuple(map(int, shape)), int(start), int(stop))
+        for leaf, (dtype, shape, start, stop) in facts.items()
+    }

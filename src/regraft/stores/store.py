@@ -1,7 +1,7 @@
 """The contract of a feature store: where the cut's values live, one row per example."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, final
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 @final
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Part:
     """A committed part of an entry: some rows of every tensor, complete and never changed again.
 
@@ -93,11 +93,19 @@ class Entry(ABC):
     def release(self, name: str) -> None:
         """Give a lease back, whether the work was done or not."""
 
-    def begin(self, work: str, facts: Mapping[str, Any]) -> None:  # noqa: B027 a store may have nothing to note
-        """Note that the rows of a data set are being added, so that an interrupted build can be told later."""
+    def excludes(self) -> bool:
+        """Whether a lease excludes the builders of other processes and machines."""
+        return True
 
-    def finish(self, work: str) -> None:  # noqa: B027 see begin
-        """Note that all rows of that data set are there."""
+    def begin(self, work: str, facts: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Note that the rows of a data set are being added, so that an interrupted build can be told later.
+
+        Returns the facts that whoever began this work first has noted: all its builders go by them.
+        """
+        return facts
+
+    def finish(self, work: str, leases: Collection[str] = ()) -> None:  # noqa: B027 a store may have nothing to note
+        """Note that all rows of that data set are there. Whatever is left of these leases is of no use."""
 
 
 class Store(ABC):

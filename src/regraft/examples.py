@@ -192,8 +192,7 @@ class DatasetExamples(Examples):
         chosen = indices.tolist()
         fetch_many = getattr(self.dataset, "__getitems__", None)
         rows = fetch_many(chosen) if fetch_many else [self.dataset[index] for index in chosen]
-        if all(isinstance(row, dict) for row in rows):
-            rows = [named_columns(list(row), "the data set").pair(row) for row in rows]
+        rows = [_pair_of(row) for row in rows]
         for index, row in zip(chosen, rows, strict=True):
             if not isinstance(row, (tuple, list)) or len(row) != 2:
                 raise DataError(
@@ -223,6 +222,11 @@ class DatasetExamples(Examples):
                     "another example.\nResize or pad it in the data set, or leave it out. Sequences may have different "
                     "lengths: whole numbers such as tokens, or numbers with a mask among the inputs."
                 )
+
+
+def _pair_of(row: Any) -> Any:
+    """A row with named columns as the pair (input, label); any other row as it is."""
+    return named_columns(list(row), "the data set").pair(row) if isinstance(row, dict) else row
 
 
 def collated(
@@ -284,35 +288,41 @@ def as_examples(data: Any, *, classes: Sequence[str] = (), pads: Pads = MappingP
     Raises DataError when it is none of these or holds no example.
     """
     refuse_several(data)
-    if isinstance(data, Examples):
-        examples = data
-    elif is_stream(data):
-        raise DataError(READ_ONCE.format(kind=type(data).__name__))
-    elif isinstance(data, DataLoader):
-        examples = _of_loader(data, classes, pads)
-    elif is_hugging_face(data):
-        examples = DatasetExamples(HuggingFaceRows(data), classes, pads)
-    elif is_arrow(data):
-        inputs, labels, names = table_examples(data, classes)
-        examples = TensorExamples(inputs, labels, names)
-    elif isinstance(data, Subset) and (isinstance(data.dataset, Examples | Subset) or is_hugging_face(data.dataset)):
-        inner = as_examples(data.dataset, classes=classes, pads=pads)
-        examples = inner.subset(torch.as_tensor(data.indices, dtype=torch.int64))
-    elif isinstance(data, TensorDataset) and len(data.tensors) == 2:
-        examples = TensorExamples(data.tensors[0], data.tensors[1])
-    elif isinstance(data, tuple) and len(data) == 2 and _are_whole_columns(*data):
-        columns: Inputs = map_tree(torch.from_numpy, data[0], kind=np.ndarray)
-        examples = TensorExamples(columns, *whole_labels(data[1], classes))
-    elif hasattr(data, "__getitem__") and hasattr(data, "__len__"):
-        examples = DatasetExamples(data, classes, pads)
-    else:
-        raise DataError(
-            f"A {type(data).__name__} cannot be used as examples. Expected a torch data set with a length, the pair "
-            "(inputs, labels) of tensors, or a regraft.examples.Examples."
-        )
+    examples = (
+        data if isinstance(data, Examples) else _of_library(data, classes, pads) or _of_torch(data, classes, pads)
+    )
     if len(examples) == 0:
         raise DataError("The data set is empty.")
     return examples
+
+
+def _of_library(data: Any, classes: Sequence[str], pads: Pads) -> Examples | None:
+    """Data of another library as examples; None for anything else. Raises DataError for a stream."""
+    if is_stream(data):
+        raise DataError(READ_ONCE.format(kind=type(data).__name__))
+    if isinstance(data, DataLoader):
+        return _of_loader(data, classes, pads)
+    if is_hugging_face(data):
+        return DatasetExamples(HuggingFaceRows(data), classes, pads)
+    return TensorExamples(*table_examples(data, classes)) if is_arrow(data) else None
+
+
+def _of_torch(data: Any, classes: Sequence[str], pads: Pads) -> Examples:
+    """A torch data set, or whole tensors or arrays, as examples. Raises DataError for anything else."""
+    if isinstance(data, Subset) and (isinstance(data.dataset, Examples | Subset) or is_hugging_face(data.dataset)):
+        inner = as_examples(data.dataset, classes=classes, pads=pads)
+        return inner.subset(torch.as_tensor(data.indices, dtype=torch.int64))
+    if isinstance(data, TensorDataset) and len(data.tensors) == 2:
+        return TensorExamples(data.tensors[0], data.tensors[1])
+    if isinstance(data, tuple) and len(data) == 2 and _are_whole_columns(*data):
+        inputs: Inputs = map_tree(torch.from_numpy, data[0], kind=np.ndarray)
+        return TensorExamples(inputs, *whole_labels(data[1], classes))
+    if hasattr(data, "__getitem__") and hasattr(data, "__len__"):
+        return DatasetExamples(data, classes, pads)
+    raise DataError(
+        f"A {type(data).__name__} cannot be used as examples. Expected a torch data set with a length, the pair "
+        "(inputs, labels) of tensors, or a regraft.examples.Examples."
+    )
 
 
 def _of_loader(loader: DataLoader[Any], classes: Sequence[str], pads: Pads) -> Examples:

@@ -78,3 +78,24 @@ def test_an_empty_stream_is_refused():
     """A generator that was read before is empty."""
     with pytest.raises(CacheError, match="The stream has no example"):
         cache_features(tiny_trunk(), iter([]))
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # webdataset leaves the closing of its files to the collector
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_streams_of_webdataset_and_hugging_face(tmp_path):
+    """As these libraries make them: pairs, rows with names, shards written by WebDataset itself."""
+    import webdataset
+
+    import datasets
+
+    with webdataset.TarWriter(str(tmp_path / "a.tar")) as shard:
+        for number, (row, label) in enumerate(stream()):
+            shard.write({"__key__": f"{number:05}", "x.pth": row, "cls": label})
+    plain = plainly(tiny_trunk(), INPUTS, 8)
+    shards = webdataset.WebDataset(str(tmp_path / "a.tar"), shardshuffle=False).decode()
+    rows = datasets.Dataset.from_dict({"x": INPUTS.tolist(), "label": LABELS.tolist()}).to_iterable_dataset()
+
+    for data in (shards, shards.to_tuple("x.pth", "cls"), rows):
+        features = cache_features(tiny_trunk(), data, batch_size=8)
+        assert torch.equal(features.inputs["hidden"], plain)
+        assert torch.equal(features.labels, LABELS)

@@ -91,10 +91,13 @@ def shards_of(path: Path) -> list[Path]:
     if path.is_dir():
         shards = sorted(path.glob(f"*{SUFFIX}"))
         return [] if shards and _has_class_folders(path) else shards
-    if path.is_file():
-        return [path] if path.suffix.lower() == SUFFIX else []
     if path.suffix.lower() != SUFFIX:
         return []
+    return [path] if path.is_file() else _of_pattern(path)
+
+
+def _of_pattern(path: Path) -> list[Path]:
+    """The shards that a pattern names; [] where the name is none."""
     names = list(_expanded(path.name))
     if any(mark in path.name for mark in "*?["):
         return sorted({shard for name in names for shard in path.parent.glob(name)})

@@ -143,13 +143,18 @@ def _edit_config(config: Any, places: Mapping[str, Located], arrays: SourceArray
         size = {"Dense": "units", "Conv2D": "filters"}.get(described[0]["class_name"]) if len(described) == 1 else None
         if size is None:
             raise SaveError(f"The layer {layer} of the Keras file is no single Dense or Conv2D layer. {_OTHER}")
-        old, new = places[name].shape[-1], arrays.values[name].shape[-1]
+        new = arrays.values[name].shape[-1]
         described[0]["config"][size] = new
         if activation is not None:
             described[0]["config"]["activation"] = activation
-        for node in _nodes(config):  # MobileNet's last layer gives the scores their shape
-            if node["class_name"] == "Reshape" and list(node["config"].get("target_shape", ())) == [old]:
-                node["config"]["target_shape"] = [new]
+        _resize_reshapes(config, places[name].shape[-1], new)
+
+
+def _resize_reshapes(config: Any, old: int, new: int) -> None:
+    """The shape of a layer behind the head that is its number of outputs, as MobileNet has one."""
+    for node in _nodes(config):
+        if node["class_name"] == "Reshape" and list(node["config"].get("target_shape", ())) == [old]:
+            node["config"]["target_shape"] = [new]
 
 
 def _nodes(config: Any) -> Iterator[dict[str, Any]]:

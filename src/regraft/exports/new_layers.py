@@ -1,6 +1,7 @@
 """Layers that the source lacks: their arrays in TensorFlow's layout, and the old layers whose place they have."""
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -14,6 +15,7 @@ from regraft.examples import call
 from regraft.exports.exported import Exported
 from regraft.foundation.wording import counted, listed
 from regraft.plan import Plan
+from regraft.plans.rows import Row
 
 Arrays = Mapping[str, np.ndarray]  # leaf → array
 _TRACKED = "num_batches_tracked"  # torch counts batches, TensorFlow does not
@@ -26,18 +28,11 @@ def new_layers(exported: Exported, plan: Plan) -> Mapping[str, Arrays]:
     Raises SaveError for a dense layer behind a flattened map, whose inputs TensorFlow has in another order.
     """
     state = exported.model.state_dict()
-    filled = {row.target for row in plan.rows if row.is_reused and row.sources}
-    same_as_fill = {row.target for row in plan.rows if row.is_reused and not row.sources}
-    names = [name for name in state if name not in filled and not name.endswith(_TRACKED)]
-    fills = [name for name in names if name in same_as_fill]
-    if changed := [name for name in fills if not _is_fill(plan, name, state[name])]:
-        raise SaveError(
-            f"{counted(len(changed), 'array', 'was/were')} trained that the checkpoint lacks: {listed(changed)}.\n"
-            "Freeze them, or export to onnx, torch-export or safetensors."
-        )
+    rows = {row.target: row for row in plan.rows if row.is_reused}
+    _refuse_trained_fills([row for row in rows.values() if not row.sources], state)
     layers: dict[str, dict[str, np.ndarray]] = {}
-    for name in names:
-        if name in fills:
+    for name in state:
+        if name in rows or name.endswith(_TRACKED):
             continue
         layer, _, leaf = name.rpartition(".")
         module = exported.model.get_submodule(layer)
@@ -48,25 +43,37 @@ def new_layers(exported: Exported, plan: Plan) -> Mapping[str, Arrays]:
     return layers
 
 
+def _refuse_trained_fills(rows: Sequence[Row], state: Mapping[str, Tensor]) -> None:
+    """Raise SaveError for arrays that the source leaves out because they are 0 or 1, and that no longer are."""
+    changed = [str(row.target) for row in rows if not _is_fill(row, state[str(row.target)])]
+    if changed:
+        raise SaveError(
+            f"{counted(len(changed), 'array', 'was/were')} trained that the checkpoint lacks: {listed(changed)}.\n"
+            "Freeze them, or export to onnx, torch-export or safetensors."
+        )
+
+
 def places_of(layers: Mapping[str, Arrays], plan: Plan) -> dict[str, dict[str, str]]:
     """New layer → leaf → name in the source, where one old layer that is not used takes the same inputs.
 
     Of several that do, the one of the same name; none where that leaves a choice.
     """
     old = _unused_layers(plan)
-    fitting = {
-        layer: {place: leaves for place, shapes in old.items() if (leaves := _leaves(arrays, shapes))}
-        for layer, arrays in layers.items()
-    }
+    fitting = {layer: _fitting(arrays, old) for layer, arrays in layers.items()}
+    takers = Counter(place for candidates in fitting.values() for place in candidates)
     chosen: dict[str, dict[str, str]] = {}
     for layer, candidates in fitting.items():
-        rivals = [other for other in fitting if other != layer and set(fitting[other]) & set(candidates)]
         own = layer.replace(".", "/")
-        if own in candidates:
-            chosen[layer] = candidates[own]
-        elif len(candidates) == 1 and not rivals:
-            chosen[layer] = next(iter(candidates.values()))
+        free = [place for place in candidates if takers[place] == 1]
+        if own in candidates or (free == list(candidates) and len(free) == 1):
+            chosen[layer] = candidates[own if own in candidates else free[0]]
     return chosen
+
+
+def _fitting(arrays: Arrays, old: Mapping[str, Mapping[str, tuple[int, ...]]]) -> dict[str, dict[str, str]]:
+    """Old layers in whose place a new one can be → leaf → name."""
+    matches = {place: _leaves(arrays, shapes) for place, shapes in old.items()}
+    return {place: leaves for place, leaves in matches.items() if leaves}
 
 
 def shape_there(value: np.ndarray, old: tuple[int, ...]) -> np.ndarray:
@@ -96,20 +103,22 @@ def _unused_layers(plan: Plan) -> dict[str, dict[str, tuple[int, ...]]]:
 
 def _leaves(arrays: Arrays, old: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
     """Leaf → name, where an old layer has the same arrays but for its number of outputs; else {}."""
-    if set(arrays) not in ({"kernel"}, {"kernel", "bias"}) or len(arrays) != len(old):
-        return {}
     kernels = [name for name, shape in old.items() if len(shape) >= 2]
     biases = [name for name, shape in old.items() if len(shape) == 1]
-    if len(kernels) != 1 or len(biases) != len(arrays) - 1:
+    is_alike = len(kernels) == 1 and len(biases) == len(old) - 1 <= 1 and len(arrays) == len(old)
+    if not is_alike or set(arrays) - {"kernel", "bias"} or "kernel" not in arrays:
         return {}
-    new_inputs, old_inputs = arrays["kernel"].shape[:-1], old[kernels[0]][:-1]
-    if [size for size in new_inputs if size != 1] != [size for size in old_inputs if size != 1]:
+    if _inputs(arrays["kernel"].shape) != _inputs(old[kernels[0]]):
         return {}
     return {"kernel": kernels[0], **({"bias": biases[0]} if biases else {})}
 
 
-def _is_fill(plan: Plan, name: str, tensor: Tensor) -> bool:
-    row = next(row for row in plan.rows if row.target == name)
+def _inputs(shape: tuple[int, ...]) -> list[int]:
+    """The sizes of a kernel's inputs; those of a 1×1 convolution are a dense layer's."""
+    return [size for size in shape[:-1] if size != 1]
+
+
+def _is_fill(row: Row, tensor: Tensor) -> bool:
     arrays: list[np.ndarray] = []
     for step in row.operations:
         arrays = step.run(arrays)

@@ -45,21 +45,9 @@ def source_arrays(exported: Exported, plan: Plan) -> SourceArrays:
 
     Raises SaveError for an array that was trained and whose way here cannot be undone: two were made one, say.
     """
-    state = {name: tensor.detach().cpu() for name, tensor in exported.model.state_dict().items()}
     rows = [row for row in plan.rows if row.is_reused and row.sources]
-    if missing := [str(row.target) for row in rows if row.target not in state]:
-        raise SaveError(f"The model of {exported.folder} lacks arrays of its plan: {listed(missing)}.")
-    moved = [row for row in rows if all(isinstance(step, (*MOVES, Cast)) for step in row.operations)]
     shapes = {name: shape for row in plan.rows for name, shape in zip(row.sources, row.source_shapes, strict=False)}
-    values = _undone(moved, state)
-    if partial := [name for name, (_, is_whole) in values.items() if not is_whole]:
-        raise SaveError(
-            f"Only a part of {listed(partial)} of the checkpoint is in the model, so it cannot be written. Export to "
-            "onnx, torch-export or safetensors."
-        )
-    written = {name: _in_dtype(value, plan, name) for name, (value, _) in values.items()}
-    if others := [row for row in rows if row not in moved]:
-        written |= _kept(others, state, open_checkpoint(plan.checkpoint.path))
+    written = _restored(rows, _state_of(exported, rows), plan)
     layers = new_layers(exported, plan)
     places = places_of(layers, plan)
     new = _new_values(layers, places, shapes)
@@ -68,8 +56,30 @@ def source_arrays(exported: Exported, plan: Plan) -> SourceArrays:
             f"A new layer of the model has the name of a layer of the checkpoint: {listed(twice)}. Rename it."
         )
     placed = {name for leaves in places.values() for name in leaves.values()}
-    left = [name for name in shapes if name not in written and name not in new]
-    return SourceArrays(written | new, tuple(sorted(placed)), tuple(sorted(set(new) - placed)), tuple(left))
+    left = tuple(set(shapes) - set(written) - set(new))
+    return SourceArrays(written | new, tuple(sorted(placed)), tuple(sorted(set(new) - placed)), tuple(sorted(left)))
+
+
+def _state_of(exported: Exported, rows: Sequence[Row]) -> dict[str, Tensor]:
+    """The model's arrays on the CPU. Raises SaveError where one of the plan's is not among them."""
+    state = {name: tensor.detach().cpu() for name, tensor in exported.model.state_dict().items()}
+    if missing := [str(row.target) for row in rows if row.target not in state]:
+        raise SaveError(f"The model of {exported.folder} lacks arrays of its plan: {listed(missing)}.")
+    return state
+
+
+def _restored(rows: Sequence[Row], state: Mapping[str, Tensor], plan: Plan) -> dict[str, np.ndarray]:
+    """The arrays of the layers that came from the checkpoint, by their names there."""
+    moved = [row for row in rows if all(isinstance(step, (*MOVES, Cast)) for step in row.operations)]
+    values = _undone(moved, state)
+    if partial := [name for name, (_, is_whole) in values.items() if not is_whole]:
+        raise SaveError(
+            f"Only a part of {listed(partial)} of the checkpoint is in the model, so it cannot be written. Export to "
+            "onnx, torch-export or safetensors."
+        )
+    written = {name: _in_dtype(value, plan, name) for name, (value, _) in values.items()}
+    others = [row for row in rows if row not in moved]
+    return written | _kept(others, state, open_checkpoint(plan.checkpoint.path)) if others else written
 
 
 def _new_values(

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,24 +46,32 @@ def completed(model: nn.Module, checkpoint: Checkpoint, rename: Renames | None, 
 
     Raises PlanError for an adapter that was trained with other settings than the model's.
     """
-    sources, targets = list(checkpoint), list(model.state_dict())
-    if not is_peft_model(model) or set(sources) & {name for name in targets if _ADAPTED.search(name)}:
+    targets = list(model.state_dict())
+    if not is_peft_model(model) or set(checkpoint) & {name for name in targets if _ADAPTED.search(name)}:
         return Asked(rename, fresh)
     adapter = _active_adapter(model)
     of_adapter = _by_source(targets, lambda name: _adapter_name(name, adapter))
-    of_base = _by_source(targets, _base_name)
-    is_adapter = any(name in of_adapter and _ADAPTED.search(name) for name in sources)
-    if is_adapter:
+    if any(name in of_adapter and _ADAPTED.search(name) for name in checkpoint):
         _refuse_other_settings(model, adapter, checkpoint.path)
-    chosen = of_adapter if is_adapter else of_base
-    rules = {exact_pattern(name): chosen[name] for name in sources if name in chosen}
+        rules, kept = _rules(checkpoint, of_adapter, targets)
+        note = f"the adapter {adapter!r} of the PEFT model. {counted(len(kept), 'array')} of its base are kept."
+    else:
+        of_adapters = [name for name in targets if _ADAPTED.search(name)]
+        rules, kept = _rules(checkpoint, _by_source(targets, _base_name), of_adapters)
+        note = f"the base model of the PEFT model. {counted(len(kept), 'array')} of its adapters are kept."
     if not rules:
         return Asked(rename, fresh)
-    filled = {target for name in sources for target in chosen.get(name, ())}
-    kept = [name for name in targets if name not in filled and (is_adapter or _ADAPTED.search(name))]
-    what, rest = (f"the adapter {adapter!r}", "base") if is_adapter else ("the base model", "adapters")
-    note = f"The checkpoint fills {what} of the PEFT model. {counted(len(kept), 'array')} of its {rest} are kept."
-    return Asked({**(rename or {}), **rules}, [*as_patterns(fresh), *map(exact_pattern, kept)], (note,))
+    patterns = [*as_patterns(fresh), *map(exact_pattern, kept)]
+    return Asked({**(rename or {}), **rules}, patterns, (f"The checkpoint fills {note}",))
+
+
+def _rules(
+    names: Iterable[str], targets_of: Mapping[str, list[str]], all_targets: Sequence[str]
+) -> tuple[dict[str, list[str]], list[str]]:
+    """(rename rules for the names of a checkpoint, those of the targets that it does not fill)."""
+    rules = {exact_pattern(name): targets_of[name] for name in names if name in targets_of}
+    filled = {target for targets in rules.values() for target in targets}
+    return rules, [target for target in all_targets if target not in filled]
 
 
 def _refuse_other_settings(model: Any, adapter: str, path: Path) -> None:

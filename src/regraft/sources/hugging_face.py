@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import repeat
 from typing import Any, final
 
 import numpy as np
@@ -57,18 +58,14 @@ class HuggingFaceRows(Source):
 
     def content_ids(self, indices: Sequence[int] | None = None) -> list[str] | None:
         """Fingerprint, number and file of each row; None for images inside lists, which are files of their own."""
-        library = sys.modules["datasets"]
-        rows = range_of(len(self), indices)
-        kinds = self.dataset.features
-        names = [name for name in kinds if isinstance(kinds[name], library.Image | library.Audio)]
-        if any(_holds_files(kinds[name], library) for name in kinds if name not in names):
+        library, kinds = sys.modules["datasets"], self.dataset.features
+        files = [name for name in kinds if isinstance(kinds[name], library.Image | library.Audio)]
+        if any(_holds_files(kinds[name], library) for name in set(kinds) - set(files)):
             return None
-        print_of = f"hf {self.dataset._fingerprint}"
-        names = [name for name in names if _has_paths(self.dataset, name)]
-        if not names:
-            return [f"{print_of} {index}" for index in rows]
-        facts = _facts_of_files(self.dataset, names, rows)
-        return [f"{print_of} {index} {fact}" for index, fact in zip(rows, facts, strict=True)]
+        rows = range_of(len(self), indices)
+        names = [name for name in files if _has_paths(self.dataset, name)]
+        facts = _facts_of_files(self.dataset, names, rows) if names else repeat("")
+        return [f"hf {self.dataset._fingerprint} {row} {fact}" for row, fact in zip(rows, facts, strict=False)]
 
     def _agrees(self, known: Labels) -> bool:
         """Whether a few rows have the labels that the table has: a transform may change them."""
@@ -98,16 +95,21 @@ def _table_labels(dataset: Any, name: str) -> tuple[Labels | None, tuple[str, ..
     if kind is None or _holds_files(kind, library) or isinstance(kind, library.Image | library.Audio):
         return None, ()
     column = dataset.with_format("arrow").select_columns([name])[:].column(0)
-    if column.null_count:
-        first = next(row for row, value in enumerate(column) if not value.is_valid)
-        raise DataError(f"Row {first} of {WHERE} has no {name}. Leave such rows out: data.filter(…).")
+    _refuse_empty(column, name)
     names = tuple(kind.names) if isinstance(kind, library.ClassLabel) else ()
-    if kind.dtype.startswith(("int", "uint")) if isinstance(kind, library.ClassLabel | library.Value) else False:
+    if isinstance(kind, library.ClassLabel | library.Value) and kind.dtype.startswith(("int", "uint")):
         return torch.from_numpy(column.to_numpy().astype(np.int64)), names
     try:
         return whole_labels(column.to_pylist(), names)
     except DataError:
         return None, ()
+
+
+def _refuse_empty(column: Any, name: str) -> None:
+    """Raise DataError for the first row that has no label."""
+    if column.null_count:
+        first = next(row for row, value in enumerate(column) if not value.is_valid)
+        raise DataError(f"Row {first} of {WHERE} has no {name}. Leave such rows out: data.filter(…).")
 
 
 def _holds_files(kind: Any, library: Any) -> bool:

@@ -95,16 +95,16 @@ def restored() -> nn.Module:
     return model
 
 
-def whole_job() -> float:
+def whole_job(engine: str) -> float:
     """`regraft reuse job.toml` in a new folder."""
     with tempfile.TemporaryDirectory() as folder:
         job = Path(folder) / "job.toml"
-        job.write_text(JOB)
+        job.write_text(JOB.replace("[cache]", f'[cache]\nengine = "{engine}"'))
         began = time.perf_counter()
         run = regraft.reuse(job)
         seconds = time.perf_counter() - began
-    SECONDS.update(run.record.seconds)
-    ACCURACY["regraft"] = run.record.validation.accuracy
+    SECONDS.update({f"{name} ({engine})": part for name, part in run.record.seconds.items()})
+    ACCURACY[f"regraft, {engine} engine"] = run.record.scores["validation"].accuracy
     return seconds
 
 
@@ -154,15 +154,21 @@ def sum_of_parts() -> float:
 
 def main() -> None:
     contenders = [
-        Contender("regraft, whole job", whole_job),
+        Contender("regraft, whole job", lambda: whole_job("exact")),
         Contender("usual frozen loop, 30 × one epoch", usual_loop, GUIDE),
         Contender("decode + forward + head", sum_of_parts),
+        Contender("regraft, fast engine", lambda: whole_job("fast")),
     ]
     goals = [
         Goal(
             "≥ 20× faster than the usual uncached frozen loop",
             contenders[1].name, contenders[0].name, least=20,
             limit="30× the sum of its parts is the upper limit, so the second goal decides this one.",
+        ),
+        Goal(
+            "≥ 35× faster than the usual uncached frozen loop",
+            contenders[1].name, contenders[3].name, least=35,
+            limit="with the frozen layers three times as fast, decoding 1,200 files and a job's fixed second count.",
         ),
         Goal(
             "at most 1.15× the sum of its parts", contenders[0].name, contenders[2].name, most=1.15,

@@ -234,11 +234,11 @@ class Samples:
         return batch, batch.labels
 
     def _keep(self, batch: SampleBatch) -> None:
+        if self.hashed and not self.named:  # else the batch's ids were taken from `ids`
+            self._keep_ids(batch)
+        if isinstance(self.examples, TensorExamples) and self.known_labels is not None:
+            return  # the batch's labels are rows of these
         examples = torch.div(batch.rows, self.views, rounding_mode="floor")
-        if not self.ids_known:
-            self.ids[batch.rows.numpy()] = batch.ids
-        elif len(changed := batch.rows[torch.from_numpy((batch.ids != self.ids[batch.rows.numpy()]).any(1))]):
-            raise changed_meanwhile([row // self.views for row in changed.tolist()])
         if self.known_labels is None:
             self._fetched_labels.append((examples, batch.labels))
         elif not same_labels(known := subset_of(self.known_labels, examples), batch.labels):
@@ -246,6 +246,13 @@ class Samples:
                 f"The data set's attribute `labels` does not hold the labels of its examples: for "
                 f"{examples.tolist()[:5]} … it holds {_first(known)} …, and they have {_first(batch.labels)} …."
             )
+
+    def _keep_ids(self, batch: SampleBatch) -> None:
+        """Note the ids of a batch, or compare them with what they were."""
+        if not self.ids_known:
+            self.ids[batch.rows.numpy()] = batch.ids
+        elif len(changed := batch.rows[torch.from_numpy((batch.ids != self.ids[batch.rows.numpy()]).any(1))]):
+            raise changed_meanwhile([row // self.views for row in changed.tolist()])
 
     def _ids_from(self, names: Sequence[str]) -> np.ndarray:
         """The ids (examples · views, 16) of these names."""

@@ -26,14 +26,14 @@ from regraft.caches.options import CANARIES
 from regraft.caching import cache_features
 from regraft.cuts.cut import Cut, Leaf
 from regraft.errors import CacheError
-from regraft.splitting import FeatureExtractor
+from regraft.splitting import FeatureComputer
 from regraft.stores.folder import FolderStore
 
 ROWS, WIDTH, BATCH, PART = 640, 64, 8, 64
 PAGE = Path(__file__).parents[1] / "docs" / "faults.md"
 
 
-class SlowTrunk(FeatureExtractor):
+class SlowTrunk(FeatureComputer):
     """A frozen layer that takes 2 ms per batch and appends a byte to a file for each row that it computes.
 
     Weights and inputs are whole numbers: every sum is exact, so a row has the same bits at every place of a batch.

@@ -26,7 +26,7 @@ from torch import nn
 from regraft.caches.features import Features
 from regraft.caching import cache_features
 from regraft.cuts.cut import Cut, Leaf
-from regraft.splitting import FeatureExtractor
+from regraft.splitting import FeatureComputer
 from regraft.stores.folder import FolderStore
 
 WIDTH, CLASSES, BATCH = 512, 100, 256
@@ -34,7 +34,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "streaming.md"
 MARK = "<!-- measured by benchmarks/streaming.py -->"
 
 
-class WideTrunk(FeatureExtractor):
+class WideTrunk(FeatureComputer):
     """A frozen layer that turns eight numbers into 2 KiB."""
 
     def __init__(self) -> None:

@@ -2,13 +2,13 @@
 
 from regraft.arrays import ArrayInfo
 from regraft.formats.keras_config import KerasLayer
-from regraft.networks.keras_builder import Builder, LayerCall
+from regraft.networks.keras_builder import KerasBuilder, LayerCall
 
 
 def layer_call(class_name, settings=None, *, inputs=("x",), is_keras_3=True, named=None, **shapes):
     """The call of a layer `l` with arrays of these shapes."""
     infos = {f"l/{leaf}": ArrayInfo(shape, "float32", layer="l", leaf=leaf) for leaf, shape in shapes.items()}
-    builder = Builder(infos, is_keras_3)
+    builder = KerasBuilder(infos, is_keras_3)
     return LayerCall(builder, KerasLayer("l", class_name, settings or {}), tuple(inputs), named=named or {})
 
 

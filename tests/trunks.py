@@ -17,7 +17,7 @@ from regraft.caches.running import Runner
 from regraft.caches.sampling import Samples
 from regraft.cuts.cut import Cut, Leaf
 from regraft.examples import TensorExamples
-from regraft.splitting import FeatureExtractor
+from regraft.splitting import FeatureComputer
 from regraft.stores.memory import MemoryStore
 
 EMPTY = Index(torch.empty(0, 16, dtype=torch.uint8).numpy())
@@ -28,7 +28,7 @@ def leaf_of(name: str, shape: tuple[int, ...], dtype: torch.dtype = torch.float3
     return Leaf(name, shape, dtype, dtype.itemsize * prod(shape), varying)
 
 
-class HandTrunk(FeatureExtractor):
+class HandTrunk(FeatureComputer):
     """A frozen module as a trunk: `trunk(x)` gives {"hidden": module(x)}; counts calls and rows."""
 
     def __init__(self, module: nn.Module, shape: tuple[int, ...], *, varying: tuple[int, ...] = ()) -> None:

@@ -30,7 +30,7 @@ from regraft.foundation.patterns import Patterns
 from regraft.foundation.stopwatch import Stopwatch
 from regraft.foundation.wording import counted
 from regraft.layer_heads import arguments_of, points_in
-from regraft.splitting import FeatureExtractor, Trunk
+from regraft.splitting import FeatureComputer, Trunk
 from regraft.stores.store import Store
 from regraft.tensors.trees import Inputs, map_tree, tensors_of
 
@@ -121,7 +121,7 @@ def _some(data: Examples, most: int, seed: int) -> Examples:
 
 
 @final
-class _LayersAndInput(FeatureExtractor):
+class _LayersAndInput(FeatureComputer):
     """The means of every place to cut, and the input as plain features.
 
     leaves  those of the places, in order

@@ -18,11 +18,11 @@ from regraft.matching import plan_of_pairs
 from regraft.networks.chain import chain_network
 from regraft.networks.damage import refused_damage
 from regraft.networks.emitting import emit
-from regraft.networks.heads import Head, with_head
+from regraft.networks.heads import NewHead, with_new_head
 from regraft.networks.network import Network
 from regraft.networks.preparation import ImageInput, image_input
 from regraft.networks.reading import network_of
-from regraft.networks.source import Source
+from regraft.networks.source import ModuleSource
 from regraft.networks.writing import write_source
 from regraft.plan import Plan
 from regraft.plans.match_by_name import Pairing
@@ -31,7 +31,7 @@ CLASS = "Net"
 
 
 @dataclass(frozen=True)
-class Built:
+class BuiltNetwork:
     """A network that is built from its file.
 
     model    with its initial weights, until `plan` is applied to it
@@ -47,7 +47,7 @@ class Built:
     plan: Plan
     text: str
     network: Network
-    source: Source
+    source: ModuleSource
     image: ImageInput | None
     notes: tuple[str, ...]
 
@@ -85,20 +85,22 @@ def planned_network(
     head: Mapping[str, Any] | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
     chain: Mapping[str, Any] | None = None,
-) -> Built:
+) -> BuiltNetwork:
     """The network with its plan, which is not applied yet; the arguments are those of `build_model`."""
     network = network_of(checkpoint) if chain is None else chain_network(checkpoint, chain)
     if head is not None:
-        network = with_head(network, checkpoint, head_of(head))
+        network = with_new_head(network, checkpoint, head_of(head))
     with refused_damage(checkpoint.path):
         source = emit(network, checkpoint, shapes)
     text = write_source(source, _title(network, checkpoint), class_name=CLASS)
     model = model_of_source(text)
     plan = _plan(checkpoint, model, source)
-    return Built(model.eval(), plan, text, network, source, image_input(network), (*network.notes, *source.notes))
+    return BuiltNetwork(
+        model.eval(), plan, text, network, source, image_input(network), (*network.notes, *source.notes)
+    )
 
 
-def head_of(given: Mapping[str, Any]) -> Head:
+def head_of(given: Mapping[str, Any]) -> NewHead:
     """The new head that a mapping describes. Raises BuildError for other keys and values."""
     classes, layer = given.get("classes"), given.get("layer", "")
     is_known = isinstance(layer, str) and given.keys() <= {"classes", "layer"}
@@ -107,14 +109,14 @@ def head_of(given: Mapping[str, Any]) -> Head:
             f'The head is {dict(given)}; expected {{"classes": 6}}, the number of its outputs, and optionally '
             '"layer", the layer that it replaces.'
         )
-    return Head(classes, layer)
+    return NewHead(classes, layer)
 
 
 def _title(network: Network, checkpoint: Checkpoint) -> str:
     return f"{network.name}, written by regraft from {checkpoint.path.name}."
 
 
-def _plan(checkpoint: Checkpoint, model: nn.Module, source: Source) -> Plan:
+def _plan(checkpoint: Checkpoint, model: nn.Module, source: ModuleSource) -> Plan:
     arrays = source.arrays
     pairings = {name: Pairing(array.sources, array.operations) for name, array in arrays.items() if array.shape is None}
     fresh = [name for name in arrays if name not in pairings]

@@ -17,7 +17,7 @@ from regraft.caches.sampling import samples_of
 from regraft.errors import CacheError
 from regraft.examples import Examples, as_examples, with_pads
 from regraft.sources.streams import is_stream
-from regraft.splitting import FeatureExtractor, Trunk
+from regraft.splitting import FeatureComputer, Trunk
 from regraft.stores.folder import FolderStore
 from regraft.stores.store import Store
 from regraft.tensors.keeping import kept_generators
@@ -27,7 +27,7 @@ EngineName = Literal["exact", "fast"]
 
 
 def cache_features(
-    trunk: FeatureExtractor, dataset: Any, store: Store | str | os.PathLike[str] | None = None, *, batch_size: int = 64,
+    trunk: FeatureComputer, dataset: Any, store: Store | str | os.PathLike[str] | None = None, *, batch_size: int = 64,
     views: int = 1, precision: Precision = "float32", engine: Engine | Ray | EngineName = "exact",
     data_id: str | None = None, classes: Sequence[str] = (), pad: GivenPads = None,
     head: Callable[[Any], Any] | None = None, epochs: int | None = None, tell: Callable[[str], None] | None = None,
@@ -80,7 +80,7 @@ def cache_features(
 
 
 def fill_features(
-    trunk: FeatureExtractor, dataset: Any, store: Store | str | os.PathLike[str], *, batch_size: int = 64,
+    trunk: FeatureComputer, dataset: Any, store: Store | str | os.PathLike[str], *, batch_size: int = 64,
     views: int = 1, precision: Precision = "float32", engine: Engine | EngineName = "exact", data_id: str | None = None,
     pad: GivenPads = None, wait: bool = True,
 ) -> Filled:  # fmt: skip
@@ -116,13 +116,13 @@ def _options(
     return Options(kept, batch_size, precision, settings, **others)
 
 
-def _examples(trunk: FeatureExtractor, dataset: Any, classes: Sequence[str], pad: GivenPads) -> Examples:
+def _examples(trunk: FeatureComputer, dataset: Any, classes: Sequence[str], pad: GivenPads) -> Examples:
     examples = as_examples(dataset, classes=classes)
     return with_pads(examples, trunk.model, pad, taken=trunk.batch.kwargs) if isinstance(trunk, Trunk) else examples
 
 
 def _of_stream(
-    trunk: FeatureExtractor, stream: Any, options: Options, views: int, data_id: str | None, classes: Sequence[str],
+    trunk: FeatureComputer, stream: Any, options: Options, views: int, data_id: str | None, classes: Sequence[str],
     pad: GivenPads,
 ) -> Computed:  # fmt: skip
     """The features of a stream. Raises CacheError for what needs examples by their number."""
@@ -146,7 +146,7 @@ def _refuse_stream(dataset: Any) -> None:
 
 
 def _fill_by_workers(
-    workers: Ray, trunk: FeatureExtractor, dataset: Any, store: Store | None, same: Mapping[str, Any]
+    workers: Ray, trunk: FeatureComputer, dataset: Any, store: Store | None, same: Mapping[str, Any]
 ) -> None:
     """Let workers fill the store. Raises CacheError for what other processes cannot see or be sent."""
     if not isinstance(store, FolderStore):
@@ -165,6 +165,6 @@ def _fill_by_workers(
 
 
 def _fill_share(
-    trunk: FeatureExtractor, dataset: Any, store: Store, engine: Engine, same: Mapping[str, Any], share: Share
+    trunk: FeatureComputer, dataset: Any, store: Store, engine: Engine, same: Mapping[str, Any], share: Share
 ) -> Filled:
     return fill_features(trunk, dataset, store, engine=replace(engine, share=share), **same)

@@ -38,7 +38,7 @@ class FinishedRun:
 
 
 @dataclass(frozen=True)
-class Difference:
+class AccuracyDifference:
     """The accuracy of one run minus that of the first one.
 
     gained, lost  examples that only this run, or only the first one, answers rightly; None where the runs were not
@@ -63,7 +63,7 @@ class RunComparison:
     """Several runs; `differences` has one for each run but the first."""
 
     runs: tuple[FinishedRun, ...]
-    differences: tuple[Difference, ...]
+    differences: tuple[AccuracyDifference, ...]
 
     def __str__(self) -> str:
         rows = [("run", "accuracy", "examples", "trains", "epochs", "time")]
@@ -153,12 +153,12 @@ def _read_answers(path: Path) -> Answers:
         return {row["name"]: (row["true"], row["true"] == row["predicted"]) for row in csv.DictReader(file)}
 
 
-def _difference(first: FinishedRun, other: FinishedRun) -> Difference:
+def _difference(first: FinishedRun, other: FinishedRun) -> AccuracyDifference:
     value = other.accuracy - first.accuracy
     classes = [{name: true for name, (true, _) in run.answers.items()} for run in (first, other)]
     if not first.answers or classes[0] != classes[1]:
-        return Difference(value, sqrt(first.standard_error**2 + other.standard_error**2))
+        return AccuracyDifference(value, sqrt(first.standard_error**2 + other.standard_error**2))
     rights = [(first.answers[name][1], right) for name, (_, right) in other.answers.items()]
     gained, lost = rights.count((False, True)), rights.count((True, False))
     count = len(rights)
-    return Difference(value, sqrt(max(0.0, gained + lost - (gained - lost) ** 2 / count)) / count, gained, lost)
+    return AccuracyDifference(value, sqrt(max(0.0, gained + lost - (gained - lost) ** 2 / count)) / count, gained, lost)

@@ -25,21 +25,21 @@ ExportFormat = Literal["onnx", "torch-export", "safetensors", "timm", "hf", "ker
 
 
 @dataclass(frozen=True)
-class Target:
+class ExportWriter:
     """A format: the name of what is written by default, and what writes it; a name without suffix is a folder."""
 
     name: str
     write: Callable[[Exported, Path], None]
 
 
-TARGETS: Mapping[ExportFormat, Target] = {
-    "onnx": Target("model.onnx", write_onnx),
-    "torch-export": Target("model.pt2", write_program),
-    "safetensors": Target("exported.safetensors", write_state),
-    "timm": Target("timm-model", write_timm),
-    "hf": Target("hf-model", write_transformers),
-    "keras": Target("model.keras", write_keras),
-    "tf1": Target("tf1-checkpoint", write_tensorflow1),
+TARGETS: Mapping[ExportFormat, ExportWriter] = {
+    "onnx": ExportWriter("model.onnx", write_onnx),
+    "torch-export": ExportWriter("model.pt2", write_program),
+    "safetensors": ExportWriter("exported.safetensors", write_state),
+    "timm": ExportWriter("timm-model", write_timm),
+    "hf": ExportWriter("hf-model", write_transformers),
+    "keras": ExportWriter("model.keras", write_keras),
+    "tf1": ExportWriter("tf1-checkpoint", write_tensorflow1),
 }
 
 

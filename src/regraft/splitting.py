@@ -32,7 +32,7 @@ from regraft.tensors.threads import threads_for
 from regraft.tensors.trees import map_tree
 
 
-class FeatureExtractor(ABC):
+class FeatureComputer(ABC):
     """What computes features: called with a batch, it gives leaf name → one row per example."""
 
     cut: Cut
@@ -60,7 +60,7 @@ class FeatureExtractor(ABC):
 
 
 @final
-class Trunk(FeatureExtractor):
+class Trunk(FeatureComputer):
     """The frozen part of a model: `trunk(*args, **kwargs)` gives the features, one row per example for each leaf.
 
     model    the user's model
@@ -214,7 +214,7 @@ class Trunk(FeatureExtractor):
 
 
 @final
-class TrunkPart(FeatureExtractor):
+class TrunkPart(FeatureComputer):
     """The part of a trunk between a shallower cut and its own: `part(features)` gives the features of the deeper cut.
 
     For `cache_features` it is a trunk, whose data set are the shallower features.

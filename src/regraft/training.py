@@ -15,7 +15,7 @@ from regraft.errors import Advice, TrainError
 from regraft.examples import Examples, TensorExamples
 from regraft.learning.averaging import AveragedWeights
 from regraft.learning.batches import BatchSource
-from regraft.learning.candidate import CandidateRun, Monitor, Settings
+from regraft.learning.candidate import CandidateRun, CandidateSettings, Monitor
 from regraft.learning.descent import Trace, descend, interrupts_with_history
 from regraft.learning.eager_step import EagerStep
 from regraft.learning.history import Candidate, History, Stage
@@ -224,7 +224,7 @@ def _candidate(
     )  # fmt: skip
     if steps.accumulate > 1 or ranks.are_several:
         eager.refuse_no_accumulation()
-    return CandidateRun(Settings(lr, weight_decay, steps.patience, monitor, steps.accumulate), eager)
+    return CandidateRun(CandidateSettings(lr, weight_decay, steps.patience, monitor, steps.accumulate), eager)
 
 
 def _prepare(steps: Steps, run: CandidateRun, updates: int) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from regraft.arrays import Checkpoint
-from regraft.building import Built, planned_network
+from regraft.building import BuiltNetwork, planned_network
 from regraft.errors import VerifyError
 from regraft.foundation.wording import counted
 from regraft.loading import apply_plan
@@ -151,7 +151,7 @@ def _refusal(
 class _Run:
     """The network with its weights, what the runtime computes, and what the module computes from the same inputs."""
 
-    built: Built
+    built: BuiltNetwork
     recording: Recording
     computed: Mapping[str, Tensor]
 
@@ -215,7 +215,7 @@ def random_inputs(network: Network, shapes: Shapes, most: int, seed: int) -> dic
     }
 
 
-def _computed(built: Built, inputs: Arrays, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+def _computed(built: BuiltNetwork, inputs: Arrays, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
     """Every value that the module computes, in the file's order of axes; the outputs are those of its own forward."""
     feed = {entry.name: in_code_order(_tensor(inputs[entry.name], dtype), entry) for entry in built.source.entries}
     model = built.model if dtype == torch.float32 else deepcopy(built.model).to(dtype)
@@ -229,7 +229,7 @@ def _computed(built: Built, inputs: Arrays, dtype: torch.dtype = torch.float32) 
     return {**values, **{value.name: in_file_order(result, value) for value, result in outputs}}
 
 
-def _rounding(built: Built, inputs: Arrays, computed: Mapping[str, Tensor]) -> float:
+def _rounding(built: BuiltNetwork, inputs: Arrays, computed: Mapping[str, Tensor]) -> float:
     """How far the outputs are from those of float64, as a share of the largest value; 0 without float64."""
     try:
         exact = _computed(built, inputs, torch.float64)
@@ -289,7 +289,7 @@ def golden_by_runtime(
     return Golden(_single(given), _single(wanted), _layers(built, plan, shown))
 
 
-def _layers(built: Built, plan: Plan, shown: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+def _layers(built: BuiltNetwork, plan: Plan, shown: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
     """Module of the plan's model → what the runtime gives for it."""
     sources = {module: names for names, module in _modules(built.plan).items()}
     modules = _modules(plan)

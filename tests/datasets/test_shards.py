@@ -82,7 +82,7 @@ def test_examples_are_images_with_their_classes(shards):
 def test_ids_are_places_and_change_with_the_shard(shards, monkeypatch):
     """No image is read for them."""
     data = open_data(shards, CONTRACT)
-    monkeypatch.setattr("regraft.datasets.shards.Member.read", None)
+    monkeypatch.setattr("regraft.datasets.shards.ShardMember.read", None)
     before = data.content_ids()
     write_shard(shards / "train-001.tar", {"0.png": image(1), "0.cls": b"0"})
     after = data.content_ids()

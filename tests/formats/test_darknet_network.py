@@ -3,7 +3,7 @@
 import pytest
 
 from regraft.errors import CheckpointError
-from regraft.formats.darknet_network import read_network
+from regraft.formats.darknet_network import read_darknet_network
 
 HEAD = "[net]\nchannels=8\nheight=12\nwidth=10\n"
 
@@ -11,7 +11,7 @@ HEAD = "[net]\nchannels=8\nheight=12\nwidth=10\n"
 def described(folder, text):
     path = folder / "n.cfg"
     path.write_text(text)
-    return read_network(path)
+    return read_darknet_network(path)
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,13 @@
 import pytest
 
 from regraft.errors import CheckpointError
-from regraft.formats.ncnn_network import read_network
+from regraft.formats.ncnn_network import read_ncnn_network
 
 
 def described(folder, *lines):
     path = folder / "n.param"
     path.write_text("\n".join(["7767517", f"{len(lines)} 9", *lines]))
-    return read_network(path)
+    return read_ncnn_network(path)
 
 
 @pytest.mark.parametrize(
@@ -80,4 +80,4 @@ def test_a_damaged_network_is_refused_by_name(tmp_path, text, match):
     (tmp_path / "n.param").write_text(text)
 
     with pytest.raises(CheckpointError, match=rf"(?s)n\.param.*{match}"):
-        read_network(tmp_path / "n.param")
+        read_ncnn_network(tmp_path / "n.param")

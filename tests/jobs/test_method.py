@@ -4,7 +4,7 @@ import torch
 from regraft.contracts.preparation import Preparation
 from regraft.datasets.array_file import ArrayExamples
 from regraft.datasets.labelled import Chosen, Target
-from regraft.datasets.rows import Rows
+from regraft.datasets.rows import TableRows
 from regraft.errors import TrainError
 from regraft.jobs.method import monitored, request_of, solvers_of, watched
 from regraft.jobs.sections import ExactTable, StepsTable, TrainSection
@@ -40,7 +40,9 @@ def test_checkpoints_and_callbacks_belong_to_gradient_steps():
 def test_classes_of_positions_are_balanced_by_all_of_them():
     """As scikit-learn's "balanced"; positions without a class do not count."""
     labels = [torch.tensor([0, 0, 0, -100]), torch.tensor([1])]
-    rows = Rows({}, labels, Target("token-classification", ("a", "b")), Preparation(), ids=["0", "1"], where="here")
+    rows = TableRows(
+        {}, labels, Target("token-classification", ("a", "b")), Preparation(), ids=["0", "1"], where="here"
+    )
     request = request_of(TrainSection(class_weights="balanced"), Chosen(rows, torch.tensor([1, 0])))
     assert request.weights.class_weights == pytest.approx([4 / (2 * 3), 4 / (2 * 1)])
 

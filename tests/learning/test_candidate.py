@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from regraft.errors import TrainError
-from regraft.learning.candidate import CandidateRun, OwnState, Progress, Settings, best_of
+from regraft.learning.candidate import CandidateRun, CandidateSettings, OwnState, Progress, best_of
 from regraft.learning.eager_step import EagerStep
 from regraft.learning.learner import Learner
 from regraft.learning.scoring import Score
@@ -23,7 +23,7 @@ def progress(losses, *, patience=None):
 
 def run_of(model, **settings):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    return CandidateRun(Settings(**settings), EagerStep(Learner(model), objective_of(), optimizer))
+    return CandidateRun(CandidateSettings(**settings), EagerStep(Learner(model), objective_of(), optimizer))
 
 
 def test_patience_counts_from_the_best_epoch():

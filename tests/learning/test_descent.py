@@ -6,7 +6,7 @@ from torch import nn
 
 from regraft.learning.batches import BatchSource
 from regraft.learning.callbacks import Callbacks
-from regraft.learning.candidate import CandidateRun, Settings
+from regraft.learning.candidate import CandidateRun, CandidateSettings
 from regraft.learning.descent import best_weights_kept, descend
 from regraft.learning.eager_step import EagerStep
 from regraft.learning.learner import Learner
@@ -20,7 +20,7 @@ def runs_of(model, rates):
     learner = Learner(model)
     optimizers = [make_optimizer("sgd", learner.parameters, lr=lr, weight_decay=None) for lr in rates]
     return [
-        CandidateRun(Settings(lr), EagerStep(learner, objective_of(), optimizer))
+        CandidateRun(CandidateSettings(lr), EagerStep(learner, objective_of(), optimizer))
         for lr, optimizer in zip(rates, optimizers, strict=True)
     ]
 

@@ -6,7 +6,7 @@ from regraft.arrays import ArrayInfo
 from regraft.networks import writing
 from regraft.networks.block_methods import Methods, methods_of
 from regraft.networks.emitting import emit
-from regraft.networks.network import Array, Entry, Network, Node
+from regraft.networks.network import Array, Network, NetworkInput, Node
 from regraft.networks.writing import write_source
 
 INFOS = {f"{name}_{place}": ArrayInfo(shape, "float32")
@@ -26,7 +26,7 @@ def residual(name, given):
 
 
 NODES = (*residual("block1", "x"), *residual("block2a", "block1"), *residual("block3", "block2a"))
-SOURCE = emit(Network((Entry("x", (None, 4)),), (*NODES, Node("tanh", ("block3",), ("y",))), ("y",)), INFOS)
+SOURCE = emit(Network((NetworkInput("x", (None, 4)),), (*NODES, Node("tanh", ("block3",), ("y",))), ("y",)), INFOS)
 
 
 def module(text):

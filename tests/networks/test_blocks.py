@@ -1,12 +1,12 @@
 """Repeated blocks in the lines of a network."""
 
 from regraft.networks.blocks import NAME, find_blocks, named, recipe_of
-from regraft.networks.source import Source, Statement
+from regraft.networks.source import ModuleSource, Statement
 
 
 def source(*layers):
     """Three lines for each block of layers, one step behind the last."""
-    made = Source(outputs=["x"])
+    made = ModuleSource(outputs=["x"])
     for name, width in layers:
         made.constructors |= {f"{name}_a": f"nn.Linear(4, {width})", f"{name}_b": f"nn.Linear({width}, 4)"}
         for target, layer in (("y", f"{name}_a"), ("y", f"{name}_b")):

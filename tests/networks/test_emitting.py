@@ -5,7 +5,7 @@ import pytest
 from regraft.arrays import ArrayInfo
 from regraft.errors import BuildError
 from regraft.networks.emitting import emit
-from regraft.networks.network import Array, Entry, Literal, Network, Node, Untranslated
+from regraft.networks.network import Array, Literal, Network, NetworkInput, Node, Untranslated
 from regraft.operations.moves import Transpose
 
 INFOS = {
@@ -15,7 +15,7 @@ INFOS = {
 }
 CONV = Array(("conv/kernel",), (Transpose((3, 2, 0, 1)),))
 DENSE = Array(("dense/kernel",), (Transpose((1, 0)),))
-IMAGE = Entry("image", (None, 6, 6, 3))
+IMAGE = NetworkInput("image", (None, 6, 6, 3))
 
 
 def lines(*nodes, outputs, entries=(IMAGE,)):
@@ -71,7 +71,7 @@ def test_a_transpose_moves_nothing():
 
 def test_a_value_that_is_used_again_keeps_its_variable():
     """A sum with what was before."""
-    entry = Entry("v", (None, 8))
+    entry = NetworkInput("v", (None, 8))
     nodes = (Node("relu", ("v",), ("a",)), Node("tanh", ("a",), ("b",)), Node("add", ("a", "b"), ("c",)))
 
     written, _ = lines(*nodes, outputs=("c",), entries=(entry,))
@@ -82,7 +82,7 @@ def test_a_value_that_is_used_again_keeps_its_variable():
 def test_constants_of_several_numbers_are_buffers():
     """So that they move with the module."""
     written, source = lines(
-        Node("mul", ("v", Literal((1.0, 2.0))), ("y",)), outputs=("y",), entries=(Entry("v", (None, 2)),)
+        Node("mul", ("v", Literal((1.0, 2.0))), ("y",)), outputs=("y",), entries=(NetworkInput("v", (None, 2)),)
     )
 
     assert written == ["x = x * self.constant"]

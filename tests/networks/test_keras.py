@@ -5,7 +5,7 @@ from pathlib import Path
 
 from regraft.formats.keras_config import read_config
 from regraft.networks import keras
-from regraft.networks.keras_builder import Builder
+from regraft.networks.keras_builder import KerasBuilder
 
 
 def test_everything_without_a_translation_is_named():
@@ -16,7 +16,7 @@ def test_everything_without_a_translation_is_named():
         {"class_name": "Activation", "config": {"name": "act", "activation": "relu"}},
     ]
     text = json.dumps({"class_name": "Sequential", "config": {"name": "s", "layers": layers}})
-    builder = Builder({}, is_keras_3=True)
+    builder = KerasBuilder({}, is_keras_3=True)
 
     keras._Walk(builder).model(read_config(text, Path("s.json")), ["i"])
 

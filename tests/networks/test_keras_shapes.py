@@ -7,7 +7,7 @@ from keras_layers import layer_call, steps
 from regraft.networks import keras_shapes as translate
 from regraft.networks.emitting import emit
 from regraft.networks.keras_builder import RefusedError
-from regraft.networks.network import Entry, Network
+from regraft.networks.network import Network, NetworkInput
 
 
 def test_an_average_of_three_is_their_sum_by_three():
@@ -59,7 +59,7 @@ def test_a_dot_sums_over_one_axis_of_each(shapes, axes):
     """As keras.layers.Dot: the axes that remain of both; of two vectors a column."""
     call = layer_call("Dot", {"axes": list(axes) if isinstance(axes, tuple) else axes}, inputs=("a", "b"))
     output = translate.dot(call)
-    entries = tuple(Entry(name, (None, *shape[1:])) for name, shape in zip("ab", shapes, strict=True))
+    entries = tuple(NetworkInput(name, (None, *shape[1:])) for name, shape in zip("ab", shapes, strict=True))
     source = emit(Network(entries, tuple(call.builder.nodes), (output,)), {})
     a, b = (torch.randn(shape) for shape in shapes)
 

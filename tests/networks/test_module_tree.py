@@ -8,7 +8,7 @@ from regraft.errors import BuildError
 from regraft.networks.module_tree import ModuleTree, container, put
 from regraft.networks.network import Array, Network, Node
 from regraft.networks.runtime_functions import FRAME
-from regraft.networks.source import Source
+from regraft.networks.source import ModuleSource
 
 
 def test_a_module_keeps_what_its_placeholder_held():
@@ -33,7 +33,7 @@ def test_a_layer_that_asks_for_other_arrays_than_the_file_has_is_refused():
     """Before its arrays are made: a number in a configuration could ask for any."""
     infos = {"w": ArrayInfo((8, 3), "float32")}
     node = Node("lstm", ("x",), ("y", "h", "c"), {"hidden": 10**6}, "rnn", {"weight_ih_l0": Array(("w",))})
-    tree = ModuleTree(Network((), (node,), ()), infos, Source())
+    tree = ModuleTree(Network((), (node,), ()), infos, ModuleSource())
 
     with pytest.raises(
         BuildError, match=r"The layer rnn needs a weight_ih_l0 of shape \(4000000, 3\), the file has \(8, 3\)"

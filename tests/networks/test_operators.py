@@ -1,7 +1,7 @@
 """How operators are written."""
 
 from regraft.networks.axis_orders import Held
-from regraft.networks.operators import Call, Operator, arguments, flat_pads, python
+from regraft.networks.operators import Operator, OperatorCall, arguments, flat_pads, python
 
 
 def test_settings_are_written_as_python():
@@ -13,7 +13,7 @@ def test_settings_are_written_as_python():
 
 def test_a_template_takes_inputs_and_settings():
     """By position and by name."""
-    call = Call({"slope": 0.1}, ("x",), (Held("x", (2,)),))
+    call = OperatorCall({"slope": 0.1}, ("x",), (Held("x", (2,)),))
 
     assert Operator("F.leaky_relu({0}, {slope})").written(call) == "F.leaky_relu(x, 0.1)"
 

@@ -1,7 +1,7 @@
 """Operators with computed indices are written as torch takes them."""
 
 from regraft.networks.axis_orders import Held
-from regraft.networks.operators import Call
+from regraft.networks.operators import OperatorCall
 from regraft.networks.operators_indexing import INDEXING
 
 
@@ -11,7 +11,7 @@ def written(name, texts, shapes, plain=None, **settings):
         Held(text, shape, order=tuple(range(len(shape or ()))), plain=plain if shape is None else None)
         for text, shape in zip(texts, shapes, strict=True)
     )
-    return INDEXING[name].written(Call(settings, tuple(texts), values))
+    return INDEXING[name].written(OperatorCall(settings, tuple(texts), values))
 
 
 def test_tensors_that_are_made_are_on_the_inputs_device():

@@ -4,7 +4,7 @@ import pytest
 
 from regraft.errors import BuildError
 from regraft.networks.axis_orders import Held
-from regraft.networks.operators import Call
+from regraft.networks.operators import OperatorCall
 from regraft.networks.operators_layers import LAYERS
 
 MAP = (Held("x", (2, 8, 9, 9), order=(0, 1, 2, 3)),)
@@ -25,14 +25,16 @@ MAP = (Held("x", (2, 8, 9, 9), order=(0, 1, 2, 3)),)
 )
 def test_a_convolution_pads_as_the_file_says(settings, expected):
     """By torch's own padding where that is the same."""
-    call = Call(settings, ("x",), MAP, {"weight": (16, 8, 3, 3)}, "self.c")
+    call = OperatorCall(settings, ("x",), MAP, {"weight": (16, 8, 3, 3)}, "self.c")
 
     assert (LAYERS["conv"].layer(call), LAYERS["conv"].written(call)) == expected
 
 
 def test_a_transposed_convolution_cuts_what_torch_cannot():
     """TensorFlow's "same" cuts the odd one after the map."""
-    call = Call({"padding": ((0, 1), (1, 1)), "stride": (2, 2)}, ("x",), MAP, {"weight": (8, 4, 3, 3)}, "self.up")
+    call = OperatorCall(
+        {"padding": ((0, 1), (1, 1)), "stride": (2, 2)}, ("x",), MAP, {"weight": (8, 4, 3, 3)}, "self.up"
+    )
 
     assert LAYERS["conv_transpose"].layer(call) == "nn.ConvTranspose2d(8, 4, 3, stride=2, padding=(0, 1), bias=False)"
     assert LAYERS["conv_transpose"].written(call) == "self.up(x)[..., :-1, :]"
@@ -42,7 +44,7 @@ def test_a_transposed_convolution_cuts_what_torch_cannot():
 def test_a_transposed_convolution_to_another_size_than_its_stride_gives_is_refused(size, fits):
     """TensorFlow's output may be one smaller: then other rows are cut."""
     settings = {"stride": (2, 2), "padding": ((0, 1), (0, 1)), "size": size}
-    call = Call(settings, ("x",), MAP, {"weight": (8, 4, 3, 3)}, "self.up")
+    call = OperatorCall(settings, ("x",), MAP, {"weight": (8, 4, 3, 3)}, "self.up")
 
     if fits:
         assert LAYERS["conv_transpose"].written(call).startswith("self.up(x)")

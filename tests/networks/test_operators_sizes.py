@@ -3,7 +3,7 @@
 import pytest
 
 from regraft.networks.axis_orders import Held
-from regraft.networks.operators import Call
+from regraft.networks.operators import OperatorCall
 from regraft.networks.operators_sizes import SIZES, TAKE_SIZES, with_sizes
 from regraft.networks.vocabulary import OPERATORS
 
@@ -39,7 +39,7 @@ def test_an_operator_on_sizes(name, values, settings, wanted, is_plain):
         Held(text, None, "int64", plain=value, is_plain=is_plain) for text, value in zip(texts, values, strict=True)
     )
 
-    text = SIZES[name](Call(settings, texts, held))
+    text = SIZES[name](OperatorCall(settings, texts, held))
 
     result = eval(text, {"math": math, **{f"v{place}": value for place, value in enumerate(values)}})
     assert result == wanted
@@ -50,7 +50,7 @@ def test_tuples_inside_of_a_stack_are_tensors():
     """There is no text for sizes then."""
     held = tuple(Held(text, None, plain=(2, 3)) for text in "ab")
 
-    assert SIZES["stack"](Call({}, ("a", "b"), held)) == ""
+    assert SIZES["stack"](OperatorCall({}, ("a", "b"), held)) == ""
 
 
 def test_every_form_is_of_an_operator():
@@ -64,4 +64,4 @@ def test_a_power_that_would_take_for_ever_is_no_size():
     """A small file must not make a large number."""
     held = [Held(repr(value), plain=value) for value in (3, 10**9)]
 
-    assert SIZES["pow"](Call({}, ("3", "1000000000"), tuple(held))) == ""
+    assert SIZES["pow"](OperatorCall({}, ("3", "1000000000"), tuple(held))) == ""

@@ -3,7 +3,7 @@
 import pytest
 
 from regraft.networks.axis_orders import Held
-from regraft.networks.operators import Call
+from regraft.networks.operators import OperatorCall
 from regraft.networks.operators_steps import STEPS
 
 MAP = Held("x", (2, 8, 9, 9), order=(0, 1, 2, 3))
@@ -25,4 +25,4 @@ MAP = Held("x", (2, 8, 9, 9), order=(0, 1, 2, 3))
 )
 def test_a_step_is_written_as_a_person_would(operator, settings, expected):
     """Without what torch does anyway."""
-    assert STEPS[operator].written(Call(settings, ("x",), (MAP,))) == expected
+    assert STEPS[operator].written(OperatorCall(settings, ("x",), (MAP,))) == expected

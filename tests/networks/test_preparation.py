@@ -2,7 +2,7 @@
 
 import pytest
 
-from regraft.networks.network import Entry, Literal, Network, Node
+from regraft.networks.network import Literal, Network, NetworkInput, Node
 from regraft.networks.preparation import ImageInput, image_input
 
 
@@ -11,12 +11,14 @@ def test_a_network_that_divides_bytes_takes_bytes(step):
     """By 255, or by half of it."""
     nodes = (Node(step[0], ("x", Literal(step[1])), ("y",)),)
 
-    assert image_input(Network((Entry("x", (None, 32, 24, 3)),), nodes, ("y",))) == ImageInput((32, 24), 3, True)
+    assert image_input(Network((NetworkInput("x", (None, 32, 24, 3)),), nodes, ("y",))) == ImageInput((32, 24), 3, True)
 
 
 def test_other_networks_do_not_record_the_values_they_take():
     """A factor in the middle says nothing; a size may be any."""
     nodes = (Node("relu", ("x",), ("a",)), Node("mul", ("a", Literal(0.5)), ("y",)))
 
-    assert image_input(Network((Entry("x", (None, 3, None, None)),), nodes, ("y",))) == ImageInput(None, 3, False)
-    assert image_input(Network((Entry("x", (None, 7)),), (), ("x",))) is None
+    assert image_input(Network((NetworkInput("x", (None, 3, None, None)),), nodes, ("y",))) == ImageInput(
+        None, 3, False
+    )
+    assert image_input(Network((NetworkInput("x", (None, 7)),), (), ("x",))) is None

@@ -1,19 +1,19 @@
 """TensorFlow's `If` has both branches as networks; loops are refused."""
 
-from regraft.formats.tensorflow_program import Operation
-from regraft.networks.network import Entry, Network, Node
+from regraft.formats.tensorflow_program import ProgramOperation
+from regraft.networks.network import Network, NetworkInput, Node
 from regraft.networks.tensorflow_branches import BRANCHES
 from regraft.networks.tensorflow_translation import TensorFlowTranslation, walk
 
 
 def branch(function, outer):
     """A function that does what it is called, to the first value that it takes."""
-    return Network((Entry(str(outer[0]), ()),), (Node(function, (outer[0],), ("r",)),), ("r",))
+    return Network((NetworkInput(str(outer[0]), ()),), (Node(function, (outer[0],), ("r",)),), ("r",))
 
 
 def test_a_choice_names_what_its_branches_take():
     """The condition first."""
-    order = [Operation("StatelessIf", "y", ("c", "x"), {"then_branch": "relu", "else_branch": "neg"})]
+    order = [ProgramOperation("StatelessIf", "y", ("c", "x"), {"then_branch": "relu", "else_branch": "neg"})]
     translation = TensorFlowTranslation({}, {}, {}, lambda name: None, BRANCHES, branch=branch)
 
     walk(translation, order, ("y",))
@@ -25,7 +25,7 @@ def test_a_choice_names_what_its_branches_take():
 
 def test_loops_are_refused():
     """By name."""
-    order = [Operation("While", "loop", ("x",), {})]
+    order = [ProgramOperation("While", "loop", ("x",), {})]
     translation = TensorFlowTranslation({}, {}, {}, lambda name: None, BRANCHES)
 
     walk(translation, order, ())

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from regraft.formats.tensorflow_program import Operation
+from regraft.formats.tensorflow_program import ProgramOperation as Op
 from regraft.networks.drafting import UnsupportedError
 from regraft.networks.tensorflow_choices import chosen_input, dropped_share, taken_inputs, truth_of
 from regraft.networks.tensorflow_translation import TensorFlowTranslation
 
 CONSTANTS = {"rate": np.array(0.3, np.float32), "yes": np.array(True)}
-SWITCH = Operation("Placeholder", "training", (), {"dtype": "bool", "shape": ()})
+SWITCH = Op("Placeholder", "training", (), {"dtype": "bool", "shape": ()})
 
 
 def translation(*operations):
@@ -21,17 +21,15 @@ def translation(*operations):
 def choice(condition):
     """Dropout in training, the value itself in use."""
     return (
-        Operation("Switch", "s", ("x", condition), {}), Operation("RandomUniform", "random", ("shape",), {}),
-        Operation("GreaterEqual", "mask", ("random", "rate"), {}), Operation("Mul", "drop", ("s:1", "mask"), {}),
-        Operation("Identity", "keep", ("s",), {}), Operation("Merge", "drop1/cond/Merge", ("keep", "drop"), {}),
+        Op("Switch", "s", ("x", condition), {}), Op("RandomUniform", "random", ("shape",), {}),
+        Op("GreaterEqual", "mask", ("random", "rate"), {}), Op("Mul", "drop", ("s:1", "mask"), {}),
+        Op("Identity", "keep", ("s",), {}), Op("Merge", "drop1/cond/Merge", ("keep", "drop"), {}),
     )  # fmt: skip
 
 
 def test_a_placeholder_for_training_is_false():
     """And so is what is computed from it."""
-    known = translation(
-        Operation("LogicalNot", "use", ("training",), {}), Operation("Identity", "copy", ("training",), {})
-    )
+    known = translation(Op("LogicalNot", "use", ("training",), {}), Op("Identity", "copy", ("training",), {}))
 
     assert truth_of(known, "training") is False
     assert truth_of(known, "use") is True

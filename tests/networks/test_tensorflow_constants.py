@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from regraft.formats.tensorflow_program import Operation
+from regraft.formats.tensorflow_program import ProgramOperation
 from regraft.networks.tensorflow_constants import folded, slice_index
 
 A, B = np.array([2, 3, 4], np.int32), np.array([1, 1, 2], np.int32)
@@ -25,14 +25,14 @@ CASES = [
 @pytest.mark.parametrize(("op", "values", "settings", "wanted"), CASES)
 def test_an_operation_on_constants(op, values, settings, wanted):
     """With the settings of the operation."""
-    assert np.array_equal(folded(Operation(op, "y", (), settings), values), wanted)
+    assert np.array_equal(folded(ProgramOperation(op, "y", (), settings), values), wanted)
 
 
 def test_what_is_not_known_or_too_large_is_left_to_the_network():
     """And what does not fit."""
-    assert folded(Operation("Conv2D", "y", (), {}), [A, B]) is None
-    assert folded(Operation("Fill", "y", (), {}), [np.array([100, 100]), np.array(1)]) is None
-    assert folded(Operation("Add", "y", (), {}), [A, A[:2]]) is None
+    assert folded(ProgramOperation("Conv2D", "y", (), {}), [A, B]) is None
+    assert folded(ProgramOperation("Fill", "y", (), {}), [np.array([100, 100]), np.array(1)]) is None
+    assert folded(ProgramOperation("Add", "y", (), {}), [A, A[:2]]) is None
 
 
 def test_the_masks_of_a_strided_slice():

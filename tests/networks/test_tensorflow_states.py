@@ -1,6 +1,6 @@
 """States that a file keeps between calls are inputs and outputs."""
 
-from regraft.formats.tensorflow_program import Operation
+from regraft.formats.tensorflow_program import ProgramOperation
 from regraft.networks.tensorflow_states import STATES, walk_states
 from regraft.networks.tensorflow_translation import TensorFlowTranslation, walk
 
@@ -13,10 +13,10 @@ def translation_of(order):
 def test_a_state_that_is_read_is_an_input_and_what_is_assigned_an_output():
     """What is read after an assignment is what was assigned."""
     order = [
-        Operation("VarHandle", "h", (), {"shared_name": "stream"}),
-        Operation("ReadVariable", "before", ("h",), {"output_shape": (1, 4)}),
-        Operation("AssignVariable", "set", ("h", "x"), {}),
-        Operation("ReadVariable", "after", ("h",), {"output_shape": (1, 4)}),
+        ProgramOperation("VarHandle", "h", (), {"shared_name": "stream"}),
+        ProgramOperation("ReadVariable", "before", ("h",), {"output_shape": (1, 4)}),
+        ProgramOperation("AssignVariable", "set", ("h", "x"), {}),
+        ProgramOperation("ReadVariable", "after", ("h",), {"output_shape": (1, 4)}),
     ]
     translation = translation_of(order)
 
@@ -30,6 +30,9 @@ def test_a_state_that_is_read_is_an_input_and_what_is_assigned_an_output():
 
 def test_a_state_that_is_never_read_is_no_input():
     """Nothing depends on it."""
-    order = [Operation("VarHandle", "h", (), {"shared_name": "s"}), Operation("AssignVariable", "set", ("h", "x"), {})]
+    order = [
+        ProgramOperation("VarHandle", "h", (), {"shared_name": "s"}),
+        ProgramOperation("AssignVariable", "set", ("h", "x"), {}),
+    ]
 
     assert walk_states(translation_of(order), order) == {}

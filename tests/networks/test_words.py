@@ -4,11 +4,11 @@ import pytest
 
 from regraft.errors import BuildError
 from regraft.networks.emitting import emit
-from regraft.networks.network import Entry, Literal, Network, Node
+from regraft.networks.network import Literal, Network, NetworkInput, Node
 from regraft.networks.words import refuse_code
 
 CALL = "print('executed') or 1"
-IMAGE = Entry("image", (None, 6, 6, 3))
+IMAGE = NetworkInput("image", (None, 6, 6, 3))
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_a_text_that_could_be_code_is_refused_and_not_run(operator, settings, ca
 
 
 def test_inputs_and_constants_are_looked_at_too():
-    entry = Entry("image", (None, 6), f"float32, {CALL}")
+    entry = NetworkInput("image", (None, 6), f"float32, {CALL}")
     literal = Node("add", ("image", Literal((1, 2), f"int64)) or ({CALL}")), ("y",))
 
     with pytest.raises(BuildError, match="the input image has the shape"):
@@ -53,7 +53,7 @@ def test_words_and_equations_pass():
 )  # fmt: skip
 def test_an_input_has_sizes_and_a_dtype_of_torch(shape, dtype, capsys):
     """Its sizes are written into the docstring of the source."""
-    network = Network((Entry("image", shape, dtype),), (Node("relu", ("image",), ("y",)),), ("y",))
+    network = Network((NetworkInput("image", shape, dtype),), (Node("relu", ("image",), ("y",)),), ("y",))
 
     with pytest.raises(BuildError, match="Refused: the input image has the shape"):
         emit(network, {}, {"image": (2, 3)})

@@ -1,7 +1,7 @@
 """The file that a network is written to."""
 
 from regraft.networks.emitting import emit
-from regraft.networks.network import Entry, Network, Node
+from regraft.networks.network import Network, NetworkInput, Node
 from regraft.networks.writing import used_helpers, write_source
 
 
@@ -12,7 +12,7 @@ def test_the_file_holds_the_functions_that_torch_lacks():
 
 def test_the_file_runs_and_a_name_cannot_leave_its_docstring():
     """A title with quotes is text."""
-    network = Network((Entry("v", (None, 8)),), (Node("relu", ("v",), ("y",)),), ("y",))
+    network = Network((NetworkInput("v", (None, 8)),), (Node("relu", ("v",), ("y",)),), ("y",))
 
     text = write_source(emit(network, {}), 'net"""\nraise SystemExit\n"""\\')
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from regraft.plans.graphs import Node, bare, combined, joined, match_graphs, unstepped
+from regraft.plans.graphs import LayerNode, bare, combined, joined, match_graphs, unstepped
 from regraft.plans.steps import UNKNOWN, Activation, Affine, Named, Step
 
 CONV, NORM = ("conv", (8, 8, 3, 3)), ("batch_norm", 8)
@@ -16,15 +16,15 @@ def renamed(graph, names):
             return names.get(expression, expression)
         return (expression[0], *map(other, expression[1:]))
 
-    return {names[name]: Node(node.signature, other(node.inputs)) for name, node in reversed(graph.items())}
+    return {names[name]: LayerNode(node.signature, other(node.inputs)) for name, node in reversed(graph.items())}
 
 
 RESIDUAL = {
-    "stem": Node(CONV, ""),
-    "first": Node(CONV, "stem"),
-    "second": Node(CONV, "first"),
-    "shortcut": Node(CONV, "stem"),
-    "next": Node(CONV, ("add", "second", "shortcut")),
+    "stem": LayerNode(CONV, ""),
+    "first": LayerNode(CONV, "stem"),
+    "second": LayerNode(CONV, "first"),
+    "shortcut": LayerNode(CONV, "stem"),
+    "next": LayerNode(CONV, ("add", "second", "shortcut")),
 }
 
 
@@ -39,7 +39,9 @@ def test_a_shortcut_of_equal_shape_is_told_by_its_input_wherever_it_stands():
 
 
 def test_parallel_branches_are_told_by_their_place_in_the_concatenation():
-    branches = {name: Node(CONV, "") for name in ("left", "right")} | {"out": Node(CONV, ("cat", "left", "right"))}
+    branches = {name: LayerNode(CONV, "") for name in ("left", "right")} | {
+        "out": LayerNode(CONV, ("cat", "left", "right"))
+    }
 
     matches = match_graphs(branches, renamed(branches, {"left": "x", "right": "y", "out": "z"}))
 
@@ -47,7 +49,9 @@ def test_parallel_branches_are_told_by_their_place_in_the_concatenation():
 
 
 def test_branches_that_nothing_tells_apart_are_ambiguous():
-    branches = {name: Node(CONV, "") for name in ("left", "right")} | {"out": Node(CONV, ("add", "left", "right"))}
+    branches = {name: LayerNode(CONV, "") for name in ("left", "right")} | {
+        "out": LayerNode(CONV, ("add", "left", "right"))
+    }
 
     matches = match_graphs(branches, renamed(branches, {"left": "x", "right": "y", "out": "z"}))
 
@@ -60,7 +64,7 @@ def test_branches_that_nothing_tells_apart_are_ambiguous():
 
 def test_another_head_leaves_the_trunk_paired():
     theirs = renamed(RESIDUAL, {"stem": "a", "first": "b", "second": "c", "shortcut": "d", "next": "e"})
-    ours = RESIDUAL | {"next": Node(("dense", (5, 8)), ("add", "second", "shortcut"))}
+    ours = RESIDUAL | {"next": LayerNode(("dense", (5, 8)), ("add", "second", "shortcut"))}
 
     matches = match_graphs(ours, theirs)
 
@@ -69,8 +73,8 @@ def test_another_head_leaves_the_trunk_paired():
 
 def test_a_layer_of_another_shape_ends_the_pairing_behind_it():
     """What comes after another ancestry may be another thing: it is not paired because its shape fits."""
-    theirs = {"a": Node(CONV, ""), "b": Node(CONV, "a"), "c": Node(NORM, "b")}
-    ours = {"x": Node(CONV, ""), "y": Node(("conv", (8, 8, 5, 5)), "x"), "z": Node(NORM, "y")}
+    theirs = {"a": LayerNode(CONV, ""), "b": LayerNode(CONV, "a"), "c": LayerNode(NORM, "b")}
+    ours = {"x": LayerNode(CONV, ""), "y": LayerNode(("conv", (8, 8, 5, 5)), "x"), "z": LayerNode(NORM, "y")}
 
     assert dict(match_graphs(ours, theirs).pairs) == {"x": "a"}
 

@@ -29,7 +29,7 @@ from regraft.errors import CacheError, DoesNotPayError
 from regraft.foundation.progress import progress_bar
 from regraft.foundation.wording import counted
 from regraft.labels import Labels
-from regraft.splitting import FeatureExtractor
+from regraft.splitting import FeatureComputer
 from regraft.stores.memory import MemoryStore
 from regraft.stores.store import Entry, Store
 from regraft.tensors.fingerprints import digest_of
@@ -102,7 +102,7 @@ class Filled:
     key: str
 
 
-def compute(trunk: FeatureExtractor, samples: Samples, options: Options) -> Computed:
+def compute(trunk: FeatureComputer, samples: Samples, options: Options) -> Computed:
     """The features of the samples, computed or read from the options' store.
 
     Raises CacheError as `cache_features` does.
@@ -123,7 +123,7 @@ def compute(trunk: FeatureExtractor, samples: Samples, options: Options) -> Comp
     return replace(computed, frozen=frozen, built=replace(computed.built, runtime=runtime))
 
 
-def _refuse_dependent(trunk: FeatureExtractor) -> None:
+def _refuse_dependent(trunk: FeatureComputer) -> None:
     """Raise CacheError when the trunk's values for an example depend on the others of its batch."""
     if not trunk.cut.by_row:
         raise CacheError(
@@ -132,7 +132,7 @@ def _refuse_dependent(trunk: FeatureExtractor) -> None:
         )
 
 
-def _refuse_changed(trunk: FeatureExtractor, frozen: Mapping[str, str], key: str) -> None:
+def _refuse_changed(trunk: FeatureComputer, frozen: Mapping[str, str], key: str) -> None:
     """Raise CacheError when the frozen weights are not those that they were."""
     if _digests(trunk) != frozen:
         raise CacheError(
@@ -141,7 +141,7 @@ def _refuse_changed(trunk: FeatureExtractor, frozen: Mapping[str, str], key: str
         )
 
 
-def _digests(trunk: FeatureExtractor) -> dict[str, str]:
+def _digests(trunk: FeatureComputer) -> dict[str, str]:
     return {name: digest_of(tensor) for name, tensor in trunk.frozen_tensors().items()}
 
 
@@ -189,7 +189,7 @@ def _reported(entry: Entry, samples: Samples, stored: Index, options: Options) -
         yield report
 
 
-def fill(trunk: FeatureExtractor, samples: Samples, options: Options, *, wait: bool) -> Filled:
+def fill(trunk: FeatureComputer, samples: Samples, options: Options, *, wait: bool) -> Filled:
     """Compute a share of what the options' store lacks, and hold nothing.
 
     Raises CacheError as `fill_features` does.

@@ -19,7 +19,7 @@ from regraft.cuts.cut import Cut
 from regraft.cuts.program import Features
 from regraft.errors import Advice, CacheError
 from regraft.examples import call
-from regraft.splitting import FeatureExtractor, Trunk
+from regraft.splitting import FeatureComputer, Trunk
 from regraft.tensors.trees import Inputs, map_tree, tensors_of
 
 TOLERANCE = 1e-5  # of the largest value of a row: how far compiled features may be from the exact ones
@@ -29,7 +29,7 @@ Compiled = Callable[..., tuple[Tensor, ...]]
 
 
 @final
-class FastTrunk(FeatureExtractor):
+class FastTrunk(FeatureComputer):
     """A trunk that computes batches of one size by a compiled copy of its operations, and others as they are.
 
     exact    the trunk
@@ -194,7 +194,7 @@ def _version(runtime: str) -> str:
         return ""
 
 
-def seconds_of(trunk: FeatureExtractor, inputs: Inputs) -> float:
+def seconds_of(trunk: FeatureComputer, inputs: Inputs) -> float:
     """Seconds in which a trunk computes a batch, features copied to memory."""
     with torch.no_grad():
         started = time.perf_counter()

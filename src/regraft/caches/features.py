@@ -26,7 +26,7 @@ from regraft.examples import Examples
 from regraft.foundation.showing import html_table
 from regraft.foundation.wording import bytes_text, counted, shape_text
 from regraft.labels import Labels, batch_of, count_of, subset_of, whole_labels
-from regraft.splitting import FeatureExtractor
+from regraft.splitting import FeatureComputer
 from regraft.tensors.keeping import kept_generators
 from regraft.tensors.trees import map_tree
 
@@ -178,7 +178,7 @@ class Features(Dataset[Any], Examples):
         first = torch.randint(self.views, (len(self),), generator=torch.Generator().manual_seed(seed))
         return self._with(positions=self.positions.gather(1, ((first + epoch) % self.views)[:, None]))
 
-    def deeper(self, part: FeatureExtractor, *, epochs: int | None = None) -> "Features":
+    def deeper(self, part: FeatureComputer, *, epochs: int | None = None) -> "Features":
         """The features of a deeper cut, computed from these once for each row, and kept as these are.
 
         part    from these features to the deeper ones: `deep_trunk.step_from(trunk)`

@@ -6,7 +6,7 @@ import torch
 
 from regraft.caches.options import Options
 from regraft.caches.running import device_of
-from regraft.splitting import FeatureExtractor
+from regraft.splitting import FeatureComputer
 from regraft.tensors.fingerprints import hash_description, hash_tensors
 
 LAYOUT = 4  # of the entry's folder; a change makes new entries
@@ -17,7 +17,7 @@ def key_of(manifest: dict[str, Any]) -> str:
     return hash_description(manifest)[:32]
 
 
-def manifest_of(trunk: FeatureExtractor, options: Options) -> dict[str, Any]:
+def manifest_of(trunk: FeatureComputer, options: Options) -> dict[str, Any]:
     """All that features depend on beside the examples, as plain data; its hash is the key."""
     return {
         "layout": LAYOUT,

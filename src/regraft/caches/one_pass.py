@@ -17,7 +17,7 @@ from regraft.errors import CacheError
 from regraft.examples import Examples
 from regraft.labels import joined
 from regraft.sources.streams import pairs_of
-from regraft.splitting import FeatureExtractor
+from regraft.splitting import FeatureComputer
 from regraft.stores.memory import MemoryStore
 from regraft.tensors.keeping import generator_states
 from regraft.tensors.ragged import Column, column_of, rows_of
@@ -30,7 +30,7 @@ Pair = tuple[Any, Any]
 AsExamples = Callable[[list[Pair]], Examples]
 
 
-def compute_stream(trunk: FeatureExtractor, stream: Any, options: Options, as_examples: AsExamples) -> Computed:
+def compute_stream(trunk: FeatureComputer, stream: Any, options: Options, as_examples: AsExamples) -> Computed:
     """The features of all examples of a stream, in its order.
 
     as_examples  makes examples of a group of pairs
@@ -87,7 +87,7 @@ def _read(pairs: Iterator[Pair], count: int) -> list[Pair]:
 
 
 def _all_rows(
-    trunk: FeatureExtractor, parts: list[Computed], ids: np.ndarray, options: Options
+    trunk: FeatureComputer, parts: list[Computed], ids: np.ndarray, options: Options
 ) -> tuple[Rows, torch.Tensor | None]:
     """The rows of all groups, and each example's position there; None where that is its own number."""
     entry = parts[0].entry

@@ -12,7 +12,7 @@ from regraft.caches.ragged import ragged_leaves
 from regraft.caches.sampling import SampleBatch
 from regraft.errors import Advice, CacheError
 from regraft.examples import call
-from regraft.splitting import FeatureExtractor
+from regraft.splitting import FeatureComputer
 from regraft.tensors.padding import Shapes
 from regraft.tensors.trees import Inputs, map_tree
 
@@ -26,7 +26,7 @@ Rows = dict[str, list[Tensor] | Tensor]  # of one leaf a tensor; where sizes var
 class Runner:
     """A trunk as it is called: on its device, without gradients, under a compute dtype, with the cut's dtypes."""
 
-    def __init__(self, trunk: FeatureExtractor, compute: str = "float32") -> None:
+    def __init__(self, trunk: FeatureComputer, compute: str = "float32") -> None:
         self.trunk, self.compute = trunk, compute
         self.device, self.leaves = device_of(trunk), trunk.cut.leaves
         self.ragged = ragged_leaves(self.leaves)
@@ -126,7 +126,7 @@ class OwnShapes:
         return self._known[shapes]
 
 
-def device_of(trunk: FeatureExtractor) -> torch.device:
+def device_of(trunk: FeatureComputer) -> torch.device:
     """Where the trunk's tensors are; the CPU when it has none."""
     return next((tensor.device for tensor in trunk.frozen_tensors().values()), torch.device("cpu"))
 

@@ -13,7 +13,7 @@ from regraft.caches.running import device_of
 from regraft.caches.sampling import Samples
 from regraft.errors import CacheError
 from regraft.foundation.wording import seconds_text
-from regraft.splitting import FeatureExtractor, Trunk
+from regraft.splitting import FeatureComputer, Trunk
 from regraft.tensors.trees import Inputs, map_tree
 
 SHORT_S = 5.0  # compiling takes a few seconds: a shorter pass gains nothing
@@ -39,10 +39,10 @@ class Runtime:
 
 
 EXACT = Runtime()
-Choice = tuple[FeatureExtractor, Runtime]
+Choice = tuple[FeatureComputer, Runtime]
 
 
-def choose_runtime(trunk: FeatureExtractor, samples: Samples, options: Options) -> Choice:
+def choose_runtime(trunk: FeatureComputer, samples: Samples, options: Options) -> Choice:
     """What `Options.engine` asks for: the trunk itself, or for "fast" the trunk as its fastest runtime computes it.
 
     A runtime of which the store has features of this trunk is taken again without measuring.
@@ -56,7 +56,7 @@ def choose_runtime(trunk: FeatureExtractor, samples: Samples, options: Options) 
     return _stored_choice(trunk, options) or _fastest(trunk, samples, options)
 
 
-def fast_engine_note(trunk: FeatureExtractor, samples: Samples, cost: Cost, options: Options) -> str:
+def fast_engine_note(trunk: FeatureComputer, samples: Samples, cost: Cost, options: Options) -> str:
     """A sentence on what the fast engine would take, where the exact one takes long and the gain is worth it; or ""."""
     seconds = cost.missing * cost.trunk_s
     engine = options.engine
@@ -108,7 +108,7 @@ def _stored_choice(trunk: Trunk, options: Options) -> Choice | None:
     return None
 
 
-def _exact(trunk: FeatureExtractor, reason: str) -> Choice:
+def _exact(trunk: FeatureComputer, reason: str) -> Choice:
     return trunk, Runtime(note=f"The features are computed by the model's own forward: {reason}.")
 
 

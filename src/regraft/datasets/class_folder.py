@@ -9,7 +9,7 @@ from regraft.contracts.preparation import Preparation
 from regraft.contracts.sound import is_sound
 from regraft.datasets.input_columns import InputColumn, image_column, sound_column
 from regraft.datasets.labelled import UNDECIDED, Target, refuse_unknown_classes
-from regraft.datasets.rows import Rows
+from regraft.datasets.rows import TableRows
 from regraft.errors import DataError
 from regraft.foundation.wording import counted, listed, toml_text
 from regraft.inputs import InputContract, is_image
@@ -20,7 +20,7 @@ PARTS = {"train", "training", "val", "valid", "validation", "dev", "eval", "test
 
 def open_class_folder(
     folder: Path, preparation: Preparation, *, target: Target = UNDECIDED, skip_unreadable: bool = False
-) -> Rows:
+) -> TableRows:
     """The files of folder/CLASS/**, labelled by the class's place in the sorted names.
 
     They are sounds where the preparation has a contract for them, else images.
@@ -40,7 +40,7 @@ def open_class_folder(
     refuse_unknown_classes(folders, names, prefix=f"{folder}/")
     files, others = _files_of(folder, names, is_sound if noun == "sound" else is_image)
     left_out = f"{counted(len(others), 'file')} left out, not {noun}s by their suffix: {listed(others)}"
-    return Rows(
+    return TableRows(
         {noun: _column([folder / path for path, _ in files], preparation)},
         torch.tensor([label for _, label in files], dtype=torch.int64),
         Target("classification", tuple(names)),

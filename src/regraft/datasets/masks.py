@@ -15,7 +15,7 @@ from regraft.contracts.preparation import Preparation
 from regraft.contracts.text import IGNORED
 from regraft.datasets.input_columns import image_column
 from regraft.datasets.labelled import Target
-from regraft.datasets.rows import Rows
+from regraft.datasets.rows import TableRows
 from regraft.errors import DataError
 from regraft.foundation.wording import counted, listed
 from regraft.inputs import InputContract, fit, is_image
@@ -118,7 +118,7 @@ def mask_folders(folder: Path) -> tuple[Path, Path] | None:
     return (images[0], masks[0]) if images and masks else None
 
 
-def open_masks(folder: Path, preparation: Preparation, *, target: Target, skip_unreadable: bool = False) -> Rows:
+def open_masks(folder: Path, preparation: Preparation, *, target: Target, skip_unreadable: bool = False) -> TableRows:
     """folder/images/NAME.* with folder/masks/NAME.png for each.
 
     Raises DataError for folders of other names, and for images without a mask.
@@ -131,7 +131,7 @@ def open_masks(folder: Path, preparation: Preparation, *, target: Target, skip_u
     others = [str(path) for path in set(by_stem.values()) - set(paths)]
     left_out = f"{counted(len(others), 'mask')} left out, without an image: {listed(sorted(others))}"
     masks = MaskColumn(images, paths, contract, target)
-    return Rows(
+    return TableRows(
         {"image": image_column(images, contract)},
         masks,
         masks.target,

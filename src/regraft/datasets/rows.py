@@ -14,7 +14,7 @@ from regraft.foundation.wording import counted
 
 
 @final
-class Rows(Labelled):
+class TableRows(Labelled):
     """Examples whose inputs are columns, one for each kind.
 
     columns          kind of input → its column

@@ -20,7 +20,7 @@ _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 
 
 @dataclass(frozen=True)
-class Member:
+class ShardMember:
     """A file in a shard: where its bytes are.
 
     mark  of the shard when it was opened: its size and time of change
@@ -53,7 +53,7 @@ class Member:
 class ShardFiles(Sequence[bytes]):
     """The files of one column, read by their place in a shard when asked for."""
 
-    def __init__(self, members: Sequence[Member]) -> None:
+    def __init__(self, members: Sequence[ShardMember]) -> None:
         self.members = list(members)
 
     def __len__(self) -> int:
@@ -152,9 +152,9 @@ def _mark_of(shard: Path) -> str:
     return f"{facts.st_size} {facts.st_mtime_ns}"
 
 
-def _examples_of(shard: Path) -> list[dict[str, Member]]:
+def _examples_of(shard: Path) -> list[dict[str, ShardMember]]:
     """Suffix → file, for each example of a shard in its order."""
-    examples: dict[str, dict[str, Member]] = {}
+    examples: dict[str, dict[str, ShardMember]] = {}
     mark = _mark_of(shard)
     try:
         with tarfile.open(shard, "r:") as tar:
@@ -166,7 +166,7 @@ def _examples_of(shard: Path) -> list[dict[str, Member]]:
                 files = examples.setdefault(f"{folder}/{stem}", {})
                 if suffix.lower() in files:
                     raise DataError(f"{shard} has {info.name} twice. Each file of an example needs its own suffix.")
-                files[suffix.lower()] = Member(shard, info.name, info.offset_data, info.size, mark)
+                files[suffix.lower()] = ShardMember(shard, info.name, info.offset_data, info.size, mark)
     except (tarfile.TarError, EOFError, OSError) as error:
         raise DataError(
             f"{shard} cannot be read as a tar file: {error}. A compressed one has to be unpacked: gunzip {shard.name}."
@@ -174,7 +174,7 @@ def _examples_of(shard: Path) -> list[dict[str, Member]]:
     return list(examples.values())
 
 
-def _row_of(files: Mapping[str, Member]) -> dict[str, Any]:
+def _row_of(files: Mapping[str, ShardMember]) -> dict[str, Any]:
     """Column → value of an example; a file that is not read stays a Member."""
     row: dict[str, Any] = {}
     for suffix, member in files.items():
@@ -192,14 +192,14 @@ def _row_of(files: Mapping[str, Member]) -> dict[str, Any]:
     return row
 
 
-def _text(member: Member) -> str:
+def _text(member: ShardMember) -> str:
     try:
         return member.read().decode("utf-8").strip()
     except UnicodeDecodeError as error:
         raise DataError(f"{member.shard}: {member.name} is no text in UTF-8: {error}.") from error
 
 
-def _values(member: Member) -> dict[str, Any]:
+def _values(member: ShardMember) -> dict[str, Any]:
     try:
         values = json.loads(_text(member))
     except (ValueError, RecursionError) as error:
@@ -210,7 +210,7 @@ def _values(member: Member) -> dict[str, Any]:
 
 
 def _column(
-    name: str, rows: Sequence[Mapping[str, Any]], examples: Sequence[Mapping[str, Member]], path: Path
+    name: str, rows: Sequence[Mapping[str, Any]], examples: Sequence[Mapping[str, ShardMember]], path: Path
 ) -> Sequence[Any]:
     lacking = [index for index, row in enumerate(rows) if name not in row]
     if lacking and name in (IMAGE, LABEL, TEXT):
@@ -220,5 +220,5 @@ def _column(
             f"{listed(names, count=5)}."
         )
     values = [row.get(name) for row in rows]
-    members = [value for value in values if isinstance(value, Member)]
+    members = [value for value in values if isinstance(value, ShardMember)]
     return ShardFiles(members) if len(members) == len(values) else values

@@ -13,7 +13,7 @@ from regraft.datasets.columns import Columns, column_named, read_columns, refuse
 from regraft.datasets.input_columns import InputColumn, NumberColumn, TokenColumn, image_column, sound_column
 from regraft.datasets.labelled import UNDECIDED, Target
 from regraft.datasets.masks import MASK_COLUMNS, MaskColumn
-from regraft.datasets.rows import Rows
+from regraft.datasets.rows import TableRows
 from regraft.datasets.shards import ShardFiles
 from regraft.datasets.targets import targets_of
 from regraft.datasets.texts import is_tagged, next_tokens, tagged_words, text_column
@@ -24,7 +24,7 @@ PATH_COLUMNS = ("path", "file", "filename", "file_name", "image", "image_path")
 
 def open_table(
     table: Path, preparation: Preparation, *, target: Target = UNDECIDED, skip_unreadable: bool = False
-) -> Rows:
+) -> TableRows:
     """The examples that a table lists; paths are relative to the table's folder, classes as `class_names` orders them.
 
     preparation  the kinds of input, and the columns of those that are no images
@@ -47,7 +47,7 @@ def open_table(
         labels, target = _masks(table, columns, preparation, target)
     else:
         labels, target = targets_of(table, columns, target)
-    return Rows(
+    return TableRows(
         inputs,
         labels,
         target,

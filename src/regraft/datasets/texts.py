@@ -13,7 +13,7 @@ from regraft.contracts.text import IGNORED, TextContract, TextEncoder, Tokens
 from regraft.datasets.columns import Columns, column_named, refuse_missing_columns, texts_of
 from regraft.datasets.input_columns import TokenColumn
 from regraft.datasets.labelled import Target, refuse_unknown_classes
-from regraft.datasets.rows import Rows
+from regraft.datasets.rows import TableRows
 from regraft.datasets.targets import LABEL_COLUMNS
 from regraft.errors import DataError, JobError
 from regraft.foundation.wording import counted
@@ -87,7 +87,7 @@ def is_text(path: Path) -> bool:
     return path.suffix.lower() in TEXT_SUFFIXES
 
 
-def open_texts(path: Path, preparation: Preparation, *, target: Target) -> Rows:
+def open_texts(path: Path, preparation: Preparation, *, target: Target) -> TableRows:
     """Running text for a language model: each file is encoded as a whole and cut into blocks of `max_length` tokens.
 
     Raises JobError without a tokenizer, DataError for another task or a text that is too short.
@@ -110,7 +110,7 @@ def open_texts(path: Path, preparation: Preparation, *, target: Target) -> Rows:
         raise DataError(f"{path} has no text of two tokens or more.")
     tokens = [block for _, block in blocks]
     ids = [f"{file.name}[{number}]" for number, (file, _) in enumerate(blocks)]
-    return Rows(
+    return TableRows(
         {"text": TokenColumn(tokens)}, next_tokens(tokens), replace(target, task="language-model", classes=()),
         preparation, ids=ids, where=str(path),
     )  # fmt: skip

@@ -8,7 +8,7 @@ from typing import final
 from regraft.arrays import ArrayInfo, Checkpoint
 from regraft.containers.spans import Located, located
 from regraft.errors import CheckpointError
-from regraft.formats.darknet_network import read_network
+from regraft.formats.darknet_network import read_darknet_network
 from regraft.formats.format import Format
 
 _NAME = re.compile(r".+\.weights|.+\.conv\.(?P<layers>\d{1,4})")
@@ -40,7 +40,7 @@ class Darknet(Format):
                 f"{path}: put the network's .cfg beside it: the file itself holds no names or shapes."
             )
         match = _NAME.fullmatch(path.name)
-        network = read_network(cfg, int(match["layers"]) if match and match["layers"] else None)
+        network = read_darknet_network(cfg, int(match["layers"]) if match and match["layers"] else None)
         stored: dict[str, Located] = {}
         infos = {}
         end = _start(path)

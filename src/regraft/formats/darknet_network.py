@@ -63,7 +63,7 @@ class Section:
 
 
 @dataclass(frozen=True)
-class Stored:
+class DarknetArray:
     """One array of the `.weights` file."""
 
     layer: str
@@ -73,18 +73,18 @@ class Stored:
 
 
 @dataclass
-class Network:
+class DarknetNetwork:
     """What a `.cfg` describes.
 
     stored  the arrays in the order of the `.weights` file
     wiring  settings and connections of all layers
     """
 
-    stored: list[Stored] = field(default_factory=list)
+    stored: list[DarknetArray] = field(default_factory=list)
     wiring: list[Requirement] = field(default_factory=list)
 
 
-def read_network(path: Path, layers: int | None = None) -> Network:
+def read_darknet_network(path: Path, layers: int | None = None) -> DarknetNetwork:
     """The first layers of a `.cfg`, or all.
 
     Raises CheckpointError that names the file when it is damaged or holds a layer that is not read.
@@ -132,14 +132,14 @@ class _Builder:
         self.entry = entry
         self.maps: list[Map] = []
         self.labels: list[str] = []
-        self.result = Network()
+        self.result = DarknetNetwork()
         self.kinds: dict[str, Callable[[Section, str, Map], Map]] = {
             "convolutional": self._convolutional, "connected": self._connected, "maxpool": self._maxpool,
             "avgpool": self._avgpool, "route": self._route, "shortcut": self._shortcut, "upsample": self._upsample,
             "reorg": self._reorg,
         }  # fmt: skip
 
-    def network(self, sections: list[Section]) -> Network:
+    def network(self, sections: list[Section]) -> DarknetNetwork:
         """All layers, in order."""
         for index, section in enumerate(sections):
             unread = section.unread()
@@ -168,9 +168,9 @@ class _Builder:
         """A layer with a kernel: bias, batch-norm and kernel in Darknet's order."""
         outputs, norm = shape[0], name.replace(section.kind, "batch_norm")
         statistics = ("weight", "running_mean", "running_var") if section.is_normalised else ()
-        normed = [Stored(norm, "BatchNorm", leaf, (outputs,)) for leaf in statistics]
-        bias = Stored(*((norm, "BatchNorm") if section.is_normalised else (name, kind)), "bias", (outputs,))
-        kernel = Stored(name, kind, "weight", shape)
+        normed = [DarknetArray(norm, "BatchNorm", leaf, (outputs,)) for leaf in statistics]
+        bias = DarknetArray(*((norm, "BatchNorm") if section.is_normalised else (name, kind)), "bias", (outputs,))
+        kernel = DarknetArray(name, kind, "weight", shape)
         # convolutional: bias, norm, kernel; connected: bias, kernel, norm
         self.result.stored += [bias, *normed, kernel] if kind == "Conv" else [bias, kernel, *normed]
         own: Facts = {} if section.is_normalised else {"activation": section.activation}

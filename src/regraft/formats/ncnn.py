@@ -10,7 +10,7 @@ from regraft.arrays import ArrayInfo, Checkpoint, Role
 from regraft.containers.spans import Located, Span, decoded_array, located
 from regraft.errors import CheckpointError
 from regraft.formats.format import Format
-from regraft.formats.ncnn_network import MAGIC, Stored, read_network
+from regraft.formats.ncnn_network import MAGIC, NcnnArray, read_ncnn_network
 
 # The four bytes before an array: how its values are stored. 0 and float32 are the same.
 _FLOAT16, _INT8, _FLOAT32 = 0x01306B47, 0x000D4B38, 0x0002C056
@@ -39,7 +39,7 @@ class Ncnn(Format):
         for part in (param, weights):
             if not part.is_file():
                 raise CheckpointError(f"{path}: {part.name} is not beside it: ncnn keeps a network in two files.")
-        network = read_network(param)
+        network = read_ncnn_network(param)
         infos: dict[str, ArrayInfo] = {}
         readers: dict[str, Callable[[], np.ndarray]] = {}
         end = 0
@@ -65,7 +65,7 @@ def _begins_as_param(path: Path) -> bool:
         return file.read(len(MAGIC)) == MAGIC.encode()
 
 
-def _array(path: Path, array: Stored, name: str, start: int) -> tuple[ArrayInfo, Callable[[], np.ndarray], int]:
+def _array(path: Path, array: NcnnArray, name: str, start: int) -> tuple[ArrayInfo, Callable[[], np.ndarray], int]:
     """(what is known of the array at `start`, how to read it, where the next begins)."""
     role: Role = "constant" if array.layer_type == "Constant" else "weight"
     tag = _tag(path, start) if array.is_tagged else 0

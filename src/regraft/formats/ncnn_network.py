@@ -36,7 +36,7 @@ _PLAIN = {
 
 
 @dataclass(frozen=True)
-class Stored:
+class NcnnArray:
     """One array of the `.bin`. `is_tagged`: four bytes before it say how it is stored, else it is float32."""
 
     layer: str
@@ -47,10 +47,10 @@ class Stored:
 
 
 @dataclass
-class Network:
+class NcnnNetwork:
     """What a `.param` describes: the arrays in the order of the `.bin`, the settings and connections of all layers."""
 
-    stored: list[Stored] = field(default_factory=list)
+    stored: list[NcnnArray] = field(default_factory=list)
     wiring: list[Requirement] = field(default_factory=list)
 
 
@@ -85,7 +85,7 @@ class _Layer:
         return [self.number(height, wide), wide]
 
 
-def read_network(path: Path) -> Network:
+def read_ncnn_network(path: Path) -> NcnnNetwork:
     """The layers of a `.param`. Raises CheckpointError that names the file when it is damaged or not read."""
     try:
         if path.stat().st_size > _LARGEST_PARAM:
@@ -97,10 +97,10 @@ def read_network(path: Path) -> Network:
         raise CheckpointError(f"{path}: the network cannot be read ({error}).") from error
 
 
-def _network(lines: list[str]) -> Network:
+def _network(lines: list[str]) -> NcnnNetwork:
     if not lines or lines[0].strip() != MAGIC:
         raise ValueError(f"it does not begin with {MAGIC}")
-    network = Network()
+    network = NcnnNetwork()
     makers: dict[str, str] = {}  # blob → the layer that makes it; "" for the network's input
     for layer in _layers(lines[2:]):
         if layer.kind == "Input":
@@ -132,10 +132,10 @@ def _layers(lines: list[str]) -> Iterator[_Layer]:
 # --- arrays -----------------------------------------------------------------------------------------------------------
 
 
-def _stored(layer: _Layer) -> list[Stored]:
+def _stored(layer: _Layer) -> list[NcnnArray]:
     maker = _ARRAYS.get(layer.kind)
     if maker is not None:
-        return [Stored(layer.name, _TYPES.get(layer.kind, layer.kind), *parts) for parts in maker(layer)]
+        return [NcnnArray(layer.name, _TYPES.get(layer.kind, layer.kind), *parts) for parts in maker(layer)]
     if layer.kind not in _PLAIN and layer.kind not in _ACTIVATIONS and layer.kind not in ("Pooling", "ELU"):
         raise ValueError(f"{layer.name}: {layer.kind:.40} is not read")
     return []

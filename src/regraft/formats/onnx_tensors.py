@@ -31,7 +31,7 @@ _MOST_BYTES_PER_BYTE, _FREE_BYTES = 32, 1 << 16
 
 
 @dataclass(frozen=True)
-class Numbers:
+class VarintTensor:
     """A tensor whose values are written as variable-length integers: decoded when it is read.
 
     Float16 and bfloat16 are written as the integers that have their bits.
@@ -58,7 +58,7 @@ class Halves:
     file: ProtobufFile
     shape: tuple[int, ...]
     dtype: str
-    packed: Located | Numbers
+    packed: Located | VarintTensor
 
     def read(self) -> np.ndarray:
         """The values. Raises CheckpointError when there are not as many as the shape says."""
@@ -97,8 +97,8 @@ class Sparse:
 
     file: ProtobufFile
     shape: tuple[int, ...]
-    values: Located | Numbers
-    places: Located | Numbers
+    values: Located | VarintTensor
+    places: Located | VarintTensor
 
     @property
     def dtype(self) -> str:
@@ -120,10 +120,10 @@ class Sparse:
         return whole.reshape(self.shape)
 
 
-Stored = Located | Numbers | Halves | Small | Sparse
+Stored = Located | VarintTensor | Halves | Small | Sparse
 
 
-def read_tensor(file: ProtobufFile, name: str, fields: Fields) -> Located | Numbers | Halves | None:
+def read_tensor(file: ProtobufFile, name: str, fields: Fields) -> Located | VarintTensor | Halves | None:
     """The tensor of a TensorProto; None for texts and for types that no layer's weights have.
 
     Raises CheckpointError when shape and values disagree, or when external data lies outside the model's folder.
@@ -145,12 +145,12 @@ def read_tensor(file: ProtobufFile, name: str, fields: Fields) -> Located | Numb
     return Located(shape, dtype, _run(file, name, fields[9] or fields[_PACKED.get(dtype, 9)], expected))
 
 
-def _numbers(file: ProtobufFile, name: str, values: list[Value], shape: tuple[int, ...], dtype: str) -> Numbers:
+def _numbers(file: ProtobufFile, name: str, values: list[Value], shape: tuple[int, ...], dtype: str) -> VarintTensor:
     """The tensor of variable-length integers, which must be enough for the shape."""
     held = sum(1 if isinstance(value, int) else len(value) for value in values)
     if held < prod(shape):  # a number takes at least one byte
         raise file.damaged(f"tensor {name!r} of shape {shape} holds at most {held} numbers")
-    return Numbers(file, shape, dtype, tuple(values))
+    return VarintTensor(file, shape, dtype, tuple(values))
 
 
 def _run(file: ProtobufFile, name: str, values: list[Value], expected: int) -> Span:

@@ -26,7 +26,7 @@ _JSON_DTYPES = {
 
 
 @dataclass(frozen=True)
-class Operation:
+class ProgramOperation:
     """One node of a graph.
 
     inputs    the values that it takes: "name" is the first output of a node, "name:1" the second; those that it only
@@ -42,7 +42,7 @@ class Operation:
 
 
 @dataclass(frozen=True)
-class Function:
+class ProgramFunction:
     """A function of a graph's library.
 
     inputs       names of its arguments
@@ -53,27 +53,27 @@ class Function:
     name: str
     inputs: tuple[str, ...]
     outputs: Mapping[str, str]
-    operations: Mapping[str, Operation]
+    operations: Mapping[str, ProgramOperation]
 
 
 @dataclass(frozen=True)
-class Program:
+class GraphProgram:
     """A graph and the functions that its nodes call."""
 
-    operations: Mapping[str, Operation]
-    functions: Mapping[str, Function] = field(default_factory=dict)
+    operations: Mapping[str, ProgramOperation]
+    functions: Mapping[str, ProgramFunction] = field(default_factory=dict)
 
 
-def program_of_graph(graph: memoryview) -> Program:
+def program_of_graph(graph: memoryview) -> GraphProgram:
     """A GraphDef. Raises CheckpointError (without a file's name) when it is damaged."""
     values = grouped(graph)
     operations = _operations(values[1])
     library = grouped(last_bytes(values[2]))
     functions = [_function(field_bytes(value)) for value in library[1]]
-    return Program(operations, {function.name: function for function in functions})
+    return GraphProgram(operations, {function.name: function for function in functions})
 
 
-def program_of_json(graph: JsonObject) -> Program:
+def program_of_json(graph: JsonObject) -> GraphProgram:
     """The same of a GraphDef in JSON."""
     try:
         operations = [_json_operation(node) for node in graph.get("node") or ()]
@@ -81,26 +81,26 @@ def program_of_json(graph: JsonObject) -> Program:
         functions = [_json_function(function) for function in library.get("function") or ()]
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise CheckpointError(f"a node of the graph is damaged ({error!r:.100})") from error
-    return Program(
+    return GraphProgram(
         {operation.name: operation for operation in operations}, {function.name: function for function in functions}
     )
 
 
-def _operations(messages: Iterable[Value]) -> dict[str, Operation]:
+def _operations(messages: Iterable[Value]) -> dict[str, ProgramOperation]:
     operations = (_operation(field_bytes(message)) for message in messages)
     return {operation.name: operation for operation in operations}
 
 
-def _operation(message: memoryview) -> Operation:
+def _operation(message: memoryview) -> ProgramOperation:
     name, op, inputs, entries = node_fields(message)
     settings: dict[str, Any] = {}
     for entry in entries:
         pair = dict(fields(entry))
         settings[field_text(pair[1])] = _attribute(field_bytes(pair.get(2, memoryview(b""))))
-    return Operation(op, name, _values(inputs), settings)
+    return ProgramOperation(op, name, _values(inputs), settings)
 
 
-def _function(message: memoryview) -> Function:
+def _function(message: memoryview) -> ProgramFunction:
     """A FunctionDef: its signature, its nodes, and which values it gives."""
     values = grouped(message)
     signature = grouped(last_bytes(values[1]))
@@ -108,7 +108,7 @@ def _function(message: memoryview) -> Function:
     returned = [grouped(field_bytes(value)) for value in values[4]]
     given = {field_text(last_bytes(pair[1])): field_text(last_bytes(pair[2])) for pair in returned}
     order = [field_text(last_bytes(grouped(field_bytes(value))[1])) for value in signature[3]]
-    return Function(
+    return ProgramFunction(
         field_text(last_bytes(signature[1])), tuple(inputs), {name: given[name] for name in order if name in given},
         _operations(values[3]),
     )  # fmt: skip
@@ -178,18 +178,18 @@ def _listed(message: memoryview) -> list[Any]:
 # --- JSON -------------------------------------------------------------------------------------------------------------
 
 
-def _json_operation(node: JsonObject) -> Operation:
+def _json_operation(node: JsonObject) -> ProgramOperation:
     settings = {name: _json_attribute(value) for name, value in (node.get("attr") or {}).items()}
-    return Operation(str(node["op"]), str(node["name"]), _values(map(str, node.get("input") or ())), settings)
+    return ProgramOperation(str(node["op"]), str(node["name"]), _values(map(str, node.get("input") or ())), settings)
 
 
-def _json_function(function: JsonObject) -> Function:
+def _json_function(function: JsonObject) -> ProgramFunction:
     signature = function["signature"]
     operations = [_json_operation(node) for node in function.get("nodeDef") or ()]
     inputs = tuple(str(argument["name"]) for argument in signature.get("inputArg") or ())
     outputs = [str(argument["name"]) for argument in signature.get("outputArg") or ()]
     given = function.get("ret") or {}
-    return Function(
+    return ProgramFunction(
         str(signature["name"]), inputs, {name: str(given[name]) for name in outputs if name in given},
         {operation.name: operation for operation in operations},
     )  # fmt: skip

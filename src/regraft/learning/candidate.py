@@ -48,7 +48,7 @@ class Monitor:
 
 @final
 @dataclass(frozen=True)
-class Settings:
+class CandidateSettings:
     """What tells a candidate from the others, and when it stops.
 
     lr, weight_decay  None: the optimizer's own
@@ -170,7 +170,7 @@ class CandidateRun:
     rates, average  where the learning rate changes, and where the weights are averaged
     """
 
-    def __init__(self, settings: Settings, eager: EagerStep) -> None:
+    def __init__(self, settings: CandidateSettings, eager: EagerStep) -> None:
         self.settings, self.eager = settings, eager
         self.step: TrainingStep = eager
         self.progress = Progress(settings.patience, monitor=settings.monitor)

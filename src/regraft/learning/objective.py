@@ -18,7 +18,7 @@ from regraft.tensors.trees import tensors_of
 
 @final
 @dataclass(frozen=True)
-class Part:
+class LossPart:
     """The loss of one part of the outputs.
 
     loss    one of torch's, which takes what the task aligns; or a function of the user, which takes the part as it is
@@ -89,7 +89,7 @@ class Objective:
     """
 
     task: AnyTask | None
-    parts: tuple[Part, ...]
+    parts: tuple[LossPart, ...]
     reason: str = ""
     watched: tuple[Callable[..., Any], ...] = ()
     note: str = ""

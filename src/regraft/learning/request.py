@@ -19,7 +19,7 @@ from regraft.learning.losses import (
     refuse_unknown_losses,
 )
 from regraft.learning.metrics import GivenMetrics, refuse_unknown_metrics
-from regraft.learning.objective import Objective, Part, watched_of
+from regraft.learning.objective import LossPart, Objective, watched_of
 from regraft.tasks.classes import Classes
 from regraft.tasks.inference import infer_task
 from regraft.tasks.kinds import AnyTask, GivenTask, as_task
@@ -108,7 +108,7 @@ class Request:
         task, reason = infer_task(outputs, labels, every=every, loss=known, model=model)
         return _ignoring(task, self.plain_loss), reason
 
-    def _parts(self, task: AnyTask | None, outputs: Any, every: Any) -> tuple[Part, ...]:
+    def _parts(self, task: AnyTask | None, outputs: Any, every: Any) -> tuple[LossPart, ...]:
         if isinstance(self.plain_loss, Mapping) and not isinstance(task, Several):
             raise TrainError(
                 f"The loss is a dictionary of {', '.join(self.plain_loss)}, and the labels are one tensor."
@@ -117,23 +117,23 @@ class Request:
             return self._parts_of(task)
         if task is None:
             assert callable(self.plain_loss), "other losses have a task"
-            return (Part(self.plain_loss),)
+            return (LossPart(self.plain_loss),)
         loss = self.plain_loss
         assert not isinstance(loss, Mapping), "refused above"
-        return (Part(self._with_settings(_loss_of(loss, task), loss, task.size(outputs), every), task),)
+        return (LossPart(self._with_settings(_loss_of(loss, task), loss, task.size(outputs), every), task),)
 
-    def _parts_of(self, task: Several) -> tuple[Part, ...]:
+    def _parts_of(self, task: Several) -> tuple[LossPart, ...]:
         """The losses of several outputs: one function of the user for all, or one loss for each."""
         loss = self.plain_loss
         if callable(loss) and known_loss(loss) is None:
-            return (Part(loss),)
+            return (LossPart(loss),)
         self._refuse_settings("several tasks")
         losses = loss if isinstance(loss, Mapping) else dict.fromkeys(task.tasks, loss)
         unknown = [name for name in losses if name not in task.tasks]
         if unknown:
             raise TrainError(f"There are losses for {', '.join(unknown)}, and the tasks are {', '.join(task.tasks)}.")
         return tuple(
-            Part(_loss_of(losses.get(name), part), part, name, task.weights.get(name, 1.0))
+            LossPart(_loss_of(losses.get(name), part), part, name, task.weights.get(name, 1.0))
             for name, part in task.tasks.items()
         )
 
@@ -245,7 +245,7 @@ def _loss_of(loss: OneLoss | None, task: Task) -> KnownLoss | LossFunction:
     return made
 
 
-def _refuse_other_loss(part: Part, labels: Any) -> None:
+def _refuse_other_loss(part: LossPart, labels: Any) -> None:
     """Raise TrainError for a loss of torch by which the task of a part cannot be learned from such labels."""
     if not isinstance(part.loss, KnownLoss) or part.task is None:
         return

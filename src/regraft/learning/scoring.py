@@ -13,7 +13,7 @@ from regraft.foundation.showing import html_table, html_text
 from regraft.learning.learner import Learner, to_device
 from regraft.learning.losses import unweighted
 from regraft.learning.metrics import GivenMetrics, metric_sets
-from regraft.learning.objective import Objective, Part
+from regraft.learning.objective import LossPart, Objective
 from regraft.learning.ranks import ALONE, Ranks
 from regraft.learning.request import Request
 from regraft.learning.statistics import ClassScore, Statistics
@@ -211,7 +211,7 @@ class _Totals:
         self.answers = sums if self.answers is None else self.answers + sums
 
 
-def _mean(part: Part, loss: Tensor | float, weight: Tensor | float) -> float:
+def _mean(part: LossPart, loss: Tensor | float, weight: Tensor | float) -> float:
     """The loss of the set by one part: NaN where no label counts."""
     if part.is_sum:
         return float(loss)

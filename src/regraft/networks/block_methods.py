@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from regraft.networks.blocks import NAME, BlockKind, Recipe, find_blocks, recipe_of
-from regraft.networks.source import Source
+from regraft.networks.source import ModuleSource
 
 
 @dataclass
@@ -26,7 +26,7 @@ class Methods:
     made: set[str] = field(default_factory=set)
 
 
-def methods_of(source: Source) -> Methods:
+def methods_of(source: ModuleSource) -> Methods:
     """The methods for all blocks that repeat."""
     methods = Methods()
     taken = {path.partition(".")[0] for path in (*source.constructors, *source.tensors, *source.constants)}
@@ -85,7 +85,7 @@ def _names(kind: BlockKind) -> str:
     return f"block {listed}" if names[0].isdecimal() else listed
 
 
-def _place(kind: BlockKind, recipe: Recipe, method: str, source: Source, methods: Methods) -> None:
+def _place(kind: BlockKind, recipe: Recipe, method: str, source: ModuleSource, methods: Methods) -> None:
     for block in kind.blocks:
         paths = [layer.replace(NAME, block.name) for layer in kind.layers]
         first = min(paths, key=list(source.constructors).index)
@@ -106,7 +106,7 @@ def _arguments(recipe: Recipe, name: str) -> Iterator[str]:
         yield value if is_plain else f"{parameter}={value}"
 
 
-def written_lines(source: Source, methods: Methods) -> Sequence[tuple[str, str]]:
+def written_lines(source: ModuleSource, methods: Methods) -> Sequence[tuple[str, str]]:
     """(line, shapes in words) of the forward, each block as one call."""
     lines = []
     for index, statement in enumerate(source.statements):

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from regraft.networks.source import Source, Statement
+from regraft.networks.source import ModuleSource, Statement
 
 FEWEST_LINES, FEWEST_BLOCKS = 3, 2
 NAME = "\0"  # stands for the part of a layer's name by which one block differs from the next
@@ -57,7 +57,7 @@ class BlockKind:
         return (len(self.blocks) - 1) * len(self.lines) ** 2 / (len(self.lines) + FEWEST_LINES)
 
 
-def find_blocks(source: Source) -> list[BlockKind]:
+def find_blocks(source: ModuleSource) -> list[BlockKind]:
     """The kinds of blocks that save most lines, no two of which overlap."""
     statements = source.statements
     kinds: list[BlockKind] = []
@@ -89,7 +89,7 @@ def _common(sequences: Sequence[tuple[str, ...]]) -> int:
     return next(differing, min(map(len, sequences)))
 
 
-def _candidates(source: Source) -> Iterator[list[_Run]]:
+def _candidates(source: ModuleSource) -> Iterator[list[_Run]]:
     """Runs of lines whose layers share a name up to a number, for each place of the number; and a number alone."""
     statements = source.statements
     uses = Counter(statement.layer for statement in statements if statement.layer)
@@ -161,7 +161,7 @@ def _is_pure(line: str) -> bool:
     )
 
 
-def _kind(source: Source, blocks: Sequence[Block], lines: tuple[str, ...], layers: tuple[str, ...]) -> BlockKind:
+def _kind(source: ModuleSource, blocks: Sequence[Block], lines: tuple[str, ...], layers: tuple[str, ...]) -> BlockKind:
     """The kind with the variables that go in and come out. Of a block whose lines give nothing: no outputs."""
     used = [variables(statement) for statement in source.statements]
     first = blocks[0]
@@ -224,7 +224,7 @@ class Recipe:
     values: Mapping[str, tuple[str, ...]]
 
 
-def recipe_of(kind: BlockKind, source: Source) -> Recipe | None:
+def recipe_of(kind: BlockKind, source: ModuleSource) -> Recipe | None:
     """The constructors of the kind's layers, what differs as parameters; None where more than arguments differs."""
     made = [_calls(kind, block, source) for block in kind.blocks]
     slots: dict[Slot, tuple[str, ...]] = {}
@@ -245,7 +245,7 @@ def recipe_of(kind: BlockKind, source: Source) -> Recipe | None:
     return Recipe(calls_text, tuple(columns), rows)
 
 
-def _calls(kind: BlockKind, block: Block, source: Source) -> dict[str, tuple[str, list[str], dict[str, str]]]:
+def _calls(kind: BlockKind, block: Block, source: ModuleSource) -> dict[str, tuple[str, list[str], dict[str, str]]]:
     calls = {}
     for layer in kind.layers:
         tree = ast.parse(source.constructors[layer.replace(NAME, block.name)], mode="eval").body

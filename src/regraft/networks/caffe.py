@@ -8,7 +8,17 @@ from regraft.arrays import Checkpoint
 from regraft.containers.prototxt import Settings, parse_prototxt
 from regraft.containers.spans import whole_file
 from regraft.formats.caffe import convolution_settings
-from regraft.networks.network import Array, Entry, Input, Literal, Network, Node, Sizes, Untranslated, nodes_needed
+from regraft.networks.network import (
+    Array,
+    Input,
+    Literal,
+    Network,
+    NetworkInput,
+    Node,
+    Sizes,
+    Untranslated,
+    nodes_needed,
+)
 from regraft.operations.moves import Reshape, Transpose
 
 # Types as prototxts of 2013 write them.
@@ -161,7 +171,7 @@ def _layers(net: Settings) -> list[Settings]:
     return [layer for layer in layers if all(_first(rule, "phase", "") != "TRAIN" for rule in layer.get("include", ()))]
 
 
-def _entries(net: Settings) -> list[Entry]:
+def _entries(net: Settings) -> list[NetworkInput]:
     """The inputs with their shapes: fields of the net, or layers of the type Input."""
     names = [str(name) for name in net.get("input", ())]
     shapes = [[int(size) for size in shape.get("dim", ())] for shape in net.get("input_shape", ())]
@@ -172,7 +182,7 @@ def _entries(net: Settings) -> list[Entry]:
             names.append(str(_first(layer, "top", "")))
             shape = _first(_first(layer, "input_param", {}), "shape", {})
             shapes.append([int(size) for size in shape.get("dim", ())])
-    return [Entry(name, _any_batch(shape)) for name, shape in zip(names, shapes, strict=False)]
+    return [NetworkInput(name, _any_batch(shape)) for name, shape in zip(names, shapes, strict=False)]
 
 
 def _any_batch(shape: Sequence[int]) -> Sizes:

@@ -8,7 +8,7 @@ from typing import Any
 from regraft.arrays import Checkpoint
 from regraft.errors import BuildError
 from regraft.foundation.wording import near_names
-from regraft.networks.network import Array, Entry, Network, Node
+from regraft.networks.network import Array, Network, NetworkInput, Node
 from regraft.plans.layouts import OURS, axis_operations, known_layout, stored_axes
 
 _ACTIVATIONS = ("relu", "tanh", "sigmoid", "softplus", "elu", "selu", "gelu", "silu", "linear")
@@ -94,7 +94,7 @@ def chain_network(checkpoint: Checkpoint, given: Mapping[str, Any]) -> Network:
             draft.activate(activation)
         if rank == 4 and following == 2:
             draft.add("flatten", start=1)
-    entry = Entry("x", (None, *_entry_shape(checkpoint, chain, layers[0], is_last)))
+    entry = NetworkInput("x", (None, *_entry_shape(checkpoint, chain, layers[0], is_last)))
     return Network((entry,), tuple(draft.nodes), (draft.value,), name=checkpoint.path.stem)
 
 

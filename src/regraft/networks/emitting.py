@@ -16,12 +16,12 @@ from regraft.networks.branching import branch_lines, if_text, refusal_lines
 from regraft.networks.flattened import is_flat_already, keeps_flat
 from regraft.networks.module_tree import ModuleTree
 from regraft.networks.names import Variables, variable_name
-from regraft.networks.network import Entry, Literal, Network, Node, Shapes
-from regraft.networks.operators import Call, Operator, python
+from regraft.networks.network import Literal, Network, NetworkInput, Node, Shapes
+from regraft.networks.operators import Operator, OperatorCall, python
 from regraft.networks.operators_sizes import TAKE_SIZES
 from regraft.networks.runtime_functions import FRAME, HELPERS
 from regraft.networks.samples import sample_shapes
-from regraft.networks.source import Source, Statement, StepValue, words_of
+from regraft.networks.source import ModuleSource, Statement, StepValue, words_of
 from regraft.networks.vocabulary import OPERATORS, RENAMING, refuse_unknown
 from regraft.networks.words import refuse_code
 
@@ -40,7 +40,9 @@ class _AgainError(Exception):
     """A decision was wrong: write the network anew."""
 
 
-def emit(network: Network, infos: Mapping[str, ArrayInfo], shapes: Mapping[str, Sequence[int]] | None = None) -> Source:
+def emit(
+    network: Network, infos: Mapping[str, ArrayInfo], shapes: Mapping[str, Sequence[int]] | None = None
+) -> ModuleSource:
     """The network's code. Raises BuildError with everything that has no translation, or the step that fails.
 
     shapes  input → a shape at which the network works, where its file leaves sizes free and only some are possible
@@ -56,7 +58,7 @@ def emit(network: Network, infos: Mapping[str, ArrayInfo], shapes: Mapping[str, 
     raise failed or BuildError("The network has no inputs.")
 
 
-def _emitted(network: Network, infos: Mapping[str, ArrayInfo], shapes: Shapes) -> Source:
+def _emitted(network: Network, infos: Mapping[str, ArrayInfo], shapes: Shapes) -> ModuleSource:
     """The code, tried on inputs of these shapes."""
     decisions = _Decisions()
     while True:
@@ -71,7 +73,7 @@ class _Emitter:
 
     def __init__(self, network: Network, infos: Mapping[str, ArrayInfo], decisions: _Decisions, shapes: Shapes) -> None:
         self.network, self.infos, self.decisions, self.shapes = network, infos, decisions, shapes
-        self.source, self.variables = Source(), Variables()
+        self.source, self.variables = ModuleSource(), Variables()
         self.values: dict[str, Held] = {}
         self.flattened_by: dict[str, str] = {}  # a flattened value → the value that the flatten gave
         self.renamed: dict[str, str] = {}  # a value that is another with its axes renamed → that value
@@ -83,7 +85,7 @@ class _Emitter:
         self.modules = ModuleTree(network, infos, self.source)
         self.frame: dict[str, Any] = {**FRAME, **HELPERS, "self": self.modules.root, "device": "meta"}
 
-    def run(self) -> Source:
+    def run(self) -> ModuleSource:
         """The whole network."""
         for entry in self.network.entries:
             self._enter(entry)
@@ -96,7 +98,7 @@ class _Emitter:
 
     # --- inputs and outputs -------------------------------------------------------------------------------------------
 
-    def _enter(self, entry: Entry) -> None:
+    def _enter(self, entry: NetworkInput) -> None:
         rank = len(entry.shape)
         order = self.decisions.entries.get(entry.name, as_stored(rank))
         sizes = self.shapes[entry.name]
@@ -170,11 +172,11 @@ class _Emitter:
             self.wishes.update(dict.fromkeys(node.outputs, self.wishes[str(node.inputs[0])]))
         self._assign(node, operator.written(call), arrangement.output, flat)
 
-    def _call(self, node: Node, settings: Mapping[str, Any], inputs: Sequence[Held | None]) -> Call:
+    def _call(self, node: Node, settings: Mapping[str, Any], inputs: Sequence[Held | None]) -> OperatorCall:
         """The call of a node on these inputs; `settings` are those that their order changes."""
         texts = tuple("None" if value is None else value.text for value in inputs)
         shapes = {role: array.shape_in(self.infos) for role, array in node.arrays.items()}
-        return Call({**node.settings, **settings}, texts, tuple(inputs), shapes)
+        return OperatorCall({**node.settings, **settings}, texts, tuple(inputs), shapes)
 
     def _input(self, node: Node, index: int) -> Held | None:
         given = node.inputs[index]
@@ -273,7 +275,7 @@ class _Emitter:
         if write is None or not are_sizes(inputs):
             return False
         texts = tuple("None" if value is None else value.text for value in inputs)
-        text = write(Call(node.settings, texts, tuple(inputs)))
+        text = write(OperatorCall(node.settings, texts, tuple(inputs)))
         if text:
             self._assign(node, text, (), None)
         return bool(text)

@@ -14,7 +14,7 @@ _KEEPING = frozenset({"identity", "dropout", "cast"})  # steps behind a head tha
 
 
 @dataclass(frozen=True)
-class Head:
+class NewHead:
     """A new head.
 
     classes  how many outputs it has
@@ -25,7 +25,7 @@ class Head:
     layer: str = ""
 
 
-def with_head(network: Network, infos: Mapping[str, ArrayInfo], head: Head) -> Network:
+def with_new_head(network: Network, infos: Mapping[str, ArrayInfo], head: NewHead) -> Network:
     """The network with its last layer made new, and its outputs the scores of that layer.
 
     Raises BuildError when there is no such layer, or several come last.
@@ -97,7 +97,7 @@ def _pooled(new: Node, behind: Sequence[Node]) -> tuple[tuple[Node, ...], str]:
     return (Node("mean", (output,), (f"{output} mean",), {"axes": axes, "keepdim": False}),), f"{output} mean"
 
 
-def _notes(old: Node, outputs: int, head: Head, behind: Sequence[Node]) -> list[str]:
+def _notes(old: Node, outputs: int, head: NewHead, behind: Sequence[Node]) -> list[str]:
     kind = {"linear": "dense layer", "conv": "1×1 convolution"}[old.operator]
     notes = [f"The {kind} {old.layer} of {outputs} outputs is replaced by a new one of {head.classes}."]
     cut = [node.layer or node.operator for node in behind if node.operator not in _KEEPING]

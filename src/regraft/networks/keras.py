@@ -12,10 +12,10 @@ from regraft.networks import keras_norms as norms
 from regraft.networks import keras_recurrent as recurrent
 from regraft.networks import keras_shapes as shapes
 from regraft.networks.keras_activations import ACTIVATION_LAYERS
-from regraft.networks.keras_builder import Builder, LayerCall, RefusedError
-from regraft.networks.keras_calls import KerasCall, Tensor, calls_of, outer_tensors
+from regraft.networks.keras_builder import KerasBuilder, LayerCall, RefusedError
+from regraft.networks.keras_calls import CallOutput, KerasCall, calls_of, outer_tensors
 from regraft.networks.keras_operations import operation
-from regraft.networks.network import Entry, Network, Untranslated
+from regraft.networks.network import Network, NetworkInput, Untranslated
 
 MODELS = frozenset({"Functional", "Model", "Sequential"})
 Translation = Callable[[LayerCall], str | tuple[str, ...]]
@@ -92,7 +92,7 @@ def keras_network(checkpoint: Checkpoint) -> Network | None:
     described = keras_description(checkpoint.path, checkpoint.format)
     if described is None:
         return None
-    builder = Builder(checkpoint.infos, _is_keras_3(described))
+    builder = KerasBuilder(checkpoint.infos, _is_keras_3(described))
     model = described.model
     name = str(model.settings.get("name") or "network")
     if model.class_name not in MODELS:
@@ -116,15 +116,17 @@ def _is_keras_3(described: KerasDescription) -> bool:
     return "'batch_shape'" in text or "keras_history" in text or "DTypePolicy" in text
 
 
-def _entries(model: KerasLayer) -> tuple[tuple[Entry, ...], list[Tensor]]:
+def _entries(model: KerasLayer) -> tuple[tuple[NetworkInput, ...], list[CallOutput]]:
     """The network's inputs, and the tensors of the model that they are."""
     layers = {layer.name: layer for layer in model.children}
     if model.class_name == "Sequential" or "input_layers" not in model.settings:
         first = model.children[0]
         name = first.name if first.class_name == "InputLayer" else "input"
-        return (Entry(name, *_shape_and_dtype(first, model)),), [Tensor(name)]
+        return (NetworkInput(name, *_shape_and_dtype(first, model)),), [CallOutput(name)]
     tensors = outer_tensors(model.settings["input_layers"])
-    return tuple(Entry(tensor.layer, *_shape_and_dtype(layers[tensor.layer], model)) for tensor in tensors), tensors
+    return tuple(
+        NetworkInput(tensor.layer, *_shape_and_dtype(layers[tensor.layer], model)) for tensor in tensors
+    ), tensors
 
 
 def _shape_and_dtype(layer: KerasLayer, model: KerasLayer) -> tuple[tuple[int | None, ...], str]:
@@ -144,10 +146,10 @@ def _shape_and_dtype(layer: KerasLayer, model: KerasLayer) -> tuple[tuple[int | 
 class _Walk:
     """Goes through models in the order in which their layers can run."""
 
-    def __init__(self, builder: Builder) -> None:
+    def __init__(self, builder: KerasBuilder) -> None:
         self.builder = builder
 
-    def model(self, model: KerasLayer, inputs: Sequence[str], tensors: Sequence[Tensor] = ()) -> list[str]:
+    def model(self, model: KerasLayer, inputs: Sequence[str], tensors: Sequence[CallOutput] = ()) -> list[str]:
         """The values that a model gives for these."""
         if model.class_name == "Sequential" or "output_layers" not in model.settings:
             return self._in_sequence(model.children, inputs)
@@ -164,7 +166,7 @@ class _Walk:
                 return [self.builder.value(model.path) for _ in outer]
             for layer, index, call in ready:
                 outputs = enumerate(self._called(layer, call, values))
-                values |= {Tensor(layer.name, index, position): value for position, value in outputs}
+                values |= {CallOutput(layer.name, index, position): value for position, value in outputs}
         return [values[tensor] for tensor in outer]
 
     def _in_sequence(self, layers: Sequence[KerasLayer], inputs: Sequence[str]) -> list[str]:
@@ -196,7 +198,7 @@ class _Walk:
         """Whether an entry is a function of keras.ops: in .h5 files only the settings of all layers are missing."""
         return self.builder.is_keras_3 and not {"trainable", "dtype"} & layer.settings.keys() and not layer.children
 
-    def _first_call(self, layer: KerasLayer, tensors: Collection[Tensor], count: int) -> int:
+    def _first_call(self, layer: KerasLayer, tensors: Collection[CallOutput], count: int) -> int:
         """The number of a layer's first call: for most models in the model 1, as they count their own input.
 
         Source: keras/src/models/functional.py and tf_keras/src/engine/functional.py, _should_skip_first_node.
@@ -209,7 +211,7 @@ class _Walk:
         fitting = [first for first in (likely, 1 - likely) if all(first <= n < first + count for n in numbers)]
         return (*fitting, likely)[0]
 
-    def _called(self, layer: KerasLayer, call: KerasCall, values: Mapping[Tensor, str]) -> Sequence[str]:
+    def _called(self, layer: KerasLayer, call: KerasCall, values: Mapping[CallOutput, str]) -> Sequence[str]:
         """The values that a call in a functional model gives."""
         arguments = [_resolved(value, values) for value in call.arguments]
         named = {key: _resolved(value, values) for key, value in call.named.items()}
@@ -282,9 +284,9 @@ def _refuse_arguments(call: LayerCall) -> None:
         raise RefusedError(f"its arguments {', '.join(given) or 'beside the inputs'}")
 
 
-def _resolved(value: Any, values: Mapping[Tensor, str]) -> Any:
+def _resolved(value: Any, values: Mapping[CallOutput, str]) -> Any:
     """A call's argument with names of values for tensors."""
-    if isinstance(value, Tensor):
+    if isinstance(value, CallOutput):
         return values[value]
     if isinstance(value, list | tuple):
         return tuple(_resolved(item, values) for item in value)

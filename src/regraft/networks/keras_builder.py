@@ -19,7 +19,7 @@ class RefusedError(Exception):
 
 
 @dataclass
-class Builder:
+class KerasBuilder:
     """The network so far.
 
     infos       the checkpoint's arrays
@@ -89,7 +89,7 @@ class LayerCall:
     named   keyword arguments, values as names
     """
 
-    builder: Builder
+    builder: KerasBuilder
     layer: KerasLayer
     inputs: tuple[str, ...]
     rest: tuple[Any, ...] = ()

@@ -6,7 +6,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Tensor:
+class CallOutput:
     """A value in a Keras model: output `index` of call number `call` of a layer."""
 
     layer: str
@@ -25,14 +25,14 @@ class KerasCall:
     arguments: tuple[Any, ...]
     named: Mapping[str, Any] = field(default_factory=dict)
 
-    def tensors(self) -> Iterator[Tensor]:
+    def tensors(self) -> Iterator[CallOutput]:
         """Every tensor in the arguments, in order."""
         yield from tensors_in([self.arguments, *self.named.values()])
 
 
-def tensors_in(value: Any) -> Iterator[Tensor]:
+def tensors_in(value: Any) -> Iterator[CallOutput]:
     """The tensors in a nested value."""
-    if isinstance(value, Tensor):
+    if isinstance(value, CallOutput):
         yield value
     elif isinstance(value, Mapping):
         yield from tensors_in(list(value.values()))
@@ -58,7 +58,7 @@ def _value_of_3(value: Any) -> Any:
             (value.get("config") or {}).get("keras_history") if value.get("class_name") == "__keras_tensor__" else None
         )
         if history:
-            return Tensor(str(history[0]), int(history[1]), int(history[2]))
+            return CallOutput(str(history[0]), int(history[1]), int(history[2]))
         if value.get("class_name") == "__tuple__":
             return tuple(map(_value_of_3, value.get("items") or []))
         return {key: _value_of_3(item) for key, item in value.items()}
@@ -84,13 +84,13 @@ def _value_of_2(value: Any) -> Any:
     if _is_reference(value) and isinstance(value[2], int):
         if value[0] == "_CONSTANT_VALUE":
             return value[3] if len(value) > 3 else None
-        return Tensor(value[0], value[1], value[2])
+        return CallOutput(value[0], value[1], value[2])
     return [_value_of_2(item) for item in value] if isinstance(value, list) else value
 
 
-def outer_tensors(value: Any) -> list[Tensor]:
+def outer_tensors(value: Any) -> list[CallOutput]:
     """The model's inputs or outputs: ["name", 0, 0], or a list or table of these."""
     if _is_reference(value):
-        return [Tensor(value[0], value[1], value[2])]
+        return [CallOutput(value[0], value[1], value[2])]
     items: Sequence[Any] = list(value.values()) if isinstance(value, Mapping) else value or []
     return [tensor for item in items for tensor in outer_tensors(item)]

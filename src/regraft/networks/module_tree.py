@@ -13,7 +13,7 @@ from regraft.networks.axis_orders import Held, as_stored
 from regraft.networks.flattened import reordered
 from regraft.networks.names import Paths, children_of, expression, tensor_path
 from regraft.networks.network import Array, Network, Node, every_node
-from regraft.networks.source import Source, container_text, is_list
+from regraft.networks.source import ModuleSource, container_text, is_list
 
 
 class ModuleTree:
@@ -23,7 +23,7 @@ class ModuleTree:
     children  path of a module that holds others → their names
     """
 
-    def __init__(self, network: Network, infos: Mapping[str, ArrayInfo], source: Source) -> None:
+    def __init__(self, network: Network, infos: Mapping[str, ArrayInfo], source: ModuleSource) -> None:
         self.infos, self.source, self.paths, self.root = infos, source, Paths(), nn.Module()
         nodes = list(every_node(network.nodes))
         layers = [self.paths.path(node.layer) for node in nodes if node.layer]

@@ -8,7 +8,17 @@ from typing import Any
 from regraft.arrays import Checkpoint
 from regraft.containers.json_text import json_file
 from regraft.formats.mxnet_symbol import SymbolNode, read_symbol
-from regraft.networks.network import Array, Entry, Input, Literal, Network, Node, Sizes, Untranslated, nodes_needed
+from regraft.networks.network import (
+    Array,
+    Input,
+    Literal,
+    Network,
+    NetworkInput,
+    Node,
+    Sizes,
+    Untranslated,
+    nodes_needed,
+)
 
 _BINARY = {
     "elemwise_add": "add", "_Plus": "add", "_plus": "add", "broadcast_add": "add", "broadcast_plus": "add",
@@ -58,12 +68,12 @@ class _Walk:
     def network(self, name: str, heads: Sequence[int]) -> Network:
         """The whole network. Labels of losses are left out."""
         untranslated: list[Untranslated] = []
-        entries: list[Entry] = []
+        entries: list[NetworkInput] = []
         for number, node in enumerate(self.symbols):
             if node.operator == "null":
                 self.values[number] = node.name
                 if node.name not in self.checkpoint and not _LABELS.match(node.name):
-                    entries.append(Entry(node.name, self._shape_of(number)))
+                    entries.append(NetworkInput(node.name, self._shape_of(number)))
                 continue
             try:
                 self.values[number] = self._translated(_Call(node, self))

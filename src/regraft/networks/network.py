@@ -85,7 +85,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Entry:
+class NetworkInput:
     """An input of the network.
 
     shape  as the file records it, the batch included; None for a size that may be any
@@ -126,7 +126,7 @@ class Network:
     untranslated  what has no translation; then the network cannot be built
     """
 
-    entries: tuple[Entry, ...]
+    entries: tuple[NetworkInput, ...]
     nodes: tuple[Node, ...]
     outputs: tuple[str, ...]
     name: str = ""

@@ -8,7 +8,7 @@ from regraft.containers.protobuf import ProtobufFile
 from regraft.formats.onnx_graph import find_layers, readable_names
 from regraft.formats.onnx_nodes import read_graph
 from regraft.formats.onnx_tensors import DTYPES
-from regraft.networks.network import Entry, Network, Untranslated, nodes_needed
+from regraft.networks.network import Network, NetworkInput, Untranslated, nodes_needed
 from regraft.networks.onnx_branches import BRANCHES
 from regraft.networks.onnx_layers import LAYERS
 from regraft.networks.onnx_maps import MAPS
@@ -49,10 +49,10 @@ def network_of_onnx(checkpoint: Checkpoint) -> Network:
     )  # fmt: skip
 
 
-def _entry(translation: Translation, name: str, kind: int, sizes: list[int | None]) -> Entry:
+def _entry(translation: Translation, name: str, kind: int, sizes: list[int | None]) -> NetworkInput:
     """One input. Halves are computed as float32; texts have no translation."""
     dtype = DTYPES.get(kind, "")
     if not dtype:
         translation.draft.untranslated.append(Untranslated("input", name, "it is no tensor of numbers"))
     translation.dtypes[name] = dtype
-    return Entry(name, tuple(sizes), translation.dtype(name))
+    return NetworkInput(name, tuple(sizes), translation.dtype(name))

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from regraft.formats.onnx_nodes import OnnxBody, OnnxNode
 from regraft.networks.drafting import UnsupportedError
-from regraft.networks.network import Entry, Network, nodes_needed
+from regraft.networks.network import Network, NetworkInput, nodes_needed
 from regraft.networks.onnx_translation import Translate, Translation, walk
 
 
@@ -19,7 +19,7 @@ def _if(translation: Translation, node: OnnxNode) -> None:
         return
     branches = {word: _branch(translation, node.bodies[f"{word}_branch"]) for word in ("then", "else")}
     outer = list(dict.fromkeys(entry.name for branch in branches.values() for entry in branch.entries))
-    entries = tuple(Entry(name, (), translation.dtype(name)) for name in outer)
+    entries = tuple(NetworkInput(name, (), translation.dtype(name)) for name in outer)
     networks = {word: replace(branch, entries=entries) for word, branch in branches.items()}
     translation.emit("if", [translation.value(node.input(0)), *outer], node.outputs, **networks)
     translation.dtypes[node.outputs[0]] = _dtype(translation, node)
@@ -52,7 +52,7 @@ def _branch(translation: Translation, body: OnnxBody) -> Network:
     nodes = nodes_needed(inner.draft.nodes, body.outputs)
     made = {output for node in nodes for output in node.outputs}
     taken = dict.fromkeys(value for node in nodes for value in node.values if value not in made)
-    return Network(tuple(Entry(name, ()) for name in taken), nodes, tuple(body.outputs))
+    return Network(tuple(NetworkInput(name, ()) for name in taken), nodes, tuple(body.outputs))
 
 
 def _loop(translation: Translation, node: OnnxNode) -> None:

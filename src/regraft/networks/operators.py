@@ -8,11 +8,11 @@ from regraft.networks.axis_orders import Arrange, Held, any_order
 from regraft.networks.network import Settings
 from regraft.operations.operation import Shape
 
-Write = Callable[["Call"], str]
+Write = Callable[["OperatorCall"], str]
 
 
 @dataclass(frozen=True)
-class Call:
+class OperatorCall:
     """One use of an operator, ready to be written.
 
     settings  with axes as the code has them
@@ -53,12 +53,12 @@ class Operator:
     sizes: Write | None = None
     flat: bool = False
 
-    def written(self, call: Call) -> str:
+    def written(self, call: OperatorCall) -> str:
         """The expression."""
         return written(self.text, call)
 
 
-def written(text: str | Write, call: Call) -> str:
+def written(text: str | Write, call: OperatorCall) -> str:
     """The template, filled."""
     if not isinstance(text, str):
         return text(call)

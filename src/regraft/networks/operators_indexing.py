@@ -3,25 +3,25 @@
 from collections.abc import Callable, Mapping
 
 from regraft.networks.axis_orders import any_order, file_order, with_channels
-from regraft.networks.operators import Call, Operator, python
+from regraft.networks.operators import Operator, OperatorCall, python
 
 _UNARY = ("erfc", "asin", "acos", "sinh", "cosh", "asinh", "acosh", "atanh")
 _BITS = {"bitwise_not": "~{0}", "bitwise_and": "{0} & {1}", "bitwise_or": "{0} | {1}", "bitwise_xor": "{0} ^ {1}"}
 
 
-def _shape(call: Call) -> str:
+def _shape(call: OperatorCall) -> str:
     """All sizes, or those from `start` to before `end`."""
     start, end = call.settings.get("start") or 0, call.settings.get("end")
     part = f"[{start or ''}:{'' if end is None else end}]" if start or end is not None else ""
     return f"tuple({call.texts[0]}.shape{part})"
 
 
-def _fill(call: Call) -> str:
+def _fill(call: OperatorCall) -> str:
     value, dtype = python(call.settings["value"]), call.settings["dtype"]
     return f"torch.full({call.texts[0]}, {value}, dtype=torch.{dtype}, device=device)"
 
 
-def _range(call: Call) -> str:
+def _range(call: OperatorCall) -> str:
     """Between numbers, which may be tensors of one."""
     texts = [
         text if value is not None and value.shape is None else f"{text}.item()"
@@ -30,10 +30,10 @@ def _range(call: Call) -> str:
     return f"torch.arange({', '.join(texts)}, device=device)"
 
 
-def _flattened(name: str) -> Callable[[Call], str]:
+def _flattened(name: str) -> Callable[[OperatorCall], str]:
     """A softmax over all axes from the given one on."""
 
-    def write(call: Call) -> str:
+    def write(call: OperatorCall) -> str:
         x, axis, rank = call.texts[0], call.settings["axis"], call.first.rank
         if axis % rank == rank - 1:
             return f"{x}.{name}(-1)"
@@ -42,7 +42,7 @@ def _flattened(name: str) -> Callable[[Call], str]:
     return write
 
 
-def _gather(call: Call) -> str:
+def _gather(call: OperatorCall) -> str:
     """At a number of Python the axis goes; at indices it is replaced by theirs."""
     x, index, axis = call.texts[0], call.texts[1], call.settings.get("axis", 0) % max(call.first.rank, 1)
     number = call.values[1]
@@ -51,7 +51,7 @@ def _gather(call: Call) -> str:
     return f"take({x}, {index}, {axis})"
 
 
-def _gather_sizes(call: Call) -> str:
+def _gather_sizes(call: OperatorCall) -> str:
     """Of sizes one, or several."""
     index = call.values[1]
     if index is not None and isinstance(index.plain, tuple):
@@ -59,7 +59,7 @@ def _gather_sizes(call: Call) -> str:
     return f"{call.texts[0]}[{call.texts[1]}]"
 
 
-def _batch_dot(call: Call) -> str:
+def _batch_dot(call: OperatorCall) -> str:
     """The sum over one axis of each of two tensors, for each example; a number for each is a column."""
     (first, second), ranks = call.settings["axes"], [value.rank for value in call.values if value is not None]
     left, right = list("abcdefgh"[: ranks[0]]), ["a", *"ijklmnop"[: ranks[1] - 1]]
@@ -69,56 +69,56 @@ def _batch_dot(call: Call) -> str:
     return f"{text}.unsqueeze(-1)" if len(kept) == 1 else text
 
 
-def _global(name: str) -> Callable[[Call], str]:
-    def write(call: Call) -> str:
+def _global(name: str) -> Callable[[OperatorCall], str]:
+    def write(call: OperatorCall) -> str:
         return f"{call.texts[0]}.{name}({python(tuple(range(2, call.first.rank)))}, keepdim=True)"
 
     return write
 
 
-def _top(call: Call) -> str:
+def _top(call: OperatorCall) -> str:
     largest = "" if call.settings.get("largest", True) else ", largest=False"
     return f"{call.texts[0]}.topk({call.settings['k']}, {call.settings['axis']}{largest})"
 
 
-def _function(name: str, *settings: str) -> Callable[[Call], str]:
+def _function(name: str, *settings: str) -> Callable[[OperatorCall], str]:
     """A call of a function with all inputs, then some settings."""
 
-    def write(call: Call) -> str:
+    def write(call: OperatorCall) -> str:
         values = [python(call.settings[setting]) for setting in settings]
         return f"{name}({', '.join([*call.texts, *values])})"
 
     return write
 
 
-def _one_hot(call: Call) -> str:
+def _one_hot(call: OperatorCall) -> str:
     settings = [python(call.settings[name]) for name in ("depth", "off", "on", "axis")]
     return f"one_hot_values({call.texts[0]}, {', '.join(settings)}, torch.{call.settings['dtype']})"
 
 
-def _grid_sample(call: Call) -> str:
+def _grid_sample(call: OperatorCall) -> str:
     named = [f"{name}={python(call.settings[name])}" for name in ("mode", "padding_mode", "align_corners")]
     return f"F.grid_sample({', '.join([*call.texts, *named])})"
 
 
-def _expand(call: Call) -> str:
+def _expand(call: OperatorCall) -> str:
     shape = call.texts[1] if len(call.texts) > 1 else python(call.settings["shape"])
     return f"spread({call.texts[0]}, {shape})"
 
 
-def _tile(call: Call) -> str:
+def _tile(call: OperatorCall) -> str:
     repeats = call.texts[1] if len(call.texts) > 1 else python(call.settings["repeats"])
     return f"{call.texts[0]}.repeat({repeats})"
 
 
-def _resize_to(call: Call) -> str:
+def _resize_to(call: OperatorCall) -> str:
     """To sizes that are computed, those of the batch and the channels included."""
     named = {name: call.settings.get(name) for name in ("mode", "coordinates", "rounding")}
     words = ", ".join(f"{name}={python(value)}" for name, value in named.items() if value is not None)
     return f"resize({call.texts[0]}, size={call.texts[1]}[2:], {words})"
 
 
-def _subscript(call: Call) -> str:
+def _subscript(call: OperatorCall) -> str:
     """An index of slices, numbers, new axes and `...`."""
     parts = []
     for part in call.settings["index"]:
@@ -130,7 +130,7 @@ def _subscript(call: Call) -> str:
     return f"{call.texts[0]}[{', '.join(parts)}]"
 
 
-def _resize_to_map(call: Call) -> str:
+def _resize_to_map(call: OperatorCall) -> str:
     """To a height and a width that are computed."""
     named = {name: call.settings.get(name) for name in ("mode", "coordinates", "rounding")}
     words = ", ".join(f"{name}={python(value)}" for name, value in named.items() if value is not None)

@@ -14,7 +14,7 @@ from regraft.networks.axis_orders import (
     with_channels,
 )
 from regraft.networks.network import Settings
-from regraft.networks.operators import Call, Operator, Pads, arguments, flat_pads, python, unless
+from regraft.networks.operators import Operator, OperatorCall, Pads, arguments, flat_pads, python, unless
 
 INTEGERS = ("int64", "int32")
 
@@ -48,7 +48,7 @@ def is_symmetric(pads: Pads) -> bool:
     return all(before == after >= 0 for before, after in pads)
 
 
-def _conv(call: Call) -> str:
+def _conv(call: OperatorCall) -> str:
     outputs, inputs, *kernel = call.shapes["weight"]
     groups, parts = _groups(call), window(call.settings, kernel)
     pads = parts["pads"]
@@ -63,13 +63,13 @@ def _conv(call: Call) -> str:
     return f"{kind}({named})"
 
 
-def _groups(call: Call) -> int:
+def _groups(call: OperatorCall) -> int:
     """As recorded, else what the input's channels and the kernel's leave."""
     recorded = call.settings.get("groups", 1)
     return int(recorded) if recorded is not None else (call.first.shape or ())[1] // call.shapes["weight"][1]
 
 
-def _conv_call(call: Call) -> str:
+def _conv_call(call: OperatorCall) -> str:
     kernel = call.shapes["weight"][2:]
     pads = window(call.settings, kernel)["pads"]
     x = call.texts[0]
@@ -78,7 +78,7 @@ def _conv_call(call: Call) -> str:
     return f"{call.module}({x})"
 
 
-def _cuts(call: Call) -> list[tuple[int, int]]:
+def _cuts(call: OperatorCall) -> list[tuple[int, int]]:
     kernel = call.shapes["weight"][2:]
     given = call.settings.get("padding", "valid")
     extra = call.settings.get("output_padding") or (0,) * len(kernel)
@@ -86,7 +86,7 @@ def _cuts(call: Call) -> list[tuple[int, int]]:
     return [(before, after - more) for (before, after), more in zip(pads, extra, strict=True)]
 
 
-def _conv_transpose(call: Call) -> str:
+def _conv_transpose(call: OperatorCall) -> str:
     inputs, outputs, *kernel = call.shapes["weight"]
     groups, cuts = call.settings.get("groups", 1), _cuts(call)
     parts = window({**call.settings, "padding": "valid"}, kernel)
@@ -99,7 +99,7 @@ def _conv_transpose(call: Call) -> str:
     return f"nn.ConvTranspose{len(kernel)}d({named})"
 
 
-def _conv_transpose_call(call: Call) -> str:
+def _conv_transpose_call(call: OperatorCall) -> str:
     """torch cuts as much after as before; what is to be cut more is cut from the result."""
     _refuse_another_size(call)
     rest = [after - before for before, after in _cuts(call)]
@@ -109,7 +109,7 @@ def _conv_transpose_call(call: Call) -> str:
     return f"{whole}[..., {', '.join(f':-{more}' if more > 0 else ':' for more in rest)}]"
 
 
-def _refuse_another_size(call: Call) -> None:
+def _refuse_another_size(call: OperatorCall) -> None:
     """Raise BuildError when the file records a size that the stride and what is cut do not give."""
     wanted, kernel = call.settings.get("size"), call.shapes["weight"][2:]
     if wanted is None:
@@ -124,7 +124,7 @@ def _refuse_another_size(call: Call) -> None:
 # --- dense layers, norms, embeddings ----------------------------------------------------------------------------------
 
 
-def _linear(call: Call) -> str:
+def _linear(call: OperatorCall) -> str:
     outputs, inputs = call.shapes["weight"]
     return f"nn.Linear({arguments(inputs, outputs, bias=unless('bias' in call.shapes, True))})"
 
@@ -136,7 +136,7 @@ def _on_last_axis(settings: Settings, inputs: Sequence[Held]) -> Arrangement:
     return Arrangement((order,), order)
 
 
-def _batch_norm(call: Call) -> str:
+def _batch_norm(call: OperatorCall) -> str:
     rank = {2: 1, 3: 1, 4: 2, 5: 3}[call.first.rank]
     momentum = call.settings.get("momentum", 0.1)
     named = arguments(
@@ -146,7 +146,7 @@ def _batch_norm(call: Call) -> str:
     return f"nn.BatchNorm{rank}d({named})"
 
 
-def _layer_norm(call: Call) -> str:
+def _layer_norm(call: OperatorCall) -> str:
     rank = len(call.settings.get("axes", (-1,)))
     shape = call.shapes.get("weight") or (call.first.shape or ())[-rank:]
     named = arguments(
@@ -156,34 +156,34 @@ def _layer_norm(call: Call) -> str:
     return f"nn.LayerNorm({named})"
 
 
-def _rms_norm(call: Call) -> str:
+def _rms_norm(call: OperatorCall) -> str:
     shape = call.shapes.get("weight") or (call.first.shape or ())[-1:]
     affine = unless("weight" in call.shapes, True)
     return f"nn.RMSNorm({arguments(list(shape), eps=call.settings['eps'], elementwise_affine=affine)})"
 
 
-def _group_norm(call: Call) -> str:
+def _group_norm(call: OperatorCall) -> str:
     named = {"eps": unless(call.settings["eps"], 1e-5), "affine": unless("weight" in call.shapes, True)}
     channels = (call.first.shape or ())[1]
     return f"nn.GroupNorm({arguments(call.settings['groups'], channels, **named)})"
 
 
-def _instance_norm(call: Call) -> str:
+def _instance_norm(call: OperatorCall) -> str:
     rank = {2: 1, 3: 1, 4: 2, 5: 3}[call.first.rank]
     named = {"eps": unless(call.settings["eps"], 1e-5), "affine": unless("weight" in call.shapes, False)}
     return f"nn.InstanceNorm{rank}d({arguments((call.first.shape or ())[1], **named)})"
 
 
-def _embedding(call: Call) -> str:
+def _embedding(call: OperatorCall) -> str:
     return f"nn.Embedding({arguments(*call.shapes['weight'])})"
 
 
-def _embedding_call(call: Call) -> str:
+def _embedding_call(call: OperatorCall) -> str:
     x = call.texts[0]
     return f"{call.module}({x})" if call.first.dtype in INTEGERS else f"{call.module}({x}.long())"
 
 
-def _prelu(call: Call) -> str:
+def _prelu(call: OperatorCall) -> str:
     return f"nn.PReLU({arguments(unless(call.shapes['weight'][0], 1) or 1)})"
 
 
@@ -191,7 +191,7 @@ def _prelu(call: Call) -> str:
 
 
 def _recurrent(kind: str) -> Any:
-    def write(call: Call) -> str:
+    def write(call: OperatorCall) -> str:
         settings, shapes = call.settings, call.shapes
         named = arguments(
             shapes["weight_ih_l0"][1], settings["hidden"], bias=unless("bias_ih_l0" in shapes, True),
@@ -204,17 +204,17 @@ def _recurrent(kind: str) -> Any:
     return write
 
 
-def _lstm_call(call: Call) -> str:
+def _lstm_call(call: OperatorCall) -> str:
     """Outputs y, h, c."""
     states = [text for text in call.texts[1:] if text != "None"]
     return f"{call.module}({call.texts[0]}, ({', '.join(states)}))" if states else f"{call.module}({call.texts[0]})"
 
 
-def _rnn_call(call: Call) -> str:
+def _rnn_call(call: OperatorCall) -> str:
     return f"{call.module}({', '.join(text for text in call.texts if text != 'None')})"
 
 
-def _own_recurrent(call: Call) -> str:
+def _own_recurrent(call: OperatorCall) -> str:
     """A recurrent layer of `runtime`, for what torch's layers do not compute."""
     settings, shapes = call.settings, call.shapes
     named = arguments(

@@ -5,19 +5,19 @@ from dataclasses import replace
 from typing import Any
 
 from regraft.networks.axis_orders import Held
-from regraft.networks.operators import Call, Operator, python
+from regraft.networks.operators import Operator, OperatorCall, python
 
-Write = Callable[[Call], str]
+Write = Callable[[OperatorCall], str]
 _MOST_POWER = 63  # exponents of a size
 
 
-def _held(call: Call, index: int) -> Held:
+def _held(call: OperatorCall, index: int) -> Held:
     value = call.values[index]
     assert value is not None
     return value
 
 
-def _is_many(call: Call, index: int) -> bool:
+def _is_many(call: OperatorCall, index: int) -> bool:
     """Whether an input is a tuple."""
     return isinstance(_held(call, index).plain, tuple)
 
@@ -31,7 +31,7 @@ def _operand(text: str) -> str:
 def _elementwise(text: str) -> Write:
     """A function of one or two, for numbers, or for every number of tuples."""
 
-    def write(call: Call) -> str:
+    def write(call: OperatorCall) -> str:
         many = [index for index in range(len(call.texts)) if _is_many(call, index)]
         if not many:
             return text.format(*map(_operand, call.texts))
@@ -47,14 +47,14 @@ def _elementwise(text: str) -> Write:
     return write
 
 
-def _power(call: Call) -> str:
+def _power(call: OperatorCall) -> str:
     """Powers of small exponents: others are no sizes, and would take for ever."""
     if any(not -_MOST_POWER <= number <= _MOST_POWER for number in _numbers(_held(call, 1).plain)):
         return ""
     return _elementwise("{0} ** {1}")(call)
 
 
-def _divided(call: Call) -> str:
+def _divided(call: OperatorCall) -> str:
     """Cut towards 0; of sizes, which are not negative, that is Python's."""
     numbers = [value for index in (0, 1) for value in _numbers(_held(call, index).plain)]
     return _elementwise("{0} // {1}" if min(numbers, default=0) >= 0 else "int({0} / {1})")(call)
@@ -64,7 +64,7 @@ def _numbers(value: Any) -> tuple[Any, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 
-def _concat(call: Call) -> str:
+def _concat(call: OperatorCall) -> str:
     parts: list[str] = []
     for index, text in enumerate(call.texts):
         value = _held(call, index)
@@ -77,20 +77,20 @@ def _concat(call: Call) -> str:
     return f"({', '.join(parts)}{',' * (len(parts) == 1)})"
 
 
-def _unsqueeze(call: Call) -> str:
+def _unsqueeze(call: OperatorCall) -> str:
     return call.texts[0] if _is_many(call, 0) else f"({call.texts[0]},)"
 
 
-def _first(call: Call) -> str:
+def _first(call: OperatorCall) -> str:
     return f"{_operand(call.texts[0])}[0]" if _is_many(call, 0) else call.texts[0]
 
 
-def _reshape(call: Call) -> str:
+def _reshape(call: OperatorCall) -> str:
     shape = call.settings.get("shape")
     return _first(call) if shape == () else _unsqueeze(call)
 
 
-def _gather(call: Call) -> str:
+def _gather(call: OperatorCall) -> str:
     """One size, or several."""
     x, index = _operand(call.texts[0]), _held(call, 1)
     if not isinstance(index.plain, tuple):
@@ -100,19 +100,19 @@ def _gather(call: Call) -> str:
     return f"tuple({x}[i] for i in {call.texts[1]})"
 
 
-def _slice(call: Call) -> str:
+def _slice(call: OperatorCall) -> str:
     settings = call.settings
     start, end, step = settings["starts"][0], settings["ends"][0], (settings.get("steps") or (1,))[0]
     bounds = f"{start or ''}:{'' if end is None else end}{'' if step == 1 else f':{step}'}"
     return f"{_operand(call.texts[0])}[{bounds}]"
 
 
-def _slice_between(call: Call) -> str:
+def _slice_between(call: OperatorCall) -> str:
     bounds = [f"{_operand(text)}[0]" if _is_many(call, index) else text for index, text in enumerate(call.texts)]
     return f"{_operand(call.texts[0])}[{bounds[1]}:{bounds[2]}]"
 
 
-def _cast(call: Call) -> str:
+def _cast(call: OperatorCall) -> str:
     to = call.settings["dtype"]
     word = "float" if "float" in to else "bool" if to == "bool" else "int"
     kinds = {"float": float, "bool": bool, "int": int}
@@ -124,7 +124,7 @@ def _cast(call: Call) -> str:
 def _reduce(text: str) -> Write:
     """A reduction of a tuple; with `keepdim` a tuple of one."""
 
-    def write(call: Call) -> str:
+    def write(call: OperatorCall) -> str:
         if not _is_many(call, 0):
             return call.texts[0]
         whole = text.format(call.texts[0])
@@ -133,22 +133,22 @@ def _reduce(text: str) -> Write:
     return write
 
 
-def _stack(call: Call) -> str:
+def _stack(call: OperatorCall) -> str:
     return "" if any(_is_many(call, index) for index in range(len(call.texts))) else _concat(call)
 
 
-def _chunk(call: Call) -> str:
+def _chunk(call: OperatorCall) -> str:
     """Equal parts of a tuple."""
     count, length = call.settings["count"], len(_numbers(_held(call, 0).plain))
     return "" if length % count else _parts(call, [length // count] * count)
 
 
-def _split(call: Call) -> str:
+def _split(call: OperatorCall) -> str:
     """Parts of a tuple."""
     return _parts(call, call.settings["sizes"])
 
 
-def _parts(call: Call, sizes: Sequence[int]) -> str:
+def _parts(call: OperatorCall, sizes: Sequence[int]) -> str:
     start, parts = 0, []
     for size in sizes:
         parts.append(f"{_operand(call.texts[0])}[{start}:{start + size}]")
@@ -156,7 +156,7 @@ def _parts(call: Call, sizes: Sequence[int]) -> str:
     return f"({', '.join(parts)},)"
 
 
-def _index(call: Call) -> str:
+def _index(call: OperatorCall) -> str:
     return f"{_operand(call.texts[0])}[{call.settings['index']}]"
 
 

@@ -15,7 +15,7 @@ from regraft.networks.axis_orders import (
     with_channels,
 )
 from regraft.networks.network import Settings
-from regraft.networks.operators import Call, Operator, arguments, flat_pads, python, unless
+from regraft.networks.operators import Operator, OperatorCall, arguments, flat_pads, python, unless
 from regraft.networks.operators_layers import is_symmetric, window
 
 # --- numbers by themselves --------------------------------------------------------------------------------------------
@@ -58,7 +58,7 @@ _SIZES_BINARY = {
 
 
 def _extreme(name: str) -> Any:
-    def write(call: Call) -> str:
+    def write(call: OperatorCall) -> str:
         bounds = {"maximum": "min", "minimum": "max"}
         for index in (0, 1):
             other = call.values[index]
@@ -72,31 +72,31 @@ def _extreme(name: str) -> Any:
 def _logical(sign: str, function: str) -> Any:
     """Of tensors by torch's function, beside a truth value of Python by its sign."""
 
-    def write(call: Call) -> str:
+    def write(call: OperatorCall) -> str:
         is_tensor = all(value is not None and value.shape is not None for value in call.values)
         return f"{function}({', '.join(call.texts)})" if is_tensor else f" {sign} ".join(call.texts)
 
     return write
 
 
-def _gelu(call: Call) -> str:
+def _gelu(call: OperatorCall) -> str:
     approximate = ', approximate="tanh"' if call.settings.get("approximate") else ""
     return f"F.gelu({call.texts[0]}{approximate})"
 
 
-def _clamp(call: Call) -> str:
+def _clamp(call: OperatorCall) -> str:
     least, most = call.settings.get("min"), call.settings.get("max")
     if (least, most) == (0, 6):
         return f"F.relu6({call.texts[0]})"
     return f"{call.texts[0]}.clamp({arguments(min=least, max=most)})"
 
 
-def _where(call: Call) -> str:
+def _where(call: OperatorCall) -> str:
     condition, *branches = call.texts
     return f"torch.where({condition}, {', '.join(branches)})"
 
 
-def _cast(call: Call) -> str:
+def _cast(call: OperatorCall) -> str:
     x, to = call.texts[0], call.settings["dtype"]
     if call.first.dtype == to:
         return x
@@ -108,7 +108,7 @@ def _cast(call: Call) -> str:
 
 
 def _reduce(function: str) -> Any:
-    def write(call: Call) -> str:
+    def write(call: OperatorCall) -> str:
         axes = call.settings["axes"]
         keepdim = ", keepdim=True" if call.settings.get("keepdim") else ""
         where = python(axes[0] if len(axes) == 1 else axes)
@@ -120,7 +120,7 @@ def _reduce(function: str) -> Any:
 def _reduce_each(function: str) -> Any:
     """Reductions for which torch takes one axis at a time: the last first, so that the others keep their numbers."""
 
-    def write(call: Call) -> str:
+    def write(call: OperatorCall) -> str:
         keepdim = ", keepdim=True" if call.settings.get("keepdim") else ""
         calls = [f".{function}({axis}{keepdim})" for axis in sorted(call.settings["axes"], reverse=True)]
         return call.texts[0] + "".join(calls)
@@ -129,7 +129,7 @@ def _reduce_each(function: str) -> Any:
 
 
 def _norm(power: int) -> Any:
-    def write(call: Call) -> str:
+    def write(call: OperatorCall) -> str:
         keepdim = ", keepdim=True" if call.settings.get("keepdim") else ""
         return f"torch.linalg.vector_norm({call.texts[0]}, {power}, {python(call.settings['axes'])}{keepdim})"
 
@@ -137,22 +137,22 @@ def _norm(power: int) -> Any:
 
 
 def _argument(function: str) -> Any:
-    def write(call: Call) -> str:
+    def write(call: OperatorCall) -> str:
         keepdim = ", keepdim=True" if call.settings.get("keepdim") else ""
         return f"{call.texts[0]}.{function}({call.settings['axes'][0]}{keepdim})"
 
     return write
 
 
-def _concat(call: Call) -> str:
+def _concat(call: OperatorCall) -> str:
     return f"torch.cat([{', '.join(call.texts)}], {call.settings['axis']})"
 
 
-def _concat_sizes(call: Call) -> str:
+def _concat_sizes(call: OperatorCall) -> str:
     return f"({', '.join('*' + text if _is_many(value) else text for text, value in _pairs(call))},)"
 
 
-def _pairs(call: Call) -> list[tuple[str, Held | None]]:
+def _pairs(call: OperatorCall) -> list[tuple[str, Held | None]]:
     return list(zip(call.texts, call.values, strict=True))
 
 
@@ -160,7 +160,7 @@ def _is_many(value: Held | None) -> bool:
     return value is not None and (not value.is_plain or isinstance(value.plain, tuple))
 
 
-def _slice(call: Call) -> str:
+def _slice(call: OperatorCall) -> str:
     """Starts, ends and steps in the words of Python, one for each axis that is sliced."""
     settings, rank = call.settings, call.first.rank
     parts = [":"] * rank
@@ -172,13 +172,13 @@ def _slice(call: Call) -> str:
     return f"{call.texts[0]}[{', '.join(parts)}]" if parts else call.texts[0]
 
 
-def _index(call: Call) -> str:
+def _index(call: OperatorCall) -> str:
     """One position of an axis, which goes."""
     axis, index = call.settings["axes"][0], call.settings["index"]
     return f"{call.texts[0]}[{':, ' * axis}{index}]"
 
 
-def _unstack(call: Call) -> str:
+def _unstack(call: OperatorCall) -> str:
     return f"{call.texts[0]}.unbind({call.settings['axes'][0]})"
 
 
@@ -186,7 +186,7 @@ def _indexed(settings: Settings, inputs: Sequence[Held]) -> Arrangement:
     return reduced({**settings, "keepdim": False}, inputs)
 
 
-def _gather(call: Call) -> str:
+def _gather(call: OperatorCall) -> str:
     x, index = call.texts
     axis = call.settings.get("axis", 0) % max(call.first.rank, 1)
     number = call.values[1]
@@ -195,7 +195,7 @@ def _gather(call: Call) -> str:
     return f"{x}[{':, ' * axis}{index}]"
 
 
-def _pad(call: Call) -> str:
+def _pad(call: OperatorCall) -> str:
     settings = call.settings
     widths = python(flat_pads(settings["pads"]))
     mode, value = settings.get("mode", "constant"), settings.get("value", 0)
@@ -207,7 +207,7 @@ def _pad(call: Call) -> str:
 # --- shapes -----------------------------------------------------------------------------------------------------------
 
 
-def _reshape(call: Call) -> str:
+def _reshape(call: OperatorCall) -> str:
     x, shape = call.texts[0], call.settings.get("shape")
     if shape is None:
         return f"{x}.reshape({call.texts[1]})"
@@ -217,16 +217,16 @@ def _reshape(call: Call) -> str:
     return f"{x}.reshape({', '.join(sizes) or '()'})"
 
 
-def _flatten(call: Call) -> str:
+def _flatten(call: OperatorCall) -> str:
     return f"torch.flatten({call.texts[0]}, {call.settings.get('start', 1)})"
 
 
-def _unsqueeze(call: Call) -> str:
+def _unsqueeze(call: OperatorCall) -> str:
     axes = sorted(axis % (call.first.rank + len(call.settings["axes"])) for axis in call.settings["axes"])
     return call.texts[0] + "".join(f".unsqueeze({axis})" for axis in axes)
 
 
-def _squeeze(call: Call) -> str:
+def _squeeze(call: OperatorCall) -> str:
     axes = call.settings.get("axes")
     if axes is None:
         return f"{call.texts[0]}.squeeze()"
@@ -241,11 +241,11 @@ def _squeezed(settings: Settings, inputs: Sequence[Held]) -> Arrangement:
     )
 
 
-def _shape(call: Call) -> str:
+def _shape(call: OperatorCall) -> str:
     return f"tuple({call.texts[0]}.shape)"
 
 
-def _split(call: Call) -> str:
+def _split(call: OperatorCall) -> str:
     sizes = call.settings["sizes"]
     return f"{call.texts[0]}.split({python(sizes if isinstance(sizes, int) else list(sizes))}, {call.settings['axis']})"
 
@@ -254,7 +254,7 @@ def _split(call: Call) -> str:
 
 
 def _pool(kind: str) -> Any:
-    def write(call: Call) -> str:
+    def write(call: OperatorCall) -> str:
         settings, kernel = call.settings, tuple(call.settings["kernel"])
         parts = window({"stride": kernel, **settings}, kernel)
         pads, x = parts["pads"], call.texts[0]
@@ -286,7 +286,7 @@ def _fits(kind: str, settings: Settings, pads: Any) -> bool:
     return is_symmetric(pads) and half and not (zeros and any(map(any, pads)))
 
 
-def _resize(call: Call) -> str:
+def _resize(call: OperatorCall) -> str:
     settings = call.settings
     torch_mode = _torch_mode(settings, call.first.rank)
     size, scale = settings.get("size"), settings.get("scale")
@@ -312,7 +312,7 @@ def _torch_mode(settings: Settings, rank: int) -> str:
 
 
 def _blocks(name: str) -> Any:
-    def write(call: Call) -> str:
+    def write(call: OperatorCall) -> str:
         return f"{name}({call.texts[0]}, {call.settings['block']}{unless_mode(call.settings)})"
 
     return write

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from regraft.networks.network import Entry, Literal, Network, Node
+from regraft.networks.network import Literal, Network, NetworkInput, Node
 
 _SCALES = ((1 / 255, 1e-4), (1 / 127.5, 1e-4), (1 / 128, 1e-4), (2 / 255, 1e-4))  # of bytes; relative tolerance
 
@@ -37,7 +37,7 @@ def image_input(network: Network) -> ImageInput | None:
     return ImageInput(size, channels, _scales_bytes(network, entry))
 
 
-def _scales_bytes(network: Network, entry: Entry) -> bool:
+def _scales_bytes(network: Network, entry: NetworkInput) -> bool:
     """Whether the first steps divide by about 255, or by half of it: then the values are bytes."""
     value = entry.name
     for node in network.nodes:

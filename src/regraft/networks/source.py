@@ -49,7 +49,7 @@ class Statement:
 
 
 @dataclass
-class Source:
+class ModuleSource:
     """What a network's class consists of.
 
     inputs        (variable, shape in words, dtype) of each input

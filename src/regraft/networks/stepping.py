@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from regraft.networks.axis_orders import as_stored, moved
 from regraft.networks.runtime_functions import FRAME, HELPERS
-from regraft.networks.source import Source, StepValue
+from regraft.networks.source import ModuleSource, StepValue
 
 
-def run_steps(model: nn.Module, source: Source, inputs: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+def run_steps(model: nn.Module, source: ModuleSource, inputs: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
     """What each step gives: value of the file → tensor in the file's order of axes.
 
     inputs  input of the file → tensor in the order of the code

@@ -16,8 +16,8 @@ from regraft.errors import CheckpointError
 from regraft.formats.tensor_bundle import DTYPES
 from regraft.formats.tensor_proto import proto_values
 from regraft.formats.tensorflow_nodes import tensor_dtype_and_shape
-from regraft.formats.tensorflow_program import Operation, Program, program_of_graph, program_of_json
-from regraft.networks.network import Entry, Network, nodes_needed
+from regraft.formats.tensorflow_program import GraphProgram, ProgramOperation, program_of_graph, program_of_json
+from regraft.networks.network import Network, NetworkInput, nodes_needed
 from regraft.networks.tensorflow_choices import taken_inputs
 from regraft.networks.tensorflow_constants import MOST_NUMBERS
 from regraft.networks.tensorflow_ends import entry_of, is_training_switch, outputs_of
@@ -36,7 +36,7 @@ class _Graph:
     outputs  values, in order; none when the file does not say
     """
 
-    program: Program
+    program: GraphProgram
     outputs: tuple[str, ...] = ()
     name: str = ""
 
@@ -132,7 +132,7 @@ def _of_json(checkpoint: Checkpoint) -> _Graph | None:
     return _Graph(program, tuple(outputs) or tuple(_unused(program)))
 
 
-def _unused(program: Program) -> list[str]:
+def _unused(program: GraphProgram) -> list[str]:
     """What no operation takes: the outputs of a model without a signature."""
     taken = {value.partition(":")[0] for operation in program.operations.values() for value in operation.inputs}
     skipped = ("Const", "Placeholder", "NoOp")
@@ -146,7 +146,7 @@ def _value(name: str) -> str:
 # --- arrays and constants ---------------------------------------------------------------------------------------------
 
 
-def _arrays(checkpoint: Checkpoint, operations: Mapping[str, Operation]) -> dict[str, str]:
+def _arrays(checkpoint: Checkpoint, operations: Mapping[str, ProgramOperation]) -> dict[str, str]:
     """Operation that gives an array of the checkpoint → its name there."""
     arrays: dict[str, str] = {}
     for name, operation in operations.items():
@@ -158,13 +158,13 @@ def _arrays(checkpoint: Checkpoint, operations: Mapping[str, Operation]) -> dict
     return arrays
 
 
-def _joined(checkpoint: Checkpoint, operations: Mapping[str, Operation]) -> dict[str, str]:
+def _joined(checkpoint: Checkpoint, operations: Mapping[str, ProgramOperation]) -> dict[str, str]:
     """Operation that joins a partitioned variable → the variable, which the checkpoint holds whole."""
     return {name: whole for name, whole in whole_variables(operations).items() if whole in checkpoint}
 
 
 def _constant(
-    checkpoint: Checkpoint, operations: Mapping[str, Operation], arrays: Mapping[str, str], name: str
+    checkpoint: Checkpoint, operations: Mapping[str, ProgramOperation], arrays: Mapping[str, str], name: str
 ) -> np.ndarray | None:
     """The numbers of a small constant of the graph."""
     operation = operations.get(name)
@@ -191,11 +191,13 @@ def _numbers(tensor: memoryview) -> np.ndarray | None:
 # --- order ------------------------------------------------------------------------------------------------------------
 
 
-def _ordered(translation: TensorFlowTranslation, outputs: Sequence[str]) -> tuple[list[Operation], list[Entry]]:
+def _ordered(
+    translation: TensorFlowTranslation, outputs: Sequence[str]
+) -> tuple[list[ProgramOperation], list[NetworkInput]]:
     """(the operations that the outputs need, each after those that it takes; the inputs of the network)."""
     operations, arrays = translation.operations, translation.arrays
-    order: dict[str, Operation] = {}
-    entries: dict[str, Entry] = {}
+    order: dict[str, ProgramOperation] = {}
+    entries: dict[str, NetworkInput] = {}
     entered: set[str] = set()
     waiting = [output.partition(":")[0] for output in reversed(outputs)]
     while waiting:
@@ -218,18 +220,18 @@ def _ordered(translation: TensorFlowTranslation, outputs: Sequence[str]) -> tupl
     return list(order.values()), list(entries.values())
 
 
-def _entry(operations: Mapping[str, Operation], operation: Operation) -> Entry | None:
+def _entry(operations: Mapping[str, ProgramOperation], operation: ProgramOperation) -> NetworkInput | None:
     """The input that an operation is, also one with axes that stands for itself when nothing is fed."""
     if is_training_switch(operation):
         return None
     default = operations.get(operation.inputs[0]) if operation.op == "PlaceholderWithDefault" else None
     shape = operation.settings.get("shape")
     if default is not None and default.op == "Const" and shape:
-        return Entry(operation.name, tuple(shape), str(operation.settings.get("dtype") or "float32"))
+        return NetworkInput(operation.name, tuple(shape), str(operation.settings.get("dtype") or "float32"))
     return entry_of(operation)
 
 
-def _before(translation: TensorFlowTranslation, operation: Operation, entered: set[str]) -> list[str]:
+def _before(translation: TensorFlowTranslation, operation: ProgramOperation, entered: set[str]) -> list[str]:
     """The operations that it takes and that have not been entered; of branches the one that counts in use."""
     names = [value.partition(":")[0] for value in taken_inputs(translation, operation)]
     return [name for name in dict.fromkeys(reversed(names)) if name not in entered]

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from regraft.formats.tensorflow_program import Operation
+from regraft.formats.tensorflow_program import ProgramOperation
 from regraft.networks.drafting import UnsupportedError, decimal
 from regraft.networks.tensorflow_ends import is_training_switch
 from regraft.networks.tensorflow_translation import TensorFlowTranslation, Translate
@@ -18,7 +18,7 @@ _DEEPEST = 64
 _RANDOM = ("RandomUniform", "StatelessRandomUniform", "StatelessRandomUniformV2")
 
 
-def _switch(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _switch(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     """Both outputs are the input; which branch counts is decided where they meet."""
     for place in (0, 1):
         output = translation.output(operation, place)
@@ -26,7 +26,7 @@ def _switch(translation: TensorFlowTranslation, operation: Operation) -> None:
         translation.known[output] = translation.constant(operation.inputs[0])
 
 
-def _merge(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _merge(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     chosen, others = chosen_input(translation, operation)
     value = translation.value(chosen)
     share = next((share for other in others if (share := dropped_share(translation, other)) is not None), None)
@@ -36,13 +36,13 @@ def _merge(translation: TensorFlowTranslation, operation: Operation) -> None:
         translation.alias(operation.name, value)
 
 
-def _without_end(operation: Operation) -> Operation:
+def _without_end(operation: ProgramOperation) -> ProgramOperation:
     """The operation under the name of its scope: "drop1/cond/Merge" is the layer "drop1"."""
     name = operation.name.rpartition("/")[0].removesuffix("/cond") or operation.name
-    return Operation(operation.op, f"{name}/dropout" if name == operation.name else name, operation.inputs, {})
+    return ProgramOperation(operation.op, f"{name}/dropout" if name == operation.name else name, operation.inputs, {})
 
 
-def chosen_input(translation: TensorFlowTranslation, merge: Operation) -> tuple[str, list[str]]:
+def chosen_input(translation: TensorFlowTranslation, merge: ProgramOperation) -> tuple[str, list[str]]:
     """(the input of a Merge that counts when the network is used, the others)."""
     for value in merge.inputs:
         found = _branch(translation, value)
@@ -55,7 +55,7 @@ def chosen_input(translation: TensorFlowTranslation, merge: Operation) -> tuple[
     raise UnsupportedError("its condition is computed as the network runs, or it is a loop")
 
 
-def taken_inputs(translation: TensorFlowTranslation, operation: Operation) -> tuple[str, ...]:
+def taken_inputs(translation: TensorFlowTranslation, operation: ProgramOperation) -> tuple[str, ...]:
     """The inputs that an operation needs when the network is used: of a Merge one, of a Switch the value alone."""
     if operation.op == "Switch":
         return operation.inputs[:1]
@@ -115,7 +115,7 @@ def dropped_share(translation: TensorFlowTranslation, value: str) -> float | Non
     return numbers[0][1] if is_random and numbers else None
 
 
-def _share_of(translation: TensorFlowTranslation, operation: Operation) -> list[tuple[str, float]]:
+def _share_of(translation: TensorFlowTranslation, operation: ProgramOperation) -> list[tuple[str, float]]:
     """The share in a comparison of random numbers with it, or in floor(kept + random)."""
     if operation.op not in ("GreaterEqual", "Floor", "Add", "AddV2"):
         return []
@@ -145,7 +145,7 @@ def _is_near(translation: TensorFlowTranslation, name: str) -> bool:
     return operation is not None and operation.op != "Switch"
 
 
-def _random(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _random(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     raise UnsupportedError("random numbers belong to training alone")
 
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from regraft.formats.tensorflow_program import Operation
+from regraft.formats.tensorflow_program import ProgramOperation
 
 MOST_NUMBERS = 4096  # of a constant that is computed as the graph is read
 Compute = Callable[[Mapping[str, Any], Sequence[np.ndarray]], np.ndarray]
 
 
-def folded(operation: Operation, values: Sequence[np.ndarray]) -> np.ndarray | None:
+def folded(operation: ProgramOperation, values: Sequence[np.ndarray]) -> np.ndarray | None:
     """What an operation computes from these inputs; None when it is not computed here, or is too large."""
     compute = _COMPUTED.get(operation.op)
     if compute is None:

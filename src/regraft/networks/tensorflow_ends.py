@@ -7,8 +7,8 @@ the network, and neither is what depends on the labels.
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from regraft.formats.tensorflow_program import Operation
-from regraft.networks.network import Entry
+from regraft.formats.tensorflow_program import ProgramOperation
+from regraft.networks.network import NetworkInput
 
 _VARIABLES = ("VariableV2", "Variable", "VarHandleOp")
 _IMAGES = ("DecodeJpeg", "DecodePng", "DecodeImage", "DecodeBmp", "DecodeGif")
@@ -22,13 +22,13 @@ _ASIDE = ("Summary", "Assert", "Print", "Save", "Restore", "Assign", "Apply", "N
 _TRAINING = ("is_training", "training", "phase_train", "learning_phase", "phase", "keep_prob", "rate")
 
 
-def entry_of(operation: Operation) -> Entry | None:
+def entry_of(operation: ProgramOperation) -> NetworkInput | None:
     """The input of the network that an operation is; None for all others and for texts.
 
     Decoding a picture is the caller's work: its result is the input.
     """
     if operation.op in _IMAGES:
-        return Entry(operation.name, (None, None, 3), "uint8")
+        return NetworkInput(operation.name, (None, None, 3), "uint8")
     if operation.op not in _SOURCES:
         return None
     dtype = str(operation.settings.get("dtype") or _first(operation.settings.get("output_types")) or "float32")
@@ -36,14 +36,16 @@ def entry_of(operation: Operation) -> Entry | None:
     if shape is None:
         shape = _first(operation.settings.get("output_shapes"))
     is_text = dtype in ("string", "resource", "variant")
-    return None if is_text else Entry(operation.name, tuple(shape or ()), "float32" if "float" in dtype else dtype)
+    return (
+        None if is_text else NetworkInput(operation.name, tuple(shape or ()), "float32" if "float" in dtype else dtype)
+    )
 
 
 def _first(values: object) -> Any:
     return values[0] if isinstance(values, list) and values else None
 
 
-def is_training_switch(operation: Operation) -> bool:
+def is_training_switch(operation: ProgramOperation) -> bool:
     """Whether a placeholder says if the network trains: it has no axes, and is a truth value or named so."""
     has_axes = bool(operation.settings.get("shape"))
     word = operation.name.rpartition("/")[2].lower()
@@ -51,7 +53,7 @@ def is_training_switch(operation: Operation) -> bool:
     return operation.op.startswith("Placeholder") and not has_axes and (is_truth or word in _TRAINING)
 
 
-def outputs_of(operations: Mapping[str, Operation]) -> list[str]:
+def outputs_of(operations: Mapping[str, ProgramOperation]) -> list[str]:
     """The values that a graph without a signature gives: what its loss takes, else what nothing else takes."""
     forward = {name: operation for name, operation in operations.items() if not _is_of_training(name)}
     users: dict[str, list[str]] = {}
@@ -71,11 +73,13 @@ def _is_of_training(name: str) -> bool:
     return any(part.startswith("gradients") or part in ("save", "train", "summaries", "Adam") for part in parts)
 
 
-def _is_source(operation: Operation) -> bool:
+def _is_source(operation: ProgramOperation) -> bool:
     return entry_of(operation) is not None and not is_training_switch(operation)
 
 
-def _is_data(operation: Operation, forward: Mapping[str, Operation], users: Mapping[str, Sequence[str]]) -> bool:
+def _is_data(
+    operation: ProgramOperation, forward: Mapping[str, ProgramOperation], users: Mapping[str, Sequence[str]]
+) -> bool:
     """Whether an input leads to a layer; labels lead to a loss alone."""
     if not _is_source(operation):
         return False
@@ -83,11 +87,13 @@ def _is_data(operation: Operation, forward: Mapping[str, Operation], users: Mapp
     return any(any(word in forward[name].op for word in _LAYERS) for name in reached) or not _has_losses(forward)
 
 
-def _has_losses(forward: Mapping[str, Operation]) -> bool:
+def _has_losses(forward: Mapping[str, ProgramOperation]) -> bool:
     return any(operation.op in _LOSSES for operation in forward.values())
 
 
-def _reached(starts: Collection[str], forward: Mapping[str, Operation], users: Mapping[str, Sequence[str]]) -> set[str]:
+def _reached(
+    starts: Collection[str], forward: Mapping[str, ProgramOperation], users: Mapping[str, Sequence[str]]
+) -> set[str]:
     """All operations that depend on these, themselves included."""
     waiting, seen = list(starts), set(starts)
     while waiting:
@@ -98,7 +104,7 @@ def _reached(starts: Collection[str], forward: Mapping[str, Operation], users: M
     return seen
 
 
-def _taken_by_losses(forward: Mapping[str, Operation], inside: set[str]) -> list[str]:
+def _taken_by_losses(forward: Mapping[str, ProgramOperation], inside: set[str]) -> list[str]:
     """What losses compare with the labels, each once; through what only passes it on or gives it another shape."""
     taken: dict[str, None] = {}
     for operation in forward.values():
@@ -115,7 +121,9 @@ def _taken_by_losses(forward: Mapping[str, Operation], inside: set[str]) -> list
     return list(taken)
 
 
-def _is_end(name: str, forward: Mapping[str, Operation], users: Mapping[str, Sequence[str]], inside: set[str]) -> bool:
+def _is_end(
+    name: str, forward: Mapping[str, ProgramOperation], users: Mapping[str, Sequence[str]], inside: set[str]
+) -> bool:
     """Whether nothing of the network takes what an operation gives."""
     if any(word in forward[name].op for word in _ASIDE) or _is_source(forward[name]):
         return False

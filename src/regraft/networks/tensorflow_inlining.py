@@ -6,7 +6,7 @@ Source: tensorflow/core/framework/function.proto; tensorflow/python/ops/op_def_l
 from collections.abc import Iterator, Mapping
 
 from regraft.errors import CheckpointError
-from regraft.formats.tensorflow_program import Function, Operation, Program
+from regraft.formats.tensorflow_program import GraphProgram, ProgramFunction, ProgramOperation
 
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 _DEEPEST, _MOST_OPERATIONS = 32, 200_000  # functions that call each other, and what they make
@@ -17,12 +17,12 @@ _OUTPUTS = {  # operations with several named outputs: their names, in order
 }  # fmt: skip
 
 
-def inlined(program: Program) -> dict[str, Operation]:
+def inlined(program: GraphProgram) -> dict[str, ProgramOperation]:
     """All operations, with those of functions where these are called: "call/operation".
 
     Raises CheckpointError (without a file's name) when functions nest too deeply.
     """
-    operations: dict[str, Operation] = {}
+    operations: dict[str, ProgramOperation] = {}
     for operation in program.operations.values():
         for made in _made(program, operation, 0):
             operations[made.name] = made
@@ -31,7 +31,7 @@ def inlined(program: Program) -> dict[str, Operation]:
     return operations
 
 
-def _made(program: Program, operation: Operation, depth: int) -> Iterator[Operation]:
+def _made(program: GraphProgram, operation: ProgramOperation, depth: int) -> Iterator[ProgramOperation]:
     """The operation, or what the function does that it calls."""
     function = program.functions.get(str(operation.settings.get("f"))) if operation.op in _CALLS else None
     if function is None:
@@ -44,17 +44,17 @@ def _made(program: Program, operation: Operation, depth: int) -> Iterator[Operat
     outputs = [value_of(function, operation.name, {}, value) for value in function.outputs.values()]
     taken = dict(zip(function.inputs, operation.inputs, strict=False))
     outputs = [taken.get(value, value) for value in outputs]
-    yield Operation("IdentityN", operation.name, tuple(outputs), {})
+    yield ProgramOperation("IdentityN", operation.name, tuple(outputs), {})
 
 
-def body(function: Function, prefix: str, arguments: Mapping[str, str]) -> Iterator[Operation]:
+def body(function: ProgramFunction, prefix: str, arguments: Mapping[str, str]) -> Iterator[ProgramOperation]:
     """The operations of a function, under a prefix.  arguments  name inside → the caller's value"""
     for operation in function.operations.values():
         inputs = tuple(value_of(function, prefix, arguments, name) for name in operation.inputs)
-        yield Operation(operation.op, f"{prefix}/{operation.name}", inputs, operation.settings)
+        yield ProgramOperation(operation.op, f"{prefix}/{operation.name}", inputs, operation.settings)
 
 
-def value_of(function: Function, prefix: str, arguments: Mapping[str, str], name: str) -> str:
+def value_of(function: ProgramFunction, prefix: str, arguments: Mapping[str, str], name: str) -> str:
     """A value inside a function ("argument", or "node:output:index") by its name outside of it."""
     node, _, rest = name.partition(":")
     if not rest and node in function.inputs:
@@ -66,7 +66,7 @@ def value_of(function: Function, prefix: str, arguments: Mapping[str, str], name
     return f"{prefix}/{node}:{place}" if place else f"{prefix}/{node}"
 
 
-def whole_variables(operations: Mapping[str, Operation]) -> dict[str, str]:
+def whole_variables(operations: Mapping[str, ProgramOperation]) -> dict[str, str]:
     """Operation that joins the parts of a variable → the variable: "w/part_0" and "w/part_1" are "w"."""
     wholes: dict[str, str] = {}
     for operation in operations.values():
@@ -76,7 +76,7 @@ def whole_variables(operations: Mapping[str, Operation]) -> dict[str, str]:
     return wholes
 
 
-def _part_of(operations: Mapping[str, Operation], name: str) -> str:
+def _part_of(operations: Mapping[str, ProgramOperation], name: str) -> str:
     """The variable that a value is a part of; "" for all others."""
     operation = operations.get(name)
     for _ in range(4):

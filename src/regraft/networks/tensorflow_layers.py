@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
-from regraft.formats.tensorflow_program import Operation
+from regraft.formats.tensorflow_program import ProgramOperation
 from regraft.networks.drafting import UnsupportedError
 from regraft.networks.network import Array, Input
 from regraft.networks.tensorflow_numbers import activate
@@ -36,7 +36,7 @@ def as_vector(translation: TensorFlowTranslation, array: Array | None, count: in
 class _Tail:
     """What an operation does behind its own work: a bias, an activation; and the name of what it then gives."""
 
-    def __init__(self, translation: TensorFlowTranslation, operation: Operation, count: int) -> None:
+    def __init__(self, translation: TensorFlowTranslation, operation: ProgramOperation, count: int) -> None:
         fused = [str(word) for word in operation.settings.get("fused_ops") or ()]
         self.bias: Array | None = None
         self.output, self.activation, self.slope = operation.name, "", ""
@@ -56,7 +56,7 @@ class _Tail:
         if not fused and not self.activation:
             self._take_bias(translation, operation, count)
 
-    def _take_bias(self, translation: TensorFlowTranslation, operation: Operation, count: int) -> None:
+    def _take_bias(self, translation: TensorFlowTranslation, operation: ProgramOperation, count: int) -> None:
         """The bias that the one operation behind adds, which is then part of the layer."""
         user = translation.only_user(operation.name)
         if user is None or user.op not in _BIASED or self.bias is not None:
@@ -71,11 +71,11 @@ class _Tail:
                 self.bias, self.output = bias, user.name
                 translation.absorbed.add(user.name)
 
-    def finish(self, translation: TensorFlowTranslation, operation: Operation) -> str:
+    def finish(self, translation: TensorFlowTranslation, operation: ProgramOperation) -> str:
         """The name that the layer itself gives; the activation is written behind it by `activate`."""
         return translation.draft.unnamed(operation.name) if self.activation else self.output
 
-    def activate(self, translation: TensorFlowTranslation, operation: Operation, value: str) -> None:
+    def activate(self, translation: TensorFlowTranslation, operation: ProgramOperation, value: str) -> None:
         """Write the activation."""
         if self.slope:
             _slope(translation, operation, value, self.slope)
@@ -83,17 +83,17 @@ class _Tail:
             activate(translation, operation, value, self.activation, self.output)
 
 
-def _is_channels_last(operation: Operation) -> bool:
+def _is_channels_last(operation: ProgramOperation) -> bool:
     return not str(operation.settings.get("data_format") or "NHWC").startswith("NC")
 
 
-def _space(operation: Operation, name: str, rank: int) -> tuple[int, ...]:
+def _space(operation: ProgramOperation, name: str, rank: int) -> tuple[int, ...]:
     """The part of a list of the operation's settings that is for the axes of space."""
     numbers = [int(number) for number in operation.settings.get(name) or [1] * (rank + 2)]
     return tuple(numbers[1:-1] if _is_channels_last(operation) else numbers[2:])
 
 
-def _padding(operation: Operation, rank: int) -> Any:
+def _padding(operation: ProgramOperation, rank: int) -> Any:
     """ "same", "valid", or (before, after) for each axis of space."""
     word = str(operation.settings.get("padding") or "VALID").lower()
     if word != "explicit":
@@ -106,7 +106,7 @@ def _padding(operation: Operation, rank: int) -> Any:
 # --- convolutions -----------------------------------------------------------------------------------------------------
 
 
-def _convolution(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _convolution(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     """Conv2D, Conv3D and their fused forms."""
     kernel = translation.needed_weight(operation, 1)
     shape = translation.shape(kernel)
@@ -120,7 +120,7 @@ def _convolution(translation: TensorFlowTranslation, operation: Operation) -> No
     _layer(translation, operation, "conv", weight, sizes, outputs, {"groups": None})
 
 
-def _depthwise(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _depthwise(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     kernel = translation.needed_weight(operation, 1)
     shape = translation.shape(kernel)
     if translation.is_lite:  # (1, h, w, in · multiplier)
@@ -133,7 +133,7 @@ def _depthwise(translation: TensorFlowTranslation, operation: Operation) -> None
 
 
 def _layer(
-    translation: TensorFlowTranslation, operation: Operation, operator: str, weight: Array, sizes: Sequence[int],
+    translation: TensorFlowTranslation, operation: ProgramOperation, operator: str, weight: Array, sizes: Sequence[int],
     outputs: int, settings: Mapping[str, Any],
 ) -> None:  # fmt: skip
     tail, rank = _Tail(translation, operation, outputs), len(sizes)
@@ -147,7 +147,7 @@ def _layer(
     tail.activate(translation, operation, given)
 
 
-def _transposed(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _transposed(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     """The gradient of a convolution: (size, kernel, map). The size of the output tells what is cut off."""
     kernel = translation.needed_weight(operation, 1)
     shape = translation.shape(kernel)
@@ -170,17 +170,17 @@ def _transposed(translation: TensorFlowTranslation, operation: Operation) -> Non
     tail.activate(translation, operation, given)
 
 
-def _without_size(operation: Operation) -> Operation:
+def _without_size(operation: ProgramOperation) -> ProgramOperation:
     """The operation with its bias, where it has one, as the third input, as convolutions have it."""
     fused = ["BiasAdd"] if len(operation.inputs) > 3 else []
-    return Operation(
+    return ProgramOperation(
         operation.op, operation.name, (*operation.inputs[:2], *operation.inputs[3:]),
         {**operation.settings, "fused_ops": operation.settings.get("fused_ops") or fused},
     )  # fmt: skip
 
 
 def _cuts(
-    operation: Operation, kernel: Sequence[int], stride: Sequence[int]
+    operation: ProgramOperation, kernel: Sequence[int], stride: Sequence[int]
 ) -> tuple[tuple[tuple[int, int], ...], tuple[int, ...]]:
     """(what is cut before and after each axis, zeros that are added after it), for an output of the usual size.
 
@@ -198,7 +198,7 @@ def _cuts(
 # --- products ---------------------------------------------------------------------------------------------------------
 
 
-def _product(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _product(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     """MatMul and its fused form: a dense layer when the second factor is an array."""
     weight = translation.weight(operation.inputs[1])
     is_layer = weight is not None and len(translation.shape(weight)) == 2 and "float" in _dtype(translation, weight)
@@ -214,7 +214,7 @@ def _dtype(translation: TensorFlowTranslation, array: Array) -> str:
     return array.dtype_in(translation.checkpoint.infos)
 
 
-def _plain_product(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _plain_product(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     factors: list[Input] = []
     for index, name in ((0, "transpose_a"), (1, "transpose_b")):
         value = translation.value(operation.inputs[index])
@@ -227,7 +227,7 @@ def _plain_product(translation: TensorFlowTranslation, operation: Operation) -> 
     translation.emit("matmul", factors, operation.name)
 
 
-def _dense(translation: TensorFlowTranslation, operation: Operation, weight: Array) -> None:
+def _dense(translation: TensorFlowTranslation, operation: ProgramOperation, weight: Array) -> None:
     tail = _Tail(translation, operation, translation.shape(weight)[0])
     arrays = {"weight": weight} | ({"bias": tail.bias} if tail.bias is not None else {})
     given = tail.finish(translation, operation)
@@ -235,7 +235,7 @@ def _dense(translation: TensorFlowTranslation, operation: Operation, weight: Arr
     tail.activate(translation, operation, given)
 
 
-def _fully_connected(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _fully_connected(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     """TensorFlow Lite's dense layer: weights (out, in); all axes but the last are one, unless they are kept."""
     weight = translation.weight(operation.inputs[1])
     if weight is None:
@@ -246,7 +246,7 @@ def _fully_connected(translation: TensorFlowTranslation, operation: Operation) -
         if len(operation.settings.get("input_shape") or (1, 1)) != 2:
             value = translation.step("reshape", [value], operation, shape=(-1, inputs))
     has_bias = len(operation.inputs) > 2 and bool(operation.inputs[2])
-    fused = Operation(operation.op, operation.name, operation.inputs,
+    fused = ProgramOperation(operation.op, operation.name, operation.inputs,
                       {**operation.settings, "fused_ops": ["BiasAdd"] if has_bias else []})  # fmt: skip
     tail = _Tail(translation, fused, translation.shape(weight)[0])
     arrays = {"weight": weight} | ({"bias": tail.bias} if tail.bias is not None else {})
@@ -258,7 +258,7 @@ def _fully_connected(translation: TensorFlowTranslation, operation: Operation) -
 # --- norms, activations, tables ---------------------------------------------------------------------------------------
 
 
-def _batch_norm(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _batch_norm(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     """Scale, offset, mean, variance. In a graph for training the averages are variables beside the scale."""
     roles = ("weight", "bias", "running_mean", "running_var")
     arrays = {role: translation.weight(name) for role, name in zip(roles, operation.inputs[1:5], strict=True)}
@@ -281,11 +281,11 @@ def _moving_averages(translation: TensorFlowTranslation, beside: Array | None) -
     return {role: Array((name,)) if name in translation.checkpoint else None for role, name in names.items()}
 
 
-def _prelu(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _prelu(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     _slope(translation, operation, translation.value(operation.inputs[0]), operation.inputs[1])
 
 
-def _slope(translation: TensorFlowTranslation, operation: Operation, value: Input, name: str) -> None:
+def _slope(translation: TensorFlowTranslation, operation: ProgramOperation, value: Input, name: str) -> None:
     """A slope for each channel, or one; slopes of another shape are steps."""
     slope = translation.weight(name)
     shape = () if slope is None else translation.shape(slope)
@@ -301,7 +301,7 @@ def _slope(translation: TensorFlowTranslation, operation: Operation, value: Inpu
         )
 
 
-def _bias(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _bias(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     """A bias that belongs to no layer."""
     x, bias = translation.inputs(operation, 0, 1)
     if not _is_channels_last(operation):
@@ -309,7 +309,7 @@ def _bias(translation: TensorFlowTranslation, operation: Operation) -> None:
     translation.emit("add", [x, bias], operation.name)
 
 
-def _lookup(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _lookup(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     """Rows of a table that was learned."""
     table = translation.array(operation.inputs[0])
     indices, settings = translation.value(operation.inputs[1]), operation.settings
@@ -328,7 +328,7 @@ def _lookup(translation: TensorFlowTranslation, operation: Operation) -> None:
 # --- pooling ----------------------------------------------------------------------------------------------------------
 
 
-def _pool(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _pool(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     rank = len(operation.settings.get("ksize") or (1,) * 4) - 2
     output = operation.name
     activation = str(operation.settings.get("fused_activation") or "")

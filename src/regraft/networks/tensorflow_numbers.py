@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from regraft.formats.tensorflow_program import Operation
+from regraft.formats.tensorflow_program import ProgramOperation
 from regraft.networks.drafting import UnsupportedError
 from regraft.networks.network import Input, Literal
 from regraft.networks.tensorflow_translation import TensorFlowTranslation, Translate
@@ -36,7 +36,9 @@ _REDUCTIONS = {"Mean": "mean", "Sum": "sum", "Max": "max", "Min": "min", "Prod":
                "EuclideanNorm": "l2"}  # fmt: skip
 
 
-def activate(translation: TensorFlowTranslation, operation: Operation, value: Input, word: str, output: str) -> None:
+def activate(
+    translation: TensorFlowTranslation, operation: ProgramOperation, value: Input, word: str, output: str
+) -> None:
     """The activation that an operation does behind its own work."""
     if word == "LeakyRelu":
         slope = operation.settings.get("leakyrelu_alpha")
@@ -48,7 +50,7 @@ def activate(translation: TensorFlowTranslation, operation: Operation, value: In
     translation.emit(operator, [value], output, **settings)
 
 
-def _plain(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _plain(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     fused = operation.settings.get("fused_activation") or ""
     output = translation.draft.unnamed(operation.name) if fused else operation.name
     translation.emit(_PLAIN[operation.op], translation.inputs(operation), output)
@@ -56,7 +58,7 @@ def _plain(translation: TensorFlowTranslation, operation: Operation) -> None:
         activate(translation, operation, output, fused, operation.name)
 
 
-def _divide(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _divide(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     """Div of whole numbers is cut towards 0; RealDiv is of real ones."""
     operator = "div_trunc" if translation.is_integer(operation.inputs[0]) else "div"
     fused = operation.settings.get("fused_activation") or ""
@@ -66,7 +68,7 @@ def _divide(translation: TensorFlowTranslation, operation: Operation) -> None:
         activate(translation, operation, output, fused, operation.name)
 
 
-def _divide_no_nan(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _divide_no_nan(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     """0 where the divisor is 0."""
     x, y = translation.inputs(operation, 0, 1)
     quotient = translation.step("div", [x, y], operation)
@@ -74,33 +76,33 @@ def _divide_no_nan(translation: TensorFlowTranslation, operation: Operation) -> 
     translation.emit("where", [is_zero, Literal(0.0), quotient], operation.name)
 
 
-def _leaky_relu(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _leaky_relu(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     slope = operation.settings.get("alpha")
     translation.emit("leaky_relu", translation.inputs(operation), operation.name, slope=0.2 if slope is None else slope)
 
 
-def _elu(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _elu(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     translation.emit("elu", translation.inputs(operation), operation.name, alpha=1.0)
 
 
-def _gelu(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _gelu(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     is_tanh = bool(operation.settings.get("approximate"))
     translation.emit("gelu", translation.inputs(operation, 0), operation.name, approximate=is_tanh)
 
 
-def _between(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _between(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     """TensorFlow Lite's activations between two bounds."""
     activate(translation, operation, translation.value(operation.inputs[0]), operation.op, operation.name)
 
 
-def _clip(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _clip(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     least, most = (translation.number(name) for name in operation.inputs[1:3])
     if least is None or most is None:
         raise UnsupportedError("its bounds are computed as the network runs")
     translation.emit("clamp", translation.inputs(operation, 0), operation.name, min=least, max=most)
 
 
-def _sum_all(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _sum_all(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     values = translation.inputs(operation)
     total: Input = values[0]
     for value in values[1:-1]:
@@ -111,7 +113,7 @@ def _sum_all(translation: TensorFlowTranslation, operation: Operation) -> None:
         translation.emit("add", [total, values[-1]], operation.name)
 
 
-def _cast(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _cast(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     to = str(operation.settings.get("DstT") or "float32")
     if to in ("float16", "bfloat16"):
         translation.draft.notes[f"The file computes some values in {to}; the network computes them in float32."] = None
@@ -127,12 +129,12 @@ def _cast(translation: TensorFlowTranslation, operation: Operation) -> None:
         translation.emit("cast", [value], operation.name, dtype=to)
 
 
-def _select(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _select(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     """The first version takes a condition of one axis along the first axis of the others; rarely, so it is refused."""
     translation.emit("select_rows", translation.inputs(operation), operation.name)
 
 
-def _reduce(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _reduce(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     axes = translation.needed_integers(operation, 1, "axes")
     keep = bool(operation.settings.get("keep_dims") or operation.settings.get("keepdims"))
     if not axes:
@@ -143,34 +145,34 @@ def _reduce(translation: TensorFlowTranslation, operation: Operation) -> None:
     )
 
 
-def _argument(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _argument(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     axis = translation.needed_integers(operation, 1, "axes")[0] if len(operation.inputs) > 1 else 0
     word = {"ArgMax": "argmax", "ArgMin": "argmin"}[operation.op]
     translation.emit(word, translation.inputs(operation, 0), operation.name, axes=axis, keepdim=False)
 
 
-def _softmax(operator: str, translation: TensorFlowTranslation, operation: Operation) -> None:
+def _softmax(operator: str, translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     value, beta = translation.value(operation.inputs[0]), operation.settings.get("beta", 1.0)
     if beta != 1.0:
         value = translation.step("mul", [value, Literal(beta)], operation)
     translation.emit(operator, [value], operation.name, axis=-1)
 
 
-def _cumsum(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _cumsum(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     if operation.settings.get("exclusive") or operation.settings.get("reverse"):
         raise UnsupportedError("it goes backwards, or leaves out the element itself")
     axis = translation.needed_integers(operation, 1, "axes")[0]
     translation.emit("cumsum", translation.inputs(operation, 0), operation.name, axis=axis)
 
 
-def _topk(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _topk(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     count = translation.needed_integers(operation, 1, "numbers of elements")[0]
     outputs = [operation.name, translation.output(operation, 1)]
     translation.dtypes[outputs[1]] = "int32"
     translation.emit("topk", translation.inputs(operation, 0), outputs, k=count, axis=-1, largest=True)
 
 
-def _batch_matmul(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _batch_matmul(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     factors: list[Input] = []
     for index, name in ((0, "adj_x"), (1, "adj_y")):
         value = translation.value(operation.inputs[index])
@@ -179,12 +181,12 @@ def _batch_matmul(translation: TensorFlowTranslation, operation: Operation) -> N
     translation.emit("matmul", factors, operation.name)
 
 
-def _einsum(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _einsum(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     equation = str(operation.settings.get("equation", "")).replace(" ", "")
     translation.emit("einsum", translation.inputs(operation), operation.name, equation=equation)
 
 
-def _local_response(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _local_response(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     """TensorFlow sums squares over 2 · radius + 1 channels without dividing by their number, which torch does."""
     settings = operation.settings
     radius, alpha = (settings.get("depth_radius") or 5), settings.get("alpha")
@@ -197,19 +199,19 @@ def _local_response(translation: TensorFlowTranslation, operation: Operation) ->
     )  # fmt: skip
 
 
-def _l2_normalize(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _l2_normalize(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     """TensorFlow Lite's, along the last axis."""
     translation.emit("l2_normalize", translation.inputs(operation, 0), operation.name, axis=-1, eps=1e-6)
 
 
-def _fourier(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _fourier(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     lengths = translation.needed_integers(operation, 1, "lengths")
     translation.dtypes[operation.name] = "complex64"
     operator = "rfft2" if operation.op == "RFFT2D" else "rfft"
     translation.emit(operator, translation.inputs(operation, 0), operation.name, lengths=tuple(lengths))
 
 
-def _part(operator: str, translation: TensorFlowTranslation, operation: Operation) -> None:
+def _part(operator: str, translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     """The absolute value, the real or the imaginary part of complex numbers."""
     translation.dtypes[operation.name] = "float32"
     translation.emit(operator, translation.inputs(operation, 0), operation.name)

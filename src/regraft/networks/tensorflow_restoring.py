@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from regraft.arrays import Checkpoint
 from regraft.containers.protobuf import field_text, grouped
 from regraft.formats.bundle_checkpoint import shown_names
-from regraft.formats.tensorflow_program import Operation
+from regraft.formats.tensorflow_program import ProgramOperation
 
 
-def restored_names(checkpoint: Checkpoint, operations: Mapping[str, Operation]) -> dict[str, str]:
+def restored_names(checkpoint: Checkpoint, operations: Mapping[str, ProgramOperation]) -> dict[str, str]:
     """Operation that gives a variable → its name in the checkpoint, for all that the graph restores.
 
     checkpoint  of a SavedModel
@@ -27,7 +27,7 @@ def restored_names(checkpoint: Checkpoint, operations: Mapping[str, Operation]) 
     return names
 
 
-def _key_of(operations: Mapping[str, Operation], value: str) -> str:
+def _key_of(operations: Mapping[str, ProgramOperation], value: str) -> str:
     """The key under which a restored value lies; "" for values that are not restored."""
     name, _, place = value.partition(":")
     operation = operations.get(name)

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from regraft.formats.tensorflow_program import Operation
+from regraft.formats.tensorflow_program import ProgramOperation
 from regraft.networks.drafting import UnsupportedError
 from regraft.networks.network import Input
 from regraft.networks.tensorflow_constants import slice_index
 from regraft.networks.tensorflow_translation import TensorFlowTranslation, Translate
 
 
-def _reshape(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _reshape(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     shape = translation.integers(operation.inputs[1]) if len(operation.inputs) > 1 else operation.settings["shape"]
     if shape is None:
         translation.emit("reshape", translation.inputs(operation, 0, 1), operation.name)
@@ -29,31 +29,31 @@ def _any_batch(shape: Sequence[int]) -> tuple[int, ...]:
     return (-1, *shape[1:]) if shape[:1] == [1] and -1 not in shape and len(shape) > 1 else tuple(shape)
 
 
-def _squeeze(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _squeeze(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     axes = operation.settings.get("squeeze_dims") or None
     translation.emit(
         "squeeze", translation.inputs(operation, 0), operation.name, axes=None if axes is None else tuple(axes)
     )
 
 
-def _expand_dims(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _expand_dims(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     axis = translation.needed_integers(operation, 1, "axes")[0]
     translation.emit("unsqueeze", translation.inputs(operation, 0), operation.name, axes=(axis,))
 
 
-def _pack(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _pack(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     axis = int(operation.settings.get("axis") or 0)
     translation.emit("stack", translation.inputs(operation), operation.name, axis=axis)
 
 
-def _unpack(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _unpack(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     count, axis = int(operation.settings.get("num") or 1), int(operation.settings.get("axis") or 0)
     outputs = [translation.output(operation, index) for index in range(count)]
     translation.dtypes |= dict.fromkeys(outputs, translation.dtype(operation.inputs[0]))
     translation.emit("unstack", translation.inputs(operation, 0), outputs, axis=axis)
 
 
-def _concat(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _concat(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     """The first version has the axis in front; TensorFlow Lite has it in its settings."""
     places = {"ConcatV2": (slice(None, -1), -1), "Concat": (slice(1, None), 0)}
     if "axis" in operation.settings:
@@ -68,7 +68,7 @@ def _concat(translation: TensorFlowTranslation, operation: Operation) -> None:
     translation.emit("concat", [translation.value(name) for name in parts], operation.name, axis=axis)
 
 
-def _split(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _split(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     """Into equal parts: axis, value."""
     axis = translation.needed_integers(operation, 0, "axes")[0]
     count = int(operation.settings.get("num_split") or 1)
@@ -77,7 +77,7 @@ def _split(translation: TensorFlowTranslation, operation: Operation) -> None:
     translation.emit("chunk", translation.inputs(operation, 1), outputs, count=count, axis=axis)
 
 
-def _split_sizes(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _split_sizes(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     """Into parts of given sizes: value, sizes, axis. One size may be -1, for the rest."""
     sizes = translation.needed_integers(operation, 1, "sizes")
     axis = translation.needed_integers(operation, 2, "axes")[0]
@@ -89,7 +89,9 @@ def _split_sizes(translation: TensorFlowTranslation, operation: Operation) -> No
         translation.emit("split", translation.inputs(operation, 0), outputs, sizes=tuple(sizes), axis=axis)
 
 
-def _split_rest(translation: TensorFlowTranslation, operation: Operation, sizes: Sequence[int], axis: int) -> None:
+def _split_rest(
+    translation: TensorFlowTranslation, operation: ProgramOperation, sizes: Sequence[int], axis: int
+) -> None:
     """Parts before the open one count from the start, parts behind it from the end."""
     place = list(sizes).index(-1)
     for index in range(len(sizes)):
@@ -101,7 +103,7 @@ def _split_rest(translation: TensorFlowTranslation, operation: Operation, sizes:
         )  # fmt: skip
 
 
-def _slice(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _slice(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     begins = translation.integers(operation.inputs[1])
     sizes = translation.integers(operation.inputs[2])
     if begins is None or sizes is None:
@@ -114,7 +116,7 @@ def _slice(translation: TensorFlowTranslation, operation: Operation) -> None:
     )  # fmt: skip
 
 
-def _strided_slice(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _strided_slice(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     bounds = [translation.integers(name) for name in operation.inputs[1:4]]
     if any(bound is None for bound in bounds):
         _slice_by_values(translation, operation)
@@ -126,7 +128,9 @@ def _strided_slice(translation: TensorFlowTranslation, operation: Operation) -> 
     _indexed(translation, operation, translation.value(operation.inputs[0]), index)
 
 
-def _indexed(translation: TensorFlowTranslation, operation: Operation, value: Input, index: Sequence[Any]) -> None:
+def _indexed(
+    translation: TensorFlowTranslation, operation: ProgramOperation, value: Input, index: Sequence[Any]
+) -> None:
     """A slice of some axes, then those of which one place is taken, then new axes."""
     if ... in index:
         translation.emit("subscript", [value], operation.name, index=tuple(map(_part, index)))
@@ -160,7 +164,7 @@ def _part(part: Any) -> Any:
     return "..." if part is ... else (part.start, part.stop, part.step) if isinstance(part, slice) else part
 
 
-def _flipped(translation: TensorFlowTranslation, operation: Operation, index: Sequence[Any]) -> None:
+def _flipped(translation: TensorFlowTranslation, operation: ProgramOperation, index: Sequence[Any]) -> None:
     """Steps of -1 over whole axes are a flip; torch has no other negative steps."""
     whole = (slice(None, None, 1), slice(None, None, -1))
     if any(part not in whole for part in index):
@@ -169,7 +173,7 @@ def _flipped(translation: TensorFlowTranslation, operation: Operation, index: Se
     translation.emit("flip", translation.inputs(operation, 0), operation.name, axes=axes)
 
 
-def _slice_by_values(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _slice_by_values(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     """Bounds that are computed as the network runs, along the first axes."""
     masks = {name: int(operation.settings.get(f"{name}_mask") or 0) for name in
              ("begin", "end", "ellipsis", "new_axis", "shrink_axis")}  # fmt: skip
@@ -182,20 +186,20 @@ def _slice_by_values(translation: TensorFlowTranslation, operation: Operation) -
     )  # fmt: skip
 
 
-def _transpose(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _transpose(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     axes = translation.needed_integers(operation, 1, "axes")
     translation.emit("permute", translation.inputs(operation, 0), operation.name, axes=tuple(axes))
 
 
-def _tile(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _tile(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     _by_numbers(translation, operation, "tile", "repeats")
 
 
-def _broadcast(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _broadcast(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     _by_numbers(translation, operation, "expand", "shape")
 
 
-def _by_numbers(translation: TensorFlowTranslation, operation: Operation, operator: str, setting: str) -> None:
+def _by_numbers(translation: TensorFlowTranslation, operation: ProgramOperation, operator: str, setting: str) -> None:
     """An operator whose second input is a setting where its numbers are known, and an input where they are not."""
     numbers = translation.integers(operation.inputs[1])
     if numbers is None:
@@ -204,7 +208,7 @@ def _by_numbers(translation: TensorFlowTranslation, operation: Operation, operat
         translation.emit(operator, translation.inputs(operation, 0), operation.name, **{setting: tuple(numbers)})
 
 
-def _fill(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _fill(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     value = translation.constant(operation.inputs[1])
     if value is None or value.size != 1:
         raise UnsupportedError("its value is computed as the network runs")
@@ -212,15 +216,15 @@ def _fill(translation: TensorFlowTranslation, operation: Operation) -> None:
     translation.emit("fill", translation.inputs(operation, 0), operation.name, value=value.item(), dtype=dtype)
 
 
-def _range(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _range(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     translation.emit("range", translation.inputs(operation), operation.name)
 
 
-def _like(value: float, translation: TensorFlowTranslation, operation: Operation) -> None:
+def _like(value: float, translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     translation.emit("full_like", translation.inputs(operation, 0), operation.name, value=value)
 
 
-def _gather(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _gather(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     axis = operation.settings.get("axis")
     if axis is None:
         axis = translation.needed_integers(operation, 2, "axes")[0] if len(operation.inputs) > 2 else 0
@@ -229,16 +233,16 @@ def _gather(translation: TensorFlowTranslation, operation: Operation) -> None:
     translation.emit("gather", translation.inputs(operation, 0, 1), operation.name, axis=int(axis))
 
 
-def _gather_nd(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _gather_nd(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     translation.emit("gather_nd", translation.inputs(operation, 0, 1), operation.name, batch=0)
 
 
-def _reverse(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _reverse(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     axes = translation.needed_integers(operation, 1, "axes")
     translation.emit("flip", translation.inputs(operation, 0), operation.name, axes=tuple(axes))
 
 
-def _pad(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _pad(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     sides = translation.constant(operation.inputs[1])
     value = translation.number(operation.inputs[2]) if len(operation.inputs) > 2 else 0.0
     if value is None:
@@ -255,7 +259,7 @@ def _pad(translation: TensorFlowTranslation, operation: Operation) -> None:
     translation.emit("pad", translation.inputs(operation, 0), operation.name, pads=pads, mode=mode, value=value)
 
 
-def _one_hot(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _one_hot(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     depth = translation.needed_integers(operation, 1, "depths")[0]
     on, off = (translation.constant(name) for name in operation.inputs[2:4])
     if on is None or off is None:
@@ -268,15 +272,15 @@ def _one_hot(translation: TensorFlowTranslation, operation: Operation) -> None:
     )  # fmt: skip
 
 
-def _shape(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _shape(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     translation.emit("shape", translation.inputs(operation, 0), operation.name)
 
 
-def _size(operator: str, translation: TensorFlowTranslation, operation: Operation) -> None:
+def _size(operator: str, translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     translation.emit(operator, translation.inputs(operation, 0), operation.name)
 
 
-def _resize(mode: str, translation: TensorFlowTranslation, operation: Operation) -> None:
+def _resize(mode: str, translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     """Source: tensorflow/core/kernels/image/resize_{bilinear,nearest_neighbor}_op.cc."""
     settings = operation.settings
     align, half = bool(settings.get("align_corners")), bool(settings.get("half_pixel_centers"))
@@ -293,7 +297,7 @@ def _resize(mode: str, translation: TensorFlowTranslation, operation: Operation)
     translation.dtypes[operation.name] = "float32" if mode == "linear" else translation.dtype(operation.inputs[0])
 
 
-def _blocks(operator: str, translation: TensorFlowTranslation, operation: Operation) -> None:
+def _blocks(operator: str, translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     block = int(operation.settings.get("block_size") or 1)
     channels_last = operation.settings.get("data_format") != "NCHW"
     translation.emit(
@@ -301,7 +305,7 @@ def _blocks(operator: str, translation: TensorFlowTranslation, operation: Operat
     )
 
 
-def _batches(operator: str, translation: TensorFlowTranslation, operation: Operation) -> None:
+def _batches(operator: str, translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     """Blocks of a map as items of the batch, and back; convolutions between the two have holes."""
     block = translation.needed_integers(operation, 1, "blocks")
     sides = translation.constant(operation.inputs[2])
@@ -311,7 +315,7 @@ def _batches(operator: str, translation: TensorFlowTranslation, operation: Opera
     translation.emit(operator, translation.inputs(operation, 0), operation.name, block=tuple(block), sides=pairs)
 
 
-def _band_part(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _band_part(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     """A triangle of matrices."""
     lower, upper = (translation.needed_integers(operation, index, "widths")[0] for index in (1, 2))
     value: Input = translation.value(operation.inputs[0])

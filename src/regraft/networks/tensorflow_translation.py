@@ -12,7 +12,7 @@ from typing import Any, final
 import numpy as np
 
 from regraft.arrays import Checkpoint
-from regraft.formats.tensorflow_program import Operation
+from regraft.formats.tensorflow_program import ProgramOperation
 from regraft.networks.drafting import Draft, UnsupportedError, decimal, literal
 from regraft.networks.network import Array, Input, Network, Untranslated
 from regraft.networks.tensorflow_constants import MOST_NUMBERS, folded
@@ -54,7 +54,7 @@ class TensorFlowTranslation:
     """
 
     checkpoint: Checkpoint
-    operations: Mapping[str, Operation]
+    operations: Mapping[str, ProgramOperation]
     arrays: Mapping[str, str]
     read: Callable[[str], np.ndarray | None]
     table: "Mapping[str, Translate]"
@@ -62,7 +62,7 @@ class TensorFlowTranslation:
     branch: Callable[[Any, Sequence[Input]], Network] | None = None
     draft: Draft = field(default_factory=Draft)
     uses: Counter[str] = field(default_factory=Counter)
-    users: dict[str, list[Operation]] = field(default_factory=dict)
+    users: dict[str, list[ProgramOperation]] = field(default_factory=dict)
     values: dict[str, Input] = field(default_factory=dict)
     known: dict[str, np.ndarray | None] = field(default_factory=dict)
     dtypes: dict[str, str] = field(default_factory=dict)
@@ -81,7 +81,7 @@ class TensorFlowTranslation:
             self.values[name] = value
         return value
 
-    def inputs(self, operation: Operation, *indices: int) -> tuple[Input, ...]:
+    def inputs(self, operation: ProgramOperation, *indices: int) -> tuple[Input, ...]:
         """All inputs, or those of these indices."""
         return tuple(self.value(operation.inputs[index]) for index in indices or range(len(operation.inputs)))
 
@@ -108,7 +108,7 @@ class TensorFlowTranslation:
             name = operation.inputs[0]
         return name
 
-    def needed_weight(self, operation: Operation, index: int) -> Array:
+    def needed_weight(self, operation: ProgramOperation, index: int) -> Array:
         """An input that must be an array. Raises UnsupportedError when it is computed."""
         array = self.weight(operation.inputs[index])
         if array is None:
@@ -130,7 +130,7 @@ class TensorFlowTranslation:
         value = self.constant(name)
         return None if value is None else [int(number) for number in value.reshape(-1)]
 
-    def needed_integers(self, operation: Operation, index: int, what: str) -> list[int]:
+    def needed_integers(self, operation: ProgramOperation, index: int, what: str) -> list[int]:
         """The same of an input. Raises UnsupportedError when they are computed as the network runs."""
         numbers = self.integers(operation.inputs[index])
         if numbers is None:
@@ -171,7 +171,7 @@ class TensorFlowTranslation:
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
-    def output(self, operation: Operation, index: int = 0) -> str:
+    def output(self, operation: ProgramOperation, index: int = 0) -> str:
         """The name of what an operation gives."""
         return f"{operation.name}:{index}" if index else operation.name
 
@@ -179,14 +179,14 @@ class TensorFlowTranslation:
         """Add a node."""
         self.draft.emit(operator, inputs, [output] if isinstance(output, str) else output, settings=settings)
 
-    def step(self, operator: str, inputs: Sequence[Input], operation: Operation, **settings: Any) -> str:
+    def step(self, operator: str, inputs: Sequence[Input], operation: ProgramOperation, **settings: Any) -> str:
         """Add a node that the file does not have, and give the name of its value."""
         output = self.draft.unnamed(operation.name)
         self.draft.emit(operator, inputs, [output], settings=settings)
         return output
 
     def layer(
-        self, operation: Operation, operator: str, inputs: Sequence[Input], output: str | Sequence[str],
+        self, operation: ProgramOperation, operator: str, inputs: Sequence[Input], output: str | Sequence[str],
         arrays: Mapping[str, Array], **settings: Any,
     ) -> None:  # fmt: skip
         """Add a layer, named after the scope of its first array, else after its operation."""
@@ -200,12 +200,12 @@ class TensorFlowTranslation:
         """Let an output of an operation be another value."""
         self.values[output] = value
 
-    def only_user(self, name: str) -> Operation | None:
+    def only_user(self, name: str) -> ProgramOperation | None:
         """The operation that takes a value, when nothing else does."""
         users = self.users.get(name, [])
         return users[0] if len(users) == 1 and self.uses[name] == 1 else None
 
-    def fold(self, operation: Operation) -> bool:
+    def fold(self, operation: ProgramOperation) -> bool:
         """Whether the operation's output is known as the graph is read, and has been noted."""
         if operation.op in PASSED and operation.inputs:
             return self._pass(operation)
@@ -225,7 +225,7 @@ class TensorFlowTranslation:
         self.dtypes[operation.name] = result.dtype.name
         return True
 
-    def _pass(self, operation: Operation) -> bool:
+    def _pass(self, operation: ProgramOperation) -> bool:
         """What an operation passes on as it is."""
         for index, name in enumerate(operation.inputs if operation.op == "IdentityN" else operation.inputs[:1]):
             output = self.output(operation, index)
@@ -233,7 +233,7 @@ class TensorFlowTranslation:
             self.dtypes[output] = self.dtype(name)
         return True
 
-    def _moves(self, operation: Operation, array: Array) -> tuple[Move, ...] | None:
+    def _moves(self, operation: ProgramOperation, array: Array) -> tuple[Move, ...] | None:
         """What an operation does to an array, when it only gives it another shape; None for all others."""
         shape = self.shape(array)
         if operation.op == "Reshape" and (sizes := self.integers(operation.inputs[1])) is not None:
@@ -246,10 +246,10 @@ class TensorFlowTranslation:
         return None
 
 
-Translate = Callable[[TensorFlowTranslation, Operation], None]
+Translate = Callable[[TensorFlowTranslation, ProgramOperation], None]
 
 
-def walk(translation: TensorFlowTranslation, order: Sequence[Operation], outputs: Sequence[str]) -> None:
+def walk(translation: TensorFlowTranslation, order: Sequence[ProgramOperation], outputs: Sequence[str]) -> None:
     """Translate all operations in their order, each after those that it takes; then name the outputs.
 
     outputs  values
@@ -273,7 +273,7 @@ def walk(translation: TensorFlowTranslation, order: Sequence[Operation], outputs
             translation.emit("identity", [value], output)
 
 
-def _translate(translation: TensorFlowTranslation, operation: Operation) -> None:
+def _translate(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
     """Translate one operation, and note the dtype of what it gives."""
     if operation.op in _SILENT or operation.name in translation.arrays:
         return
@@ -284,7 +284,7 @@ def _translate(translation: TensorFlowTranslation, operation: Operation) -> None
     translation.dtypes.setdefault(operation.name, _dtype_after(translation, operation))
 
 
-def _dtype_after(translation: TensorFlowTranslation, operation: Operation) -> str:
+def _dtype_after(translation: TensorFlowTranslation, operation: ProgramOperation) -> str:
     """The dtype of what an operation gives: most give that of their first input that is no setting."""
     if operation.op in _TRUTHS:
         return "bool"

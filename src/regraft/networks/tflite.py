@@ -12,9 +12,9 @@ import numpy as np
 from regraft.arrays import Checkpoint
 from regraft.containers.flatbuffer import FlatTable, root_table
 from regraft.containers.spans import mapped
-from regraft.formats.tensorflow_program import Operation
+from regraft.formats.tensorflow_program import ProgramOperation
 from regraft.formats.tflite import constant_names
-from regraft.networks.network import Entry, Input, Network, Untranslated, nodes_needed
+from regraft.networks.network import Input, Network, NetworkInput, Untranslated, nodes_needed
 from regraft.networks.tensorflow_constants import MOST_NUMBERS
 from regraft.networks.tensorflow_states import walk_states
 from regraft.networks.tensorflow_table import TABLE
@@ -94,7 +94,11 @@ class _File:
         return self._network(translation, [tensors[number] for number in inputs], outputs, states)
 
     def _translation(
-        self, order: Sequence[Operation], tensors: Sequence[_Tensor], constants: Mapping[int, str], given: set[str]
+        self,
+        order: Sequence[ProgramOperation],
+        tensors: Sequence[_Tensor],
+        constants: Mapping[int, str],
+        given: set[str],
     ) -> TensorFlowTranslation:
         arrays = {tensors[number].name: name for number, name in constants.items()}
         empty = {
@@ -122,8 +126,8 @@ class _File:
     ) -> Network:  # fmt: skip
         """The network, with the states that the file keeps between calls as inputs and outputs."""
         draft, every = translation.draft, (*outputs, *states.values())
-        entries = [Entry(tensor.name, tensor.shape, tensor.dtype) for tensor in inputs]
-        entries += [Entry(name, translation.state_shapes[name]) for name in states]
+        entries = [NetworkInput(tensor.name, tensor.shape, tensor.dtype) for tensor in inputs]
+        entries += [NetworkInput(name, translation.state_shapes[name]) for name in states]
         if states:
             draft.notes[_STATES.format(len(states))] = None
         return Network(
@@ -132,7 +136,7 @@ class _File:
         )  # fmt: skip
 
 
-def _is_hybrid(operation: Operation, tensors: Sequence[_Tensor]) -> bool:
+def _is_hybrid(operation: ProgramOperation, tensors: Sequence[_Tensor]) -> bool:
     """Whether a layer's weights are integers and its input is real."""
     weights = next((tensor for tensor in tensors if tensor.name in operation.inputs[1:2]), None)
     return operation.op in _PRODUCTS and weights is not None and weights.is_coded
@@ -174,10 +178,10 @@ def _name_outputs(subgraph: FlatTable, tensors: list[_Tensor]) -> None:
 
 def _operations(
     model: FlatTable, subgraph: FlatTable, tensors: Sequence[_Tensor]
-) -> tuple[list[Operation], list[Untranslated]]:
+) -> tuple[list[ProgramOperation], list[Untranslated]]:
     """(the operators as operations, those that have no translation)."""
     codes = [(max(code.number(0, "b"), code.number(3, "i")), code.text(1)) for code in model.tables(1)]
-    operations: list[Operation] = []
+    operations: list[ProgramOperation] = []
     unknown: list[Untranslated] = []
     for table in subgraph.tables(3):
         code, custom = codes[table.number(0, "I")]
@@ -190,7 +194,7 @@ def _operations(
     return operations, unknown
 
 
-def _operation(code: int, table: FlatTable, tensors: Sequence[_Tensor], outputs: Sequence[str]) -> Operation:
+def _operation(code: int, table: FlatTable, tensors: Sequence[_Tensor], outputs: Sequence[str]) -> ProgramOperation:
     word, read = OPERATIONS[code]
     options = table.table(4)
     settings: dict[str, Any] = {} if options is None else read(options)
@@ -203,7 +207,7 @@ def _operation(code: int, table: FlatTable, tensors: Sequence[_Tensor], outputs:
     if code == 4:
         settings["depth_multiplier"] = options.number(3, "i") if options is not None else 1
     names = tuple(tensors[index].name if index >= 0 else "" for index in inputs)
-    return Operation(word, outputs[0] if outputs else word, names, settings)
+    return ProgramOperation(word, outputs[0] if outputs else word, names, settings)
 
 
 def _has_bias(code: int, inputs: Sequence[int]) -> bool:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from regraft.errors import BuildError
-from regraft.networks.network import Entry, Literal, Network, Node
+from regraft.networks.network import Literal, Network, NetworkInput, Node
 from regraft.tensors.trees import find_in
 
 # Modes, dtypes, equations such as "ab,bc->ac". Without brackets, quotes and colons nothing can be called.
@@ -25,7 +25,7 @@ def refuse_code(network: Network) -> None:
             raise BuildError(f"Refused: {where} has the setting {text!r:.100}, which is not a word or a number.")
 
 
-def _check(entry: Entry) -> None:
+def _check(entry: NetworkInput) -> None:
     """Raise BuildError for an input that is no tensor of numbers."""
     is_shape = all(size is None or (type(size) is int and 0 <= size <= _LARGEST) for size in entry.shape)
     if not is_shape or len(entry.shape) > _MOST_AXES or entry.dtype not in DTYPES:

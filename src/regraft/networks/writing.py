@@ -9,12 +9,12 @@ from regraft.networks.block_methods import Methods, methods_of, written_lines
 from regraft.networks.names import expression
 from regraft.networks.operators import python
 from regraft.networks.runtime_functions import HELPERS
-from regraft.networks.source import Source, container_text, is_list
+from regraft.networks.source import ModuleSource, container_text, is_list
 
 WIDTH = 120
 
 
-def write_source(source: Source, title: str, *, class_name: str = "Net") -> str:
+def write_source(source: ModuleSource, title: str, *, class_name: str = "Net") -> str:
     """The file: what it is, the functions that torch lacks, and the class.
 
     title  a sentence on where the network comes from
@@ -52,7 +52,7 @@ def _imports(body: str) -> list[str]:
     return [*lines, "import torch", "import torch.nn.functional as F", "from torch import Tensor, nn"]
 
 
-def _docstring(source: Source, title: str) -> str:
+def _docstring(source: ModuleSource, title: str) -> str:
     lines = [_escaped(title), ""]
     lines += [f"Input   {name} {shape} {dtype}" for name, shape, dtype in source.inputs]
     lines += [f"Output  {shape}" for shape in source.shapes]
@@ -65,7 +65,7 @@ def _escaped(text: str) -> str:
     return text.replace("\\", "/").replace('"', "'")
 
 
-def _constructor(source: Source, methods: Methods) -> Iterator[str]:
+def _constructor(source: ModuleSource, methods: Methods) -> Iterator[str]:
     yield "def __init__(self) -> None:"
     yield "    super().__init__()"
     lists = [path for path, names in source.children.items() if path and is_list(names)]
@@ -88,7 +88,7 @@ def _constructor(source: Source, methods: Methods) -> Iterator[str]:
         yield f'    self.register_buffer("{path}", {text}, persistent=False)'
 
 
-def _containers_above(path: str, source: Source, lists: Sequence[str], made: set[str]) -> Iterator[str]:
+def _containers_above(path: str, source: ModuleSource, lists: Sequence[str], made: set[str]) -> Iterator[str]:
     """The modules that hold a path, plain ones and layers; `made` are those that were written."""
     for parent in _parents(path):
         if parent not in made:
@@ -114,7 +114,7 @@ def _placed(path: str, text: str, lists: Sequence[str]) -> str:
     return f"{expression(path, lists)} = {text}"
 
 
-def _forward(source: Source, methods: Methods) -> Iterator[str]:
+def _forward(source: ModuleSource, methods: Methods) -> Iterator[str]:
     kinds = ", ".join(f"{name}: Tensor" for name, _, _ in source.inputs)
     result = "Tensor" if len(source.outputs) == 1 else f"tuple[{', '.join(['Tensor'] * len(source.outputs))}]"
     yield f"def forward(self, {kinds}) -> {result}:"

@@ -21,14 +21,14 @@ _MOST_ROUNDS = 64  # of refinement; stable far earlier in every network seen
 
 
 @dataclass(frozen=True)
-class Node:
+class LayerNode:
     """One layer: what it is (kind and shape, in torch's terms), and what feeds it."""
 
     signature: Hashable
     inputs: Expression
 
 
-Graph = Mapping[str, Node]
+Graph = Mapping[str, LayerNode]
 
 
 @dataclass(frozen=True)

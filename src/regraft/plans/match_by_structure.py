@@ -10,7 +10,7 @@ from regraft.foundation.patterns import exact_pattern
 from regraft.foundation.wording import counted
 from regraft.operations.moves import Reshape
 from regraft.operations.operation import Operation
-from regraft.plans.graphs import Expression, Graph, Matches, Node, bare, combined, match_graphs, stepped
+from regraft.plans.graphs import Expression, Graph, LayerNode, Matches, bare, combined, match_graphs, stepped
 from regraft.plans.layers import Layer
 from regraft.plans.layouts import OURS
 from regraft.plans.match_by_name import CHANNELS_LAST, Pairing, Pairings, pair_layer, suspected_flattening
@@ -219,7 +219,7 @@ def _graph(signatures: Mapping[str, Hashable], inputs: Mapping[str, Expression])
     for name, expression in _resolved(signatures, inputs).items():
         if name in signatures:
             feeding = bare(expression)
-            graph[name] = Node(_at_input(signatures[name]) if feeding == "" else signatures[name], feeding)
+            graph[name] = LayerNode(_at_input(signatures[name]) if feeding == "" else signatures[name], feeding)
     return graph
 
 

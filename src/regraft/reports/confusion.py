@@ -14,7 +14,7 @@ LISTED_PAIRS = 10
 
 
 @dataclass(frozen=True)
-class ClassScore:
+class ClassRow:
     """One class: how many examples it has, how many were recognised, and what the others were mostly taken for.
 
     count      examples of the class (the support)
@@ -57,10 +57,10 @@ class Confusion:
 
     names: list[str]
     numbered: bool
-    table: list[tuple[ClassScore, list[tuple[int, str]]]]
+    table: list[tuple[ClassRow, list[tuple[int, str]]]]
     paths: dict[str, str]
     pairs: list[tuple[int, str, str]]
-    weakest: list[ClassScore]
+    weakest: list[ClassRow]
 
 
 def confusion_of(matrix: Matrix, classes: Sequence[str]) -> Confusion:
@@ -81,10 +81,10 @@ def confusion_of(matrix: Matrix, classes: Sequence[str]) -> Confusion:
     )
 
 
-def _class_score(names: Sequence[str], index: int, row: Sequence[int], predicted: int) -> ClassScore:
+def _class_score(names: Sequence[str], index: int, row: Sequence[int], predicted: int) -> ClassRow:
     others = [(count, -column) for column, count in enumerate(row) if column != index and count]
     taken_for = names[-max(others)[1]] if others else ""
-    return ClassScore(names[index], sum(row), row[index], predicted, taken_for)
+    return ClassRow(names[index], sum(row), row[index], predicted, taken_for)
 
 
 def _cells(counts: Sequence[int], shares: Sequence[float], row: int) -> list[tuple[int, str]]:

@@ -16,7 +16,7 @@ from regraft.jobs.studies import Study
 from regraft.learning.history import History, Stage
 from regraft.plan import Plan
 from regraft.reports.calibration import Calibration, calibration_of
-from regraft.reports.confusion import ClassScore, Confusion, confusion_of
+from regraft.reports.confusion import ClassRow, Confusion, confusion_of
 from regraft.reports.outcomes import Outcomes
 from regraft.reports.task_results import TaskResult
 
@@ -251,7 +251,7 @@ def _table_metrics(confusion: Confusion) -> list[dict[str, object]]:
     return [_class_metrics(score) for score, _ in confusion.table]
 
 
-def _class_metrics(score: ClassScore) -> dict[str, object]:
+def _class_metrics(score: ClassRow) -> dict[str, object]:
     values = {"precision": score.precision, "recall": score.recall, "f1": score.f1, "support": score.count}
     return {"class": score.name, **values}
 

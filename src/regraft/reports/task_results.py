@@ -22,7 +22,7 @@ MAIN = {"regression": "mean_absolute_error", "multilabel": "f1", "segmentation":
 
 
 @dataclass(frozen=True)
-class NumberColumn:
+class PredictedNumbers:
     """A number that was to be predicted: its name, and for each example the true and the predicted value."""
 
     name: str
@@ -46,7 +46,7 @@ class TaskResult:
     baseline_name: str = ""
     baseline: Mapping[str, float] = field(default_factory=dict)
     per_class: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    columns: tuple[NumberColumn, ...] = ()
+    columns: tuple[PredictedNumbers, ...] = ()
     answers: tuple[tuple[str, ...], ...] = ()
 
     def to_csv(self) -> str:
@@ -118,7 +118,7 @@ def _numbers(trained: nn.Module, examples: object, dataset: Labelled, training: 
         {"mean_absolute_error": float((true - mean).abs().mean()), "r2": _r2(true, mean.expand_as(true))},
         per_class,
         tuple(
-            NumberColumn(name, tuple(true[:, i].tolist()), tuple(predicted[:, i].tolist()))
+            PredictedNumbers(name, tuple(true[:, i].tolist()), tuple(predicted[:, i].tolist()))
             for i, name in enumerate(names)
         ),
         (heads, *rows),
@@ -132,14 +132,14 @@ def _several_parts(
     known = predictions(trained, examples, task=training.target.given_task)
     rows = [training.label_of(index) for index in range(len(training))]
     columns: list[tuple[str, Sequence[str]]] = [("name", dataset.ids)]
-    numbers, baseline = list[NumberColumn](), dict[str, float]()
+    numbers, baseline = list[PredictedNumbers](), dict[str, float]()
     for target in training.target.parts:
         name = target.columns[0]
         true, outputs = known.labels[name].reshape(len(dataset), -1), known.outputs[name].reshape(len(dataset), -1)
         usual = torch.stack([row[name] for row in rows])
         if target.task == "regression":
             true, outputs, mean = true[:, 0].double(), outputs[:, 0].double(), usual.double().mean()
-            numbers.append(NumberColumn(name, tuple(true.tolist()), tuple(outputs.tolist())))
+            numbers.append(PredictedNumbers(name, tuple(true.tolist()), tuple(outputs.tolist())))
             baseline[f"{name}.mean_absolute_error"] = float((true - mean).abs().mean())
             cells = [[f"{cell:.9g}" for cell in values.tolist()] for values in (true, outputs)]
         elif target.task == "classification":

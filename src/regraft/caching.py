@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from regraft.caches.computing import Computed, Filled, compute, fill
 from regraft.caches.features import Features
+from regraft.caches.keys import key_of, manifest_of
 from regraft.caches.one_pass import compute_stream
 from regraft.caches.options import Engine, Options, Share
 from regraft.caches.precision import Precision
@@ -16,6 +17,7 @@ from regraft.caches.running import device_of
 from regraft.caches.sampling import samples_of
 from regraft.errors import CacheError
 from regraft.examples import Examples, as_examples, with_pads
+from regraft.foundation.progress import progress_bar
 from regraft.sources.streams import is_stream
 from regraft.splitting import FeatureComputer, Trunk
 from regraft.stores.folder import FolderStore
@@ -70,7 +72,7 @@ def cache_features(
     options = _options(store, batch_size, precision, settings, head=head, epochs=epochs, tell=tell)
     if isinstance(engine, Ray):
         same = {"batch_size": batch_size, "views": views, "precision": precision, "data_id": data_id, "pad": pad}
-        _fill_by_workers(engine, trunk, dataset, options.store, same)
+        _fill_by_workers(engine, trunk, dataset, options, same)
     with kept_generators():
         if is_stream(dataset):
             return Features(_of_stream(trunk, dataset, options, views, data_id, classes, pad))
@@ -146,9 +148,10 @@ def _refuse_stream(dataset: Any) -> None:
 
 
 def _fill_by_workers(
-    workers: Ray, trunk: FeatureComputer, dataset: Any, store: Store | None, same: Mapping[str, Any]
+    workers: Ray, trunk: FeatureComputer, dataset: Any, options: Options, same: Mapping[str, Any]
 ) -> None:
     """Let workers fill the store. Raises CacheError for what other processes cannot see or be sent."""
+    store = options.store
     if not isinstance(store, FolderStore):
         raise CacheError(
             "Workers on Ray share a store: pass a folder that all nodes see, or a URL such as s3://bucket/features."
@@ -161,7 +164,19 @@ def _fill_by_workers(
             f"The model is on the {'GPU' if on_gpu else 'CPU'}, and each worker has {workers.gpus:g} GPUs. Features of "
             f"both round differently, so they are not mixed. {way_out}"
         )
-    workers.run(partial(_fill_share, trunk, dataset, store.absolute(), workers.engine, same))
+    manifest = manifest_of(trunk, options)
+    entry = store.entry(key_of(manifest), manifest)
+    rows = len(_examples(trunk, dataset, (), same["pad"])) * same["views"]
+    with progress_bar("features", rows) as advance:
+        shown = sum(part.count for part in entry.parts())
+
+        def look() -> None:
+            nonlocal shown
+            stored = sum(part.count for part in entry.parts())
+            advance(stored - shown)
+            shown = stored
+
+        workers.run(partial(_fill_share, trunk, dataset, store.absolute(), workers.engine, same), look)
 
 
 def _fill_share(

@@ -5,6 +5,7 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
 from torch.utils.data import Dataset
 
 from regraft.caches.options import Engine
@@ -84,6 +85,25 @@ def test_workers_that_all_die_are_an_error(ray, tmp_path):
     """Each time they are started."""
     with pytest.raises(CacheError, match=r"All 1 worker on Ray died: .*\nWhat they had committed stays"):
         Ray(workers=1, restarts=0).run(lambda share: os.kill(os.getpid(), signal.SIGKILL))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")  # of Ray by its own code
+@pytest.mark.filterwarnings("ignore::FutureWarning:ray")
+def test_a_data_set_of_ray_data_is_taken_as_a_stream(ray, tmp_path):
+    """Rows with named columns, read once."""
+    import ray.data
+
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    inputs, targets = tiny_data(24)
+    rows = [{"x": row.numpy(), "label": int(target)} for row, target in zip(inputs, targets, strict=True)]
+    features = cache_features(tiny_trunk(), ray.data.from_items(rows), tmp_path, batch_size=8)
+    expected = cache_features(tiny_trunk(), (inputs, targets), batch_size=8)
+    got = features.gather(torch.arange(24))
+    pairs = [
+        sorted((tuple(row.tolist()), int(label)) for row, label in zip(values["hidden"], labels, strict=True))
+        for values, labels in (got, expected.gather(torch.arange(24)))  # in whatever order Ray has given them
+    ]
+    assert pairs[0] == pairs[1]
 
 
 def test_more_than_a_machine_has_is_refused(ray):

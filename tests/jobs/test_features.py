@@ -1,11 +1,15 @@
 """The features of a job's data."""
 
+import pytest
 import torch
 from torch import nn
 
 import regraft
+from regraft.caches.options import Share
+from regraft.caches.ray_workers import Ray
 from regraft.datasets.labelled import Labelled
-from regraft.jobs.features import augmented, features_of
+from regraft.errors import JobError
+from regraft.jobs.features import augmented, features_of, workers_of
 from regraft.jobs.job import Job
 
 BASE = {"checkpoint": {"path": "x.npz"}, "model": {"factory": "net:make"}, "data": {"train": "train"}}
@@ -59,3 +63,28 @@ def test_only_views_are_augmented():
     rows = Rows(4)
     assert augmented(rows, job_with()) is rows
     assert augmented(rows, job_with(views=3)) is not rows
+
+
+@pytest.mark.parametrize(
+    ("section", "address", "workers"),
+    [
+        ({}, None, None),
+        ({"engine": "auto"}, None, None),
+        ({"engine": "auto", "workers": 3}, "127.0.0.1:6379", Ray(workers=3)),
+        ({"engine": "ray", "cpus": 2, "address": "ray://head:10001"}, None, Ray(cpus=2, address="ray://head:10001")),
+    ],
+)
+def test_workers_are_those_of_the_section(monkeypatch, section, address, workers):
+    """ "auto" takes Ray where the environment names a cluster."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if address:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+    assert workers_of(Job.from_dict({**BASE, "cluster": section}).cluster) == workers
+
+
+@pytest.mark.parametrize("shared", [{"share": Share(0, 2)}, {"cluster": {"engine": "ray"}}])
+def test_several_processes_need_a_folder_of_features(shared):
+    trunk, head = split_model()
+    job = Job.from_dict({**BASE, "cluster": shared.get("cluster", {})})
+    with pytest.raises(JobError, match=r"\[cache\] names no folder"):
+        features_of(trunk, head, {"train": Rows(6)}, job, print, shared.get("share", Share()))

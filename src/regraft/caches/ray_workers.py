@@ -16,7 +16,7 @@ from regraft.foundation.wording import counted
 T = TypeVar("T")
 Work = Callable[[Share], T]
 EXACT_ENGINE = Engine()
-LOOK_S = 1.0  # between looks at the store while workers compute
+LOOK_S = 2.0  # between looks at the store while workers compute
 # Read when Ray is imported. A Ray that is started here listens on this machine's loopback address alone, sends no
 # statistics, and does not warn of what it will do with the GPUs of workers that ask for none.
 ENVIRONMENT = {
@@ -66,7 +66,7 @@ class Ray:
             raise CacheError("Ray cannot be used: " + "; ".join(problems) + ".")
 
     def run(self, work: Work[T], look: Callable[[], None] = lambda: None) -> list[T]:
-        """What each worker returns for its share, of those that have ended; `look` is called about once a second.
+        """What each worker returns for its share, of those that have ended; `look` is called every two seconds or so.
 
         Raises what a worker has raised, and CacheError when all workers have died more often than they are restarted.
         """

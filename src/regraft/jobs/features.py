@@ -22,10 +22,11 @@ from regraft.learning.schedules import EPOCHS
 from regraft.splitting import Head, Trunk
 
 Tell = Callable[[str], None]
+THE_ONLY_ONE = Share()
 
 
 def features_of(
-    trunk: Trunk, head: Head, data: Mapping[str, Labelled], job: Job, tell: Tell, share: Share
+    trunk: Trunk, head: Head, data: Mapping[str, Labelled], job: Job, tell: Tell, share: Share = THE_ONLY_ONE
 ) -> dict[str, Features]:
     """The cached features of each part of the data; none when caching does not pay and the job leaves the choice.
 

@@ -1,5 +1,6 @@
 """Streams: data that can only be read from the start, as (input, label) pairs."""
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -43,7 +44,10 @@ def pairs_of(stream: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def _elements(stream: Any) -> Iterator[Any]:
-    """The examples one by one; those of a DataLoader by as many processes as it has."""
+    """The examples one by one; those of a DataLoader by as many processes as it has, of Ray Data by its cluster."""
+    if _is_ray_data(stream):
+        yield from stream.iter_rows()
+        return
     if not isinstance(stream, DataLoader):
         yield from stream
         return
@@ -58,6 +62,12 @@ def _elements(stream: Any) -> Iterator[Any]:
         worker_init_fn=stream.worker_init_fn, multiprocessing_context=stream.multiprocessing_context,
         timeout=stream.timeout,
     )  # fmt: skip
+
+
+def _is_ray_data(data: object) -> bool:
+    """Whether this is a `ray.data.Dataset`. The library is not imported for it."""
+    library = sys.modules.get("ray.data")
+    return library is not None and isinstance(data, library.Dataset)
 
 
 def _as_it_is(element: Any) -> Any:

@@ -74,8 +74,8 @@ class Runner:
         if problem := filling_problem(self, batch.inputs, own, batch.shapes, tolerance):
             raise CacheError(
                 "The features of a short example depend on the padding, the zeros that fill its batch up to the "
-                f"longest example: {problem}.\nGive all inputs the same length, or give the model a mask of the "
-                "padding (attention_mask) among the inputs.",
+                f"longest example: {problem}.\nGive all inputs the same length, or split the model with a mask of the "
+                "padding (attention_mask) among its inputs: it is made for token ids that have none.",
                 advice=[Advice("batch_size", 1, "compute each example by itself")],
             )
 

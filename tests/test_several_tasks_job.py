@@ -11,6 +11,7 @@ from regraft.errors import DataError, JobError
 from regraft.jobs.job import Job
 from regraft.predicting import Answer
 from regraft.recipe import predict, reuse
+from regraft.saving import foreign_entries
 from regraft.scoring_runs import score_run
 
 NET = """
@@ -51,7 +52,7 @@ def job(folder, *, task=None, factory=None, train="rows.csv", out="run"):
         "freeze": {"layers": "body"},
         "data": {"train": train, "labels": ["kind", "age"]},
         "numbers": {"columns": ["a", "b"], "standardize": True},
-        "train": {"steps": {"epochs": 100, "lr": 0.1}, **({"task": task} if task else {})},
+        "train": {"steps": {"epochs": 100, "lr": 0.1}, "log": ["tensorboard"], **({"task": task} if task else {})},
         "out": {"folder": out},
     }
     return Job.from_dict(data, folder=folder)
@@ -85,6 +86,14 @@ def test_the_report_and_the_answers_show_both(run):
     assert list(rows[0]) == ["name", "true kind", "predicted kind", "true age", "predicted age"]
     right = sum(row["true kind"] == row["predicted kind"] for row in rows) / len(rows)
     assert right == pytest.approx(done.record.scores["validation"].metrics["kind.accuracy"])
+
+
+def test_the_curves_for_tensorboard_are_in_the_run(run):
+    """And are its own: such a run may be replaced."""
+    done, _ = run
+    assert [path.name for path in (done.folder / "tensorboard").iterdir()]
+    assert not foreign_entries(done.folder)
+    assert not done.folder.with_name("run.unfinished").exists()
 
 
 def test_predict_answers_both_and_evaluate_scores_both(run, folder):

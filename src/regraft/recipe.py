@@ -1,7 +1,6 @@
 """`reuse`: the whole way, from a checkpoint file to a trained, evaluated, saved and reported model. Read this first."""
 
 import json
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -37,7 +36,7 @@ from regraft.jobs.planned import planned_model
 from regraft.jobs.preparation import refuse_unasked_preparation
 from regraft.jobs.studies import Study, refuse_impossible_studies, studies_of
 from regraft.jobs.understood import refuse_misfit, shared_notes, understood
-from regraft.jobs.unfinished import EPOCHS_FILE, Unfinished
+from regraft.jobs.unfinished import Unfinished
 from regraft.learning.history import History
 from regraft.learning.loggers import CsvLogger, loggers_named
 from regraft.learning.ranks import Ranks
@@ -136,7 +135,7 @@ def _reuse_in(out: Path, job: Job, unfinished: Unfinished, tell: Tell, ranks: Ra
         with watch("studies"):
             studies = studies_of(job.study, trained, examples, request, ready.solvers, pad)
         tell("\n".join(map(str, studies)))
-    loggers = [CsvLogger(unfinished.epochs), *loggers_named(job.train.log, out)]
+    loggers = [CsvLogger(unfinished.epochs), *loggers_named(job.train.log, out.name, unfinished.folder)]
     with watch("training"):
         history = train(
             trained,
@@ -157,7 +156,7 @@ def _reuse_in(out: Path, job: Job, unfinished: Unfinished, tell: Tell, ranks: Ra
     record = record_of(job, ready, examples[TRAIN], history, evaluated, watch.seconds)
     record = replace(record, studies=tuple(studies))
     if ranks.is_first:
-        write_run(out, job, ready.model, record, ready.data[TRAIN], epochs=unfinished.epochs)
+        write_run(out, job, ready.model, record, ready.data[TRAIN], unfinished)
     ranks.wait()
     return Run(out, ready.model, record)
 
@@ -377,7 +376,9 @@ def _class_counts(dataset: Labelled) -> tuple[int, ...]:
     return () if numbers is None else tuple(torch.bincount(numbers, minlength=len(dataset.classes)).tolist())
 
 
-def write_run(out: Path, job: Job, model: nn.Module, record: RunRecord, trained_on: Labelled, *, epochs: Path) -> None:
+def write_run(
+    out: Path, job: Job, model: nn.Module, record: RunRecord, trained_on: Labelled, unfinished: Unfinished
+) -> None:
     """Write the run folder: the model with its provenance, metrics.json and report.html. Whole or not at all."""
     with whole_folder(out, overwrite=job.out.overwrite, foreign=foreign_entries, keep=inputs_of(job)) as folder:
         write_model(
@@ -394,6 +395,5 @@ def write_run(out: Path, job: Job, model: nn.Module, record: RunRecord, trained_
             (folder / ANSWERS_FILE).write_bytes(utf8(record.outcomes.to_csv(record.classes)))
         if record.result and record.result.answers:
             (folder / ANSWERS_FILE).write_bytes(utf8(record.result.to_csv()))
-        if epochs.is_file():
-            shutil.copyfile(epochs, folder / EPOCHS_FILE)
+        unfinished.copy_to(folder)
         write_report(folder / REPORT_FILE, record)

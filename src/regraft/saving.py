@@ -43,6 +43,7 @@ TOKENIZER = "tokenizer"  # the folder of a text contract's tokenizer
 REPORT_FILE, METRICS_FILE, ANSWERS_FILE = "report.html", "metrics.json", "answers.csv"  # of a run of a whole job
 NETWORK_FILE = "net.py"  # the source of a network that was built from its file
 OWN_FILES = {MODEL_FILE, RECORD_FILE, PLAN_FILE, REPORT_FILE, METRICS_FILE, ANSWERS_FILE, "epochs.csv"}
+OWN_FOLDER = "tensorboard/"  # of the curves that a job may log
 
 
 def save(
@@ -174,7 +175,8 @@ def foreign_entries(folder: Path) -> list[str]:
     except SaveError:
         return all_entries(folder)
     own = OWN_FILES | set(record.model.files if record.model else ()) | set(record.tokenizer)
-    return [name for name in _files_in(folder) if name not in own and "__pycache__" not in name.split("/")]
+    others = [name for name in _files_in(folder) if name not in own and "__pycache__" not in name.split("/")]
+    return [name for name in others if not name.startswith(OWN_FOLDER)]
 
 
 def _files_in(folder: Path) -> list[str]:

@@ -133,4 +133,4 @@ def test_a_logger_without_its_library_says_what_to_install(monkeypatch, name, tm
     """None is required."""
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(TrainError, match=f"pip install {name}"):
-        loggers_named([name], tmp_path)
+        loggers_named([name], "run", tmp_path)

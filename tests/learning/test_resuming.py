@@ -149,3 +149,10 @@ def test_other_inputs_and_other_class_weights_are_another_training(tmp_path):
         run(inputs + 1, [1.0, 2.0, 3.0], checkpoints=again)
     with pytest.raises(TrainError, match="loss settings: "):
         run(inputs, [1.0, 2.0, 4.0], checkpoints=again)
+
+
+def test_fewer_epochs_than_are_finished_are_refused(tmp_path):
+    """The weights of an earlier epoch are gone."""
+    trained(Steps(epochs=3, batch_size=6, checkpoints=tmp_path))
+    with pytest.raises(TrainError, match="3 finished epochs, and 2 epochs are asked for"):
+        trained(Steps(epochs=2, batch_size=6, checkpoints=Checkpoints(tmp_path, resume=True)))

@@ -1,5 +1,6 @@
 """The folder beside a run in which the finished epochs of its training are kept, until the run is whole."""
 
+import shutil
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from regraft.errors import Advice, SaveError
 from regraft.learning.checkpoints import FILE, Checkpoints
 
 EPOCHS_FILE = "epochs.csv"
+EVENTS = "tensorboard"  # the folder of TensorBoard's files
 
 
 class Unfinished(AbstractContextManager["Unfinished"]):
@@ -37,6 +39,13 @@ class Unfinished(AbstractContextManager["Unfinished"]):
         """The table of the epochs."""
         return self.folder / EPOCHS_FILE
 
+    def copy_to(self, folder: Path) -> None:
+        """Copy what is kept beside the model, the table of the epochs and TensorBoard's files, where there are any."""
+        if self.epochs.is_file():
+            shutil.copyfile(self.epochs, folder / EPOCHS_FILE)
+        if (self.folder / EVENTS).is_dir():
+            shutil.copytree(self.folder / EVENTS, folder / EVENTS)
+
     def checkpoints(self) -> Checkpoints:
         """Where the state is kept."""
         return Checkpoints(self.folder, resume=self.resume)
@@ -57,7 +66,8 @@ class Unfinished(AbstractContextManager["Unfinished"]):
         self._remove()
 
     def _remove(self) -> None:
-        """Remove the two files and what a killed process left of them, and the folder where it holds nothing else."""
+        """Remove these files and what a killed process left of them, and the folder where it holds nothing else."""
+        shutil.rmtree(self.folder / EVENTS, ignore_errors=True)
         for name in (FILE, EPOCHS_FILE):
             for path in (self.folder / name, *self.folder.glob(f".{name}.*")):
                 path.unlink(missing_ok=True)

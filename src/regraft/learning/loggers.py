@@ -160,14 +160,15 @@ class MlflowLogger(Callback):
             self._is_own = False
 
 
-def loggers_named(names: Sequence[str], folder: Path) -> list[Callback]:
+def loggers_named(names: Sequence[str], run: str, folder: Path) -> list[Callback]:
     """The loggers of a job. Raises TrainError for one whose library is not installed.
 
-    folder  of the run: its name is that of the run of Weights & Biases and MLflow, and TensorBoard's files are in it
+    run     the name of the run in Weights & Biases and MLflow
+    folder  in which TensorBoard's files have a folder
     """
     made: dict[str, Callable[[], Callback]] = {
         "tensorboard": lambda: TensorBoardLogger(folder / "tensorboard"),
-        "wandb": lambda: WandbLogger(name=folder.name),
-        "mlflow": lambda: MlflowLogger(run_name=folder.name),
+        "wandb": lambda: WandbLogger(name=run),
+        "mlflow": lambda: MlflowLogger(run_name=run),
     }
     return [made[name]() for name in names]

@@ -64,8 +64,13 @@ class Watch(AbstractContextManager["Watch"]):
         if self.file is not None:
             self._state = self.ranks.from_first(self.file.read() if self.ranks.is_first else None)
         if self._state is not None:
-            restore_progress(self._state, runs, stages)
             done = len(self._state["seconds"])
+            if done > stages.epochs:
+                raise TrainError(
+                    f"The training has {counted(done, 'finished epoch')}, and {counted(stages.epochs, 'epoch')} are "
+                    "asked for: the weights of an earlier epoch are gone. Ask for as many, or use another folder."
+                )
+            restore_progress(self._state, runs, stages)
             resumed = f"went on after {counted(done, 'epoch')} that an earlier run had finished"
             self.notes, self.seconds = [*self._state["notes"], resumed], list(self._state["seconds"])
         self.callbacks.train_begin(self.settings)

@@ -71,7 +71,7 @@ def parameter_groups(model: nn.Module, groups: Mapping[str, Mapping[str, Any]]) 
     left, result = dict(trainable), []
     for pattern, options in groups.items():
         names = choose(every, pattern, what="parameter")
-        if not any(name in trainable for name in names):
+        if trainable.keys().isdisjoint(names):
             raise FreezeError(
                 f"All parameters that the pattern {pattern!r} matches are frozen: {', '.join(names[:5])}."
             )

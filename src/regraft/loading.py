@@ -265,8 +265,8 @@ def _write(staged: list[_Staged], model: nn.Module) -> None:
         while staged:
             item = staged.pop()  # frees the new values as the old ones are kept: the memory does not grow
             old.append((item.tensor, item.tensor.detach().clone()))
-            is_shared = item.tensor.is_meta and any(uses[source] > 1 for source in item.row.sources)
-            _put(item.values.clone() if is_shared else item.values, item.tensor, holders)
+            is_shared = max((uses[source] for source in item.row.sources), default=1) > 1
+            _put(item.values.clone() if is_shared and item.tensor.is_meta else item.values, item.tensor, holders)
     except BaseException as error:
         for tensor, values in old:
             if tensor.is_meta or not torch.equal(tensor, values):
@@ -279,10 +279,10 @@ def _write(staged: list[_Staged], model: nn.Module) -> None:
 @torch.no_grad()
 def _put(values: Tensor, tensor: Tensor, holders: _Holders) -> None:
     """Copy the values into the tensor; where it has no memory, the modules hold the values in its place."""
-    if not tensor.is_meta:
-        tensor.copy_(values)
-    else:
+    if tensor.is_meta:
         _hold(tensor if values.is_meta else values, tensor, holders)
+    else:
+        tensor.copy_(values)
 
 
 def _holders(model: nn.Module) -> _Holders:

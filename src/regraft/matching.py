@@ -85,10 +85,8 @@ def plan_reuse(
     pairings, methods, biases = _folded(layers, matched.of, choices.methods, sources, partial(_follows, model, ours))
     layers, given, given_rows = give_biases(layers, _adopted(biases, adopt), sources)
     pairings = {**pairings, **given}
-
-    absence = absence_of(
-        layers, sources, by_names=match == "names" and len(pairings) * 2 < len(layers_by_array(layers))
-    )
+    few_match = match == "names" and len(pairings) * 2 < len(layers_by_array(layers))
+    absence = absence_of(layers, sources, by_names=few_match)
     rows = target_rows(layers, pairings, sources.infos, replace(choices, methods=methods), absence=absence)
     rows = _doubted(rows, layers_by_array(layers), sources, methods, is_list=is_list)
     rest = source_rows(checkpoint, sources.infos, rows, pairings)
@@ -101,13 +99,8 @@ def plan_reuse(
         *_compared_functions(model, layers, rows, sources, ours),
     )
     rows, settings = _with_choices(rows, settings, accept, adopt, model)
-    notes = (
-        *checkpoint.notes,
-        *asked.notes,
-        *sources.notes,
-        *(sources.wiring.notes() if ours is None else ()),
-        *matched.notes,
-    )
+    unwired = sources.wiring.notes() if ours is None else ()
+    notes = (*checkpoint.notes, *asked.notes, *sources.notes, *unwired, *matched.notes)
     return Plan(identity_of(checkpoint), sources.layout, (*rows, *rest), settings, notes)
 
 

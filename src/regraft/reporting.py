@@ -187,17 +187,20 @@ def comparison_of(variants: Sequence[Variant]) -> Comparison:
     accuracies = [
         (variant.name, "{} ± {}".format(*plus_minus(variant.accuracy, variant.standard_error))) for variant in variants
     ]
-    timed = [(variant.name, variant.seconds) for variant in variants if variant.seconds is not None]
-    seconds = strips([spent for _, spent in timed])
+    seconds = _seconds_of(variants)
     return Comparison(
-        charts=[
-            ("Accuracy", accuracy, _labelled(accuracies, accuracy)),
-            ("Seconds", seconds, _labelled([(name, seconds_text(spent)) for name, spent in timed], seconds)),
-        ],
-        has_seconds=bool(timed),
+        charts=[("Accuracy", accuracy, _labelled(accuracies, accuracy)), seconds],
+        has_seconds=bool(seconds[2]),
         has_seeds=any(variant.points for variant in variants),
         has_notes=any(variant.note for variant in variants),
     )
+
+
+def _seconds_of(variants: Sequence[Variant]) -> tuple[str, Strips, list[tuple[str, str, Strip]]]:
+    """Of the variants that were timed."""
+    timed = [(variant.name, variant.seconds) for variant in variants if variant.seconds is not None]
+    chart = strips([spent for _, spent in timed])
+    return "Seconds", chart, _labelled([(name, seconds_text(spent)) for name, spent in timed], chart)
 
 
 def _labelled(labels: Sequence[tuple[str, str]], chart: Strips) -> list[tuple[str, str, Strip]]:

@@ -60,8 +60,8 @@ def train(
 ) -> History:
     """Train a head on its features, or a whole model on a data set, in place.
 
-    data        what `cache_features` returned, for a head; for a model anything with (input, label) pairs. Labels are
-                numbers, names of classes, sequences, or a dict or tuple of them, as the outputs are
+    data        features, or for a model anything with (input, label) pairs. Labels are numbers, names of classes,
+                sequences, or a dict or tuple of them, as the outputs are
     validation  examples of the same kind, scored after each epoch
     task        "classification", "multilabel", "regression", "token-classification", "segmentation", "language-model",
                 "masked-language-model", a value of `tasks.kinds.as_task`, or a dictionary of these for several outputs.
@@ -69,13 +69,13 @@ def train(
     loss        "cross_entropy", "binary_cross_entropy", "mean_squared_error", "mean_absolute_error", "huber", a loss of
                 torch, a function (outputs, labels) → mean of the batch, a dictionary for several outputs, or
                 `regraft.WeightedLoss(…)`. None: that of the task
-    metrics     names ("f1", "auroc" …) or torchmetrics objects, for the validation; None: those of the task
+    metrics     of the validation: names ("f1", "auroc" …) or torchmetrics objects; None: those of the task
     classes     the names of the classes in their order, where labels are texts
     pad         what shorter inputs end in: {"input_ids": 1}. None: the pad id of the model's configuration, and zeros.
                 Where token ids are padded and a model takes an attention_mask that the data lack, it is made
-    solver      `regraft.Steps(…)` for gradient steps, `regraft.Exact(…)` for the optimum of a linear head. None takes
-                `Exact()` for one linear layer on features in memory under cross-entropy, `Steps()` for any other head.
-                Of a list the first that can train the head
+    solver      `regraft.Steps(…)` for gradient steps, `regraft.Exact(…)` for the optimum of a linear head, or a list,
+                of which the first that can train the head is taken. None: `Exact()` for one linear layer on features
+                in memory under cross-entropy, else `Steps()`
     seed        of the batches and of dropout
     old         `epochs=`, `lr=` and the other arguments of `Steps` and `Exact` by themselves: deprecated
 
@@ -92,8 +92,7 @@ def train(
     """
     solvers = solvers_from(solver, old) if old or isinstance(solver, str) else as_solvers(solver)
     steps = next((given for given in solvers if isinstance(given, Steps)), Steps())
-    request = Request(task, loss, metrics)
-    learner = Learner(model_or_head)
+    request, learner = Request(task, loss, metrics), Learner(model_or_head)
     data = _with_weights(learner.examples(data, classes=classes, pad=pad), request.weights.sample_weights)
     if validation is not None:
         validation = learner.examples(validation, classes=data.classes or classes, pad=pad)

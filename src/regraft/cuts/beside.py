@@ -91,14 +91,20 @@ def outputs_beside(
     if not wanted.pool:
         _refuse(problems)
         return Beside(named, {})
+    return _averaged(record, sizes, named, problems)
+
+
+def _averaged(record: Record, sizes: Sizes, named: Mapping[str, int], problems: Mapping[str, str]) -> Beside:
+    """The means of these outputs, unless there are problems."""
     means: dict[str, Mean] = {}
+    without = dict(problems)
     for name, value in named.items():
         mean = mean_of(record, sizes, value)
         if mean is None:
-            problems[name] = _no_channels(record.values[value])
+            without[name] = _no_channels(record.values[value])
         else:
             means[f"mean({name})"] = mean
-    _refuse(problems)
+    _refuse(without)
     return Beside({f"mean({name})": value for name, value in named.items()}, means)
 
 

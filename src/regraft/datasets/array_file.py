@@ -85,6 +85,15 @@ def open_idx(path: Path, preparation: Preparation, *, target: Target = UNDECIDED
     return _examples(path, inputs, labels, preparation, None, target)
 
 
+def _images_from(path: Path, pixels: np.ndarray, contract: InputContract) -> Tensor:
+    if pixels.ndim == 4 and pixels.shape[3] not in (1, 3, 4):
+        raise DataError(
+            f"{path}: inputs are bytes of shape {pixels.shape}; images are (count, height, width[, channels]).\n"
+            "Put the channels last, or give float values in the form that the model takes."
+        )
+    return torch.from_numpy(np.stack([contract.from_pixels(Image.fromarray(image.squeeze())) for image in pixels]))
+
+
 def inputs_from(path: Path, inputs: np.ndarray, preparation: Preparation, target: Target) -> Tensor:
     """Model inputs from an array: uint8 is images under the contract, floats are taken as they are.
 
@@ -92,15 +101,8 @@ def inputs_from(path: Path, inputs: np.ndarray, preparation: Preparation, target
     """
     if target.task == "token-classification" and inputs.dtype.kind in "iu":
         return torch.from_numpy(inputs.astype(np.int64))
-    contract = preparation.image or InputContract()
     if inputs.dtype == np.uint8 and inputs.ndim in (3, 4):
-        if inputs.ndim == 4 and inputs.shape[3] not in (1, 3, 4):
-            raise DataError(
-                f"{path}: inputs are bytes of shape {inputs.shape}; images are (count, height, width[, channels]).\n"
-                "Put the channels last, or give float values in the form that the model takes."
-            )
-        rows = [contract.from_pixels(Image.fromarray(pixels.squeeze())) for pixels in inputs]
-        return torch.from_numpy(np.stack(rows))
+        return _images_from(path, inputs, preparation.image or InputContract())
     if inputs.dtype.kind not in "fiu" or inputs.ndim == 0:
         raise DataError(f"{path}: inputs are {inputs.dtype} of shape {inputs.shape}; expected numbers in rows.")
     with np.errstate(over="ignore"):

@@ -50,17 +50,13 @@ def cut_points(record: Record, sizes: Sizes, fresh: Collection[str] = ()) -> lis
     gives after its activation. What comes after a last layer without positions, a classifier, is no point.
     """
     main = _main_values(record)
-    untaught = dependents(
-        record, [value.index for value in record.values if value.kind == "parameter" and value.name in fresh]
-    )
+    untaught = _depending_on(record, fresh)
     first, last = _lifetimes(record, main)
     passing = _passing(record, main, first, last)
     end = _classifier(record, sizes)
     points: list[tuple[int, Point]] = []
     for value, place in _places(record).items():
-        if value not in main or passing[first[value]] > (last[value] > first[value]):
-            continue
-        if first[value] >= end or value in untaught:
+        if value not in main - untaught or first[value] >= end or passing[first[value]] > (last[value] > first[value]):
             continue
         point = _point(record, sizes, value, place, first[value])
         if point is not None:
@@ -176,6 +172,11 @@ def _layer_before(record: Record, made: int) -> str:
     times = sorted(ends)
     position = bisect_right(times, made)
     return ends[times[position - 1]].name if position else record.calls[1].name
+
+
+def _depending_on(record: Record, parameters: Collection[str]) -> frozenset[int]:
+    names = set(parameters)
+    return dependents(record, [v.index for v in record.values if v.kind == "parameter" and v.name in names])
 
 
 def _value_at(record: Record, place: str) -> int | None:

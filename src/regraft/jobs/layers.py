@@ -6,7 +6,7 @@ from torch import nn
 
 from regraft.cuts.frozen import names_of
 from regraft.errors import PatternError, TrainError
-from regraft.foundation.patterns import WHOLE_NAMES, as_patterns, choose
+from regraft.foundation.patterns import WHOLE_NAMES, Patterns, as_patterns, choose
 from regraft.freezing import freeze
 from regraft.jobs.job import Job
 from regraft.jobs.sections import ADVISED, ALL_LAYERS, section_values
@@ -16,22 +16,29 @@ from regraft.learning.stages import check_schedule
 
 def refuse_unknown_layers(model: nn.Module, job: Job) -> None:
     """Raise PatternError with every pattern of [freeze], [head], [advise] and the schedule that matches nothing."""
-    patterns = {"[freeze] layers": job.freeze.layers, "[freeze] trainable": job.freeze.trainable}
-    home = "train" if job.train.steps is None else "train.steps"
-    schedule = job.train.steps_keys.schedule or {}
-    if job.head.layers not in (ALL_LAYERS, ADVISED):
-        patterns["[head] layers"] = job.head.layers
-    if job.advise is not None:
-        patterns["[advise] cuts"] = job.advise.cuts
-    patterns |= {f"[{home}] schedule, epoch {epoch}": layers for epoch, layers in schedule.items()}
     problems = []
-    for key, wanted in patterns.items():
+    for key, wanted in _patterns_of(job).items():
         try:
             choose(names_of(model), wanted or ())
         except PatternError as error:
             problems += [f"  {key}: {line}" for line in str(error).splitlines()[:-1]]
     if problems:
         raise PatternError("\n".join(["The job names layers that the model does not have.", *problems, WHOLE_NAMES]))
+
+
+def _patterns_of(job: Job) -> dict[str, Patterns | None]:
+    """The patterns of layers, by the key in the job."""
+    patterns: dict[str, Patterns | None] = {
+        "[freeze] layers": job.freeze.layers,
+        "[freeze] trainable": job.freeze.trainable,
+    }
+    home = "train" if job.train.steps is None else "train.steps"
+    schedule = job.train.steps_keys.schedule or {}
+    if job.head.layers not in (ALL_LAYERS, ADVISED):
+        patterns["[head] layers"] = job.head.layers
+    if job.advise is not None:
+        patterns["[advise] cuts"] = job.advise.cuts
+    return patterns | {f"[{home}] schedule, epoch {epoch}": layers for epoch, layers in schedule.items()}
 
 
 def freeze_layers(model: nn.Module, job: Job) -> None:

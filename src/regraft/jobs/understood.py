@@ -89,19 +89,23 @@ def _outputs_by_part(outputs: Any, target: Target) -> list[tuple[Target, Tensor]
     return [(part, output) for part, output in zip(parts, found, strict=True) if output is not None]
 
 
+def _refuse_other_shape(task: Classes, logits: Tensor) -> None:
+    if logits.ndim < 2 or (task.name == "classification" and logits.ndim != 2):
+        raise DataError(
+            f"The model gives outputs of shape ({shape_text(logits.shape[1:])}) for an example; {task.name} needs one "
+            "for each class."
+        )
+
+
 def _refuse_other_count(target: Target, logits: Tensor, dataset: Labelled) -> None:
     """Raise DataError when the outputs are not as many as the classes, labels or numbers of the data."""
     task = as_task(target.given_task or "classification")
     if isinstance(task, Several) or target.task == "language-model":  # a vocabulary has no names here
         return
-    if isinstance(task, Classes) and (logits.ndim < 2 or (task.name == "classification" and logits.ndim != 2)):
-        raise DataError(
-            f"The model gives outputs of shape ({shape_text(logits.shape[1:])}) for an example; {task.name} needs one "
-            "for each class."
-        )
+    if isinstance(task, Classes):
+        _refuse_other_shape(task, logits)
     count = task.size(logits)
-    classes = target.classes or ()
-    noun, names = ("class/classes", classes) if isinstance(task, Classes) else ("label", classes)
+    noun, names = "class/classes" if isinstance(task, Classes) else "label", target.classes or ()
     if isinstance(task, Regression):
         noun, names = "number", target.columns or tuple(map(str, range(_columns_of(dataset))))
     if count != len(names):

@@ -40,10 +40,9 @@ def descend(
     prepare  is called with each candidate and the number of updates before the first one
     watch    keeps the state after each epoch, or puts that of an interrupted training back
     """
-    for run in runs if len(runs) > 1 else ():
-        run.own = OwnState()
     first = stages.source.epoch(0)
     for run in runs:
+        run.own = OwnState() if len(runs) > 1 else run.own
         prepare(run, stages.epochs * -(-len(first.indices) // run.settings.accumulate))
     steps = stages.epochs * len(first.indices)
     with best_weights_kept(runs), progress_bar("training", steps) as advance:
@@ -62,9 +61,7 @@ def descend(
             watch.seconds.append(time.perf_counter() - began)
             check = None
             for run in running:
-                if run.progress.is_running:
-                    with run.in_model(), run.scored_weights(number, epoch):
-                        run.finish_epoch(validation_score(stages, objective, metrics, run.ranks))
+                _score(run, stages, objective, metrics, number, epoch)
             best = best_of(runs)
             watch.epoch_end(runs, stages, best)
             advance(0, note=str(best.progress))
@@ -101,6 +98,15 @@ def _note_of_eager(run: CandidateRun) -> str:
 def refreshed(step: TrainingStep, epoch: int) -> str:
     """Let a traced step notice what was changed since the last epoch; a sentence where it runs eagerly from now on."""
     return step.use_eager_if_changed(epoch) if isinstance(step, TracedStep) else ""
+
+
+def _score(
+    run: CandidateRun, stages: Stages, objective: Objective, metrics: GivenMetrics, number: int, epoch: Epoch
+) -> None:
+    """The validation after an epoch, of a candidate that has not diverged in it."""
+    if run.progress.is_running:
+        with run.in_model(), run.scored_weights(number, epoch):
+            run.finish_epoch(validation_score(stages, objective, metrics, run.ranks))
 
 
 def run_epoch(

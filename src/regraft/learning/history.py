@@ -1,6 +1,6 @@
 """What training did: plain frozen data."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -147,21 +147,22 @@ class History:
             _, axes = pyplot.subplots(2 if accuracies else 1, sharex=True, squeeze=False)
             axes = [row[0] for row in axes]
         drawn = list(axes) if isinstance(axes, Iterable) else [axes]
-        losses = {"training": self.train_loss, "validation": self.validation_loss}
-        for name, values in losses.items():
-            if values:
-                drawn[0].plot(range(len(values)), values, label=name)
-        if len(drawn) > 1 and accuracies:
-            drawn[1].plot(range(len(accuracies)), accuracies, label="validation")
-            drawn[1].set_ylabel("accuracy")
-        drawn[0].set_ylabel("loss")
+        _draw(drawn[0], "loss", {"training": self.train_loss, "validation": self.validation_loss})
         drawn[0].legend()
-        for each in drawn:
-            if self.best_epoch is not None:
-                each.axvline(self.best_epoch, linestyle=":", color="gray")
+        if len(drawn) > 1 and accuracies:
+            _draw(drawn[1], "accuracy", {"validation": accuracies})
+        for each in drawn if self.best_epoch is not None else ():
+            each.axvline(self.best_epoch, linestyle=":", color="gray")
         drawn[-1].set_xlabel("epoch")
         return drawn
 
     def to_dict(self) -> dict[str, object]:
         """The same as plain data for JSON."""
         return asdict(self) | {"epochs": self.epochs}
+
+
+def _draw(axes: Any, label: str, curves: Mapping[str, Sequence[float]]) -> None:
+    for name, values in curves.items():
+        if values:
+            axes.plot(range(len(values)), values, label=name)
+    axes.set_ylabel(label)

@@ -61,9 +61,8 @@ def _possible(layers: Sequence[Layer], sources: Sources, left_out: Collection[st
             return
         every += [(layer, leaf) for leaf in leaves]
     for pairs in (every, [pair for pair in every if _array_of(*pair) not in left_out]):
-        without_counters = [pair for pair in pairs if pair[1] != "num_batches_tracked"]
-        for chosen in (pairs, without_counters, [pair for pair in pairs if _is_parameter(*pair)]):
-            yield [layer.full(leaf) for layer, leaf in chosen]
+        for is_listed in (lambda layer, leaf: True, lambda layer, leaf: leaf != "num_batches_tracked", _is_parameter):
+            yield [layer.full(leaf) for layer, leaf in pairs if is_listed(layer, leaf)]
 
 
 def _array_of(layer: Layer, leaf: str) -> str:
@@ -95,15 +94,16 @@ def doubt_squares(
 
     settled   array → the method of `adapt` that the user chose for it
     """
-    kernels = [row for row in rows if row.is_reused and len(row.sources) == 1 and _is_kernel(row, layers)]
+    kernels = [row for row in rows if _is_kernel(row, layers)]
     if any(_sides(row) != _sides(row)[::-1] for row in kernels):
         return tuple(rows)
-    names = {row.name for row in kernels}
-    return tuple(row if row.name not in names or row.name in settled else _open(row, layout) for row in rows)
+    asked = {row.name for row in kernels} - settled.keys()
+    return tuple(_open(row, layout) if row.name in asked else row for row in rows)
 
 
 def _is_kernel(row: Row, layers: Mapping[str, Layer]) -> bool:
-    return row.name in layers and layers[row.name].kind in ORIENTED and len(row.target_shape or ()) > 1
+    is_whole = row.is_reused and len(row.sources) == 1 and row.name in layers
+    return is_whole and layers[row.name].kind in ORIENTED and len(row.target_shape or ()) > 1
 
 
 def _sides(row: Row) -> tuple[int, ...]:

@@ -19,17 +19,24 @@ def pictures_of(inputs: Sequence[Any]) -> list[str]:
     The values are stretched to the range of all images together, channel by channel: that undoes a mean and a standard
     deviation, and an image that was prepared in a wrong way looks wrong.
     """
-    images = [each.float() if isinstance(each, Tensor) and _is_image(each) else None for each in inputs]
+    images = [_image_of(each) for each in inputs]
     known = [image for image in images if image is not None]
     if not known:
         return [""] * len(inputs)
     channels = known[0].shape[0]
     low, high = (_extreme(known, channels, largest=largest) for largest in (False, True))
-    span = (high - low).clamp_min(1e-12)
-    return [
-        "" if image is None or image.shape[0] != channels else _data_uri(((image - low) / span * 255).round().byte())
-        for image in images
-    ]
+    return [_stretched(image, low, high) for image in images]
+
+
+def _image_of(value: Any) -> Tensor | None:
+    return value.float() if isinstance(value, Tensor) and _is_image(value) else None
+
+
+def _stretched(image: Tensor | None, low: Tensor, high: Tensor) -> str:
+    """The data URI of an image of as many channels as these; "" without one."""
+    if image is None or image.shape[0] != low.shape[0]:
+        return ""
+    return _data_uri(((image - low) / (high - low).clamp_min(1e-12) * 255).round().byte())
 
 
 def _is_image(tensor: Tensor) -> bool:

@@ -103,26 +103,25 @@ def _numbers(trained: nn.Module, examples: object, dataset: Labelled, training: 
     heads = ("name", *(f"{kind} {name}" for name in names for kind in ("true", "predicted")))
     cells = torch.stack([true, predicted], 2).reshape(len(dataset), -1).tolist()
     rows = [(name, *(f"{cell:.9g}" for cell in row)) for name, row in zip(dataset.ids, cells, strict=True)]
-    per_class = {
-        name: {
-            "MAE": float((true - predicted)[:, column].abs().mean()),
-            "R²": _r2(true[:, column : column + 1], predicted[:, column : column + 1]),
-            "Mean residual": float((predicted - true)[:, column].mean()),
-        }
-        for column, name in enumerate(names)
-    }
+    pairs = list(zip(names, true.T, predicted.T, strict=True))
     return TaskResult(
         "regression",
         part,
         "the mean of the training labels",
         {"mean_absolute_error": float((true - mean).abs().mean()), "r2": _r2(true, mean.expand_as(true))},
-        per_class,
-        tuple(
-            PredictedNumbers(name, tuple(true[:, i].tolist()), tuple(predicted[:, i].tolist()))
-            for i, name in enumerate(names)
-        ),
+        {name: _errors(labels, answers) for name, labels, answers in pairs},
+        tuple(PredictedNumbers(name, (*labels.tolist(),), (*answers.tolist(),)) for name, labels, answers in pairs),
         (heads, *rows),
     )
+
+
+def _errors(true: Tensor, predicted: Tensor) -> dict[str, float]:
+    """Of one number, for all examples."""
+    return {
+        "MAE": float((true - predicted).abs().mean()),
+        "R²": _r2(true[:, None], predicted[:, None]),
+        "Mean residual": float((predicted - true).mean()),
+    }
 
 
 def _several_parts(

@@ -226,7 +226,10 @@ class DatasetExamples(Examples):
 
 def _pair_of(row: Any) -> Any:
     """A row with named columns as the pair (input, label); any other row as it is."""
-    return named_columns(list(row), "the data set").pair(row) if isinstance(row, dict) else row
+    if not isinstance(row, dict):
+        return row
+    way_out = "Return the pair (input, label) from the data set, or a dict of the inputs and one label."
+    return named_columns(list(row), "the data set", way_out).pair(row)
 
 
 def collated(

@@ -11,8 +11,8 @@ from regraft.sources.named_rows import named_columns, tensor_of
 
 def test_the_label_has_a_usual_name_and_all_others_are_inputs():
     """One input is given by position, several by name; names of WebDataset's own are not looked at."""
-    one = named_columns(["__key__", "x", "label"], "the data")
-    several = named_columns(["input_ids", "attention_mask", "labels"], "the data")
+    one = named_columns(["__key__", "x", "label"], "the data", "Choose by select.")
+    several = named_columns(["input_ids", "attention_mask", "labels"], "the data", "Choose by select.")
 
     assert one.pair({"x": [1.0, 2.0], "label": 3})[0].tolist() == [1.0, 2.0]
     inputs, label = several.pair({"input_ids": [1], "attention_mask": [1], "labels": "yes"})
@@ -29,15 +29,15 @@ def test_the_label_has_a_usual_name_and_all_others_are_inputs():
     ],
 )
 def test_columns_that_leave_a_choice_are_refused_with_the_way_out(names, message):
-    """Of each library."""
+    """That the library has."""
     with pytest.raises(DataError, match=message) as caught:
-        named_columns(names, "the data")
-    assert "data.select_columns" in str(caught.value)
+        named_columns(names, "the data", "Choose by select.")
+    assert str(caught.value).endswith("\nChoose by select.")
 
 
 def test_a_column_without_numbers_is_named_with_what_it_holds():
     """Texts and images are no tensors."""
-    columns = named_columns(["text", "label"], "the data")
+    columns = named_columns(["text", "label"], "the data", "Choose by select.")
     with pytest.raises(DataError, match="The column 'text' of the data holds texts, and a model takes numbers"):
         columns.pair({"text": "hello", "label": 1})
     with pytest.raises(DataError, match="A row of the data has no column text"):

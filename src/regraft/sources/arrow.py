@@ -11,10 +11,11 @@ from torch import Tensor
 
 from regraft.errors import DataError
 from regraft.labels import Labels, whole_labels
-from regraft.sources.named_rows import CHOOSE_COLUMNS, named_columns
+from regraft.sources.named_rows import named_columns
 from regraft.tensors.trees import Inputs
 
 WHERE = "the Arrow table"
+WAY_OUT = "Keep the inputs and one column of labels: table.select([…]), table.rename_columns([…])."
 
 
 def is_arrow(data: object) -> bool:
@@ -28,7 +29,7 @@ def table_examples(table: Any, classes: Sequence[str] = ()) -> tuple[Inputs, Lab
 
     Raises DataError for a column of inputs that holds anything else.
     """
-    columns = named_columns(list(table.column_names), WHERE)
+    columns = named_columns(list(table.column_names), WHERE, WAY_OUT)
     inputs: dict[str, Tensor] = {}
     for name in columns.inputs:
         tensor = tensor_of_column(table.column(name))
@@ -36,7 +37,7 @@ def table_examples(table: Any, classes: Sequence[str] = ()) -> tuple[Inputs, Lab
             raise DataError(
                 f"The column {name!r} of {WHERE} holds {table.column(name).type}, expected numbers or lists of numbers "
                 f"of one size, without empty cells.\nImages as bytes and texts are read by a job: [data] train = "
-                f'"data.parquet". {CHOOSE_COLUMNS}'
+                f'"data.parquet". {WAY_OUT}'
             )
         inputs[name] = tensor
     labels, names = column_labels(table.column(columns.label), classes)

@@ -16,6 +16,10 @@ from regraft.sources.source import Source, range_of
 from regraft.tensors.keeping import kept_generators
 
 WHERE = "the Hugging Face data set"
+WAY_OUT = (
+    "Make tensors by data.with_transform(function) or data.map(tokenize). Keep the inputs and one column of labels: "
+    "data.select_columns([…]), data.rename_column(…, 'label')."
+)
 _SLICE = 1024  # rows of a table whose paths are read at once
 
 
@@ -43,7 +47,7 @@ class HuggingFaceRows(Source):
         if not len(dataset):
             return
         with kept_generators():
-            self._columns = named_columns(list(dataset[0]), WHERE)
+            self._columns = named_columns(list(dataset[0]), WHERE, WAY_OUT)
             known, names = _table_labels(dataset, self._columns.label)
             self.classes = names
             if known is not None and self._agrees(known):

@@ -88,8 +88,8 @@ class CollatedRows(Source):
         """(inputs, labels) of a batch."""
         batch = self.collate_fn(rows)
         if isinstance(batch, Mapping):
-            columns = named_columns(list(batch), "the DataLoader's batch")
-            return columns.pair(batch)
+            way_out = "Return the pair (inputs, labels) from collate_fn, or a dict of inputs and one column of labels."
+            return named_columns(list(batch), "the DataLoader's batch", way_out).pair(batch)
         if isinstance(batch, tuple | list) and len(batch) == 2:
             return (tuple(batch[0]) if isinstance(batch[0], list) else batch[0]), batch[1]
         raise DataError(

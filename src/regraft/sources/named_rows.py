@@ -13,10 +13,6 @@ from regraft.foundation.wording import counted, listed
 from regraft.tensors.trees import Inputs
 
 LABELS = ("label", "labels", "label_ids", "target", "targets", "class", "cls")  # names of a column of labels
-CHOOSE_COLUMNS = (
-    "Keep the inputs and one column of labels: data.select_columns([…]) or data.rename_column(…, 'label') of a Hugging "
-    "Face data set, table.select([…]) of an Arrow table, .to_tuple('jpg', 'cls') of a WebDataset."
-)
 
 
 @dataclass(frozen=True)
@@ -26,11 +22,13 @@ class NamedColumns:
     inputs  one is passed to the model by position; several by their names, as the arguments of `forward`
     label   the column of labels
     where   the data, for messages: "the Hugging Face data set"
+    way_out how tensors are made and columns chosen there, as a sentence
     """
 
     inputs: tuple[str, ...]
     label: str
     where: str
+    way_out: str
 
     def pair(self, row: Mapping[str, Any]) -> tuple[Inputs, Any]:
         """(input, label) of a row. Raises DataError for a column of inputs that holds no numbers."""
@@ -46,14 +44,13 @@ class NamedColumns:
         tensor = tensor_of(value)
         if tensor is None:
             raise DataError(
-                f"The column {name!r} of {self.where} holds {_described(value)}, and a model takes numbers.\nMake "
-                "tensors of it: data.with_transform(function) or data.map(tokenize) of a Hugging Face data set, "
-                f".decode('torchrgb') of a WebDataset; or leave it out. {CHOOSE_COLUMNS}"
+                f"The column {name!r} of {self.where} holds {_described(value)}, and a model takes numbers.\n"
+                f"{self.way_out}"
             )
         return tensor
 
 
-def named_columns(names: Sequence[str], where: str) -> NamedColumns:
+def named_columns(names: Sequence[str], where: str, way_out: str) -> NamedColumns:
     """The label by its name, and all other columns as inputs. Names that begin with "__" are not looked at.
 
     Raises DataError for no column of labels or several, and for no input.
@@ -63,12 +60,12 @@ def named_columns(names: Sequence[str], where: str) -> NamedColumns:
     if len(labels) != 1:
         raise DataError(
             f"{where[0].upper()}{where[1:]} has {counted(len(labels), 'column')} named {', '.join(LABELS[:-1])} or "
-            f"{LABELS[-1]}; expected one. It has: {listed(list(names))}.\n{CHOOSE_COLUMNS}"
+            f"{LABELS[-1]}; expected one. It has: {listed(list(names))}.\n{way_out}"
         )
     inputs = tuple(name for name in names if name != labels[0])
     if not inputs:
-        raise DataError(f"{where[0].upper()}{where[1:]} has labels and no column of inputs.\n{CHOOSE_COLUMNS}")
-    return NamedColumns(inputs, labels[0], where)
+        raise DataError(f"{where[0].upper()}{where[1:]} has labels and no column of inputs.\n{way_out}")
+    return NamedColumns(inputs, labels[0], where, way_out)
 
 
 def tensor_of(value: Any) -> Tensor | None:

@@ -10,6 +10,10 @@ from regraft.errors import DataError
 from regraft.sources.named_rows import NamedColumns, named_columns
 
 WHERE = "the stream"
+WAY_OUT = (
+    "Make tensors, and keep the inputs and one column of labels: .decode('torchrgb').to_tuple('jpg', 'cls') of a "
+    "WebDataset, data.map(function).select_columns([…]) of a streaming data set of Hugging Face."
+)
 READ_ONCE = (
     "Data of the type {kind} can only be read from the start, and examples are needed by their number here.\n"
     "cache_features(trunk, data, store) reads them once; train and evaluate the head on the features. Or pass "
@@ -34,7 +38,7 @@ def pairs_of(stream: Any) -> Iterator[tuple[Any, Any]]:
         if isinstance(element, tuple | list) and len(element) == 2:
             yield element[0], element[1]
         elif isinstance(element, Mapping):
-            columns = columns or named_columns(list(element), WHERE)
+            columns = columns or named_columns(list(element), WHERE, WAY_OUT)
             yield columns.pair(element)
         else:
             raise DataError(

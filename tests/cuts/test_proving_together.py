@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from regraft.cuts.batches import batch_of
+from regraft.cuts.head_run import HeadRun
 from regraft.cuts.proving_together import proven_together
 from regraft.cuts.search import Search, record_example
 from regraft.splitting import split
@@ -80,6 +81,34 @@ def test_random_rows_are_seen():
 def test_a_cut_that_takes_a_trainable_layer_into_the_trunk_is_seen(modes):
     """Outputs are equal; the gradients of the layer are missing."""
     assert together(frozen(Branch(), "first"), example(), untrained="second", untrained_in=modes) == {}
+
+
+@pytest.mark.parametrize("mode", [True, False], ids=["training", "evaluation"])
+def test_a_head_without_gradients_in_a_mode_is_seen(monkeypatch, mode):
+    """Its outputs are equal: in training the gradients show it, in evaluation the steps of the backward pass."""
+    run = HeadRun.run
+
+    def detached(self, *args):
+        output = run(self, *args)
+        return output.detach() if self.program.is_training == mode else output
+
+    assert together(frozen(Branch()), example()) != {}
+    monkeypatch.setattr(HeadRun, "run", detached)
+    assert together(frozen(Branch()), example()) == {}
+
+
+@pytest.mark.parametrize("rows", [4, 5])
+@pytest.mark.parametrize("mode", [True, False], ids=["training", "evaluation"])
+def test_a_head_that_is_wrong_for_one_number_of_rows_is_seen(monkeypatch, mode, rows):
+    """The example has four, the larger batch five."""
+    run = HeadRun.run
+
+    def spoilt(self, *args):
+        output = run(self, *args)
+        return output * 2 if self.program.is_training == mode and len(output) == rows else output
+
+    monkeypatch.setattr(HeadRun, "run", spoilt)
+    assert together(frozen(Branch()), example()) == {}
 
 
 def test_both_modes_share_the_runs(monkeypatch):

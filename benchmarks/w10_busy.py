@@ -2,9 +2,9 @@
 
     python benchmarks/w10_busy.py
 
-Elapsed seconds. Each of the seven others keeps one core busy with Python, so on two cores the demo, which computes in one
-thread, has a quarter of a core: four times its idle time is what sharing alone costs. Small steps that are shared by
-threads take far longer, since the threads wait for each other.
+Elapsed seconds. Each of the seven others keeps one core busy with Python, so on two cores the demo, which computes in
+one thread, has a quarter of a core: four times its idle time is what sharing alone costs. Small steps that are shared
+by threads take far longer, since the threads wait for each other.
 """
 
 import subprocess

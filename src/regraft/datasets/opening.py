@@ -33,12 +33,7 @@ def open_data(
     """
     if is_shards(path):
         return open_table(path, preparation, target=target, skip_unreadable=skip_unreadable)
-    if missing := [str(shard) for shard in shards_of(path) if not shard.is_file()]:
-        raise DataError(f"{path} names shards that do not exist: {listed(missing)}.")
-    if not path.exists():
-        raise DataError(f"There is nothing at {path}.")
-    if not path.is_dir() and not path.is_file():
-        raise DataError(f"{path} is neither a file nor a folder.")
+    _refuse_missing(path)
     name = path.name.lower()
     if name.endswith(".npz"):
         return open_npz(path, preparation, target=target)
@@ -49,11 +44,23 @@ def open_data(
     if is_text(path):
         return open_texts(path, preparation, target=target)
     if path.is_dir():
-        with_masks = target.task == "segmentation" or (target.task is None and mask_folders(path) is not None)
-        open_folder = open_masks if with_masks else open_class_folder
+        open_folder = open_masks if _has_masks(path, target) else open_class_folder
         return open_folder(path, preparation, target=target, skip_unreadable=skip_unreadable)
     raise DataError(
         f"{path} is not a known form of data. Expected a folder of class folders or of images/ and masks/, .npz, "
         "…-images-idx3-ubyte[.gz], a table (.csv, .parquet, .arrow, .jsonl, a saved data set of Hugging "
         "Face), tar shards or .txt."
     )
+
+
+def _has_masks(folder: Path, target: Target) -> bool:
+    return target.task == "segmentation" or (target.task is None and mask_folders(folder) is not None)
+
+
+def _refuse_missing(path: Path) -> None:
+    if missing := [str(shard) for shard in shards_of(path) if not shard.is_file()]:
+        raise DataError(f"{path} names shards that do not exist: {listed(missing)}.")
+    if not path.exists():
+        raise DataError(f"There is nothing at {path}.")
+    if not path.is_dir() and not path.is_file():
+        raise DataError(f"{path} is neither a file nor a folder.")

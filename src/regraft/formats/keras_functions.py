@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from regraft.arrays import Facts
+from regraft.formats.arithmetic import with_number
 from regraft.formats.keras_config import Settings
 
 # Layers of Keras 2 around a bare operation, as h * 2.5.
@@ -74,15 +75,21 @@ def operation_function(entry: Mapping[str, Any]) -> Facts:
 def _arguments(nodes: Any) -> list[Any]:
     """The arguments of the first call in order: numbers as they are, None for tensors."""
     call = nodes[0] if isinstance(nodes, list) and nodes else None
-    if isinstance(call, Mapping):  # Keras 3
-        given = [*call.get("args", ()), *(value for key, value in call.get("kwargs", {}).items() if key != "name")]
-        return [value if _is_number(value) else None for value in given]
-    if isinstance(call, list) and call and isinstance(call[0], str):
-        call = [call]
-    old = call[0] if isinstance(call, list) and call else None
-    if isinstance(old, list) and len(old) > 3 and isinstance(old[3], Mapping):
-        return [None, *(value for key, value in old[3].items() if key in ("x", "y") and _is_number(value))]
-    return []
+    if isinstance(call, Mapping):
+        return _arguments_of_keras3(call)
+    return _arguments_of_keras2(call) if isinstance(call, list) and call else []
+
+
+def _arguments_of_keras3(call: Mapping[str, Any]) -> list[Any]:
+    given = [*call.get("args", ()), *(value for key, value in call.get("kwargs", {}).items() if key != "name")]
+    return [value if _is_number(value) else None for value in given]
+
+
+def _arguments_of_keras2(call: list[Any]) -> list[Any]:
+    first = call if isinstance(call[0], str) else call[0]
+    if not isinstance(first, list) or len(first) < 4 or not isinstance(first[3], Mapping):
+        return []
+    return [None, *(value for key, value in first[3].items() if key in ("x", "y") and _is_number(value))]
 
 
 def _is_number(value: object) -> bool:
@@ -94,16 +101,4 @@ def _arithmetic(word: str, arguments: Sequence[Any]) -> list[float] | str | None
     numbers = [value for value in arguments if value is not None]
     if len(arguments) != 2 or len(numbers) != 1:
         return None
-    number, is_first = numbers[0], arguments[0] is not None
-    match word:
-        case "add":
-            return [1.0, number]
-        case "sub":
-            return [-1.0, number] if is_first else [1.0, -number]
-        case "mul":
-            return [number, 0.0]
-        case "div":
-            return f"{number:g} over it" if is_first else [1 / number, 0.0] if number else None
-        case "pow":
-            return None if is_first else f"power {number:g}"
-    return None
+    return with_number(word, numbers[0], is_first=arguments[0] is not None)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from regraft.arrays import Facts
+from regraft.formats.arithmetic import with_number
 from regraft.formats.onnx_nodes import OnnxGraph, OnnxNode
 
 _ACTIVATIONS = {
@@ -79,17 +80,7 @@ def _arithmetic(graph: OnnxGraph, node: OnnxNode) -> list[float] | str | None:
     number = next((value for value in numbers if value is not None), None)
     if number is None or None not in numbers:
         return None
-    is_first = numbers[0] is not None
-    match node.operator:
-        case "Add":
-            return [1.0, number]
-        case "Sub":
-            return [-1.0, number] if is_first else [1.0, -number]
-        case "Mul":
-            return [number, 0.0]
-        case "Div":
-            return f"{number:g} over it" if is_first else [1 / number, 0.0] if number else None
-    return None if is_first else f"power {number:g}"
+    return with_number(node.operator.lower(), number, is_first=numbers[0] is not None)
 
 
 def _resize(graph: OnnxGraph, node: OnnxNode) -> str:

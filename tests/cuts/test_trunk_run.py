@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from regraft.cuts.trunk_run import TrunkRun, UnfitLeafError
-from regraft.errors import SplitError
+from regraft.errors import DataError, SplitError
 from splits import Branch, example, features_of, frozen, program_of
 
 
@@ -122,3 +122,32 @@ def test_the_run_ends_at_the_last_leaf():
     run = program_of(model, example())
     model.last.register_forward_hook(lambda *_: pytest.fail("the head ran"))
     features_of(run, example())
+
+
+@pytest.mark.parametrize(
+    ("inputs", "said"),
+    [(torch.ones(3, 7), r"\(3, 7\) torch.float32"), (torch.ones(3, 6, dtype=torch.float64), r"\(3, 6\) torch.float64")],
+)
+def test_inputs_that_the_forward_cannot_take_are_compared_with_the_example(inputs, said):
+    """The model's own error says which product fails, not that the data are others than at the split."""
+    run = program_of(frozen(nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 2)), "0"), torch.ones(4, 6))
+
+    with pytest.raises(DataError, match=rf"{said}; the model was split with \(4, 6\) torch.float32"):
+        features_of(run, inputs)
+
+
+def test_an_error_of_the_model_itself_stays_as_it_is():
+    class Raises(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(6, 6), nn.Linear(6, 2)
+
+        def forward(self, x):
+            if len(x) == 3:
+                raise ValueError("three rows")
+            return self.last(self.first(x))
+
+    run = program_of(frozen(Raises(), "first"), torch.ones(4, 6))
+
+    with pytest.raises(ValueError, match="three rows"):
+        features_of(run, torch.ones(3, 6))

@@ -53,3 +53,16 @@ def test_a_model_of_an_own_class_has_no_wiring():
     told = {"class_name": "Mine", "config": {"name": "net", "layers": [layer("Dense", "fc")]}}
 
     assert not list(keras_wiring(read_config(json.dumps(told), Path("net.keras"))))
+
+
+def test_an_operation_with_a_number_tells_what_it_computes():
+    """Bare in Keras 3; a layer of its own in Keras 2."""
+    bare = layer("Multiply", "twice", "conv", module="keras.src.ops.numpy")
+    bare["inbound_nodes"][0]["args"].append(2.0)
+    old = layer("TFOpLambda", "more", function="__operators__.add")
+    old["inbound_nodes"] = [["twice", 0, 0, {"y": 3.0, "name": None}]]
+
+    told = facts_of(layer("InputLayer", "x"), layer("Conv2D", "conv", "x"), bare, old)
+
+    assert ("twice", "function", [2.0, 0.0]) in told
+    assert ("more", "function", [1.0, 3.0]) in told

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from in_memory import checkpoint_of, keras_arrays_of
+from in_memory import arrays_of, checkpoint_of, keras_arrays_of
 from regraft.arrays import Requirement
 from regraft.loading import apply_plan
 from regraft.matching import plan_reuse
@@ -376,3 +376,66 @@ def test_a_pooling_is_not_put_where_no_map_is_left(how):
 
     assert [(row.name, row.adoptable) for row in plan.problems] == [("fc.0", False)]
     assert not plan_reuse(checkpoint, model, match="structure", accept=r"fc\.0").problems
+
+
+def wired(arrays, wiring, layout="tensorflow"):
+    """A file of these arrays; layer → (inputs, operation, facts)."""
+    rows = [
+        Requirement(layer, attribute, value)
+        for layer, (inputs, operation, facts) in wiring.items()
+        for attribute, value in {"inputs": inputs, "operation": operation, **facts}.items()
+    ]
+    return checkpoint_of(arrays, layout=layout, requirements=tuple(rows))
+
+
+def test_a_norm_that_is_folded_into_the_model_is_not_missed():
+    theirs = nn.Conv2d(2, 3, 1)
+    arrays = keras_arrays_of({"a": theirs, "n": nn.BatchNorm2d(3), "c": nn.Conv2d(3, 2, 1)})
+    wiring = {"a": ([], "Conv2D", {}), "n": (["a"], "BatchNormalization", {}), "c": (["n"], "Conv2D", {})}
+
+    model, checkpoint = Scaled(1.0).eval(), wired(arrays, wiring)
+
+    plan = plan_reuse(checkpoint, model, adapt={r"a\..*": "fold norm n"})
+    apply_plan(plan, checkpoint, model)
+
+    assert torch.allclose(model.a.weight, theirs.weight / (1 + 1e-3) ** 0.5)
+
+
+def test_a_norm_that_the_file_has_folded_is_fed_as_in_the_model():
+    """Its bias fills the norm, which the layer before it feeds on both sides."""
+
+    class WithNorm(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.n, self.c = nn.Conv2d(2, 3, 1, bias=False), nn.BatchNorm2d(3), nn.Conv2d(3, 2, 1)
+
+        def forward(self, x):
+            return self.c(self.n(self.a(x)))
+
+    arrays = arrays_of(nn.ModuleDict({"a": nn.Conv2d(2, 3, 1), "c": nn.Conv2d(3, 2, 1)}))
+    wiring = {"a": ([], "Conv", {}), "c": (["a"], "Conv", {})}
+
+    plan = plan_reuse(wired(arrays, wiring, "onnx"), WithNorm())
+
+    assert [row.sources for row in plan.rows if row.target == "n.bias"] == [("a.bias",)]
+    assert not told(plan)
+
+
+def test_numbers_inside_an_attention_are_not_compared():
+    """Frameworks cut it into other pieces, and scale queries, keys or their product."""
+
+    class Product(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.q, self.k, self.c = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.c(torch.matmul(self.q(x), self.k(x)))
+
+    arrays = keras_arrays_of({name: nn.Linear(4, 4) for name in "qk"} | {"c": nn.Linear(4, 2)})
+    wiring = {
+        "q": ([], "Dense", {}), "k": ([], "Dense", {}), "s": (["q"], "Multiply", {"function": [0.5, 0.0]}),
+        "m": (["s", "k"], "MatMul", {}), "c": (["m"], "Dense", {}),
+    }  # fmt: skip
+
+    assert not told(plan_reuse(wired(arrays, wiring), Product()))

@@ -13,7 +13,7 @@ from regraft.cuts.head_run import HeadRun
 from regraft.cuts.operators import function_name
 from regraft.cuts.program import Features, Guards, Layout, Program, another_path
 from regraft.cuts.sizes import ROWS, Size, Symbols
-from regraft.errors import SplitError
+from regraft.errors import DataError, SplitError
 from regraft.tensors.keeping import Forward, shadowed_forwards
 from regraft.tensors.trees import numbers_of, tensors_of
 
@@ -38,7 +38,25 @@ def run_trunk(program: Program, guards: Guards, args: tuple[object, ...], kwargs
     Raises SplitError for arguments with which the head could not work, or on which the forward takes another path.
     """
     run = TrunkRun(program, _checked_symbols(program, guards, args, kwargs))
-    return run.follow(lambda: program.model(*args, **kwargs), _beside_the_example(program, guards, args, kwargs))
+    inputs = list(_beside_the_example(program, guards, args, kwargs))
+    try:
+        return run.follow(lambda: program.model(*args, **kwargs), inputs)
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        others = _other_inputs(program, inputs)
+        if not others:
+            raise
+        raise DataError(f"The forward of the model fails on these inputs: {error}\n{others}") from error
+
+
+def _other_inputs(program: Program, inputs: Iterable[Pair]) -> str:
+    """The inputs that have another type or size than those of the split, beside the number of rows; "" for none."""
+    lines = []
+    for slot, tensor in inputs:
+        expected = program.record.values[slot.value]
+        if (tensor.dtype, tuple(tensor.shape[1:])) != (expected.dtype, tuple(expected.shape[1:])):
+            got = f"{tuple(tensor.shape)} {tensor.dtype}"
+            lines.append(f"An input has {got}; the model was split with {tuple(expected.shape)} {expected.dtype}.")
+    return "\n".join(lines)
 
 
 # In evaluation they take a fused kernel, unless functions are watched.

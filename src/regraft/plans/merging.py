@@ -67,9 +67,12 @@ def _with_norm(
     note = f"{norm} is folded into the layer before it, eps {eps:g}{origin}"
     kernel = pairings.get(layer.full("weight"))
     if target == layer.full("weight") and kernel is not None:
-        fold = ScaleByNorm(int(layer.kind == "conv_transpose"), eps, has_scale=bool(scale))
+        axis, moved = int(layer.kind == "conv_transpose"), kernel.operations
+        if len(moved) == 1 and isinstance(moved[0], Transpose):  # which would move the norm's arrays too
+            axis = moved[0].axes[axis]
+        fold = ScaleByNorm(axis, eps, has_scale=bool(scale))
         names = (*kernel.sources, *scale, *variance)
-        return {target: replace(kernel, sources=names, operations=(*kernel.operations, fold), note=note)}
+        return {target: replace(kernel, sources=names, operations=(fold, *moved), note=note)}
     if target != layer.full("bias"):
         return {}
     own = pairings[target].sources if target in pairings else _own_bias(kernel, sources)

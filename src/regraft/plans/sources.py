@@ -8,7 +8,6 @@ from itertools import chain
 
 from regraft.arrays import ArrayInfo, Checkpoint, Requirement, Role
 from regraft.errors import Advice, PlanError
-from regraft.plans.graphs import join_word
 from regraft.plans.layouts import deduced_layout, known_layout
 from regraft.plans.recurrent_layouts import Facts
 from regraft.plans.renaming import Renames, dotted, rename_all, unwrapped
@@ -51,9 +50,8 @@ class Wiring:
         """What a layer does beside its arrays, the last step first."""
         facts, operation = self.facts.get(layer, {}), self.operation.get(layer, "")
         if not has_arrays:
-            is_join = len(self.inputs[layer]) > 1 and (operation in JOINS or join_word(operation) is not None)
-            # Of one value and a number, it is a step.
-            return () if is_join else steps_of_facts(operation, facts)
+            # What joins several values is in the expression; of one value and a number, it is a step.
+            return () if len(self.inputs[layer]) > 1 else steps_of_facts(operation, facts)
         if "recurrent_activation" in facts or operation in _RECURRENT:
             return ()  # what these call their activation works inside of them, at every step in time
         function = activation(str(facts.get("activation", "linear")))

@@ -82,6 +82,8 @@ def test_the_report_and_the_answers_show_both(run):
     page = (done.folder / "report.html").read_text()
     assert "kind: Accuracy" in page
     assert "age: MAE" in page
+    assert "validation, 13 examples" in page
+    assert "(13 examples)" in done.summary()
     rows = list(csv.DictReader((done.folder / "answers.csv").read_text().splitlines()))
     assert list(rows[0]) == ["name", "true kind", "predicted kind", "true age", "predicted age"]
     right = sum(row["true kind"] == row["predicted kind"] for row in rows) / len(rows)

@@ -90,8 +90,9 @@ class Run:
 
     def summary(self) -> str:
         """The result in a few lines: accuracies, durations, where the model and the report are."""
+        noun = self.record.result.noun if self.record.result else "example"
         lines = [
-            f"{part:<10} {score_text(score)} ({counted(score.count, 'label' if self.record.result else 'example')})"
+            f"{part:<10} {score_text(score)} ({counted(score.count, noun)})"
             for part, score in reversed(self.record.shown_scores.items())
         ]
         lines += [f"{part:<10} {seconds:.2f} s" for part, seconds in self.record.seconds.items()]

@@ -14,6 +14,7 @@ from regraft.evaluating import Score
 from regraft.examples import as_examples
 from regraft.labels import IGNORED
 
+BY_POSITION = ("token-classification", "segmentation", "language-model")
 YES = 0.5  # the probability from which a label applies
 MEASURES = {"mean_absolute_error": "MAE", "r2": "R²", "f1": "F1", "mean_iou": "Mean IoU", "accuracy": "Accuracy",
             "perplexity": "Perplexity", "auroc": "AUROC"}  # fmt: skip
@@ -48,6 +49,11 @@ class TaskResult:
     per_class: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     columns: tuple[PredictedNumbers, ...] = ()
     answers: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def noun(self) -> str:
+        """What a score counts: the positions that have a label, or examples."""
+        return "label" if self.task in BY_POSITION else "example"
 
     def to_csv(self) -> str:
         """The answers as a table."""

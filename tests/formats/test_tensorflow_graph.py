@@ -160,3 +160,34 @@ def test_a_convolution_with_holes_in_pieces_has_its_dilation(tmp_path):
     needs = {(one.layer, one.attribute): one.value for one in graph_facts(tmp_path / "m.meta", {"c/k"}).requirements}
 
     assert (needs["c", "dilation"], needs["c", "padding"]) == ([2, 2], [[2, 2], [2, 2]])
+
+
+LINE = [
+    *VARIABLE,
+    node("c/b", "VariableV2"),
+    node("c/b/read", "Identity", "c/b"),
+    node("c/ExpandDims", "ExpandDims", "x", "one"),
+    node(
+        "c/Conv2D", "Conv2D", "c/ExpandDims", "c/w/read", padding=field(2, b"VALID"), strides=integers(1, 1, 2, 1),
+        dilations=integers(1, 1, 3, 1),
+    ),
+    node("c/Squeeze", "Squeeze", "c/Conv2D", squeeze_dims=integers(1)),
+    node("c/BiasAdd", "BiasAdd", "c/Squeeze", "c/b/read"),
+]  # fmt: skip
+
+
+def test_a_convolution_along_one_axis_has_one_stride_and_its_bias(tmp_path):
+    """TensorFlow writes it as one over two axes, of which the first has the size 1."""
+    types, told = facts(tmp_path, {"c/w", "c/b"}, *LINE)
+
+    assert types == {"c/w": "Conv2D", "c/b": "Conv2D"}
+    assert (told["c", "strides"], told["c", "dilation"]) == ([2], [3])
+
+
+def test_a_product_behind_a_flattened_map_records_its_order(tmp_path):
+    dense = [node("d/w", "VariableV2"), node("d/w/read", "Identity", "d/w"),
+             node("flat", "Reshape", "c/BiasAdd", "sizes"), node("d/MatMul", "MatMul", "flat", "d/w/read")]  # fmt: skip
+
+    _, told = facts(tmp_path, {"c/w", "c/b", "d/w"}, *LINE, *dense)
+
+    assert told["d", "flatten_order"] == "channels_last"

@@ -64,6 +64,8 @@ def test_an_array_of_a_module_with_layers_is_left_out_alone():
 @pytest.mark.parametrize(("dtype", "scale", "told"), [
     ("int8", "w_scale", "int8 numbers, and w_scale scales them"),
     ("uint8", "other", "uint8 numbers, and the file does not record"),
+    ("bool", "other", "bool numbers, and the file does not record"),
+    ("complex64", "other", "complex64 numbers, whose imaginary parts a cast would drop"),
     ("float8_e4m3fn", "w_scale_inv", "float8_e4m3fn numbers, and w_scale_inv scales them"),
 ])  # fmt: skip
 def test_codes_of_a_quantised_model_are_not_taken_for_weights(dtype, scale, told):

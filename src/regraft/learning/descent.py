@@ -177,7 +177,8 @@ def interrupts_with_history(
         yield
     except KeyboardInterrupt as error:
         best = best_of(runs).progress
-        if not best.losses or type(error) is not KeyboardInterrupt:  # a kind of the user's own stays what it is
+        # A kind of the user's own stays what it is, and so does the signal by which a command was stopped.
+        if not best.losses or type(error) is not KeyboardInterrupt or isinstance(next(iter(error.args), ""), int):
             raise
         where = f"interrupted after {counted(len(best.losses), 'finished epoch')}"
         history = history_of(runs, stages, list(dict.fromkeys(watch.notes)), watch.seconds)

@@ -3,8 +3,10 @@
 import io
 import sys
 
+import numpy as np
 import pytest
 
+from onnx_networks import node, write_onnx
 from regraft.demo.shipped import copy_photos
 from regraft.jobs.job import Job
 from regraft.recipe import reuse
@@ -49,7 +51,36 @@ def test_five_questions_are_asked_and_a_wrong_answer_is_asked_for_again(images, 
 def test_what_has_no_answer_and_no_default_is_named(images, monkeypatch):
     """At the end of the input, and with --yes; an existing job stays."""
     answers(monkeypatch)
-    assert "init has no answer for data. Give it as DATA." in typed("init").errors
+    assert (
+        "init has no answer to: 1. Folder of images, with a subfolder for each class. Give it as DATA."
+        in typed("init").errors
+    )
     assert "There is nothing at fotos" in typed("init", "fotos", "--yes").errors
     (images.parent / "job.toml").touch()
     assert "job.toml exists already; nothing was changed" in typed("init", "photos", "--yes").errors
+
+
+def test_a_file_that_describes_its_network_needs_no_model(images):
+    """The last layer is new and trains; how values are scaled is asked for, since the file does not record it."""
+    weights = {"conv.weight": (4, 3, 3, 3), "fc.weight": (7, 4), "fc.bias": (7,)}
+    rng = np.random.default_rng(0)
+    arrays = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in weights.items()}
+    nodes = [
+        node("Conv", "x conv.weight", "c", kernel_shape=[3, 3]),
+        node("GlobalAveragePool", "c", "p"),
+        node("Flatten", "p", "f"),
+        node("Gemm", "f fc.weight fc.bias", "y", transB=1),
+    ]
+    write_onnx(images.parent / "net.onnx", nodes, {"x": np.zeros((2, 3, 16, 16), np.float32)}, arrays)
+    typed_before = ("init", "photos", "--checkpoint", "net.onnx", "--yes")
+
+    assert "Values that the network takes: 0..1, symmetric" in typed(*typed_before).errors
+    assert "'dark' is no range of values" in typed(*typed_before, "--values", "dark").errors
+    done = typed(*typed_before, "--values", "symmetric")
+
+    assert done.code == 0, done.errors
+    assert "1 reused · 2 fresh · 0 problems" in done.output
+    job = Job.from_file(images.parent / "job.toml", ["train.steps.epochs=1", "data.per_class=2"])
+    assert (job.model.factory, job.freeze.trainable, job.input.size) == ("checkpoint", "fc", (16, 16))
+    assert (job.input.mean, job.input.std) == ((0.5,), (0.5,))
+    assert reuse(job).metrics["test"]["count"] == 150

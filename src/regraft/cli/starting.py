@@ -15,6 +15,8 @@ T = TypeVar("T")
 
 SHIPPED = "mobilenet_v1_025"  # the folder into which the network that ships with regraft is copied
 
+VALUES = "0..1, symmetric (-1..1), 0..255 or imagenet (its mean and std)"
+
 
 @dataclass(frozen=True)
 class Questions:
@@ -34,9 +36,8 @@ class Questions:
         while True:
             typed = _line(f"{question}{f' [{default}]' if default else ''}: ") if self.asks else ""
             if not typed and not default:
-                raise JobError(
-                    f"init has no answer for {name}. Give it as {'DATA' if name == 'data' else f'--{name}'}."
-                )
+                option = "DATA" if name == "data" else f"--{name}"
+                raise JobError(f"init has no answer to: {question}. Give it as {option}.")
             try:
                 return use(typed or default)
             except RegraftError as error:
@@ -53,14 +54,16 @@ def add_to(commands: Commands) -> None:
     )
     add("--out", type=Path, default=Path("job.toml"), metavar="FILE", help="the job to write; by default job.toml")
     add("--checkpoint", metavar="PATH", help="the trained layers; by default an ImageNet network that regraft brings")
-    add("--model", metavar="SPEC", help="what builds the new network: file.py:function, timm:NAME, …")
+    add("--model", metavar="SPEC", help="what builds the new network: file.py:function, timm:NAME, …; checkpoint: the "
+        "file itself, which is the default where it describes its network")  # fmt: skip
     add("--trainable", metavar="PATTERN", help="the layers that train; by default the last one")
     add("--size", metavar="PIXELS", help="height and width of the images as the network takes them")
+    add("--values", metavar="RANGE", help=f"what a network from the checkpoint takes: {VALUES}")
     add("--yes", action="store_true", help="ask nothing: take the defaults for what is not given")
 
 
 def init(*, out: Path, yes: bool, **given: Any) -> None:
-    """Ask five questions, write a commented job.toml, and show what it would reuse.
+    """Ask five or six questions, write a commented job.toml, and show what it would reuse.
 
     Without --checkpoint the job reuses an ImageNet network that ships with regraft; it is copied beside the job.
     """
@@ -81,9 +84,7 @@ def _line(prompt: str) -> str:
 def _job_of(questions: Questions, folder: Path) -> tuple[str, str]:
     """The job's text and the heading of its plan."""
     from regraft.jobs import first_job
-    from regraft.jobs.factories import model_by_spec
-    from regraft.matching import plan_reuse
-    from regraft.reading import open_checkpoint
+    from regraft.jobs.planned import FROM_CHECKPOINT
 
     data = questions.answer("data", "1. Folder of images, with a subfolder for each class", "", first_job.data_in)
     checkpoint = questions.answer(
@@ -97,7 +98,8 @@ def _job_of(questions: Questions, folder: Path) -> tuple[str, str]:
         checkpoint=_relative(checkpoint, folder),
         rename=first_job.SHIPPED_RENAME if checkpoint == folder / SHIPPED else {},
     )
-    default = f"{SHIPPED}/mobilenet.py:mobilenet_v1_025" if checkpoint == folder / SHIPPED else ""
+    own = FROM_CHECKPOINT if first_job.describes_network(checkpoint) else ""
+    default = f"{SHIPPED}/mobilenet.py:mobilenet_v1_025" if checkpoint == folder / SHIPPED else own
     job = questions.answer("model", "3. What builds the new network", default, partial(job.with_model, folder=folder))
     job = questions.answer(
         "trainable", "4. Layers that train", job.trainable, partial(job.with_trainable, folder=folder)
@@ -105,9 +107,9 @@ def _job_of(questions: Questions, folder: Path) -> tuple[str, str]:
     if job.are_images:
         size = str(job.contract.size[0] if job.contract.size else 224)
         job = questions.answer("size", "5. Height and width of the images, in pixels", size, job.with_size)
-    model = model_by_spec(job.factory, job.args, folder=folder)
-    plan = plan_reuse(open_checkpoint(checkpoint), model, fresh=job.trainable, rename=job.rename)
-    return job.text(), plan.heading()
+    if job.are_images and job.takes_unknown_values:
+        job = questions.answer("values", f"6. Values that the network takes: {VALUES}", "", job.with_values)
+    return job.text(), job.plan(folder).heading()
 
 
 def _checkpoint_in(path: str, folder: Path) -> Path:

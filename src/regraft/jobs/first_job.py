@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from regraft.building import Built, planned_network
+from regraft.building import BuiltNetwork, planned_network
 from regraft.contracts.preparation import Preparation
 from regraft.cuts.frozen import names_of
 from regraft.datasets.class_folder import PARTS
@@ -161,7 +161,7 @@ class FirstJob:
         contract = InputContract(size=built.image.size, mean=mean, std=std, channels=built.image.channels)  # type: ignore[arg-type]
         return replace(made, contract=contract, takes_unknown_values=not built.image.is_bytes)
 
-    def _built(self, folder: Path) -> Built:
+    def _built(self, folder: Path) -> BuiltNetwork:
         return planned_network(open_checkpoint(folder / self.checkpoint), head={"classes": len(self.classes)})
 
     def plan(self, folder: Path) -> Plan:

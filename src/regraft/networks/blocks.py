@@ -207,6 +207,7 @@ def _without_overlaps(kinds: Sequence[BlockKind]) -> list[BlockKind]:
 # --- the constructors of a kind's layers ------------------------------------------------------------------------------
 
 _DEFAULTS = {"stride": "1", "padding": "0", "dilation": "1", "groups": "1", "bias": "True"}
+Constructor = tuple[str, list[str], dict[str, str]]  # class, arguments by position and by name
 Slot = tuple[str, int | str]  # layer, and the argument's position or name
 
 
@@ -229,15 +230,10 @@ def recipe_of(kind: BlockKind, source: ModuleSource) -> Recipe | None:
     made = [_calls(kind, block, source) for block in kind.blocks]
     slots: dict[Slot, tuple[str, ...]] = {}
     for layer in kind.layers:
-        calls = [of_block[layer] for of_block in made]
-        if len({(call[0], len(call[1])) for call in calls}) > 1:
+        arguments = _arguments([of_block[layer] for of_block in made])
+        if arguments is None:
             return None
-        for place in range(len(calls[0][1])):
-            slots[layer, place] = tuple(call[1][place] for call in calls)
-        for key in dict.fromkeys(key for call in calls for key in call[2]):
-            if any(key not in call[2] and key not in _DEFAULTS for call in calls):
-                return None
-            slots[layer, key] = tuple(call[2].get(key, _DEFAULTS.get(key, "")) for call in calls)
+        slots |= {(layer, place): values for place, values in arguments.items()}
     names = _parameter_names(kind, slots)
     calls_text = {layer: _call_text(layer, made[0][layer][0], slots, names) for layer in kind.layers}
     columns = {name: values for values, name in names.items()}
@@ -245,7 +241,20 @@ def recipe_of(kind: BlockKind, source: ModuleSource) -> Recipe | None:
     return Recipe(calls_text, tuple(columns), rows)
 
 
-def _calls(kind: BlockKind, block: Block, source: ModuleSource) -> dict[str, tuple[str, list[str], dict[str, str]]]:
+def _arguments(calls: Sequence[Constructor]) -> dict[int | str, tuple[str, ...]] | None:
+    """Position or name of an argument → its value in each call; None where classes or arguments differ."""
+    if len({(kind, len(positional)) for kind, positional, _ in calls}) > 1:
+        return None
+    keys = dict.fromkeys(key for _, _, named_arguments in calls for key in named_arguments)
+    if any(key not in given and key not in _DEFAULTS for key in keys for _, _, given in calls):
+        return None
+    values: dict[int | str, tuple[str, ...]] = {
+        place: tuple(positional[place] for _, positional, _ in calls) for place in range(len(calls[0][1]))
+    }
+    return values | {key: tuple(given.get(key, _DEFAULTS.get(key, "")) for _, _, given in calls) for key in keys}
+
+
+def _calls(kind: BlockKind, block: Block, source: ModuleSource) -> dict[str, Constructor]:
     calls = {}
     for layer in kind.layers:
         tree = ast.parse(source.constructors[layer.replace(NAME, block.name)], mode="eval").body

@@ -226,27 +226,40 @@ def _group_norm(translation: Translation, node: OnnxNode) -> None:
 
 def _grouped(translation: Translation, node: OnnxNode) -> bool:
     """The group norm that torch's exporters write as Reshape, InstanceNormalization, Reshape, Mul, Add."""
-    graph, layer = translation.graph, translation.layers.get(node.outputs[0])
-    before, after = graph.before(node, operator="Reshape"), translation.only_user(node)
-    plain = [translation.constant(node.input(index)) for index in (1, 2)]
-    if layer is None or before is None or after is None or after.operator != "Reshape" or "weight" not in layer.weights:
+    before, after = translation.graph.before(node, operator="Reshape"), translation.only_user(node)
+    groups = _plain_groups(translation, node)
+    if before is None or after is None or after.operator != "Reshape" or not groups:
         return False
-    shape = translation.integers(before.input(1)) or []
-    if plain[0] is None or plain[1] is None or shape != [0, plain[0].size, -1]:
-        return False
-    if (plain[0] != 1).any() or (plain[1] != 0).any():
+    if translation.integers(before.input(1)) != [0, groups, -1]:
         return False
     scaled = _scale_and_shift(translation, after)
-    count = translation.shape(Array((translation.names[layer.weights["weight"]],)))
-    arrays = {role: as_vector(translation, array, prod(count)) for role, array in scaled.arrays.items()}
-    if "weight" not in arrays or None in arrays.values() or not _goes_back(translation, before, after, prod(count)):
+    arrays = _affine_of(translation, node, scaled)
+    if not arrays or not _goes_back(translation, before, after, translation.shape(arrays["weight"])[0]):
         return False
     translation.absorbed.update(id(other) for other in (after, *scaled.nodes))
-    settings = {"eps": graph.real(node, "epsilon", 1e-5), "groups": plain[0].size, "axis": 1}
-    known = {role: array for role, array in arrays.items() if array is not None}
+    settings = {"eps": translation.graph.real(node, "epsilon", 1e-5), "groups": groups, "axis": 1}
     x = translation.value(before.input(0))
-    _layer(translation, node, "group_norm", [x], [scaled.output], known, settings)
+    _layer(translation, node, "group_norm", [x], [scaled.output], arrays, settings)
     return True
+
+
+def _plain_groups(translation: Translation, node: OnnxNode) -> int:
+    """The number of groups of a norm without scale and shift, which are all 1 and all 0; 0 for others."""
+    scale, shift = (translation.constant(node.input(index)) for index in (1, 2))
+    if scale is None or shift is None or (scale != 1).any() or (shift != 0).any():
+        return 0
+    return int(scale.size)
+
+
+def _affine_of(translation: Translation, node: OnnxNode, scaled: "_Scaled") -> dict[str, Array]:
+    """The scale and shift behind a norm as vectors, one number for each channel; none when they are no such."""
+    layer = translation.layers.get(node.outputs[0])
+    if layer is None or "weight" not in layer.weights or "weight" not in scaled.arrays:
+        return {}
+    count = prod(translation.shape(Array((translation.names[layer.weights["weight"]],))))
+    vectors = {role: as_vector(translation, array, count) for role, array in scaled.arrays.items()}
+    known = {role: array for role, array in vectors.items() if array is not None}
+    return known if len(known) == len(vectors) else {}
 
 
 def _goes_back(translation: Translation, before: OnnxNode, after: OnnxNode, channels: int) -> bool:

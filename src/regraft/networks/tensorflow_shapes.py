@@ -3,7 +3,7 @@
 Source: tensorflow/core/api_def/base_api.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,8 @@ from regraft.networks.drafting import UnsupportedError
 from regraft.networks.network import Input
 from regraft.networks.tensorflow_constants import slice_index
 from regraft.networks.tensorflow_translation import TensorFlowTranslation, Translate
+
+Step = tuple[str, dict[str, Any]]  # operator and settings
 
 
 def _reshape(translation: TensorFlowTranslation, operation: ProgramOperation) -> None:
@@ -135,28 +137,37 @@ def _indexed(
     if ... in index:
         translation.emit("subscript", [value], operation.name, index=tuple(map(_part, index)))
         return
-    places = [part for part in index if part is not None]
-    slices = {
-        axis: part for axis, part in enumerate(places) if isinstance(part, slice) and part != slice(None, None, 1)
-    }
-    numbers = {axis: part for axis, part in enumerate(places) if not isinstance(part, slice)}
-    steps: list[tuple[str, dict[str, Any]]] = []
-    if slices:
-        steps.append(("slice", {
-            "axes": tuple(slices), "starts": tuple(part.start or 0 for part in slices.values()),
-            "ends": tuple(part.stop for part in slices.values()), "steps": tuple(part.step for part in slices.values()),
-        }))  # fmt: skip
-    for axis in sorted(numbers, reverse=True):
-        steps.append(("index", {"axes": (axis,), "index": numbers[axis]}))
-    if None in index:
-        kept = [part for part in index if part is None or isinstance(part, slice)]
-        steps.append(("unsqueeze", {"axes": tuple(axis for axis, part in enumerate(kept) if part is None)}))
+    steps = [*_slices(index), *_numbers(index), *_new_axes(index)]
     for operator, settings in steps[:-1]:
         value = translation.step(operator, [value], operation, **settings)
     if steps:
         translation.emit(steps[-1][0], [value], operation.name, **steps[-1][1])
     else:
         translation.alias(operation.name, value)
+
+
+def _slices(index: Sequence[Any]) -> Iterator[Step]:
+    """The axes of which a part is taken."""
+    places = enumerate(part for part in index if part is not None)
+    parts = {axis: part for axis, part in places if isinstance(part, slice) and part != slice(None, None, 1)}
+    if parts:
+        bounds = [(part.start or 0, part.stop, part.step) for part in parts.values()]
+        starts, ends, steps = zip(*bounds, strict=True)
+        yield "slice", {"axes": tuple(parts), "starts": starts, "ends": ends, "steps": steps}
+
+
+def _numbers(index: Sequence[Any]) -> Iterator[Step]:
+    """The axes of which one place is taken, the last first."""
+    places = [part for part in index if part is not None]
+    for axis in reversed(range(len(places))):
+        if not isinstance(places[axis], slice):
+            yield "index", {"axes": (axis,), "index": places[axis]}
+
+
+def _new_axes(index: Sequence[Any]) -> Iterator[Step]:
+    if None in index:
+        kept = [part for part in index if part is None or isinstance(part, slice)]
+        yield "unsqueeze", {"axes": tuple(axis for axis, part in enumerate(kept) if part is None)}
 
 
 def _part(part: Any) -> Any:

@@ -65,8 +65,8 @@ class RuntimeVerification:
 
 
 def relative(difference: Difference) -> float:
-    """The largest error as a share of the largest value."""
-    return difference.max_error / max(difference.largest, 1e-30)
+    """The largest error as a share of the largest value; of a value that is 0 everywhere the error itself."""
+    return difference.max_error / (difference.largest or 1.0)
 
 
 def verify_with_runtime(
@@ -237,7 +237,7 @@ def _rounding(built: BuiltNetwork, inputs: Arrays, computed: Mapping[str, Tensor
         return 0.0
     names = {value.name for value in built.source.results if computed[value.name].is_floating_point()}
     pairs = [(exact[name], computed[name].double()) for name in names if computed[name].numel()]
-    return max((float((a - b).abs().max() / b.abs().max().clamp(min=1e-30)) for a, b in pairs), default=0.0)
+    return max((float((a - b).abs().max()) / (float(b.abs().max()) or 1.0) for a, b in pairs), default=0.0)
 
 
 def _tensor(value: np.ndarray, dtype: torch.dtype = torch.float32) -> Tensor:

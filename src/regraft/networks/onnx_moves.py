@@ -54,13 +54,19 @@ def _reshaped(graph: OnnxGraph, node: OnnxNode, shape: Shape, values: Values) ->
         return whole_shape(ints(values[0]), shape)
     axes = axes_of(graph, node, values, 0)
     if node.operator == "Unsqueeze" and axes:
-        rank = len(shape) + len(axes)
-        added, kept = {axis % rank for axis in axes}, iter(shape)
-        return tuple(1 if axis in added else next(kept) for axis in range(rank))
-    if node.operator == "Squeeze":
-        removed = {axis % len(shape) for axis in axes} if axes else {axis for axis, n in enumerate(shape) if n == 1}
-        return tuple(size for axis, size in enumerate(shape) if axis not in removed)
-    return None
+        return _unsqueezed(shape, axes)
+    return _squeezed(shape, axes) if node.operator == "Squeeze" else None
+
+
+def _unsqueezed(shape: Shape, axes: Sequence[int]) -> Shape:
+    rank = len(shape) + len(axes)
+    added, kept = {axis % rank for axis in axes}, iter(shape)
+    return tuple(1 if axis in added else next(kept) for axis in range(rank))
+
+
+def _squeezed(shape: Shape, axes: Sequence[int] | None) -> Shape:
+    removed = {axis % len(shape) for axis in axes} if axes else {axis for axis, n in enumerate(shape) if n == 1}
+    return tuple(size for axis, size in enumerate(shape) if axis not in removed)
 
 
 def whole_shape(sizes: Sequence[int], shape: Shape) -> Shape:

@@ -90,28 +90,38 @@ def _by_direction(
         "hidden": cell.hidden, "kind": cell.kind, "activation": cell.activation, "gates": cell.gates,
         "reset_after": cell.resets_after,
     }  # fmt: skip
-    parts: list[list[str]] = []
-    for direction in range(cell.directions):
-        suffix = "_l0_reverse" if direction else "_l0"
-        own = {role.removesuffix(suffix) + "_l0": array for role, array in arrays.items() if role.endswith(suffix)}
-        is_backward = cell.is_reverse or direction == 1
-        taken = [translation.step("flip", [x], like, axes=(1,)) if is_backward else x]
-        ends = {"axes": (0,), "starts": (direction,), "ends": (direction + 1,), "steps": (1,)}
-        taken += [translation.step("slice", [state], like, **ends) for state in inputs[1:]]
-        given = [translation.unnamed(node) for _ in range(3 if cell.kind == "lstm" else 2)]
-        name = translation.layer_name(node, "recurrent", own, settings | {"direction": direction})
-        translation.draft.emit("recurrent", taken, given, name, own, settings)
-        if is_backward:
-            given[0] = translation.step("flip", given[:1], like, axes=(1,))
-        parts.append(given)
+    parts = [
+        _one_direction(translation, node, cell, direction, _own_arrays(arrays, direction), [x, *inputs[1:]], settings)
+        for direction in range(cell.directions)
+    ]
     given = parts[0]
     if cell.directions == 2:
-        axes = (-1, 0, 0)
-        given = [
-            translation.step("concat", list(pair), like, axis=axis)
-            for pair, axis in zip(zip(*parts, strict=True), axes, strict=False)
-        ]
+        pairs = zip(zip(*parts, strict=True), (-1, 0, 0), strict=False)
+        given = [translation.step("concat", list(pair), like, axis=axis) for pair, axis in pairs]
     return given if cell.batch_first else [translation.step("permute", given[:1], like, axes=turn), *given[1:]]
+
+
+def _own_arrays(arrays: Mapping[str, Array], direction: int) -> dict[str, Array]:
+    """Those of one direction, as a layer of one direction names them."""
+    suffix = "_l0_reverse" if direction else "_l0"
+    return {role.removesuffix(suffix) + "_l0": array for role, array in arrays.items() if role.endswith(suffix)}
+
+
+def _one_direction(
+    translation: Translation, node: OnnxNode, cell: _Cell, direction: int, arrays: Mapping[str, Array],
+    inputs: list[Input], settings: Mapping[str, Any],
+) -> list[str]:  # fmt: skip
+    """What one direction gives; a backward one takes the steps from the last to the first."""
+    like, is_backward = node.outputs[0], cell.is_reverse or direction == 1
+    taken = [translation.step("flip", inputs[:1], like, axes=(1,)) if is_backward else inputs[0]]
+    ends = {"axes": (0,), "starts": (direction,), "ends": (direction + 1,), "steps": (1,)}
+    taken += [translation.step("slice", [state], like, **ends) for state in inputs[1:]]
+    given = [translation.unnamed(node) for _ in range(3 if cell.kind == "lstm" else 2)]
+    name = translation.layer_name(node, "recurrent", arrays, {**settings, "direction": direction})
+    translation.draft.emit("recurrent", taken, given, name, arrays, settings)
+    if is_backward:
+        given[0] = translation.step("flip", given[:1], like, axes=(1,))
+    return given
 
 
 def _left_out(states: list[Input], x: Input) -> list[Input]:

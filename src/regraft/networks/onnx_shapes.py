@@ -4,6 +4,7 @@ Source: onnx/onnx, docs/Operators.md. Since opset 10 to 13 many settings are inp
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from regraft.formats.onnx_nodes import OnnxNode
 from regraft.networks.drafting import UnsupportedError
@@ -199,22 +200,25 @@ def _pad(translation: Translation, node: OnnxNode) -> None:
     value = translation.number(node.input(2)) if node.input(2) else graph.real(node, "value", 0.0)
     if value is None:
         raise UnsupportedError("its value is computed as the network runs")
-    if node.input(1) and translation.integers(node.input(1)) is None and not node.input(3) and mode == "constant":
-        inputs = translation.inputs(node, 0, 1)
-        translation.emit("pad_sizes", inputs, node.outputs, value=value, by_axis=False)
+    value = int(value) if translation.is_integer(node.input(0)) else value
+    is_computed = bool(node.input(1)) and translation.integers(node.input(1)) is None
+    if is_computed and not node.input(3) and mode == "constant":
+        translation.emit("pad_sizes", translation.inputs(node, 0, 1), node.outputs, value=value, by_axis=False)
         return
-    widths = graph.integers(node, "pads") or graph.integers(node, "paddings")
-    widths = translation.needed_integers(node.input(1), "widths") if node.input(1) else widths
-    half = len(widths) // 2
-    pads = tuple((widths[index], widths[half + index]) for index in range(half))
-    axes = translation.needed_integers(node.input(3), "axes") if node.input(3) else None
-    if translation.is_integer(node.input(0)):
-        value = int(value)
-    if axes is None:
-        translation.emit("pad", translation.inputs(node, 0), node.outputs, pads=pads, mode=mode, value=value)
+    settings: dict[str, Any] = {"pads": _widths(translation, node), "mode": mode, "value": value}
+    if node.input(3):
+        settings["axes"] = tuple(translation.needed_integers(node.input(3), "axes"))
+    translation.emit("pad_axes" if node.input(3) else "pad", translation.inputs(node, 0), node.outputs, **settings)
+
+
+def _widths(translation: Translation, node: OnnxNode) -> tuple[tuple[int, int], ...]:
+    """What is added before and behind each axis: an input, or an attribute of old files."""
+    if node.input(1):
+        widths = translation.needed_integers(node.input(1), "widths")
     else:
-        translation.emit("pad_axes", translation.inputs(node, 0), node.outputs, pads=pads, axes=tuple(axes), mode=mode,
-                         value=value)  # fmt: skip
+        widths = translation.graph.integers(node, "pads") or translation.graph.integers(node, "paddings")
+    half = len(widths) // 2
+    return tuple(zip(widths[:half], widths[half:], strict=True))
 
 
 def _triangle(translation: Translation, node: OnnxNode) -> None:

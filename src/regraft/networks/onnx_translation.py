@@ -218,12 +218,19 @@ class Translation:
         """Whether the node's output is known as the graph is read, and has been noted."""
         if len(node.outputs) != 1 or node.bodies or not self.units.isdisjoint(node.inputs):
             return False
+        return self._fold_shape(node) or self._moved(node) or self._fold_constants(node)
+
+    def _fold_shape(self, node: OnnxNode) -> bool:
+        """The shape of an array of the file."""
+        array = self.array(node.input(0)) if node.operator == "Shape" else None
+        if array is None:
+            return False
+        sizes = self.shape(array)[self.graph.integer(node, "start", 0) : _end(self.graph, node)]
+        return self._fold_to(node, np.array(sizes, np.int64))
+
+    def _fold_constants(self, node: OnnxNode) -> bool:
+        """What is computed from constants alone."""
         values = [self.constant(name) if name else None for name in node.inputs]
-        if node.operator == "Shape" and (array := self.array(node.input(0))) is not None:
-            sizes = self.shape(array)[self.graph.integer(node, "start", 0) : _end(self.graph, node)]
-            return self._fold_to(node, np.array(sizes, np.int64))
-        if self._moved(node):
-            return True
         if not node.inputs or any(name and value is None for name, value in zip(node.inputs, values, strict=True)):
             return False
         if node.operator == "ConstantOfShape":

@@ -207,18 +207,23 @@ class TensorFlowTranslation:
 
     def fold(self, operation: ProgramOperation) -> bool:
         """Whether the operation's output is known as the graph is read, and has been noted."""
-        if operation.op in PASSED and operation.inputs:
+        if not operation.inputs:
+            return False
+        if operation.op in PASSED:
             return self._pass(operation)
-        array = self.array(operation.inputs[0]) if operation.inputs else None
+        array = self.array(operation.inputs[0])
         if array is not None and (moves := self._moves(operation, array)) is not None:
             self.values[operation.name] = Array(array.sources, (*array.operations, *moves))
             return True
+        return self._fold_constants(operation, array)
+
+    def _fold_constants(self, operation: ProgramOperation, array: Array | None) -> bool:
+        """What is computed from constants alone, and the shape of an array of the file."""
         values = [self.constant(name) for name in operation.inputs]
         if operation.op == "Shape" and array is not None:
             values = [np.broadcast_to(np.zeros(1, np.int8), self.shape(array))]
-        if not values or any(value is None for value in values):
-            return False
-        result = folded(operation, [value for value in values if value is not None])
+        known = [value for value in values if value is not None]
+        result = folded(operation, known) if len(known) == len(values) else None
         if result is None or result.size > min(_MOST_WRITTEN, MOST_NUMBERS):
             return False
         self.known[operation.name], self.values[operation.name] = result, literal(result)

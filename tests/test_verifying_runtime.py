@@ -146,7 +146,7 @@ class Twin(nn.Module):
 def test_a_model_written_by_hand_is_compared_layer_by_layer(path, slope):
     """Under its own names: what the same arrays fill. A wrong slope is found behind the convolution."""
     checkpoint, twin = open_checkpoint(path), Twin(slope)
-    plan = plan_reuse(checkpoint, twin, rename={"conv.(.*)": r"features.\1", "fc.(.*)": r"classifier.\1"})
+    plan = plan_reuse(checkpoint, twin, accept=".*", rename={"conv.(.*)": r"features.\1", "fc.(.*)": r"classifier.\1"})
     apply_plan(plan, checkpoint, twin)
 
     golden = golden_by_runtime(checkpoint, plan)

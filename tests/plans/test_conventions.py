@@ -145,11 +145,11 @@ def test_a_weight_without_an_average_is_not_filled_raw_in_silence():
 @pytest.mark.parametrize("best", ["best_model", "best_state_dict", "model_best"])
 def test_two_copies_of_a_network_are_asked_for(best):
     """A trainer's last weights, and its best ones beside them."""
-    model = nn.Linear(2, 3)
+    model = nn.Sequential(nn.Linear(2, 3))
     arrays = {f"{root}.{name}": array for root in ("model", best) for name, array in arrays_of(model).items()}
 
     plan = plan_reuse(checkpoint_of(arrays, layout="torch"), model)
     alone = plan_reuse(checkpoint_of({name: arrays[name] for name in arrays if name.startswith(best)}), model)
 
     assert {row.status for row in plan.problems} == {"ambiguous"}
-    assert {row.sources[0] for row in alone.rows if row.sources} == {f"{best}.weight", f"{best}.bias"}
+    assert {row.sources[0] for row in alone.rows if row.sources} == {f"{best}.0.weight", f"{best}.0.bias"}

@@ -99,3 +99,19 @@ def test_a_notebook_shows_a_bar_below_the_cell(monkeypatch):
     assert shown[0] == 'training <progress value="0" max="4"></progress> 0/4 '
     assert shown[1] == 'training <progress value="1" max="4"></progress> 1/4 &lt;loss&gt;'
     assert shown[2:] == [""]  # the second step came within a tenth of a second
+
+
+def test_an_error_that_a_library_made_of_the_interrupt_is_the_interrupt():
+    """torch.save raises a RuntimeError where it is interrupted while it writes."""
+
+    def save():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise RuntimeError("unexpected position") from None
+
+    with pytest.raises(KeyboardInterrupt) as stopped, stoppable():
+        save()
+    assert stopped.value.args == (signal.SIGTERM,)
+    with pytest.raises(RuntimeError, match="own"), stoppable():
+        raise RuntimeError("its own")

@@ -26,6 +26,10 @@ def stoppable() -> Iterator[None]:
     before = {number: signal.signal(number, _ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
+    except Exception as error:  # a library may make another error of the interrupt, as torch.save does while it writes
+        if _asked:
+            raise KeyboardInterrupt(_asked[0]) from error
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

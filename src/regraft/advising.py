@@ -137,7 +137,7 @@ class _LayersAndInput(FeatureComputer):
         leaf = Leaf(INPUT_LEAF, tuple(rows.shape[1:]), rows.dtype, rows[0].numel() * rows.element_size())
         self.cut = self._with_input(self.trunk.cut, leaf)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+    def __call__(self, *args: object, **kwargs: object) -> dict[str, Tensor]:
         """The rows of a batch."""
         means = self.trunk(*args, **kwargs)
         return {INPUT_LEAF: self._input_rows(args, kwargs), **{leaf: means[leaf] for leaf in self.leaves}}
@@ -154,14 +154,14 @@ class _LayersAndInput(FeatureComputer):
         """As that of the trunk."""
         return self._with_input(self.trunk.cut_for(batch_size), self.cut.leaves[0])
 
-    def row_shapes(self, *args: Any, **kwargs: Any) -> dict[str, tuple[int | None, ...]]:
+    def row_shapes(self, *args: object, **kwargs: object) -> dict[str, tuple[int | None, ...]]:
         """Each leaf's shape for one example."""
         return {INPUT_LEAF: self.cut.leaves[0].shape, **self.trunk.row_shapes(*args, **kwargs)}
 
     def _with_input(self, cut: Cut, leaf: Leaf) -> Cut:
         return replace(cut, leaves=(leaf, *(own for own in cut.leaves if own.name in self.leaves)))
 
-    def _input_rows(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+    def _input_rows(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> Tensor:
         mask = by_name(self.model, args, kwargs).get(MASK)
         return input_rows(tensors_of((args, dict(kwargs)))[0], mask if isinstance(mask, Tensor) else None)
 
@@ -235,7 +235,7 @@ def _places_of(best: DepthRow, points: Sequence[Point]) -> tuple[str, ...]:
     return tuple(point.place for point in points if best.kind == "all" or point.layer == best.name)
 
 
-def _notes(dataset: Any, data: Examples, matrices: Mapping[str, Tensor]) -> list[str]:
+def _notes(dataset: object, data: Examples, matrices: Mapping[str, Tensor]) -> list[str]:
     """What was assumed."""
     whole = len(as_examples(dataset))
     notes = [f"{counted(len(data), 'example')} of {whole:,} were looked at"] if whole > len(data) else []

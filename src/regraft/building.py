@@ -55,9 +55,9 @@ class BuiltNetwork:
 def build_model(
     checkpoint: Checkpoint,
     *,
-    head: Mapping[str, Any] | None = None,
+    head: Mapping[str, object] | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
-    chain: Mapping[str, Any] | None = None,
+    chain: Mapping[str, object] | None = None,
 ) -> nn.Module:
     """The network that the checkpoint's file describes, with its weights, in eval mode.
 
@@ -82,9 +82,9 @@ def build_model(
 def planned_network(
     checkpoint: Checkpoint,
     *,
-    head: Mapping[str, Any] | None = None,
+    head: Mapping[str, object] | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
-    chain: Mapping[str, Any] | None = None,
+    chain: Mapping[str, object] | None = None,
 ) -> BuiltNetwork:
     """The network with its plan, which is not applied yet; the arguments are those of `build_model`."""
     network = network_of(checkpoint) if chain is None else chain_network(checkpoint, chain)

@@ -29,10 +29,10 @@ EngineName = Literal["exact", "fast"]
 
 
 def cache_features(
-    trunk: FeatureComputer, dataset: Any, store: Store | str | os.PathLike[str] | None = None, *, batch_size: int = 64,
-    views: int = 1, precision: Precision = "float32", engine: Engine | Ray | EngineName = "exact",
+    trunk: FeatureComputer, dataset: object, store: Store | str | os.PathLike[str] | None = None, *,
+    batch_size: int = 64, views: int = 1, precision: Precision = "float32", engine: Engine | Ray | EngineName = "exact",
     data_id: str | None = None, classes: Sequence[str] = (), pad: GivenPads = None,
-    head: Callable[[Any], Any] | None = None, epochs: int | None = None, tell: Callable[[str], None] | None = None,
+    head: Callable[[Any], object] | None = None, epochs: int | None = None, tell: Callable[[str], None] | None = None,
 ) -> Features:  # fmt: skip
     """The trunk's output for each example of a data set, computed once.
 
@@ -82,7 +82,7 @@ def cache_features(
 
 
 def fill_features(
-    trunk: FeatureComputer, dataset: Any, store: Store | str | os.PathLike[str], *, batch_size: int = 64,
+    trunk: FeatureComputer, dataset: object, store: Store | str | os.PathLike[str], *, batch_size: int = 64,
     views: int = 1, precision: Precision = "float32", engine: Engine | EngineName = "exact", data_id: str | None = None,
     pad: GivenPads = None, wait: bool = True,
 ) -> Filled:  # fmt: skip
@@ -118,13 +118,13 @@ def _options(
     return Options(kept, batch_size, precision, settings, **others)
 
 
-def _examples(trunk: FeatureComputer, dataset: Any, classes: Sequence[str], pad: GivenPads) -> Examples:
+def _examples(trunk: FeatureComputer, dataset: object, classes: Sequence[str], pad: GivenPads) -> Examples:
     examples = as_examples(dataset, classes=classes)
     return with_pads(examples, trunk.model, pad, taken=trunk.batch.kwargs) if isinstance(trunk, Trunk) else examples
 
 
 def _of_stream(
-    trunk: FeatureComputer, stream: Any, options: Options, views: int, data_id: str | None, classes: Sequence[str],
+    trunk: FeatureComputer, stream: object, options: Options, views: int, data_id: str | None, classes: Sequence[str],
     pad: GivenPads,
 ) -> Computed:  # fmt: skip
     """The features of a stream. Raises CacheError for what needs examples by their number."""
@@ -137,7 +137,7 @@ def _of_stream(
     return compute_stream(trunk, stream, options, lambda pairs: _examples(trunk, pairs, classes, pad))
 
 
-def _refuse_stream(dataset: Any) -> None:
+def _refuse_stream(dataset: object) -> None:
     """Raise CacheError for data that several processes cannot share."""
     if is_stream(dataset):
         raise CacheError(

@@ -73,7 +73,7 @@ def predictions(
     return Predictions(filled(joined(outputs)), filled(joined(labels)), rows)
 
 
-def _answer(outputs: Any, task: AnyTask | None) -> Any:
+def _answer(outputs: object, task: AnyTask | None) -> Any:
     """The tensors that answer: those of the task's parts, the logits, or all there are."""
     if isinstance(task, Several):
         return {name: find_output(outputs, name) for name in task.tasks}
@@ -89,7 +89,7 @@ def _activated(outputs: Any, task: AnyTask | None, labels: Labels) -> Any:
     return None if task is None else task.probabilities(task.fitted(outputs, labels))
 
 
-def _refuse_no_rows(outputs: Any, count: int) -> None:
+def _refuse_no_rows(outputs: object, count: int) -> None:
     odd = [tuple(tensor.shape) for tensor in tensors_of(outputs) if not tensor.ndim or len(tensor) != count]
     if odd or not tensors_of(outputs):
         raise DataError(

@@ -156,7 +156,7 @@ class DatasetExamples(Examples):
         inputs, labels = self.collate(self.fetch(indices))
         return inputs, filled(labels)
 
-    def collate(self, rows: Sequence[tuple[Any, Any]]) -> tuple[Inputs, Labels]:
+    def collate(self, rows: Sequence[tuple[object, object]]) -> tuple[Inputs, Labels]:
         """A batch of the pairs; labels of different lengths are ragged."""
         return collated(rows, self.classes, self.pads)
 
@@ -224,7 +224,7 @@ class DatasetExamples(Examples):
                 )
 
 
-def _pair_of(row: Any) -> Any:
+def _pair_of(row: object) -> Any:
     """A row with named columns as the pair (input, label); any other row as it is."""
     if not isinstance(row, dict):
         return row
@@ -233,7 +233,7 @@ def _pair_of(row: Any) -> Any:
 
 
 def collated(
-    rows: Sequence[tuple[Any, Any]], classes: Sequence[str] = (), pads: Pads = MappingProxyType({})
+    rows: Sequence[tuple[object, object]], classes: Sequence[str] = (), pads: Pads = MappingProxyType({})
 ) -> tuple[Inputs, Labels]:
     """A batch of (input, label) pairs: inputs filled up to one size, labels as columns.
 
@@ -263,7 +263,7 @@ def _filled_up(rows: Sequence[Inputs], pads: Pads) -> list[Inputs]:
     return list(map(filled_up, rows))
 
 
-def has_lengths(rows: Sequence[tuple[Any, Any]]) -> bool:
+def has_lengths(rows: Sequence[tuple[object, object]]) -> bool:
     """Whether the inputs of these examples are as many tensors, of different sizes."""
     shapes = [shapes_in(row[0]) for row in rows]
     first = shapes[0]
@@ -277,7 +277,7 @@ def shapes_in(inputs: Inputs) -> Shapes | None:
     return shapes if len(shapes) == len(leaves) else None
 
 
-def as_examples(data: Any, *, classes: Sequence[str] = (), pads: Pads = MappingProxyType({})) -> Examples:
+def as_examples(data: object, *, classes: Sequence[str] = (), pads: Pads = MappingProxyType({})) -> Examples:
     """Whole-batch access to `data`: Examples as they are, (inputs, labels) of tensors or arrays, or any torch data set.
 
     Also a Hugging Face data set, an Arrow table (`sources.named_rows` says which column is the label) and a DataLoader,
@@ -299,7 +299,7 @@ def as_examples(data: Any, *, classes: Sequence[str] = (), pads: Pads = MappingP
     return examples
 
 
-def _of_library(data: Any, classes: Sequence[str], pads: Pads) -> Examples | None:
+def _of_library(data: object, classes: Sequence[str], pads: Pads) -> Examples | None:
     """Data of another library as examples; None for anything else. Raises DataError for a stream."""
     if is_stream(data):
         raise DataError(READ_ONCE.format(kind=type(data).__name__))
@@ -365,7 +365,7 @@ def _may_be_padded(model: nn.Module, pad: GivenPads) -> bool:
     return pad is not None or config_pad_id(model) is not None or takes_mask(model)
 
 
-def _are_whole_columns(inputs: Any, labels: Any) -> bool:
+def _are_whole_columns(inputs: object, labels: object) -> bool:
     """Whether this is the pair (inputs, labels) of a whole data set, and not a data set of two examples."""
     if isinstance(labels, Tensor | np.ndarray | list):
         return not isinstance(labels, Tensor) or bool(tensors_of(inputs)) or isinstance(inputs, np.ndarray)

@@ -58,7 +58,7 @@ def frozen_names(model: nn.Module) -> list[str]:
     return [name for name, module in model.named_modules() if is_frozen(module)]
 
 
-def parameter_groups(model: nn.Module, groups: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+def parameter_groups(model: nn.Module, groups: Mapping[str, Mapping[str, object]]) -> list[dict[str, Any]]:
     """Parameter groups for a torch optimizer: what each pattern's trainable parameters get.
 
     groups   pattern → options of the optimizer, {"backbone": {"lr": 1e-5, "weight_decay": 0}}; the first pattern that

@@ -40,7 +40,7 @@ def label_columns(labels: Sequence[Any], classes: Sequence[str] = ()) -> Labels:
     return column_of(rows, fill=fill_of(rows[0]))
 
 
-def whole_labels(labels: Any, classes: Sequence[str] = ()) -> tuple[Labels, tuple[str, ...]]:
+def whole_labels(labels: object, classes: Sequence[str] = ()) -> tuple[Labels, tuple[str, ...]]:
     """The labels of a data set as columns, and the names of its classes where they are texts.
 
     labels   a tensor, an array, a list with one label for each example, or a dict or tuple of these
@@ -152,7 +152,7 @@ def _same(known: Column, labels: Column) -> bool:
     return known.shape == labels.shape and bool(((known == labels) | (known.isnan() & labels.isnan())).all())
 
 
-def _tensor_of(label: Any, classes: Sequence[str]) -> Tensor:
+def _tensor_of(label: object, classes: Sequence[str]) -> Tensor:
     """A label as a tensor; texts by the numbers of their classes."""
     if isinstance(label, str):
         return torch.tensor(_number_of(label, classes))

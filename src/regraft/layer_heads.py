@@ -39,7 +39,7 @@ class HeadOnLayers(nn.Module):
         self.trunk = PooledLayers(body, layers)
         self.linear = nn.Linear(self.trunk.columns, outputs)
 
-    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+    def forward(self, *args: object, **kwargs: object) -> Tensor:
         """(rows, outputs), for the arguments that the frozen model takes."""
         scores: Tensor = self.linear(self.trunk(*args, **kwargs))
         return scores

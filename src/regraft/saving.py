@@ -323,7 +323,7 @@ def _build(folder: Path, record: ModelRecord) -> nn.Module:
         raise SaveError(f"The model of {folder} cannot be built again. {error}") from error
 
 
-def _with_head(folder: Path, body: nn.Module, settings: Mapping[str, Any]) -> HeadOnLayers:
+def _with_head(folder: Path, body: nn.Module, settings: Mapping[str, object]) -> HeadOnLayers:
     """The body with the recorded head on several of its layers."""
     try:
         return HeadOnLayers.from_settings(body, settings)

@@ -49,7 +49,7 @@ class _Reuse(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         state: dict[str, Any] = super().__getstate__()
         return {name: value for name, value in state.items() if name != "_halves"}
 
-    def _inputs(self, X: Any, *, reset: bool) -> Tensor:
+    def _inputs(self, X: object, *, reset: bool) -> Tensor:
         """The examples as float32, (count, …), as the model takes them."""
         array = validate_data(self, X, reset=reset, allow_nd=True, dtype="numeric")
         return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
@@ -111,7 +111,7 @@ class _Trained(_Reuse):
             self.history_ = train(self.model_, (inputs, targets), loss=loss, solver=self.solver, seed=seed)
         self.model_.eval()
 
-    def _outputs(self, X: Any) -> Tensor:
+    def _outputs(self, X: object) -> Tensor:
         """The model's outputs (count, outputs), in evaluation mode."""
         check_is_fitted(self)
         inputs = self._inputs(X, reset=False)
@@ -145,7 +145,7 @@ class ReuseClassifier(ClassifierMixin, _Trained):  # type: ignore[misc]  # sciki
     Afterwards: `model_`, `classes_`, `history_`, `n_features_in_`.
     """
 
-    def fit(self, X: Any, y: Any) -> "ReuseClassifier":
+    def fit(self, X: object, y: Any) -> "ReuseClassifier":
         """Train on examples X (count, …) with class labels y (count,)."""
         X, y = validate_data(self, X, y, allow_nd=True, dtype="numeric")
         check_classification_targets(y)
@@ -156,7 +156,7 @@ class ReuseClassifier(ClassifierMixin, _Trained):  # type: ignore[misc]  # sciki
         self._fit(inputs, torch.from_numpy(numbers.astype(np.int64)), len(self.classes_), "cross_entropy")
         return self
 
-    def predict_proba(self, X: Any) -> Array:
+    def predict_proba(self, X: object) -> Array:
         """Probabilities (count, classes), in the order of `classes_`."""
         logits = self._outputs(X)
         if logits.shape[1:] != (len(self.classes_),):
@@ -164,7 +164,7 @@ class ReuseClassifier(ClassifierMixin, _Trained):  # type: ignore[misc]  # sciki
             raise DataError(f"The model gives outputs of shape {shape} for {len(self.classes_)} classes.")
         return np.asarray(logits.double().softmax(1))
 
-    def predict(self, X: Any) -> Array:
+    def predict(self, X: object) -> Array:
         """The most probable class of each example."""
         numbers = self.predict_proba(X).argmax(1)
         return np.asarray(self.classes_[numbers])
@@ -177,7 +177,7 @@ class ReuseRegressor(RegressorMixin, _Trained):  # type: ignore[misc]  # scikit-
     Trains by the mean squared error. y is (count,) or (count, values).
     """
 
-    def fit(self, X: Any, y: Any) -> "ReuseRegressor":
+    def fit(self, X: object, y: Any) -> "ReuseRegressor":
         """Train on examples X (count, …) with numbers y (count,) or (count, values)."""
         X, y = validate_data(self, X, y, allow_nd=True, dtype="numeric", y_numeric=True, multi_output=True)
         self.is_flat_ = y.ndim == 1
@@ -191,7 +191,7 @@ class ReuseRegressor(RegressorMixin, _Trained):  # type: ignore[misc]  # scikit-
         tags.target_tags.multi_output = True
         return tags
 
-    def predict(self, X: Any) -> Array:
+    def predict(self, X: object) -> Array:
         """Numbers of the form that y had."""
         values = np.asarray(self._outputs(X).double())
         return values.reshape(len(values)) if self.is_flat_ else values
@@ -219,7 +219,7 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Reuse
     ) -> None:
         self.model, self.layer, self.pool, self.store, self.batch_size = model, layer, pool, store, batch_size
 
-    def fit(self, X: Any, y: Any = None) -> "FeatureExtractor":
+    def fit(self, X: object, y: object = None) -> "FeatureExtractor":
         """Prepare the model for inputs like X (count, …)."""
         inputs = self._inputs(X, reset=True)
         self.__dict__.pop("_halves", None)
@@ -228,7 +228,7 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Reuse
         self._n_features_out = self._rows(inputs[:2]).shape[1]
         return self
 
-    def transform(self, X: Any) -> Array:
+    def transform(self, X: object) -> Array:
         """The features of each example, (count, numbers) float32."""
         check_is_fitted(self)
         return self._rows(self._inputs(X, reset=False))

@@ -54,7 +54,7 @@ class FeatureComputer(ABC):
         """The cut, with what is known of batches of this size."""
         return self.cut
 
-    def row_shapes(self, *args: Any, **kwargs: Any) -> dict[str, tuple[int | None, ...]]:
+    def row_shapes(self, *args: object, **kwargs: object) -> dict[str, tuple[int | None, ...]]:
         """Each leaf's shape for one example, from a batch of one; none where only a run shows it."""
         return {}
 
@@ -109,7 +109,7 @@ class Trunk(FeatureComputer):
         refuse_other_cut(state["cut"], trunk.cut)
         return vars(trunk)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Features:
+    def __call__(self, *args: object, **kwargs: object) -> Features:
         """The features of a batch: leaf name → tensor. They have no gradients; nothing changes in the model.
 
         Raises SplitError, with the way out, for a batch on which the head could not be as proven: another path through
@@ -161,7 +161,7 @@ class Trunk(FeatureComputer):
         args, kwargs = map_tree(lambda tensor: tensor.to(device), batch.all)
         return replace(batch, args=args, kwargs=kwargs)
 
-    def row_shapes(self, *args: Any, **kwargs: Any) -> dict[str, tuple[int | None, ...]]:
+    def row_shapes(self, *args: object, **kwargs: object) -> dict[str, tuple[int | None, ...]]:
         """Each leaf's shape for one example, from a batch of one; None for a size that only a run shows.
 
         Nothing is run and no value is read: tensors of the device "meta" will do.
@@ -304,7 +304,7 @@ class Head(nn.Module):
 
 
 def split(
-    model: nn.Module, *args: Any, at: Patterns | None = None, pool: Literal["mean"] | None = None, **kwargs: Any
+    model: nn.Module, *args: object, at: Patterns | None = None, pool: Literal["mean"] | None = None, **kwargs: object
 ) -> tuple[Trunk, Head]:
     """Trunk and head of a model with frozen layers: `head(trunk(*args, **kwargs))` equals `model(*args, **kwargs)`.
 

@@ -56,7 +56,7 @@ def train(
     pad: GivenPads = None,
     solver: Solver | Sequence[Solver] | None = None,
     seed: int = 0,
-    **old: Any,
+    **old: object,
 ) -> History:
     """Train a head on its features, or a whole model on a data set, in place.
 
@@ -106,7 +106,7 @@ def train(
     return history
 
 
-def _with_weights(examples: Examples, weights: Any) -> Examples:
+def _with_weights(examples: Examples, weights: object) -> Examples:
     return examples if weights is None else weighted(examples, weights)
 
 

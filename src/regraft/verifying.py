@@ -102,11 +102,11 @@ def _side(arrays: Mapping[str, np.ndarray], letter: str) -> np.ndarray | tuple[n
 
 def verify(
     model: nn.Module,
-    inputs: Any,
-    expected: Any,
+    inputs: object,
+    expected: object,
     *,
     atol: float = 1e-5,
-    intermediate: Mapping[str, Any] | None = None,
+    intermediate: Mapping[str, object] | None = None,
 ) -> Verification:
     """How closely the model, in evaluation mode, gives the outputs that the source framework recorded.
 
@@ -143,7 +143,7 @@ def _listed(outputs: Sequence[Difference], layers: Sequence[Difference], atol: f
     return [*(f"  {output}" for output in outputs), first]
 
 
-def _tensors(value: Any) -> Any:
+def _tensors(value: object) -> Any:
     """NumPy arrays as tensors, in the same structure."""
     if isinstance(value, Mapping):
         return {name: _tensors(part) for name, part in value.items()}
@@ -159,7 +159,7 @@ def _on(model: nn.Module) -> Any:
     return lambda tensor: tensor.to(device)
 
 
-def _run(model: nn.Module, inputs: Any, recorded: Mapping[str, Any]) -> tuple[Any, list[Difference]]:
+def _run(model: nn.Module, inputs: object, recorded: Mapping[str, object]) -> tuple[Any, list[Difference]]:
     """(outputs, differences of the recorded layers in the order in which they ran)."""
     modules = dict(model.named_modules())
     unknown = [f"There is no layer {name!r}. {near_names(name, modules)}" for name in recorded if name not in modules]
@@ -167,7 +167,7 @@ def _run(model: nn.Module, inputs: Any, recorded: Mapping[str, Any]) -> tuple[An
         raise VerifyError("\n".join(unknown))
     layers: list[Difference] = []
 
-    def compare(name: str, _: nn.Module, __: Any, output: Any) -> None:
+    def compare(name: str, _: nn.Module, __: object, output: object) -> None:
         layers.extend(_compare(output, recorded[name], name=name))
 
     with ExitStack() as hooks:
@@ -183,7 +183,7 @@ def _run(model: nn.Module, inputs: Any, recorded: Mapping[str, Any]) -> tuple[An
             ) from error
 
 
-def _compare(given: Any, wanted: Any, *, name: str = "output") -> list[Difference]:
+def _compare(given: object, wanted: object, *, name: str = "output") -> list[Difference]:
     mine, theirs = tensors_of(_tensors(given)), tensors_of(wanted)
     if len(mine) < len(theirs):
         raise VerifyError(f"{name}: {len(theirs)} arrays were recorded, the model gives {len(mine)}.")
@@ -206,7 +206,7 @@ def _difference(name: str, given: Tensor, wanted: Tensor) -> Difference:
     return Difference(name, float(error.max()), float(error.mean()), float(wanted.double().abs().max()))
 
 
-def _agreeing(model: nn.Module, inputs: Any, wanted: Any, atol: float) -> list[str]:
+def _agreeing(model: nn.Module, inputs: object, wanted: object, atol: float) -> list[str]:
     """A sentence for each known mistake without which the model agrees."""
     sentences = []
     for mistake in possible_mistakes(model):
@@ -216,7 +216,7 @@ def _agreeing(model: nn.Module, inputs: Any, wanted: Any, atol: float) -> list[s
     return sentences
 
 
-def _agrees(model: nn.Module, inputs: Any, wanted: Any, atol: float) -> bool:
+def _agrees(model: nn.Module, inputs: object, wanted: object, atol: float) -> bool:
     try:
         return all(output.max_error <= atol for output in _compare(_run(model, inputs, {})[0], wanted))
     except (RuntimeError, VerifyError):  # what was tried gives maps of other sizes: it explains nothing

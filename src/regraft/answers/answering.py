@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -38,7 +37,7 @@ class Reader:
     preparation: Preparation
     masks: Path | None = None
 
-    def answers(self, outputs: Any, inputs: Inputs, examples: Unlabelled, indices: Sequence[int]) -> list[Answer]:
+    def answers(self, outputs: object, inputs: Inputs, examples: Unlabelled, indices: Sequence[int]) -> list[Answer]:
         """The answer for each of these examples. Raises DataError for outputs that do not fit task and names.
 
         inputs  of the examples: a model may give masks of fewer pixels than its images
@@ -64,7 +63,7 @@ class Reader:
         probabilities = TASKS[task].probabilities(logits).float()
         return MAKERS[task](self, probabilities, examples, indices)
 
-    def _parts(self, outputs: Any, inputs: Inputs, examples: Unlabelled, indices: Sequence[int]) -> list[Answer]:
+    def _parts(self, outputs: object, inputs: Inputs, examples: Unlabelled, indices: Sequence[int]) -> list[Answer]:
         """The answers of several tasks, each by a reader of its own."""
         answers: dict[str, list[Answer]] = {}
         for part in self.target.parts:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor
@@ -220,7 +220,7 @@ def _computed(
     return Computed(rows, positions, samples.labels, cut, key, built, {}, options, classes)
 
 
-def _outdated(store: Store, manifest: Mapping[str, Any]) -> str:
+def _outdated(store: Store, manifest: Mapping[str, object]) -> str:
     """A sentence on entries of versions that stored otherwise; "" where there are none."""
     layout = manifest["layout"]
     keys = sorted(key for key, other in store.manifests().items() if other.get("layout", layout) != layout)

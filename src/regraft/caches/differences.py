@@ -1,7 +1,6 @@
 """How far values that are computed again may be from those before: in another batch, after storing, by themselves."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -74,7 +73,7 @@ def _typical(sizes: Tensor) -> Tensor:
 
 
 def filling_problem(
-    run: Callable[[Inputs], Any], inputs: Inputs, outputs: Any, shapes: Sequence[Shapes], tolerance: float
+    run: Callable[[Inputs], object], inputs: Inputs, outputs: object, shapes: Sequence[Shapes], tolerance: float
 ) -> str:
     """What differs when the shortest example of a filled-up batch is computed alone; "" when nothing does.
 
@@ -99,7 +98,7 @@ def filling_problem(
     return ""
 
 
-def _names(outputs: Any) -> list[str]:
+def _names(outputs: object) -> list[str]:
     """A name for each tensor of the outputs: its key, or its number."""
     if isinstance(outputs, Mapping) and all(isinstance(value, Tensor) for value in outputs.values()):
         return list(map(str, outputs))

@@ -70,7 +70,7 @@ class FastTrunk(FeatureComputer):
             )
         return difference
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Features:
+    def __call__(self, *args: object, **kwargs: object) -> Features:
         """The features of a batch, as `Trunk` gives them."""
         tensors = tensors_of((args, kwargs))
         if len(tensors[0]) != self.rows:
@@ -94,7 +94,7 @@ class FastTrunk(FeatureComputer):
         """As the exact trunk."""
         return self.exact.cut_for(batch_size)
 
-    def row_shapes(self, *args: Any, **kwargs: Any) -> dict[str, tuple[int | None, ...]]:
+    def row_shapes(self, *args: object, **kwargs: object) -> dict[str, tuple[int | None, ...]]:
         """As the exact trunk."""
         return self.exact.row_shapes(*args, **kwargs)
 
@@ -167,7 +167,7 @@ def _torchscript(traced: Any, inputs: Inputs) -> Compiled:
         return torch.jit.optimize_for_inference(traced)  # folds norms, lays weights out for the processor
 
 
-def _openvino(traced: Any, inputs: Inputs) -> Compiled:
+def _openvino(traced: object, inputs: Inputs) -> Compiled:
     import openvino
 
     with _quiet(), torch.no_grad():

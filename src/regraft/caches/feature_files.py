@@ -40,7 +40,7 @@ def write_features(computed: Computed, path: Path, *, ids: Sequence[str] | None 
             writer.write_table(table)
 
 
-def read_features(source: Any) -> Computed:
+def read_features(source: object) -> Computed:
     """Features that `write_features` or `hugging_face_of` made: a path, a `pyarrow.Table` or a `datasets.Dataset`.
 
     An .arrow file is mapped into memory and not copied. Raises DataError for anything else.
@@ -105,7 +105,7 @@ def _refuse_suffix(path: Path) -> None:
         )
 
 
-def _writer(path: Path, file: Any, schema: Any) -> Any:
+def _writer(path: Path, file: object, schema: object) -> Any:
     if path.suffix.lower() in PARQUET:
         from pyarrow import parquet
 

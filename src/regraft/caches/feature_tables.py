@@ -158,7 +158,7 @@ def _flat_array(tensor: Tensor, name: str) -> Any:
     return pyarrow.array((plain.float() if plain.dtype in _AS_FLOAT32 else plain).numpy().reshape(-1))
 
 
-def _nested(values: Any, shape: Sequence[int]) -> Any:
+def _nested(values: object, shape: Sequence[int]) -> Any:
     """Values in a line as lists of lists of these sizes."""
     import pyarrow
 
@@ -167,7 +167,7 @@ def _nested(values: Any, shape: Sequence[int]) -> Any:
     return values
 
 
-def _leaf_column(column: Any, leaf: Leaf) -> Column:
+def _leaf_column(column: object, leaf: Leaf) -> Column:
     """A leaf's rows in its own dtype. Raises DataError for a column of another shape."""
     rows = _column_from(column, leaf.name, fill=0)
     rows = rows.to(leaf.dtype) if isinstance(rows, Tensor) else rows

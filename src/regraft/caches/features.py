@@ -155,7 +155,7 @@ class Features(Dataset[Any], Examples):
             return Features(replace(computed, rows=self.rows.select(indices)))
         return Features(replace(computed, positions=indices[:, None]))
 
-    def with_labels(self, labels: Any, *, classes: Sequence[str] = ()) -> "Features":
+    def with_labels(self, labels: object, *, classes: Sequence[str] = ()) -> "Features":
         """The same features with other labels, one for each example: corrected ones, another target.
 
         Raises DataError for another number of them.
@@ -268,7 +268,7 @@ class Features(Dataset[Any], Examples):
         write_features(self._computed, Path(path), ids=ids)
 
     @staticmethod
-    def read(source: Any) -> "Features":
+    def read(source: object) -> "Features":
         """Features that `write`, `to_arrow` or `to_datasets` made: a path, a table or a data set; equal bit for bit.
 
         Training refuses them with a model whose frozen weights are others. An .arrow file is used where it lies.

@@ -257,7 +257,7 @@ def _shard_problems(place: Place, record: CommitRecord) -> list[str]:
     return [] if is_whole else [f"{place.where(f'parts/{record.file}')} is not what was written. Remove it."]
 
 
-def _state(place: Place, manifest: Mapping[str, Any], problems: Sequence[str]) -> str:
+def _state(place: Place, manifest: Mapping[str, object], problems: Sequence[str]) -> str:
     if problems:
         return "changed"
     if manifest.get("layout") != LAYOUT:
@@ -267,7 +267,7 @@ def _state(place: Place, manifest: Mapping[str, Any], problems: Sequence[str]) -
     return "interrupted" if place.names("builds") else "whole"
 
 
-def _words(manifest: Mapping[str, Any]) -> tuple[str, str]:
+def _words(manifest: Mapping[str, object]) -> tuple[str, str]:
     """Model and cut of a manifest, in words."""
     try:
         return _model_text(manifest), _cut_text(manifest)

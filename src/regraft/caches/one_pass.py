@@ -30,7 +30,7 @@ Pair = tuple[Any, Any]
 AsExamples = Callable[[list[Pair]], Examples]
 
 
-def compute_stream(trunk: FeatureComputer, stream: Any, options: Options, as_examples: AsExamples) -> Computed:
+def compute_stream(trunk: FeatureComputer, stream: object, options: Options, as_examples: AsExamples) -> Computed:
     """The features of all examples of a stream, in its order.
 
     as_examples  makes examples of a group of pairs

@@ -111,7 +111,7 @@ def difference(exact: Tensor, stored: Tensor) -> Rounding:
 
 
 def rounding(
-    exact: Mapping[str, Tensor], computed: Mapping[str, Tensor], precision: str, head: Callable[[Any], Any] | None
+    exact: Mapping[str, Tensor], computed: Mapping[str, Tensor], precision: str, head: Callable[[Any], object] | None
 ) -> dict[str, Rounding]:
     """How far stored features are from exact ones, for each leaf, and for each of the head's outputs.
 
@@ -132,7 +132,7 @@ def _as_stored(leaf: str, rows: Tensor, precision: str) -> Tensor:
     return decode_rows(parts[leaf], rows.dtype, parts.get(leaf + SCALE), parts.get(leaf + OWN_SCALE))
 
 
-def _outputs(head: Callable[[Any], Any], features: Mapping[str, Tensor]) -> list[Tensor]:
+def _outputs(head: Callable[[Any], object], features: Mapping[str, Tensor]) -> list[Tensor]:
     with torch.no_grad():
         if not isinstance(head, nn.Module):
             return _floating(head(dict(features)))
@@ -141,7 +141,7 @@ def _outputs(head: Callable[[Any], Any], features: Mapping[str, Tensor]) -> list
             return _floating(head(dict(features)))
 
 
-def _floating(outputs: Any) -> list[Tensor]:
+def _floating(outputs: object) -> list[Tensor]:
     return [tensor for tensor in tensors_of(outputs) if tensor.is_floating_point()]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from regraft.cli.printing import Commands, add_command, say, warn
 from regraft.errors import JobError, RegraftError
@@ -62,7 +62,7 @@ def add_to(commands: Commands) -> None:
     add("--yes", action="store_true", help="ask nothing: take the defaults for what is not given")
 
 
-def init(*, out: Path, yes: bool, **given: Any) -> None:
+def init(*, out: Path, yes: bool, **given: object) -> None:
     """Ask five or six questions, write a commented job.toml, and show what it would reuse.
 
     Without --checkpoint the job reuses an ImageNet network that ships with regraft; it is copied beside the job.

@@ -140,7 +140,7 @@ class Unpacker:
             raise self._split_wrongly()
         return Chunked(shape, chunks[0].dtype, chunks)
 
-    def _in_order(self, parts: Any) -> tuple[Any, ...]:
+    def _in_order(self, parts: object) -> tuple[Any, ...]:
         """The values of a map whose keys are "0", "1", …"""
         if not isinstance(parts, dict) or not all(key.isdecimal() and len(key) < 10 for key in parts):
             raise self._split_wrongly()
@@ -164,7 +164,7 @@ class Unpacker:
         return CheckpointError(f"{self.path}: {what}.\nThe file is damaged or cut short: download it again.")
 
 
-def array_leaves(value: Any, name: str) -> Iterator[tuple[str, Located | Chunked | Number]]:
+def array_leaves(value: object, name: str) -> Iterator[tuple[str, Located | Chunked | Number]]:
     """(name, array) of every array and number of the tree; texts, booleans and nothing are no arrays."""
     match value:
         case dict() | list():

@@ -143,7 +143,7 @@ class Machine:
             self.refused[text] = None
         self.stack.append(Name(text))
 
-    def create(self, name: Any, arguments: Any) -> None:
+    def create(self, name: object, arguments: object) -> None:
         """Push what the reader makes of an object of that class, or a PickledRecord of it."""
         if isinstance(name, Name) and name.text not in self.known:
             self.kept[name.text] = None
@@ -160,7 +160,7 @@ class Machine:
         made = self.known[name.text](*arguments) if name.text in self.known else PickledRecord(name.text)
         self.stack.append(made)
 
-    def fill(self, pairs: Iterable[tuple[Any, Any]]) -> None:
+    def fill(self, pairs: Iterable[tuple[object, object]]) -> None:
         """Put pairs into the dictionary on top, or among the items of an object that was not made."""
         target = self.stack[-1].items if isinstance(self.stack[-1], PickledRecord) else self.stack[-1]
         if isinstance(target, dict):
@@ -184,7 +184,7 @@ class Machine:
             target.state = state
 
 
-def hashable(key: Any) -> Any:
+def hashable(key: object) -> Any:
     """The key, unless it is nested: hashing a tuple of a million tuples would overflow Python's own stack."""
     if isinstance(key, tuple) and any(isinstance(part, tuple) for part in key):
         raise TypeError("a key is a tuple of tuples")
@@ -196,7 +196,7 @@ def _in_pairs(items: list[Any]) -> Iterable[tuple[Any, Any]]:
     return zip(items[::2], items[1::2], strict=True)
 
 
-def _push(value: Callable[[Machine], Any]) -> Callable[[Machine], None]:
+def _push(value: Callable[[Machine], object]) -> Callable[[Machine], None]:
     def push(machine: Machine) -> None:
         item = value(machine)  # first: it may exchange the stack
         machine.stack.append(item)
@@ -204,7 +204,7 @@ def _push(value: Callable[[Machine], Any]) -> Callable[[Machine], None]:
     return push
 
 
-def _constant(value: Any) -> Callable[[Machine], None]:
+def _constant(value: object) -> Callable[[Machine], None]:
     return lambda machine: machine.stack.append(value)
 
 
@@ -294,7 +294,7 @@ def _new_dict(machine: Machine) -> None:
     machine.fill(_in_pairs(items))
 
 
-def _persistent(machine: Machine, identity: Any) -> Any:
+def _persistent(machine: Machine, identity: object) -> Any:
     if machine.persistent is None:
         raise ValueError("it refers to objects outside of itself")
     return machine.persistent(identity)

@@ -25,7 +25,7 @@ class Stateful(ABC):
     __slots__ = ()
 
     @abstractmethod
-    def set_state(self, state: Any) -> None:
+    def set_state(self, state: object) -> None:
         """Take the state. Raises TypeError, ValueError or LookupError when it is damaged."""
 
 
@@ -46,7 +46,7 @@ class PickledRecord:
     items: dict[Any, Any] = field(default_factory=dict)
 
 
-def key_text(key: Any) -> str:
+def key_text(key: object) -> str:
     """A key of a dictionary in a pickle, as a part of an array's name.
 
     Objects that were not made are named by their class: their own text may be without end, since a tuple that holds
@@ -63,7 +63,7 @@ def key_text(key: Any) -> str:
     return str(key) if isinstance(key, int | float | bytes | None) else type(key).__name__
 
 
-def checked_sizes(sizes: Any, what: str) -> tuple[int, ...]:
+def checked_sizes(sizes: object, what: str) -> tuple[int, ...]:
     """A shape or strides as a pickle gives them. Raises TypeError unless they are a few numbers of 64 bits."""
     numbers = tuple(sizes) if isinstance(sizes, tuple | list) else (None,)
     if len(numbers) > _MOST_AXES or not all(type(number) is int and number.bit_length() < 64 for number in numbers):

@@ -210,7 +210,7 @@ def _values(member: ShardMember) -> dict[str, Any]:
 
 
 def _column(
-    name: str, rows: Sequence[Mapping[str, Any]], examples: Sequence[Mapping[str, ShardMember]], path: Path
+    name: str, rows: Sequence[Mapping[str, object]], examples: Sequence[Mapping[str, ShardMember]], path: Path
 ) -> Sequence[Any]:
     lacking = [index for index, row in enumerate(rows) if name not in row]
     if lacking and name in (IMAGE, LABEL, TEXT):

@@ -87,7 +87,7 @@ def input_columns(
     return inputs, preparation
 
 
-def _files(table: Path, values: Sequence[Any]) -> tuple[list[Path], Sequence[bytes | None]]:
+def _files(table: Path, values: Sequence[object]) -> tuple[list[Path], Sequence[bytes | None]]:
     """The paths in a column, and the files' contents where the data set holds them."""
     if isinstance(values, ShardFiles):
         return values.paths, values
@@ -102,14 +102,14 @@ def _files(table: Path, values: Sequence[Any]) -> tuple[list[Path], Sequence[byt
     return paths, contents
 
 
-def _cell(value: Any) -> dict[str, Any]:
+def _cell(value: object) -> dict[str, Any]:
     """A cell of a column of files: a path, the bytes of a file, or both as Hugging Face's library keeps them."""
     if isinstance(value, dict):
         return value
     return {"bytes": value} if isinstance(value, bytes) else {"path": value}
 
 
-def _on_disk(table: Path, values: Sequence[Any], noun: str) -> list[Path]:
+def _on_disk(table: Path, values: Sequence[object], noun: str) -> list[Path]:
     """The paths in a column of files that are read from disk. Raises DataError where the data set holds their bytes."""
     paths, contents = _files(table, values)
     if isinstance(contents, ShardFiles) or any(content is not None for content in contents):

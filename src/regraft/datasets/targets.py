@@ -152,7 +152,7 @@ def _lists_of_labels(table: Path, columns: Columns, target: Target) -> tuple[Ten
     return torch.tensor(marks, dtype=torch.float32).reshape(len(lists), len(names)), replace(target, classes=names)
 
 
-def _labels_in(table: Path, column: str, value: Any, separator: str | None) -> list[str]:
+def _labels_in(table: Path, column: str, value: object, separator: str | None) -> list[str]:
     if isinstance(value, list | tuple):
         return [str(label) for label in value]
     if separator is None:
@@ -177,7 +177,7 @@ MAKERS: dict[str, Callable[[Path, Columns, Target], tuple[Tensor, Target]]] = {
 }
 
 
-def _refuse_empty(table: Path, name: str, values: Sequence[Any], *, allows_blank: bool) -> None:
+def _refuse_empty(table: Path, name: str, values: Sequence[object], *, allows_blank: bool) -> None:
     """Raise DataError for rows without a label; an empty list of labels is one, and a blank cell may be."""
     blank = [isinstance(value, str) and not value.strip() and not allows_blank for value in values]
     empty = [row for row, value in enumerate(values) if value is None or blank[row]]

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -126,7 +125,7 @@ def _blocks(file: Path, encoder: TextEncoder, size: int) -> list[Tokens]:
     return [{"input_ids": part, "attention_mask": torch.ones_like(part)} for part in ids.split(size) if len(part) > 1]
 
 
-def _words(table: Path, name: str, row: int, value: Any) -> list[str]:
+def _words(table: Path, name: str, row: int, value: object) -> list[str]:
     if not isinstance(value, list | tuple) or not value:
         raise DataError(f"{table}: {name} of row {row} is {value!r}, expected a list with an entry for each word.")
     return [str(part) for part in value]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor, nn
@@ -70,11 +70,11 @@ class PooledLayers(nn.Module):
         """Numbers for each example."""
         return sum(layer.columns for layer in self.layers)
 
-    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+    def forward(self, *args: object, **kwargs: object) -> Tensor:
         """The joined means, for the arguments that the model takes."""
         return torch.cat(list(self.each(*args, **kwargs).values()), 1)
 
-    def each(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+    def each(self, *args: object, **kwargs: object) -> dict[str, Tensor]:
         """Place → (rows, columns) of one layer."""
         mask = by_name(self.body, args, kwargs).get(MASK)
         seen: dict[str, Tensor] = {}

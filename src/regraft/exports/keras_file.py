@@ -131,7 +131,7 @@ def _replace(dataset: Any, value: np.ndarray) -> None:
     made.attrs.update(attributes)
 
 
-def _edit_config(config: Any, places: Mapping[str, Located], arrays: SourceArrays, activation: str | None) -> None:
+def _edit_config(config: object, places: Mapping[str, Located], arrays: SourceArrays, activation: str | None) -> None:
     """The size of each new head, and its activation where one is given; no optimizer."""
     if isinstance(config, dict) and "compile_config" in config:
         config["compile_config"] = None
@@ -150,14 +150,14 @@ def _edit_config(config: Any, places: Mapping[str, Located], arrays: SourceArray
         _resize_reshapes(config, places[name].shape[-1], new)
 
 
-def _resize_reshapes(config: Any, old: int, new: int) -> None:
+def _resize_reshapes(config: object, old: int, new: int) -> None:
     """The shape of a layer behind the head that is its number of outputs, as MobileNet has one."""
     for node in _nodes(config):
         if node["class_name"] == "Reshape" and list(node["config"].get("target_shape", ())) == [old]:
             node["config"]["target_shape"] = [new]
 
 
-def _nodes(config: Any) -> Iterator[dict[str, Any]]:
+def _nodes(config: object) -> Iterator[dict[str, Any]]:
     """The descriptions of all layers."""
     if isinstance(config, dict):
         if isinstance(config.get("config"), dict) and "class_name" in config:

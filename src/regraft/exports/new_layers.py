@@ -132,7 +132,7 @@ class _Maps(TorchFunctionMode):
         super().__init__()
         self.shapes: set[tuple[int, ...]] = set()
 
-    def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(self, func: Callable[..., Any], types: object, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         if isinstance(result, Tensor) and result.ndim >= 3:
             self.shapes.add(tuple(result.shape[1:]))

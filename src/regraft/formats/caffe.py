@@ -162,7 +162,7 @@ def _apply_prototxt(layers: list[CaffeLayer], net: Settings) -> None:
                 layer.settings[group] = [{**_first(layer.settings, group, {}), **values[0]}]
 
 
-def _first(fields: Settings, name: str, default: Any) -> Any:
+def _first(fields: Settings, name: str, default: object) -> Any:
     """The field's first value."""
     return fields[name][0] if fields.get(name) else default
 

@@ -93,7 +93,7 @@ def _below(parent: str, name: str) -> str:
     return f"{parent}/{name}" if parent else name
 
 
-def _is_layer(entry: Any) -> TypeGuard[Settings]:
+def _is_layer(entry: object) -> TypeGuard[Settings]:
     """Whether an entry of a model's list is a layer: a bare operation (keras.ops.add) holds nothing and is none."""
     return isinstance(entry, Mapping) and "keras.src.ops" not in str(entry.get("module")) and "config" in entry
 
@@ -122,14 +122,14 @@ def _wrapped(layer: KerasLayer, depth: int) -> list[KerasLayer]:
     ]
 
 
-def feeding_names(nodes: Any) -> tuple[str, ...]:
+def feeding_names(nodes: object) -> tuple[str, ...]:
     """The names that feed the layer's first call, in Keras 3's form or in Keras 2's."""
     if not isinstance(nodes, list) or not nodes:
         return ()
     return tuple(dict.fromkeys(_tensor_names(nodes[0], 0)))
 
 
-def _tensor_names(value: Any, depth: int) -> Iterator[str]:
+def _tensor_names(value: object, depth: int) -> Iterator[str]:
     """Layers' names in any nesting of tensors: ["name", 0, 0, {…}] or {"keras_history": ["name", 0, 0]}."""
     inner: Iterable[Any] = ()
     match value:

@@ -53,7 +53,7 @@ def _softmax(axis: object, shape: Sequence[int | None] | None) -> str:
     return f"softmax over axis {axis + 1 if axis > 0 else axis}"
 
 
-def operation_function(entry: Mapping[str, Any]) -> Facts:
+def operation_function(entry: Mapping[str, object]) -> Facts:
     """What a bare operation of a model's list computes, as x * 2.5 or ops.gelu(x)."""
     settings = entry.get("config")
     settings = settings if isinstance(settings, Mapping) else {}
@@ -72,7 +72,7 @@ def operation_function(entry: Mapping[str, Any]) -> Facts:
     return {} if function is None else {"function": function}
 
 
-def _arguments(nodes: Any) -> list[Any]:
+def _arguments(nodes: object) -> list[Any]:
     """The arguments of the first call in order: numbers as they are, None for tensors."""
     call = nodes[0] if isinstance(nodes, list) and nodes else None
     if isinstance(call, Mapping):

@@ -162,7 +162,7 @@ def _from_old_tree(path: Path) -> dict[str, Located | Chunked | Number | ZarrArr
     return {name: array for name, array in array_leaves(_without_places(tree), "") if not isinstance(array, Number)}
 
 
-def _without_places(tree: Any) -> Any:
+def _without_places(tree: object) -> Any:
     """The tree without the descriptions that stand for arrays in folders (t5x writes tensorstore's there)."""
     if not isinstance(tree, dict):
         return tree

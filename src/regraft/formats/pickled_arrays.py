@@ -154,7 +154,7 @@ def without_object_array(root: object) -> object:
 _DEEPEST = 64
 
 
-def named_leaves(root: Any, is_leaf: Callable[[Any], bool], *, limit: int) -> Iterator[tuple[tuple[str, ...], Any]]:
+def named_leaves(root: object, is_leaf: Callable[[Any], bool], *, limit: int) -> Iterator[tuple[tuple[str, ...], Any]]:
     """(path of keys, leaf) for all leaves under dictionaries, lists, tuples and objects, in their order.
 
     limit   visits before it is refused: a list that holds itself twice at each of 40 levels has 2⁴⁰ paths
@@ -178,7 +178,7 @@ def named_leaves(root: Any, is_leaf: Callable[[Any], bool], *, limit: int) -> It
             waiting += [((*path, key), item) for key, item in reversed(_items(value))]
 
 
-def _items(value: Any) -> list[tuple[str, Any]]:
+def _items(value: object) -> list[tuple[str, Any]]:
     """(key, item) of a dictionary, list or tuple; nothing for other values, such as a history of losses."""
     if isinstance(value, dict):
         return [(key_text(key), item) for key, item in value.items()]

@@ -81,7 +81,7 @@ class PickledArray(Stateful):
         return decoded_array(content, dtype, shape, order=order)
 
 
-def _size(content: Any) -> tuple[int, bool]:
+def _size(content: object) -> tuple[int, bool]:
     """(bytes stored, whether these are exactly the array's)."""
     if isinstance(content, LongString):
         return content.size, content.coding == ""
@@ -105,32 +105,32 @@ def _bytes_of(content: Any, source: Callable[[int, int], bytes | bytearray], pat
     return bytearray(raw) if not isinstance(raw, bytearray) else raw
 
 
-def _reconstruct(*_: Any) -> PickledArray:
+def _reconstruct(*_: object) -> PickledArray:
     return PickledArray()
 
 
-def _scalar(dtype: PickledDtype, content: Any = b"") -> PickledArray:
+def _scalar(dtype: PickledDtype, content: object = b"") -> PickledArray:
     return PickledArray((), dtype, False, content)
 
 
-def _from_buffer(content: Any, dtype: PickledDtype, shape: tuple[int, ...], order: str) -> PickledArray:
+def _from_buffer(content: object, dtype: PickledDtype, shape: tuple[int, ...], order: str) -> PickledArray:
     return PickledArray(checked_sizes(shape, "an array's shape"), dtype, order == "F", content)
 
 
-def _jax_array(function: Any, arguments: Any, state: Any, *_: Any) -> PickledArray:
+def _jax_array(function: Any, arguments: Any, state: object, *_: object) -> PickledArray:
     """`jax._src.array._reconstruct_array`: a NumPy array with what makes it JAX's, which is left out."""
     array: PickledArray = _CONSTRUCTORS[function.text](*arguments)
     array.set_state(state)
     return array
 
 
-def _dtype(code: Any, *_: Any) -> PickledDtype:
+def _dtype(code: object, *_: object) -> PickledDtype:
     if not isinstance(code, str):
         raise TypeError("a dtype has no code")
     return PickledDtype(code)
 
 
-def _encode(text: Any, encoding: Any = "utf-8") -> Any:
+def _encode(text: Any, encoding: object = "utf-8") -> Any:
     """Python 3's way of writing bytes in protocol 2: `_codecs.encode(text, "latin1")`."""
     if encoding != "latin1":
         raise ValueError(f"bytes are written in {encoding!r}")
@@ -143,18 +143,18 @@ def _ordered(pairs: Iterable[Any] = ()) -> dict[Any, Any]:
     return {hashable(key): value for key, value in pairs}
 
 
-def _default(_: Any = None, pairs: Iterable[Any] = ()) -> dict[Any, Any]:
+def _default(_: object = None, pairs: Iterable[object] = ()) -> dict[Any, Any]:
     return _ordered(pairs)
 
 
-def _bytes(content: Any = b"", _: Any = None) -> Any:
+def _bytes(content: object = b"", _: object = None) -> Any:
     """`bytes()` and `bytearray(…)` as pickles of protocol 2 call them; never a number, which would allocate."""
     if not isinstance(content, (bytes, str, LongString)):
         raise TypeError("bytes are made of something else than bytes")
     return content.encode("latin1") if isinstance(content, str) else content
 
 
-def _listed(items: Iterable[Any] = (), *_: Any) -> list[Any]:
+def _listed(items: Iterable[object] = (), *_: object) -> list[Any]:
     """Sets and the like: the list of their items."""
     if not isinstance(items, (list, tuple)):
         raise TypeError("a set is made of something else than a list")

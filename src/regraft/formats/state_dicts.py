@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -26,7 +25,7 @@ Named = list[tuple[tuple[str, ...], Leaf]]
 def open_state_dict(
     path: Path,
     format_name: str,
-    root: Any,
+    root: object,
     read_tensor: ReadTensor,
     read_chunk: ReadChunk,
     *,
@@ -69,7 +68,7 @@ def open_state_dict(
     return Checkpoint(path, format_name, layout, infos, read, (path,), notes=(*notes, *left_out_note(left_out)))
 
 
-def _leaves(root: Any, path: Path, limit: int) -> Named:
+def _leaves(root: object, path: Path, limit: int) -> Named:
     try:
         return list(named_leaves(without_object_array(root), is_leaf, limit=limit))
     except CheckpointError as error:
@@ -119,7 +118,7 @@ def _wrapper(weights: list[tuple[str, ...]]) -> tuple[str, ...]:
     return wrapper
 
 
-def _described(root: Any) -> str:
+def _described(root: object) -> str:
     if not isinstance(root, dict):
         return f"its content is a {type(root).__name__}"
     keys = ", ".join(map(key_text, list(root)[:10]))

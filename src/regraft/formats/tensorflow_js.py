@@ -141,7 +141,7 @@ def _constant(nodes: Mapping[str, GraphNode], weights: Mapping[str, _Weight], na
     return weight.read() if weight is not None and prod(weight.shape) <= _MOST_NUMBERS else None
 
 
-def _shards(path: Path, group: Any) -> list[Path]:
+def _shards(path: Path, group: object) -> list[Path]:
     """The files of a group, in the JSON's folder. Raises CheckpointError when one lies elsewhere or is missing."""
     names = _shard_names(path, group)
     missing = [name for name in names if not (path.parent / name).is_file()]
@@ -152,7 +152,7 @@ def _shards(path: Path, group: Any) -> list[Path]:
     return [path.parent / name for name in names]
 
 
-def _shard_names(path: Path, group: Any) -> list[str]:
+def _shard_names(path: Path, group: object) -> list[str]:
     """The names of a group's files. Raises CheckpointError when they are no names of files in one folder."""
     names = group.get("paths") if isinstance(group, dict) else None
     if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
@@ -165,7 +165,7 @@ def _shard_names(path: Path, group: Any) -> list[str]:
     return names
 
 
-def _weights(path: Path, group: Mapping[str, Any], shards: Sequence[Path]) -> Iterator[tuple[str, _Weight]]:
+def _weights(path: Path, group: Mapping[str, object], shards: Sequence[Path]) -> Iterator[tuple[str, _Weight]]:
     """The arrays of a group: they lie back to back over its shards."""
     sizes = [shard.stat().st_size for shard in shards]
     position = 0

@@ -90,7 +90,7 @@ def _dtype(properties: PickledRecord) -> str:
     return DTYPES[(kind.text if isinstance(kind, Name) else kind.name).removeprefix("torch.")]
 
 
-def _sizes(size: Any) -> tuple[int, ...]:
+def _sizes(size: object) -> tuple[int, ...]:
     """The numbers of a torch.Size."""
     numbers = checked_sizes(size.arguments[0] if isinstance(size, PickledRecord) else size, "a tensor's size")
     if any(number < 0 for number in numbers):

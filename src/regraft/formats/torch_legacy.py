@@ -74,7 +74,7 @@ def _is_tar(head: bytes) -> bool:
     return head[257:262] == b"ustar" and head[:100].rstrip(b"\0").decode("latin1").removeprefix("./") in _TAR_MEMBERS
 
 
-def _storage(identity: Any, storages: dict[str, Storage]) -> Any:
+def _storage(identity: object, storages: dict[str, Storage]) -> Any:
     """The storage that a persistent id names, kept in `storages`. A view of another storage is refused."""
     if isinstance(identity, tuple) and identity[:1] == ("module",):
         return identity[1]  # a class and its source code: refused by its name when the pickle ends

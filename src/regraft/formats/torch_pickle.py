@@ -135,7 +135,13 @@ def storage_of(identity: Any) -> Storage:
 
 
 def _tensor(
-    storage: Storage, offset: int, shape: Any, strides: Any, _: Any = None, __: Any = None, bits: Any = None
+    storage: Storage,
+    offset: int,
+    shape: object,
+    strides: object,
+    _: object = None,
+    __: object = None,
+    bits: object = None,
 ) -> PickledTensor:
     """bits   of a view that torch negates or conjugates only when it is read, as `x.conj().imag`"""
     if isinstance(bits, dict) and any(bits.values()):
@@ -143,7 +149,7 @@ def _tensor(
     return _view(storage, storage.dtype, offset, shape, strides)
 
 
-def _view(storage: Storage, dtype: str, offset: int, shape: Any, strides: Any) -> PickledTensor:
+def _view(storage: Storage, dtype: str, offset: int, shape: object, strides: object) -> PickledTensor:
     """The tensor, whose numbers are checked before anything is done with them: a forged tuple may hold itself."""
     (start,) = checked_sizes((offset,), "a tensor's offset")
     return PickledTensor(
@@ -152,14 +158,14 @@ def _view(storage: Storage, dtype: str, offset: int, shape: Any, strides: Any) -
 
 
 def _tensor_v3(
-    storage: Storage, offset: int, shape: Any, strides: Any, _: Any, __: Any, dtype: Name, *___: Any
+    storage: Storage, offset: int, shape: object, strides: object, _: object, __: object, dtype: Name, *___: object
 ) -> PickledTensor:
     """The form of dtypes that have no storage class of their own (uint16, float8 …)."""
     return _view(storage, DTYPES[dtype.text.removeprefix("torch.")], offset, shape, strides)
 
 
 def _quantised(
-    storage: Storage, offset: int, shape: Any, strides: Any, how: tuple[Any, ...], *_: Any
+    storage: Storage, offset: int, shape: object, strides: object, how: tuple[Any, ...], *_: object
 ) -> QuantisedTensor:
     """`torch._utils._rebuild_qtensor`; the numbers of the storage are the integers."""
     integers = _tensor(storage, offset, shape, strides)
@@ -172,7 +178,7 @@ def _quantised(
     return QuantisedTensor(integers, scale, zero, how[3])
 
 
-def _first(data: Any, *_: Any) -> Any:
+def _first(data: object, *_: object) -> Any:
     return data
 
 
@@ -215,6 +221,6 @@ KNOWN: dict[str, Callable[..., Any]] = NUMPY_KNOWN | {
 """Harmless globals: what state dicts are made of. None of them is imported, let alone called."""
 
 
-def is_leaf(value: Any) -> bool:
+def is_leaf(value: object) -> bool:
     """Whether the value is an array or a tensor."""
     return isinstance(value, (PickledTensor, QuantisedTensor, PickledArray))

@@ -161,7 +161,7 @@ def _key(key: object) -> str:
     return str(key) if bare.isascii() and bare.isalnum() else toml_text(str(key))
 
 
-def expected(kind: Any, given: object = None) -> str:
+def expected(kind: object, given: object = None) -> str:
     """What a key of this type takes, and the word that was meant where the given one is near.
 
     >>> expected(Literal["names", "structure"] | None, "structur")
@@ -204,7 +204,7 @@ def _list(answer: str) -> str:
     return f"a list of {_SEVERAL.get(singular, '')}{answer.removeprefix(singular)}"
 
 
-def _table(key: Any, value: Any) -> str:
+def _table(key: object, value: object) -> str:
     if key is int:
         return f"the layers of each epoch from 0, as in {_SCHEDULE} or --set 'train.steps.schedule={_SCHEDULE}'"
     if value is str:
@@ -219,7 +219,7 @@ def _described(marks: Sequence[Any]) -> list[str]:
     return [mark.description for mark in marks if getattr(mark, "description", None)]
 
 
-def _within(answers: list[str], marks: Sequence[Any]) -> list[str]:
+def _within(answers: list[str], marks: Sequence[object]) -> list[str]:
     """The answers with the bounds that pydantic's fields put on them."""
     limits = [limit for mark in marks for limit in getattr(mark, "metadata", ())]
     bounds = [

@@ -19,7 +19,7 @@ from regraft.jobs.neighbours import importable
 HF = "hf:"  # a folder that transformers' from_pretrained loads, or the id of a model in its cache
 
 
-def model_by_spec(spec: str, arguments: Mapping[str, Any] | None = None, *, folder: Path | None = None) -> nn.Module:
+def model_by_spec(spec: str, arguments: Mapping[str, object] | None = None, *, folder: Path | None = None) -> nn.Module:
     """A new model with its own initial weights; nothing is downloaded.
 
     spec       where the factory is, as above; a file is relative to `folder`
@@ -62,7 +62,7 @@ def find_factory(spec: str, folder: Path) -> Callable[..., Any]:
     return _attribute(spec, _import(spec, home), name)
 
 
-def _of_transformers(spec: str, folder: Path, **arguments: Any) -> nn.Module:
+def _of_transformers(spec: str, folder: Path, **arguments: object) -> nn.Module:
     """The model of a `from_pretrained` folder or of an id in the local cache, with new weights; no code is loaded."""
     transformers: Any = _import(spec, "transformers")
     config_file = transformers_config(spec, folder)

@@ -45,7 +45,7 @@ def shared_notes(parts: Mapping[str, Labelled]) -> list[str]:
     return notes
 
 
-def refuse_misfit(model: nn.Module, inputs: Inputs, labels: Any, dataset: Labelled, request: Request) -> None:
+def refuse_misfit(model: nn.Module, inputs: Inputs, labels: object, dataset: Labelled, request: Request) -> None:
     """Raise DataError when the model cannot take the inputs, or its outputs do not fit the task and the labels.
 
     inputs, labels  a batch of the first examples
@@ -73,7 +73,7 @@ def refuse_misfit(model: nn.Module, inputs: Inputs, labels: Any, dataset: Labell
     request.objective(outputs, labels, every=dataset.labels, model=model)
 
 
-def _outputs_by_part(outputs: Any, target: Target) -> list[tuple[Target, Tensor]]:
+def _outputs_by_part(outputs: object, target: Target) -> list[tuple[Target, Tensor]]:
     """What each output is. Raises DataError where the model has none for a part."""
     parts = target.parts or (target,)
     found = [find_output(outputs, part.columns[0]) if target.parts else find_logits(outputs) for part in parts]

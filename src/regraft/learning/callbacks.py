@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, final
+from typing import final
 
 from regraft.learning.history import History
 
@@ -27,7 +27,7 @@ class EpochEnd:
 class Callback:
     """Override the events that you need. What a method raises ends the training; the kept weights stay in the model."""
 
-    def train_begin(self, settings: Mapping[str, Any]) -> None:
+    def train_begin(self, settings: Mapping[str, object]) -> None:
         """Before the first epoch, or before the epoch with which a resumed training goes on.
 
         settings  solver, task, loss and seed, as texts and numbers
@@ -62,7 +62,7 @@ class Callbacks(Callback):
     def __init__(self, given: Sequence[GivenCallback]) -> None:
         self.each = [one if isinstance(one, Callback) else _Function(one) for one in given]
 
-    def train_begin(self, settings: Mapping[str, Any]) -> None:
+    def train_begin(self, settings: Mapping[str, object]) -> None:
         """Each in turn."""
         for one in self.each:
             one.train_begin(settings)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor
@@ -252,7 +252,7 @@ class CandidateRun:
             else:
                 yield indices, to_device(inputs, device), to_device(labels, device)
 
-    def _weight(self, indices: Tensor, labels: Any) -> Tensor | int:
+    def _weight(self, indices: Tensor, labels: object) -> Tensor | int:
         """What the loss of a batch counts among those of the epoch."""
         objective = self.eager.objective
         counts_examples = objective.counts_examples and not isinstance(labels, WeightedLabels)

@@ -57,7 +57,7 @@ class EagerStep:
                 "loss cannot do. Use bfloat16 or float32 as the precision."
             )
 
-    def __call__(self, inputs: Inputs, labels: Any) -> Tensor:
+    def __call__(self, inputs: Inputs, labels: object) -> Tensor:
         """Update the parameters by one batch; returns the loss before the update, a scalar without gradient."""
         if self.reevaluates:
             closure = partial(self.differentiate, inputs, labels)
@@ -66,7 +66,7 @@ class EagerStep:
         self._update()
         return loss
 
-    def differentiate(self, inputs: Inputs, labels: Any) -> Tensor:
+    def differentiate(self, inputs: Inputs, labels: object) -> Tensor:
         """The step without the update: the loss; the gradients are in the parameters' `.grad`."""
         with torch.enable_grad():
             self.optimizer.zero_grad(set_to_none=True)
@@ -79,7 +79,7 @@ class EagerStep:
             self.clip_gradients()
         return loss.detach()
 
-    def forward(self, inputs: Inputs, labels: Any) -> Tensor:
+    def forward(self, inputs: Inputs, labels: object) -> Tensor:
         """The loss of a batch, to be differentiated."""
         with lower_precision(self.precision, self.learner.device):
             return self.objective(self.learner.outputs(inputs), labels)
@@ -95,7 +95,7 @@ class EagerStep:
                 f"positions without labels, or weights, in different numbers. Train with {way_out}."
             )
 
-    def accumulate(self, batches: Sequence[tuple[Inputs, Any]]) -> tuple[Tensor, Tensor]:
+    def accumulate(self, batches: Sequence[tuple[Inputs, object]]) -> tuple[Tensor, Tensor]:
         """Update the parameters by several batches, of all ranks, as by one of all their examples.
 
         returns  the loss of all batches, and what it counts among several, see `Objective.weight`

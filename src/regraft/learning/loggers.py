@@ -62,7 +62,7 @@ class TensorBoardLogger(Callback):
         self.folder, self._make = str(folder), SummaryWriter
         self._writer: Any = None
 
-    def train_begin(self, settings: Mapping[str, Any]) -> None:
+    def train_begin(self, settings: Mapping[str, object]) -> None:
         """Open the folder, and write the settings as a text."""
         self._writer = self._make(self.folder)
         self._writer.add_text("settings", "  \n".join(f"{name}: {value}" for name, value in settings.items()))
@@ -88,7 +88,7 @@ class WandbLogger(Callback):
     Raises TrainError without the library wandb.
     """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, **options: object) -> None:
         try:
             import wandb
         except ImportError as error:
@@ -97,7 +97,7 @@ class WandbLogger(Callback):
         self._run: Any = None
         self._is_own, self._has_ended = True, False
 
-    def train_begin(self, settings: Mapping[str, Any]) -> None:
+    def train_begin(self, settings: Mapping[str, object]) -> None:
         """Begin a run with the settings as its configuration."""
         self._has_ended, self._is_own = False, bool(self.options) or self._wandb.run is None
         if self._is_own:
@@ -130,7 +130,7 @@ class MlflowLogger(Callback):
     Raises TrainError without the library mlflow.
     """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, **options: object) -> None:
         try:
             import mlflow
         except ImportError as error:
@@ -138,7 +138,7 @@ class MlflowLogger(Callback):
         self._mlflow, self.options = mlflow, options
         self._is_own = self._has_ended = False
 
-    def train_begin(self, settings: Mapping[str, Any]) -> None:
+    def train_begin(self, settings: Mapping[str, object]) -> None:
         """Begin a run with the settings as its parameters, each cut to the length that MLflow takes."""
         self._has_ended, self._is_own = False, bool(self.options) or self._mlflow.active_run() is None
         if self._is_own:

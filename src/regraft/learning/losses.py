@@ -57,7 +57,7 @@ class WeightedLabels(NamedTuple):
     weights: Tensor
 
 
-def unweighted(labels: Any) -> Any:
+def unweighted(labels: object) -> Any:
     """The labels without the weights of their examples."""
     return labels.labels if isinstance(labels, WeightedLabels) else labels
 

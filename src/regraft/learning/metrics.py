@@ -40,7 +40,7 @@ class MetricSet:
         self.statistics: Statistics | None = None
         self.objects: dict[str, Any] = {}
 
-    def add(self, outputs: Any, labels: Any) -> None:
+    def add(self, outputs: object, labels: object) -> None:
         """Count a batch; labels that give no pairs (probabilities of classes) are left out."""
         pairs = self.task.pairs(outputs, labels)
         if pairs is None:

@@ -49,14 +49,14 @@ class LossPart:
             return ""
         return f"{self.loss.settings} × {self.factor:g}"
 
-    def value(self, outputs: Any, labels: Any) -> Tensor:
+    def value(self, outputs: object, labels: object) -> Tensor:
         """The loss of a batch, times the factor."""
         if self.key is not None:
             outputs, labels = find_output(outputs, self.key), label_parts(labels)[self.key]
         value = self._value(outputs, labels)
         return value if self.factor == 1 else value * self.factor
 
-    def weight(self, labels: Any) -> Tensor | int:
+    def weight(self, labels: object) -> Tensor | int:
         """What the mean of a batch is divided by: the number of its examples for a function of the user."""
         labels = labels if self.key is None else label_parts(labels)[self.key]
         if not isinstance(self.loss, KnownLoss) or self.task is None:
@@ -94,7 +94,7 @@ class Objective:
     watched: tuple[Callable[..., Any], ...] = ()
     note: str = ""
 
-    def __call__(self, outputs: Any, labels: Any) -> Tensor:
+    def __call__(self, outputs: object, labels: object) -> Tensor:
         """The loss of a batch."""
         if len(self.parts) == 1:
             return self.parts[0].value(outputs, labels)
@@ -127,7 +127,7 @@ class Objective:
         """Whether the loss of a set is the sum over its batches, not a mean."""
         return len(self.parts) == 1 and self.parts[0].is_sum
 
-    def weight(self, labels: Any) -> Tensor | int:
+    def weight(self, labels: object) -> Tensor | int:
         """What the loss of a batch counts among several: what it is divided by, and 1 for a sum.
 
         The examples, where the parts of several tasks are divided by different numbers.

@@ -47,7 +47,7 @@ class Rates:
 
 
 def make_rates(
-    schedule: LRSchedule, optimizer: optim.Optimizer, updates: int, *, arguments: Mapping[str, Any],
+    schedule: LRSchedule, optimizer: optim.Optimizer, updates: int, *, arguments: Mapping[str, object],
     every: Every | None, warmup: float,
 ) -> Rates:  # fmt: skip
     """The scheduler of an optimizer.
@@ -74,7 +74,9 @@ def make_rates(
     return Rates(scheduler, every or usual)
 
 
-def schedule_form_problems(schedule: object, arguments: Mapping[str, Any], every: object, warmup: float) -> list[str]:
+def schedule_form_problems(
+    schedule: object, arguments: Mapping[str, object], every: object, warmup: float
+) -> list[str]:
     """A sentence for each of the settings that makes no sense."""
     problems = _name_problems(schedule)
     if every not in (None, "update", "epoch"):

@@ -80,7 +80,9 @@ class Request:
         """The loss without its weights."""
         return self.weights.loss
 
-    def objective(self, outputs: Any, labels: Any, *, every: Any = None, model: nn.Module | None = None) -> Objective:
+    def objective(
+        self, outputs: object, labels: object, *, every: object = None, model: nn.Module | None = None
+    ) -> Objective:
         """The objective for outputs and labels like these.
 
         every  the labels of all examples, where they are at hand
@@ -99,7 +101,9 @@ class Request:
             _refuse_other_loss(part, labels if part.key is None else label_parts(labels)[part.key])
         return made
 
-    def _task(self, outputs: Any, labels: Any, every: Any, model: nn.Module | None) -> tuple[AnyTask | None, str]:
+    def _task(
+        self, outputs: object, labels: object, every: object, model: nn.Module | None
+    ) -> tuple[AnyTask | None, str]:
         if self.task is not None:
             return _ignoring(as_task(self.task), self.plain_loss), ""
         known = _known_name(self.plain_loss)
@@ -108,7 +112,7 @@ class Request:
         task, reason = infer_task(outputs, labels, every=every, loss=known, model=model)
         return _ignoring(task, self.plain_loss), reason
 
-    def _parts(self, task: AnyTask | None, outputs: Any, every: Any) -> tuple[LossPart, ...]:
+    def _parts(self, task: AnyTask | None, outputs: object, every: object) -> tuple[LossPart, ...]:
         if isinstance(self.plain_loss, Mapping) and not isinstance(task, Several):
             raise TrainError(
                 f"The loss is a dictionary of {', '.join(self.plain_loss)}, and the labels are one tensor."
@@ -138,7 +142,7 @@ class Request:
         )
 
     def _with_settings(
-        self, made: KnownLoss | LossFunction, given: OneLoss | None, classes: int, every: Any
+        self, made: KnownLoss | LossFunction, given: OneLoss | None, classes: int, every: object
     ) -> KnownLoss | LossFunction:
         """The loss with class weights and label smoothing, where they are passed."""
         if self.weights.class_weights is None and not self.weights.label_smoothing:
@@ -210,7 +214,7 @@ def _known_name(loss: Loss) -> str | None:
     return None if known is None else known.name
 
 
-def _quietly(outputs: Any, labels: Any, every: Any, model: nn.Module | None) -> tuple[AnyTask | None, str]:
+def _quietly(outputs: object, labels: object, every: object, model: nn.Module | None) -> tuple[AnyTask | None, str]:
     """The task behind a loss of the user where its labels are class numbers: the largest output is the answer.
 
     Any other task is left open: nobody knows what such a loss makes of the outputs.
@@ -245,7 +249,7 @@ def _loss_of(loss: OneLoss | None, task: Task) -> KnownLoss | LossFunction:
     return made
 
 
-def _refuse_other_loss(part: LossPart, labels: Any) -> None:
+def _refuse_other_loss(part: LossPart, labels: object) -> None:
     """Raise TrainError for a loss of torch by which the task of a part cannot be learned from such labels."""
     if not isinstance(part.loss, KnownLoss) or part.task is None:
         return
@@ -260,7 +264,7 @@ def _refuse_other_loss(part: LossPart, labels: Any) -> None:
         )
 
 
-def _class_weights(weights: ClassWeights, classes: int, every: Any) -> Tensor | None:
+def _class_weights(weights: ClassWeights, classes: int, every: object) -> Tensor | None:
     """The weight of each class (classes,) float32. Raises TrainError for another number of them."""
     if weights is None:
         return None

@@ -43,7 +43,7 @@ class Watch(AbstractContextManager["Watch"]):
     """
 
     def __init__(
-        self, file: CheckpointFile | None, callbacks: Callbacks, settings: Mapping[str, Any], ranks: Ranks = ALONE
+        self, file: CheckpointFile | None, callbacks: Callbacks, settings: Mapping[str, object], ranks: Ranks = ALONE
     ) -> None:
         self.file, self.callbacks, self.settings, self.ranks = file, callbacks, settings, ranks
         self.notes, self.seconds = list[str](), list[float]()
@@ -153,7 +153,7 @@ def _digest_of_inputs(examples: Examples) -> str:
     return _digest_of_labels(examples.gather(rows)[0])
 
 
-def _digest_of_labels(labels: Any) -> str:
+def _digest_of_labels(labels: object) -> str:
     tensors = tensors_of(labels) if labels is not None else []
     return hashlib.sha256("".join(map(digest_of, tensors)).encode()).hexdigest()[:16] if tensors else "unknown"
 
@@ -260,7 +260,7 @@ def _copied(state: State) -> State:
     return {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
 
 
-def _deep_copied(value: Any) -> Any:
+def _deep_copied(value: object) -> Any:
     """Dictionaries, lists and tuples with copies of their tensors."""
     if isinstance(value, Tensor):
         return value.detach().clone()

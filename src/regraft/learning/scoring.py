@@ -117,7 +117,9 @@ def _totals(
     return totals
 
 
-def _made(asked: Objective | Request, outputs: Any, labels: Any, examples: Examples, learner: Learner) -> Objective:
+def _made(
+    asked: Objective | Request, outputs: object, labels: object, examples: Examples, learner: Learner
+) -> Objective:
     """The objective; that of a request for these outputs and labels."""
     if isinstance(asked, Objective):
         return asked
@@ -147,7 +149,7 @@ class _Totals:
         self.weights: list[Tensor | float] = [0.0] * len(objective.parts)
         self.answers: Tensor | None = None  # of the examples: Σ right, Σ count, Σ right², Σ right · count, Σ count²
 
-    def add(self, outputs: Any, labels: Any, indices: Tensor) -> None:
+    def add(self, outputs: object, labels: object, indices: Tensor) -> None:
         """Count one batch."""
         task = self.objective.task
         if task is not None and not self.objective.is_own:

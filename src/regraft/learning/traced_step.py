@@ -45,7 +45,7 @@ class TracedStep:
         self.values: list[Tensor] = []  # of the constants at that time
         self.parameters = list(eager.learner.parameters)
 
-    def __call__(self, inputs: Inputs, labels: Any) -> Tensor:
+    def __call__(self, inputs: Inputs, labels: object) -> Tensor:
         """Update the parameters by one batch; returns the loss before the update."""
         tensors = [*tensors_of(inputs), *([labels] if isinstance(labels, Tensor) else tensors_of(labels))]
         flat = self.flat.get(_look(tensors))
@@ -118,7 +118,7 @@ def trace_step(eager: EagerStep, epoch: Epoch, epochs: int, *, owns_update: bool
 class _TrialBatch:
     """A batch on the model's device, to try the step on."""
 
-    def __init__(self, inputs: Inputs, labels: Any) -> None:
+    def __init__(self, inputs: Inputs, labels: object) -> None:
         self.inputs, self.labels = inputs, labels
         self.tensors = [*tensors_of(inputs), *tensors_of(labels)]
 
@@ -219,7 +219,7 @@ class _StepState:
         self.python = PythonState(self.learner.model, *step.eager.objective.watched)
         self.optimizer_state = {tensor: tensor.clone() for tensor in self._optimizer_tensors()}
 
-    def one_step(self, inputs: Inputs, labels: Any) -> list[Tensor]:
+    def one_step(self, inputs: Inputs, labels: object) -> list[Tensor]:
         """The step, to be recorded: loss and gradients; the update where the optimizer was made by name."""
         with torch.enable_grad():
             loss = self.step.eager.forward(inputs, labels)

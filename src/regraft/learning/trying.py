@@ -1,7 +1,5 @@
 """A try before training: two examples through model and loss, so that what cannot work is refused at once."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -54,7 +52,7 @@ def try_out(
 
 
 def _check(
-    objective: Objective, outputs: Any, labels: Labels, indices: Tensor, every: Labels | None
+    objective: Objective, outputs: object, labels: Labels, indices: Tensor, every: Labels | None
 ) -> LabelCheck | None:
     """Check the first labels, and all where they are at hand; None for a loss of the user, which knows its own."""
     if objective.task is None or objective.is_own:

@@ -1,6 +1,6 @@
 """Examples with a weight each."""
 
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from regraft.learning.losses import WeightedLabels
 from regraft.tensors.trees import Inputs
 
 
-def weighted(examples: Examples, weights: Any) -> Examples:
+def weighted(examples: Examples, weights: object) -> Examples:
     """The examples with these weights beside their labels.
 
     weights  (count,) numbers of 0 or more

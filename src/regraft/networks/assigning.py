@@ -29,7 +29,7 @@ def held_of(text: str, value: Any, order: Order, flat: Any) -> Held:
     return Held(text, tuple(value.shape), str(value.dtype).removeprefix("torch."), known, flat)
 
 
-def _check_sizes(value: Any) -> None:
+def _check_sizes(value: object) -> None:
     """Raise OverflowError for numbers that no size is: steps that square or double them would never end."""
     numbers = value if isinstance(value, tuple) else (value,)
     if len(numbers) > _MOST_SIZES or any(isinstance(number, int) and abs(number) > _LARGEST for number in numbers):

@@ -45,7 +45,7 @@ def caffe_network(checkpoint: Checkpoint) -> Network | None:
     return _Walk(checkpoint).network(net)
 
 
-def _first(settings: Settings, name: str, default: Any) -> Any:
+def _first(settings: Settings, name: str, default: object) -> Any:
     return settings[name][0] if settings.get(name) else default
 
 
@@ -90,11 +90,11 @@ class _Layer:
         """The weight, and the bias where there is one."""
         return {"weight": weight, **({"bias": self.array("bias")} if self.has("bias") else {})}
 
-    def step(self, operator: str, *inputs: Input, **settings: Any) -> str:
+    def step(self, operator: str, *inputs: Input, **settings: object) -> str:
         """A step with one result."""
         return self.walk.add(self.name, operator, inputs, settings)
 
-    def layer(self, operator: str, arrays: Mapping[str, Array], x: str | None = None, **settings: Any) -> str:
+    def layer(self, operator: str, arrays: Mapping[str, Array], x: str | None = None, **settings: object) -> str:
         """A layer with one result."""
         return self.walk.add(self.name, operator, (x or self.x,), settings, arrays)
 
@@ -114,7 +114,7 @@ class _Walk:
             self.arrays.setdefault(info.layer, {})[info.leaf] = name
 
     def add(
-        self, stem: str, operator: str, inputs: Sequence[Input], settings: Mapping[str, Any],
+        self, stem: str, operator: str, inputs: Sequence[Input], settings: Mapping[str, object],
         arrays: Mapping[str, Array] | None = None,
     ) -> str:  # fmt: skip
         """A node; its value."""

@@ -59,7 +59,9 @@ class _Draft:
     nodes: list[Node] = field(default_factory=list)
     value: str = "x"
 
-    def add(self, operator: str, layer: str = "", arrays: Mapping[str, Array] | None = None, **settings: Any) -> None:
+    def add(
+        self, operator: str, layer: str = "", arrays: Mapping[str, Array] | None = None, **settings: object
+    ) -> None:
         """One more step."""
         output = f"{operator}:{len(self.nodes)}"
         self.nodes.append(Node(operator, (self.value,), (output,), settings, layer, arrays or {}))
@@ -71,7 +73,7 @@ class _Draft:
             self.add(word, **_VALUES.get(word, {}))
 
 
-def chain_network(checkpoint: Checkpoint, given: Mapping[str, Any]) -> Network:
+def chain_network(checkpoint: Checkpoint, given: Mapping[str, object]) -> Network:
     """The arrays in their order: convolutions, then dense layers, each with its bias.
 
     given  the fields of `Chain`

@@ -48,7 +48,7 @@ class Draft:
 
     def emit(
         self, operator: str, inputs: Sequence[Input], outputs: Sequence[str], layer: str = "",
-        arrays: Mapping[str, Array] | None = None, settings: Mapping[str, Any] | None = None,
+        arrays: Mapping[str, Array] | None = None, settings: Mapping[str, object] | None = None,
     ) -> None:  # fmt: skip
         """Add a node."""
         self.nodes.append(Node(operator, tuple(inputs), tuple(outputs), settings or {}, layer, arrays or {}))
@@ -58,7 +58,7 @@ class Draft:
         return f"{like}#{next(self.numbers)}"
 
     def layer_name(
-        self, operator: str, arrays: Mapping[str, Array], settings: Mapping[str, Any], candidates: Sequence[str]
+        self, operator: str, arrays: Mapping[str, Array], settings: Mapping[str, object], candidates: Sequence[str]
     ) -> str:
         """The name of a layer, the first of the candidates that is free; the same arrays and settings are one layer."""
         key = (operator, repr(sorted(arrays.items())), repr(sorted(settings.items())))

@@ -172,7 +172,7 @@ class _Emitter:
             self.wishes.update(dict.fromkeys(node.outputs, self.wishes[str(node.inputs[0])]))
         self._assign(node, operator.written(call), arrangement.output, flat)
 
-    def _call(self, node: Node, settings: Mapping[str, Any], inputs: Sequence[Held | None]) -> OperatorCall:
+    def _call(self, node: Node, settings: Mapping[str, object], inputs: Sequence[Held | None]) -> OperatorCall:
         """The call of a node on these inputs; `settings` are those that their order changes."""
         texts = tuple("None" if value is None else value.text for value in inputs)
         shapes = {role: array.shape_in(self.infos) for role, array in node.arrays.items()}
@@ -330,7 +330,7 @@ class _Emitter:
             if self.uses[root] == 0:
                 self.variables.release(root)
 
-    def _assign(self, node: Node, text: str, order: Order, flat: Any) -> None:
+    def _assign(self, node: Node, text: str, order: Order, flat: object) -> None:
         self._release(node)
         targets = tuple(self.variables.take(name) for name in node.outputs)
         path = self.modules.path(node) if OPERATORS[node.operator].layer is not None else ""

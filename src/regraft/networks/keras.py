@@ -229,8 +229,8 @@ class _Walk:
         self,
         layer: KerasLayer,
         inputs: tuple[str, ...],
-        rest: tuple[Any, ...] = (),
-        named: Mapping[str, Any] | None = None,
+        rest: tuple[object, ...] = (),
+        named: Mapping[str, object] | None = None,
     ) -> Sequence[str]:
         """The values that a layer, or a model in the model, gives."""
         if layer.class_name in MODELS and layer.children:
@@ -284,7 +284,7 @@ def _refuse_arguments(call: LayerCall) -> None:
         raise RefusedError(f"its arguments {', '.join(given) or 'beside the inputs'}")
 
 
-def _resolved(value: Any, values: Mapping[CallOutput, str]) -> Any:
+def _resolved(value: object, values: Mapping[CallOutput, str]) -> Any:
     """A call's argument with names of values for tensors."""
     if isinstance(value, CallOutput):
         return values[value]

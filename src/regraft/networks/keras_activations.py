@@ -17,7 +17,7 @@ _FUNCTIONS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 }  # fmt: skip
 
 
-def activation_name(value: Any) -> str:
+def activation_name(value: object) -> str:
     """The name of an activation in a layer's settings; "linear" for none."""
     if isinstance(value, Mapping):
         inner = value.get("config")
@@ -25,7 +25,7 @@ def activation_name(value: Any) -> str:
     return "linear" if value is None else str(value)
 
 
-def activated(call: LayerCall, x: str, value: Any) -> str:
+def activated(call: LayerCall, x: str, value: object) -> str:
     """The value behind an activation as a layer's settings name it."""
     name = activation_name(value)
     if name == "linear":
@@ -68,7 +68,7 @@ def _leaky_relu(call: LayerCall, x: str, settings: Mapping[str, Any]) -> str:
     return call.step("leaky_relu", x, slope=float(settings.get("negative_slope", settings.get("alpha", 0.3))))
 
 
-def _softmax(call: LayerCall, x: str, settings: Mapping[str, Any]) -> str:
+def _softmax(call: LayerCall, x: str, settings: Mapping[str, object]) -> str:
     axis = settings.get("axis", -1)
     if not isinstance(axis, int):
         raise RefusedError("a Softmax over several axes")

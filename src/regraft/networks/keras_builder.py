@@ -53,14 +53,14 @@ class KerasBuilder:
         self.counts[stem] += 1
         return f"{stem}:{self.counts[stem]}"
 
-    def step(self, operator: str, *inputs: Input, at: str = "", **settings: Any) -> str:
+    def step(self, operator: str, *inputs: Input, at: str = "", **settings: object) -> str:
         """A step with one result."""
         output = self.value(at or operator)
         self.nodes.append(Node(operator, inputs, (output,), settings))
         return output
 
     def layer(
-        self, operator: str, path: str, inputs: Sequence[Input], arrays: Mapping[str, Array], **settings: Any
+        self, operator: str, path: str, inputs: Sequence[Input], arrays: Mapping[str, Array], **settings: object
     ) -> str:
         """A layer with one result."""
         return self.layer_outputs(1, operator, path, inputs, arrays, **settings)[0]
@@ -72,7 +72,7 @@ class KerasBuilder:
         path: str,
         inputs: Sequence[Input],
         arrays: Mapping[str, Array],
-        **settings: Any,
+        **settings: object,
     ) -> tuple[str, ...]:
         """A layer with several results."""
         outputs = tuple(self.value(path) for _ in range(count))
@@ -112,7 +112,7 @@ class LayerCall:
             raise RefusedError(f"it takes {len(self.inputs)} inputs, expected 1")
         return self.inputs[0]
 
-    def step(self, operator: str, *inputs: Input, **settings: Any) -> str:
+    def step(self, operator: str, *inputs: Input, **settings: object) -> str:
         """A step of this layer."""
         return self.builder.step(operator, *inputs, at=self.path, **settings)
 

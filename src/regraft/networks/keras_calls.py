@@ -30,7 +30,7 @@ class KerasCall:
         yield from tensors_in([self.arguments, *self.named.values()])
 
 
-def tensors_in(value: Any) -> Iterator[CallOutput]:
+def tensors_in(value: object) -> Iterator[CallOutput]:
     """The tensors in a nested value."""
     if isinstance(value, CallOutput):
         yield value
@@ -52,7 +52,7 @@ def _call_of_3(node: Mapping[str, Any]) -> KerasCall:
     return KerasCall(tuple(map(_value_of_3, node.get("args") or [])), named)
 
 
-def _value_of_3(value: Any) -> Any:
+def _value_of_3(value: object) -> Any:
     if isinstance(value, Mapping):
         history = (
             (value.get("config") or {}).get("keras_history") if value.get("class_name") == "__keras_tensor__" else None
@@ -76,7 +76,7 @@ def _call_of_2(node: Any) -> KerasCall:
     return KerasCall((tensors[0],) if len(tensors) == 1 else (tensors,), named)
 
 
-def _is_reference(value: Any) -> bool:
+def _is_reference(value: object) -> bool:
     return isinstance(value, list) and len(value) in (3, 4) and isinstance(value[0], str) and isinstance(value[1], int)
 
 

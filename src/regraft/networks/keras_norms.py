@@ -112,7 +112,7 @@ def normalization(call: LayerCall) -> str:
     return call.step("div", x, Literal(tuple(deviation)))
 
 
-def _listed(value: Any) -> list[Any]:
+def _listed(value: object) -> list[Any]:
     if isinstance(value, dict):  # an array, as Keras writes it
         value = (value.get("config") or {}).get("value")
     while isinstance(value, list) and value and isinstance(value[0], list):

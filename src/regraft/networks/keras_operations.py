@@ -29,7 +29,7 @@ _REDUCTIONS = {
 }  # fmt: skip
 
 
-def function_name(class_name: str, settings: Mapping[str, Any]) -> str:
+def function_name(class_name: str, settings: Mapping[str, object]) -> str:
     """What the entry computes: the class of Keras 3's operation, the function of TensorFlow's."""
     is_function = class_name in ("TFOpLambda", "SlicingOpLambda")
     return str(settings.get("function", class_name)) if is_function else class_name.removeprefix("ops.")
@@ -55,7 +55,7 @@ def operation(call: LayerCall) -> str:
     raise RefusedError("")
 
 
-def _input(value: Any) -> Input:
+def _input(value: object) -> Input:
     if isinstance(value, str):
         return value
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -63,7 +63,7 @@ def _input(value: Any) -> Input:
     raise RefusedError(f"its argument {value!r}")
 
 
-def _setting(call: LayerCall, *keys: str, default: Any = None) -> Any:
+def _setting(call: LayerCall, *keys: str, default: object = None) -> Any:
     """An argument by name, in the call or in the operation's own settings."""
     for source in (call.named, call.settings):
         for key in keys:

@@ -69,7 +69,7 @@ def _layer_settings(call: LayerCall, kind: str) -> Mapping[str, Any]:
 
 
 def _called(
-    call: LayerCall, kind: str, inputs: list[str], arrays: Mapping[str, Array], settings: Mapping[str, Any]
+    call: LayerCall, kind: str, inputs: list[str], arrays: Mapping[str, Array], settings: Mapping[str, object]
 ) -> tuple[str, ...]:
     operator = "recurrent" if "kind" in settings else kind
     count = 3 if kind == "lstm" else 2

@@ -78,7 +78,7 @@ class ModuleTree:
         self.root.register_buffer(path, torch.empty(shape, dtype=getattr(torch, value.dtype), device="meta"))
         return Held(f"self.{path}", shape, value.dtype, as_stored(len(shape)))
 
-    def layer(self, node: Node, text: str, flat: Any, frame: dict[str, Any]) -> str:
+    def layer(self, node: Node, text: str, flat: object, frame: dict[str, Any]) -> str:
         """The expression of a layer's module.
 
         text  makes the module

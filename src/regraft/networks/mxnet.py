@@ -143,11 +143,11 @@ class _Call:
             raise RefusedError(f"its input {place} is no array of the file")
         return Array(given.sources, operations)
 
-    def step(self, operator: str, *inputs: Input, **settings: Any) -> str:
+    def step(self, operator: str, *inputs: Input, **settings: object) -> str:
         """A step with one result."""
         return self._add(Node(operator, inputs, (self._output(),), settings))
 
-    def layer(self, operator: str, arrays: Mapping[str, Array], x: Input = None, **settings: Any) -> str:
+    def layer(self, operator: str, arrays: Mapping[str, Array], x: Input = None, **settings: object) -> str:
         """A layer with one result."""
         return self._add(Node(operator, (x or self.x,), (self._output(),), settings, self.node.name, arrays))
 

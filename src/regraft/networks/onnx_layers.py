@@ -382,7 +382,7 @@ def _layer(
     inputs: list[Input],
     outputs: list[str],
     arrays: Mapping[str, Array],
-    settings: Mapping[str, Any],
+    settings: Mapping[str, object],
 ) -> None:
     """Add a layer under its own name; nodes with the same arrays and settings are one layer."""
     name = translation.layer_name(node, operator, arrays, settings)

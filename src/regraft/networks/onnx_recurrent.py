@@ -109,7 +109,7 @@ def _own_arrays(arrays: Mapping[str, Array], direction: int) -> dict[str, Array]
 
 def _one_direction(
     translation: Translation, node: OnnxNode, cell: _Cell, direction: int, arrays: Mapping[str, Array],
-    inputs: list[Input], settings: Mapping[str, Any],
+    inputs: list[Input], settings: Mapping[str, object],
 ) -> list[str]:  # fmt: skip
     """What one direction gives; a backward one takes the steps from the last to the first."""
     like, is_backward = node.outputs[0], cell.is_reverse or direction == 1

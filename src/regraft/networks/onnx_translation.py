@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any
 
 import numpy as np
 
@@ -103,7 +102,7 @@ class Translation:
         return user if id(user) in self.own else None
 
     def layer_name(
-        self, node: OnnxNode, operator: str, arrays: Mapping[str, Array], settings: Mapping[str, Any]
+        self, node: OnnxNode, operator: str, arrays: Mapping[str, Array], settings: Mapping[str, object]
     ) -> str:
         """The name of a node's layer; the same for nodes that have the same arrays and settings."""
         layer = self.layers.get(node.outputs[0])
@@ -162,7 +161,7 @@ class Translation:
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
-    def emit(self, operator: str, inputs: Sequence[Input], outputs: Sequence[str], **settings: Any) -> None:
+    def emit(self, operator: str, inputs: Sequence[Input], outputs: Sequence[str], **settings: object) -> None:
         """Add a step."""
         self.draft.emit(operator, inputs, outputs, settings=settings)
 
@@ -170,7 +169,7 @@ class Translation:
         """A name for a value that the file does not have."""
         return self.draft.unnamed(node.outputs[0] or node.name)
 
-    def step(self, operator: str, inputs: Sequence[Input], like: str, **settings: Any) -> str:
+    def step(self, operator: str, inputs: Sequence[Input], like: str, **settings: object) -> str:
         """Add a node that the file does not have, and give the name of its value."""
         output = self.draft.unnamed(like)
         self.emit(operator, inputs, [output], **settings)

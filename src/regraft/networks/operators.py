@@ -66,7 +66,7 @@ def written(text: str | Write, call: OperatorCall) -> str:
     return text.format(*call.texts, module=call.module, **settings)
 
 
-def python(value: Any) -> str:
+def python(value: object) -> str:
     """A setting as Python writes it; float("inf") where it is infinite."""
     if isinstance(value, float):
         return repr(value) if value - value == 0 else f'float("{value}")'
@@ -84,14 +84,14 @@ def per_side(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def arguments(*positional: Any, **named: Any) -> str:
+def arguments(*positional: object, **named: object) -> str:
     """Arguments of a call, without those that are None."""
     parts = [python(per_side(value)) for value in positional]
     parts += [f"{name}={python(per_side(value))}" for name, value in named.items() if value is not None]
     return ", ".join(parts)
 
 
-def unless(value: Any, default: Any) -> Any:
+def unless(value: object, default: object) -> Any:
     """The value, None for the default that need not be written."""
     return None if per_side(value) == default else value
 

@@ -60,7 +60,7 @@ def _divided(call: OperatorCall) -> str:
     return _elementwise("{0} // {1}" if min(numbers, default=0) >= 0 else "int({0} / {1})")(call)
 
 
-def _numbers(value: Any) -> tuple[Any, ...]:
+def _numbers(value: object) -> tuple[Any, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 

@@ -17,7 +17,7 @@ def spread(x: Tensor, shape: Sequence[int]) -> Tensor:
     return x.expand(torch.broadcast_shapes(x.shape, tuple(shape)))
 
 
-def slice_between(x: Tensor, starts: Any, ends: Any, axes: Sequence[int], steps: Sequence[int]) -> Tensor:
+def slice_between(x: Tensor, starts: object, ends: object, axes: Sequence[int], steps: Sequence[int]) -> Tensor:
     """Slices along several axes between bounds that are computed: numbers, sequences of numbers, or tensors."""
     index = [slice(None)] * x.dim()
     for axis, start, end, step in zip(axes, numbers(starts), numbers(ends), steps, strict=True):
@@ -95,7 +95,7 @@ def pad_axes(x: Tensor, pads: Sequence[Sequence[int]], axes: Sequence[int], mode
     return x
 
 
-def pad_sizes(x: Tensor, widths: Any, value: float, by_axis: bool) -> Tensor:
+def pad_sizes(x: Tensor, widths: object, value: float, by_axis: bool) -> Tensor:
     """Padding by widths that are computed: before and after for each axis, or all before and then all after."""
     flat = widths.flatten().tolist() if isinstance(widths, Tensor) else numbers(widths)
     rank = x.dim()
@@ -108,14 +108,14 @@ def select_rows(condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
     return torch.where(condition.reshape(condition.shape + (1,) * (x.dim() - condition.dim())), x, y)
 
 
-def slice_sizes(x: Tensor, begins: Any, sizes: Any) -> Tensor:
+def slice_sizes(x: Tensor, begins: object, sizes: object) -> Tensor:
     """Slices of every axis from a begin on, of a size; -1 is the rest."""
     pairs = zip(numbers(begins), numbers(sizes), strict=True)
     return x[tuple(slice(begin, None if size < 0 else begin + size) for begin, size in pairs)]
 
 
 def slice_masked(
-    x: Tensor, begins: Any, ends: Any, steps: Sequence[int], begin_mask: int, end_mask: int, shrink_mask: int
+    x: Tensor, begins: object, ends: object, steps: Sequence[int], begin_mask: int, end_mask: int, shrink_mask: int
 ) -> Tensor:
     """Slices of the first axes; a bit of a mask leaves a bound out, or takes one place, whose axis goes."""
     index = []

@@ -58,8 +58,8 @@ def _plain(function: Callable[..., Any]) -> Compute:
     return lambda settings, values: function(*values)
 
 
-def _reduced(function: Callable[..., Any]) -> Compute:
-    def compute(settings: Mapping[str, Any], values: Sequence[np.ndarray]) -> np.ndarray:
+def _reduced(function: Callable[..., object]) -> Compute:
+    def compute(settings: Mapping[str, object], values: Sequence[np.ndarray]) -> np.ndarray:
         keep = bool(settings.get("keep_dims") or settings.get("keepdims"))
         return np.asarray(function(values[0], tuple(ints(values[1])), keepdims=keep), values[0].dtype)
 
@@ -80,7 +80,7 @@ def _squeeze(settings: Mapping[str, Any], values: Sequence[np.ndarray]) -> np.nd
     return np.asarray(values[0].squeeze(tuple(axes) if axes else None))
 
 
-def _gather(settings: Mapping[str, Any], values: Sequence[np.ndarray]) -> np.ndarray:
+def _gather(settings: Mapping[str, object], values: Sequence[np.ndarray]) -> np.ndarray:
     return np.take(values[0], values[1], int(values[2]) if len(values) > 2 else 0)
 
 

@@ -134,7 +134,7 @@ def _depthwise(translation: TensorFlowTranslation, operation: ProgramOperation) 
 
 def _layer(
     translation: TensorFlowTranslation, operation: ProgramOperation, operator: str, weight: Array, sizes: Sequence[int],
-    outputs: int, settings: Mapping[str, Any],
+    outputs: int, settings: Mapping[str, object],
 ) -> None:  # fmt: skip
     tail, rank = _Tail(translation, operation, outputs), len(sizes)
     arrays = {"weight": weight} | ({"bias": tail.bias} if tail.bias is not None else {})

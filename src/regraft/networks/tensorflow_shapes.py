@@ -131,7 +131,7 @@ def _strided_slice(translation: TensorFlowTranslation, operation: ProgramOperati
 
 
 def _indexed(
-    translation: TensorFlowTranslation, operation: ProgramOperation, value: Input, index: Sequence[Any]
+    translation: TensorFlowTranslation, operation: ProgramOperation, value: Input, index: Sequence[object]
 ) -> None:
     """A slice of some axes, then those of which one place is taken, then new axes."""
     if ... in index:
@@ -146,7 +146,7 @@ def _indexed(
         translation.alias(operation.name, value)
 
 
-def _slices(index: Sequence[Any]) -> Iterator[Step]:
+def _slices(index: Sequence[object]) -> Iterator[Step]:
     """The axes of which a part is taken."""
     places = enumerate(part for part in index if part is not None)
     parts = {axis: part for axis, part in places if isinstance(part, slice) and part != slice(None, None, 1)}
@@ -156,7 +156,7 @@ def _slices(index: Sequence[Any]) -> Iterator[Step]:
         yield "slice", {"axes": tuple(parts), "starts": starts, "ends": ends, "steps": steps}
 
 
-def _numbers(index: Sequence[Any]) -> Iterator[Step]:
+def _numbers(index: Sequence[object]) -> Iterator[Step]:
     """The axes of which one place is taken, the last first."""
     places = [part for part in index if part is not None]
     for axis in reversed(range(len(places))):
@@ -164,13 +164,13 @@ def _numbers(index: Sequence[Any]) -> Iterator[Step]:
             yield "index", {"axes": (axis,), "index": places[axis]}
 
 
-def _new_axes(index: Sequence[Any]) -> Iterator[Step]:
+def _new_axes(index: Sequence[object]) -> Iterator[Step]:
     if None in index:
         kept = [part for part in index if part is None or isinstance(part, slice)]
         yield "unsqueeze", {"axes": tuple(axis for axis, part in enumerate(kept) if part is None)}
 
 
-def _part(part: Any) -> Any:
+def _part(part: object) -> Any:
     """A part of an index as plain data: "..." for all axes between, (start, stop, step) of a slice."""
     return "..." if part is ... else (part.start, part.stop, part.step) if isinstance(part, slice) else part
 

@@ -175,11 +175,11 @@ class TensorFlowTranslation:
         """The name of what an operation gives."""
         return f"{operation.name}:{index}" if index else operation.name
 
-    def emit(self, operator: str, inputs: Sequence[Input], output: str | Sequence[str], **settings: Any) -> None:
+    def emit(self, operator: str, inputs: Sequence[Input], output: str | Sequence[str], **settings: object) -> None:
         """Add a node."""
         self.draft.emit(operator, inputs, [output] if isinstance(output, str) else output, settings=settings)
 
-    def step(self, operator: str, inputs: Sequence[Input], operation: ProgramOperation, **settings: Any) -> str:
+    def step(self, operator: str, inputs: Sequence[Input], operation: ProgramOperation, **settings: object) -> str:
         """Add a node that the file does not have, and give the name of its value."""
         output = self.draft.unnamed(operation.name)
         self.draft.emit(operator, inputs, [output], settings=settings)
@@ -187,7 +187,7 @@ class TensorFlowTranslation:
 
     def layer(
         self, operation: ProgramOperation, operator: str, inputs: Sequence[Input], output: str | Sequence[str],
-        arrays: Mapping[str, Array], **settings: Any,
+        arrays: Mapping[str, Array], **settings: object,
     ) -> None:  # fmt: skip
         """Add a layer, named after the scope of its first array, else after its operation."""
         source = next((source for array in arrays.values() for source in array.sources), "")

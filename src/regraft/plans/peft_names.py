@@ -91,11 +91,11 @@ def _refuse_other_settings(model: Any, adapter: str, path: Path) -> None:
         raise PlanError("\n".join([head, *lines, "Make the PEFT model by PeftConfig.from_pretrained of that folder."]))
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     return getattr(value, "value", value)
 
 
-def _same(recorded: Any, here: Any) -> bool:
+def _same(recorded: object, here: object) -> bool:
     return (recorded or None) == (_plain(here) or None)
 
 

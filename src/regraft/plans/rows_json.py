@@ -75,7 +75,7 @@ def requirement_to_json(row: RequirementRow) -> Json:
     return data | ({"advice": _advice_to_json(row.advice)} if row.advice else {})
 
 
-def requirement_from_json(data: Mapping[str, Any]) -> RequirementRow:
+def requirement_from_json(data: Mapping[str, object]) -> RequirementRow:
     """One row of settings as `requirement_to_json` wrote it. Raises PlanError for a status that there is not."""
     _refuse_status(f"setting {data['layer']}.{data['attribute']}", data["status"], get_args(RequirementStatus))
     subject = subject_of(data)
@@ -104,13 +104,13 @@ def _refuse_status(row: str, status: object, statuses: tuple[str, ...]) -> None:
         raise PlanError(f"{row}: there is no status {status!r}. Statuses: {', '.join(statuses)}.")
 
 
-def _refuse_unknown(row: str, owner: str, names: tuple[str, ...], known: Mapping[str, Any]) -> None:
+def _refuse_unknown(row: str, owner: str, names: tuple[str, ...], known: Mapping[str, object]) -> None:
     for name in names:
         if name not in known:
             raise PlanError(f"{row}: the plan's {owner} has no array {name!r}. {near_names(name, known)}")
 
 
-def compact_json(data: Mapping[str, Any]) -> str:
+def compact_json(data: Mapping[str, object]) -> str:
     """JSON with one line for each row, so that a person can read, edit and compare it."""
     blocks = [f" {_line(key)}: {_block(value)}" for key, value in data.items()]
     return "{\n" + ",\n".join(blocks) + "\n}\n"

@@ -212,11 +212,11 @@ def _halves(whole: int, *, low_first: bool) -> tuple[int, int]:
     return (low, high) if low_first else (high, low)
 
 
-def _pairs(padding: int | tuple[Any, ...], count: int) -> tuple[tuple[int, int], ...]:
+def _pairs(padding: int | tuple[object, ...], count: int) -> tuple[tuple[int, int], ...]:
     return tuple(side if isinstance(side, tuple) else (side, side) for side in _each(padding, count))
 
 
-def _each(value: Any, count: int) -> tuple[Any, ...]:
+def _each(value: object, count: int) -> tuple[Any, ...]:
     return value if isinstance(value, tuple) else (value,) * count
 
 

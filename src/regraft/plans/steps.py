@@ -237,7 +237,7 @@ def activation(word: str, unknown: type[Named] | type[Unknown] = Unknown) -> Act
     return Activation(name) if _KNOWN.fullmatch(name) else unknown(word)
 
 
-def steps_of_facts(operation: str, facts: Mapping[str, Any]) -> tuple[Step, ...]:
+def steps_of_facts(operation: str, facts: Mapping[str, object]) -> tuple[Step, ...]:
     """What a layer of theirs does beside its arrays, the last step first.
 
     operation   the source framework's name for it
@@ -256,7 +256,7 @@ def steps_of_facts(operation: str, facts: Mapping[str, Any]) -> tuple[Step, ...]
     return () if function is None else (Step(function),)
 
 
-def _function_of_fact(value: Any) -> Function:
+def _function_of_fact(value: object) -> Function:
     """[factor, summand], or the name of a function."""
     if isinstance(value, list):
         return Affine(*map(float, value))

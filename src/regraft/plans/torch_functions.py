@@ -17,7 +17,7 @@ _OVER_PLACES = {"amax": "global max", "amin": "global min", "sum": "global sum",
                 "std": "global std", "logsumexp": "global logsumexp"}  # fmt: skip
 
 
-def arithmetic(word: str, args: Sequence[Any]) -> Function | None:
+def arithmetic(word: str, args: Sequence[object]) -> Function | None:
     """What a call with one map and one number computes; None for another call."""
     if word in ("neg", "neg_"):
         return Affine(-1.0)
@@ -37,28 +37,28 @@ def arithmetic(word: str, args: Sequence[Any]) -> Function | None:
     return Named(f"power {number:g}") if word in ("pow", "pow_") and not is_first else None
 
 
-def is_taking(word: str, args: Sequence[Any]) -> bool:
+def is_taking(word: str, args: Sequence[object]) -> bool:
     """Whether a call picks by a list of indices, as x[:, [2, 1, 0]]: then values come in another order."""
     return word == "getitem" and len(args) > 1 and _indices(args[1]) is not None
 
 
-def _indices(key: Any) -> list[int] | None:
+def _indices(key: object) -> list[int] | None:
     keys = key if isinstance(key, tuple) else (key,)
     return next((part for part in keys if isinstance(part, list) and len(part) > 1), None)
 
 
-def named_call(word: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Function | None:
+def named_call(word: str, args: Sequence[object], kwargs: Mapping[str, object]) -> Function | None:
     """The function of a call, where it has a name; None for others."""
     if word in _PLAIN:
         return Named(_PLAIN[word])
     return _CALLS[word](args, kwargs) if word in _CALLS else None
 
 
-def _given(names: Sequence[str], args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def _given(names: Sequence[str], args: Sequence[object], kwargs: Mapping[str, object]) -> dict[str, Any]:
     return {**dict(zip(names, args, strict=False)), **kwargs}
 
 
-def _interpolate(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Function:
+def _interpolate(args: Sequence[object], kwargs: Mapping[str, object]) -> Function:
     given = _given(("input", "size", "scale_factor", "mode", "align_corners"), args, kwargs)
     return _resize(str(given.get("mode", "nearest")), bool(given.get("align_corners")))
 
@@ -69,7 +69,7 @@ def _resize(mode: str, is_aligned: bool) -> Named:
     return Named(f"resize {word}{', corners aligned' * is_aligned}")
 
 
-def _softmax(args: Sequence[Any], kwargs: Mapping[str, Any], *, word: str = "softmax") -> Function:
+def _softmax(args: Sequence[object], kwargs: Mapping[str, object], *, word: str = "softmax") -> Function:
     dim = _given(("input", "dim"), args, kwargs).get("dim")
     return softmax_over(dim if isinstance(dim, int) else None, word)
 
@@ -79,13 +79,13 @@ def softmax_over(axis: int | None, word: str = "softmax") -> Function:
     return Activation(word) if axis in (None, 1, -1) else Named(f"{word} over axis {axis}")
 
 
-def _clip(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Function:
+def _clip(args: Sequence[object], kwargs: Mapping[str, object]) -> Function:
     given = _given(("input", "min", "max"), args, kwargs)
     given = {"min": given.get("min_val", given.get("min")), "max": given.get("max_val", given.get("max"))}
     return clipped(given["min"], given["max"])
 
 
-def clipped(low: Any, high: Any) -> Function:
+def clipped(low: object, high: object) -> Function:
     """Values between two numbers.
 
     >>> str(clipped(0, 6)), str(clipped(0, None)), str(clipped(-1.0, 1.0))
@@ -99,7 +99,7 @@ def clipped(low: Any, high: Any) -> Function:
 
 
 def _over_places(name: str) -> Callable[[Sequence[Any], Mapping[str, Any]], Function]:
-    def named(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Function:
+    def named(args: Sequence[object], kwargs: Mapping[str, object]) -> Function:
         dims = _given(("input", "dim"), args, kwargs).get("dim")
         is_global = isinstance(dims, list | tuple) and len(dims) > 1
         return Named(name) if is_global else Unknown(name.removeprefix("global "))
@@ -125,20 +125,20 @@ _CALLS: Mapping[str, Callable[[Sequence[Any], Mapping[str, Any]], Function]] = {
 }
 
 
-def _softplus(slope: Any) -> Function:
+def _softplus(slope: object) -> Function:
     return Activation("softplus") if slope == 1 else Named(f"softplus of slope {slope}")
 
 
-def _with_number(word: str, name: str, usual: float, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Function:
+def _with_number(word: str, name: str, usual: float, args: Sequence[object], kwargs: Mapping[str, object]) -> Function:
     number = _given(("input", name), args, kwargs).get(name, usual)
     return Activation(f"{word}({number:g})") if isinstance(number, int | float) else Unknown(word)
 
 
-def _adaptive_max(given: Mapping[str, Any]) -> Function:
+def _adaptive_max(given: Mapping[str, object]) -> Function:
     return _global_max(given.get("output_size"))
 
 
-def _global_max(size: Any) -> Function:
+def _global_max(size: object) -> Function:
     sizes = set(size) if isinstance(size, list | tuple) else {size}
     return Named("global max") if sizes == {1} else Unknown("adaptive max pooling")
 

@@ -81,7 +81,7 @@ def steps_of_call(word: str, args: Sequence[Any], kwargs: Mapping[str, Any], whe
     return (Step(function or Unknown(word), where),)
 
 
-def _adds_zeros(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+def _adds_zeros(args: Sequence[object], kwargs: Mapping[str, object]) -> bool:
     """Whether a call of functional.pad adds fixed numbers of zeros."""
     given = {**dict(zip(("input", "pad", "mode", "value"), args, strict=False)), **kwargs}
     widths = given.get("pad")
@@ -127,7 +127,7 @@ def _rank(module: nn.Module) -> int:
     return digits[0] if digits else 2
 
 
-def _pool_of_call(word: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Pool:
+def _pool_of_call(word: str, args: Sequence[object], kwargs: Mapping[str, object]) -> Pool:
     kind = "max" if word.startswith("max") else "average"
     names = ["input", "kernel_size", "stride", "padding"]
     names += ["dilation", "ceil_mode"] if kind == "max" else ["ceil_mode", "count_include_pad"]
@@ -138,12 +138,12 @@ def _pool_of_call(word: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> 
     return replace(pool, zeros=kind == "average" and bool(given.get("count_include_pad", True)))
 
 
-def _pool(kind: str, rank: int, size: Any, stride: Any, padding: Any, ceil: bool) -> Pool:
+def _pool(kind: str, rank: int, size: object, stride: object, padding: object, ceil: bool) -> Pool:
     sides: Sides = tuple((side, side) for side in _each(padding, rank))
     return Pool(kind, _each(size, rank), _each(stride, rank), sides, ceil=bool(ceil))
 
 
-def _each(value: Any, rank: int) -> tuple[int, ...]:
+def _each(value: object, rank: int) -> tuple[int, ...]:
     numbers = tuple(value) if isinstance(value, (tuple, list)) else (value,)
     return numbers * rank if len(numbers) == 1 else numbers
 

@@ -3,7 +3,6 @@
 import base64
 from collections.abc import Sequence
 from io import BytesIO
-from typing import Any
 
 import torch
 from PIL import Image
@@ -13,7 +12,7 @@ SIDE = 96  # pixels of the longer side; larger images are reduced, smaller ones 
 CHANNELS = (1, 3)
 
 
-def pictures_of(inputs: Sequence[Any]) -> list[str]:
+def pictures_of(inputs: Sequence[object]) -> list[str]:
     """A data URI for each input; "" for one that is no image of shape (1 or 3, height, width).
 
     The values are stretched to the range of all images together, channel by channel: that undoes a mean and a standard
@@ -28,7 +27,7 @@ def pictures_of(inputs: Sequence[Any]) -> list[str]:
     return [_stretched(image, low, high) for image in images]
 
 
-def _image_of(value: Any) -> Tensor | None:
+def _image_of(value: object) -> Tensor | None:
     return value.float() if isinstance(value, Tensor) and _is_image(value) else None
 
 

@@ -57,7 +57,7 @@ def column_labels(column: Any, classes: Sequence[str] = ()) -> tuple[Labels, tup
     return whole_labels(column.to_pylist() if tensor is None else tensor, classes)
 
 
-def tensor_of_column(column: Any) -> Tensor | None:
+def tensor_of_column(column: object) -> Tensor | None:
     """A column of numbers (count,), or of lists of one size (count, …), as a tensor; None for anything else.
 
     Shares Arrow's memory where the column lies in one piece and has no empty cell; do not write into it.
@@ -82,7 +82,7 @@ def _one_piece(column: Any) -> Any:
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
-def _is_number(kind: Any) -> bool:
+def _is_number(kind: object) -> bool:
     import pyarrow
 
     return bool(pyarrow.types.is_primitive(kind) and not pyarrow.types.is_temporal(kind))

@@ -20,7 +20,7 @@ T = TypeVar("T")
 class _Blocks(Dataset[Any]):
     """Blocks of rows as a data set of what is fetched for them, in bytes: these need no shared memory."""
 
-    def __init__(self, fetch: Callable[[Tensor], Any]) -> None:
+    def __init__(self, fetch: Callable[[Tensor], object]) -> None:
         self.fetch = fetch
 
     def __getitem__(self, rows: list[int]) -> bytes:

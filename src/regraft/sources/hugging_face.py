@@ -116,7 +116,7 @@ def _refuse_empty(column: Any, name: str) -> None:
         raise DataError(f"Row {first} of {WHERE} has no {name}. Leave such rows out: data.filter(…).")
 
 
-def _holds_files(kind: Any, library: Any) -> bool:
+def _holds_files(kind: object, library: Any) -> bool:
     """Whether images or sounds lie inside a feature."""
     if isinstance(kind, Mapping):
         parts: Iterator[Any] = iter(kind.values())

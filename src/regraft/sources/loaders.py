@@ -42,7 +42,7 @@ def refuse_order(loader: DataLoader[Any]) -> None:
         raise DataError("The DataLoader cannot be followed: " + "; ".join(problems) + f".\n{WITHOUT_LOADER}")
 
 
-def _takes_all_once(sampler: Any) -> bool:
+def _takes_all_once(sampler: object) -> bool:
     if type(sampler) is RandomSampler:
         return not sampler.replacement and sampler.num_samples == len(sampler.data_source)
     return type(sampler) is SequentialSampler
@@ -111,17 +111,17 @@ class CollatedRows(Source):
             )
 
 
-def _first(batch: tuple[Any, Any]) -> tuple[Any, Any]:
+def _first(batch: tuple[object, object]) -> tuple[Any, Any]:
     """The only example of a batch."""
     inputs, labels = batch
     return map_tree(lambda tensor: tensor[0], inputs), _row_of(labels, 0)
 
 
-def _row_of(labels: Any, number: int) -> Any:
+def _row_of(labels: object, number: int) -> Any:
     return labels[number] if isinstance(labels, list) else map_tree(lambda tensor: tensor[number], labels)
 
 
-def _is_row(whole: tuple[Any, Any], number: int, alone: tuple[Any, Any]) -> bool:
+def _is_row(whole: tuple[object, object], number: int, alone: tuple[object, object]) -> bool:
     """Whether row `number` of a batch begins with the same values as the example alone."""
     batch_tensors, own_tensors = tensors_of(whole), tensors_of(alone)
     if len(batch_tensors) != len(own_tensors):

@@ -30,7 +30,7 @@ class NamedColumns:
     where: str
     way_out: str
 
-    def pair(self, row: Mapping[str, Any]) -> tuple[Inputs, Any]:
+    def pair(self, row: Mapping[str, object]) -> tuple[Inputs, Any]:
         """(input, label) of a row. Raises DataError for a column of inputs that holds no numbers."""
         missing = [name for name in (*self.inputs, self.label) if name not in row]
         if missing:
@@ -40,7 +40,7 @@ class NamedColumns:
         tensors = {name: self._tensor(name, row[name]) for name in self.inputs}
         return (tensors if len(tensors) > 1 else tensors[self.inputs[0]]), row[self.label]
 
-    def _tensor(self, name: str, value: Any) -> Tensor:
+    def _tensor(self, name: str, value: object) -> Tensor:
         tensor = tensor_of(value)
         if tensor is None:
             raise DataError(
@@ -68,7 +68,7 @@ def named_columns(names: Sequence[str], where: str, way_out: str) -> NamedColumn
     return NamedColumns(inputs, labels[0], where, way_out)
 
 
-def tensor_of(value: Any) -> Tensor | None:
+def tensor_of(value: object) -> Tensor | None:
     """A number, an array or nested lists of numbers as a tensor; None for anything else."""
     if isinstance(value, Tensor):
         return value
@@ -82,7 +82,7 @@ def tensor_of(value: Any) -> Tensor | None:
         return None
 
 
-def _described(value: Any) -> str:
+def _described(value: object) -> str:
     """What a value is, for a message."""
     if isinstance(value, list):
         return "lists that are no numbers of one shape"

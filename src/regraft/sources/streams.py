@@ -28,7 +28,7 @@ def is_stream(data: object) -> bool:
     return isinstance(data, IterableDataset) or (isinstance(data, Iterable) and not hasattr(data, "__getitem__"))
 
 
-def pairs_of(stream: Any) -> Iterator[tuple[Any, Any]]:
+def pairs_of(stream: object) -> Iterator[tuple[Any, Any]]:
     """The (input, label) pairs of a stream: its pairs as they are, rows with named columns by `named_columns`.
 
     Raises DataError for an element that is neither, and for a DataLoader whose batches are made by its own function.
@@ -74,6 +74,6 @@ def _is_ray_data(data: object) -> bool:
     return library is not None and isinstance(data, library.Dataset)
 
 
-def _as_it_is(element: Any) -> Any:
+def _as_it_is(element: object) -> Any:
     """An example of a worker process, unchanged."""
     return element

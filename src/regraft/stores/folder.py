@@ -44,7 +44,7 @@ class FolderStore(Store):
     def __init__(self, root: str | Path, *, memory_bytes: int | None = None, stale_s: float = STALE_S) -> None:
         self.root, self.memory_bytes, self.stale_s = root, memory_bytes, stale_s
 
-    def entry(self, key: str, manifest: Mapping[str, Any]) -> "FolderEntry":
+    def entry(self, key: str, manifest: Mapping[str, object]) -> "FolderEntry":
         """The entry of this key; its manifest is written first."""
         place = place_of(f"{self.root}/{key}" if "://" in str(self.root) else Path(self.root) / key)
         content = canonical_json(manifest).encode()
@@ -182,7 +182,7 @@ class FolderEntry(Entry):
         """Remove the lease."""
         self.leases.release(name)
 
-    def begin(self, work: str, facts: Mapping[str, Any]) -> Mapping[str, Any]:
+    def begin(self, work: str, facts: Mapping[str, object]) -> Mapping[str, Any]:
         """Leave a mark that stays when the build is interrupted; take away what dead builders left behind."""
         mark = f"builds/{work}.json"
         try:

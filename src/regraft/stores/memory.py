@@ -55,7 +55,7 @@ class MemoryStore(Store):
         self.device = torch.device(device)
         self._entries: dict[str, tuple[dict[str, Any], MemoryEntry]] = {}
 
-    def entry(self, key: str, manifest: Mapping[str, Any]) -> MemoryEntry:
+    def entry(self, key: str, manifest: Mapping[str, object]) -> MemoryEntry:
         """The entry of this key."""
         known, entry = self._entries.setdefault(key, (dict(manifest), MemoryEntry(key, self.device)))
         if known != dict(manifest):

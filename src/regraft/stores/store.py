@@ -97,7 +97,7 @@ class Entry(ABC):
         """Whether a lease excludes the builders of other processes and machines."""
         return True
 
-    def begin(self, work: str, facts: Mapping[str, Any]) -> Mapping[str, Any]:
+    def begin(self, work: str, facts: Mapping[str, object]) -> Mapping[str, Any]:
         """Note that the rows of a data set are being added, so that an interrupted build can be told later.
 
         Returns the facts that whoever began this work first has noted: all its builders go by them.
@@ -118,7 +118,7 @@ class Store(ABC):
     memory_bytes: int | None = None
 
     @abstractmethod
-    def entry(self, key: str, manifest: Mapping[str, Any]) -> Entry:
+    def entry(self, key: str, manifest: Mapping[str, object]) -> Entry:
         """The entry of this key, made when there is none.
 
         manifest  plain data: everything that went into the key, in words, for people and for `regraft cache ls`

@@ -37,7 +37,7 @@ class Classes(Task):
     loss: str = "cross_entropy"
     enlarges: bool = False
 
-    def check(self, outputs: Any, labels: Any) -> LabelCheck:
+    def check(self, outputs: object, labels: object) -> LabelCheck:
         """Class numbers within the classes, or probabilities of the shape of the outputs."""
         logits = self.fitted(outputs, labels)
         self._refuse_no_classes(logits)
@@ -52,7 +52,7 @@ class Classes(Task):
             return ClassCheck(logits.shape[self.class_axis], ignored=(IGNORED, self.ignore), positions=labels.ndim > 1)
         raise _misfit(self, logits, labels)
 
-    def aligned(self, outputs: Any, labels: Any) -> tuple[Tensor, Tensor]:
+    def aligned(self, outputs: object, labels: Any) -> tuple[Tensor, Tensor]:
         """Logits (batch, classes, …) and labels (batch, …); classes last: a row (count, classes) for each position."""
         logits = self.fitted(outputs, labels)
         self._refuse_no_classes(logits)
@@ -81,7 +81,7 @@ class Classes(Task):
         positions = seen[:, 0] if labels.is_floating_point() else seen
         return weights.repeat_interleave(positions.numel() // len(weights))
 
-    def fitted(self, outputs: Any, labels: Any) -> Tensor:
+    def fitted(self, outputs: object, labels: Any) -> Tensor:
         """The logits; with `enlarges`, where masks have a whole number of pixels for each output, one for each pixel.
 
         Bilinear, as in the loss of SegFormer in transformers.
@@ -91,7 +91,7 @@ class Classes(Task):
             return logits
         return F.interpolate(logits, size=labels.shape[-2:], mode="bilinear", align_corners=False)
 
-    def note(self, outputs: Any, labels: Any) -> str:
+    def note(self, outputs: object, labels: Any) -> str:
         """Which size is brought to which."""
         logits = logits_of(outputs)
         if not self._is_coarse(logits, labels):
@@ -99,7 +99,7 @@ class Classes(Task):
         sizes = [" × ".join(map(str, tensor.shape[-2:])) for tensor in (logits, labels)]
         return f"the outputs of {sizes[0]} are enlarged to the {sizes[1]} of the masks (bilinear)"
 
-    def _is_coarse(self, logits: Tensor, labels: Any) -> bool:
+    def _is_coarse(self, logits: Tensor, labels: object) -> bool:
         if not self.enlarges or self.class_axis != 1 or not isinstance(labels, Tensor):
             return False
         if (logits.ndim, labels.ndim) != (4, 3) or logits.shape[-2:] == labels.shape[-2:]:
@@ -107,7 +107,7 @@ class Classes(Task):
         sizes = [*zip(logits.shape[-2:], labels.shape[-2:], strict=True)]
         return any(all(-(-full // step) == coarse for coarse, full in sizes) for step in COARSEST)
 
-    def answers(self, outputs: Any, labels: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
+    def answers(self, outputs: object, labels: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
         """The predicted classes, the labels and whether each position has a label, all (batch, …).
 
         None for probabilities as labels.
@@ -137,11 +137,11 @@ class Classes(Task):
         """The softmax of each row, float32."""
         return rows.float().softmax(1)
 
-    def probabilities(self, outputs: Any) -> Tensor:
+    def probabilities(self, outputs: object) -> Tensor:
         """The softmax along the class axis, float32, of the shape of the outputs."""
         return logits_of(outputs).float().softmax(self.class_axis)
 
-    def size(self, outputs: Any) -> int:
+    def size(self, outputs: object) -> int:
         """The number of classes."""
         return logits_of(outputs).shape[self.class_axis]
 

@@ -25,7 +25,7 @@ Answer = tuple[AnyTask, str]  # the task, and the reason in a few words
 
 
 def infer_task(
-    outputs: Any, labels: Any, *, every: Any = None, loss: str = "", model: nn.Module | None = None
+    outputs: object, labels: object, *, every: object = None, loss: str = "", model: nn.Module | None = None
 ) -> Answer:
     """The task of these outputs and labels, and why, in a few words.
 

@@ -29,7 +29,7 @@ AnyTask = Task | Several
 GivenTask = TaskName | AnyTask | Mapping[str, TaskName | Task] | None
 
 
-def as_task(task: str | AnyTask | Mapping[str, str | Task], **settings: Any) -> AnyTask:
+def as_task(task: str | AnyTask | Mapping[str, str | Task], **settings: object) -> AnyTask:
     """The task of this name, or as it is; a dictionary gives a task for each part of the outputs.
 
     task      "classification", "multilabel", "regression", "token-classification", "segmentation", "language-model"

@@ -30,7 +30,7 @@ class Multilabel(Task):
     metrics: tuple[str, ...] = ("accuracy", "f1")
     loss: str = "binary_cross_entropy"
 
-    def check(self, outputs: Any, labels: Any) -> LabelCheck:
+    def check(self, outputs: object, labels: object) -> LabelCheck:
         """Values from 0 to 1."""
         refuse_misfit(self, logits_of(outputs), labels)
         return YesNoCheck(self.ignore)
@@ -64,11 +64,11 @@ class Multilabel(Task):
         """The sigmoid of each output, float32; outputs that are probabilities as they are."""
         return rows.float().sigmoid() if self.are_logits else rows.float()
 
-    def probabilities(self, outputs: Any) -> Tensor:
+    def probabilities(self, outputs: object) -> Tensor:
         """The sigmoid of each output, float32; outputs that are probabilities as they are."""
         return self.activate(logits_of(outputs))
 
-    def size(self, outputs: Any) -> int:
+    def size(self, outputs: object) -> int:
         """The number of labels of an example."""
         logits = logits_of(outputs)
         return logits.shape[1] if logits.ndim > 1 else 1

@@ -1,7 +1,5 @@
 """Labels that are numbers of the outputs' shape: brought into one shape, those without a value left out."""
 
-from typing import Any
-
 from torch import Tensor
 
 from regraft.errors import DataError
@@ -32,7 +30,7 @@ def spread_weights(weights: Tensor, labels: Tensor, ignore: float | None) -> Ten
     return known_positions(each, labels, ignore)[0].reshape(-1)
 
 
-def refuse_misfit(task: Task, outputs: Tensor, labels: Any) -> None:
+def refuse_misfit(task: Task, outputs: Tensor, labels: object) -> None:
     """Raise DataError for labels that are not of the outputs' shape, but for a dimension of size 1."""
     if not isinstance(labels, Tensor):
         raise DataError(f"The labels are a {type(labels).__name__}, and the task {task.name} takes one tensor.")

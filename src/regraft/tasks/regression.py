@@ -24,7 +24,7 @@ class Regression(Task):
     metrics: tuple[str, ...] = ("mean_absolute_error", "r2")
     loss: str = "mean_squared_error"
 
-    def check(self, outputs: Any, labels: Any) -> LabelCheck:
+    def check(self, outputs: object, labels: object) -> LabelCheck:
         """Finite numbers."""
         refuse_misfit(self, logits_of(outputs), labels)
         return FiniteCheck(self.ignore)
@@ -52,11 +52,11 @@ class Regression(Task):
         """The numbers themselves."""
         return rows
 
-    def probabilities(self, outputs: Any) -> Tensor:
+    def probabilities(self, outputs: object) -> Tensor:
         """The numbers themselves."""
         return logits_of(outputs)
 
-    def size(self, outputs: Any) -> int:
+    def size(self, outputs: object) -> int:
         """The number of targets of an example."""
         logits = logits_of(outputs)
         return logits.shape[1] if logits.ndim > 1 else 1

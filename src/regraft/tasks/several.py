@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, final
+from typing import final
 
 from torch import Tensor
 
@@ -30,7 +30,7 @@ class Several:
         if unknown:
             raise DataError(f"There are weights for {listed(unknown)}, and the tasks are {listed(list(self.tasks))}.")
 
-    def parts(self, outputs: Any, labels: Any) -> Iterator[tuple[str, Task, Tensor, Tensor]]:
+    def parts(self, outputs: object, labels: object) -> Iterator[tuple[str, Task, Tensor, Tensor]]:
         """Name, task, output and labels of each part. Raises DataError that names each part that is missing."""
         given = label_parts(labels)
         found = {name: find_output(outputs, name) for name in self.tasks}
@@ -46,7 +46,7 @@ class Several:
         if missing:
             raise DataError(f"Outputs, labels and tasks do not fit: {'; '.join(missing)}.")
 
-    def check(self, outputs: Any, labels: Any) -> LabelCheck:
+    def check(self, outputs: object, labels: object) -> LabelCheck:
         """The check of each part. Raises DataError that names the part."""
         checks = {}
         for name, task, output, part in self.parts(outputs, labels):
@@ -62,7 +62,7 @@ class _ChecksByPart(LabelCheck):
     def __init__(self, checks: Mapping[str, LabelCheck]) -> None:
         self.checks = checks
 
-    def look(self, labels: Any, indices: Tensor | None = None) -> None:
+    def look(self, labels: object, indices: Tensor | None = None) -> None:
         """Look at each part."""
         given = label_parts(labels)
         for name, check in self.checks.items():
@@ -95,7 +95,7 @@ class naming:  # noqa: N801  # a context manager reads as a verb
             raise DataError(f"Labels {self.name!r}: {error.text}", advice=error.advice) from error
 
 
-def label_parts(labels: Any) -> dict[str, Tensor]:
+def label_parts(labels: object) -> dict[str, Tensor]:
     """The parts of labels by name: keys, or indices in a tuple."""
     if isinstance(labels, Mapping):
         return dict(labels)

@@ -1,7 +1,6 @@
 """The contract of a task: what outputs and labels mean, and which loss, check and metrics belong to them."""
 
 from abc import ABC, abstractmethod
-from typing import Any
 
 from torch import Tensor
 
@@ -12,7 +11,7 @@ class LabelCheck(ABC):
     """Refuses labels that a task cannot learn from."""
 
     @abstractmethod
-    def look(self, labels: Any, indices: Tensor | None = None) -> None:
+    def look(self, labels: object, indices: Tensor | None = None) -> None:
         """Raise DataError when a label cannot be used; it names the first such example.
 
         labels   of some examples
@@ -41,34 +40,34 @@ class Task(ABC):
     ignore: float | None
 
     @abstractmethod
-    def check(self, outputs: Any, labels: Any) -> LabelCheck:
+    def check(self, outputs: object, labels: object) -> LabelCheck:
         """The check for labels like these. Raises DataError when their type or shape does not fit the outputs."""
 
     @abstractmethod
-    def aligned(self, outputs: Any, labels: Any) -> tuple[Tensor, Tensor]:
+    def aligned(self, outputs: object, labels: object) -> tuple[Tensor, Tensor]:
         """Outputs and labels in the form that torch's losses take: (batch, classes, …) and (batch, …), for instance."""
 
     @abstractmethod
-    def counted(self, labels: Any) -> Tensor:
+    def counted(self, labels: object) -> Tensor:
         """The labels that the loss looks at: those that `aligned` gives, but for dimensions of size 1."""
 
     @abstractmethod
-    def spread(self, weights: Tensor, labels: Any) -> Tensor:
+    def spread(self, weights: Tensor, labels: object) -> Tensor:
         """The weight of its example for each loss of a label, in a line, in the order of `aligned`.
 
         weights  (batch,) of the examples
         """
 
-    def fitted(self, outputs: Any, labels: Any) -> Tensor:
+    def fitted(self, outputs: object, labels: object) -> Tensor:
         """The outputs at the positions of the labels: enlarged, where a task allows coarser outputs."""
         return logits_of(outputs)
 
-    def note(self, outputs: Any, labels: Any) -> str:
+    def note(self, outputs: object, labels: object) -> str:
         """What `fitted` changes, in a few words; "" for nothing."""
         return ""
 
     @abstractmethod
-    def pairs(self, outputs: Any, labels: Any) -> tuple[Tensor, Tensor] | None:
+    def pairs(self, outputs: object, labels: object) -> tuple[Tensor, Tensor] | None:
         """The outputs and the labels of all positions that have one, one row each: what a metric compares.
 
         Logits (count, classes) and class numbers (count,), or numbers of one shape. None where the labels give no such
@@ -80,11 +79,11 @@ class Task(ABC):
         """Rows of outputs, as `pairs` gives them, as a reader takes them: probabilities, or the numbers themselves."""
 
     @abstractmethod
-    def probabilities(self, outputs: Any) -> Tensor:
+    def probabilities(self, outputs: object) -> Tensor:
         """The outputs as a reader takes them: softmax along the class axis, sigmoid, or the numbers themselves."""
 
     @abstractmethod
-    def size(self, outputs: Any) -> int:
+    def size(self, outputs: object) -> int:
         """How many classes, labels or numbers the outputs have for each position."""
 
 

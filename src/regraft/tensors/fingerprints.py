@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -48,7 +47,7 @@ def digest_of(tensor: Tensor) -> str:
     return hashlib.sha256(summed + rest.cpu().numpy().tobytes()).hexdigest()
 
 
-def hash_description(description: Any) -> str:
+def hash_description(description: object) -> str:
     """SHA-256 of plain data, whatever the order of its keys; hexadecimal.
 
     Raises CacheError when something in it is no plain data (numbers, strings, lists, dicts), for such a thing cannot
@@ -57,7 +56,7 @@ def hash_description(description: Any) -> str:
     return hashlib.sha256(canonical_json(description).encode()).hexdigest()
 
 
-def canonical_json(description: Any) -> str:
+def canonical_json(description: object) -> str:
     """The one JSON text of plain data: sorted keys, no spaces. Raises CacheError for what is no plain data."""
     try:
         return json.dumps(description, sort_keys=True, separators=(",", ":"), allow_nan=True)

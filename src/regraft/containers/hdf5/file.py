@@ -78,7 +78,7 @@ class Hdf5File:
             self.damaged(f"no {signature.decode()} of version {version} at {address}")
         return cursor
 
-    def once(self, kind: str, address: int, parse: Callable[[], Any]) -> Any:
+    def once(self, kind: str, address: int, parse: Callable[[], object]) -> Any:
         """What `parse` gives for this address, parsed once. Raises CheckpointError where a structure holds itself."""
         key = (kind, address)
         if key not in self.memory:

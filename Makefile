@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test quick fuzz check zoo twins bench gpu depth golden compared release dist docs clean
+.PHONY: demo test quick fuzz check zoo twins bench scale gpu depth golden compared release dist docs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/regraft demo --out regraft-demo --overwrite
@@ -29,6 +29,12 @@ zoo: $(VENV)/.zoo
 # Its heavy peers get an environment of their own, .venv-bench; WORKLOADS="W1 W4" runs some.
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/bench.py $(WORKLOADS)
+
+# Stores of a million parts on a simulated object store; several builders; workers that are killed.
+scale: $(VENV)/.test
+	$(BIN)/python benchmarks/scale.py
+	$(BIN)/python benchmarks/builders.py
+	$(BIN)/python benchmarks/kills.py
 
 # On a machine with a GPU, with its own torch; needs numpy and safetensors beside it.
 gpu:

@@ -150,7 +150,11 @@ def test_dead_leases_are_cleared_and_living_ones_stay(place):
     place.create("leases/dead.lock", DEAD)
     place.create("leases/elsewhere.lock", ELSEWHERE)
     leases = Leases(place)
-    assert leases.clear_dead() == ["leases/dead.lock"]
+    for turn in ("", "~1"):
+        place.create(f"leases/taken{turn}.lock", ELSEWHERE if turn else DEAD)
+    assert leases.clear_dead() == ["dead"]
+    assert place.names("leases") == ["elsewhere.lock", "taken.lock", "taken~1.lock"]  # its new owner keeps both
+    leases.clear({"taken"})
     assert leases.living() == ["elsewhere"]
     leases.clear({"elsewhere"})
     assert place.names("leases") == []

@@ -122,6 +122,7 @@ class Builder:
         finally:
             for lease in list(self._leased):
                 self._release(lease)
+        self.entry.join_records()
         if not missing:
             self.entry.finish(self._mark, {part.lease for part in parts})
         return missing

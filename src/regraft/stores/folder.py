@@ -1,11 +1,13 @@
 """Features in a folder, here or remote: safetensors shards with commit records, filled by any number of builders."""
 
 import errno
+import gc
 import hashlib
 import json
+from bisect import bisect_right
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, final
 
@@ -95,7 +97,8 @@ class FolderEntry(Entry):
         self.place, self.key = place, key
         self.leases = Leases(place, stale_s=stale_s)
         self._tables: list[RecordTable] = []
-        self._rows: dict[str, tuple[RecordTable, int]] = {}  # of each part whose record has been read
+        self._starts: list[int] = []  # of each table, among the rows of all
+        self._rows: dict[str, int] = {}  # of each part whose record has been read, among the rows of all tables
         self._read: set[str] = set()  # files of records
         self._lost: set[str] = set()  # parts whose shard was removed by hand: it takes its rows with it
         self._readers: dict[str, ShardReader] = {}
@@ -106,18 +109,19 @@ class FolderEntry(Entry):
 
     def parts(self) -> list[Part]:
         """The committed parts. New records are read, and the sizes of all shards compared; no shard is read."""
-        self._load()
-        present = self.place.files("parts")
-        self._lost = set()
-        for table in self._tables:
-            for name, file, size in table.files():
-                if file not in present:
-                    self._lost.add(name)
-                elif present[file].size != size:
-                    raise changed_shard(
-                        self.place, self._record(name), f"it has {present[file].size} bytes, expected {size}"
-                    )
-        return [table.part(row) for name, (table, row) in sorted(self._rows.items()) if name not in self._lost]
+        with _no_collection():
+            self._load()
+            present, there = self.place.files("parts"), dict[str, Part]()
+            for table in self._tables:
+                for part, (_, file, size) in zip(table.parts, table.files(), strict=True):
+                    facts = present.get(file)
+                    if facts is not None and facts.size != size:
+                        what = f"it has {facts.size} bytes, expected {size}"
+                        raise changed_shard(self.place, self._record(part.name), what)
+                    if facts is not None:
+                        there.setdefault(part.name, part)
+            self._lost = self._rows.keys() - there.keys()
+            return [there[name] for name in sorted(there)]
 
     def lacking(self, names: Sequence[str]) -> set[str]:
         """Few names are looked up by themselves, however many parts there are; of many one listing is read."""
@@ -186,7 +190,7 @@ class FolderEntry(Entry):
         """Leave a mark that stays when the build is interrupted; take away what dead builders left behind."""
         mark = f"builds/{work}.json"
         try:
-            self.tidy()
+            self._remove_orphans()
             if self.place.create(mark, canonical_json(facts).encode()):
                 return facts
             with suppress(OSError, ValueError, TypeError):  # finished just now, or not what was written
@@ -195,36 +199,48 @@ class FolderEntry(Entry):
             raise cannot_write(self.place, mark, error) from error
         return facts
 
+    def join_records(self) -> None:
+        """In one file more, where they are worth it."""
+        if len(self._own) >= LEAST_CATALOGUED:
+            with suppress(OSError):
+                self._catalogue()
+
     def finish(self, work: str, leases: Collection[str] = ()) -> None:
-        """Remove the mark and what is left of these leases, and join the records.
+        """Remove the mark and what is left of these leases.
 
         What stays (the folder is read-only now) does no harm: `ls` lists the entry as interrupted.
         """
         with suppress(OSError):
-            if len(self._own) >= LEAST_CATALOGUED:
-                self._catalogue()
             self.place.remove_file(f"builds/{work}.json")
             self.leases.clear(leases)
 
     def tidy(self) -> list[str]:
-        """Remove what dead builders left behind; the files that were removed.
+        """Remove what dead builders left behind; the files that were removed."""
+        removed = [f"leases/{name}.lock" for name in self.leases.clear_dead()] + self._remove_orphans()
+        if not self.leases.living():  # a builder looks for records one by one
+            joined = [f"records/{name}.record" for name in sorted(self._catalogued() & self._loose())]
+            for file in joined:
+                self.place.remove_file(file)
+            removed += joined
+        return removed
 
-        That is leases of processes that no longer run, and, while nobody builds, shards without a record. Whoever
-        writes a shard has held a lease since before, and holds it until the record is there: so the shards are listed
-        first, then the leases, then the records.
+    def _remove_orphans(self) -> list[str]:
+        """Remove half-written files, and, while nobody builds, shards without a record.
+
+        Whoever writes a shard has held a lease since before, and holds it until the record is there: so the shards are
+        listed first, then the leases, then the records.
         """
         for folder in FOLDERS:
             self.place.sweep(folder)
         shards = self.place.names("parts")
-        leases, removed = self.leases.clear_dead(), list[str]()
-        if not self.leases.living():
-            self._load()
-            recorded = {file for table in self._tables for _, file, _size in table.files()}
-            removed += [f"parts/{file}" for file in shards if file not in recorded]
-            removed += [f"records/{name}.record" for name in self._catalogued() & self._loose()]
+        if self.leases.living():
+            return []
+        self._load()
+        recorded = {file for table in self._tables for _, file, _size in table.files()}
+        removed = [f"parts/{file}" for file in shards if file not in recorded]
         for file in removed:
             self.place.remove_file(file)
-        return leases + removed
+        return removed
 
     def tables(self) -> Iterator[RecordTable]:
         """The records, read now."""
@@ -260,9 +276,11 @@ class FolderEntry(Entry):
                 self._read.add(file)
 
     def _add(self, table: RecordTable) -> None:
+        start = self._starts[-1] + len(self._tables[-1]) if self._tables else 0
         self._tables.append(table)
-        for row, name in enumerate(table.part_names()):
-            self._rows.setdefault(name, (table, row))
+        self._starts.append(start)
+        for row, part in enumerate(table.parts, start):
+            self._rows.setdefault(part.name, row)
 
     def _catalogue(self) -> None:
         """Join the records of this process in one file, named by what it holds."""
@@ -272,8 +290,9 @@ class FolderEntry(Entry):
         self._own = []
 
     def _record(self, name: str) -> CommitRecord:
-        table, row = self._rows[name]
-        return table.record(row)
+        row = self._rows[name]
+        number = bisect_right(self._starts, row) - 1
+        return self._tables[number].record(row - self._starts[number])
 
     def _reader(self, name: str) -> ShardReader:
         if name not in self._readers:
@@ -286,6 +305,18 @@ def _reopened(place: Place, key: str, stale_s: float) -> FolderEntry:
     entry = FolderEntry(place, key, stale_s=stale_s)
     entry.parts()
     return entry
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Of a million objects that are all kept, none is garbage: looking for it takes as long as making them."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def cannot_write(place: Place, name: str, error: OSError, needed: int = 0) -> CacheError:

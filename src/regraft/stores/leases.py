@@ -75,10 +75,15 @@ class Leases:
                 self.place.remove_file(f"{self.folder}/{file}")
 
     def clear_dead(self) -> list[str]:
-        """Remove the files of all leases that are known to be dead, and return their names."""
-        dead = [path for file in self.place.names(self.folder) if self._is_dead(path := f"{self.folder}/{file}")]
-        for path in dead:
-            self.place.remove_file(path)
+        """Remove the files of all leases that are known to be dead, and return the names of the leases.
+
+        Each is taken over first: a file that was removed from under a new owner would give the lease a second one.
+        """
+        living = set(self.living())
+        names = sorted({_name_of(file) for file in self.place.names(self.folder)} - living - self._held.keys())
+        dead = [name for name in names if self.acquire(name)]
+        for name in dead:
+            self.release(name)
         return dead
 
     def _is_dead(self, path: str) -> bool:

@@ -8,6 +8,8 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 from math import prod
 from typing import Any, final
 from zlib import crc32
@@ -121,17 +123,19 @@ class RecordTable:
         for name, start, size in zip(self.part_names(), starts, self.columns["sizes"].tolist(), strict=True):
             yield name, f"{name}-{start}.safetensors", size
 
-    def part(self, row: int) -> Part:
-        """The part in this row."""
-        ids = self.columns["ids"][self._row_ends[row] : self._row_ends[row + 1]]
-        return Part(self.names[row].decode(), ids, self._shapes[self.columns["layout"][row]])
+    @cached_property
+    def parts(self) -> list[Part]:
+        """All parts; their ids lie in the table."""
+        ids, shapes = self.columns["ids"], [self._shapes[layout] for layout in self.columns["layout"].tolist()]
+        ranges = pairwise(self._row_ends.tolist())
+        return [Part(*each) for each in zip(self.part_names(), (ids[a:b] for a, b in ranges), shapes, strict=True)]
 
     def record(self, row: int) -> CommitRecord:
         """The record in this row."""
         checksums = self.columns["crc32"][self._block_ends[row] : self._block_ends[row + 1]]
         return CommitRecord(
             self.key,
-            self.part(row),
+            self.parts[row],
             int(self.columns["sizes"][row]),
             self.columns["sha256"][row].tobytes(),
             self.layouts[self.columns["layout"][row]],

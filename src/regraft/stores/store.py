@@ -104,6 +104,9 @@ class Entry(ABC):
         """
         return facts
 
+    def join_records(self) -> None:  # noqa: B027 a store may have no records
+        """Make what this process has added quick to open: called at the end of a build, also of an unfinished one."""
+
     def finish(self, work: str, leases: Collection[str] = ()) -> None:  # noqa: B027 a store may have nothing to note
         """Note that all rows of that data set are there. Whatever is left of these leases is of no use."""
 

@@ -265,15 +265,20 @@ def _write(staged: list[_Staged], model: nn.Module) -> None:
         while staged:
             item = staged.pop()  # frees the new values as the old ones are kept: the memory does not grow
             old.append((item.tensor, item.tensor.detach().clone()))
-            is_shared = max((uses[source] for source in item.row.sources), default=1) > 1
+            is_shared = any(uses[source] > 1 for source in item.row.sources)
             _put(item.values.clone() if is_shared and item.tensor.is_meta else item.values, item.tensor, holders)
     except BaseException as error:
-        for tensor, values in old:
-            if tensor.is_meta or not torch.equal(tensor, values):
-                _put(values, tensor, holders)
+        _put_back(old, holders)
         if isinstance(error, RuntimeError):
             raise PlanError(f"{item.row.target} cannot be written: {error}; nothing was changed.") from error
         raise
+
+
+def _put_back(old: Sequence[tuple[Tensor, Tensor]], holders: _Holders) -> None:
+    """Give tensors their old values where these were changed."""
+    for tensor, values in old:
+        if tensor.is_meta or not torch.equal(tensor, values):
+            _put(values, tensor, holders)
 
 
 @torch.no_grad()

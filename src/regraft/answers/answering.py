@@ -45,15 +45,7 @@ class Reader:
         if self.target.parts:
             return self._parts(outputs, inputs, examples, indices)
         names = [examples.names[index] for index in indices]
-        logits = find_logits(outputs)
-        if logits is None or logits.ndim < 1 or len(logits) != len(names):
-            given = type(outputs).__name__ if logits is None else f"a tensor of shape {tuple(logits.shape)}"
-            raise DataError(
-                f"The model gives {given} for {counted(len(names), 'example')}; expected one row of outputs for each."
-            )
-        if not logits.isfinite().all():
-            bad = names[int((~logits.isfinite()).reshape(len(names), -1).any(1).nonzero()[0])]
-            raise DataError(f"The model's outputs for {bad} are not finite. Does the example hold NaN or infinity?")
+        logits = _finite_logits(outputs, names)
         task = self.target.task or "classification"
         assert task != "several", "it has parts"
         if logits.ndim < 2 and task not in ("regression", "multilabel"):
@@ -90,6 +82,21 @@ class Reader:
                 f"The model gives {given}, but {named} named.\nTrain one with as many outputs as classes: model.args."
             )
         return names
+
+
+def _finite_logits(outputs: object, names: Sequence[str]) -> Tensor:
+    """The logits, a row for each example. Raises DataError where they have other rows, or NaN or infinity in one."""
+    logits = find_logits(outputs)
+    if logits is None or logits.ndim < 1 or len(logits) != len(names):
+        given = type(outputs).__name__ if logits is None else f"a tensor of shape {tuple(logits.shape)}"
+        raise DataError(
+            f"The model gives {given} for {counted(len(names), 'example')}; expected one row of outputs for each."
+        )
+    is_finite = logits.isfinite()
+    if not is_finite.all():
+        bad = names[int((~is_finite).reshape(len(names), -1).any(1).nonzero()[0])]
+        raise DataError(f"The model's outputs for {bad} are not finite. Does the example hold NaN or infinity?")
+    return logits
 
 
 def _class(reader: Reader, probabilities: Tensor, examples: Unlabelled, indices: Sequence[int]) -> list[Answer]:

@@ -68,9 +68,7 @@ def targets_of(table: Path, columns: Columns, target: Target) -> tuple[Tensor | 
 def _inferred(table: Path, columns: Columns, names: Sequence[str], target: Target) -> TargetTask:
     """The task, where the labels leave no doubt."""
     values = [value for name in names for value in columns[name]]
-    if target.separator is not None or isinstance(values[0], list):
-        return "multilabel"
-    if len(names) > 1 and all(str(value).lower() in YES_OR_NO for value in values):
+    if target.separator is not None or _are_several_labels(values, len(names)):
         return "multilabel"
     numbers = _as_numbers(values)
     if numbers is None:
@@ -89,6 +87,13 @@ def _inferred(table: Path, columns: Columns, names: Sequence[str], target: Targe
     )
 
 
+def _are_several_labels(values: Sequence[object], column_count: int) -> bool:
+    """Whether each value is a list of labels, or says in one of several columns whether a label applies."""
+    if isinstance(values[0], list):
+        return True
+    return column_count > 1 and all(str(value).lower() in YES_OR_NO for value in values)
+
+
 def _parts(table: Path, columns: Columns, target: Target) -> tuple[PartLabels, Target]:
     """The labels of each column by its own task, which is inferred where nobody has said it."""
     parts = target.parts or tuple(replace(target, task=None, columns=(name,)) for name in target.columns)
@@ -103,13 +108,16 @@ def _parts(table: Path, columns: Columns, target: Target) -> tuple[PartLabels, T
         labels[part.columns[0]] = values
         known.append(made)
     if open_ones:
-        tasks = {made.columns[0]: made.task for made in known}
-        ways = {part.columns[0]: tasks.get(part.columns[0], part.task or "…") for part in parts}
-        raise DataError(
-            "\n".join(error.text for error in open_ones),
-            advice=[Advice("task", ways, "say what each column is")] if any(e.advice for e in open_ones) else [],
-        )
+        raise _of_parts(open_ones, parts, known)
     return PartLabels(labels), replace(target, parts=tuple(known), classes=())
+
+
+def _of_parts(errors: Sequence[DataError], parts: Sequence[Target], known: Sequence[Target]) -> DataError:
+    """The errors of all parts as one, with the tasks of the others filled in."""
+    tasks = {made.columns[0]: made.task for made in known}
+    ways = {part.columns[0]: tasks.get(part.columns[0], part.task or "…") for part in parts}
+    advice = [Advice("task", ways, "say what each column is")] if any(error.advice for error in errors) else []
+    return DataError("\n".join(error.text for error in errors), advice=advice)
 
 
 def _classes(table: Path, columns: Columns, target: Target) -> tuple[Tensor, Target]:

@@ -196,8 +196,7 @@ class _Program:
 
     def _add_operation(self, kind: str, operation: Fields, attributes: Mapping[str, Value], outputs: list[str]) -> None:
         inputs = self._entries(operation[2])
-        constants = {key: self._argument(argument, key) for key, argument in inputs.items()}
-        known = {key: constant for key, constant in constants.items() if constant is not None}
+        known = self._constants_in(inputs)
         arrays = {key: known[key] for key in _WEIGHTS.get(kind, ()) if key in known}
         layer = self._layer_name(arrays, outputs)
         self.used |= {constant.name for constant in known.values() if not constant.is_number}
@@ -209,6 +208,11 @@ class _Program:
             [self.makers.get(name, "") for name in feeding], _facts(kind, known),
         )  # fmt: skip
         self.makers.update(dict.fromkeys(outputs, layer))
+
+    def _constants_in(self, inputs: Mapping[str, Value]) -> dict[str, _Constant]:
+        """The inputs of an operation that are constants."""
+        arguments = ((key, self._argument(argument, key)) for key, argument in inputs.items())
+        return {key: constant for key, constant in arguments if constant is not None}
 
     def _names(self, argument: Value) -> list[str]:
         bindings = [self.file.message(binding) for binding in self.file.message(argument)[1]]

@@ -31,23 +31,31 @@ def flattening(
     """
     reshape = _behind(nodes, product)
     is_at_each_place = any("Tensordot" in name for name in product.inputs)  # a Dense that keeps height and width
-    if reshape is None or reshape.op not in ("Reshape", "Flatten") or is_at_each_place:
+    if reshape is None or is_at_each_place or not _flattens(reshape, constant):
         return {}
-    sizes = constant(reshape.inputs[1]) if len(reshape.inputs) > 1 else None
-    if sizes is not None and sizes.size != 2:
-        return {}
-    before, order = _behind(nodes, reshape), None
+    before = _behind(nodes, reshape)
     if before is not None and before.op == "Transpose" and len(before.inputs) > 1:
-        axes = constant(before.inputs[1])
-        order = [] if axes is None else [int(axis) for axis in axes.reshape(-1)]
-        before = _behind(nodes, before)
-    stored = _axes(nodes, before)
+        axes = _transposed(_axes(nodes, _behind(nodes, before)), constant(before.inputs[1]))
+    else:
+        axes = _axes(nodes, before)
+    return flatten_facts(axes, [], None) if axes else {}
+
+
+def _flattens(node: GraphNode, constant: Callable[[str], np.ndarray | None]) -> bool:
+    """Whether a node gives a row of values for each example; sizes that are computed are taken for two."""
+    if node.op not in ("Reshape", "Flatten"):
+        return False
+    sizes = constant(node.inputs[1]) if len(node.inputs) > 1 else None
+    return sizes is None or sizes.size == 2
+
+
+def _transposed(stored: list[str], permutation: np.ndarray | None) -> list[str]:
+    """The axes of a map behind a Transpose; `["?"]` where it moves the batch or is computed."""
     if not stored:
-        return {}
-    if order is None:
-        return flatten_facts(stored, [], None)
+        return []
+    order = [] if permutation is None else [int(axis) for axis in permutation.reshape(-1)]
     is_known = order[:1] == [0] and sorted(order) == list(range(len(stored) + 1))
-    return flatten_facts([stored[axis - 1] for axis in order[1:]] if is_known else ["?"], [], None)
+    return [stored[axis - 1] for axis in order[1:]] if is_known else ["?"]
 
 
 def _axes(nodes: Mapping[str, GraphNode], node: GraphNode | None) -> list[str]:

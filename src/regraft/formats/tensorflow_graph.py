@@ -172,15 +172,19 @@ class TensorFlowGraph:
             facts["padding"] = [pads[index : index + 2] for index in range(0, len(pads), 2)][space]
         if dilation := settings.integers("dilations")[space]:
             facts["dilation"] = dilation
+        return facts | self._before_convolution(node, facts, space)
+
+    def _before_convolution(self, node: GraphNode, facts: Facts, space: slice) -> Facts:
+        """What the node before a convolution changes of its facts."""
         before = self.nodes.get(node.inputs[0]) if node.inputs and node.op != "Conv2DBackpropInput" else None
-        if before is not None and before.op == "ExpandDims" and node.op == "Conv2D":  # along one axis alone
-            along = {"strides": facts["strides"][1:], "dilation": dilation[1:]}  # type: ignore[index]  # a list
-            facts |= {key: numbers for key, numbers in along.items() if numbers}  # type: ignore[misc]  # attributes
-        if before is not None and before.op in ("Pad", "PadV2", "MirrorPad"):
-            facts |= self._padded(node.inputs[0], before, padding, space)
-        elif before is not None and before.op == "SpaceToBatchND":
-            facts |= self._dilated(node, before)
-        return facts
+        if before is None:
+            return {}
+        if before.op == "ExpandDims" and node.op == "Conv2D":  # along one axis alone
+            along: Facts = {"strides": facts.get("strides"), "dilation": facts.get("dilation")}
+            return {key: sizes[1:] for key, sizes in along.items() if isinstance(sizes, list) and sizes[1:]}
+        if before.op in ("Pad", "PadV2", "MirrorPad"):
+            return self._padded(node.inputs[0], before, node.attributes.text("padding").lower(), space)
+        return self._dilated(node, before) if before.op == "SpaceToBatchND" else {}
 
     def _padded(self, name: str, pad: GraphNode, padding: str, space: slice) -> Facts:
         """The padding of a convolution behind a Pad node; in words when it is no number of zeros."""

@@ -75,18 +75,22 @@ def refuse_misfit(model: nn.Module, inputs: Inputs, labels: object, dataset: Lab
 
 def _outputs_by_part(outputs: object, target: Target) -> list[tuple[Target, Tensor]]:
     """What each output is. Raises DataError where the model has none for a part."""
-    parts = target.parts or (target,)
-    found = [find_output(outputs, part.columns[0]) if target.parts else find_logits(outputs) for part in parts]
-    if target.parts and any(output is None for output in found):
-        names = listed([part.columns[0] for part in parts])
+    if target.parts:
+        logits = [find_output(outputs, part.columns[0]) for part in target.parts]
+    else:
+        logits = [find_logits(outputs)]
+    pairs = zip(target.parts or (target,), logits, strict=True)
+    by_part = [(part, output) for part, output in pairs if output is not None]
+    if target.parts and len(by_part) < len(target.parts):
+        names = listed([part.columns[0] for part in target.parts])
         raise DataError(
             f"The model gives a {type(outputs).__name__} for a batch, and the labels are {names}: return a dictionary "
             "with an output for each of these names."
         )
-    if any(output is None or output.ndim < 1 for output in found):
-        given = type(outputs).__name__ if found[0] is None else "a single number"
+    if not by_part or any(output.ndim < 1 for _, output in by_part):
+        given = "a single number" if by_part else type(outputs).__name__
         raise DataError(f"The model gives {given} for a batch; a job trains models with outputs for each example.")
-    return [(part, output) for part, output in zip(parts, found, strict=True) if output is not None]
+    return by_part
 
 
 def _refuse_other_shape(task: Classes, logits: Tensor) -> None:

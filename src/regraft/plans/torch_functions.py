@@ -26,15 +26,27 @@ def arithmetic(word: str, args: Sequence[object]) -> Function | None:
     number = next((value for value in args if isinstance(value, int | float) and not isinstance(value, bool)), None)
     if number is None or len(args) != 2:
         return None
-    is_first = not isinstance(args[0], fx.Node)
+    return _map_first(word, number) if isinstance(args[0], fx.Node) else _number_first(word, number)
+
+
+def _map_first(word: str, number: float) -> Function | None:
+    """Of a map and a number, as x - 2."""
     if word in _PLUS:
-        sign = _PLUS[word]
-        return Affine(sign, number) if is_first else Affine(1.0, sign * number)
+        return Affine(1.0, _PLUS[word] * number)
     if word in _TIMES:
         return Affine(number)
     if word in _OVER and number:
-        return Named(f"{number:g} over it") if is_first else Affine(1 / number)
-    return Named(f"power {number:g}") if word in ("pow", "pow_") and not is_first else None
+        return Affine(1 / number)
+    return Named(f"power {number:g}") if word in ("pow", "pow_") else None
+
+
+def _number_first(word: str, number: float) -> Function | None:
+    """Of a number and a map, as 2 - x."""
+    if word in _PLUS:
+        return Affine(_PLUS[word], number)
+    if word in _TIMES:
+        return Affine(number)
+    return Named(f"{number:g} over it") if word in _OVER and number else None
 
 
 def is_taking(word: str, args: Sequence[object]) -> bool:

@@ -1,9 +1,11 @@
 """What the report shows of labels that are no single class for each example: numbers, several labels, positions."""
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from io import StringIO
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -142,24 +144,30 @@ def _several_parts(
         name = target.columns[0]
         true, outputs = known.labels[name].reshape(len(dataset), -1), known.outputs[name].reshape(len(dataset), -1)
         usual = torch.stack([row[name] for row in rows])
+        names = target.classes or ()
         if target.task == "regression":
             true, outputs, mean = true[:, 0].double(), outputs[:, 0].double(), usual.double().mean()
             numbers.append(PredictedNumbers(name, tuple(true.tolist()), tuple(outputs.tolist())))
             baseline[f"{name}.mean_absolute_error"] = float((true - mean).abs().mean())
-            cells = [[f"{cell:.9g}" for cell in values.tolist()] for values in (true, outputs)]
+            cells = _cells(lambda value: f"{value:.9g}", true, outputs)
         elif target.task == "classification":
-            names, most = target.classes or (), int(torch.bincount(usual).argmax())
+            most = int(torch.bincount(usual).argmax())
             baseline[f"{name}.accuracy"] = float((true == most).double().mean())
-            cells = [[names[int(cell)] for cell in values] for values in (true[:, 0], outputs.argmax(1))]
+            cells = _cells(names.__getitem__, true[:, 0].long(), outputs.argmax(1))
         else:
-            always, names = (usual.double().mean(0) >= YES).double(), target.classes or ()
+            always = (usual.double().mean(0) >= YES).double()
             baseline[f"{name}.accuracy"] = float((true == always).double().mean())
             yes = known.probabilities[name].reshape(len(dataset), -1)
-            cells = [[_joined(names, row) for row in values.tolist()] for values in (true, yes)]
+            cells = _cells(partial(_joined, names), true, yes)
         columns += [(f"true {name}", cells[0]), (f"predicted {name}", cells[1])]
     heads, values = zip(*columns, strict=True)
     answers = (tuple(heads), *zip(*values, strict=True))
     return TaskResult("several", part, "the usual label", baseline, columns=tuple(numbers), answers=answers)
+
+
+def _cells(text: Callable[[Any], str], true: Tensor, predicted: Tensor) -> tuple[list[str], list[str]]:
+    """The true and the predicted value of each example, as the cells of two columns."""
+    return [*map(text, true.tolist())], [*map(text, predicted.tolist())]
 
 
 def _r2(true: Tensor, predicted: Tensor) -> float:

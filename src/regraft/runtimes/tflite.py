@@ -36,12 +36,18 @@ def record_tflite(checkpoint: Checkpoint, network: Network, inputs: Arrays) -> R
         interpreter.set_tensor(detail["index"], numbers)
         taken[name] = real(numbers, detail).astype(inputs[name].dtype)
     interpreter.invoke()
-    shown = {detail["index"]: detail for detail in interpreter.get_tensor_details()}
     outputs = {detail["index"] for detail in interpreter.get_output_details()}
     states = {name for name in network.outputs if indices.get(name) not in outputs}
-    known = [(name, indices[name]) for name in values_of(network) - states if indices.get(name) in shown]
-    values = {name: real(interpreter.get_tensor(index), shown[index]) for name, index in known}
-    return Recording(f"LiteRT {version('ai-edge-litert')}", taken, values)
+    asked = {name: indices[name] for name in values_of(network) - states if name in indices}
+    return Recording(f"LiteRT {version('ai-edge-litert')}", taken, _real_values(interpreter, asked))
+
+
+def _real_values(interpreter: Any, indices: Mapping[str, int]) -> Arrays:
+    """The values of these tensors, as real numbers; none for a tensor that the interpreter has not kept."""
+    details = {detail["index"]: detail for detail in interpreter.get_tensor_details()}
+    return {
+        name: real(interpreter.get_tensor(index), details[index]) for name, index in indices.items() if index in details
+    }
 
 
 def stored(value: np.ndarray, detail: Mapping[str, Any]) -> np.ndarray:

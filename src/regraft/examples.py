@@ -21,7 +21,7 @@ from regraft.sources.fetching import fetched_ahead, in_processes
 from regraft.sources.hugging_face import HuggingFaceRows, is_hugging_face, refuse_several
 from regraft.sources.loaders import CollatedRows, has_own_collate, process_options, refuse_order
 from regraft.sources.named_rows import named_columns
-from regraft.sources.source import Source
+from regraft.sources.source import Pair, Source
 from regraft.sources.streams import READ_ONCE, is_stream
 from regraft.tensors.keeping import kept_generators
 from regraft.tensors.pad_values import GivenPads, config_pad_id, missing_masks, pad_values, takes_mask, with_masks
@@ -187,7 +187,7 @@ class DatasetExamples(Examples):
         every = known()
         return None if every is None else [every[index] for index in indices]
 
-    def fetch(self, indices: Tensor) -> list[tuple[Any, Any]]:
+    def fetch(self, indices: Tensor) -> list[Pair]:
         """The pairs (input, label) at `indices`; with the masks that are made, where their lengths differ."""
         chosen = indices.tolist()
         fetch_many = getattr(self.dataset, "__getitems__", None)

@@ -14,7 +14,9 @@ from regraft.tensors.ragged import KINDS, Column, Ragged, column_of, rows_of
 from regraft.tensors.trees import find_in, map_tree
 
 IGNORED = -100  # torch's mark for a position without a label
-Labels = Any  # a tensor, or a dict or tuple of tensors; a column may be `Ragged` until a batch is made of it
+# A tensor, or a dict or tuple of tensors; a column may be `Ragged` until a batch is made of it. Any, not a union: who
+# reads the labels of a task knows its form, and would have to narrow the union at each access.
+Labels = Any
 
 
 def label_columns(labels: Sequence[Any], classes: Sequence[str] = ()) -> Labels:

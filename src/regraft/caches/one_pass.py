@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from regraft.caches.sampling import Samples
 from regraft.errors import CacheError
 from regraft.examples import Examples
 from regraft.labels import joined
+from regraft.sources.source import Pair
 from regraft.sources.streams import pairs_of
 from regraft.splitting import FeatureComputer
 from regraft.stores.memory import MemoryStore
@@ -26,7 +26,6 @@ from regraft.tensors.trees import tensors_of
 GROUP_BYTES = 256 << 20  # of inputs that are in memory at once
 GROUP_ROWS = 4096
 
-Pair = tuple[Any, Any]
 AsExamples = Callable[[list[Pair]], Examples]
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from regraft.errors import TrainError
 from regraft.foundation.wording import near_names
+from regraft.labels import Labels
 from regraft.learning.ranks import TRAIN_ALONE
 from regraft.learning.statistics import HIGHER_IS_BETTER, ClassScore, ClassStatistics, Statistics, statistics_of
 from regraft.tasks.classes import Classes
@@ -40,7 +41,7 @@ class MetricSet:
         self.statistics: Statistics | None = None
         self.objects: dict[str, Any] = {}
 
-    def add(self, outputs: object, labels: object) -> None:
+    def add(self, outputs: object, labels: Labels) -> None:
         """Count a batch; labels that give no pairs (probabilities of classes) are left out."""
         pairs = self.task.pairs(outputs, labels)
         if pairs is None:

@@ -7,7 +7,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from regraft.labels import IGNORED
+from regraft.labels import IGNORED, Labels
 from regraft.learning.losses import KnownLoss, LossFunction, WeightedLabels, name_of_loss
 from regraft.tasks.kinds import AnyTask
 from regraft.tasks.outputs import find_output
@@ -56,7 +56,7 @@ class LossPart:
         value = self._value(outputs, labels)
         return value if self.factor == 1 else value * self.factor
 
-    def weight(self, labels: object) -> Tensor | int:
+    def weight(self, labels: Labels) -> Tensor | int:
         """What the mean of a batch is divided by: the number of its examples for a function of the user."""
         labels = labels if self.key is None else label_parts(labels)[self.key]
         if not isinstance(self.loss, KnownLoss) or self.task is None:
@@ -67,7 +67,7 @@ class LossPart:
         each = self.task.spread(labels.weights, labels.labels)
         return each.sum() if counts is None else (each * counts.reshape(-1)).sum()
 
-    def _value(self, outputs: Any, labels: Any) -> Tensor:
+    def _value(self, outputs: Any, labels: Labels) -> Tensor:
         if not isinstance(self.loss, KnownLoss) or self.task is None:
             return self.loss(outputs, labels)
         if isinstance(labels, WeightedLabels):
@@ -127,7 +127,7 @@ class Objective:
         """Whether the loss of a set is the sum over its batches, not a mean."""
         return len(self.parts) == 1 and self.parts[0].is_sum
 
-    def weight(self, labels: object) -> Tensor | int:
+    def weight(self, labels: Labels) -> Tensor | int:
         """What the loss of a batch counts among several: what it is divided by, and 1 for a sum.
 
         The examples, where the parts of several tasks are divided by different numbers.

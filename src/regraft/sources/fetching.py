@@ -11,13 +11,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from regraft.labels import Labels
-from regraft.tensors.trees import Inputs
 
 T = TypeVar("T")
 
 
 @final
-class _Blocks(Dataset[Any]):
+class _Blocks(Dataset[bytes]):
     """Blocks of rows as a data set of what is fetched for them, in bytes: these need no shared memory."""
 
     def __init__(self, fetch: Callable[[Tensor], object]) -> None:
@@ -45,14 +44,14 @@ def in_processes(
 
 
 def fetched_ahead(
-    gather: Callable[[Tensor], tuple[Inputs, Labels]], blocks: Iterable[Tensor], workers: int
-) -> Iterator[tuple[Tensor, Inputs, Labels]]:
+    gather: Callable[[Tensor], tuple[T, Labels]], blocks: Iterable[Tensor], workers: int
+) -> Iterator[tuple[Tensor, T, Labels]]:
     """(indices, inputs, labels) for each block, fetched by `gather` in so many threads; 0 fetches when asked."""
     if workers == 0:
         yield from ((block, *gather(block)) for block in blocks)
         return
     with ThreadPoolExecutor(workers, thread_name_prefix="regraft-examples") as pool:
-        ahead: deque[tuple[Tensor, Future[Any]]] = deque()
+        ahead: deque[tuple[Tensor, Future[tuple[T, Labels]]]] = deque()
         try:
             for block in blocks:
                 ahead.append((block, pool.submit(gather, block)))

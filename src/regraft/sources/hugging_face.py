@@ -12,7 +12,7 @@ import torch
 from regraft.errors import DataError
 from regraft.labels import Labels, same_labels, subset_of, whole_labels
 from regraft.sources.named_rows import NamedColumns, named_columns
-from regraft.sources.source import Source, range_of
+from regraft.sources.source import Pair, Source, range_of
 from regraft.tensors.keeping import kept_generators
 
 WHERE = "the Hugging Face data set"
@@ -56,7 +56,7 @@ class HuggingFaceRows(Source):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitems__(self, indices: Sequence[int]) -> list[tuple[Any, Any]]:
+    def __getitems__(self, indices: Sequence[int]) -> list[Pair]:
         assert self._columns is not None, "an empty data set has no row"
         return [self._columns.pair(row) for row in self.dataset.__getitems__(list(indices))]
 

@@ -8,7 +8,7 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sequential
 
 from regraft.errors import DataError
 from regraft.sources.named_rows import named_columns
-from regraft.sources.source import Source
+from regraft.sources.source import Pair, Source
 from regraft.tensors.keeping import generator_states, kept_generators
 from regraft.tensors.trees import map_tree, tensors_of
 
@@ -77,14 +77,14 @@ class CollatedRows(Source):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitems__(self, indices: Sequence[int]) -> list[tuple[Any, Any]]:
+    def __getitems__(self, indices: Sequence[int]) -> list[Pair]:
         return [_first(self._batch([row])) for row in self._rows(indices)]
 
     def _rows(self, indices: Sequence[int]) -> list[Any]:
         fetch_many = getattr(self.dataset, "__getitems__", None)
         return list(fetch_many(list(indices))) if fetch_many else [self.dataset[index] for index in indices]
 
-    def _batch(self, rows: list[Any]) -> tuple[Any, Any]:
+    def _batch(self, rows: list[Any]) -> Pair:
         """(inputs, labels) of a batch."""
         batch = self.collate_fn(rows)
         if isinstance(batch, Mapping):
@@ -111,17 +111,17 @@ class CollatedRows(Source):
             )
 
 
-def _first(batch: tuple[object, object]) -> tuple[Any, Any]:
+def _first(batch: Pair) -> Pair:
     """The only example of a batch."""
     inputs, labels = batch
     return map_tree(lambda tensor: tensor[0], inputs), _row_of(labels, 0)
 
 
-def _row_of(labels: object, number: int) -> Any:
+def _row_of(labels: object, number: int) -> object:
     return labels[number] if isinstance(labels, list) else map_tree(lambda tensor: tensor[number], labels)
 
 
-def _is_row(whole: tuple[object, object], number: int, alone: tuple[object, object]) -> bool:
+def _is_row(whole: Pair, number: int, alone: Pair) -> bool:
     """Whether row `number` of a batch begins with the same values as the example alone."""
     batch_tensors, own_tensors = tensors_of(whole), tensors_of(alone)
     if len(batch_tensors) != len(own_tensors):

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +29,7 @@ class NamedColumns:
     where: str
     way_out: str
 
-    def pair(self, row: Mapping[str, object]) -> tuple[Inputs, Any]:
+    def pair(self, row: Mapping[str, object]) -> tuple[Inputs, object]:
         """(input, label) of a row. Raises DataError for a column of inputs that holds no numbers."""
         missing = [name for name in (*self.inputs, self.label) if name not in row]
         if missing:

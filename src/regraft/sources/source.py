@@ -2,15 +2,18 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, final
+from typing import final
 
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from regraft.labels import Labels, subset_of
+from regraft.tensors.trees import Inputs
+
+Pair = tuple[Inputs, object]  # the input of an example, and its label as the other library has it
 
 
-class Source(Dataset[Any], ABC):
+class Source(Dataset[Pair], ABC):
     """A torch data set of (input, label) pairs over the data of another library.
 
     labels   of all examples as columns, where they are known without reading an input; else None
@@ -25,10 +28,10 @@ class Source(Dataset[Any], ABC):
         """Number of examples."""
 
     @abstractmethod
-    def __getitems__(self, indices: Sequence[int]) -> list[tuple[Any, Any]]:
+    def __getitems__(self, indices: Sequence[int]) -> list[Pair]:
         """The (input, label) pairs at these indices."""
 
-    def __getitem__(self, index: int) -> tuple[Any, Any]:
+    def __getitem__(self, index: int) -> Pair:
         return self.__getitems__([index])[0]
 
     def content_ids(self, indices: Sequence[int] | None = None) -> list[str] | None:
@@ -54,7 +57,7 @@ class _Picked(Source):
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitems__(self, indices: Sequence[int]) -> list[tuple[Any, Any]]:
+    def __getitems__(self, indices: Sequence[int]) -> list[Pair]:
         return self.whole.__getitems__([self.indices[index] for index in indices])
 
     def content_ids(self, indices: Sequence[int] | None = None) -> list[str] | None:

@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader, IterableDataset, default_collate
 
 from regraft.errors import DataError
 from regraft.sources.named_rows import NamedColumns, named_columns
+from regraft.sources.source import Pair
 
 WHERE = "the stream"
 WAY_OUT = (
@@ -28,7 +29,7 @@ def is_stream(data: object) -> bool:
     return isinstance(data, IterableDataset) or (isinstance(data, Iterable) and not hasattr(data, "__getitem__"))
 
 
-def pairs_of(stream: object) -> Iterator[tuple[Any, Any]]:
+def pairs_of(stream: object) -> Iterator[Pair]:
     """The (input, label) pairs of a stream: its pairs as they are, rows with named columns by `named_columns`.
 
     Raises DataError for an element that is neither, and for a DataLoader whose batches are made by its own function.

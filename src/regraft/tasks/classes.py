@@ -1,7 +1,7 @@
 """Tasks with one class for each position: of an example, a token, a pixel, the next token."""
 
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, TypeGuard, final
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -52,7 +52,7 @@ class Classes(Task):
             return ClassCheck(logits.shape[self.class_axis], ignored=(IGNORED, self.ignore), positions=labels.ndim > 1)
         raise _misfit(self, logits, labels)
 
-    def aligned(self, outputs: object, labels: Any) -> tuple[Tensor, Tensor]:
+    def aligned(self, outputs: object, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (batch, classes, …) and labels (batch, …); classes last: a row (count, classes) for each position."""
         logits = self.fitted(outputs, labels)
         self._refuse_no_classes(logits)
@@ -65,41 +65,41 @@ class Classes(Task):
             return logits.reshape(-1, logits.shape[-1]), labels.reshape(-1)
         return logits, labels
 
-    def counted(self, labels: Any) -> Tensor:
+    def counted(self, labels: Tensor) -> Tensor:
         """Class numbers (batch, …) without those that no output stands for; probabilities (batch, classes, …)."""
         if labels.is_floating_point():
-            probabilities: Tensor = labels.movedim(self.class_axis, 1)
-            return probabilities
-        numbers: Tensor = labels.long()
+            return labels.movedim(self.class_axis, 1)
+        numbers = labels.long()
         if self.ignore is not None and self.ignore != IGNORED:
             numbers = numbers.masked_fill(numbers == IGNORED, int(self.ignore))
         return numbers[:, self.shift :] if self.shift else numbers
 
-    def spread(self, weights: Tensor, labels: Any) -> Tensor:
+    def spread(self, weights: Tensor, labels: Tensor) -> Tensor:
         """The weight of its example for each position."""
         seen = self.counted(labels)
         positions = seen[:, 0] if labels.is_floating_point() else seen
         return weights.repeat_interleave(positions.numel() // len(weights))
 
-    def fitted(self, outputs: object, labels: Any) -> Tensor:
+    def fitted(self, outputs: object, labels: object) -> Tensor:
         """The logits; with `enlarges`, where masks have a whole number of pixels for each output, one for each pixel.
 
         Bilinear, as in the loss of SegFormer in transformers.
         """
         logits = logits_of(outputs)
-        if not self._is_coarse(logits, labels):
+        if not self._are_finer(labels, logits):
             return logits
         return F.interpolate(logits, size=labels.shape[-2:], mode="bilinear", align_corners=False)
 
-    def note(self, outputs: object, labels: Any) -> str:
+    def note(self, outputs: object, labels: object) -> str:
         """Which size is brought to which."""
         logits = logits_of(outputs)
-        if not self._is_coarse(logits, labels):
+        if not self._are_finer(labels, logits):
             return ""
         sizes = [" × ".join(map(str, tensor.shape[-2:])) for tensor in (logits, labels)]
         return f"the outputs of {sizes[0]} are enlarged to the {sizes[1]} of the masks (bilinear)"
 
-    def _is_coarse(self, logits: Tensor, labels: object) -> bool:
+    def _are_finer(self, labels: object, logits: Tensor) -> TypeGuard[Tensor]:
+        """Whether the labels are masks to whose size the logits are enlarged."""
         if not self.enlarges or self.class_axis != 1 or not isinstance(labels, Tensor):
             return False
         if (logits.ndim, labels.ndim) != (4, 3) or logits.shape[-2:] == labels.shape[-2:]:
@@ -122,7 +122,7 @@ class Classes(Task):
             known &= labels != self.ignore
         return logits.argmax(self.class_axis), labels, known
 
-    def pairs(self, outputs: Any, labels: Any) -> tuple[Tensor, Tensor] | None:
+    def pairs(self, outputs: object, labels: Tensor) -> tuple[Tensor, Tensor] | None:
         """Logits (count, classes) and class numbers (count,) of the positions that have a label."""
         answers = self.answers(outputs, labels)
         if answers is None:

@@ -29,19 +29,19 @@ class Regression(Task):
         refuse_misfit(self, logits_of(outputs), labels)
         return FiniteCheck(self.ignore)
 
-    def aligned(self, outputs: Any, labels: Any) -> tuple[Tensor, Tensor]:
+    def aligned(self, outputs: object, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Outputs and labels of one shape and type; with `ignore` only the positions that have a label, in a line."""
         return known_positions(*reshaped(logits_of(outputs), labels), self.ignore)
 
-    def counted(self, labels: Any) -> Tensor:
+    def counted(self, labels: Tensor) -> Tensor:
         """The labels; with `ignore` those that are known, in a line."""
         return known_positions(labels, labels, self.ignore)[1]
 
-    def spread(self, weights: Tensor, labels: Any) -> Tensor:
+    def spread(self, weights: Tensor, labels: Tensor) -> Tensor:
         """The weight of its example for each label that is known."""
         return spread_weights(weights, labels, self.ignore)
 
-    def pairs(self, outputs: Any, labels: Any) -> tuple[Tensor, Tensor] | None:
+    def pairs(self, outputs: object, labels: Tensor) -> tuple[Tensor, Tensor] | None:
         """Numbers (count, targets) and labels of that shape; (count,) for one target, or where some are not known."""
         values, targets = known_positions(*reshaped(logits_of(outputs), labels), self.ignore)
         if values.ndim == 2 and values.shape[1] > 1:

@@ -44,15 +44,15 @@ class Task(ABC):
         """The check for labels like these. Raises DataError when their type or shape does not fit the outputs."""
 
     @abstractmethod
-    def aligned(self, outputs: object, labels: object) -> tuple[Tensor, Tensor]:
+    def aligned(self, outputs: object, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Outputs and labels in the form that torch's losses take: (batch, classes, …) and (batch, …), for instance."""
 
     @abstractmethod
-    def counted(self, labels: object) -> Tensor:
+    def counted(self, labels: Tensor) -> Tensor:
         """The labels that the loss looks at: those that `aligned` gives, but for dimensions of size 1."""
 
     @abstractmethod
-    def spread(self, weights: Tensor, labels: object) -> Tensor:
+    def spread(self, weights: Tensor, labels: Tensor) -> Tensor:
         """The weight of its example for each loss of a label, in a line, in the order of `aligned`.
 
         weights  (batch,) of the examples
@@ -67,7 +67,7 @@ class Task(ABC):
         return ""
 
     @abstractmethod
-    def pairs(self, outputs: object, labels: object) -> tuple[Tensor, Tensor] | None:
+    def pairs(self, outputs: object, labels: Tensor) -> tuple[Tensor, Tensor] | None:
         """The outputs and the labels of all positions that have one, one row each: what a metric compares.
 
         Logits (count, classes) and class numbers (count,), or numbers of one shape. None where the labels give no such

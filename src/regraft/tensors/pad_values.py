@@ -2,9 +2,10 @@
 
 from collections.abc import Collection, Mapping
 from inspect import signature
+from typing import cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from regraft.errors import Advice, DataError
 from regraft.foundation.wording import listed
@@ -70,7 +71,7 @@ def takes_mask(model: nn.Module) -> bool:
 def with_masks(inputs: Inputs, masks: Mapping[str, str]) -> Inputs:
     """An example's inputs by name, with a mask of ones for token ids: padding ends it in zeros."""
     named = dict(inputs) if isinstance(inputs, Mapping) else {next(iter(masks.values())): inputs}
-    return named | {mask: torch.ones_like(named[ids]) for mask, ids in masks.items()}
+    return named | {mask: torch.ones_like(cast(Tensor, named[ids])) for mask, ids in masks.items()}
 
 
 def config_pad_id(model: nn.Module) -> int | None:

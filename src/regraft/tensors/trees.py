@@ -15,7 +15,7 @@ class Placeholder:
     """Stands for something in a recorded structure; nothing inside it is looked at."""
 
 
-Inputs = Any  # a tensor (model(x)), a tuple (model(*x)) or a dict (model(**x)); each tensor has one row per example
+Inputs = object  # a tensor (model(x)), a tuple (model(*x)) or a dict (model(**x)); each tensor has one row per example
 Kind = type | tuple[type, ...]
 T = TypeVar("T")
 K = TypeVar("K")

@@ -1,4 +1,4 @@
-"""`regraft init`: ask five questions, write a commented job.toml."""
+"""`regraft init`: ask a few questions, write a commented job.toml."""
 
 import os
 import sys

@@ -124,7 +124,7 @@ class Demo:
                 f"report: {self.folder / 'report.html'}",
                 "",
                 "The same with your own images, one folder for each class:",
-                "  regraft init IMAGES/          # asks five questions, writes job.toml",
+                "  regraft init IMAGES/          # asks a few questions, writes job.toml",
                 "  regraft reuse job.toml",
                 "  regraft predict run/ NEW_IMAGES/",
             ]

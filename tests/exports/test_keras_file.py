@@ -14,7 +14,7 @@ from regraft.building import planned_network
 from regraft.errors import SaveError, VerifyError
 from regraft.exporting import export
 from regraft.exports.keras_file import write_keras
-from trained_runs import exported_of, trained
+from trained_runs import exported_of, tensorflow_run, trained
 
 SHAPE = (2, 5, 7)
 
@@ -42,6 +42,28 @@ def test_the_files_network_gives_the_trained_models_outputs(tmp_path, name, head
         ours, theirs = exported.model(inputs), regraft.build_model(regraft.open_checkpoint(out))(inputs)
     assert torch.allclose(ours, theirs, atol=1e-6)  # the same layers in the same order, built twice
     assert ours.shape[1] == (3 if head is None else 5)
+
+
+def test_a_model_that_was_restored_by_a_plan_is_written(tmp_path):
+    """`plan_reuse` notes the axis order of a Keras file as TensorFlow's; the file is a Keras file nevertheless."""
+    shutil.copy(GOLDEN / "keras3_image.keras", tmp_path)
+    checkpoint = regraft.open_checkpoint(tmp_path / "keras3_image.keras")
+    model = planned_network(checkpoint).model
+    plan = regraft.plan_reuse(checkpoint, model, accept=r"up\.padding")  # its forward pads
+    regraft.apply_plan(plan, checkpoint, model)
+    exported, _ = exported_of(model, plan, tmp_path / "run", torch.zeros(2, *SHAPE))
+    write_keras(exported, tmp_path / "out.keras")
+    inputs = torch.randn(4, *SHAPE)
+    with torch.no_grad():
+        theirs = regraft.build_model(regraft.open_checkpoint(tmp_path / "out.keras"))(inputs)
+        assert torch.allclose(model(inputs), theirs, atol=1e-6)  # the same layers in the same order, built twice
+
+
+def test_a_model_from_another_file_is_refused(tmp_path):
+    """Arrays in TensorFlow's axis order are no Keras file."""
+    exported, _ = tensorflow_run(tmp_path)
+    with pytest.raises(SaveError, match="and not from a Keras file"):
+        write_keras(exported, tmp_path / "out.keras")
 
 
 def test_an_untrained_model_has_the_outputs_that_keras_recorded(tmp_path):

@@ -16,12 +16,13 @@ from regraft.errors import BuildError, SaveError, VerifyError
 from regraft.examples import call
 from regraft.exports.exported import Exported
 from regraft.exports.source_arrays import SourceArrays, source_arrays
-from regraft.exports.tensorflow1 import plan_from
+from regraft.exports.tensorflow1 import other_source, plan_of
 from regraft.formats.keras import WEIGHTS_MEMBER, places_in
 from regraft.foundation.wording import listed
 from regraft.plan import Plan
 from regraft.reading import open_checkpoint
 
+FORMATS = ("keras", "keras-h5")
 ROWS = 3  # of random inputs on which the file's network is compared with the model
 RELATIVE = 1e-4  # of the largest output: float32 sums in another order
 _OTHER = "Choose another format: onnx, torch-export, safetensors."
@@ -35,7 +36,9 @@ def write_keras(exported: Exported, path: Path) -> None:
     Raises SaveError for a model that did not come from a Keras file, whose file is gone, that has layers which the file
     lacks, and without h5py; VerifyError where the file's network computes something else.
     """
-    plan = plan_from(exported, ("keras",), "Keras")
+    plan = plan_of(exported)
+    if plan.checkpoint.format not in FORMATS:
+        raise other_source(exported, plan, "a Keras file")
     source = Path(plan.checkpoint.path)
     if not source.is_file():
         raise SaveError(f"The Keras file {source} that the layers came from is not there; its description is needed.")

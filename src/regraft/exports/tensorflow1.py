@@ -21,25 +21,29 @@ def write_tensorflow1(exported: Exported, folder: Path) -> None:
     variables. There is no .meta file: the graph is the user's own. Raises SaveError for a model whose layers did not
     come from TensorFlow or Keras, and for arrays that cannot be written as its variables.
     """
-    plan = plan_from(exported, LAYOUTS, "TensorFlow or Keras")
+    plan = plan_of(exported)
+    if plan.layout not in LAYOUTS:
+        raise other_source(exported, plan, "TensorFlow or Keras")
     arrays = source_arrays(exported, plan)
     folder.mkdir()
     write_bundle(folder / PREFIX, arrays.values)
     (folder / "README.txt").write_text(words_on(arrays, plan), encoding="utf-8")
 
 
-def plan_from(exported: Exported, layouts: tuple[str, ...], words: str) -> Plan:
-    """The plan of a run whose checkpoint has one of these layouts. Raises SaveError for any other."""
+def plan_of(exported: Exported) -> Plan:
+    """The plan of a run. Raises SaveError where there is none."""
     file = exported.folder / PLAN_FILE
     if not file.is_file():
         raise SaveError(f"{exported.folder} has no plan, so the names of its source are not known.")
-    plan = Plan.from_json(file.read_text(encoding="utf-8"))
-    if plan.layout not in layouts:
-        raise SaveError(
-            f"The layers of {exported.folder} came from {plan.checkpoint.path} ({plan.checkpoint.format}) and not from "
-            f"{words}. Choose another format: onnx, torch-export, safetensors."
-        )
-    return plan
+    return Plan.from_json(file.read_text(encoding="utf-8"))
+
+
+def other_source(exported: Exported, plan: Plan, words: str) -> SaveError:
+    """The refusal of a model whose layers did not come from the framework that `words` name."""
+    return SaveError(
+        f"The layers of {exported.folder} came from {plan.checkpoint.path} ({plan.checkpoint.format}) and not from "
+        f"{words}. Choose another format: onnx, torch-export, safetensors."
+    )
 
 
 def words_on(arrays: SourceArrays, plan: Plan) -> str:

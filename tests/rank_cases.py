@@ -88,7 +88,7 @@ class TwoPositions(nn.Module):
 def steps(folder, share):
     """Uneven batches, clipped gradients, a rate that changes, averages, metrics of torchmetrics."""
     metrics = ["accuracy", "f1", "auroc"]
-    solver = Steps(epochs=3, batch_size=16, clip_norm=1.0, lr_schedule="cosine", ema=0.9)
+    solver = Steps(epochs=3, batch_size=16, clip_norm=1.0, lr_schedule="cosine", averaging=0.9)
     return trained(model(lambda: nn.Linear(8, 8), nn.ReLU), data(), solver, metrics=metrics)
 
 

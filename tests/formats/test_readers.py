@@ -37,4 +37,5 @@ def test_only_the_readers_that_a_file_may_belong_to_are_imported(tmp_path):
 
     names = {name.removeprefix("regraft.formats.") for name in eval(done.stdout)}
     # A header's size may begin as a Caffe message does.
-    assert names - {"caffe"} == {"format", "index_of_shards", "readers", "roles", "safetensors", "unknown", "writers"}
+    expected = {"format", "hub_files", "index_of_shards", "readers", "roles", "safetensors", "unknown", "writers"}
+    assert names - {"caffe"} == expected

@@ -1,6 +1,7 @@
 """How the layers of a TensorFlow graph are connected."""
 
 import numpy as np
+import pytest
 
 from graphs import constant, graph_bytes, node
 from regraft.formats.tensorflow_graph import TensorFlowGraph, constant_of, requirements_of
@@ -42,6 +43,24 @@ def test_joins_poolings_and_activations_have_keras_words():
         "relu6",
     )
     assert (facts["pool", "pool"], facts["pool", "pool_size"], facts["pool", "padding"]) == ("max", [3, 3], "same")
+
+
+@pytest.mark.parametrize(
+    ("slope", "inputs"),
+    [
+        (0.1, {"a": [""], "act": ["a"], "b": ["act"]}),
+        (2.0, {"a": [""], "scaled": ["a"], "act": ["a", "scaled"], "b": ["act"]}),  # the smaller one for positive x
+    ],
+)
+def test_the_larger_of_x_and_a_part_of_x_is_a_leaky_relu(slope, inputs):
+    """As TensorFlow 1 had it written before there was an operation for it."""
+    found, facts = connected(
+        node("x", "Placeholder"), *conv("a", "x"), constant("slope", np.float32(slope)),
+        node("scaled", "Mul", "slope", "a/Conv2D"), node("act", "Maximum", "a/Conv2D", "scaled"), *conv("b", "act"),
+    )  # fmt: skip
+
+    assert found == inputs
+    assert facts.get(("act", "activation")) == ("leaky_relu(0.1)" if slope < 1 else None)
 
 
 def test_a_batch_norm_in_pieces_is_one_layer():

@@ -25,8 +25,8 @@ def test_a_file_gives_its_factory_with_arguments(folder):
 
 def test_a_files_classes_have_the_same_name_in_every_process(folder):
     """The key of cached features holds it."""
-    (folder / "own.py").write_text("from torch import nn\nclass Net(nn.Module):\n    pass\n")
-    assert type(model_by_spec("own.py:Net", folder=folder)).__module__ == "regraft_factory_own"
+    (folder / "same.py").write_text("from torch import nn\nclass Net(nn.Module):\n    pass\n")
+    assert type(model_by_spec("same.py:Net", folder=folder)).__module__ == "regraft_factory_same"
 
 
 def test_a_package_gives_its_factory():

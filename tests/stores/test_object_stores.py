@@ -11,6 +11,7 @@ import torch
 from regraft.caches import planning
 from regraft.caches.maintenance import list_entries, verify_entries
 from regraft.caches.options import Engine, Share
+from regraft.caches.planning import lease_of
 from regraft.caching import cache_features, fill_features
 from regraft.errors import CacheError
 from regraft.stores.folder import FolderStore
@@ -123,16 +124,16 @@ def test_a_dead_builders_lease_is_taken_over_and_nothing_of_it_stays(url, small_
     data = tiny_data(40)
     fill_features(tiny_trunk(), data, url, batch_size=8, engine=Engine(share=Share(0, 2)))
     (key,) = FolderStore(url).manifests()
-    place = place_of(f"{url}/{key}")
+    place, entry = place_of(f"{url}/{key}"), FolderStore(url).entry(key, FolderStore(url).manifests()[key])
+    leases = [lease_of(part.ids) for part in entry.parts()]
     shard = place.names("parts")[0]
     place.remove_file(f"parts/{shard}")
-    lease = FolderStore(url).entry(key, FolderStore(url).manifests()[key])
     place.remove_file(f"records/{shard.split('-')[0]}.record")
-    for number in range(5):
-        place.create(f"leases/{number}.lock", DEAD)
+    for lease in leases:
+        place.create(f"leases/{lease}.lock", DEAD)
     assert fill_features(tiny_trunk(), data, url, batch_size=8, engine=Engine(share=Share(1, 2))).computed == 8
+    assert len(entry.parts()) == len(leases) == 5
     assert place.names("leases") == place.names("builds") == []
-    assert len(lease.parts()) == 5
 
 
 def test_a_server_that_ignores_the_condition_is_not_shared(url, monkeypatch):

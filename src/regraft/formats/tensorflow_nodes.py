@@ -185,6 +185,11 @@ def nodes_of_json(graph: JsonObject) -> dict[str, GraphNode]:
     return nodes
 
 
+def leaky_relu(source: str, slope: float) -> GraphNode:
+    """The node that a graph writes as max(x, slope · x)."""
+    return GraphNode("LeakyRelu", (source,), _JsonAttributes({"alpha": {"f": slope}}))
+
+
 def _sources(inputs: Iterable[str]) -> tuple[str, ...]:
     return tuple(name.partition(":")[0] for name in inputs if not name.startswith("^"))
 

@@ -1,11 +1,12 @@
 """How the layers of a TensorFlow graph are connected: through joins, poolings and activations, in Keras' words."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import permutations
 
 import numpy as np
 
 from regraft.arrays import Facts, Requirement, requirements_for
-from regraft.formats.tensorflow_nodes import GraphNode
+from regraft.formats.tensorflow_nodes import GraphNode, decimal, leaky_relu
 
 _WORDS = {"AddV2": "Add", "AddN": "Add", "Mul": "Multiply", "ConcatV2": "Concat", "MaxPool": "MaxPooling2D",
           "AvgPool": "AveragePooling2D"}  # fmt: skip
@@ -48,6 +49,7 @@ def tensorflow_wiring(
 
     "" is the graph's input. Nodes that lead to no layer (losses, summaries) are left out.
     """
+    nodes = {**nodes, **_leaky_relus(nodes, constant)}
     labels = _Labels(nodes, layers, owners_of)
     wanted = _ancestors(nodes, layers)
     emitted: set[str] = set()
@@ -63,6 +65,26 @@ def tensorflow_wiring(
         else:
             yield Requirement(label, "operation", _operation(node, constant))
             yield from requirements_for(label, _facts(node, constant))
+
+
+def _leaky_relus(nodes: Mapping[str, GraphNode], constant: Callable[[str], np.ndarray | None]) -> dict[str, GraphNode]:
+    """Each max(x, slope · x), as graphs had it before there was an operation for it, as that operation."""
+    activations: dict[str, GraphNode] = {}
+    for name, node in nodes.items():
+        if node.op == "Maximum" and len(node.inputs) == 2:
+            for source, product in permutations(node.inputs):
+                slope = _factor(nodes.get(product), source, constant)
+                if slope is not None and 0 < slope <= 1:
+                    activations[name] = leaky_relu(source, slope)
+    return activations
+
+
+def _factor(node: GraphNode | None, source: str, constant: Callable[[str], np.ndarray | None]) -> float | None:
+    """The number by which a node multiplies this input; None when it does something else."""
+    if node is None or node.op != "Mul" or source not in node.inputs or len(node.inputs) != 2:
+        return None
+    other = constant(node.inputs[1 - node.inputs.index(source)])
+    return None if other is None or other.size != 1 else decimal(float(other.reshape(())))
 
 
 def _ancestors(nodes: Mapping[str, GraphNode], layers: Mapping[str, tuple[str, str]]) -> set[str]:

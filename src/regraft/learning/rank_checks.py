@@ -25,9 +25,9 @@ def refuse_unlike(ranks: Ranks, learner: Learner, examples: Examples, facts: dic
     facts  name → text: options, counts and digests
     """
     weights = {f"the weights of {name}": digest_of(tensor) for name, tensor in learner.tensors().items()}
-    ranks.refuse_different(facts | weights)
+    # Inputs are not compared to the bit: unlike processors round the features of frozen layers apart.
+    ranks.refuse_different({name: text for name, text in facts.items() if name != "inputs"} | weights)
     every = ranks.gathered(_looks_of(examples))
-    # Not compared to the bit: unlike processors round the features of frozen layers apart.
     if not all(torch.allclose(look, every[0], rtol=APART, atol=1e-6, equal_nan=True) for look in every):
         raise TrainError(
             f"The {counted(ranks.count, 'process/processes')} of the group have different inputs. Pass the whole data "

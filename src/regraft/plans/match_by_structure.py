@@ -141,7 +141,7 @@ def _groups(sources: Sources) -> dict[str, _Group]:
 def _layer_and_leaf(name: str, sources: Sources, separable: Collection[str]) -> tuple[str, str]:
     """The layer that the wiring knows, or the array's own, and what the array is in it."""
     info = sources.infos[name]
-    layer, leaf = (info.layer, info.leaf) if info.leaf else _split(name, sources.layout)
+    layer, leaf = (info.layer, info.leaf) if info.leaf else _split(name, sources)
     outer = _wired(layer, sources.wiring)
     if outer != layer:
         leaf = f"{layer[len(outer) :].strip('/.')}/{leaf}".strip("/")
@@ -162,9 +162,12 @@ def _depthwise_of(separable: str) -> str:
     return f"{separable} (depthwise)"
 
 
-def _split(name: str, layout: str | None) -> tuple[str, str]:
-    """(layer, leaf) of a file that records only names."""
-    plain = dotted(name, layout)
+def _split(name: str, sources: Sources) -> tuple[str, str]:
+    """(layer, leaf) of a file that records only names: the layer as the wiring spells it, if it has one."""
+    owner = sources.owners[name]
+    if _wired(owner, sources.wiring) in sources.wiring.inputs:
+        return owner, name[len(owner) + 1 :]
+    plain = dotted(name, sources.layout)
     layer = parent_of(plain)
     return layer, plain[len(layer) :].removeprefix(".")
 

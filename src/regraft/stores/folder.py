@@ -206,13 +206,14 @@ class FolderEntry(Entry):
                 self._catalogue()
 
     def finish(self, work: str, leases: Collection[str] = ()) -> None:
-        """Remove the mark and what is left of these leases.
+        """Remove the mark, what is left of these leases, and the leases of builders that are known to be dead.
 
         What stays (the folder is read-only now) does no harm: `ls` lists the entry as interrupted.
         """
         with suppress(OSError):
             self.place.remove_file(f"builds/{work}.json")
             self.leases.clear(leases)
+            self.leases.clear_dead()
 
     def tidy(self) -> list[str]:
         """Remove what dead builders left behind; the files that were removed."""

@@ -71,7 +71,7 @@ def test_a_file_that_describes_its_network_needs_no_model(images):
         node("Flatten", "p", "f"),
         node("Gemm", "f fc.weight fc.bias", "y", transB=1),
     ]
-    write_onnx(images.parent / "net.onnx", nodes, {"x": np.zeros((2, 3, 16, 16), np.float32)}, arrays)
+    write_onnx(images.parent / "net.onnx", nodes, {"x": np.zeros((2, 3, 16, 20), np.float32)}, arrays)
     typed_before = ("init", "photos", "--checkpoint", "net.onnx", "--yes")
 
     assert "Values that the network takes: 0..1, symmetric" in typed(*typed_before).errors
@@ -81,6 +81,6 @@ def test_a_file_that_describes_its_network_needs_no_model(images):
     assert done.code == 0, done.errors
     assert "1 reused · 2 fresh · 0 problems" in done.output
     job = Job.from_file(images.parent / "job.toml", ["train.steps.epochs=1", "data.per_class=2"])
-    assert (job.model.factory, job.freeze.trainable, job.input.size) == ("checkpoint", "fc", (16, 16))
+    assert (job.model.factory, job.freeze.trainable, job.input.size) == ("checkpoint", "fc", (16, 20))
     assert (job.input.mean, job.input.std) == ((0.5,), (0.5,))
     assert reuse(job).metrics["test"]["count"] == 150

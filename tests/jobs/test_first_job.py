@@ -78,6 +78,7 @@ def test_answers_that_cannot_be_used_are_refused(folder):
         job.with_trainable("fc9", folder)
     with pytest.raises(JobError, match="'large' is not a number of pixels"):
         job.with_size("large")
+    assert job.with_size("6x7").contract.size == (6, 7)
     with pytest.raises(DataError, match="There is nothing at"):
         data_in(str(folder / "none"))
 

@@ -22,3 +22,9 @@ def test_other_networks_do_not_record_the_values_they_take():
         None, 3, False
     )
     assert image_input(Network((NetworkInput("x", (None, 7)),), (), ("x",))) is None
+
+
+def test_a_vector_of_a_square_is_a_grey_image():
+    """As the networks of the first textbooks take MNIST."""
+    network = Network((NetworkInput("x", (None, 784)),), (), ("x",))
+    assert image_input(network) == ImageInput((28, 28), 1, False, is_flat=True)

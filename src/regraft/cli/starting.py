@@ -57,7 +57,7 @@ def add_to(commands: Commands) -> None:
     add("--model", metavar="SPEC", help="what builds the new network: file.py:function, timm:NAME, …; checkpoint: the "
         "file itself, which is the default where it describes its network")  # fmt: skip
     add("--trainable", metavar="PATTERN", help="the layers that train; by default the last one")
-    add("--size", metavar="PIXELS", help="height and width of the images as the network takes them")
+    add("--size", metavar="PIXELS", help="height and width of the images as the network takes them: 224, or 224x320")
     add("--values", metavar="RANGE", help=f"what a network from the checkpoint takes: {VALUES}")
     add("--yes", action="store_true", help="ask nothing: take the defaults for what is not given")
 
@@ -105,7 +105,7 @@ def _job_of(questions: Questions, folder: Path) -> tuple[str, str]:
         "trainable", "4. Layers that train", job.trainable, partial(job.with_trainable, folder=folder)
     )
     if job.are_images:
-        size = str(job.contract.size[0] if job.contract.size else 224)
+        size = "x".join(map(str, job.contract.size or (224, 224)))
         job = questions.answer("size", "5. Height and width of the images, in pixels", size, job.with_size)
     if job.are_images and job.takes_unknown_values:
         job = questions.answer("values", f"6. Values that the network takes: {VALUES}", "", job.with_values)

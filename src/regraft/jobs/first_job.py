@@ -155,11 +155,12 @@ class FirstJob:
             row.name.rpartition(".")[0] for row in built.plan.rows if row.name.endswith(".weight") and not row.sources
         }
         made = replace(self, factory=FROM_CHECKPOINT, trainable="|".join(map(_pattern, sorted(new))))
-        if built.image is None:
-            return made
-        mean, std = VALUES["0..255"] if built.image.is_bytes else VALUES["0..1"]
-        contract = InputContract(size=built.image.size, mean=mean, std=std, channels=built.image.channels)  # type: ignore[arg-type]
-        return replace(made, contract=contract, takes_unknown_values=not built.image.is_bytes)
+        image = built.image
+        if image is None:
+            return replace(made, takes_unknown_values=True)
+        mean, std = VALUES["0..255"] if image.is_bytes else VALUES["0..1"]
+        contract = InputContract(size=image.size, mean=mean, std=std, channels=image.channels, flatten=image.is_flat)  # type: ignore[arg-type]
+        return replace(made, contract=contract, takes_unknown_values=not image.is_bytes)
 
     def _built(self, folder: Path) -> BuiltNetwork:
         return planned_network(open_checkpoint(folder / self.checkpoint), head={"classes": len(self.classes)})
@@ -186,10 +187,11 @@ class FirstJob:
         return replace(self, trainable=pattern)
 
     def with_size(self, pixels: str) -> "FirstJob":
-        """The job with images of this height and width. Raises JobError for what is not a number of pixels."""
-        if not pixels.isdecimal():
-            raise JobError(f"{pixels!r} is not a number of pixels, as in 224.")
-        return replace(self, contract=replace(self.contract, size=(int(pixels), int(pixels))))
+        """The job with images of this height and width: "224", or "224x320". Raises JobError for any other text."""
+        sizes = re.fullmatch(r"(\d+)(?:x(\d+))?", pixels)
+        if sizes is None:
+            raise JobError(f"{pixels!r} is not a number of pixels, as in 224, or height and width, as in 224x320.")
+        return replace(self, contract=replace(self.contract, size=(int(sizes[1]), int(sizes[2] or sizes[1]))))
 
     def text(self) -> str:
         """The job.toml, with a comment for each choice."""

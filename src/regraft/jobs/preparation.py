@@ -56,7 +56,7 @@ def _differences(given: InputContract, recorded: InputContract, source: str) -> 
 
 def _of_network(job: Job, image: ImageInput) -> list[str]:
     """As `refuse_unasked_preparation`, for a network that was built from the checkpoint, as far as that records it."""
-    known = InputContract(size=image.size, channels=image.channels)  # type: ignore[arg-type]  # 1 or 3
+    known = InputContract(size=image.size, channels=image.channels, flatten=image.is_flat)  # type: ignore[arg-type]  # 1 or 3
     known = replace(known, mean=(0.0,), std=(1 / 255,)) if image.is_bytes else known
     source = job.checkpoint.path
     if job.input is not None:
@@ -76,7 +76,7 @@ def _of_network(job: Job, image: ImageInput) -> list[str]:
 def _size_differs(given: InputContract, known: InputContract, source: str) -> list[str]:
     """Notes on what the job gives otherwise than the network records."""
     notes = []
-    if known.size is not None and given.size != known.size:
+    if known.size is not None and given.size != known.size and not known.flatten:  # a vector records its length alone
         notes.append(f"[input] size is {toml_text(given.size)}, and {source} records {toml_text(known.size)}")
     if known.std != (1.0,) and (given.mean, given.std) != (known.mean, known.std):
         notes.append(f"[input] mean and std give no values from 0 to 255, which the network of {source} scales itself")

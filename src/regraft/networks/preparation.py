@@ -1,6 +1,7 @@
 """How a network's images are prepared, as far as the nodes at its front record it."""
 
 from dataclasses import dataclass
+from math import isqrt
 
 from regraft.networks.network import Literal, Network, NetworkInput, Node
 
@@ -14,18 +15,24 @@ class ImageInput:
     size      (height, width); None where it may be any
     channels  1 or 3
     is_bytes  whether the network itself scales values from 0 to 255; False where nothing at its front does
+    is_flat   whether it takes the image as a vector, row by row
     """
 
     size: tuple[int, int] | None
     channels: int
     is_bytes: bool
+    is_flat: bool = False
 
 
 def image_input(network: Network) -> ImageInput | None:
-    """The network's image, when its only input is one."""
-    if len(network.entries) != 1 or len(network.entries[0].shape) != 4:
+    """The network's image, when its only input is one; a vector whose length is a square is a grey image."""
+    if len(network.entries) != 1:
         return None
     entry = network.entries[0]
+    if len(entry.shape) == 2 and (length := entry.shape[1]) and isqrt(length) ** 2 == length:
+        return ImageInput((isqrt(length), isqrt(length)), 1, _scales_bytes(network, entry), is_flat=True)
+    if len(entry.shape) != 4:
+        return None
     last, first = entry.shape[3], entry.shape[1]
     if last in (1, 3):
         height, width, channels = entry.shape[1], entry.shape[2], last

@@ -19,7 +19,7 @@ def test_a_jobs_features_are_written_with_class_names_and_paths(job):
     done = typed("features", job, "--out", out, "--part", "test")
     table = parquet.read_table(out)
     assert done.code == 0, done.errors
-    assert done.output.startswith(f"written: {out}, <Features of")
+    assert done.output.startswith(f"written: {out}, 16 examples, 256 bytes")
     assert table.column("id")[0].as_py().endswith(".png")
     assert b'"classes": [' in table.schema.metadata[b"regraft"]
 

@@ -4,6 +4,11 @@ import sys
 
 from regraft.cli.printing import Commands, add_command, say
 
+NO_REPORT = (
+    "No worker has written its progress: one process alone does so after 10 seconds. "
+    "`regraft cache ls` lists the entries that are stored."
+)
+
 
 def add_to(commands: Commands) -> None:
     """The commands and their arguments."""
@@ -40,7 +45,7 @@ def cache_progress(folder: str, *, price: float | None) -> None:
     from regraft.caches.build_progress import progress_in
 
     builds = progress_in(folder)
-    say("\n".join(line for build in builds for line in build.lines(price)) or "no worker has left a report")
+    say("\n".join(line for build in builds for line in build.lines(price)) or NO_REPORT)
 
 
 def cache_verify(folder: str, *, key: str | None) -> None:

@@ -24,6 +24,7 @@ def features(job: Path, *, out: Path, part: str, settings: list[str] | None) -> 
     from regraft.caches.features import Features
     from regraft.caches.options import Share
     from regraft.foundation.stopwatch import Stopwatch
+    from regraft.foundation.wording import bytes_text, counted
     from regraft.jobs.job import Job
     from regraft.recipe import prepared, with_features
 
@@ -36,4 +37,4 @@ def features(job: Path, *, out: Path, part: str, settings: list[str] | None) -> 
     computed, data = made[part], ready.data[part]
     assert isinstance(computed, Features), "cache.use is true"
     computed.with_labels(computed.labels, classes=data.classes).write(out, ids=data.ids)
-    say(f"written: {out}, {computed!r}")
+    say(f"written: {out}, {counted(len(computed), 'example')}, {bytes_text(computed.bytes)}")

@@ -18,6 +18,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -193,10 +194,16 @@ def built(parts: int) -> list[str]:
 
     def until_half(part: planning.PlannedPart) -> bool:
         left[0] -= 1
-        return left[0] >= 0 and plain(part)
+        if left[0] < 0:
+            raise InterruptedError
+        return plain(part)
+
+    def interrupted() -> None:
+        with suppress(InterruptedError):
+            half.build()
 
     half._take = until_half  # type: ignore[method-assign]
-    phases.run("a builder fills half of the parts, and stops", parts // 2, lambda: half.build(wait=False))
+    phases.run("a builder fills half of the parts, and is interrupted", parts // 2, interrupted)
     phases.run("another one fills the rest", parts // 2, lambda: builder(place, samples, Share(1, 2)).build())
     phases.run("a third one finds nothing to do", parts, lambda: builder(place, samples, Share(0, 1)).build())
     return phases.lines

@@ -70,11 +70,15 @@ class SimulatedPlace(Place):
         return f"simulated://{name}"
 
     def names(self, folder: str = "") -> list[str]:
-        return sorted(self.files(folder))
+        return sorted(self._listed(folder))
 
-    def files(self, folder: str = "") -> dict[str, FileFacts]:
+    def _listed(self, folder: str) -> dict[str, bytes | int]:
         files = self.folders.get(folder, {})
         self.requests["list"] += 1 + len(files) // NAMES
+        return files
+
+    def files(self, folder: str = "") -> dict[str, FileFacts]:
+        files = self._listed(folder)
         return {name: FileFacts(held if isinstance(held, int) else len(held), 0.0) for name, held in files.items()}
 
     def size(self, name: str) -> int:

@@ -46,7 +46,8 @@ store, with a trunk that computes nothing and {rows} rows a part. To repeat it: 
 
 Seconds are those of this process (processor seconds in brackets). Simulated seconds are those of the requests one after
 the other, 0.03 s each and 0.1 s for a thousand names of a listing. Memory is what the process's peak grew by in the
-phase. [Scale](why/scale.md) draws the conclusions.
+phase. The entry is opened in a forked process: copying the simulated store's memory to it is part of these seconds.
+[Scale](why/scale.md) draws the conclusions.
 
 | phase | parts | seconds (cpu) | requests | a part | simulated s | MiB |
 |---|---|---|---|---|---|---|

@@ -209,6 +209,7 @@ def test_generated_pages_have_the_words_of_their_commands():
     """A sentence that is changed in the command alone would come back with the next measurement, or go with it."""
     import bench
     import compared
+    import scale
     import streaming
     import twins
     import zoo
@@ -219,6 +220,7 @@ def test_generated_pages_have_the_words_of_their_commands():
         "benchmarks": [bench.HEADING, *bench.WORKLOADS],
         "compared": [f"| {fault} |" for fault in compared.FAULTS],
         "streaming": [streaming.MARK],
+        "scale": [scale.PAGE_TEXT.split("\n\n")[2]],
     }
     pages = {name: (ROOT / f"docs/{name}.md").read_text(encoding="utf-8") for name in words}
     assert [(name, text) for name, texts in words.items() for text in texts if text not in pages[name]] == []

@@ -21,7 +21,8 @@ WORKERS = Ray(workers=2)
 @pytest.fixture(scope="module")
 def ray():
     """Ray, started here for all tests of this file."""
-    library = pytest.importorskip("ray")
+    import ray as library
+
     with WORKERS.connected():
         yield library
     assert not library.is_initialized()

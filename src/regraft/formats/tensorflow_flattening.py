@@ -25,9 +25,10 @@ _MOST_STEPS = 64
 def flattening(
     nodes: Mapping[str, GraphNode], product: GraphNode, constant: Callable[[str], np.ndarray | None]
 ) -> Facts:
-    """`flatten_order` and what belongs to it, of the dense layer that this MatMul is; nothing where it is not recorded.
+    """The facts of a flattened map before a dense layer (`flatten_order` …); empty where none is recorded.
 
-    constant   gives the values of a small constant
+    product   the MatMul of the dense layer
+    constant  gives the values of a small constant
     """
     reshape = _behind(nodes, product)
     is_at_each_place = any("Tensordot" in name for name in product.inputs)  # a Dense that keeps height and width
